@@ -1,0 +1,86 @@
+# `make` alone lists what there is. Only Python 3.11 to 3.13 and make need to be installed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PYTEST := MPLBACKEND=Agg $(BIN)/python -m pytest
+NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --ExecutePreprocessor.record_timing=False
+
+# One empty file for each thing installed, so that it is done once, and again when a pin changes.
+CORE      := $(VENV)/.installed-core
+DEV       := $(VENV)/.installed-dev
+NOTEBOOKS := $(VENV)/.installed-notebooks
+PINS      := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-matrix check format notebooks check-notebooks bench pin clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(CORE) ## compare architectures on the digits, and write a report
+	$(BIN)/ntkbias compare --data digits --out runs/demo
+	@echo "The report is in $(CURDIR)/runs/demo: open its .html file in a browser."
+
+test: $(DEV) ## the tests, but the slow ones
+	$(PYTEST) -n 2
+
+test-slow: $(DEV) ## the slow tests
+	$(PYTEST) -n 2 -m slow
+
+test-matrix: ## the tests on the oldest and the newest JAX, on each Python that is found
+	.ci/matrix
+
+check: $(DEV) ## formatting, lint, types, import order, examples in docstrings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) --doctest-modules ntkbias
+
+format: $(DEV) ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+notebooks: $(NOTEBOOKS) ## execute the notebooks in place
+	@for notebook in $(wildcard notebooks/*.ipynb); do \
+	    echo "$$notebook"; $(NBCONVERT) --inplace "$$notebook" || exit 1; \
+	done
+
+check-notebooks: $(NOTEBOOKS) ## execute the notebooks at reduced size, and keep nothing
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \
+	for notebook in $(wildcard notebooks/*.ipynb); do \
+	    echo "$$notebook"; NTKBIAS_SMALL=1 $(NBCONVERT) --output-dir "$$out" "$$notebook" || exit 1; \
+	done
+
+bench: $(DEV) ## run the benchmarks
+	@for benchmark in $(wildcard benchmarks/*.py); do \
+	    echo "$$benchmark"; $(BIN)/python "$$benchmark" || exit 1; \
+	done
+
+pin: ## renew constraints.txt from the newest releases
+	$(PYTHON) .ci/pin
+
+clean: ## remove environments, runs, caches and builds
+	rm -rf $(VENV) .matrix runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    || { echo "Expected Python 3.11 to 3.13; got $$($(PYTHON) --version). Name another: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(CORE): $(PINS) | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): $(PINS) | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(NOTEBOOKS): $(PINS) | $(BIN)/python
+	$(PIP) -e '.[notebooks]'
+	@touch $@

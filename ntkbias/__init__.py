@@ -1,0 +1,48 @@
+"""ntkbias shows what a neural network is inclined to learn.
+
+It computes the neural tangent kernel of a network, at a finite width and in the infinite-width limit, splits it into
+eigenfunctions, and ranks those by frequency and by how fast they are learned.
+"""
+
+from ntkbias import datasets, domains, layers, nets, plots, types
+from ntkbias.compare import Comparison, compare
+from ntkbias.eigen import eigh, spectrum
+from ntkbias.frequency import (
+    FrequencyRanking,
+    dirichlet_frequency,
+    graph_frequency,
+    harmonic_energy,
+    rank_by_frequency,
+)
+from ntkbias.kernels import Kernel, empirical_nngp, empirical_ntk, infinite_nngp, infinite_ntk
+from ntkbias.results import load, save
+from ntkbias.spectrum import DecayExponent, Spectrum
+from ntkbias.types import InputError
+
+__all__ = [
+    "Comparison",
+    "DecayExponent",
+    "FrequencyRanking",
+    "InputError",
+    "Kernel",
+    "Spectrum",
+    "compare",
+    "datasets",
+    "dirichlet_frequency",
+    "domains",
+    "eigh",
+    "empirical_nngp",
+    "empirical_ntk",
+    "graph_frequency",
+    "harmonic_energy",
+    "infinite_nngp",
+    "infinite_ntk",
+    "layers",
+    "load",
+    "nets",
+    "plots",
+    "rank_by_frequency",
+    "save",
+    "spectrum",
+    "types",
+]

@@ -1,0 +1,174 @@
+"""The kernels of one network with given parameters, for any function f(params, x).
+
+    NTK   K(x, x')[a, b] = <d f_a(x) / d params, d f_b(x') / d params>      (Jacot et al. 2018, arXiv 1806.07572)
+    NNGP  K(x, x')[a, b] = f_a(x) f_b(x')                                   (one sample of the Gaussian process)
+
+`outputs` says what becomes of the outputs a, b, whose axes are flattened to `o`: "mean" (the mean of the diagonal a =
+b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func's 'trace'), "each" (the diagonal),
+"all".
+
+>>> import jax, ntkbias as nb
+>>> net = nb.nets.mlp(width=32, depth=2, num_outputs=3)
+>>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)), outputs="all")
+>>> kernel(jax.numpy.ones((4, 2))).shape
+(4, 3, 4, 3)
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.types import (
+    ApplyFunction,
+    InputError,
+    InputTypeError,
+    Outputs,
+    Params,
+    require_array,
+    require_choice,
+    require_finite,
+    require_positive,
+)
+
+__all__ = ["EmpiricalNNGP", "EmpiricalNTK", "empirical_nngp", "empirical_ntk"]
+
+
+def empirical_ntk(
+    f: ApplyFunction, params: Params, *, outputs: Outputs = "mean", memory_budget: int | None = None
+) -> "EmpiricalNTK":
+    """The empirical neural tangent kernel of `f` at `params`.
+
+    `f(params, x)` maps `(n, ...)` to `(n, ...)` and does not mix examples. `params` is a pytree of floating-point
+    arrays. `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory); it
+    does not hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times
+    that for "all", and (n / rows of a block) times n o backward passes.
+
+    A kernel built with a fresh lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
+    each block becomes part of the surrounding program.
+
+    Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
+    """
+    return EmpiricalNTK(outputs, *_checked(f, params, outputs, memory_budget))
+
+
+def empirical_nngp(
+    f: ApplyFunction, params: Params, *, outputs: Outputs = "mean", memory_budget: int | None = None
+) -> "EmpiricalNNGP":
+    """The products of the outputs of `f` at `params`, averaged over outputs by default.
+
+    Over random parameters its expectation is the NNGP kernel (Lee et al. 2018); one network with few outputs is a
+    noisy sample, of relative error about sqrt(2 / o). The last layer's hidden features give a better one. Same
+    arguments and errors as `empirical_ntk`; costs one forward pass and n^2 o multiplications.
+    """
+    return EmpiricalNNGP(outputs, *_checked(f, params, outputs, memory_budget))
+
+
+class _Empirical(Kernel):
+    f: ApplyFunction = eqx.field(static=True)
+    params: Params
+    memory_budget: int = eqx.field(static=True)
+
+    def check(self, x: Array, name: str) -> None:
+        """Find out, without computing, whether `f` accepts the inputs and gives one array with a batch axis."""
+        try:
+            result = jax.eval_shape(self.f, self.params, x)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"Expected f(params, x) to accept {name} of shape {x.shape} and type {x.dtype}; got: {reason}"
+            ) from error
+        shape = getattr(result, "shape", None)
+        if shape is None or shape[:1] != (len(x),):
+            raise InputError(
+                f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs; got "
+                f"{type(result).__name__ if shape is None else f'shape {shape}'}. Return the outputs alone, batch "
+                "axis first."
+            )
+
+    def num_outputs(self, x: Array) -> int:
+        """The number of outputs of `f` for one input, its axes multiplied."""
+        return math.prod(jax.eval_shape(self.f, self.params, x[:1]).shape[1:])
+
+
+class EmpiricalNTK(_Empirical):
+    """The empirical NTK as a kernel; made by `empirical_ntk`."""
+
+    def block_rows(self, x: Array) -> int:
+        sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.params)]
+        jacobian = self.num_outputs(x) * sum(sizes)
+        # Two Jacobians, and as much again for the backward passes that make one of them.
+        return max(1, self.memory_budget // (3 * jacobian))
+
+    def contract(self, features1: list[Array], features2: list[Array]) -> Array:
+        terms = [_contract(a, b, self.outputs) for a, b in zip(features1, features2, strict=True)]
+        return sum(terms[1:], terms[0])
+
+    def features(self, x: Array) -> list[Array]:
+        """The Jacobian d f / d params, one `(n, o, size)` array a leaf of `params`, one example at a time."""
+
+        def outputs(params: Params, example: Array) -> Array:
+            return jnp.ravel(self.f(params, example[None]))
+
+        leaves = jax.tree.leaves(jax.vmap(jax.jacrev(outputs), (None, 0))(self.params, x))
+        return [leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves]
+
+
+class EmpiricalNNGP(_Empirical):
+    """The products of a network's outputs as a kernel; made by `empirical_nngp`."""
+
+    def block_rows(self, x: Array) -> int:
+        num_outputs = self.num_outputs(x)
+        columns = num_outputs**2 if self.outputs == "all" else num_outputs
+        return max(1, math.isqrt(self.memory_budget // (4 * 2 * columns)))
+
+    def features(self, x: Array) -> Array:
+        return self.f(self.params, x).reshape(len(x), -1, 1)
+
+    def contract(self, features1: Array, features2: Array) -> Array:
+        return _contract(features1, features2, self.outputs)
+
+
+def _contract(a: Array, b: Array, outputs: Outputs) -> Array:
+    """Inner products over the last axis of `(n, o, p)` and `(m, o, p)`."""
+    if outputs == "each":
+        return jnp.einsum("nop,mop->onm", a, b)
+    if outputs == "all":
+        return jnp.einsum("nap,mbp->namb", a, b)
+    total = a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
+    return total / a.shape[1] if outputs == "mean" else total
+
+
+def _checked(
+    f: ApplyFunction, params: Params, outputs: Outputs, memory_budget: int | None
+) -> tuple[ApplyFunction, Params, int]:
+    if not callable(f):
+        raise InputTypeError(f"Expected f to be a function f(params, x); got {type(f).__name__}.")
+    require_choice("outputs", outputs, Outputs)
+    if memory_budget is not None:
+        require_positive("memory_budget (bytes)", memory_budget)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise InputError("Expected params to hold at least one array; got an empty pytree.")
+    for path, leaf in leaves:
+        name = f"params{jax.tree_util.keystr(path)}"
+        array = require_array(leaf, name)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise InputTypeError(
+                f"Expected floating-point numbers in {name}; got {array.dtype}. "
+                "Close over what is not differentiated: lambda params, x: model(params, state, x)."
+            )
+        require_finite(array, name)
+    params = jax.tree.map(jnp.asarray, params)
+    try:
+        hash(f)
+    except TypeError:  # a method of a value that holds arrays: identity tells it apart instead
+        method = f
+        f = lambda params, x: method(params, x)  # noqa: E731
+    return f, params, default_memory_budget() if memory_budget is None else memory_budget

@@ -1,0 +1,98 @@
+"""The kernels of a network whose hidden layers are infinitely wide.
+
+The NNGP is the covariance of the outputs over random parameters (Lee et al. 2018); the NTK is the limit of the
+empirical one, which stays constant in training (Jacot et al. 2018). A layer says how it carries the covariance
+(`Layer.propagate`); here the layers of a net are run, by blocks of inputs.
+
+>>> import jax.numpy as jnp, ntkbias as nb
+>>> net = nb.nets.mlp(depth=1)
+>>> x = jnp.sqrt(2.0) * jnp.eye(2)           # <x, x> / d = 1
+>>> print(nb.infinite_nngp(net)(x)[0, 0], nb.infinite_ntk(net)(x)[0, 0])
+0.5 1.0
+"""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.layers import Covariance, Layer
+from ntkbias.types import InputError, InputTypeError, Outputs, require_choice, require_positive
+
+__all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
+
+LIVE_ARRAYS = 8  # of one block's size at once, where a layer's temporaries are largest
+
+
+def infinite_ntk(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | None = None) -> "InfiniteKernel":
+    """The neural tangent kernel of `net` as its hidden widths go to infinity.
+
+    Outputs are independent and alike: "mean" is the kernel of each, "sum" is o times it, "each" repeats it and "all"
+    has it at equal outputs and zeros elsewhere. Costs a few tens of operations a pair of inputs, a layer and a
+    position (flatten) or pair of positions (pool). `memory_budget` bounds the bytes of one block (default: a quarter
+    of the device's memory). In the standard parameterisation each layer's term is multiplied by its fan-in, so the
+    widths in `net` matter.
+    """
+    return _infinite(net, "ntk", outputs, memory_budget)
+
+
+def infinite_nngp(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | None = None) -> "InfiniteKernel":
+    """The covariance of the outputs of `net` over its random parameters, as its hidden widths go to infinity.
+
+    Arguments, costs and errors are those of `infinite_ntk`. Kernel regression with it is Bayesian inference with the
+    network's prior, or training of the last layer alone.
+    """
+    return _infinite(net, "nngp", outputs, memory_budget)
+
+
+class InfiniteKernel(Kernel):
+    """The NTK or NNGP of an infinitely wide network; made by `infinite_ntk` and `infinite_nngp`."""
+
+    net: Layer
+    kind: str = eqx.field(static=True)
+    memory_budget: int = eqx.field(static=True)
+
+    def check(self, x: Array, name: str) -> None:
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputTypeError(f"Expected floating-point inputs in {name}; got {x.dtype}. Use x.astype(float).")
+        shape = self.net.output_shape(x.shape[1:])
+        if len(shape) != 1:
+            raise InputError(
+                f"Expected a network whose outputs are (n, o); got outputs of shape {shape} for one input of {name}. "
+                "End it with Flatten or GlobalAvgPool and a Dense layer."
+            )
+
+    def block_rows(self, x: Array) -> int:
+        positions = math.prod(x.shape[1:-1]) ** (2 if self.net.needs(False) else 1)
+        return max(1, math.isqrt(self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize * positions)))
+
+    def contract(self, features1: Array, features2: Array) -> Array:
+        inputs = Covariance.of_inputs(features1, features2, pairs=self.net.needs(False))
+        covariance = self.net.propagate(inputs)
+        return _spread(getattr(covariance, self.kind), covariance.shape[-1], self.outputs)
+
+
+def _spread(gram: Array, num_outputs: int, outputs: Outputs) -> Array:
+    """The kernel of one output `(n, m)`, laid out for `num_outputs` independent ones."""
+    if outputs == "mean":
+        return gram
+    if outputs == "sum":
+        return num_outputs * gram
+    if outputs == "each":
+        return jnp.broadcast_to(gram, (num_outputs, *gram.shape))
+    return jnp.einsum("nm,ab->namb", gram, jnp.eye(num_outputs, dtype=gram.dtype))
+
+
+def _infinite(net: Layer, kind: str, outputs: Outputs, memory_budget: int | None) -> InfiniteKernel:
+    if not isinstance(net, Layer):
+        raise InputTypeError(
+            f"Expected a network made of ntkbias layers, e.g. nets.mlp(); got {type(net).__name__}. "
+            "For any other function f(params, x) use empirical_ntk."
+        )
+    require_choice("outputs", outputs, Outputs)
+    memory_budget = default_memory_budget() if memory_budget is None else memory_budget
+    require_positive("memory_budget (bytes)", memory_budget)
+    return InfiniteKernel(outputs, net, kind, memory_budget)

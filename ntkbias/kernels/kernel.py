@@ -1,0 +1,154 @@
+"""Kernel: the value that every way to a kernel returns.
+
+A kernel is a function of two sets of inputs; calling it gives their Gram matrix as a plain array. It is immutable and a
+pytree whose leaves are its parameters, so it passes through `jit`, `vmap` and `grad`; kernels add and scale.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> limit = nb.infinite_ntk(nb.nets.mlp(depth=1)) + 0.5 * nb.infinite_nngp(nb.nets.mlp(depth=1))
+>>> limit(jnp.eye(3)).shape, limit(jnp.eye(3), jnp.ones((2, 3))).shape
+((3, 3), (3, 2))
+>>> jax.grad(lambda x: limit(x)[0, 1])(jnp.eye(3)).shape
+(3, 3)
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ntkbias.kernels import tiles
+from ntkbias.types import InputError, Outputs, require_array, require_finite
+
+__all__ = ["Kernel"]
+
+EXAMPLE_AXES: dict[str, tuple[int, int]] = {"mean": (0, 1), "sum": (0, 1), "each": (1, 2), "all": (0, 2)}
+
+
+class Kernel(eqx.Module):
+    """A symmetric positive semi-definite function of two inputs.
+
+    `kernel(x1, x2)` gives `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
+    A subclass says how to compute one block from the features of its two sides, and how many examples a side may have.
+    """
+
+    outputs: Outputs = eqx.field(static=True)
+
+    def features(self, x: Array) -> Any:
+        """What is computed once for a set of inputs and used in every block with another: by default the inputs."""
+        return x
+
+    @abc.abstractmethod
+    def contract(self, features1: Any, features2: Any) -> Array:
+        """The Gram matrix of two sets of inputs, given their features."""
+
+    @abc.abstractmethod
+    def block_rows(self, x: Array) -> int:
+        """How many examples like those of `x` a side of one block may have, within the memory budget."""
+
+    def check(self, x: Array, name: str) -> None:
+        """Raise an `InputError` if this kernel cannot take `x`; subclasses add what they know of its shape."""
+
+    def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
+        """The Gram matrix of `x1` `(n, ...)` and `x2` `(m, ...)`; of `x1` with itself, at half the work, without `x2`.
+
+        Raises `InputError` on empty inputs, NaN or infinite values, and inputs whose shapes differ.
+        """
+        x1 = self._checked(x1, "x1")
+        if x2 is not None:
+            x2 = self._checked(x2, "x2")
+            if x1.shape[1:] != x2.shape[1:]:
+                raise InputError(
+                    f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
+                    "after the batch axis."
+                )
+        rows = min(self.block_rows(x1), max(len(x1), 0 if x2 is None else len(x2)))
+        return tiles.gram(
+            lambda x: _features(self, x),
+            lambda left, right: _contract(self, left, right),
+            x1,
+            x2,
+            rows=rows,
+            axes=EXAMPLE_AXES[self.outputs],
+        )
+
+    def __add__(self, other: "Kernel") -> "Kernel":
+        if not isinstance(other, Kernel):
+            return NotImplemented
+        if self.outputs != other.outputs:
+            raise InputError(
+                f"Expected kernels with the same outputs to add; got {self.outputs!r} and {other.outputs!r}."
+            )
+        return Sum(self.outputs, self, other)
+
+    def __mul__(self, factor: float | Array) -> "Kernel":
+        return NotImplemented if isinstance(factor, Kernel) or jnp.ndim(factor) else Scaled(self.outputs, self, factor)
+
+    __rmul__ = __mul__
+
+    def _checked(self, x: Any, name: str) -> Array:
+        x = require_array(x, name)
+        if x.ndim < 2:
+            raise InputError(
+                f"Expected {name} to be a batch of inputs, with two axes or more; got shape {x.shape}. "
+                "One input of d features is (1, d); n inputs of one feature are (n, 1)."
+            )
+        if x.size == 0:
+            raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
+        require_finite(x, name)
+        self.check(x, name)
+        return x
+
+
+@eqx.filter_jit
+def _features(kernel: Kernel, x: Array) -> Any:
+    with jax.default_matmul_precision("highest"):
+        return kernel.features(x)
+
+
+@eqx.filter_jit
+def _contract(kernel: Kernel, features1: Any, features2: Any) -> Array:
+    with jax.default_matmul_precision("highest"):
+        return kernel.contract(features1, features2)
+
+
+class Sum(Kernel):
+    """The sum of two kernels of the same kind of outputs; write `kernel1 + kernel2`."""
+
+    left: Kernel
+    right: Kernel
+
+    def features(self, x: Array) -> Any:
+        return self.left.features(x), self.right.features(x)
+
+    def contract(self, features1: Any, features2: Any) -> Array:
+        left, right = zip(features1, features2, strict=True)
+        return self.left.contract(*left) + self.right.contract(*right)
+
+    def block_rows(self, x: Array) -> int:
+        return min(self.left.block_rows(x), self.right.block_rows(x))
+
+    def check(self, x: Array, name: str) -> None:
+        self.left.check(x, name)
+        self.right.check(x, name)
+
+
+class Scaled(Kernel):
+    """A kernel times a number; write `factor * kernel`."""
+
+    kernel: Kernel
+    factor: float | Array
+
+    def features(self, x: Array) -> Any:
+        return self.kernel.features(x)
+
+    def contract(self, features1: Any, features2: Any) -> Array:
+        return self.factor * self.kernel.contract(features1, features2)
+
+    def block_rows(self, x: Array) -> int:
+        return self.kernel.block_rows(x)
+
+    def check(self, x: Array, name: str) -> None:
+        self.kernel.check(x, name)

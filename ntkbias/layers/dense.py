@@ -1,0 +1,76 @@
+"""The dense (fully connected) layer.
+
+    NTK parameterisation:       z = w_std / sqrt(d) x W + b_std b      W, b ~ N(0, 1)    (Jacot et al. 2018)
+    standard parameterisation:  z = x W + b                            W ~ N(0, w_std^2 / d), b ~ N(0, b_std^2)
+
+>>> import jax
+>>> from ntkbias.layers import Dense
+>>> layer = Dense(3, b_std=0.1)
+>>> params = layer.init(jax.random.key(0), (2,))
+>>> layer.apply(params, jax.numpy.ones((5, 2))).shape
+(5, 3)
+"""
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.layer import Layer, affine_init, require_positions
+from ntkbias.types import Parameterization, Params, require_choice, require_positive
+
+__all__ = ["Dense"]
+
+
+class Dense(Layer):
+    """A linear map of vectors `(n, d)` to `(n, num_outputs)` with Gaussian weights.
+
+    `b_std=None` means no bias. `b_init` scales the bias at initialisation alone: with `b_init=0` it starts at zero and
+    is still trained, so it adds to the NTK and not to the NNGP (Basri et al. 2019). `apply` costs 2 n d num_outputs
+    operations.
+    """
+
+    num_outputs: int = eqx.field(static=True)
+    w_std: float = 1.0
+    b_std: float | None = None
+    b_init: float = 1.0
+    parameterization: Parameterization = eqx.field(static=True, default="ntk")
+
+    def __check_init__(self):
+        require_positive("num_outputs of Dense", self.num_outputs)
+        require_choice("parameterization", self.parameterization, Parameterization)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        require_positions("Dense", input_shape, 0)
+        return (self.num_outputs,)
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        require_positions("Dense", input_shape, 0)
+        (fan_in,) = input_shape
+        return affine_init(
+            key,
+            (fan_in, self.num_outputs),
+            fan_in,
+            w_std=self.w_std,
+            b_std=self.b_std,
+            b_init=self.b_init,
+            parameterization=self.parameterization,
+        )
+
+    def apply(self, params: Params, x: Float[Array, "n d"]) -> Float[Array, "n o"]:
+        if self.parameterization == "standard":
+            outputs = x @ params["w"]
+            return outputs + params["b"] if "b" in params else outputs
+        outputs = self.w_std / x.shape[-1] ** 0.5 * (x @ params["w"])
+        return outputs + self.b_std * params["b"] if "b" in params else outputs
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        (fan_in,) = covariance.shape
+        after = covariance.affine(
+            lambda array: array,  # already a mean over the input's features
+            w_std=self.w_std,
+            b_std=self.b_std,
+            b_init=self.b_init,
+            fan_in=fan_in,
+            parameterization=self.parameterization,
+        )
+        return after.reshaped((self.num_outputs,))

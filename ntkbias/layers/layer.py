@@ -1,0 +1,92 @@
+"""The contract of a layer: it owns both of its lives, at finite width and at infinite width.
+
+A layer is an immutable value that knows how to initialise and apply itself, and how to carry a covariance through its
+infinite-width limit. Adding one is one class in one file with the methods below; `dense.py` is the one to read first.
+
+>>> import jax
+>>> from ntkbias.layers import Dense, Relu, Sequential
+>>> net = Sequential((Dense(16), Relu(), Dense(1)))
+>>> params = net.init(jax.random.key(0), (2,))
+>>> net.apply(params, jax.numpy.ones((5, 2))).shape
+(5, 1)
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.layers.covariance import Covariance
+from ntkbias.types import InputError, Params, require_positive
+
+__all__ = ["Layer", "affine_init", "require_positions"]
+
+
+class Layer(eqx.Module):
+    """One layer, or one network: a composition of layers is a layer.
+
+    The methods that a layer without parameters or positions needs not write have defaults here.
+    """
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one output, given that of one input; neither has the batch axis."""
+        return input_shape
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        """Random parameters for inputs of `input_shape` (without the batch axis); `()` if there are none."""
+        return ()
+
+    @abc.abstractmethod
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        """The layer's outputs for a batch of inputs."""
+
+    @abc.abstractmethod
+    def propagate(self, covariance: Covariance) -> Covariance:
+        """The covariance of the outputs, given that of the inputs, as the width goes to infinity."""
+
+    def needs(self, pairs: bool) -> bool:
+        """Whether all pairs of positions are needed of the input, given whether they are needed of the output."""
+        return pairs
+
+
+def affine_init(
+    key: PRNGKeyArray,
+    shape: tuple[int, ...],
+    fan_in: int,
+    *,
+    w_std: float,
+    b_std: float | None,
+    b_init: float,
+    parameterization: str,
+) -> dict[str, Array]:
+    """Weights of `shape`, outputs last, and biases if `b_std` is given, as Dense and Conv draw them.
+
+    In the NTK parameterisation both are standard normal and `apply` scales them; in the standard one they are drawn
+    at their scale: w_std / sqrt(fan_in) and b_std.
+    """
+    w_key, b_key = jax.random.split(key)
+    standard = parameterization == "standard"
+    w_scale = w_std / fan_in**0.5 if standard else 1.0
+    params = {"w": w_scale * jax.random.normal(w_key, shape)}
+    if b_std is not None:
+        b_scale = b_init * (b_std if standard else 1.0)
+        params["b"] = b_scale * jax.random.normal(b_key, shape[-1:])
+    return params
+
+
+def require_positions(name: str, input_shape: tuple[int, ...], num_positions: int | None = None) -> None:
+    """Raise an `InputError` unless one input is `(*positions, channels)` with the number of spatial axes given.
+
+    `num_positions=None` accepts any number of them. Sizes have to be positive.
+    """
+    for size in input_shape:
+        require_positive(f"every size of the input shape {tuple(input_shape)} of {name}", size)
+    got = len(input_shape) - 1
+    if (num_positions is None and got >= 0) or got == num_positions:
+        return
+    wanted = "at least one axis" if num_positions is None else f"{num_positions} spatial axes and one of channels"
+    raise InputError(
+        f"Expected inputs of {name} to have {wanted}; got shape {tuple(input_shape)} without the batch axis. "
+        "Reshape the inputs, or put Flatten before a Dense layer."
+    )

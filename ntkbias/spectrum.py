@@ -1,0 +1,202 @@
+"""Spectrum: the eigenvalues and eigenfunctions of a kernel on given inputs.
+
+With weights w (1/n each unless given, summing to one) a kernel acts on functions as (K phi)(x) = sum_j w_j K(x, x_j)
+phi(x_j): an estimate of the integral operator over the inputs' distribution, whose eigenvalues do not grow with n.
+Its eigenfunctions are the functions that gradient descent learns one by one, mode i as exp(-eigenvalue_i * time).
+
+>>> import ntkbias as nb
+>>> x, weights = nb.domains.Circle().quadrature(64)
+>>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+>>> spectrum.eigenspace[:5].tolist()                # a constant, then pairs of one frequency
+[0, 1, 1, 2, 2]
+>>> spectrum.extend(x[:3] * 1.0).shape == (3, spectrum.num_resolved)
+True
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ntkbias.kernels import Kernel
+from ntkbias.scaling import power_law
+from ntkbias.types import InputError, require_array, require_choice, require_finite, require_positive
+
+__all__ = ["DecayExponent", "Spectrum"]
+
+
+class DecayExponent(eqx.Module):
+    """The exponent of a power law through eigenvalues, with a 95 % interval; see `Spectrum.decay_exponent`."""
+
+    exponent: float
+    low: float
+    high: float
+    against: str = eqx.field(static=True)  # "index" or "frequency"
+    first: int = eqx.field(static=True)  # modes first .. last - 1 were fitted
+    last: int = eqx.field(static=True)
+
+    def __str__(self) -> str:
+        return f"{self.exponent:.2f} ({self.low:.2f} to {self.high:.2f}) against {self.against}"
+
+
+class Spectrum(eqx.Module):
+    """The eigenpairs of a kernel on inputs x with weights w, in descending order.
+
+    Eigenfunctions have mean square one: sum_j w_j phi(x_j)^2 = 1. Those of a kernel with `outputs="all"` are
+    vector-valued, `(n, o, k)`, with mean square over inputs of the sum over outputs one. Modes with the same number
+    in `eigenspace` have eigenvalues too close to tell apart: each of their eigenfunctions alone means nothing, their
+    span does. Eigenvalues below `noise_floor` are rounding.
+    """
+
+    eigenvalues: Float[Array, " k"]
+    eigenfunctions: Float[Array, "n *o k"]
+    eigenspace: Int[Array, " k"]
+    trace: Float[Array, ""]  # of the whole operator, also when only the top k modes are known
+    residuals: Float[Array, " k"]  # ||K phi - eigenvalue phi|| / ||phi||
+    noise_floor: Float[Array, ""]
+    weights: Float[Array, " n"]
+    x: Array | None = None
+    kernel: Kernel | None = eqx.field(default=None, metadata={"saved": False})
+
+    @property
+    def resolved(self) -> Bool[Array, " k"]:
+        """Which modes stand above the noise floor."""
+        return self.eigenvalues > self.noise_floor
+
+    @property
+    def num_resolved(self) -> int:
+        """How many modes stand above the noise floor; they come first."""
+        return int(jnp.sum(self.resolved))
+
+    def effective_rank(self) -> Float[Array, ""]:
+        """exp of the entropy of the normalised eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes."""
+        shares = jnp.maximum(self.eigenvalues, 0.0) / jnp.sum(jnp.maximum(self.eigenvalues, 0.0))
+        return jnp.exp(jnp.sum(jax.scipy.special.entr(shares)))
+
+    def project(self, targets: ArrayLike) -> Float[Array, "k *t"]:
+        """The coefficients <phi_i, y> = sum_j w_j phi_i(x_j) y(x_j) of functions given by their values on x.
+
+        `targets` is `(n,)` or `(n, t)`, and `(n, o)` or `(n, o, t)` for vector-valued modes. Costs n k t
+        multiplications.
+        """
+        values = self._checked_targets(targets)
+        rule = "n,nok,no...->k..." if self.eigenfunctions.ndim == 3 else "n,nk,n...->k..."
+        return jnp.einsum(rule, self.weights, self.eigenfunctions, values, precision="highest")
+
+    def cumulative_power(self, targets: ArrayLike) -> Float[Array, "k *t"]:
+        """The share of the targets' power, sum_j w_j y_j^2, that lies in the first 1, 2, ... k modes.
+
+        (Canatar et al. 2021, arXiv 2006.13198.) What rises early is learned early.
+        """
+        values = self._checked_targets(targets)
+        axes = (0, 1) if self.eigenfunctions.ndim == 3 else 0
+        weights = self.weights.reshape(-1, *(1,) * (values.ndim - 1))
+        return jnp.cumsum(self.project(values) ** 2, axis=0) / jnp.sum(weights * values**2, axes)
+
+    def extend(self, x_new: ArrayLike, num_modes: int | None = None) -> Float[Array, "m *o k"]:
+        """The first eigenfunctions at new inputs: phi(x) = sum_j K(x, x_j) w_j phi(x_j) / eigenvalue (Nystrom).
+
+        `num_modes` is at most, and by default, the number of resolved modes: below the noise floor the quotient is
+        noise. Costs the kernel of m new inputs with n old ones, and m n k multiplications.
+        """
+        if self.kernel is None or self.x is None:
+            raise InputError(
+                "Expected a spectrum made from a kernel and inputs; got one of a bare matrix or from a file, which "
+                "cannot be extended. Use spectrum(kernel, x), or eqx.tree_at to put the kernel back."
+            )
+        modes = self._first_modes(num_modes)
+        scaled = self.eigenfunctions[..., modes] / self.eigenvalues[modes]
+        gram = self.kernel(x_new, self.x)
+        rule = "manb,n,nbk->mak" if self.eigenfunctions.ndim == 3 else "mn,n,nk->mk"
+        return jnp.einsum(rule, gram, self.weights, scaled, precision="highest")
+
+    def decay_exponent(
+        self,
+        against: Literal["index", "frequency"] = "index",
+        *,
+        frequencies: ArrayLike | None = None,
+        first: int = 1,
+        last: int | None = None,
+        num_resamples: int = 100,
+        key: PRNGKeyArray | None = None,
+    ) -> DecayExponent:
+        """The exponent a of eigenvalue ~ index^a or ~ frequency^a, fitted on modes `first` .. `last - 1`.
+
+        The two differ: on the circle -2 against frequency is -2 against index, on S^{d-1} -d against frequency is -d
+        / (d - 1) against index. `against="frequency"` takes the `frequencies` `(k,)` of a `FrequencyRanking`; modes
+        of frequency zero are left out. `last` is by default the number of resolved modes, at most a fifth of n
+        (beyond, the eigenvalues of a sample fall short of the operator's) and 200.
+
+        The interval covers 95 % of what another sample of n inputs would give: exponent +- 1.96 standard deviations
+        over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span of the first 2
+        `last` modes. For quadrature nodes, which are no random sample, it is too wide. Costs `num_resamples`
+        eigendecompositions of that size.
+        """
+        require_choice("against", against, ("index", "frequency"))
+        require_positive("num_resamples", num_resamples)
+        if last is None:
+            last = min(self.num_resolved, len(self.weights) // 5, 200)
+        if not 0 <= first < last - 1 or last > self.num_resolved:
+            raise InputError(
+                f"Expected two modes or more to fit, among the {self.num_resolved} above the noise floor; got modes "
+                f"{first} to {last - 1}. Choose first and last, or take more inputs."
+            )
+        if against == "index":
+            positions = np.arange(1.0, last + 1)
+        elif frequencies is None or np.size(frequencies) < last:
+            got = "none" if frequencies is None else np.size(frequencies)
+            raise InputError(
+                f"Expected frequencies= of at least {last} modes to fit against frequency; got {got}. "
+                "Use rank_by_frequency(spectrum, domain).frequencies."
+            )
+        else:
+            positions = np.asarray(frequencies, float)[:last]
+        fitted = (np.arange(last) >= first) & (positions > 0)
+
+        def exponent(eigenvalues: np.ndarray) -> float:
+            return power_law(positions[fitted], eigenvalues[:last][fitted]).exponent
+
+        key = jax.random.key(0) if key is None else key
+        draws = [exponent(values) for values in self._resampled_eigenvalues(2 * last, num_resamples, key)]
+        estimate, spread = exponent(np.asarray(self.eigenvalues, float)), float(1.96 * np.std(draws))
+        return DecayExponent(estimate, estimate - spread, estimate + spread, against, first, last)
+
+    def _resampled_eigenvalues(self, num_modes: int, num_resamples: int, key: PRNGKeyArray) -> list[np.ndarray]:
+        """Eigenvalues under random weights w' in the span of the first modes: those of L^1/2 Phi^T W' Phi L^1/2."""
+        modes = slice(min(num_modes, self.num_resolved))
+        functions = np.asarray(self.eigenfunctions, float)[..., modes]
+        features = functions * np.sqrt(np.asarray(self.eigenvalues, float)[modes])
+        draws = np.asarray(jax.random.exponential(key, (num_resamples, len(self.weights))), float)
+        weights = draws * np.asarray(self.weights, float)
+        weights /= weights.sum(1, keepdims=True)
+        floor = np.finfo(float).tiny
+        resampled = []
+        for row in weights:
+            scaled = np.sqrt(row).reshape(-1, *(1,) * (features.ndim - 1)) * features
+            scaled = scaled.reshape(-1, scaled.shape[-1])
+            resampled.append(np.maximum(np.linalg.eigvalsh(scaled.T @ scaled)[::-1], floor))
+        return resampled
+
+    def _first_modes(self, num_modes: int | None) -> slice:
+        if num_modes is None:
+            return slice(self.num_resolved)
+        require_positive("num_modes", num_modes)
+        if num_modes > self.num_resolved:
+            raise InputError(
+                f"Expected num_modes of at most {self.num_resolved}, the modes above the noise floor; got {num_modes}."
+            )
+        return slice(num_modes)
+
+    def _checked_targets(self, values: ArrayLike) -> Array:
+        targets = require_array(values, "targets")
+        shape = self.eigenfunctions.shape[:-1]
+        if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
+            raise InputError(
+                f"Expected targets of shape {shape}, one value an input, or with one more axis; got {targets.shape}."
+            )
+        require_finite(targets, "targets")
+        return targets

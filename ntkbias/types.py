@@ -1,0 +1,97 @@
+"""The vocabulary that every room shares: names of arrays, and the one error for bad input.
+
+Shape letters in annotations and docstrings: `n`, `m` examples, `d` features of an input, `o` outputs, `k` modes,
+`t` targets. `params` is any pytree of floating-point arrays, and `f(params, x)` maps a batch to a batch.
+
+>>> from ntkbias.types import InputError, require_finite
+>>> import jax.numpy as jnp
+>>> try:
+...     require_finite(jnp.array([1.0, jnp.nan]), "x")
+... except InputError as error:
+...     print(error)
+Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+__all__ = [
+    "ApplyFunction",
+    "InputError",
+    "InputTypeError",
+    "Outputs",
+    "Parameterization",
+    "Params",
+    "require_array",
+    "require_choice",
+    "require_finite",
+    "require_positive",
+]
+
+Params = Any
+ApplyFunction = Callable[[Params, Array], Array]
+Outputs = Literal["mean", "sum", "each", "all"]
+Parameterization = Literal["ntk", "standard"]
+
+
+class InputError(ValueError):
+    """Something that the caller passed cannot be used: what was expected, what came, and what to do.
+
+    It is raised at the public function, before any work, so that nothing is lost or half-written.
+    """
+
+
+class InputTypeError(InputError, TypeError):
+    """An `InputError` about the type of an argument rather than its value; also a `TypeError`."""
+
+
+def require_choice(name: str, value: object, choices: Any) -> None:
+    """Raise an `InputError` unless `value` is one of the names in `choices`: a `Literal`, or strings."""
+    known = list(get_args(choices) or choices)
+    if value not in known:
+        raise InputError(f"Expected {name} to be one of {', '.join(known)}; got {value!r}.")
+
+
+def require_positive(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
+    if value < 1:
+        raise InputError(f"Expected {name} to be at least 1; got {value}.")
+
+
+def require_array(value: object, name: str) -> Array:
+    """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but numbers."""
+    try:
+        host = value if isinstance(value, jax.Array) else np.asarray(value)
+    except (TypeError, ValueError):  # nested lists of different lengths
+        host = np.empty(0, object)
+    if not isinstance(host, jax.Array) and host.dtype.kind in "OSUMm":
+        got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
+        raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. Convert it by numpy.asarray.")
+    array = jnp.asarray(host)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise InputTypeError(
+            f"Expected {name} to be an array of real numbers; got {array.dtype}. Stack its real and imaginary parts."
+        )
+    return array
+
+
+def require_finite(array: Array, name: str) -> None:
+    """Raise an `InputError` if a concrete array has a NaN or an infinity; a traced one passes."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return
+    try:
+        num_bad = int(jnp.sum(~jnp.isfinite(array)))
+    except jax.errors.ConcretizationTypeError:  # inside jit, vmap or grad the values are not known yet
+        return
+    if num_bad:
+        raise InputError(
+            f"Expected finite numbers in {name}; got {num_bad} NaN or infinite of {array.size}. "
+            "Remove or impute those entries first."
+        )

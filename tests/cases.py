@@ -1,0 +1,220 @@
+"""The tables. A new layer, net or function is one line here, and gets every law for it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbias.layers import Conv, Dense, Erf, Flatten, GlobalAvgPool, Identity, Relu, Residual, Sequential
+from ntkbias.nets import cnn, mlp
+
+# name -> the layer, and the shape of one input. One nonlinear layer at most: the laws are exact at a finite width then.
+LAYERS = {
+    "dense": (Dense(3), (4,)),
+    "dense, bias": (Dense(3, 1.5, 0.7), (4,)),
+    "dense, bias from zero": (Dense(3, 1.5, 0.7, 0.0), (4,)),
+    "dense, standard": (Dense(3, 1.5, 0.7, 0.5, "standard"), (4,)),
+    "conv, 1-D same": (Conv(3, (3,)), (5, 2)),
+    "conv, 1-D even window": (Conv(3, (4,)), (5, 2)),
+    "conv, 1-D strides": (Conv(3, (3,), (2,), "SAME", 1.5, 0.7), (6, 2)),
+    "conv, 2-D valid": (Conv(3, (3, 2), (1, 2), "VALID", 1.5, 0.7), (4, 5, 2)),
+    "conv, 2-D circular": (Conv(3, (3, 2), None, "CIRCULAR", 1.5), (3, 4, 2)),
+    "conv, 2-D circular strides": (Conv(3, (3, 3), (2, 1), "CIRCULAR"), (4, 3, 2)),
+    "conv, 2-D standard": (Conv(3, (2, 2), None, "SAME", 1.5, 0.7, 0.5, "standard"), (3, 2, 2)),
+    "conv, 3-D": (Conv(2, (2, 2, 1), (1, 1, 2), "SAME", b_std=0.7, b_init=0.0), (2, 3, 3, 2)),
+    "conv, 4-D": (Conv(2, (2, 1, 2, 1)), (2, 1, 2, 2, 2)),
+    "conv, window of one": (Conv(3, (1, 1)), (2, 3, 2)),
+    "conv, stride beyond window": (Conv(3, (2,), (3,), "VALID"), (8, 2)),
+    "conv, window beyond image": (Conv(3, (5,), None, "CIRCULAR"), (3, 2)),
+    "relu": (Relu(), (3,)),
+    "relu, image": (Relu(), (2, 3, 2)),
+    "erf": (Erf(), (3,)),
+    "erf, image": (Erf(), (2, 3, 2)),
+    "flatten": (Flatten(), (2, 3, 2)),
+    "flatten, vector": (Flatten(), (3,)),
+    "pool": (GlobalAvgPool(), (2, 3, 2)),
+    "pool, vector": (GlobalAvgPool(), (3,)),
+    "identity": (Identity(), (2, 3)),
+    "sequential": (Sequential((Relu(), Conv(4, (3,)), GlobalAvgPool(), Dense(3))), (4, 2)),
+    "sequential, empty": (Sequential(()), (2, 3)),
+    "residual": (Residual(Sequential((Relu(), Dense(3, 1.5, 0.7)))), (3,)),
+    "residual, convolutions": (Residual(Sequential((Erf(), Conv(2, (3, 2), b_std=0.7)))), (3, 2, 2)),
+    "residual, shortcut": (Residual(Sequential((Relu(), Conv(3, (3,), (2,)))), Conv(3, (1,), (2,))), (5, 2)),
+}
+
+# name -> the net of a width and a parameterization, and the shape of one input; two outputs each
+NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
+    "mlp, relu": (lambda w, p: mlp(w, 2, 2, parameterization=p), (3,)),
+    "mlp, biases": (lambda w, p: mlp(w, 2, 2, w_std=1.3, b_std=0.5, parameterization=p), (3,)),
+    "mlp, biases from zero": (lambda w, p: mlp(w, 1, 2, b_std=0.8, b_init=0.0, parameterization=p), (3,)),
+    "mlp, erf": (lambda w, p: mlp(w, 2, 2, activation="erf", b_std=0.3, parameterization=p), (3,)),
+    "cnn, flatten": (lambda w, p: cnn(w, 2, 2, kernel_size=(3, 2), b_std=0.3, parameterization=p), (3, 3, 2)),
+    "cnn, pool": (lambda w, p: cnn(w, 2, 2, readout="pool", padding="CIRCULAR", parameterization=p), (3, 2, 2)),
+    "cnn, strides": (
+        lambda w, p: cnn(w, 2, 2, kernel_size=(3,), strides=(2,), activation="erf", parameterization=p),
+        (6, 1),
+    ),
+    "pool before dense layers": (
+        lambda w, p: Sequential(
+            (Conv(w, (2,), padding="VALID", parameterization=p), GlobalAvgPool())
+            + (Relu(), Dense(2, 1.4, 0.5, parameterization=p))
+        ),
+        (4, 2),
+    ),
+    "residual": (
+        lambda w, p: Sequential(
+            (
+                Dense(w, parameterization=p),
+                Residual(Sequential((Relu(), Dense(w, 1.4, 0.5, parameterization=p)))),
+                Relu(),
+                Dense(2, parameterization=p),
+            )
+        ),
+        (3,),
+    ),
+}
+
+PARAMETERIZATIONS = ("ntk", "standard")
+OUTPUTS = ("mean", "sum", "each", "all")
+
+
+def net_case(name, width=8, parameterization="ntk"):
+    """The net, and the shape of one input."""
+    build, shape = NETS[name]
+    return build(width, parameterization), shape
+
+
+class Function(NamedTuple):
+    """A network that ntkbias has not written: f(params, x), its params from a NumPy generator, and n inputs."""
+
+    f: Callable
+    params: Callable[[np.random.Generator], Any]
+    inputs: Callable[[np.random.Generator, int], np.ndarray]
+
+
+def _normal(*shape):
+    return lambda rng, n: rng.normal(size=(n, *shape))
+
+
+def _dict(**shapes):
+    """Params of the given shapes, drawn at scale 1 / 2."""
+    return lambda rng: {name: rng.normal(size=shape) / 2 for name, shape in shapes.items()}
+
+
+def _mlp(params, x):
+    for layer in params[:-1]:
+        x = jnp.tanh(x @ layer["w"] + layer["b"])
+    return x @ params[-1]["w"] + params[-1]["b"]
+
+
+def _mlp_params(rng):
+    return [_dict(w=shape, b=shape[1:])(rng) for shape in ((3, 5), (5, 4), (4, 2))]
+
+
+def _conv(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _cnn(params, x):
+    return jnp.mean(jnp.tanh(_conv(x, params["w1"])), (1, 2)) @ params["w2"]
+
+
+def _attention(params, x):
+    q, k, v = (x @ params[name] for name in "qkv")
+    weights = jax.nn.softmax(jnp.einsum("nsd,ntd->nst", q, k), -1)
+    return jnp.einsum("nst,ntd->nsd", weights, v).sum(1)
+
+
+def _rnn(params, x):
+    def step(state, token):
+        return jnp.tanh(state @ params["h"] + token @ params["w"]), None
+
+    state, _ = jax.lax.scan(step, jnp.zeros((len(x), 3), x.dtype), x.swapaxes(0, 1))
+    return state @ params["o"]
+
+
+@jax.checkpoint
+def _remat_block(w, x):
+    return jnp.tanh(x @ w)
+
+
+@jax.custom_vjp
+def _clipped(x):
+    return jnp.clip(x, -1.0, 1.0)
+
+
+_clipped.defvjp(lambda x: (_clipped(x), None), lambda _, g: (g,))  # the straight-through estimator
+
+
+def _norm(params, x):
+    h = x @ params["w"]
+    h = (h - h.mean(-1, keepdims=True)) / jnp.sqrt(h.var(-1, keepdims=True) + 1e-3)
+    return jnp.tanh(params["scale"] * h + params["shift"]) @ params["o"]
+
+
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def _one_example(params, x):
+    return params["o"] @ jnp.sin(params["w"] @ x)
+
+
+FUNCTIONS = {
+    "mlp": Function(_mlp, _mlp_params, _normal(3)),
+    "cnn": Function(_cnn, _dict(w1=(3, 3, 2, 4), w2=(4, 2)), _normal(4, 3, 2)),
+    "one output, no axis": Function(lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"], _dict(w=(3, 4), o=(4,)), _normal(3)),
+    "outputs with axes": Function(lambda p, x: jnp.tanh(_conv(x, p["w"])), _dict(w=(2, 2, 1, 2)), _normal(2, 3, 1)),
+    "weight used twice": Function(lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"], _dict(w=(3, 3)), _normal(3)),
+    "tied": Function(lambda p, x: x @ p["w"] @ p["w"].T, _dict(w=(3, 2)), _normal(3)),
+    "attention": Function(_attention, _dict(q=(3, 4), k=(3, 4), v=(3, 2)), _normal(4, 3)),
+    "recurrent": Function(_rnn, _dict(h=(3, 3), w=(2, 3), o=(3, 2)), _normal(5, 2)),
+    "remat": Function(lambda p, x: _remat_block(p["w"], x) @ p["o"], _dict(w=(3, 4), o=(4, 2)), _normal(3)),
+    "custom derivative": Function(lambda p, x: _clipped(x @ p["w"]) @ p["o"], _dict(w=(3, 4), o=(4, 2)), _normal(3)),
+    "layer norm": Function(_norm, _dict(w=(3, 4), scale=(4,), shift=(), o=(4, 2)), _normal(3)),
+    "model of one example": Function(_one_example, _dict(w=(4, 3), o=(2, 4)), _normal(3)),
+    "embedding": Function(
+        lambda p, x: jnp.tanh(p["table"][x].sum(1)) @ p["o"],
+        _dict(table=(7, 4), o=(4, 2)),
+        lambda rng, n: rng.integers(0, 7, (n, 3)),
+    ),
+    "nested params": Function(
+        lambda p, x: p["a"][0] * jnp.tanh(x @ p["a"][1]["w"]) @ p["b"][0],
+        lambda rng: {"a": (np.array(0.7), _dict(w=(3, 4))(rng)), "b": [rng.normal(size=(4, 2)), None]},
+        _normal(3),
+    ),
+    "scalar params": Function(lambda p, x: p * x + p**2, lambda rng: np.array(1.5), _normal(2)),
+    "unused params": Function(lambda p, x: jnp.sin(x @ p["w"]), _dict(w=(3, 2), unused=(2, 2)), _normal(3)),
+    "params in the predicate": Function(
+        lambda p, x: jnp.where(x @ p["w"] > 0, x @ p["w"], 0.1 * (x @ p["w"]) ** 2), _dict(w=(3, 2)), _normal(3)
+    ),
+}
+
+
+def function_case(name, seed=0, n=7, m=5):
+    """f, its params, and n and m inputs, in the default precision."""
+    f, params, inputs = FUNCTIONS[name]
+    rng = np.random.default_rng(seed)
+    return f, *jax.tree.map(jnp.asarray, (params(rng), inputs(rng, n), inputs(rng, m)))
+
+
+def from_all(gram, outputs):
+    """What `outputs` makes of the kernel between all outputs, `(n, o, m, o)`."""
+    gram = np.asarray(gram)
+    each = np.moveaxis(np.diagonal(gram, axis1=1, axis2=3), -1, 0)
+    return {"all": gram, "each": each, "sum": each.sum(0), "mean": each.mean(0)}[outputs]
+
+
+def assert_near(got, expected, rtol):
+    """Every entry within `rtol` of the largest one: the error that a sum of rounded products has."""
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * max(np.abs(expected).max(), 1e-300))
+
+
+def standard_errors(samples, expected, bias=0.0):
+    """How many standard errors each mean over `samples` (first axis) is from `expected`, give or take a bias."""
+    samples, expected = np.asarray(samples, np.float64), np.asarray(expected, np.float64)
+    error = samples.std(0, ddof=1) / len(samples) ** 0.5
+    rounding = 1e-6 * np.abs(expected).max()  # where all samples agree, float32 has still rounded them
+    return np.maximum(np.abs(samples.mean(0) - expected) - bias, 0) / (error + rounding)

@@ -1,0 +1,248 @@
+"""The kernels of f(params, x), against the Jacobian of the whole batch and against their own laws."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import FUNCTIONS, OUTPUTS, assert_near, from_all, function_case
+
+import ntkbias as nb
+from ntkbias.types import InputError, InputTypeError
+
+each_function = pytest.mark.parametrize("name", FUNCTIONS)
+LINEAR = {"w": np.arange(6.0).reshape(3, 2) - 2.0}
+
+
+def linear(params, x):
+    return x @ params["w"]
+
+
+def explicit_ntk(f, params, x):
+    """All outputs, from the Jacobian of the whole batch in forward mode: the kernel's code has neither."""
+    mode = jax.jacrev if f is FUNCTIONS["custom derivative"].f else jax.jacfwd  # a custom_vjp has no forward mode
+    shape = (len(x), math.prod(jax.eval_shape(f, params, x).shape[1:]), -1)
+    jacobian = jnp.concatenate([leaf.reshape(shape) for leaf in jax.tree.leaves(mode(f)(params, x))], -1)
+    return jnp.einsum("nap,mbp->namb", jacobian, jacobian)
+
+
+@functools.cache
+def explicit_ntk_of_case(name):
+    f, params, x1, x2 = function_case(name)
+    return np.asarray(jax.jit(explicit_ntk, static_argnums=0)(f, params, jnp.concatenate([x1, x2])))
+
+
+def budget(f, params, x, rows):
+    """Bytes for which blocks have `rows` examples a side."""
+    bytes_of_params = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    return 3 * np.size(jax.eval_shape(f, params, x[:1])) * bytes_of_params * rows
+
+
+@each_function
+def test_ntk_is_the_product_of_explicit_jacobians(name, x64):
+    f, *double = function_case(name)
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, double)
+
+    @jax.jit  # in one program: compiling is what takes time
+    def kernels(double, single):
+        def four(params, x1, x2):
+            made = {outputs: nb.empirical_ntk(f, params, outputs=outputs) for outputs in OUTPUTS}
+            return {outputs: (kernel(x1, x2), kernel(x1)) for outputs, kernel in made.items()}
+
+        x = jnp.concatenate(double[1:])
+        return explicit_ntk(f, double[0], x), four(*double), nb.empirical_ntk(f, single[0], outputs="all")(single[1])
+
+    every, doubles, single_own = kernels(double, single)
+    n = len(double[1])
+    cross, own = every[:n, :, n:], every[:n, :, :n]
+    for outputs in OUTPUTS:
+        for got, expected in zip(doubles[outputs], (cross, own), strict=True):
+            assert got.dtype == jnp.float64
+            assert_near(got, from_all(expected, outputs), 1e-10)
+    assert single_own.dtype == jnp.float32
+    assert_near(single_own, own, 30 * np.finfo(np.float32).eps)  # rounding adds up over the few layers of f
+    for gram in (doubles["all"][1], single_own):
+        assert_symmetric_and_positive(np.asarray(gram))
+
+
+def assert_symmetric_and_positive(gram):
+    rows = len(gram) * (gram.shape[1] if gram.ndim == 4 else 1)
+    gram = gram.reshape(rows, rows)
+    eps = float(np.finfo(gram.dtype).eps)
+    assert_near(gram, gram.T, 4 * eps)
+    eigenvalues = np.linalg.eigvalsh(gram)
+    assert eigenvalues[0] >= -rows * eps * eigenvalues[-1]
+
+
+# The same answer whatever the blocks: of one row, of two and three (ragged on 7 and 5 inputs), of 100.
+@pytest.mark.parametrize(
+    ("name", "outputs", "rows"),
+    [
+        *(("outputs with axes", outputs, rows) for outputs in OUTPUTS for rows in (2, 3)),
+        *(("one output, no axis", outputs, 1) for outputs in OUTPUTS),
+        *(("embedding", outputs, rows) for outputs, rows in (("mean", 3), ("all", 4), ("each", 100))),
+    ],
+)
+def test_blocks_do_not_change_the_ntk(name, outputs, rows, x64):
+    f, params, x1, x2 = function_case(name)
+    kernel = nb.empirical_ntk(f, params, outputs=outputs, memory_budget=budget(f, params, x1, rows))
+    assert kernel.block_rows(x1) == rows
+    expected = explicit_ntk_of_case(name)
+    assert_near(kernel(x1, x2), from_all(expected[:7, :, 7:], outputs), 1e-10)
+    assert_near(kernel(x1), from_all(expected[:7, :, :7], outputs), 1e-10)
+
+
+@pytest.mark.parametrize("make", [nb.empirical_nngp, nb.empirical_ntk])
+def test_a_budget_of_one_byte_still_gives_the_kernel(make):
+    f, params, x1, x2 = function_case("mlp")
+    assert_near(make(f, params, memory_budget=1)(x1, x2), make(f, params)(x1, x2), 1e-6)
+
+
+@each_function
+def test_nngp_is_the_product_of_outputs(name, x64):
+    f, params, x1, x2 = function_case(name)
+
+    @jax.jit
+    def kernels(params, x1, x2):
+        grams = [nb.empirical_nngp(f, params, outputs=outputs)(x1, x2) for outputs in OUTPUTS]
+        return grams, [f(params, x).reshape(len(x), -1) for x in (x1, x2)]
+
+    grams, values = kernels(params, x1, x2)
+    for outputs, gram in zip(OUTPUTS, grams, strict=True):
+        assert_near(gram, from_all(np.einsum("na,mb->namb", *values), outputs), 1e-10)
+
+
+@pytest.mark.parametrize("make", [nb.empirical_nngp, nb.empirical_ntk])
+@pytest.mark.parametrize("rows", [2, 100])
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_laws_of_outputs(make, outputs, rows, x64):
+    f, params, x1, x2 = function_case("cnn")
+    kernel = make(f, params, outputs=outputs, memory_budget=budget(f, params, x1, rows))
+    whole = make(f, params, outputs="all")
+    assert_near(kernel(x1, x2), from_all(whole(x1, x2), outputs), 1e-12)
+    symmetric = from_all(np.asarray(whole(x2, x1)).transpose(2, 3, 0, 1), outputs)
+    assert_near(kernel(x1, x2), symmetric, 1e-12)
+    assert_near(kernel(x1), kernel(x1, x1), 1e-12)
+
+
+def test_ntk_is_what_a_step_of_gradient_descent_moves(x64):
+    """The law that gives the kernel its meaning: a small step on one output moves another by their kernel."""
+
+    @jax.jit
+    def moved(params, x):
+        gradient = jax.grad(lambda p: FUNCTIONS["mlp"].f(p, x)[1, 0])(params)
+        steps = (jax.tree.map(lambda p, g: p + step * g, params, gradient) for step in (1e-5, -1e-5))
+        ahead, behind = (FUNCTIONS["mlp"].f(p, x) for p in steps)
+        return (ahead - behind) / 2e-5, nb.empirical_ntk(FUNCTIONS["mlp"].f, params, outputs="all")(x)[:, :, 1, 0]
+
+    for seed in range(3):
+        _, params, x, _ = function_case("mlp", seed)
+        assert_near(*moved(params, x), 1e-7)  # the error of a central difference: step^2
+
+
+def test_params_may_be_numpy_arrays_and_numbers():
+    f = lambda p, x: p[0] * x + p[1]  # noqa: E731
+    x = np.array([[1.0], [2.0]], np.float32)
+    np.testing.assert_allclose(nb.empirical_ntk(f, [2.0, np.float32(1.0)])(x), [[2.0, 3.0], [3.0, 5.0]])
+    np.testing.assert_allclose(nb.empirical_ntk(f, [2.0, 1.0])([[1.0], [2.0]]), [[2.0, 3.0], [3.0, 5.0]])
+
+
+@pytest.mark.usefixtures("unchecked")
+class TestBadInput:
+    @pytest.fixture
+    def x(self):
+        return jnp.ones((4, 3))
+
+    def test_f(self):
+        with pytest.raises(InputTypeError, match=r"Expected f to be a function f\(params, x\); got str"):
+            nb.empirical_ntk("f", LINEAR)
+
+    @pytest.mark.parametrize("make", [nb.empirical_ntk, nb.empirical_nngp])
+    @pytest.mark.parametrize("outputs", ["median", None, ["mean"], 1])
+    def test_outputs(self, make, outputs):
+        with pytest.raises(InputError, match=r"Expected outputs to be one of mean, sum, each, all; got"):
+            make(linear, LINEAR, outputs=outputs)
+
+    @pytest.mark.parametrize("value", [0, -1])
+    def test_memory_budget(self, value):
+        with pytest.raises(InputError, match=r"Expected memory_budget \(bytes\) to be at least 1; got"):
+            nb.empirical_ntk(linear, LINEAR, memory_budget=value)
+
+    @pytest.mark.parametrize("value", [1e9, "1GB", True])
+    def test_memory_budget_type(self, value):
+        with pytest.raises(InputTypeError, match=r"Expected memory_budget \(bytes\) to be a whole number; got"):
+            nb.empirical_ntk(linear, LINEAR, memory_budget=value)
+
+    @pytest.mark.parametrize("params", [{}, [], None, [None, {}]])
+    def test_empty_params(self, params):
+        with pytest.raises(InputError, match="Expected params to hold at least one array; got an empty pytree"):
+            nb.empirical_ntk(linear, params)
+
+    def test_nan_in_params(self):
+        params = {"a": [np.ones(3), np.array([1.0, np.nan, np.inf])]}
+        with pytest.raises(
+            InputError, match=r"Expected finite numbers in params\['a'\]\[1\]; got 2 NaN or infinite of 3"
+        ):
+            nb.empirical_ntk(linear, params)
+
+    @pytest.mark.parametrize("leaf", [np.ones(3, int), np.ones(3, bool), 3])
+    def test_integers_in_params(self, leaf):
+        with pytest.raises(
+            InputTypeError, match=r"Expected floating-point numbers in params\['steps'\]; got (u?int|bool)"
+        ):
+            nb.empirical_ntk(linear, {**LINEAR, "steps": leaf})
+
+    @pytest.mark.parametrize("leaf", ["weights", jnp.tanh, np.array([object()])])
+    def test_other_things_in_params(self, leaf):
+        with pytest.raises(InputTypeError, match=r"Expected params\['w'\] to be an array of numbers; got"):
+            nb.empirical_ntk(linear, {"w": leaf})
+
+    def test_complex_params(self):
+        with pytest.raises(InputTypeError, match=r"Expected params\['w'\] to be an array of real numbers; got complex"):
+            nb.empirical_ntk(linear, {"w": np.ones((3, 2)) * 1j})
+
+    @pytest.mark.parametrize(
+        ("f", "got"),
+        [
+            (lambda p, x: (x @ p["w"], x), "tuple"),
+            (lambda p, x: {"logits": x @ p["w"]}, "dict"),
+            (lambda p, x: None, "NoneType"),
+            (lambda p, x: (x @ p["w"]).T, r"shape \(2, 4\)"),
+            (lambda p, x: (x @ p["w"])[0], r"shape \(2,\)"),
+            (lambda p, x: jnp.sum(x @ p["w"]), r"shape \(\)"),
+        ],
+    )
+    @pytest.mark.parametrize("make", [nb.empirical_ntk, nb.empirical_nngp])
+    def test_what_f_returns(self, make, f, got, x):
+        with pytest.raises(
+            InputError, match=rf"to return one array with 4 rows for 4 inputs; got {got}\. Return the outputs"
+        ):
+            make(f, LINEAR)(x)
+
+    def test_inputs_that_f_refuses(self):
+        message = r"Expected f\(params, x\) to accept x1 of shape \(4, 5\) and type float32; got: .*\(5,\) and \(3,\)"
+        with pytest.raises(InputError, match=message):
+            nb.empirical_ntk(linear, LINEAR)(jnp.ones((4, 5)))
+
+    @pytest.mark.parametrize("error", [ValueError("not this"), TypeError("not this\nmore")])
+    def test_f_that_raises(self, error, x):
+        def f(params, x):
+            raise error
+
+        with pytest.raises(InputError, match=r"got: not this$") as caught:
+            nb.empirical_ntk(f, LINEAR)(x)
+        assert caught.value.__cause__ is error
+
+    def test_f_that_raises_without_a_word(self, x):
+        def f(params, x):
+            raise ValueError
+
+        with pytest.raises(InputError, match="got: ValueError"):
+            nb.empirical_ntk(f, LINEAR)(x)
+
+    def test_an_input_error_of_a_layer_is_passed_on(self):
+        net = nb.layers.Conv(2, (3,))
+        with pytest.raises(InputError, match="Expected inputs of Conv to have 1 spatial axes"):
+            nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (4, 1)))(jnp.ones((4, 3)))

@@ -1,0 +1,252 @@
+"""The laws of every layer in the table: shapes, independence of examples, and the covariance of its outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from cases import LAYERS, assert_near, standard_errors
+
+import ntkbias as nb
+from ntkbias.layers import Conv, Covariance, Dense, Flatten, GlobalAvgPool, Relu, Residual, Sequential
+from ntkbias.types import InputError, InputTypeError
+
+each_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def case(name, n=3):
+    layer, shape = LAYERS[name]
+    return layer, shape, normal(n, *shape)
+
+
+def init(layer, shape, seed=0):
+    return jax.jit(layer.init, static_argnums=1)(jax.random.key(seed), shape)
+
+
+@each_layer
+def test_output_shape_is_that_of_apply(name):
+    layer, shape, x = case(name)
+    params = jax.eval_shape(lambda key: layer.init(key, shape), jax.random.key(0))
+    assert jax.eval_shape(layer.apply, params, x).shape == (3, *layer.output_shape(shape))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+@each_layer
+def test_examples_do_not_mix(name):
+    layer, shape, x = case(name)
+    params, apply = init(layer, shape), jax.jit(layer.apply)
+    # eps for each of the products that are summed, in another order where the batch has another size
+    assert_near(apply(params, x)[1:2], apply(params, x[1:2]), 1e-6)
+
+
+@each_layer
+def test_needs_is_monotone(name):
+    layer, *_ = case(name)
+    assert layer.needs(True) or not layer.needs(False)
+
+
+@each_layer
+def test_pairs_hold_the_same_positions(name, x64):
+    """Two ways to one answer: what is carried at equal positions is the diagonal of what is carried for all pairs."""
+    layer, shape, x = case(name)
+    if layer.needs(False):
+        pytest.skip("needs all pairs")
+    before = prefix(shape)
+    x = normal(3, *shape[:-1], 2)
+
+    @jax.jit
+    def both(x):
+        few, many = (
+            layer.propagate(before.propagate(Covariance.of_inputs(x[:2], x[1:], pairs=pairs)))
+            for pairs in (False, True)
+        )
+        return [
+            (getattr(few, key), many.same_position(getattr(many, key))) for key in ("nngp", "ntk", "self1", "self2")
+        ]
+
+    for few, many in both(x):
+        assert_near(few, many, 1e-12)
+
+
+def prefix(shape):
+    """A linear layer whose outputs have the given shape: after it the channels are Gaussian exactly."""
+    sizes = tuple(min(2, size) for size in shape[:-1])
+    return Conv(shape[-1], sizes, b_std=0.5) if sizes else Dense(shape[-1], b_std=0.5)
+
+
+@each_layer
+def test_propagate_is_the_covariance_of_apply(name):
+    """After one Gaussian linear layer, the second moments of these layers are exact at any width."""
+    layer, shape, _ = case(name)
+    net = Sequential((prefix(shape), layer))
+    x = normal(2, *shape[:-1], 2)
+    seeds = 4000
+
+    @jax.jit
+    def moments(keys):
+        def one(key):
+            z = net.apply(net.init(key, x.shape[1:]), x)
+            return jnp.einsum("npc,mqc->nmpq", *[z.reshape(2, -1, z.shape[-1])] * 2) / z.shape[-1]
+
+        return jax.vmap(one)(keys)
+
+    after = jax.jit(lambda x: net.propagate(Covariance.of_inputs(x, x, pairs=True)))(x)
+    samples = np.asarray(moments(jax.random.split(jax.random.key(5), seeds)))
+    expected = np.asarray(after.nngp).reshape(samples.shape[1:])
+    errors = standard_errors(samples, expected)
+    # The chance that any of so many entries is further off, in a true law, is 1e-5.
+    assert errors.max() < scipy.stats.norm.isf(1e-5 / 2 / errors.size)
+    assert after.shape == net.output_shape(x.shape[1:])
+    own = np.asarray(after.self1).reshape(2, *samples.shape[3:])
+    assert_near(own, np.stack([expected[0, 0], expected[1, 1]]), 1e-6)
+
+
+@each_layer
+def test_jit_vmap_and_pytree(name):
+    layer, shape, x = case(name)
+    same = jax.tree.unflatten(jax.tree.structure(layer), jax.tree.leaves(layer))
+    assert same == layer
+    assert hash(layer) == hash(same)
+
+
+STDS = {
+    "dense": (lambda **options: Dense(300, 1.5, 0.7, **options), (200,), 200),
+    "conv": (lambda **options: Conv(300, (3, 2), w_std=1.5, b_std=0.7, **options), (4, 4, 30), 180),
+}
+
+
+@pytest.mark.parametrize("name", STDS)
+@pytest.mark.parametrize("b_init", [1.0, 0.5, 0.0])
+def test_variance_of_parameters(name, b_init):
+    make, shape, fan_in = STDS[name]
+    for parameterization, w_std, b_std in (("ntk", 1.0, 1.0), ("standard", 1.5 / fan_in**0.5, 0.7)):
+        params = init(make(b_init=b_init, parameterization=parameterization), shape)
+        weights, biases = np.asarray(params["w"]), np.asarray(params["b"])
+        assert weights.size == fan_in * 300
+        assert biases.shape == (300,)
+        # the standard error of a standard deviation is std / sqrt(2 n)
+        assert abs(weights.std() - w_std) < 4 * w_std / (2 * weights.size) ** 0.5
+        assert abs(weights.mean()) < 4 * w_std / weights.size**0.5
+        assert abs(biases.std() - b_init * b_std) <= 4 * b_init * b_std / (2 * biases.size) ** 0.5
+
+
+@pytest.mark.parametrize("name", STDS)
+def test_parameterizations_are_one_function_of_scaled_parameters(name):
+    make, shape, fan_in = STDS[name]
+    ntk, standard = (make(parameterization=p) for p in ("ntk", "standard"))
+    params = init(ntk, shape)
+    scaled = {"w": params["w"] * 1.5 / fan_in**0.5, "b": 0.7 * params["b"]}
+    x = normal(2, *shape)
+    assert_near(ntk.apply(params, x), standard.apply(scaled, x), 1e-5)  # sums of 200 products, in another order
+
+
+def test_keys_decide():
+    layer = Dense(4, b_std=1.0)
+    first, again, other = (init(layer, (3,), seed) for seed in (0, 0, 1))
+    assert np.array_equal(first["w"], again["w"])
+    assert not np.array_equal(first["w"], other["w"])
+    net = Sequential((Dense(3), Dense(3)))
+    one, two = init(net, (3,))
+    assert not np.array_equal(one["w"], two["w"])
+
+
+def test_conv_is_the_sum_over_offsets():
+    """One axis, circular, by hand."""
+    layer = Conv(2, (3,), None, "CIRCULAR", parameterization="standard")
+    x = normal(2, 5, 3)
+    w = normal(3, 3, 2, seed=1)
+    expected = sum(np.roll(x, 1 - offset, 1) @ w[offset] for offset in range(3))
+    assert_near(layer.apply({"w": w}, x), expected, 1e-6)
+
+
+def test_residual_adds():
+    layer = Residual(Dense(3, parameterization="standard"))
+    x, w = jnp.ones((2, 3)), jnp.arange(9.0).reshape(3, 3)
+    assert_near(layer.apply({"branch": {"w": w}, "shortcut": ()}, x), x + x @ w, 1e-6)
+
+
+@pytest.mark.usefixtures("unchecked")
+class TestBadInput:
+    @pytest.mark.parametrize("make", [Dense, lambda n: Conv(n, (3,))])
+    @pytest.mark.parametrize(
+        ("value", "error", "message"),
+        [(0, InputError, "at least 1; got 0"), (2.5, InputTypeError, "a whole number; got 2.5")],
+    )
+    def test_num_outputs(self, make, value, error, message):
+        with pytest.raises(error, match=f"Expected num_outputs of (Dense|Conv) to be {message}"):
+            make(value)
+
+    @pytest.mark.parametrize("make", [Dense, lambda n, **options: Conv(n, (3,), **options)])
+    def test_parameterization(self, make):
+        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard; got 'NTK'"):
+            make(3, parameterization="NTK")
+
+    def test_padding(self):
+        with pytest.raises(InputError, match="Expected padding to be one of SAME, VALID, CIRCULAR; got 1"):
+            Conv(3, (3,), padding=1)
+
+    @pytest.mark.parametrize(("size", "strides"), [((0,), None), ((3, -1), None), ((3,), (0,))])
+    def test_sizes(self, size, strides):
+        with pytest.raises(InputError, match="Expected every kernel size and stride of Conv to be at least 1; got"):
+            Conv(3, size, strides)
+
+    def test_fractional_size(self):
+        with pytest.raises(InputTypeError, match="Expected every kernel size and stride of Conv to be a whole number"):
+            Conv(3, (1.5,))
+
+    def test_number_of_strides(self):
+        with pytest.raises(
+            InputError, match=r"Expected one stride a spatial axis; got kernel_size=\(3, 3\) and strides"
+        ):
+            Conv(3, (3, 3), (1,))
+
+    @pytest.mark.parametrize("method", ["output_shape", "init"])
+    def test_axes(self, method):
+        def call(layer, shape):
+            return layer.output_shape(shape) if method == "output_shape" else layer.init(jax.random.key(0), shape)
+
+        with pytest.raises(
+            InputError, match=r"inputs of Dense to have 0 spatial axes and one of channels; got shape \(4, 3\)"
+        ):
+            call(Dense(2), (4, 3))
+        with pytest.raises(
+            InputError, match=r"inputs of Conv to have 1 spatial axes and one of channels; got shape \(3,\)"
+        ):
+            call(Conv(2, (3,)), (3,))
+
+    def test_no_axes(self):
+        for layer in (Flatten(), GlobalAvgPool()):
+            with pytest.raises(InputError, match=r"Expected inputs of \w+ to have at least one axis; got shape \(\)"):
+                layer.output_shape(())
+
+    @pytest.mark.parametrize("layer", [Dense(2), Conv(2, ()), Flatten(), GlobalAvgPool()][::2])
+    def test_sizes_of_inputs(self, layer):
+        with pytest.raises(InputError, match=r"Expected every size of the input shape \(0,\) of \w+ to be at least 1"):
+            layer.output_shape((0,))
+
+    def test_window_beyond_the_image(self):
+        layer = Conv(2, (3, 5), padding="VALID")
+        for call in (layer.output_shape, lambda shape: layer.init(jax.random.key(0), shape)):
+            with pytest.raises(InputError, match=r"as large as the window \(3, 5\); got positions \(4, 4\)"):
+                call((4, 4, 1))
+
+    def test_sequential_of_other_things(self):
+        with pytest.raises(InputTypeError, match="Expected the layers of Sequential to be layers; got <function"):
+            Sequential((Dense(3), lambda x: x))
+        with pytest.raises(InputTypeError, match="Expected the layers of Sequential to be layers; got <class"):
+            Sequential((Dense(3), Relu))
+
+    def test_residual_of_two_shapes(self):
+        layer = Residual(Dense(4))
+        message = r"Expected branch and shortcut of Residual to give one shape; got \(4,\) and \(3,\)"
+        for call in (
+            lambda: layer.output_shape((3,)),
+            lambda: layer.init(jax.random.key(0), (3,)),
+            lambda: nb.infinite_ntk(layer)(jnp.ones((2, 3))),
+        ):
+            with pytest.raises(InputError, match=message):
+                call()

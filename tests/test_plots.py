@@ -1,0 +1,283 @@
+"""The pictures show what is in the values, and say what they show."""
+
+import dataclasses
+import xml.etree.ElementTree as ET
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+
+import ntkbias as nb
+from ntkbias import plots
+from ntkbias.types import InputError
+
+CIRCLE = nb.domains.Circle()
+
+
+def mlp_kernels(count):
+    return {f"depth {d}": nb.infinite_ntk(nb.nets.mlp(depth=d, b_std=0.1)) for d in range(1, count + 1)}
+
+
+@pytest.fixture(scope="module")
+def circle():
+    """Two kernels on the circle, with two targets of unequal power."""
+    x, weights = CIRCLE.quadrature(32)
+    targets = CIRCLE.harmonics(x, 2)[:, [1, 3]] * jnp.array([2.0, 1.0])
+    return nb.compare(mlp_kernels(2), x, CIRCLE, weights=weights, targets=targets)
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    x = jax.random.normal(jax.random.key(0), (32, 2))
+    return nb.compare(mlp_kernels(1), x, nb.domains.PointCloud())
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def names_in_legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def outside(figure):
+    """The labels, titles and legends that are drawn, in part, beyond the figure's edges."""
+    figure.draw_without_rendering()
+    drawn = [artist for ax in figure.axes for artist in (ax.title, ax.xaxis.label, ax.yaxis.label)]
+    drawn += [ax.get_legend() for ax in figure.axes if ax.get_legend()]
+    boxes = [(artist, artist.get_window_extent()) for artist in drawn]
+    boxes = [(artist, box) for artist, box in boxes if box.width * box.height > 0]
+    low, high = figure.bbox.min - 1, figure.bbox.max + 1  # a pixel of rounding
+    return [artist for artist, box in boxes if np.any(box.min < low) or np.any(box.max > high)]
+
+
+def test_spectra_show_resolved_eigenvalues_and_the_floor(circle):
+    ax = plots.spectra(circle)
+    curves, floors = ax.lines[::2], ax.lines[1::2]
+    for curve, floor, spectrum in zip(curves, floors, circle.spectra, strict=True):
+        k = spectrum.num_resolved
+        assert_allclose(curve.get_xdata(), np.arange(1, k + 1))
+        assert_allclose(curve.get_ydata(), spectrum.eigenvalues[:k])
+        assert_allclose(floor.get_ydata(), spectrum.noise_floor)
+        assert floor.get_linestyle() == ":"
+        assert curve.get_color() == floor.get_color()
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("mode index", "eigenvalue of K / n")
+    assert names_in_legend(ax) == ["depth 1", "depth 2", "noise floor"]
+
+
+def test_modes_below_the_floor_are_left_out():
+    spectrum = nb.eigh(jnp.diag(jnp.array([4.0, 1.0, 0.0, 0.0])))
+    assert_allclose(plots.spectra(spectrum).lines[0].get_ydata(), [1, 0.25])
+
+
+def test_a_kernel_has_one_colour_in_all_pictures(circle):
+    spectra, power = plots.spectra(circle), plots.cumulative_power(circle)
+    frequency = plots.eigenvalue_against_frequency(circle)
+    for index in range(2):
+        expected = plots.color(index)
+        assert spectra.lines[2 * index].get_color() == power.lines[index].get_color() == expected
+        assert plt.matplotlib.colors.to_hex(frequency.collections[index].get_facecolor()[0]).upper() == expected
+        assert frequency.lines[index].get_color() == expected
+    assert len({plots.color(index) for index in range(8)}) == 8
+
+
+def test_frequency_scatter_holds_every_mode_and_the_law(circle):
+    ax = plots.eigenvalue_against_frequency(circle)
+    for points, line, ranking in zip(ax.collections, ax.lines, circle.rankings, strict=True):
+        assert_allclose(points.get_offsets(), np.stack([ranking.frequencies, ranking.eigenvalues], 1))
+        (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
+        assert_allclose(np.log(y1 / y0) / np.log(x1 / x0), ranking.decay.exponent)
+    assert "radians per unit of length" in ax.get_xlabel()
+    ranking = circle.rankings[0]
+    law = f"depth 1: exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f}), "
+    assert names_in_legend(ax)[0] == (law + f"ρ {ranking.spearman:.3f}").replace("-", "−")
+
+
+def test_the_law_is_the_least_squares_line(circle):
+    ranking = circle.rankings[1]
+    fitted = slice(ranking.decay.first, ranking.decay.last)
+    x, y = (np.log(np.asarray(v)[fitted]) for v in (ranking.frequencies, ranking.eigenvalues))
+    slope, intercept = np.polyfit(x, y, 1)
+    line = plots.eigenvalue_against_frequency(ranking).lines[0]
+    assert_allclose(np.log(line.get_ydata()), intercept + slope * np.log(line.get_xdata()), rtol=1e-4)
+    assert_allclose(line.get_xdata(), np.exp([x.min(), x.max()]))
+
+
+def test_frequency_zero_has_its_place(circle, cloud):
+    ax = plots.eigenvalue_against_frequency(circle)
+    assert ax.get_xscale() == "symlog"
+    assert ax.get_xlim()[0] < 0
+    assert "linear below 1" in ax.get_xlabel()
+    ax = plots.eigenvalue_against_frequency(cloud)
+    assert ax.get_xscale() == "log"
+    assert "linear" not in ax.get_xlabel()
+
+
+def test_frequencies_next_to_zero_do_not_stretch_the_axis(circle):
+    ranking = eqx.tree_at(lambda r: r.frequencies, circle.rankings[0], circle.rankings[0].frequencies.at[0].set(1e-6))
+    assert plots.eigenvalue_against_frequency(ranking).get_xscale() == "symlog"
+
+
+def test_no_law_where_none_was_fitted(circle):
+    ranking = eqx.tree_at(lambda r: r.decay, circle.rankings[0], None)
+    ax = plots.eigenvalue_against_frequency(ranking)
+    assert len(ax.lines) == 0
+    assert "too few frequencies" in names_in_legend(ax)[0]
+
+
+def test_energy_map_is_the_energy(circle):
+    ranking = circle.rankings[0]
+    ax = plots.energy_per_degree(ranking, num_modes=7)
+    mesh = ax.collections[0]
+    degrees = mesh.get_array().shape[0]
+    assert_allclose(mesh.get_array(), ranking.energy[:7, :degrees].T)
+    assert degrees == 5  # depth 1 has degree 4 before degree 3
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("mode index", "degree of the harmonics")
+    assert ax.figure.axes[1].get_ylabel() == "share of the mode's power"
+
+
+def test_energy_map_of_modes_without_a_degree(circle):
+    even = jnp.full_like(circle.rankings[0].energy, 1 / circle.rankings[0].energy.shape[1])
+    ax = plots.energy_per_degree(eqx.tree_at(lambda r: r.energy, circle.rankings[0], even))
+    assert ax.collections[0].get_array().shape == even.T.shape
+
+
+def test_cumulative_power_takes_targets_together(circle):
+    ax = plots.cumulative_power(circle)
+    for line, spectrum in zip(ax.lines, circle.spectra, strict=True):
+        shares = spectrum.cumulative_power(circle.targets)
+        assert_allclose(line.get_ydata(), (0.8 * shares[:, 0] + 0.2 * shares[:, 1])[: spectrum.num_resolved], rtol=1e-5)
+    assert ax.get_xscale() == "log"
+
+
+def test_cumulative_power_of_one_target_and_of_one_that_is_zero(circle):
+    first = eqx.tree_at(lambda c: c.targets, circle, circle.targets[:, 0])
+    line = plots.cumulative_power(first).lines[0]
+    assert_allclose(line.get_ydata(), circle.spectra[0].cumulative_power(first.targets), atol=1e-6)
+    padded = eqx.tree_at(lambda c: c.targets, circle, circle.targets.at[:, 1].set(0))
+    assert_allclose(plots.cumulative_power(padded).lines[0].get_ydata(), line.get_ydata(), atol=1e-6)
+
+
+def test_eigenfunctions_on_the_circle_are_curves_against_the_angle(circle):
+    spectrum, ranking = circle.spectra[0], circle.rankings[0]
+    axes = plots.eigenfunctions(spectrum, ranking, CIRCLE, 3)
+    assert axes.shape == (1, 3)
+    for index, ax in enumerate(axes.flat):
+        curve = ax.lines[-1]
+        assert_allclose(curve.get_xdata(), 2 * np.pi * np.arange(32) / 32, atol=1e-6)
+        assert_allclose(curve.get_ydata(), spectrum.eigenfunctions[:, index], rtol=1e-6)
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "π/2", "π", "3π/2", "2π"]
+    value = f"eigenvalue {float(ranking.eigenvalues[2]):.2g}"
+    assert axes[0, 2].get_title() == f"mode 3 (of 2–3): {value},\nfrequency 1"
+
+
+def test_eigenfunctions_of_a_cloud_are_coloured_points(cloud):
+    spectrum, ranking = cloud.spectra[0], cloud.rankings[0]
+    axes = plots.eigenfunctions(spectrum, ranking, cloud.domain, 5)
+    assert axes.shape == (2, 4)
+    assert [ax.axison for ax in axes.flat] == [True] * 5 + [False] * 3
+    chart = cloud.domain.chart(spectrum.x)
+    for index in range(5):
+        points = axes.flat[index].collections[0]
+        assert_allclose(points.get_offsets(), chart)
+        assert_allclose(points.get_array(), spectrum.eigenfunctions[:, index], rtol=1e-6)
+        assert points.norm.vmin == -points.norm.vmax
+    assert axes[0, 0].figure.axes[-1].get_ylabel() == "eigenfunction"
+
+
+def test_vector_valued_modes_show_their_first_output():
+    net = nb.nets.mlp(8, 1, 2)
+    x = jax.random.normal(jax.random.key(0), (20, 3))
+    kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(1), (3,)), outputs="all")
+    domain = nb.domains.PointCloud()
+    spectrum = nb.spectrum(kernel, x)
+    axes = plots.eigenfunctions(spectrum, nb.rank_by_frequency(spectrum, domain), domain, 2)
+    assert_allclose(axes[0, 1].collections[0].get_array(), spectrum.eigenfunctions[:, 0, 1], rtol=1e-6)
+    assert "first output" in axes[0, 0].figure.axes[-1].get_ylabel()
+
+
+def test_pictures_go_where_they_are_told(circle):
+    figure = Figure()
+    ax = figure.subplots()
+    assert plots.spectra(circle, ax) is ax
+    row = Figure().subplots(1, 2)
+    assert plots.eigenfunctions(circle.spectra[0], circle.rankings[0], CIRCLE, 2, row)[0, 1] is row[1]
+    assert plots.panels(3, figure)[0, 0].figure is figure
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("name", ["a", "$x", "_hidden", "50 % & <b> $\\frac$", "a very long name " * 20])
+def test_any_name_stands_in_the_legend(circle, name):
+    comparison = dataclasses.replace(circle, names=("first", name))
+    for draw in (plots.spectra, plots.eigenvalue_against_frequency, plots.cumulative_power):
+        ax = draw(comparison)
+        assert name[:6] in names_in_legend(ax)[1].replace("\\$", "$")
+        assert not outside(ax.figure)
+
+
+def test_nothing_is_clipped_with_many_kernels(circle):
+    names = tuple(f"residual network, depth {d}, width 1,024" for d in range(10))
+    many = nb.Comparison(names, circle.spectra * 5, circle.rankings * 5, CIRCLE, circle.targets)
+    for draw in (plots.spectra, plots.eigenvalue_against_frequency, plots.cumulative_power):
+        figure = draw(many).figure
+        assert not outside(figure)
+        assert figure.axes[0].get_position().height > 0.3
+    assert not outside(plots.eigenfunctions(circle.spectra[0], circle.rankings[0], CIRCLE)[0, 0].figure)
+
+
+def test_errors_say_what_to_do(circle, cloud, unchecked):
+    spectrum, ranking = circle.spectra[0], circle.rankings[0]
+    cases = [
+        (lambda: plots.spectra(3), "Expected a Comparison or a Spectrum; got int."),
+        (lambda: plots.eigenvalue_against_frequency(spectrum), "Expected a Comparison or a FrequencyRanking; got"),
+        (lambda: plots.energy_per_degree(spectrum), "Use comparison.rankings"),
+        (lambda: plots.energy_per_degree(cloud.rankings[0]), "got one by the graph measure. Rank with measure"),
+        (lambda: plots.energy_per_degree(ranking, num_modes=0), "Expected num_modes to be at least 1; got 0"),
+        (lambda: plots.cumulative_power(spectrum), "Use compare"),
+        (lambda: plots.cumulative_power(cloud), "got none. Use compare(kernels, x, domain, targets=y)"),
+        (
+            lambda: plots.cumulative_power(eqx.tree_at(lambda c: c.targets, circle, 0 * circle.targets)),
+            "Expected targets that are not zero everywhere",
+        ),
+        (lambda: plots.eigenfunctions(spectrum, CIRCLE, ranking), "got Spectrum, Circle, FrequencyRanking"),
+        (lambda: plots.eigenfunctions(nb.eigh(jnp.eye(3)), ranking, CIRCLE), "got one of a bare matrix"),
+        (lambda: plots.eigenfunctions(spectrum, ranking, CIRCLE, 0), "Expected num_modes to be at least 1"),
+        (
+            lambda: plots.eigenfunctions(spectrum, ranking, CIRCLE, 3, Figure().subplots(1, 2)),
+            "Expected axes for 3 modes; got 2",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
+    assert not plt.get_fignums()  # bad input leaves no empty figure behind
+
+
+def test_saved_files_load_and_are_the_same_again(circle, tmp_path):
+    for name in ("a", "b"):
+        figure = Figure(layout="constrained")
+        plots.eigenvalue_against_frequency(circle, figure.subplots())
+        plots.save(figure, tmp_path / "new folder" / f"{name}.1")
+    files = sorted(path.name for path in (tmp_path / "new folder").iterdir())
+    assert files == ["a.1.png", "a.1.svg", "b.1.png", "b.1.svg"]
+    for kind in ("png", "svg"):
+        first, second = ((tmp_path / "new folder" / f"{name}.1.{kind}").read_bytes() for name in "ab")
+        assert first == second
+    assert ET.fromstring(second).tag == "{http://www.w3.org/2000/svg}svg"
+    assert b"<dc:date>" not in second
+    assert (tmp_path / "new folder" / "a.1.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_a_folder_that_cannot_be_written_is_named(circle, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Choose a folder that can be written"):
+        plots.save(plots.spectra(circle).figure, tmp_path / "file" / "figure")

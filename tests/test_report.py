@@ -1,0 +1,230 @@
+"""The page, the figures' names and the table in a terminal."""
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias import report
+from ntkbias.types import InputError
+
+CIRCLE = nb.domains.Circle()
+VOID = {"meta", "br", "img", "hr", "link", "input"}
+
+
+@pytest.fixture(scope="module")
+def circle():
+    x, weights = CIRCLE.quadrature(32)
+    kernels = {f"depth {d}": nb.infinite_ntk(nb.nets.mlp(depth=d, b_std=0.1)) for d in (1, 2)}
+    return nb.compare(kernels, x, CIRCLE, weights=weights)
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    """One kernel on a domain without harmonics, with two targets."""
+    x = jax.random.normal(jax.random.key(0), (32, 2))
+    return nb.compare(
+        {"mlp": nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))}, x, nb.domains.PointCloud(), targets=x[:, :2]
+    )
+
+
+def renamed(comparison, *names):
+    return dataclasses.replace(comparison, names=names)
+
+
+class Page(HTMLParser):
+    """What a page says and loads; fails on a tag that is closed out of order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_text()
+        self.open, self.tags, self.ids, self.links, self.rows = [], [], [], [], []
+        self.text = ""
+        self.feed(self.source)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.read(tag, attrs)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.read(tag, attrs)
+
+    def read(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name in ("href", "xlink:href", "src")]
+        self.links += [url for _, value in attrs for url in re.findall(r"url\(([^)]*)\)", value or "")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "svg"} & set(self.open):
+            self.text += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def page(circle, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "new folder" / "report.html"
+    settings = {"options": {"data": "circle", "nets": ("mlp", "cnn")}, "versions": {"jax": "0.10.2"}, "seed": 3}
+    assert report.write_report(path, circle, title="Two depths", settings=settings) == path
+    return Page(path)
+
+
+def test_page_is_self_contained(page):
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    anchors = [link.lstrip("#") for link in page.links if link.startswith("#")]
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert set(anchors) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    urls = set(re.findall(r"https?://[^\"' )]*", page.source))
+    assert urls <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert len(page.source) < 1e6
+
+
+def test_page_has_every_figure_with_words(page, circle):
+    assert page.tags.count("svg") == page.tags.count("figcaption") == len(report.figures(circle)) == 6
+    for svg in re.findall(r"<svg.*?</svg>", page.source, re.DOTALL):
+        root = ET.fromstring(svg)
+        assert root.get("role") == "img"
+        assert root.get("aria-label")
+
+
+def test_page_has_the_tables(page, circle):
+    kernels = [row for row in page.rows if row[0] in circle.names]
+    for row, spectrum, ranking in zip(kernels, circle.spectra, circle.rankings, strict=True):
+        assert float(row[1]) == pytest.approx(float(spectrum.trace), rel=0.005)
+        assert float(row[2]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
+        assert row[3] == f"{spectrum.num_resolved} of 32"
+        assert float(row[4]) == pytest.approx(ranking.spearman, abs=0.0005)
+        assert row[5] == f"{ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
+        assert np.allclose([float(cell) for cell in row[6:]], ranking.eigenvalues[:3], rtol=0.005)
+    modes = [row for row in page.rows if len(row) == 7 and row[0].isdigit()]
+    assert len(modes) == 40
+    ranking = circle.rankings[0]
+    number, eigenvalue, _, frequency, purity, time, eigenspace = modes[2]
+    assert (number, frequency, purity, eigenspace) == ("3", "1.00", "100.0%", "2")
+    assert float(eigenvalue) == pytest.approx(1 / float(time), rel=0.01)
+    assert float(eigenvalue) == pytest.approx(float(ranking.eigenvalues[2]), rel=0.005)
+    assert ["options.nets", "mlp, cnn"] in page.rows
+    assert ["versions.jax", "0.10.2"] in page.rows
+    assert ["seed", "3"] in page.rows
+
+
+def test_summary_names_the_strongest_preference(circle):
+    decays = [
+        dataclasses.replace(circle.rankings[0].decay, exponent=a, low=a - 0.1, high=a + 0.1) for a in (-2.0, -3.0)
+    ]
+    rankings = tuple(dataclasses.replace(r, decay=d) for r, d in zip(circle.rankings, decays, strict=True))
+    summary = report._summary(dataclasses.replace(circle, rankings=rankings))
+    assert "2 kernels on 32 inputs (Circle)" in summary
+    assert (
+        "The steepest decay with frequency: depth 2, with an exponent of -3.00 (95 % interval -3.10 to -2.90)."
+        in summary
+    )
+    first, second = (float(s.effective_rank()) for s in circle.spectra)
+    assert f"from {first:.2f} (depth 1) to {second:.2f} (depth 2)" in summary
+    assert f"by rank: depth 2, with a Spearman's ρ of {circle.rankings[1].spearman:.3f}" in summary
+
+
+def test_summary_says_when_intervals_overlap_and_when_nothing_prefers_low_frequencies(circle):
+    decay = circle.rankings[0].decay
+    reverse = tuple(dataclasses.replace(r, decay=decay, frequencies=r.frequencies[::-1]) for r in circle.rankings)
+    summary = report._summary(dataclasses.replace(circle, rankings=reverse))
+    assert "which overlaps with that of depth 2." in summary
+    assert "No preference for low frequencies" in summary
+
+
+def test_page_of_one_kernel_without_harmonics(cloud, tmp_path):
+    page = Page(report.write_report(tmp_path / "report.html", cloud, title="One", settings={}))
+    assert list(report.figures(cloud)) == ["spectra", "frequency", "cumulative_power", "eigenfunctions_mlp"]
+    assert "purity" not in {cell for row in page.rows for cell in row}
+    assert "One kernel on 32 inputs (PointCloud)" in page.text
+    assert "Energy per degree" not in page.text
+
+
+def test_names_are_text(circle, tmp_path):
+    names = ("<b>mlp & $x_1$</b>", 'a "quoted" -->name')
+    page = Page(
+        report.write_report(
+            tmp_path / "report.html",
+            renamed(circle, *names),
+            title="<script>alert(1)</script>",
+            settings={"<i>": {"&": "</table><img src=x>"}},
+        )
+    )
+    assert not {"b", "i", "img", "script"} & set(page.tags)
+    for text in (*names, "<script>alert(1)</script>"):
+        assert text in page.text
+    assert ["<i>.&", "</table><img src=x>"] in page.rows
+
+
+def test_file_names_are_plain_and_differ(circle):
+    four = nb.Comparison(("A b/c", "a b\\c", "é", "../"), circle.spectra * 2, circle.rankings * 2, CIRCLE)
+    names = [name for name in report.figures(four) if name.startswith("energy")]
+    assert names == ["energy_a_b_c", "energy_a_b_c_2", "energy_kernel", "energy_kernel_2"]
+    assert report._slugs(["a 2", "a", "a", "x" * 300]) == ["a_2", "a", "a_3", "x" * 60]
+
+
+def test_figures_belong_to_no_window_and_skip_targets_of_zeros(cloud):
+    zeros = eqx.tree_at(lambda c: c.targets, cloud, 0 * cloud.targets)
+    assert "cumulative_power" not in report.figures(zeros)
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_kernel_of_one_mode(tmp_path):
+    """Nothing to correlate and nothing to fit."""
+    x, _ = CIRCLE.quadrature(32)
+    spectrum = dataclasses.replace(nb.eigh(jnp.ones((32, 32))), x=x)
+    comparison = nb.Comparison(("constant",), (spectrum,), (nb.rank_by_frequency(spectrum, CIRCLE),), CIRCLE)
+    assert "1 of 32 modes above" in report.table(comparison)
+    page = Page(report.write_report(tmp_path / "report.html", comparison, title="", settings={}))
+    assert ["constant", "1.00", "1.00", "1 of 32", "not defined", "-", "1.00", "-", "-"] in page.rows
+
+
+def test_table_for_a_terminal(circle):
+    text = report.table(circle, 4)
+    first, second = text.split("\n\ndepth 2\n")
+    lines = first.splitlines()
+    assert lines[0] == "depth 1"
+    assert " ".join(lines[1:3]).startswith("trace 0.520, effective rank ")
+    assert lines[4].split() == ["mode", "eigenvalue", "of", "trace", "frequency", "purity", "learning", "time"]
+    assert [line[0] for line in lines[5:]] == [" ", "/", "\\", "/"]
+    assert len({len(line) for line in lines[4:]}) == 1
+    assert [line.split()[-5:-2] for line in lines[5:6]] == [["0.166", "31.93%", "0.00"]]
+    assert len(second.splitlines()) == 8
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.isascii()
+
+
+def test_table_with_awkward_names_and_few_modes(cloud):
+    text = report.table(renamed(cloud, "name\nof two lines " + "x" * 200), 1_000)
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.startswith("name of two lines xxx")
+    assert "purity" not in text
+    assert text.splitlines()[-1].split()[0] == str(len(cloud.rankings[0].frequencies))
+
+
+def test_errors(circle, tmp_path):
+    with pytest.raises(InputError, match="Expected num_modes to be at least 1; got 0"):
+        report.table(circle, 0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Choose a folder that can be written"):
+        report.write_report(tmp_path / "file" / "report.html", circle, title="", settings={})

@@ -1,0 +1,81 @@
+"""Files: what is saved loads again, whole, and nothing else is loaded."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias import results
+from ntkbias.types import InputError
+
+
+def ranking():
+    circle = nb.domains.Circle()
+    x, weights = circle.quadrature(32)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(b_std=0.1)), x, weights)
+    return spectrum, nb.rank_by_frequency(spectrum, circle)
+
+
+def test_values_load_as_they_were_saved(tmp_path):
+    spectrum, frequencies = ranking()
+    value = {
+        "ranking": frequencies,
+        "list": [1, 2.5, "three", None, True, float("inf")],
+        "tuple": (np.arange(3), jnp.ones((2, 0))),
+        "domain": nb.domains.Circle(2.0),
+        "spectrum": spectrum,
+    }
+    nb.save(tmp_path / "run.1", value)
+    loaded = nb.load(tmp_path / "run.1")
+    assert loaded["list"] == value["list"]
+    assert isinstance(loaded["tuple"], tuple)
+    np.testing.assert_array_equal(loaded["tuple"][0], np.arange(3))
+    assert loaded["domain"] == value["domain"]
+    assert loaded["ranking"].measure == "harmonic"
+    assert loaded["ranking"].spearman == frequencies.spearman
+    np.testing.assert_array_equal(loaded["ranking"].energy, frequencies.energy)
+    np.testing.assert_array_equal(loaded["spectrum"].eigenfunctions, spectrum.eigenfunctions)
+    assert loaded["spectrum"].kernel is None
+    with pytest.raises(InputError, match="from a file"):
+        loaded["spectrum"].extend(spectrum.x)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.1.npz", "run.1.json"}
+
+
+def test_float64_survives(x64, tmp_path):
+    nb.save(tmp_path / "a", jnp.asarray(1 / 3))
+    assert float(nb.load(tmp_path / "a")) == 1 / 3
+
+
+def test_bad_values_and_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="to save; got function at value.f"):
+        nb.save(tmp_path / "a", {"f": lambda: None})
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+    with pytest.raises(InputError, match="missing.json is missing"):
+        nb.load(tmp_path / "missing")
+    nb.save(tmp_path / "b", jnp.ones(3))
+    (tmp_path / "b.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="saved by ntkbias; it cannot be read"):
+        nb.load(tmp_path / "b")
+    nb.save(tmp_path / "c", jnp.ones(3))
+    (tmp_path / "c.json").write_text(json.dumps({"value": {"type": "os:system", "fields": {}}}))
+    with pytest.raises(InputError, match="a type of another package, os:system"):
+        nb.load(tmp_path / "c")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Expected to write .*/file/d.npz; got: (Not a directory|File exists)"):
+        nb.save(tmp_path / "file" / "d", jnp.ones(3))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    results.write(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left on device"):
+        results.write(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

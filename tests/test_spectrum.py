@@ -1,0 +1,112 @@
+"""What is read off a spectrum."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias.types import InputError
+
+CIRCLE = nb.domains.Circle()
+KERNEL = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
+
+
+def circle_spectrum(n=64):
+    return nb.spectrum(KERNEL, *CIRCLE.quadrature(n))
+
+
+def power_law_spectrum(n=200, exponent=-2.0):
+    """A spectrum with eigenvalues index^exponent and random eigenvectors."""
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+    return nb.eigh(jnp.asarray(n * (basis * np.arange(1.0, n + 1) ** exponent) @ basis.T))
+
+
+def test_effective_rank_of_equal_eigenvalues_is_their_number():
+    np.testing.assert_allclose(nb.eigh(jnp.eye(7)).effective_rank(), 7, rtol=1e-6)
+    np.testing.assert_allclose(nb.eigh(jnp.ones((7, 7))).effective_rank(), 1, rtol=1e-4)
+
+
+def test_project_gives_coordinates(x64):
+    spectrum = circle_spectrum()
+    functions = spectrum.eigenfunctions[:, :5] @ jnp.arange(15.0).reshape(5, 3)
+    coefficients = spectrum.project(functions)
+    np.testing.assert_allclose(coefficients[:5], jnp.arange(15.0).reshape(5, 3), atol=1e-12)
+    np.testing.assert_allclose(coefficients[5:], 0, atol=1e-12)
+    np.testing.assert_allclose(spectrum.project(functions[:, 0]), coefficients[:, 0], atol=1e-12)
+
+
+def test_cumulative_power_rises_to_one_where_the_target_lies(x64):
+    spectrum = circle_spectrum()
+    target = spectrum.eigenfunctions[:, 1] + jnp.sqrt(3.0) * spectrum.eigenfunctions[:, 4]
+    np.testing.assert_allclose(spectrum.cumulative_power(target)[:6], [0, 0.25, 0.25, 0.25, 1, 1], atol=1e-12)
+    random = jax.random.normal(jax.random.key(0), (64, 2))
+    power = spectrum.cumulative_power(random)
+    assert np.all(np.diff(power, axis=0) >= 0)
+    np.testing.assert_allclose(power[-1], 1, rtol=1e-12)
+
+
+def test_extension_agrees_with_the_eigenfunctions_on_their_inputs(x64):
+    spectrum = circle_spectrum()
+    extended = spectrum.extend(spectrum.x)
+    np.testing.assert_allclose(extended, spectrum.eigenfunctions[:, : extended.shape[1]], atol=1e-9)
+
+
+def test_extension_of_circle_modes_is_harmonic_between_the_inputs(x64):
+    spectrum = circle_spectrum(256)
+    x_new = CIRCLE.sample(50, key=jax.random.key(0))
+    nodes, new = (CIRCLE.harmonics(x, 3) for x in (spectrum.x, x_new))
+    coefficients = spectrum.project(nodes)[:7]  # of the harmonics in the modes: a rotation of each degree
+    # The kernel's cusp makes the quadrature err by about n^-2, relative to the eigenvalue: 1e-3 for degree 3.
+    np.testing.assert_allclose(spectrum.extend(x_new, 7) @ coefficients, new, atol=5e-3)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, -2.0, -3.0])
+def test_decay_exponent_recovers_a_power_law(x64, exponent):
+    decay = power_law_spectrum(exponent=exponent).decay_exponent("index")
+    assert decay.exponent == pytest.approx(exponent, abs=1e-6)
+    assert decay.low < exponent < decay.high
+    assert (decay.first, decay.last) == (1, 40)
+
+
+def test_decay_against_frequency_and_against_index_differ_as_multiplicity_says(x64):
+    spectrum = circle_spectrum(256)
+    frequencies = (jnp.arange(256) + 1) // 2
+    by_frequency = spectrum.decay_exponent("frequency", frequencies=frequencies, first=21, last=51)
+    assert by_frequency.against == "frequency"
+    assert by_frequency.exponent == pytest.approx(-2, abs=0.15)  # asymptotically; degrees 11 to 25 are fitted
+
+
+def test_interval_is_as_wide_as_the_scatter_over_samples(x64):
+    """Over 24 random samples of the circle, the interval's half width over 1.96 and the exponents' scatter agree."""
+    decays = []
+    for seed in range(24):
+        x = CIRCLE.sample(150, key=jax.random.key(seed))
+        decays.append(nb.spectrum(KERNEL, x).decay_exponent("index", last=20, key=jax.random.key(seed)))
+    scatter = np.std([decay.exponent for decay in decays])
+    stated = np.mean([(decay.high - decay.low) / 3.92 for decay in decays])
+    # A standard deviation of 24 draws is known to 15 %; the bootstrap itself may be off by half.
+    assert 0.5 < stated / scatter < 2
+
+
+def test_bad_input_is_named(unchecked):
+    spectrum = circle_spectrum()
+    bare = nb.eigh(jnp.eye(10))
+    with pytest.raises(InputError, match="got one of a bare matrix"):
+        bare.extend(jnp.ones((1, 2)))
+    with pytest.raises(InputError, match="num_modes of at most 64"):
+        spectrum.extend(spectrum.x, 65)
+    with pytest.raises(InputError, match="inputs of one shape; got \\(3,\\) and \\(2,\\)"):
+        spectrum.extend(jnp.ones((1, 3)))
+    with pytest.raises(InputError, match="targets of shape \\(64,\\)"):
+        spectrum.project(jnp.ones(63))
+    with pytest.raises(InputError, match="finite numbers in targets"):
+        spectrum.cumulative_power(jnp.full(64, jnp.nan))
+    with pytest.raises(InputError, match="against to be one of index, frequency; got 'degree'"):
+        spectrum.decay_exponent("degree")
+    with pytest.raises(InputError, match="frequencies= of at least 12 modes to fit against frequency; got none"):
+        spectrum.decay_exponent("frequency")
+    with pytest.raises(InputError, match="two modes or more to fit, among the 64"):
+        spectrum.decay_exponent(first=5, last=6)
+    with pytest.raises(InputError, match="two modes or more to fit, among the 64"):
+        spectrum.decay_exponent(last=100)
