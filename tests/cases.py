@@ -59,8 +59,12 @@ NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
     ),
     "pool before dense layers": (
         lambda w, p: Sequential(
-            (Conv(w, (2,), padding="VALID", parameterization=p), GlobalAvgPool())
-            + (Relu(), Dense(2, 1.4, 0.5, parameterization=p))
+            (
+                Conv(w, (2,), padding="VALID", parameterization=p),
+                GlobalAvgPool(),
+                Relu(),
+                Dense(2, 1.4, 0.5, parameterization=p),
+            )
         ),
         (4, 2),
     ),
@@ -210,6 +214,16 @@ def assert_near(got, expected, rtol):
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * max(np.abs(expected).max(), 1e-300))
+
+
+def budget_for(make, x, rows):
+    """The least memory budget for which the blocks of `make(memory_budget=...)` have `rows` examples a side."""
+    low, high = 1, 2**40
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if make(memory_budget=middle).block_rows(x) >= rows else (middle + 1, high)
+    assert make(memory_budget=low).block_rows(x) == rows
+    return low
 
 
 def standard_errors(samples, expected, bias=0.0):

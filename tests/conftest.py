@@ -10,7 +10,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 import jaxtyping
 
-jaxtyping.install_import_hook("ntkbias", "beartype.beartype")
+jaxtyping.install_import_hook("ntkbias", "typechecker.check")
 
 import jax
 import pytest

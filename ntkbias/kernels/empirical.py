@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.kernels.factors import Factor, inner_products
 from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.structure import factors
 from ntkbias.kernels.tiles import default_memory_budget
 from ntkbias.types import (
     ApplyFunction,
@@ -101,23 +103,17 @@ class EmpiricalNTK(_Empirical):
     """The empirical NTK as a kernel; made by `empirical_ntk`."""
 
     def block_rows(self, x: Array) -> int:
-        sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.params)]
-        jacobian = self.num_outputs(x) * sum(sizes)
-        # Two Jacobians, and as much again for the backward passes that make one of them.
-        return max(1, self.memory_budget // (3 * jacobian))
+        sizes = [factor.row_bytes() for factor in jax.eval_shape(self.features, x[:1])]
+        # The factors of two sides, and as much again for the passes that make them; the largest gradient of two sides.
+        return max(1, self.memory_budget // (3 * sum(sizes) + 2 * max(sizes)))
 
-    def contract(self, features1: list[Array], features2: list[Array]) -> Array:
-        terms = [_contract(a, b, self.outputs) for a, b in zip(features1, features2, strict=True)]
+    def features(self, x: Array) -> list[Factor]:
+        """What each parameter's part of the kernel is made of."""
+        return factors(self.f, self.params, x)
+
+    def contract(self, features1: list[Factor], features2: list[Factor]) -> Array:
+        terms = [left.contract(right, self.outputs) for left, right in zip(features1, features2, strict=True)]
         return sum(terms[1:], terms[0])
-
-    def features(self, x: Array) -> list[Array]:
-        """The Jacobian d f / d params, one `(n, o, size)` array a leaf of `params`, one example at a time."""
-
-        def outputs(params: Params, example: Array) -> Array:
-            return jnp.ravel(self.f(params, example[None]))
-
-        leaves = jax.tree.leaves(jax.vmap(jax.jacrev(outputs), (None, 0))(self.params, x))
-        return [leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves]
 
 
 class EmpiricalNNGP(_Empirical):
@@ -132,17 +128,7 @@ class EmpiricalNNGP(_Empirical):
         return self.f(self.params, x).reshape(len(x), -1, 1)
 
     def contract(self, features1: Array, features2: Array) -> Array:
-        return _contract(features1, features2, self.outputs)
-
-
-def _contract(a: Array, b: Array, outputs: Outputs) -> Array:
-    """Inner products over the last axis of `(n, o, p)` and `(m, o, p)`."""
-    if outputs == "each":
-        return jnp.einsum("nop,mop->onm", a, b)
-    if outputs == "all":
-        return jnp.einsum("nap,mbp->namb", a, b)
-    total = a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
-    return total / a.shape[1] if outputs == "mean" else total
+        return inner_products(features1, features2, self.outputs)
 
 
 def _checked(

@@ -109,9 +109,9 @@ def _features(kernel: Kernel, x: Array) -> Any:
 
 
 @eqx.filter_jit
-def _contract(kernel: Kernel, features1: Any, features2: Any) -> Array:
+def _contract(kernel: Kernel, features1: Any, features2: Any | None) -> Array:
     with jax.default_matmul_precision("highest"):
-        return kernel.contract(features1, features2)
+        return kernel.contract(features1, features1 if features2 is None else features2)
 
 
 class Sum(Kernel):

@@ -6,7 +6,7 @@ program serves them all: the last ones are filled up with copies of an example, 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.tiles import gram
 >>> x = jnp.arange(5.0)
->>> gram(jnp.sin, jnp.outer, x, None, rows=2, axes=(0, 1)).shape
+>>> gram(jnp.sin, lambda a, b: jnp.outer(a, a if b is None else b), x, None, rows=2, axes=(0, 1)).shape
 (5, 5)
 """
 
@@ -43,7 +43,7 @@ def default_memory_budget() -> int:
 
 def gram(
     features: Callable[[Array], Any],
-    contract: Callable[[Any, Any], Array],
+    contract: Callable[[Any, Any | None], Array],
     x1: Array,
     x2: Array | None,
     *,
@@ -52,8 +52,9 @@ def gram(
 ) -> Array:
     """The array `contract(features(x1), features(x2))`, from blocks of at most `rows` examples a side.
 
-    Without `x2` it is that of x1 with itself. `axes` are the result's axes of the first and of the second set of
-    inputs. The features of a strip serve all of its blocks; those of two strips are held at a time.
+    Without `x2` it is that of x1 with itself, and `contract(left, None)` a block of one strip with itself. `axes` are
+    the result's axes of the first and of the second set of inputs. The features of a strip serve all of its blocks;
+    those of two strips are held at a time.
     """
     require_positive("rows", rows)
     n, m = len(x1), len(x1 if x2 is None else x2)
@@ -65,7 +66,7 @@ def gram(
     for i, j in progress(pairs, "kernel blocks"):
         if i != strip:
             strip, left = i, features(first[i])
-        blocks[i, j] = contract(left, left if x2 is None and i == j else features(second[j]))
+        blocks[i, j] = contract(left, None if x2 is None and i == j else features(second[j]))
         if x2 is None and i != j:
             blocks[j, i] = _transpose(blocks[i, j], axes)
     strips = (jnp.concatenate([blocks.pop((i, j)) for j in range(len(second))], axes[1]) for i in range(len(first)))

@@ -1,5 +1,6 @@
 """Infinitely wide networks: closed forms written another way, and what finite networks tend to."""
 
+import functools
 import itertools
 import math
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, from_all, net_case, standard_errors
+from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, budget_for, from_all, net_case, standard_errors
 
 import ntkbias as nb
 from ntkbias.layers import Conv, Dense, Flatten, GlobalAvgPool, Relu, Residual, Sequential
@@ -29,7 +30,7 @@ def both_kinds(net):
     return jax.jit(lambda x, y: {kind: make(net)(x, y) for kind, make in MAKERS.items()})
 
 
-# -- the recursion, in NumPy, on one matrix of all inputs (and positions) ------------------------------------------------
+# -- the recursion, in NumPy, on one matrix of all inputs (and positions) ------------------------------------------
 
 
 def dual(activation, gram):
@@ -219,13 +220,11 @@ def test_ragged_blocks(x64):
     x, y = inputs((3,), 7), inputs((3,), 5, seed=1)
     net, _ = net_case("mlp, erf")
     whole, own = nb.infinite_ntk(net)(x, y), nb.infinite_ntk(net)(x)
-    sizes = set()
-    for budget in (100, 300, 600, 1100, 10**6):
-        kernel = nb.infinite_ntk(net, memory_budget=budget)
-        sizes.add(kernel.block_rows(x))
+    make = functools.partial(nb.infinite_ntk, net)
+    for rows in (2, 3, 6):
+        kernel = make(memory_budget=budget_for(make, x, rows))
         assert_near(kernel(x, y), whole, 1e-12)
         assert_near(kernel(x), own, 1e-12)
-    assert {1, 2, 3} <= sizes
 
 
 @pytest.mark.parametrize("name", ["mlp, relu", "cnn, flatten", "cnn, pool"])
@@ -299,22 +298,25 @@ def test_derivatives_are_finite_where_inputs_meet(activation, b_std):
         assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(derivatives(x1, x2)))
 
 
+def slope_and_difference(value):
+    """The derivative at zero, by autodiff and by central differences (of relative error 1e-10), in one program."""
+    return jax.jit(lambda: (jax.grad(value)(0.0), (value(1e-5) - value(-1e-5)) / 2e-5))()
+
+
 @pytest.mark.parametrize("activation", ["relu", "erf"])
 def test_derivative_on_the_diagonal_is_that_of_the_closed_form(activation, x64):
     """K(x, x) as one function of x, by autodiff through a cosine of 1, and by differences."""
-    net = nb.nets.mlp(8, 2, activation=activation, b_std=0.5)
+    kernel = nb.infinite_ntk(nb.nets.mlp(8, 2, activation=activation, b_std=0.5))
     x, v = inputs((3,), 1), inputs((3,), 1, seed=1)
-    value = jax.jit(lambda t: nb.infinite_ntk(net)(x + t * v)[0, 0])
-    np.testing.assert_allclose(jax.grad(value)(0.0), (value(1e-5) - value(-1e-5)) / 2e-5, rtol=1e-8)
+    np.testing.assert_allclose(*slope_and_difference(lambda t: kernel(x + t * v)[0, 0]), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["cnn, flatten", "cnn, pool", "cnn, strides", "residual"])
-@pytest.mark.parametrize("seed", range(2))
-def test_gradient_agrees_with_differences(name, seed, x64):
+@pytest.mark.parametrize("name", ["cnn, flatten", "cnn, pool", "residual"])
+def test_gradient_agrees_with_differences(name, x64):
     net, shape = net_case(name)
-    x, y, v = (inputs(shape, 2, 10 * seed + i) for i in range(3))
-    value = jax.jit(lambda t: nb.infinite_ntk(net)(x + t * v, y).sum())
-    np.testing.assert_allclose(jax.grad(value)(0.0), (value(1e-5) - value(-1e-5)) / 2e-5, rtol=1e-7)
+    kernel = nb.infinite_ntk(net)
+    x, y, v = (inputs(shape, 2, seed) for seed in range(3))
+    np.testing.assert_allclose(*slope_and_difference(lambda t: jnp.sum(kernel(x + t * v, y))), rtol=1e-7)
 
 
 # -- precision -------------------------------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ def test_gradient_agrees_with_differences(name, seed, x64):
 
 LONG = pytest.mark.xfail(
     strict=False,
-    reason="x1 . x2 and |x|^2 are summed in two orders, 20 roundings apart on hundreds of features, depending on the machine",
+    reason="x1 . x2 and |x|^2 are summed in two orders, up to 20 roundings apart on hundreds of features",
 )
 
 

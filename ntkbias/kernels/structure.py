@@ -1,0 +1,198 @@
+"""Reads how f uses its parameters, so that the Jacobian is never formed.
+
+The gradient of one output of one example, a function of (params, x, cotangent), is traced. From each parameter's
+gradient we walk back through what only relabels or scales it to its sink: the one equation that brings an activation,
+which does not depend on the cotangent, together with a quantity that does. Their values are all that the kernel needs
+(`factors`). Reading the gradient, and not the forward pass, makes this right for custom derivatives, weights used
+several times, and models that are themselves vmapped: where there is no single sink of a known kind, the parameter's
+whole gradient is taken.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.kernels.structure import factors
+>>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
+>>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}
+>>> [factor.describe() for factor in factors(f, params, jnp.ones((4, 3)))]
+['outer product', 'outer product']
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from ntkbias.kernels.factors import Convolution, Factor, Product, Whole
+from ntkbias.kernels.jaxprs import dependents, evaluator, flat_jaxpr
+from ntkbias.types import ApplyFunction, InputError, Params
+
+__all__ = ["factors"]
+
+RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
+
+
+class Sink(NamedTuple):
+    """Where a parameter's gradient comes from: the operands to evaluate, and how their values make a factor."""
+
+    operands: tuple[Any, ...]
+    build: Callable[..., Factor]
+
+
+class Structure(NamedTuple):
+    """How to evaluate the factors of one example and cotangent."""
+
+    run: Callable[..., list]
+    sinks: tuple[Sink, ...]
+    batched: tuple[bool, ...]  # whether each operand depends on the cotangent
+    output_shape: tuple[int, ...]
+    dtype: Any
+
+
+def factors(f: ApplyFunction, params: Params, x: Array) -> list[Factor]:
+    """The factors of each parameter's block of the kernel, for the examples `x` `(n, ...)`.
+
+    Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
+    has none.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    default = str(jnp.zeros(()).dtype)  # what else a trace depends on
+    structure = _read(f, treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), default)
+    num_outputs = math.prod(structure.output_shape)
+    cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
+    axes = [0 if batched else None for batched in structure.batched]
+
+    def example(x: Array) -> list[Array]:
+        return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
+
+    values = iter(jax.vmap(example)(x))
+    return [sink.build(*(next(values) for _ in sink.operands)) for sink in structure.sinks]
+
+
+@lru_cache(maxsize=256)
+def _read(
+    f: ApplyFunction,
+    treedef: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    example: jax.ShapeDtypeStruct,
+    default_dtype: str,
+) -> Structure:
+    """Trace the gradient of one output of one example, and find the sink of each parameter."""
+
+    def outputs(leaves: list[Array], x: Array) -> Array:
+        return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
+
+    def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
+        return jax.vjp(lambda leaves: outputs(leaves, x), leaves)[1](cotangent)[0]
+
+    with jax.default_matmul_precision("highest"):
+        output = jax.eval_shape(outputs, list(leaves), example)
+        closed = flat_jaxpr(gradient, list(leaves), example, output)
+    jaxpr = closed.jaxpr
+    dependent = dependents(jaxpr, jaxpr.invars[-1:])
+    producers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
+    if not any(_is_in(variable, dependent) for variable in jaxpr.outvars):
+        raise InputError(
+            "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
+        )
+    found = [_sink(variable, producers, dependent) for variable in jaxpr.outvars if _is_in(variable, dependent)]
+    operands = [operand for sink in found for operand in sink.operands]
+    batched = tuple(operand in dependent for operand in operands)
+    return Structure(evaluator(closed, operands), tuple(found), batched, output.shape, output.dtype)
+
+
+def _sink(gradient: Any, producers: dict, dependent: set) -> Sink:
+    """Walk from a parameter's gradient to the equation that makes it."""
+    variable, scale = gradient, 1.0
+    while (equation := producers.get(variable)) is not None:
+        name = equation.primitive.name
+        if name in RELABELLINGS:
+            variable = equation.invars[0]
+        elif name == "neg":
+            variable, scale = equation.invars[0], -scale
+        elif name == "mul" and (number := _number_times_variable(equation)) is not None:
+            factor, variable = number
+            scale *= factor
+        else:
+            break
+    make = (
+        {"dot_general": _product, "conv_general_dilated": _convolution}.get(equation.primitive.name)
+        if equation
+        else None
+    )
+    sink = make(equation, scale, dependent) if make else None
+    return sink or Sink((gradient,), lambda jacobian: Whole(jacobian.reshape(*jacobian.shape[:2], -1)))
+
+
+def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
+    """The operands of a multiplication of an array by a constant number."""
+    left, right = equation.invars
+    for number, variable in ((left, right), (right, left)):
+        if isinstance(number, jex.Literal) and np.ndim(number.val) == 0 and not isinstance(variable, jex.Literal):
+            return float(number.val), variable
+    return None
+
+
+def _product(equation: Any, scale: float, dependent: set) -> Sink | None:
+    """The sink of a weight matrix: a product of an activation and a cotangent, contracted over positions."""
+    left, right = equation.invars
+    if _is_in(left, dependent) == _is_in(right, dependent) or _is_literal(left) or _is_literal(right):
+        return None
+    contracted, batch = equation.params["dimension_numbers"]
+    if _is_in(left, dependent):
+        left, right, contracted, batch = right, left, contracted[::-1], batch[::-1]
+
+    def build(activation: Array, cotangent: Array) -> Product:
+        return Product(
+            _canonical(activation, contracted[0], batch[0], 1),
+            _canonical(cotangent, contracted[1], batch[1], 2),
+            scale,
+        )
+
+    return Sink((left, right), build)
+
+
+def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...], lead: int) -> Array:
+    """An operand `(*lead, ...)` of a product as `(*lead, b, t, i)`: its batch, contracted and free axes flattened."""
+    free = [axis for axis in range(array.ndim - lead) if axis not in contracted and axis not in batch]
+    groups = (batch, contracted, free)
+    sizes = [math.prod(array.shape[lead + axis] for axis in group) for group in groups]
+    order = [*range(lead), *(lead + axis for group in groups for axis in group)]
+    return jnp.transpose(array, order).reshape(*array.shape[:lead], *sizes)
+
+
+def _convolution(equation: Any, scale: float, dependent: set) -> Sink | None:
+    """The sink of a convolution's window: itself a convolution, whose batch axis is the window's axis of channels."""
+    inputs, cotangent = equation.invars
+    params = equation.params
+    plain = params["feature_group_count"] == params["batch_group_count"] == 1 and set(params["lhs_dilation"]) <= {1}
+    if _is_in(inputs, dependent) or not _is_in(cotangent, dependent) or _is_literal(inputs) or not plain:
+        return None
+    numbers = params["dimension_numbers"]
+    left, right = numbers.lhs_spec, numbers.rhs_spec  # (batch, channel, *spatial), (out, in, *spatial)
+    window = tuple(equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:])
+    padding = [(low, high, 0) for low, high in params["padding"]]
+
+    def build(activation: Array, cotangents: Array) -> Convolution:
+        order = (left[1], *left[2:], left[0])
+        arranged = jnp.transpose(activation, [0, *(1 + axis for axis in order)])
+        zero = jnp.zeros((), arranged.dtype)
+        padded = lax.pad(arranged, zero, [(0, 0, 0), (0, 0, 0), *padding, (0, 0, 0)])
+        order = (right[1], *right[2:], right[0])
+        arranged = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in order)])
+        return Convolution(padded, arranged, window, params["window_strides"], params["rhs_dilation"], scale)
+
+    return Sink((inputs, cotangent), build)
+
+
+def _is_literal(variable: Any) -> bool:
+    return isinstance(variable, jex.Literal)
+
+
+def _is_in(variable: Any, variables: set) -> bool:
+    return not _is_literal(variable) and variable in variables
