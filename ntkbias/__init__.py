@@ -14,7 +14,15 @@ from ntkbias.frequency import (
     harmonic_energy,
     rank_by_frequency,
 )
-from ntkbias.kernels import Kernel, empirical_nngp, empirical_ntk, infinite_nngp, infinite_ntk
+from ntkbias.kernels import (
+    Kernel,
+    empirical_nngp,
+    empirical_ntk,
+    empirical_ntk_by_layer,
+    explain_ntk,
+    infinite_nngp,
+    infinite_ntk,
+)
 from ntkbias.results import load, save
 from ntkbias.spectrum import DecayExponent, Spectrum
 from ntkbias.types import InputError
@@ -33,6 +41,8 @@ __all__ = [
     "eigh",
     "empirical_nngp",
     "empirical_ntk",
+    "empirical_ntk_by_layer",
+    "explain_ntk",
     "graph_frequency",
     "harmonic_energy",
     "infinite_nngp",

@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from ntkbias.kernels.factors import Factor, inner_products
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.structure import factors
+from ntkbias.kernels.structure import factor_shapes, factors
 from ntkbias.kernels.tiles import default_memory_budget
 from ntkbias.types import (
     ApplyFunction,
@@ -37,7 +37,7 @@ from ntkbias.types import (
     require_positive,
 )
 
-__all__ = ["EmpiricalNNGP", "EmpiricalNTK", "empirical_nngp", "empirical_ntk"]
+__all__ = ["EmpiricalNNGP", "EmpiricalNTK", "empirical_nngp", "empirical_ntk", "empirical_ntk_by_layer"]
 
 
 def empirical_ntk(
@@ -56,6 +56,25 @@ def empirical_ntk(
     Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
     """
     return EmpiricalNTK(outputs, *_checked(f, params, outputs, memory_budget))
+
+
+def empirical_ntk_by_layer(
+    f: ApplyFunction, params: Params, *, outputs: Outputs = "mean", memory_budget: int | None = None
+) -> "dict[str, EmpiricalNTK]":
+    """The part of the empirical NTK that each parameter contributes, by its path in `params`; their sum is the kernel.
+
+    A kernel of one parameter is the NTK of training that parameter alone. Arguments and errors are those of
+    `empirical_ntk`; a parameter that `f` does not use is named when its kernel is called.
+
+    >>> import jax.numpy as jnp
+    >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
+    >>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 1))}
+    >>> sorted(empirical_ntk_by_layer(f, params))
+    ["['hidden']", "['out']"]
+    """
+    checked = _checked(f, params, outputs, memory_budget)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return {path: EmpiricalNTK(outputs, *checked, only=(path,)) for path in paths}
 
 
 def empirical_nngp(
@@ -87,12 +106,18 @@ class _Empirical(Kernel):
                 f"Expected f(params, x) to accept {name} of shape {x.shape} and type {x.dtype}; got: {reason}"
             ) from error
         shape = getattr(result, "shape", None)
+        if shape is not None and not jnp.issubdtype(result.dtype, jnp.floating):
+            raise InputTypeError(
+                f"Expected f(params, x) to return real floating-point numbers; got {result.dtype}. "
+                "Return scores, not decisions, and stack real and imaginary parts."
+            )
         if shape is None or shape[:1] != (len(x),):
             raise InputError(
                 f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs; got "
                 f"{type(result).__name__ if shape is None else f'shape {shape}'}. Return the outputs alone, batch "
                 "axis first."
             )
+        _require_independent_examples(self.f, self.params, x[:3])
 
     def num_outputs(self, x: Array) -> int:
         """The number of outputs of `f` for one input, its axes multiplied."""
@@ -102,17 +127,22 @@ class _Empirical(Kernel):
 class EmpiricalNTK(_Empirical):
     """The empirical NTK as a kernel; made by `empirical_ntk`."""
 
+    only: tuple[str, ...] | None = eqx.field(static=True, default=None)  # paths of the parameters that count
+
     def block_rows(self, x: Array) -> int:
-        sizes = [factor.row_bytes() for factor in jax.eval_shape(self.features, x[:1])]
+        found = factor_shapes(self.f, self.params, x)
+        sizes = [found[path].row_bytes() for path in (found if self.only is None else self.only)]
         # The factors of two sides, and as much again for the passes that make them; the largest gradient of two sides.
-        return max(1, self.memory_budget // (3 * sum(sizes) + 2 * max(sizes)))
+        by_factors = self.memory_budget // (3 * sum(sizes) + 2 * max(sizes))
+        return max(1, min(by_factors, _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)))
 
-    def features(self, x: Array) -> list[Factor]:
-        """What each parameter's part of the kernel is made of."""
-        return factors(self.f, self.params, x)
+    def features(self, x: Array) -> dict[str, Factor]:
+        """What each parameter's part of the kernel is made of, by its path."""
+        found = factors(self.f, self.params, x)
+        return found if self.only is None else {path: found[path] for path in self.only}
 
-    def contract(self, features1: list[Factor], features2: list[Factor]) -> Array:
-        terms = [left.contract(right, self.outputs) for left, right in zip(features1, features2, strict=True)]
+    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor]) -> Array:
+        terms = [features1[path].contract(features2[path], self.outputs) for path in features1]
         return sum(terms[1:], terms[0])
 
 
@@ -120,15 +150,44 @@ class EmpiricalNNGP(_Empirical):
     """The products of a network's outputs as a kernel; made by `empirical_nngp`."""
 
     def block_rows(self, x: Array) -> int:
-        num_outputs = self.num_outputs(x)
-        columns = num_outputs**2 if self.outputs == "all" else num_outputs
-        return max(1, math.isqrt(self.memory_budget // (4 * 2 * columns)))
+        return _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)
 
     def features(self, x: Array) -> Array:
         return self.f(self.params, x).reshape(len(x), -1, 1)
 
     def contract(self, features1: Array, features2: Array) -> Array:
         return inner_products(features1, features2, self.outputs)
+
+
+@eqx.filter_jit
+def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
+    """How much outputs change when other examples join the batch, relative to the largest."""
+    together = f(params, x)
+    alone = jax.vmap(lambda example: f(params, example[None])[0])(x)
+    return jnp.max(jnp.abs(together - alone)) / jnp.maximum(jnp.max(jnp.abs(alone)), jnp.max(jnp.abs(together)))
+
+
+def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) -> None:
+    """Raise an `InputError` if the outputs of concrete examples depend on their neighbours in the batch."""
+    if len(x) < 2:
+        return
+    mixing = _mixing(f, params, x)
+    try:
+        change = float(mixing)
+    except jax.errors.ConcretizationTypeError:
+        return
+    # Two orders of summation differ by many eps; statistics of a batch of three change outputs by much more than this.
+    if change > 10 * float(jnp.finfo(mixing.dtype).eps) ** 0.5:
+        raise InputError(
+            f"Expected f(params, x) to treat each example alone; got outputs that change by {change:.2g} of the "
+            "largest when others join the batch. Use a model's inference mode (BatchNorm with fixed statistics)."
+        )
+
+
+def _square_rows(memory_budget: int, num_outputs: int, outputs: Outputs) -> int:
+    """Rows of a square block of which four copies, in eight bytes, fit the budget."""
+    entries = {"all": num_outputs**2, "each": num_outputs}.get(outputs, 1)
+    return max(1, math.isqrt(memory_budget // (4 * 8 * entries)))
 
 
 def _checked(

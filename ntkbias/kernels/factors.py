@@ -42,9 +42,13 @@ class Factor(eqx.Module):
     def row_bytes(self) -> int:
         """Bytes an example takes: its arrays, and its gradient where contraction forms it."""
 
-    def describe(self) -> str:
+    @abc.abstractmethod
+    def operations(self, num_others: int, outputs: Outputs) -> int:
+        """Multiplications that contracting these examples with `num_others` takes."""
+
+    @abc.abstractmethod
+    def describe(self, num_others: int, outputs: Outputs) -> str:
         """The order of contraction, for people to read."""
-        return type(self).__name__.lower()
 
 
 class Whole(Factor):
@@ -58,8 +62,12 @@ class Whole(Factor):
     def row_bytes(self) -> int:
         return _row_bytes(self.jacobian)
 
-    def describe(self) -> str:
-        return "gradients"
+    def operations(self, num_others: int, outputs: Outputs) -> int:
+        n, o, p = self.jacobian.shape
+        return n * num_others * _pairs_of(o, outputs) * p
+
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        return "whole Jacobian"
 
 
 class Product(Factor):
@@ -76,12 +84,21 @@ class Product(Factor):
 
     def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
         """Whether contracting by pairs of positions takes fewer operations than forming gradients."""
+        return self._operations_by_pairs(num_others, outputs) <= self._operations_by_gradients(num_others, outputs)
+
+    def operations(self, num_others: int, outputs: Outputs) -> int:
+        counts = (self._operations_by_pairs(num_others, outputs), self._operations_by_gradients(num_others, outputs))
+        return min(counts)
+
+    def _operations_by_pairs(self, num_others: int, outputs: Outputs) -> int:
+        n, o, b, t, j = self.cotangent.shape
+        pairs = _pairs_of(o, outputs)
+        return n * num_others * b * t * t * (self.activation.shape[-1] + pairs * j + pairs)
+
+    def _operations_by_gradients(self, num_others: int, outputs: Outputs) -> int:
         n, o, b, t, j = self.cotangent.shape
         i = self.activation.shape[-1]
-        pairs = o * o if outputs == "all" else o
-        by_pairs = n * num_others * b * t * t * (i + pairs * j + pairs)
-        by_gradients = (n + num_others) * o * b * t * i * j + n * num_others * pairs * b * i * j
-        return by_pairs <= by_gradients
+        return (n + num_others) * o * b * t * i * j + n * num_others * _pairs_of(o, outputs) * b * i * j
 
     def gradients(self) -> Float[Array, "n o p"]:
         """The gradients of these examples, one flat row an output."""
@@ -94,8 +111,10 @@ class Product(Factor):
         own = _row_bytes(self.activation) + _row_bytes(self.cotangent)
         return own if t == 1 else own + o * b * i * j * self.cotangent.dtype.itemsize
 
-    def describe(self) -> str:
-        return "outer product" if self.activation.shape[2] == 1 else "product over positions"
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        if not self.by_pairs(num_others, outputs):
+            return "gradients formed"
+        return "outer product" if self.activation.shape[2] == 1 else "pairs of positions"
 
     def _pairs(self, other: "Product", outputs: Outputs) -> Array:
         if self.activation.shape[2] == 1:
@@ -157,6 +176,15 @@ class Convolution(Factor):
         gradient = o * math.prod(self.window) * i * j * self.cotangent.dtype.itemsize
         return _row_bytes(self.inputs) + _row_bytes(self.cotangent) + gradient
 
+    def operations(self, num_others: int, outputs: Outputs) -> int:
+        n, o = self.cotangent.shape[:2]
+        size = math.prod(self.window) * self.inputs.shape[-1] * self.cotangent.shape[-1]
+        forming = (n + num_others) * o * size * math.prod(self.cotangent.shape[2:-1])
+        return forming + n * num_others * _pairs_of(o, outputs) * size
+
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        return "gradients formed"
+
     def _patches(self, inputs: Float[Array, "b *positions i"]) -> Float[Array, "bq fi"]:
         """A row for each position that the window is put on: slices at each offset, which need no gathering."""
         positions = self.cotangent.shape[3:-1]
@@ -177,6 +205,10 @@ def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: 
         return jnp.einsum("nap,mbp->namb", a, b)
     total = a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
     return total / a.shape[1] if outputs == "mean" else total
+
+
+def _pairs_of(num_outputs: int, outputs: Outputs) -> int:
+    return num_outputs**2 if outputs == "all" else num_outputs
 
 
 def _offsets(window: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -11,13 +11,13 @@ whole gradient is taken.
 >>> from ntkbias.kernels.structure import factors
 >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
 >>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}
->>> [factor.describe() for factor in factors(f, params, jnp.ones((4, 3)))]
-['outer product', 'outer product']
+>>> {path: type(factor).__name__ for path, factor in factors(f, params, jnp.ones((4, 3))).items()}
+{"['hidden']": 'Product', "['out']": 'Product'}
 """
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +31,7 @@ from ntkbias.kernels.factors import Convolution, Factor, Product, Whole
 from ntkbias.kernels.jaxprs import dependents, evaluator, flat_jaxpr
 from ntkbias.types import ApplyFunction, InputError, Params
 
-__all__ = ["factors"]
+__all__ = ["factor_shapes", "factors"]
 
 RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
 
@@ -47,22 +47,20 @@ class Structure(NamedTuple):
     """How to evaluate the factors of one example and cotangent."""
 
     run: Callable[..., list]
-    sinks: tuple[Sink, ...]
+    sinks: dict[str, Sink]  # by the path of the parameter
     batched: tuple[bool, ...]  # whether each operand depends on the cotangent
     output_shape: tuple[int, ...]
     dtype: Any
 
 
-def factors(f: ApplyFunction, params: Params, x: Array) -> list[Factor]:
-    """The factors of each parameter's block of the kernel, for the examples `x` `(n, ...)`.
+def factors(f: ApplyFunction, params: Params, x: Array) -> dict[str, Factor]:
+    """The factor of each parameter's block of the kernel, by its path, for the examples `x` `(n, ...)`.
 
     Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
     has none.
     """
-    leaves, treedef = jax.tree.flatten(params)
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    default = str(jnp.zeros(()).dtype)  # what else a trace depends on
-    structure = _read(f, treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), default)
+    leaves = jax.tree.leaves(params)
+    structure = _read(f, *_signature(params, x))
     num_outputs = math.prod(structure.output_shape)
     cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
     axes = [0 if batched else None for batched in structure.batched]
@@ -71,7 +69,25 @@ def factors(f: ApplyFunction, params: Params, x: Array) -> list[Factor]:
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
     values = iter(jax.vmap(example)(x))
-    return [sink.build(*(next(values) for _ in sink.operands)) for sink in structure.sinks]
+    return {path: sink.build(*(next(values) for _ in sink.operands)) for path, sink in structure.sinks.items()}
+
+
+def factor_shapes(f: ApplyFunction, params: Params, x: Array) -> dict[str, Factor]:
+    """The factors of one example with shapes in place of arrays; remembered, since tracing takes long."""
+    return _factor_shapes(f, *_signature(params, x))
+
+
+@lru_cache(maxsize=256)
+def _factor_shapes(f: ApplyFunction, treedef: Any, leaves: tuple, example: jax.ShapeDtypeStruct, _: str) -> dict:
+    batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
+    return jax.eval_shape(partial(factors, f), jax.tree.unflatten(treedef, leaves), batch)
+
+
+def _signature(params: Params, x: Array) -> tuple:
+    """What the structure of f depends on: shapes and types of parameters and of one example, and the default type."""
+    leaves, treedef = jax.tree.flatten(params)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), str(jnp.zeros(()).dtype)
 
 
 @lru_cache(maxsize=256)
@@ -100,10 +116,20 @@ def _read(
         raise InputError(
             "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
         )
-    found = [_sink(variable, producers, dependent) for variable in jaxpr.outvars if _is_in(variable, dependent)]
-    operands = [operand for sink in found for operand in sink.operands]
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(_numbered(treedef))]
+    found = {
+        path: _sink(variable, producers, dependent)
+        for path, variable, leaf in zip(paths, jaxpr.outvars, leaves, strict=True)
+        if _is_in(variable, dependent) and math.prod(leaf.shape)
+    }
+    operands = [operand for sink in found.values() for operand in sink.operands]
     batched = tuple(operand in dependent for operand in operands)
-    return Structure(evaluator(closed, operands), tuple(found), batched, output.shape, output.dtype)
+    return Structure(evaluator(closed, operands), found, batched, output.shape, output.dtype)
+
+
+def _numbered(treedef: Any) -> Any:
+    """A pytree of this structure, to name its leaves by."""
+    return jax.tree.unflatten(treedef, range(treedef.num_leaves))
 
 
 def _sink(gradient: Any, producers: dict, dependent: set) -> Sink:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, budget_for, from_all, net_case, standard_errors
+from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, budget_for, net_case, standard_errors
 
 import ntkbias as nb
 from ntkbias.layers import Conv, Dense, Flatten, GlobalAvgPool, Relu, Residual, Sequential
@@ -187,33 +187,31 @@ def test_cnn_is_the_slow_sum_over_positions(shape, windows, readout, x64):
 def test_symmetric_positive_and_without_order(name, precision):
     net, shape = net_case(name)
     x, y = inputs(shape), inputs(shape, seed=1)
-    for make in MAKERS.values():
-        kernel = make(net)
-        whole, eps = np.asarray(kernel(x)), float(jnp.finfo(x.dtype).eps)
-        assert_near(whole, whole.T, 10 * eps)
-        assert np.linalg.eigvalsh(whole)[0] >= -10 * len(whole) * eps * np.linalg.norm(whole)
-        assert_near(kernel(x, x), whole, 10 * eps)
-        assert_near(kernel(x, y), np.asarray(kernel(y, x)).T, 10 * eps)
-        order = np.array([2, 0, 1])
-        assert_near(kernel(x[order]), whole[np.ix_(order, order)], 10 * eps)
+    kernel = nb.infinite_ntk(net)
+    whole, eps = np.asarray(kernel(x)), float(jnp.finfo(x.dtype).eps)
+    assert_near(whole, whole.T, 10 * eps)
+    assert np.linalg.eigvalsh(whole)[0] >= -10 * len(whole) * eps * np.linalg.norm(whole)
+    assert_near(kernel(x, x), whole, 10 * eps)
+    assert_near(kernel(x, y), np.asarray(kernel(y, x)).T, 10 * eps)
+    order = np.array([2, 0, 1])
+    assert_near(kernel(x[order]), whole[np.ix_(order, order)], 10 * eps)
 
 
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [("mlp, biases", nb.infinite_ntk), ("mlp, biases", nb.infinite_nngp), ("cnn, strides", nb.infinite_ntk)],
-)
-def test_outputs_and_blocks(name, make, x64):
-    net, shape = net_case(name)
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_outputs_and_blocks(outputs, x64):
+    net, shape = net_case("cnn, strides")
     x, y = inputs(shape), inputs(shape, seed=1)
-    whole = np.asarray(make(net, outputs="mean")(x, y))
-    assert_near(make(net, outputs="each")(x, y), np.stack([whole, whole]), 1e-14)
-    assert_near(make(net, outputs="sum")(x, y), 2 * whole, 1e-14)
-    assert_near(make(net, outputs="all")(x, y), np.einsum("nm,ab->namb", whole, np.eye(2)), 1e-14)
-    for outputs in OUTPUTS:
-        small = make(net, outputs=outputs, memory_budget=1)
-        expected = from_all(np.einsum("nm,ab->namb", whole, np.eye(2)), outputs)
-        assert_near(small(x, y), expected, 1e-12)
-        assert_near(small(x), make(net, outputs=outputs)(x), 1e-7)  # the kink of ReLU on the diagonal
+    whole = np.asarray(nb.infinite_ntk(net)(x, y))
+    expected = {
+        "mean": whole,
+        "sum": 2 * whole,
+        "each": np.stack([whole, whole]),
+        "all": np.einsum("nm,ab->namb", whole, np.eye(2)),
+    }[outputs]
+    kernel, small = (nb.infinite_ntk(net, outputs=outputs, memory_budget=budget) for budget in (None, 1))
+    assert_near(kernel(x, y), expected, 1e-14)
+    assert_near(small(x, y), expected, 1e-12)
+    assert_near(small(x), kernel(x), 1e-12)
 
 
 def test_ragged_blocks(x64):
@@ -372,8 +370,15 @@ def finite_kernels(net, shape, x, seeds):
     return map(np.stack, zip(*map(one, jax.random.split(jax.random.key(7), seeds)), strict=True))
 
 
-@each_net
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize(
+    ("name", "parameterization"),
+    [
+        # convolutions take longest, and share Covariance.affine with Dense
+        pytest.param(name, p, marks=[pytest.mark.slow] if "cnn" in name and p == "standard" else [])
+        for name in NETS
+        for p in PARAMETERIZATIONS
+    ],
+)
 def test_finite_networks_scatter_around_the_limit(name, parameterization):
     width = 64
     net, shape = net_case(name, width, parameterization)

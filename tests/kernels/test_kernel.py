@@ -19,19 +19,20 @@ KERNELS = {
     "infinite NNGP": lambda **options: nb.infinite_nngp(NET, **options),
     "sum": lambda **options: nb.empirical_ntk(F, PARAMS, **options) + 0.5 * nb.infinite_ntk(NET, **options),
 }
-each_kernel = pytest.mark.parametrize("kernel", [make() for make in KERNELS.values()], ids=KERNELS.keys())
+each_kernel = pytest.mark.parametrize("make", KERNELS.values(), ids=KERNELS.keys())
 EPS = 1e-6  # a few float32 roundings
 
 
 @each_kernel
-def test_jit(kernel):
+def test_jit(make):
+    kernel = make()
     expected = kernel(X1, X2)
     assert_near(jax.jit(lambda a, b: kernel(a, b))(X1, X2), expected, EPS)  # closed over
     assert_near(jax.jit(lambda k, a, b: k(a, b))(kernel, X1, X2), expected, EPS)  # an argument
     assert_near(eqx.filter_jit(kernel)(X1, X2), expected, EPS)  # called itself
 
 
-@pytest.mark.parametrize("make", KERNELS.values(), ids=KERNELS.keys())
+@each_kernel
 def test_blocks_inside_jit(make):
     kernel, small = make(), make(memory_budget=1)  # blocks of one row
     assert small.block_rows(X1) == 1
@@ -40,7 +41,8 @@ def test_blocks_inside_jit(make):
 
 
 @each_kernel
-def test_vmap_over_inputs(kernel):
+def test_vmap_over_inputs(make):
+    kernel = make()
     stacked = jnp.stack([X1, 2 * X1])
     assert_near(jax.vmap(kernel)(stacked), jnp.stack([kernel(X1), kernel(2 * X1)]), EPS)
 

@@ -1,0 +1,51 @@
+"""What the empirical NTK does with each parameter of a function, as a table for people to read.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.kernels import explain_ntk
+>>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
+>>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 4))}
+>>> print(explain_ntk(f, params, jnp.ones((100, 3))))
+parameter   shape   contracted as  bytes an example  share
+['hidden']  (3, 5)  outer product                92   52 %
+['out']     (5, 4)  outer product                84   48 %
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ntkbias.kernels.empirical import empirical_ntk
+from ntkbias.types import ApplyFunction, Outputs, Params, require_array
+
+__all__ = ["explain_ntk"]
+
+
+def explain_ntk(f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outputs = "mean") -> str:
+    """A table of how `empirical_ntk` contracts each parameter of `f`, and what that costs.
+
+    Nothing is computed but a check of `f` on three examples. `bytes an example` are those of its factors, and of its
+    gradient where that is formed. `share` is the parameter's part of the multiplications of the kernel of `x` with
+    itself; passes through `f` are not counted. Raises what `empirical_ntk` raises.
+    """
+    kernel = empirical_ntk(f, params, outputs=outputs)
+    inputs = require_array(x, "x")
+    kernel.check(inputs, "x")
+    found = jax.eval_shape(kernel.features, inputs)
+    operations = {path: factor.operations(len(inputs), outputs) for path, factor in found.items()}
+    rows = [("parameter", "shape", "contracted as", "bytes an example", "share")]
+    for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        path, shape = jax.tree_util.keystr(key_path), str(jnp.shape(leaf))
+        if path not in found:
+            rows.append((path, shape, "not used", "0", "0 %"))
+            continue
+        share = 100 * operations[path] / sum(operations.values())
+        how = found[path].describe(len(inputs), outputs)
+        rows.append((path, shape, how, f"{found[path].row_bytes():,}", f"{share:.0f} %"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    """Words to the left, numbers to the right."""
+    words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+    return "  ".join([*words, *(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))])
