@@ -31,6 +31,7 @@ __all__ = [
     "require_choice",
     "require_finite",
     "require_positive",
+    "require_scale",
 ]
 
 Params = Any
@@ -87,11 +88,23 @@ def require_finite(array: Array, name: str) -> None:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return
     try:
-        num_bad = int(jnp.sum(~jnp.isfinite(array)))
-    except jax.errors.ConcretizationTypeError:  # inside jit, vmap or grad the values are not known yet
+        num_bad = int(np.sum(~np.isfinite(np.asarray(array))))
+    except jax.errors.TracerArrayConversionError:  # inside jit, vmap or grad the values are not known yet
         return
     if num_bad:
         raise InputError(
             f"Expected finite numbers in {name}; got {num_bad} NaN or infinite of {array.size}. "
             "Remove or impute those entries first."
         )
+
+
+def require_scale(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a finite number of zero or more, or traced."""
+    array = require_array(value, name)
+    require_finite(array, name)
+    try:
+        negative = array.ndim == 0 and bool(array < 0)
+    except jax.errors.ConcretizationTypeError:
+        return
+    if negative:
+        raise InputError(f"Expected {name} to be zero or more; got {value!r}.")

@@ -164,6 +164,27 @@ def _one_example(params, x):
     return params["o"] @ jnp.sin(params["w"] @ x)
 
 
+def _convolved(strides=(1, 1), padding="SAME", **options):
+    """A function whose one layer is a convolution with these options."""
+
+    def f(params, x):
+        layout = ("NHWC", "HWIO", "NHWC")
+        z = jax.lax.conv_general_dilated(x, params["w"], strides, padding, dimension_numbers=layout, **options)
+        return jnp.tanh(z).mean((1, 2))
+
+    return f
+
+
+def _heads(params, x):
+    q, k, v = (jnp.einsum("nti,ihd->nhtd", x, params[name]) for name in "qkv")
+    mixed = jax.nn.softmax(q @ k.swapaxes(2, 3)) @ v
+    return jnp.einsum("nhtd,hdo->nto", mixed, params["o"]).mean(1)
+
+
+def _tokens(rng, n):
+    return rng.integers(0, 6, (n, 4))
+
+
 FUNCTIONS = {
     "mlp": Function(_mlp, _mlp_params, _normal(3)),
     "cnn": Function(_cnn, _dict(w1=(3, 3, 2, 4), w2=(4, 2)), _normal(4, 3, 2)),
@@ -191,6 +212,72 @@ FUNCTIONS = {
     "unused params": Function(lambda p, x: jnp.sin(x @ p["w"]), _dict(w=(3, 2), unused=(2, 2)), _normal(3)),
     "params in the predicate": Function(
         lambda p, x: jnp.where(x @ p["w"] > 0, x @ p["w"], 0.1 * (x @ p["w"]) ** 2), _dict(w=(3, 2)), _normal(3)
+    ),
+    "grouped convolution": Function(_convolved(feature_group_count=2), _dict(w=(3, 3, 1, 4)), _normal(4, 4, 2)),
+    "depthwise convolution": Function(_convolved(feature_group_count=3), _dict(w=(2, 2, 1, 3)), _normal(4, 4, 3)),
+    "dilated convolution": Function(_convolved(rhs_dilation=(2, 1)), _dict(w=(3, 2, 2, 3)), _normal(5, 4, 2)),
+    "strided convolution": Function(_convolved((2, 3), "VALID"), _dict(w=(2, 3, 2, 3)), _normal(5, 6, 2)),
+    "strided even window": Function(_convolved((2, 3)), _dict(w=(2, 4, 2, 3)), _normal(6, 6, 2)),
+    "dilated inputs": Function(
+        _convolved(padding=((1, 1), (1, 1)), lhs_dilation=(2, 2)), _dict(w=(3, 3, 2, 2)), _normal(3, 3, 2)
+    ),
+    "channels first": Function(
+        lambda p, x: jnp.tanh(jax.lax.conv(x, p["w"], (1, 1), "SAME")).mean((2, 3)),
+        _dict(w=(3, 2, 3, 3)),
+        _normal(2, 4, 4),
+    ),
+    "transposed convolution": Function(
+        lambda p, x: jnp.tanh(jax.lax.conv_transpose(x, p["w"], (2, 2), "SAME")).mean((1, 2)),
+        _dict(w=(3, 3, 2, 3)),
+        _normal(3, 3, 2),
+    ),
+    "convolution used twice": Function(
+        lambda p, x: _conv(jnp.tanh(_conv(x, p["w"])), p["w"]).mean((1, 2)), _dict(w=(3, 3, 2, 2)), _normal(3, 3, 2)
+    ),
+    "several heads": Function(_heads, _dict(q=(3, 2, 4), k=(3, 2, 4), v=(3, 2, 4), o=(2, 4, 2)), _normal(4, 3)),
+    "weights of a position": Function(
+        lambda p, x: jnp.einsum("nti,tio->nto", x, p["w"]).sum(1) ** 2, _dict(w=(4, 3, 2)), _normal(4, 3)
+    ),
+    "positional embedding": Function(
+        lambda p, x: (jnp.tanh(x + p["at"]) @ p["w"]).mean(1), _dict(at=(4, 3), w=(3, 2)), _normal(4, 3)
+    ),
+    "dense over a sequence": Function(
+        lambda p, x: jnp.tanh(jnp.tanh(x @ p["w"]) @ p["v"]).mean(1), _dict(w=(3, 4), v=(4, 2)), _normal(5, 3)
+    ),
+    "tied embedding": Function(lambda p, t: jnp.tanh(p["e"][t]).sum(1) @ p["e"].T, _dict(e=(6, 4)), _tokens),
+    "weight on the left": Function(lambda p, x: jnp.tanh(p["w"] @ x.T).T, _dict(w=(4, 3)), _normal(3)),
+    "scaled by constants": Function(lambda p, x: -3.0 * (x @ (0.5 * p["w"])), _dict(w=(3, 2)), _normal(3)),
+    "parameter times parameter": Function(lambda p, x: p["a"] * (x @ p["w"]), _dict(a=(), w=(3, 2)), _normal(3)),
+    "symmetrised weight": Function(lambda p, x: jnp.tanh(x @ (p["w"] + p["w"].T)), _dict(w=(3, 3)), _normal(3)),
+    "normalised weight": Function(lambda p, x: x @ (p["w"] / jnp.linalg.norm(p["w"])), _dict(w=(3, 2)), _normal(3)),
+    "slices of a weight": Function(
+        lambda p, x: jnp.tanh(x @ p["w"][:, :3]) @ p["w"][:, 3:], _dict(w=(3, 5)), _normal(3)
+    ),
+    "cumulated weight": Function(lambda p, x: jnp.tanh(x @ jnp.cumsum(p["w"], 0)), _dict(w=(3, 2)), _normal(3)),
+    "Kronecker product": Function(lambda p, x: x @ jnp.kron(p["a"], p["b"]), _dict(a=(2, 2), b=(2, 2)), _normal(4)),
+    "long scan": Function(
+        lambda p, x: jax.lax.scan(lambda h, _: (jnp.tanh(h @ p["w"]), None), x, None, length=70)[0],
+        _dict(w=(3, 3)),
+        _normal(3),
+    ),
+    "reversed scan": Function(
+        lambda p, x: jax.lax.scan(
+            lambda h, column: (jnp.tanh(h @ p["w"] + column[:, None]), None), x, x.T, reverse=True
+        )[0],
+        _dict(w=(3, 3)),
+        _normal(3),
+    ),
+    "counted loop": Function(
+        lambda p, x: jax.lax.fori_loop(0, 3, lambda _, h: jnp.tanh(h @ p["w"]), x), _dict(w=(3, 3)), _normal(3)
+    ),
+    "branches": Function(
+        lambda p, x: jax.vmap(lambda e: jax.lax.cond(e[0] > 0, lambda: e @ p["a"], lambda: jnp.sin(e @ p["b"])))(x),
+        _dict(a=(3, 2), b=(3, 2)),
+        _normal(3),
+    ),
+    "Fourier transform": Function(lambda p, x: jnp.abs(jnp.fft.fft(x @ p["w"])), _dict(w=(3, 4)), _normal(3)),
+    "unused and empty": Function(
+        lambda p, x: jnp.tanh(x @ p["w"]), _dict(w=(3, 2), unused=(5,), empty=(0, 3)), _normal(3)
     ),
 }
 

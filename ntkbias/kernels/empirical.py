@@ -19,6 +19,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ntkbias.kernels.factors import Factor, inner_products
@@ -100,7 +101,7 @@ class _Empirical(Kernel):
             result = jax.eval_shape(self.f, self.params, x)
         except InputError:
             raise
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
                 f"Expected f(params, x) to accept {name} of shape {x.shape} and type {x.dtype}; got: {reason}"
@@ -111,6 +112,8 @@ class _Empirical(Kernel):
                 f"Expected f(params, x) to return real floating-point numbers; got {result.dtype}. "
                 "Return scores, not decisions, and stack real and imaginary parts."
             )
+        if shape is not None and 0 in shape:
+            raise InputError(f"Expected f(params, x) to return at least one output an input; got shape {shape}.")
         if shape is None or shape[:1] != (len(x),):
             raise InputError(
                 f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs; got "
@@ -164,7 +167,8 @@ def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
     """How much outputs change when other examples join the batch, relative to the largest."""
     together = f(params, x)
     alone = jax.vmap(lambda example: f(params, example[None])[0])(x)
-    return jnp.max(jnp.abs(together - alone)) / jnp.maximum(jnp.max(jnp.abs(alone)), jnp.max(jnp.abs(together)))
+    largest = jnp.maximum(jnp.max(jnp.abs(together)), jnp.max(jnp.abs(alone)))
+    return jnp.max(jnp.abs(together - alone)) / jnp.where(largest == 0, 1.0, largest)
 
 
 def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) -> None:
@@ -176,6 +180,11 @@ def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) ->
         change = float(mixing)
     except jax.errors.ConcretizationTypeError:
         return
+    if not np.isfinite(change):
+        raise InputError(
+            "Expected f(params, x) to return finite numbers; got NaN or infinity for the first inputs. "
+            "Check the scale of inputs and parameters."
+        )
     # Two orders of summation differ by many eps; statistics of a batch of three change outputs by much more than this.
     if change > 10 * float(jnp.finfo(mixing.dtype).eps) ** 0.5:
         raise InputError(

@@ -1,7 +1,8 @@
 """Kernel: the value that every way to a kernel returns.
 
 A kernel is a function of two sets of inputs; calling it gives their Gram matrix as a plain array. It is immutable and a
-pytree whose leaves are its parameters, so it passes through `jit`, `vmap` and `grad`; kernels add and scale.
+pytree whose leaves are its parameters, so it passes through `jit`, `vmap` and `grad` as an argument or from outside;
+kernels add and scale.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> limit = nb.infinite_ntk(nb.nets.mlp(depth=1)) + 0.5 * nb.infinite_nngp(nb.nets.mlp(depth=1))
@@ -16,7 +17,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.kernels import tiles
@@ -83,10 +84,19 @@ class Kernel(eqx.Module):
             )
         return Sum(self.outputs, self, other)
 
+    def __radd__(self, other: object) -> "Kernel":
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # so that sum(kernels) works
+
     def __mul__(self, factor: float | Array) -> "Kernel":
-        return NotImplemented if isinstance(factor, Kernel) or jnp.ndim(factor) else Scaled(self.outputs, self, factor)
+        if not isinstance(factor, int | float | np.number | np.ndarray | jax.Array) or np.ndim(factor):
+            return NotImplemented
+        require_finite(require_array(factor, "the factor of a kernel"), "the factor of a kernel")
+        return Scaled(self.outputs, self, factor)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float | Array) -> "Kernel":
+        return self * (1 / divisor)
 
     def _checked(self, x: Any, name: str) -> Array:
         x = require_array(x, name)
@@ -125,7 +135,13 @@ class Sum(Kernel):
 
     def contract(self, features1: Any, features2: Any) -> Array:
         left, right = zip(features1, features2, strict=True)
-        return self.left.contract(*left) + self.right.contract(*right)
+        grams = self.left.contract(*left), self.right.contract(*right)
+        if grams[0].shape != grams[1].shape:
+            raise InputError(
+                "Expected kernels of as many outputs to add; got blocks of shapes "
+                f"{grams[0].shape} and {grams[1].shape}."
+            )
+        return grams[0] + grams[1]
 
     def block_rows(self, x: Array) -> int:
         return min(self.left.block_rows(x), self.right.block_rows(x))

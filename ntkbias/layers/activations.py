@@ -38,6 +38,9 @@ class Activation(Layer):
     def dual(self, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
         """E[phi(u) phi(v)] and E[phi'(u) phi'(v)]; the arrays broadcast against each other."""
 
+    def decorrelates(self, before: bool) -> bool:
+        return False
+
     def propagate(self, covariance: Covariance) -> Covariance:
         if not covariance.gaussian:
             raise InputError(

@@ -61,6 +61,11 @@ class Sequential(Layer):
             covariance = layer.propagate(covariance)
         return covariance
 
+    def decorrelates(self, before: bool) -> bool:
+        for layer in self.layers:
+            before = layer.decorrelates(before)
+        return before
+
     def needs(self, pairs: bool) -> bool:
         for layer in reversed(self.layers):
             pairs = layer.needs(pairs)
@@ -70,12 +75,22 @@ class Sequential(Layer):
 class Residual(Layer):
     """The sum of a branch and a shortcut (default: the identity), as in a residual network.
 
-    At infinite width their covariances add. That holds where the two are independent: the branch ends with a linear
-    layer (Dense or Conv), and not with an activation.
+    At infinite width their covariances add. That holds where the two are uncorrelated: one of them has to end with a
+    linear layer (Dense or Conv), and not with an activation.
     """
 
     branch: Layer
     shortcut: Layer = Identity()
+
+    def __check_init__(self):
+        for layer in (self.branch, self.shortcut):
+            if not isinstance(layer, Layer):
+                raise InputTypeError(f"Expected branch and shortcut of Residual to be layers; got {layer!r}.")
+        if not (self.branch.decorrelates(False) or self.shortcut.decorrelates(False)):
+            raise InputError(
+                "Expected branch or shortcut of Residual to end with a linear layer; got two that are correlated, "
+                "whose covariances do not add. End the branch with Dense or Conv."
+            )
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         branch, shortcut = self.branch.output_shape(input_shape), self.shortcut.output_shape(input_shape)
@@ -100,6 +115,9 @@ class Residual(Layer):
     def propagate(self, covariance: Covariance) -> Covariance:
         self.output_shape(covariance.shape)
         return self.branch.propagate(covariance) + self.shortcut.propagate(covariance)
+
+    def decorrelates(self, before: bool) -> bool:
+        return self.branch.decorrelates(before) and self.shortcut.decorrelates(before)
 
     def needs(self, pairs: bool) -> bool:
         return self.branch.needs(pairs) or self.shortcut.needs(pairs)

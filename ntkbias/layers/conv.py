@@ -22,12 +22,21 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.layers.covariance import Covariance
-from ntkbias.layers.layer import Layer, affine_init, require_positions
-from ntkbias.types import InputError, Parameterization, Params, require_choice, require_positive
+from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
+from ntkbias.types import InputError, InputTypeError, Parameterization, Params, require_choice, require_positive
 
 __all__ = ["Conv", "Padding"]
 
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
+
+
+def _sizes(value: object) -> tuple[int, ...]:
+    """One whole number for each spatial axis."""
+    if not isinstance(value, tuple | list) or not value:
+        raise InputTypeError(f"Expected one number for each spatial axis of Conv, as (3, 3); got {value!r}.")
+    for size in value:
+        require_positive("every kernel size and stride of Conv", size)
+    return tuple(value)
 
 
 class Conv(Layer):
@@ -38,8 +47,10 @@ class Conv(Layer):
     """
 
     num_outputs: int = eqx.field(static=True)
-    kernel_size: tuple[int, ...] = eqx.field(static=True, converter=tuple)
-    strides: tuple[int, ...] | None = eqx.field(static=True, default=None)
+    kernel_size: tuple[int, ...] = eqx.field(static=True, converter=_sizes)
+    strides: tuple[int, ...] | None = eqx.field(
+        static=True, default=None, converter=lambda value: None if value is None else _sizes(value)
+    )
     padding: Padding = eqx.field(static=True, default="SAME")
     w_std: float = 1.0
     b_std: float | None = None
@@ -50,8 +61,7 @@ class Conv(Layer):
         require_positive("num_outputs of Conv", self.num_outputs)
         require_choice("padding", self.padding, Padding)
         require_choice("parameterization", self.parameterization, Parameterization)
-        for size in (*self.kernel_size, *self._strides):
-            require_positive("every kernel size and stride of Conv", size)
+        require_scales(self)
         if len(self._strides) != len(self.kernel_size):
             raise InputError(
                 f"Expected one stride a spatial axis; got kernel_size={self.kernel_size} and strides={self.strides}."
@@ -59,7 +69,7 @@ class Conv(Layer):
 
     @property
     def _strides(self) -> tuple[int, ...]:
-        return (1,) * len(self.kernel_size) if self.strides is None else tuple(self.strides)
+        return (1,) * len(self.kernel_size) if self.strides is None else self.strides
 
     def _window_padding(self, positions: tuple[int, ...]) -> list[tuple[int, int]]:
         """How much is added before and after each spatial axis."""
@@ -105,6 +115,9 @@ class Conv(Layer):
             return outputs + params["b"] if "b" in params else outputs
         outputs = self.w_std / (math.prod(self.kernel_size) * x.shape[-1]) ** 0.5 * outputs
         return outputs + self.b_std * params["b"] if "b" in params else outputs
+
+    def decorrelates(self, before: bool) -> bool:
+        return True
 
     def propagate(self, covariance: Covariance) -> Covariance:
         after = covariance.affine(

@@ -56,11 +56,14 @@ class Covariance(eqx.Module):
         def product(rule, left, right, *lead):
             return jnp.einsum(rule, left, right).reshape(*lead, *shape) / x1.shape[-1]
 
-        nngp = product(cross, a, b, len(a), len(b))
+        nngp, self1 = product(cross, a, b, len(a), len(b)), product(alone, a, a, len(a))
+        if x1 is x2:  # sums of many features in two orders would differ, and an angle of zero be lost in it
+            each = jnp.arange(len(a))
+            nngp = nngp.at[each, each].set(self1)
         return cls(
             nngp=nngp,
             ntk=jnp.zeros_like(nngp),
-            self1=product(alone, a, a, len(a)),
+            self1=self1,
             self2=product(alone, b, b, len(b)),
             shape=x1.shape[1:],
             pairs=pairs,

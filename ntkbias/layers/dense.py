@@ -15,7 +15,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.layers.covariance import Covariance
-from ntkbias.layers.layer import Layer, affine_init, require_positions
+from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
 from ntkbias.types import Parameterization, Params, require_choice, require_positive
 
 __all__ = ["Dense"]
@@ -38,6 +38,7 @@ class Dense(Layer):
     def __check_init__(self):
         require_positive("num_outputs of Dense", self.num_outputs)
         require_choice("parameterization", self.parameterization, Parameterization)
+        require_scales(self)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions("Dense", input_shape, 0)
@@ -62,6 +63,9 @@ class Dense(Layer):
             return outputs + params["b"] if "b" in params else outputs
         outputs = self.w_std / x.shape[-1] ** 0.5 * (x @ params["w"])
         return outputs + self.b_std * params["b"] if "b" in params else outputs
+
+    def decorrelates(self, before: bool) -> bool:
+        return True
 
     def propagate(self, covariance: Covariance) -> Covariance:
         (fan_in,) = covariance.shape

@@ -18,9 +18,9 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.layers.covariance import Covariance
-from ntkbias.types import InputError, Params, require_positive
+from ntkbias.types import InputError, Params, require_positive, require_scale
 
-__all__ = ["Layer", "affine_init", "require_positions"]
+__all__ = ["Layer", "affine_init", "require_positions", "require_scales"]
 
 
 class Layer(eqx.Module):
@@ -44,6 +44,13 @@ class Layer(eqx.Module):
     @abc.abstractmethod
     def propagate(self, covariance: Covariance) -> Covariance:
         """The covariance of the outputs, given that of the inputs, as the width goes to infinity."""
+
+    def decorrelates(self, before: bool) -> bool:
+        """Whether outputs are uncorrelated with the network's earlier values, given whether this layer's inputs are.
+
+        They are after fresh random weights, and no more after an activation, whose mean is not zero.
+        """
+        return before
 
     def needs(self, pairs: bool) -> bool:
         """Whether all pairs of positions are needed of the input, given whether they are needed of the output."""
@@ -90,3 +97,10 @@ def require_positions(name: str, input_shape: tuple[int, ...], num_positions: in
         f"Expected inputs of {name} to have {wanted}; got shape {tuple(input_shape)} without the batch axis. "
         "Reshape the inputs, or put Flatten before a Dense layer."
     )
+
+
+def require_scales(layer: Layer) -> None:
+    """Raise an `InputError` unless the `w_std`, `b_std` and `b_init` of a linear layer are finite and not negative."""
+    for name in ("w_std", "b_std", "b_init"):
+        if (value := getattr(layer, name)) is not None:
+            require_scale(f"{name} of {type(layer).__name__}", value)

@@ -254,3 +254,46 @@ class TestBadInput:
         net = nb.layers.Conv(2, (3,))
         with pytest.raises(InputError, match="Expected inputs of Conv to have 1 spatial axes"):
             nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (4, 1)))(jnp.ones((4, 3)))
+
+
+# -- by layer, and explained -----------------------------------------------------------------------------------------
+
+
+def test_layers_sum_to_the_kernel(x64):
+    f, params, x1, x2 = function_case("cnn")
+    parts = nb.empirical_ntk_by_layer(f, params, outputs="all")
+    assert sorted(parts) == ["['w1']", "['w2']"]
+    assert_near(sum(parts.values())(x1, x2), nb.empirical_ntk(f, params, outputs="all")(x1, x2), 1e-12)
+    frozen = nb.empirical_ntk(lambda w2, x: f({**params, "w2": w2}, x), params["w2"], outputs="all")
+    assert_near(parts["['w2']"](x1), frozen(x1), 1e-12)
+
+
+def test_explanation_names_every_parameter():
+    f, params, x, _ = function_case("unused and empty")
+    lines = nb.explain_ntk(f, params, x).splitlines()
+    assert lines[0].split() == ["parameter", "shape", "contracted", "as", "bytes", "an", "example", "share"]
+    assert {line.split("  ")[0] for line in lines[1:]} == {"['w']", "['unused']", "['empty']"}
+    assert next(line for line in lines if "unused" in line).split()[-5:] == ["not", "used", "0", "0", "%"]
+    assert next(line for line in lines if "['w']" in line).endswith("100 %")
+    pooled = nb.explain_ntk(*function_case("cnn")[:2], function_case("cnn")[2])
+    assert "gradients formed" in pooled
+
+
+def test_what_f_must_not_return(unchecked):
+    x = jnp.ones((4, 3))
+    with pytest.raises(InputError, match="Expected f\\(params, x\\) to return finite numbers; got NaN or infinity"):
+        nb.empirical_ntk(lambda p, x: jnp.log(-jnp.abs(x @ p)), jnp.ones((3, 2)))(x)
+    with pytest.raises(InputError, match="at least one output an input; got shape \\(4, 0\\)"):
+        nb.empirical_ntk(lambda p, x: (x @ p)[:, :0], jnp.ones((3, 2)))(x)
+    for error in (KeyError("w"), AttributeError("w"), IndexError("w")):
+
+        def broken(params, x, error=error):
+            raise error
+
+        with pytest.raises(InputError, match="to accept x1 of shape \\(4, 3\\) and type float32; got: '?w'?"):
+            nb.empirical_ntk(broken, jnp.ones((3, 2)))(x)
+
+
+def test_zero_outputs_are_no_mixing():
+    x = jnp.ones((3, 2))
+    assert float(nb.empirical_ntk(lambda p, x: x @ p, jnp.zeros((2, 1)))(x)[0, 0]) == 2.0

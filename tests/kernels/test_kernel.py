@@ -222,3 +222,20 @@ class TestBadSums:
     def test_operands(self, operation):
         with pytest.raises(TypeError):
             operation(nb.infinite_ntk(NET))
+
+
+def test_factors_and_sums_that_make_no_kernel(unchecked):
+    kernel = nb.infinite_ntk(nb.nets.mlp())
+    for factor in ("a", None, kernel, jnp.ones(2), 1j):
+        with pytest.raises(TypeError):
+            kernel * factor
+    with pytest.raises(InputError, match="Expected finite numbers in the factor of a kernel"):
+        kernel * float("nan")
+    one, three = (nb.infinite_ntk(nb.nets.mlp(num_outputs=o), outputs="each") for o in (1, 3))
+    with pytest.raises(InputError, match="Expected kernels of as many outputs to add"):
+        (one + three)(X1)
+
+
+def test_halves_sum_to_the_kernel():
+    kernel = nb.infinite_ntk(nb.nets.mlp())
+    np.testing.assert_allclose(sum([kernel / 2, 0.5 * kernel])(X1), kernel(X1), rtol=1e-6)
