@@ -12,7 +12,7 @@ import scipy.stats
 from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, budget_for, net_case, standard_errors
 
 import ntkbias as nb
-from ntkbias.layers import Conv, Dense, Flatten, GlobalAvgPool, Relu, Residual, Sequential
+from ntkbias.layers import Conv, Dense, Flatten, GlobalAvgPool, Relu, Sequential
 from ntkbias.types import InputError, InputTypeError
 
 each_net = pytest.mark.parametrize("name", NETS)
