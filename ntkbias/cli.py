@@ -9,8 +9,12 @@ and `report.html`. Options may also stand in a TOML file (`--config`); those on 
 2
 """
 
+import contextlib
 import dataclasses
+import io
+import itertools
 import json
+import math
 import platform
 import sys
 import time
@@ -30,6 +34,7 @@ from ntkbias.compare import Comparison, compare
 from ntkbias.domains import Circle, Domain, Images, PointCloud
 from ntkbias.frequency import Measure
 from ntkbias.kernels import Kernel, empirical_ntk, infinite_ntk
+from ntkbias.kernels.tiles import default_memory_budget
 from ntkbias.layers import Layer
 from ntkbias.types import InputError, Parameterization, require_positive
 
@@ -51,8 +56,8 @@ class Options:
     """units or channels of each hidden layer of a finite network"""
     depth: int = 2
     """number of hidden layers"""
-    activation: Literal["relu", "erf"] = "relu"
-    """nonlinearity of the hidden layers"""
+    activation: str = "relu"
+    """nonlinearity of the hidden layers: relu or erf"""
     b_std: float = 0.1
     """standard deviation of the biases; 0 for none"""
     parameterization: Parameterization = "ntk"
@@ -100,13 +105,8 @@ class Inputs(NamedTuple):
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0, or 2 after one sentence about what was wrong with the input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        command = (
-            Annotated[SpectrumOptions, tyro.conf.subcommand("spectrum")]
-            | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
-        )
-        options = tyro.cli(command, prog="ntkbias", description=__doc__.split("\n")[0], args=_with_config(argv))
+        options = _parsed(_with_config(list(sys.argv[1:] if argv is None else argv)))
         if isinstance(options, SpectrumOptions):
             _run(options, (options.net,), (options.limit,))
         else:
@@ -114,15 +114,45 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"ntkbias: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        print(
+            f"ntkbias: Expected a network and data that fit this machine; got: {reason}. "
+            "Choose a smaller --width or --num-examples.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("ntkbias: interrupted; files already written are whole.", file=sys.stderr)
         return 130
     return 0
 
 
+def _parsed(argv: list[str]) -> SpectrumOptions | CompareOptions:
+    """The options of a command line; what the parser refuses becomes an `InputError`, one sentence instead of a box."""
+    commands = (
+        Annotated[SpectrumOptions, tyro.conf.subcommand("spectrum")]
+        | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
+    )
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(commands, prog="ntkbias", description=__doc__.split("\n")[0], args=argv)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        command = [word for word in argv[:1] if word in ("spectrum", "compare")]
+        lines = [line.strip("│╭╮╰╯|+ ") for line in box.getvalue().splitlines()][1:]  # below the title
+        words = [line if line.strip("─-") else "" for line in lines]  # a rule ends the sentence
+        sentence = " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, words))).rstrip(".")
+        raise InputError(f"{sentence}. See {' '.join(['ntkbias', *command])} --help.") from None
+
+
 def _run(options: Options, architectures: tuple[Architecture, ...], limits: tuple[Limit, ...]) -> None:
     started = time.perf_counter()
     require_positive("--num-modes", options.num_modes)
+    if options.seed < 0:
+        raise InputError(f"Expected --seed to be zero or more; got {options.seed}.")
     inputs = _inputs(options)
     if not architectures:
         architectures = ("mlp", "cnn") if isinstance(inputs.domain, Images) else ("mlp",)
@@ -135,7 +165,7 @@ def _run(options: Options, architectures: tuple[Architecture, ...], limits: tupl
         raise InputError("Expected finite, infinite or both after --limits; got none.")
     for kernel in kernels.values():
         kernel.check(inputs.x, "x")
-    settings = _settings(options)
+    settings = _settings(options) | {"kernels": list(kernels)}
     _write_json(options.out / "settings.json", settings)  # also finds out, before any work, whether we may write
 
     x, weights, targets, domain = inputs
@@ -182,7 +212,17 @@ def _kernel(options: Options, architecture: Architecture, limit: Limit, input_sh
     net.output_shape(input_shape)
     if limit == "infinite":
         return infinite_ntk(net)
-    return empirical_ntk(net.apply, net.init(jax.random.key(options.seed), input_shape))
+    key = jax.random.key(options.seed)
+    if options.width >= 2**31:
+        raise InputError(f"Expected --width below 2^31; got {options.width}.")
+    shapes = jax.tree.leaves(jax.eval_shape(lambda: net.init(key, input_shape)))
+    num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes)
+    if num_bytes > 2 * default_memory_budget():  # half of the memory: running out of it would end the process
+        raise InputError(
+            f"Expected a network that fits the memory; got parameters of {num_bytes / 1e9:,.0f} GB for {architecture}. "
+            "Choose a smaller --width, or --limits infinite."
+        )
+    return empirical_ntk(net.apply, net.init(key, input_shape))
 
 
 def _net(options: Options, architecture: Architecture) -> Layer:
@@ -247,8 +287,18 @@ def _with_config(argv: list[str]) -> list[str]:
             )
         if isinstance(value, dict):
             raise InputError(f"Expected plain values in {path}; got a table at {name!r}.")
+        default = getattr(command(), name.replace("-", "_"))
+        if isinstance(default, tuple) and not isinstance(value, list):
+            raise InputError(f"Expected {name} in {path} to be a list; got {value!r}.")
+        if isinstance(default, str | Path) and not isinstance(value, str):
+            raise InputError(f"Expected {name} in {path} to be a string; got {value!r}.")
         values = value if isinstance(value, list) else [value]
-        arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+        words = [f"--{name.replace('_', '-')}", *map(str, values)]
+        try:
+            _parsed([argv[0], *words])
+        except InputError as error:
+            raise InputError(f"Expected a value of {name} in {path} that it can have; got {value!r}: {error}") from None
+        arguments += words
     return [argv[0], *arguments, *argv[1:]]
 
 

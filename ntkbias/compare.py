@@ -53,9 +53,10 @@ def compare(
     spectrum a kernel, shown by a progress bar.
     """
     if not isinstance(kernels, Mapping) or not kernels:
-        raise InputTypeError(
-            f"Expected a dict of one kernel or more by name; got {type(kernels).__name__} {kernels!r}."
-        )
+        raise InputTypeError(f"Expected a dict of one kernel or more by name; got {type(kernels).__name__}.")
+    for name in kernels:
+        if not isinstance(name, str):
+            raise InputTypeError(f"Expected names of kernels to be strings; got {name!r}.")
     inputs = require_array(x, "x")
     values = None if targets is None else require_array(targets, "targets")
     if values is not None and values.shape[:1] != inputs.shape[:1]:

@@ -52,7 +52,8 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
     except FileNotFoundError:
         raise InputError(f"Expected a file of arrays at {path}; there is none.") from None
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = "it is no archive of arrays" if reason.startswith("Cannot load file") else reason
         raise InputError(
             f"Expected {path} to be an .npz file of plain arrays; it cannot be read: {reason}. Write it by numpy.savez."
         ) from None
@@ -62,8 +63,10 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise InputError(f"Expected numbers in {name} of {path}; got {array.dtype}.")
-    if x.ndim < 2:
-        raise InputError(f"Expected x of {path} to be (n, ...), with two axes or more; got shape {x.shape}.")
+    if x.ndim < 2 or x.size == 0:
+        raise InputError(
+            f"Expected x of {path} to be (n, ...), with two axes or more and something in each; got shape {x.shape}."
+        )
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
         raise InputError(f"Expected one label for each of {len(x)} inputs in y of {path}; got shape {y.shape}.")
     if num_examples is not None:
@@ -72,9 +75,12 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
         x, y = x[:num_examples], None if y is None else y[:num_examples]
     x = x if x.dtype.kind == "f" else x.astype(np.float32)
     for name, array in (("x", x), ("y", y)):
-        if array is not None and not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            finite = array is None or np.isfinite(array.astype(np.float32)).all()
+        if not finite:
             raise InputError(
-                f"Expected finite numbers in {name} of {path}; got NaN or infinity. Remove those rows first."
+                f"Expected finite numbers in {name} of {path}; got NaN, infinity, or some beyond float32. "
+                "Remove those rows, or rescale."
             )
     return Dataset(x, y)
 

@@ -55,23 +55,28 @@ def spectrum(
 def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | None = None) -> Spectrum:
     """The spectrum of a Gram matrix `(n, n)`, or `(n, o, n, o)` for all pairs of outputs; see `spectrum`.
 
-    A float32 matrix of up to 5,000 rows is decomposed in float64. The noise floor is eps(type of K) ||K||_F / n: what
-    rounding of K's entries can do to an eigenvalue. Eigenvalues nearer to each other than that, or than sqrt(eps) of
-    their size, share an `eigenspace`.
+    A float32 matrix of up to 5,000 rows is decomposed in float64. The noise floor is eps ||K||_F / n, with eps the
+    sum of those of the type of K and of the decomposition: what rounding can do to an eigenvalue. Eigenvalues nearer to
+    each other than that, or than sqrt(eps) of their size, share an `eigenspace`. Of the two signs an eigenfunction has
+    the one with a positive third moment.
 
     Raises `InputError` if K is not square, symmetric, finite and positive semi-definite to within rounding.
     """
     gram = _checked_gram(require_array(K, "K"))
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
-    measure = jnp.full(n, 1 / n) if weights is None else _checked_weights(weights, n)
+    measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else _checked_weights(weights, n)
     roots = jnp.repeat(jnp.sqrt(measure.astype(gram.dtype)), o)
     matrix = roots[:, None] * gram.reshape(n * o, n * o) * roots
     values, vectors, residuals = _decompose((matrix + matrix.T) / 2)
 
     epsilon = float(jnp.finfo(gram.dtype).eps)
-    noise_floor = epsilon * jnp.linalg.norm(matrix)
+    solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
+    noise_floor = (epsilon + solver) * jnp.linalg.norm(matrix)
     _require_positive_definite(values, epsilon)
-    functions = (vectors / roots[:, None]).reshape(*gram.shape[: gram.ndim // 2], -1)
+    functions = vectors / roots[:, None]
+    skewness = jnp.sum(roots[:, None] ** 2 * functions**3, axis=0)
+    functions = jnp.where(skewness < 0, -functions, functions)  # of the two signs the one with the long positive tail
+    functions = functions.reshape(*gram.shape[: gram.ndim // 2], -1)
     keep = slice(_checked_num_modes(num_modes, n * o))
     return Spectrum(
         eigenvalues=values[keep],

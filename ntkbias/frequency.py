@@ -124,7 +124,8 @@ def measure_on(domain: Domain, measure: Measure | None = None) -> Measure:
     Raises `InputError` on an unknown measure, and on "harmonic" where there are none.
     """
     if not isinstance(domain, Domain):
-        raise InputTypeError(f"Expected a domain, e.g. Circle() or PointCloud(); got {type(domain).__name__}.")
+        got = f"the class {domain.__name__}" if isinstance(domain, type) else type(domain).__name__
+        raise InputTypeError(f"Expected a domain, e.g. Circle() or PointCloud(); got {got}.")
     harmonic = isinstance(domain, HarmonicDomain)
     if measure is None:
         return "harmonic" if harmonic else "graph"

@@ -30,6 +30,7 @@ from ntkbias.types import InputError, InputTypeError
 __all__ = ["load", "save", "write"]
 
 PACKAGE = __name__.partition(".")[0]
+FORMAT = 1
 
 
 def save(path: str | Path, value: Any) -> None:
@@ -37,24 +38,26 @@ def save(path: str | Path, value: Any) -> None:
 
     Raises `InputError` if a file cannot be written, and `InputTypeError`, before writing, on a value that is not data.
     """
+    path = _checked_path(path)
     arrays: dict[str, np.ndarray] = {}
     structure = _describe(value, "value", arrays)
-    path = Path(path)
     write(path.with_name(path.name + ".npz"), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-    text = json.dumps({"format": 1, "value": structure}, indent=1)
+    text = json.dumps({"format": FORMAT, "value": structure}, indent=1)
     write(path.with_name(path.name + ".json"), lambda file: file.write(text.encode()))
 
 
 def load(path: str | Path) -> Any:
-    """The value that `save(path, value)` wrote.
+    """The value that `save(path, value)` wrote; arrays of types that JAX is not set to come as NumPy's.
 
     Raises `InputError` if the files are missing, damaged, or do not belong together.
     """
-    path = Path(path)
+    path = _checked_path(path)
     try:
         description = json.loads(path.with_name(path.name + ".json").read_text())
         with np.load(path.with_name(path.name + ".npz"), allow_pickle=False) as file:
             arrays = dict(file)
+        if description["format"] != FORMAT:
+            raise ValueError(f"it has format {description['format']}, and this version reads {FORMAT}")
         return _build(description["value"], arrays)
     except FileNotFoundError as error:
         raise InputError(f"Expected {path}.json and {path}.npz; {error.filename} is missing.") from None
@@ -88,15 +91,27 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         ) from error
 
 
+def _checked_path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path) or not Path(path).name or Path(path).name == "..":
+        raise InputError(f"Expected the path of a file, without its suffix; got {path!r}.")
+    return Path(path)
+
+
 def _describe(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """The JSON form of a value; its arrays go to `arrays` under their path."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return {"float": repr(value)}  # NaN and infinity are no JSON
+        return {"float": repr(float(value))}  # NaN and infinity are no JSON
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        arrays[name] = np.asarray(value)
-        return {"array": name}
+        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) or np.dtype(value.dtype).kind not in "biufc":
+            raise InputTypeError(
+                f"Expected arrays of numbers to save; got {value.dtype} at {name}. "
+                "Convert it first: bfloat16 to float32, a key by jax.random.key_data."
+            )
+        key = f"{len(arrays)}.{name}"
+        arrays[key] = np.asarray(value)
+        return {"array": key}
     if isinstance(value, eqx.Module) and type(value).__module__.partition(".")[0] == PACKAGE:
         fields = [field for field in dataclasses.fields(value) if field.metadata.get("saved", True)]
         return {
@@ -116,11 +131,14 @@ def _describe(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 def _build(structure: Any, arrays: dict[str, np.ndarray]) -> Any:
     if not isinstance(structure, dict):
         return structure
+    if not structure:
+        raise ValueError("an empty description")
     kind, content = next(iter(structure.items()))
     if kind == "float":
         return float(content)
     if kind == "array":
-        return jnp.asarray(arrays[content])
+        array = jnp.asarray(arrays[content])
+        return array if array.dtype == arrays[content].dtype else arrays[content]  # never lose digits
     if kind == "dict":
         return {key: _build(item, arrays) for key, item in content.items()}
     if kind in ("list", "tuple"):

@@ -276,6 +276,16 @@ FUNCTIONS = {
         _normal(3),
     ),
     "Fourier transform": Function(lambda p, x: jnp.abs(jnp.fft.fft(x @ p["w"])), _dict(w=(3, 4)), _normal(3)),
+    "complex inside": Function(
+        lambda p, x: jnp.real(1j * (1j * p["a"]) * x + (x @ (p["a"][:, None] + 2j * p["b"])) * (1 + 2j)),
+        _dict(a=(3,), b=(3, 3)),
+        _normal(3),
+    ),
+    "scan of no steps": Function(
+        lambda p, x: jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x @ p["a"], p["w"])[0],
+        _dict(a=(3, 2), w=(0, 2, 2)),
+        _normal(3),
+    ),
     "unused and empty": Function(
         lambda p, x: jnp.tanh(x @ p["w"]), _dict(w=(3, 2), unused=(5,), empty=(0, 3)), _normal(3)
     ),

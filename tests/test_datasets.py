@@ -37,9 +37,12 @@ def test_arrays_of_a_file(tmp_path):
 
 BAD_FILES = {
     "no x": ({"z": np.ones(3)}, "Expected an array named x in"),
-    "vector": ({"x": np.ones(3)}, "Expected x of .* to be \\(n, ...\\), with two axes or more; got shape \\(3,\\)"),
+    "vector": (
+        {"x": np.ones(3)},
+        "Expected x of .* to be \\(n, ...\\), with two axes or more and something in each; got shape \\(3,\\)",
+    ),
     "lengths": ({"x": np.ones((3, 2)), "y": np.ones(2)}, "Expected one label for each of 3 inputs in y of"),
-    "NaN": ({"x": np.full((3, 2), np.nan)}, "Expected finite numbers in x of .*; got NaN or infinity"),
+    "NaN": ({"x": np.full((3, 2), np.nan)}, "Expected finite numbers in x of .*; got NaN, infinity"),
     "NaN label": ({"x": np.ones((2, 2)), "y": np.array([1, np.inf])}, "Expected finite numbers in y of"),
     "strings": ({"x": np.array([["a"]])}, "Expected numbers in x of .*; got <U1"),
     "objects": ({"x": np.array([[None]])}, "it cannot be read: Object arrays cannot be loaded"),

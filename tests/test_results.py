@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_bad_values_and_files_are_named(tmp_path):
     with pytest.raises(InputError, match="saved by ntkbias; it cannot be read"):
         nb.load(tmp_path / "b")
     nb.save(tmp_path / "c", jnp.ones(3))
-    (tmp_path / "c.json").write_text(json.dumps({"value": {"type": "os:system", "fields": {}}}))
+    (tmp_path / "c.json").write_text(json.dumps({"format": 1, "value": {"type": "os:system", "fields": {}}}))
     with pytest.raises(InputError, match="a type of another package, os:system"):
         nb.load(tmp_path / "c")
     (tmp_path / "file").write_text("")
@@ -79,3 +80,31 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         results.write(path, fail)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_names_types_and_keys_do_not_collide_or_narrow(tmp_path):
+    value = {"a.b": np.ones(1), "a": {"b": np.zeros(1)}, "big": np.array([2**40]), "loss": np.float64(0.5)}
+    nb.save(tmp_path / "v", value)
+    loaded = nb.load(tmp_path / "v")
+    assert (float(loaded["a.b"][0]), float(loaded["a"]["b"][0])) == (1.0, 0.0)
+    assert int(loaded["big"][0]) == 2**40
+    assert loaded["loss"] == 0.5
+
+
+def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
+    for array in (jnp.ones(3, jnp.bfloat16), np.array(["a"]), np.array([None]), jax.random.key(0)):
+        with pytest.raises(TypeError, match="Expected arrays of numbers to save; got .* at value.array"):
+            nb.save(tmp_path / "v", {"array": array})
+    assert list(tmp_path.iterdir()) == []
+    for path in ("", "..", None, 3):
+        with pytest.raises(InputError, match="Expected the path of a file, without its suffix; got"):
+            nb.save(path, 1)
+    (tmp_path / "w.npz").write_bytes(b"")
+    np.savez(tmp_path / "w.npz")
+    for text, reason in (
+        ('{"format": 2, "value": 1}', "format 2"),
+        ('{"format": 1, "value": {}}', "an empty description"),
+    ):
+        (tmp_path / "w.json").write_text(text)
+        with pytest.raises(InputError, match=reason):
+            nb.load(tmp_path / "w")

@@ -46,12 +46,14 @@ def empirical_ntk(
 ) -> "EmpiricalNTK":
     """The empirical neural tangent kernel of `f` at `params`.
 
-    `f(params, x)` maps `(n, ...)` to `(n, ...)` and does not mix examples. `params` is a pytree of floating-point
-    arrays. `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory); it
-    does not hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times
-    that for "all", and (n / rows of a block) times n o backward passes.
+    `f(params, x)` maps `(n, ...)` to `(n, ...)` and does not mix examples. Where it computes in a narrower type than
+    its parameters', gradients are contracted in the parameters' type. `params` is a pytree of floating-point arrays.
+    `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory); it does not
+    hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times that for
+    "all", and (n / rows of a block) times n o backward passes.
 
-    A kernel built with a fresh lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
+    `f` has to be pure: it is traced once, and what it read then from elsewhere is kept. A kernel built with a fresh
+    lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
     each block becomes part of the surrounding program.
 
     Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
@@ -203,7 +205,7 @@ def _checked(
     f: ApplyFunction, params: Params, outputs: Outputs, memory_budget: int | None
 ) -> tuple[ApplyFunction, Params, int]:
     if not callable(f):
-        raise InputTypeError(f"Expected f to be a function f(params, x); got {type(f).__name__}.")
+        raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
     require_choice("outputs", outputs, Outputs)
     if memory_budget is not None:
         require_positive("memory_budget (bytes)", memory_budget)

@@ -59,7 +59,7 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
         name, body = equation.primitive.name, _body(equation)
         if name in CALLS and body is not None:
             results = _run(body.jaxpr, body.consts, inputs)
-        elif name == "scan" and "num_consts" in equation.params and equation.params["length"] <= LONGEST_UNROLLED:
+        elif name == "scan" and "num_consts" in equation.params and 0 < equation.params["length"] <= LONGEST_UNROLLED:
             results = _unrolled(equation, body, inputs)
         else:
             results = _one(equation, inputs, jaxpr.debug_info)

@@ -47,7 +47,8 @@ class Structure(NamedTuple):
     """How to evaluate the factors of one example and cotangent."""
 
     run: Callable[..., list]
-    sinks: dict[str, Sink]  # by the path of the parameter
+    paths: list[str]  # of all parameters
+    sinks: dict[str, Sink]  # by the path of the parameter, for those that matter
     batched: tuple[bool, ...]  # whether each operand depends on the cotangent
     output_shape: tuple[int, ...]
     dtype: Any
@@ -69,7 +70,12 @@ def factors(f: ApplyFunction, params: Params, x: Array) -> dict[str, Factor]:
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
     values = iter(jax.vmap(example)(x))
-    return {path: sink.build(*(next(values) for _ in sink.operands)) for path, sink in structure.sinks.items()}
+    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
+    types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
+    return {
+        path: sink.build(*(next(values).astype(types[path]) for _ in sink.operands))
+        for path, sink in structure.sinks.items()
+    }
 
 
 def factor_shapes(f: ApplyFunction, params: Params, x: Array) -> dict[str, Factor]:
@@ -108,7 +114,11 @@ def _read(
 
     with jax.default_matmul_precision("highest"):
         output = jax.eval_shape(outputs, list(leaves), example)
-        closed = flat_jaxpr(gradient, list(leaves), example, output)
+        try:
+            closed = flat_jaxpr(gradient, list(leaves), example, output)
+        except ValueError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
     jaxpr = closed.jaxpr
     dependent = dependents(jaxpr, jaxpr.invars[-1:])
     producers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
@@ -124,7 +134,7 @@ def _read(
     }
     operands = [operand for sink in found.values() for operand in sink.operands]
     batched = tuple(operand in dependent for operand in operands)
-    return Structure(evaluator(closed, operands), found, batched, output.shape, output.dtype)
+    return Structure(evaluator(closed, operands), paths, found, batched, output.shape, output.dtype)
 
 
 def _numbered(treedef: Any) -> Any:
@@ -159,7 +169,8 @@ def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
     """The operands of a multiplication of an array by a constant number."""
     left, right = equation.invars
     for number, variable in ((left, right), (right, left)):
-        if isinstance(number, jex.Literal) and np.ndim(number.val) == 0 and not isinstance(variable, jex.Literal):
+        constant = isinstance(number, jex.Literal) and np.ndim(number.val) == 0 and np.isrealobj(number.val)
+        if constant and not isinstance(variable, jex.Literal):
             return float(number.val), variable
     return None
 

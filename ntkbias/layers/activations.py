@@ -59,9 +59,10 @@ class Relu(Activation):
         return jax.nn.relu(x)
 
     def dual(self, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
-        scale = jnp.sqrt(_positive(variance1)) * jnp.sqrt(_positive(variance2))
+        deviation1, deviation2 = jnp.sqrt(_positive(variance1)), jnp.sqrt(_positive(variance2))
+        scale = deviation1 * deviation2
         live = (variance1 > 0) & (variance2 > 0)
-        cosine = jnp.where(live, covariance / scale, 0.0)
+        cosine = jnp.where(live, covariance / deviation1 / deviation2, 0.0)
         # So near to +-1 the cosine's own rounding decides the angle: taken as +-1, the diagonal is exact.
         margin = MARGIN * jnp.finfo(cosine.dtype).eps
         snapped = jnp.where(jnp.abs(cosine) > 1 - margin, jnp.sign(cosine), cosine)

@@ -18,7 +18,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.layers.covariance import Covariance
-from ntkbias.types import InputError, Params, require_positive, require_scale
+from ntkbias.types import InputError, InputTypeError, Params, require_positive, require_scale
 
 __all__ = ["Layer", "affine_init", "require_positions", "require_scales"]
 
@@ -87,6 +87,8 @@ def require_positions(name: str, input_shape: tuple[int, ...], num_positions: in
 
     `num_positions=None` accepts any number of them. Sizes have to be positive.
     """
+    if not isinstance(input_shape, tuple | list):
+        raise InputTypeError(f"Expected the shape of one input of {name}, as (8, 8, 1); got {input_shape!r}.")
     for size in input_shape:
         require_positive(f"every size of the input shape {tuple(input_shape)} of {name}", size)
     got = len(input_shape) - 1

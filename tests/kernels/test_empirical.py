@@ -150,7 +150,9 @@ class TestBadInput:
         return jnp.ones((4, 3))
 
     def test_f(self):
-        with pytest.raises(InputTypeError, match=r"Expected f to be a function f\(params, x\); got str"):
+        with pytest.raises(
+            InputTypeError, match=r"Expected f to be a function f\(params, x\), e.g. net.apply; got str"
+        ):
             nb.empirical_ntk("f", LINEAR)
 
     @pytest.mark.parametrize("make", [nb.empirical_ntk, nb.empirical_nngp])
@@ -297,3 +299,25 @@ def test_what_f_must_not_return(unchecked):
 def test_zero_outputs_are_no_mixing():
     x = jnp.ones((3, 2))
     assert float(nb.empirical_ntk(lambda p, x: x @ p, jnp.zeros((2, 1)))(x)[0, 0]) == 2.0
+
+
+def test_narrow_arithmetic_in_f_does_not_narrow_the_kernel():
+    """Products of bfloat16 factors are summed in the parameters' float32, so the kernel stays positive definite."""
+
+    def f(params, x):
+        half = (x.astype(jnp.bfloat16) @ params["w"].astype(jnp.bfloat16)).astype(jnp.float32)
+        return jnp.tanh(half) @ params["o"]
+
+    rng = np.random.default_rng(0)
+    params = {
+        "w": jnp.asarray(rng.normal(size=(3, 64)) / 2, jnp.float32),
+        "o": jnp.asarray(rng.normal(size=(64, 1)) / 8, jnp.float32),
+    }
+    x = jnp.asarray(rng.normal(size=(30, 3)), jnp.float32)
+    gram = nb.empirical_ntk(f, params)(x)
+    assert gram.dtype == jnp.float32
+    leaves = jax.tree.leaves(jax.jacrev(f)(params, x))
+    explicit = sum(leaf.reshape(30, -1) @ leaf.reshape(30, -1).T for leaf in leaves)
+    assert_near(gram, explicit, 4 * 2.0**-8)  # a bfloat16 gradient is itself rounded by up to 2^-9
+    values = np.linalg.eigvalsh(np.asarray(gram, float))
+    assert values[0] > -1e-6 * values[-1]  # contracted in bfloat16 it would be -1e-3
