@@ -256,7 +256,7 @@ FUNCTIONS = {
     "cumulated weight": Function(lambda p, x: jnp.tanh(x @ jnp.cumsum(p["w"], 0)), _dict(w=(3, 2)), _normal(3)),
     "Kronecker product": Function(lambda p, x: x @ jnp.kron(p["a"], p["b"]), _dict(a=(2, 2), b=(2, 2)), _normal(4)),
     "long scan": Function(
-        lambda p, x: jax.lax.scan(lambda h, _: (jnp.tanh(h @ p["w"]), None), x, None, length=70)[0],
+        lambda p, x: jax.lax.scan(lambda h, _: (jnp.tanh(h @ p["w"] + x), None), x, None, length=70)[0],
         _dict(w=(3, 3)),
         _normal(3),
     ),
