@@ -6,14 +6,14 @@ remains to be gained.
 
     python benchmarks/main_job.py [--num-examples 600] [--width 128]
 
-Operations counted, for n examples, o = 1 output, P parameters: - empirical kernel: n forward and backward passes (3 x
-forward's multiplications x 2), and the products of gradients, n^2 P
-  (half of 2 n^2 P by symmetry);
+Counted for n examples:
+
+- empirical kernel: a forward and a backward pass of each, and the contraction that `explain_ntk` counts, half of it by
+  symmetry;
 - infinite kernel: no matrix product is needed; the floor is one pass over its n^2 / 2 pairs and positions a layer,
-reading and writing
-  two float32 numbers at the memory bandwidth measured by a copy;
+  reading and writing two float32 numbers at the memory bandwidth measured by a copy;
 - eigendecomposition: 9 n^3 in float64 (tridiagonalisation 4/3, vectors up to 8; Golub and Van Loan, section 8.3);
-- ranking: the graph's Rayleigh quotients, 2 k operations an edge, beside 100 resamples of an m x m eigenproblem.
+- ranking: the graph's Rayleigh quotients, 4 operations an edge and mode, and 100 resamples of an m x m eigenproblem.
 """
 
 import argparse
@@ -84,9 +84,10 @@ def main() -> None:
     networks = {"mlp": nb.nets.mlp(options.width, 2, b_std=0.1), "cnn": nb.nets.cnn(options.width, 2, b_std=0.1)}
     for name, net in networks.items():
         params = net.init(jax.random.key(0), x.shape[1:])
-        num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
-        operations = 3 * n * forward_operations(net.apply, params, x) + n**2 * num_params
         empirical, infinite = nb.empirical_ntk(net.apply, params), nb.infinite_ntk(net)
+        factors = jax.eval_shape(empirical.features, x)
+        contraction = sum(factor.operations(n, "mean") for factor in factors.values())  # half of 2 a multiplication
+        operations = 2 * n * forward_operations(net.apply, params, x) + contraction
         row(f"{name}, empirical kernel", lambda k=empirical: k(x), product(operations, np.float32))
         positions = 64 if name == "cnn" else 1
         num_bytes = 3 * (n**2 / 2) * positions * 2 * 8  # layers, pairs, positions, two numbers read and written

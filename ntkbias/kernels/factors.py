@@ -3,9 +3,8 @@
 The gradient of an output with respect to a weight matrix is an outer product of an activation a and a cotangent c,
 summed over positions t: J = sum_t a_t c_t^T. Its block of the kernel has two orders of contraction:
 
-    by gradients   <J, J'>                                             form J an example, then one matrix product by
-    pairs       sum over t, s of <a_t, a'_s> <c_t, c'_s>            J is never formed; the only way needed for one
-    position
+    by gradients   <J, J'>                                    form J for each example, then one matrix product
+    by pairs       sum over t, s of <a_t, a'_s> <c_t, c'_s>   J is never formed; cheapest where there is one position
 
 `Product` counts the operations of both and takes the cheaper. A convolution's gradient is a product over patches.
 
