@@ -4,7 +4,7 @@ Claim: reading how a network uses its parameters makes the kernel faster than fo
 Three things run in turn, in one process, on the same inputs, and the first two are checked against each other:
 
 - ours: `empirical_ntk(f, params)(x)`;
-- Jacobian: `jax.vmap(jax.jacrev(f))` on all examples, then one matrix product a parameter (torch.func's recipe, in JAX);
+- Jacobian: `jax.vmap(jax.jacrev(f))` on all examples, one matrix product a parameter (torch.func's recipe, in JAX);
 - floor: one forward pass, one backward pass an output, and the cheapest contraction that `explain_ntk` counts, as one
   bare matrix product of as many operations.
 
