@@ -134,6 +134,15 @@ class EmpiricalNTK(_Empirical):
 
     only: tuple[str, ...] | None = eqx.field(static=True, default=None)  # paths of the parameters that count
 
+    def check(self, x: Array, name: str) -> None:
+        super().check(x, name)
+        for path in self.only or ():
+            if path not in factor_shapes(self.f, self.params, x):
+                raise InputError(
+                    f"Expected f(params, x) to depend on the parameter {path}; its outputs are the same for all its "
+                    "values. Leave its kernel out of the sum: it is zero."
+                )
+
     def block_rows(self, x: Array) -> int:
         found = factor_shapes(self.f, self.params, x)
         sizes = [found[path].row_bytes() for path in (found if self.only is None else self.only)]

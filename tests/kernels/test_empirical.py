@@ -270,6 +270,14 @@ def test_layers_sum_to_the_kernel(x64):
     assert_near(parts["['w2']"](x1), frozen(x1), 1e-12)
 
 
+def test_the_kernel_of_an_unused_parameter_is_named():
+    f, params, x, _ = function_case("unused and empty")
+    with pytest.raises(
+        InputError, match=r"to depend on the parameter \['unused'\]; .* Leave its kernel out of the sum"
+    ):
+        nb.empirical_ntk_by_layer(f, params)["['unused']"](x)
+
+
 def test_explanation_names_every_parameter():
     f, params, x, _ = function_case("unused and empty")
     lines = nb.explain_ntk(f, params, x).splitlines()
