@@ -66,14 +66,11 @@ class Kernel(eqx.Module):
                     "after the batch axis."
                 )
         rows = min(self.block_rows(x1), max(len(x1), 0 if x2 is None else len(x2)))
-        return tiles.gram(
-            lambda x: _features(self, x),
-            lambda left, right: _contract(self, left, right),
-            x1,
-            x2,
-            rows=rows,
-            axes=EXAMPLE_AXES[self.outputs],
-        )
+        return tiles.gram(self.workers(), x1, x2, rows=rows, axes=EXAMPLE_AXES[self.outputs])
+
+    def workers(self) -> list[tiles.Worker]:
+        """This kernel's compiled functions, for each device that computes its blocks."""
+        return [tiles.Worker(lambda x: _features(self, x), lambda left, right: _contract(self, left, right))]
 
     def __add__(self, other: "Kernel") -> "Kernel":
         if not isinstance(other, Kernel):

@@ -4,20 +4,22 @@ The upper triangle alone is computed where both sets of inputs are the same. Blo
 program serves them all: the last ones are filled up with copies of an example, whose rows are cut off again.
 
 >>> import jax.numpy as jnp
->>> from ntkbias.kernels.tiles import gram
->>> x = jnp.arange(5.0)
->>> gram(jnp.sin, lambda a, b: jnp.outer(a, a if b is None else b), x, None, rows=2, axes=(0, 1)).shape
+>>> from ntkbias.kernels.tiles import Worker, gram
+>>> worker = Worker(jnp.sin, lambda a, b: jnp.outer(a, a if b is None else b))
+>>> gram([worker], jnp.arange(5.0), None, rows=2, axes=(0, 1)).shape
 (5, 5)
 """
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ntkbias.types import require_positive
@@ -26,7 +28,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets the bar is made of text
     from tqdm.auto import tqdm
 
-__all__ = ["default_memory_budget", "gram", "progress"]
+__all__ = ["Tiles", "Worker", "blocks", "default_memory_budget", "gram", "pairs_of", "progress", "transpose"]
 
 SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
 
@@ -41,36 +43,89 @@ def default_memory_budget() -> int:
     return int(SHARE * total)
 
 
-def gram(
-    features: Callable[[Array], Any],
-    contract: Callable[[Any, Any | None], Array],
-    x1: Array,
-    x2: Array | None,
-    *,
-    rows: int,
-    axes: tuple[int, int],
-) -> Array:
+class Worker(NamedTuple):
+    """A kernel on one device: the features of a piece of inputs, and the block of two pieces given their features."""
+
+    features: Callable[[Array], Any]
+    contract: Callable[[Any, Any | None], Array]  # None: of a piece with itself
+
+
+class Tiles:
+    """Inputs `(n, ...)` in pieces of one length, at most `rows`; the last is filled up with copies of its first.
+
+    Inputs that lie on disk (`numpy.memmap`) are read piece by piece.
+    """
+
+    def __init__(self, x: Array | np.ndarray, rows: int) -> None:
+        require_positive("rows", rows)
+        self.x = x
+        self.rows = -(-len(x) // -(-len(x) // rows))
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.rows)
+
+    def __getitem__(self, index: int) -> Array:
+        piece = jnp.asarray(self.x[self.bounds(index)])
+        missing = self.rows - len(piece)
+        return jnp.concatenate([piece, jnp.repeat(piece[:1], missing, axis=0)]) if missing else piece
+
+    def bounds(self, index: int) -> slice:
+        """Which examples a piece holds."""
+        return slice(index * self.rows, min((index + 1) * self.rows, len(self.x)))
+
+
+def pairs_of(first: Tiles, second: Tiles | None) -> list[tuple[int, int]]:
+    """The blocks to compute, row by row: all, or the upper triangle where there is no `second`."""
+    if second is None:
+        return [(i, j) for i in range(len(first)) for j in range(i, len(first))]
+    return [(i, j) for i in range(len(first)) for j in range(len(second))]
+
+
+def blocks(
+    workers: Sequence[Worker], first: Tiles, second: Tiles | None, pairs: Iterable[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], Array]]:
+    """The block of each of `pairs`, in their order, whole pieces long; without `second` both sides are `first`.
+
+    Column j is the work of worker j modulo their number; each keeps the features of the row at hand. `pairs` is read
+    one ahead for each worker, so that all of them have something to do.
+    """
+    rows: dict[int, tuple[int, Any]] = {}
+    started: deque[tuple[tuple[int, int], Array]] = deque()
+    for i, j in pairs:
+        place = j % len(workers)
+        worker = workers[place]
+        if rows.get(place, (None, None))[0] != i:
+            rows.pop(place, None)  # before the next ones are made
+            rows[place] = (i, worker.features(first[i]))
+        left = rows[place][1]
+        own = second is None and i == j
+        right = None if own else worker.features((first if second is None else second)[j])
+        started.append(((i, j), worker.contract(left, right)))
+        del right
+        if len(started) >= len(workers):
+            yield started.popleft()
+    yield from started
+
+
+def gram(workers: Sequence[Worker], x1: Array, x2: Array | None, *, rows: int, axes: tuple[int, int]) -> Array:
     """The array `contract(features(x1), features(x2))`, from blocks of at most `rows` examples a side.
 
-    Without `x2` it is that of x1 with itself, and `contract(left, None)` a block of one strip with itself. `axes` are
-    the result's axes of the first and of the second set of inputs. The features of a strip serve all of its blocks;
-    those of two strips are held at a time.
+    Without `x2` it is that of x1 with itself, and `contract(left, None)` a block of one piece with itself. `axes` are
+    the result's axes of the first and of the second set of inputs. The features of a row of blocks serve all of them;
+    those of two pieces are held at a time.
     """
-    require_positive("rows", rows)
-    n, m = len(x1), len(x1 if x2 is None else x2)
-    first = _tiles(x1, rows)
-    second = first if x2 is None else _tiles(x2, rows)
-    pairs = [(i, j) for i in range(len(first)) for j in range(len(second)) if x2 is not None or j >= i]
-    blocks = {}
-    strip = -1
-    for i, j in progress(pairs, "kernel blocks"):
-        if i != strip:
-            strip, left = i, features(first[i])
-        blocks[i, j] = contract(left, None if x2 is None and i == j else features(second[j]))
+    first = Tiles(x1, rows)
+    second = None if x2 is None else Tiles(x2, rows)
+    pairs = pairs_of(first, second)
+    done = {}
+    for (i, j), block in blocks(workers, first, second, progress(pairs, "kernel blocks")):
+        done[i, j] = block
         if x2 is None and i != j:
-            blocks[j, i] = _transpose(blocks[i, j], axes)
-    strips = (jnp.concatenate([blocks.pop((i, j)) for j in range(len(second))], axes[1]) for i in range(len(first)))
+            done[j, i] = transpose(block, axes)
+    num_columns = len(first if second is None else second)
+    strips = (jnp.concatenate([done.pop((i, j)) for j in range(num_columns)], axes[1]) for i in range(len(first)))
     whole = jnp.concatenate(list(strips), axes[0])
+    n, m = len(x1), len(x1 if x2 is None else x2)
     return jax.lax.slice_in_dim(jax.lax.slice_in_dim(whole, 0, n, axis=axes[0]), 0, m, axis=axes[1])
 
 
@@ -83,18 +138,7 @@ def progress(items: Iterable, label: str) -> Iterable:
     return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None)
 
 
-def _tiles(x: Array, rows: int) -> list[Array]:
-    """Pieces of equal length, at most `rows`; the last is filled up with copies of its first example."""
-    count = -(-len(x) // rows)
-    size = -(-len(x) // count)
-    pieces = [x[start : start + size] for start in range(0, len(x), size)]
-    missing = size - len(pieces[-1])
-    if missing:
-        pieces[-1] = jnp.concatenate([pieces[-1], jnp.repeat(pieces[-1][:1], missing, axis=0)])
-    return pieces
-
-
-def _transpose(block: Array, axes: tuple[int, int]) -> Array:
+def transpose(block: Array, axes: tuple[int, int]) -> Array:
     """The block of (x2, x1), given that of (x1, x2): swap the examples' axes, and the outputs' with them."""
     first, second = axes
     order = list(range(block.ndim))
