@@ -15,6 +15,7 @@ b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func
 """
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias.kernels.factors import Factor, inner_products
-from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.factors import Factor, Whole, inner_products
+from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
 from ntkbias.kernels.structure import factor_shapes, factors
-from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.kernels.tiles import default_memory_budget, mirrored, strips
 from ntkbias.types import (
     ApplyFunction,
     InputError,
@@ -37,6 +38,8 @@ from ntkbias.types import (
     require_finite,
     require_positive,
 )
+
+PASS_SHARE = 4  # the part of the memory budget, one in so many, that passes through the network may take
 
 __all__ = ["EmpiricalNNGP", "EmpiricalNTK", "empirical_nngp", "empirical_ntk", "empirical_ntk_by_layer"]
 
@@ -137,27 +140,48 @@ class EmpiricalNTK(_Empirical):
     def check(self, x: Array, name: str) -> None:
         super().check(x, name)
         for path in self.only or ():
-            if path not in factor_shapes(self.f, self.params, x):
+            if path not in factor_shapes(self.f, self.params, x, self.outputs):
                 raise InputError(
                     f"Expected f(params, x) to depend on the parameter {path}; its outputs are the same for all its "
                     "values. Leave its kernel out of the sum: it is zero."
                 )
 
     def block_rows(self, x: Array) -> int:
-        found = factor_shapes(self.f, self.params, x)
-        sizes = [found[path].row_bytes() for path in (found if self.only is None else self.only)]
-        # The factors of two sides, and as much again for the passes that make them; the largest gradient of two sides.
-        by_factors = self.memory_budget // (3 * sum(sizes) + 2 * max(sizes))
+        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs)).values()
+        kept = [jax.eval_shape(factor.kept) for factor in raw]
+        held = sum(factor.row_bytes() for factor in kept)
+        formed = max(0 if isinstance(factor, Whole) else factor.gradient_bytes() for factor in kept)
+        # Two sides, one of them also in the pieces that it is made of; one parameter's gradients of two sides.
+        by_factors = (self.memory_budget - self.memory_budget // PASS_SHARE) // (3 * held + 2 * formed)
         return max(1, min(by_factors, _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)))
+
+    def pass_rows(self, x: Array) -> int:
+        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs)).values()
+        # A pass holds, beside what is read off it, what it came from.
+        return max(1, self.memory_budget // PASS_SHARE // (2 * sum(factor.row_bytes() for factor in raw)))
 
     def features(self, x: Array) -> dict[str, Factor]:
         """What each parameter's part of the kernel is made of, by its path."""
-        found = factors(self.f, self.params, x)
+        found = self._chosen(factors(self.f, self.params, x, self.outputs))
+        return {path: factor.kept() for path, factor in found.items()}
+
+    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
+        n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
+        pairs = strips(n) if features2 is None else [(slice(n), slice(m))]
+        total: list[Any] = [0.0] * len(pairs)
+        for path, factor in features1.items():
+            left = factor.ready(m, self.outputs)
+            right = left if features2 is None else features2[path].ready(n, self.outputs)
+            for index, (rows, columns) in enumerate(pairs):
+                total[index] += left[rows].contract(right[columns], self.outputs)
+        return mirrored(total, EXAMPLE_AXES[self.outputs])
+
+    def _chosen(self, found: dict[str, Factor]) -> dict[str, Factor]:
         return found if self.only is None else {path: found[path] for path in self.only}
 
-    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor]) -> Array:
-        terms = [features1[path].contract(features2[path], self.outputs) for path in features1]
-        return sum(terms[1:], terms[0])
+
+def _num_examples(features: dict[str, Factor]) -> int:
+    return len(jax.tree.leaves(features)[0])
 
 
 class EmpiricalNNGP(_Empirical):
@@ -169,8 +193,9 @@ class EmpiricalNNGP(_Empirical):
     def features(self, x: Array) -> Array:
         return self.f(self.params, x).reshape(len(x), -1, 1)
 
-    def contract(self, features1: Array, features2: Array) -> Array:
-        return inner_products(features1, features2, self.outputs)
+    def contract(self, features1: Array, features2: Array | None) -> Array:
+        products = inner_products(features1, features1 if features2 is None else features2, self.outputs)
+        return products / features1.shape[1] if self.outputs == "mean" else products
 
 
 @eqx.filter_jit

@@ -6,8 +6,8 @@
 >>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 4))}
 >>> print(explain_ntk(f, params, jnp.ones((100, 3))))
 parameter   shape   contracted as  bytes an example  share
-['hidden']  (3, 5)  outer product                92   52 %
-['out']     (5, 4)  outer product                84   48 %
+['hidden']  (3, 5)  outer product                92   73 %
+['out']     (5, 4)  outer product                36   27 %
 """
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ntkbias.kernels.empirical import empirical_ntk
+from ntkbias.kernels.structure import factors
 from ntkbias.types import ApplyFunction, Outputs, Params, require_array
 
 __all__ = ["explain_ntk"]
@@ -30,7 +31,8 @@ def explain_ntk(f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outp
     kernel = empirical_ntk(f, params, outputs=outputs)
     inputs = require_array(x, "x")
     kernel.check(inputs, "x")
-    found = jax.eval_shape(kernel.features, inputs)
+    found = jax.eval_shape(lambda x: factors(kernel.f, kernel.params, x, outputs), inputs)
+    kept = jax.eval_shape(kernel.features, inputs)
     operations = {path: factor.operations(len(inputs), outputs) for path, factor in found.items()}
     rows = [("parameter", "shape", "contracted as", "bytes an example", "share")]
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -40,7 +42,7 @@ def explain_ntk(f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outp
             continue
         share = 100 * operations[path] / sum(operations.values())
         how = found[path].describe(len(inputs), outputs)
-        rows.append((path, shape, how, f"{found[path].row_bytes():,}", f"{share:.0f} %"))
+        rows.append((path, shape, how, f"{kept[path].row_bytes():,}", f"{share:.0f} %"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(_line(row, widths) for row in rows)
 

@@ -6,18 +6,19 @@ summed over positions t: J = sum_t a_t c_t^T. Its block of the kernel has two or
     by gradients   <J, J'>                                    form J for each example, then one matrix product
     by pairs       sum over t, s of <a_t, a'_s> <c_t, c'_s>   J is never formed; cheapest where there is one position
 
-`Product` counts the operations of both and takes the cheaper. A convolution's gradient is a product over patches.
+The operations of both are counted, and the cheaper is taken. A convolution's gradient is a product over patches.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.factors import Product
->>> factor = Product(jnp.ones((3, 1, 1, 5)), jnp.ones((3, 2, 1, 1, 4)), 1.0)  # 3 examples, 2 outputs, a 5 x 4 matrix
->>> factor.contract(factor, "mean").shape, float(factor.contract(factor, "mean")[0, 0])
-((3, 3), 20.0)
+>>> factor = Product(1.0, jnp.ones((3, 1, 1, 5)), jnp.ones((3, 2, 1, 1, 4)))  # 3 examples, 2 outputs, a 5 x 4 matrix
+>>> factor.contract(factor, "sum").shape, float(factor.contract(factor, "sum")[0, 0])
+((3, 3), 40.0)
 """
 
 import abc
+import dataclasses
 import math
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -33,21 +34,65 @@ __all__ = ["Convolution", "Factor", "Product", "Whole"]
 class Factor(eqx.Module):
     """What one parameter's block of the kernel is made of, for a set of examples."""
 
+    scale: float = eqx.field(static=True)  # the gradient is this times what the arrays say
+
     @abc.abstractmethod
     def contract(self, other: Self, outputs: Outputs) -> Array:
-        """This parameter's part of the Gram matrix, of these examples with those of `other`."""
+        """This parameter's part of the Gram matrix, of these examples with those of `other`; "mean" is done as "sum".
+
+        Both sides have to be `ready` for each other.
+        """
 
     @abc.abstractmethod
-    def row_bytes(self) -> int:
-        """Bytes an example takes: its arrays, and its gradient where contraction forms it."""
+    def gradient_bytes(self) -> int:
+        """Bytes that an example's gradient takes; zero where it is never formed."""
 
     @abc.abstractmethod
-    def operations(self, num_others: int, outputs: Outputs) -> int:
+    def formed(self) -> "Whole":
+        """The gradients themselves."""
+
+    @abc.abstractmethod
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        """Multiplications of contracting these examples with `num_others` without forming gradients."""
+
+    @abc.abstractmethod
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
+        """The same for both sides' gradients, and their product."""
+
+    def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
+        """Whether contracting by pairs of positions takes fewer operations than forming gradients."""
+        return self.operations_by_pairs(num_others, outputs) <= self.operations_by_gradients(num_others, outputs)
+
+    def operations(self, num_others: int, outputs: Outputs) -> float:
         """Multiplications that contracting these examples with `num_others` takes."""
+        return min(self.operations_by_pairs(num_others, outputs), self.operations_by_gradients(num_others, outputs))
 
-    @abc.abstractmethod
+    def ready(self, num_others: int, outputs: Outputs) -> "Factor":
+        """This factor in the form in which it is cheapest to contract with `num_others` examples."""
+        return self if self.by_pairs(num_others, outputs) else self.formed()
+
+    def kept(self) -> "Factor":
+        """The smaller of this factor and its gradients.
+
+        Gradients that are the smaller are the cheaper to contract, too: with t positions their size o i j is then at
+        most t (i + o j), a t-th of what a pair of examples costs by pairs of positions.
+        """
+        return self.formed() if self.gradient_bytes() <= self.row_bytes() else self
+
+    def scaled(self, factor: float) -> Self:
+        """The factor of `factor` times the gradient."""
+        return dataclasses.replace(self, scale=self.scale * factor)
+
+    def row_bytes(self) -> int:
+        """Bytes that an example takes."""
+        return sum(_row_bytes(array) for array in jax.tree.leaves(self))
+
+    def __getitem__(self, examples: slice) -> Self:
+        return jax.tree.map(lambda array: array[examples], self)
+
     def describe(self, num_others: int, outputs: Outputs) -> str:
         """The order of contraction, for people to read."""
+        return "pairs of positions" if self.by_pairs(num_others, outputs) else "gradients formed"
 
 
 class Whole(Factor):
@@ -56,12 +101,21 @@ class Whole(Factor):
     jacobian: Float[Array, "n o p"]
 
     def contract(self, other: "Whole", outputs: Outputs) -> Array:
-        return inner_products(self.jacobian, other.jacobian, outputs)
+        return self.scale * other.scale * inner_products(self.jacobian, other.jacobian, outputs)
 
-    def row_bytes(self) -> int:
-        return _row_bytes(self.jacobian)
+    def gradient_bytes(self) -> int:
+        return self.row_bytes()
 
-    def operations(self, num_others: int, outputs: Outputs) -> int:
+    def formed(self) -> "Whole":
+        return self
+
+    def kept(self) -> "Whole":
+        return self
+
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        return math.inf
+
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
         n, o, p = self.jacobian.shape
         return n * num_others * _pairs_of(o, outputs) * p
 
@@ -70,63 +124,14 @@ class Whole(Factor):
 
 
 class Product(Factor):
-    """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is scale * sum_t a_t c_t^T."""
+    """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is sum_t a_t c_t^T."""
 
     activation: Float[Array, "n b t i"]
     cotangent: Float[Array, "n o b t j"]
-    scale: float = eqx.field(static=True)  # of the gradient
 
     def contract(self, other: "Product", outputs: Outputs) -> Array:
-        if self.by_pairs(len(other.activation), outputs):
-            return self.scale**2 * self._pairs(other, outputs)
-        return self.scale**2 * inner_products(self.gradients(), other.gradients(), outputs)
-
-    def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
-        """Whether contracting by pairs of positions takes fewer operations than forming gradients."""
-        return self._operations_by_pairs(num_others, outputs) <= self._operations_by_gradients(num_others, outputs)
-
-    def operations(self, num_others: int, outputs: Outputs) -> int:
-        counts = (self._operations_by_pairs(num_others, outputs), self._operations_by_gradients(num_others, outputs))
-        return min(counts)
-
-    def _operations_by_pairs(self, num_others: int, outputs: Outputs) -> int:
-        n, o, b, t, j = self.cotangent.shape
-        pairs = _pairs_of(o, outputs)
-        return n * num_others * b * t * t * (self.activation.shape[-1] + pairs * j + pairs)
-
-    def _operations_by_gradients(self, num_others: int, outputs: Outputs) -> int:
-        n, o, b, t, j = self.cotangent.shape
-        i = self.activation.shape[-1]
-        return (n + num_others) * o * b * t * i * j + n * num_others * _pairs_of(o, outputs) * b * i * j
-
-    def gradients(self) -> Float[Array, "n o p"]:
-        """The gradients of these examples, one flat row an output."""
-        n, o = self.cotangent.shape[:2]
-        return jnp.einsum("nbti,nobtj->nobij", self.activation, self.cotangent).reshape(n, o, -1)
-
-    def row_bytes(self) -> int:
-        _, o, b, t, j = self.cotangent.shape
-        i = self.activation.shape[-1]
-        own = _row_bytes(self.activation) + _row_bytes(self.cotangent)
-        return own if t == 1 else own + o * b * i * j * self.cotangent.dtype.itemsize
-
-    def describe(self, num_others: int, outputs: Outputs) -> str:
-        if not self.by_pairs(num_others, outputs):
-            return "gradients formed"
-        return "outer product" if self.activation.shape[2] == 1 else "pairs of positions"
-
-    def _pairs(self, other: "Product", outputs: Outputs) -> Array:
         if self.activation.shape[2] == 1:
-            inner = jnp.einsum("nbti,mbti->bnm", self.activation, other.activation)
-            if outputs == "each":
-                outer = jnp.einsum("nobtj,mobtj->bonm", self.cotangent, other.cotangent)
-                return jnp.einsum("bnm,bonm->onm", inner, outer)
-            if outputs == "all":
-                outer = jnp.einsum("nabtj,mcbtj->bnamc", self.cotangent, other.cotangent)
-                return jnp.einsum("bnm,bnamc->namc", inner, outer)
-            outer = jnp.einsum("nobtj,mobtj->bnm", self.cotangent, other.cotangent)
-            total = jnp.einsum("bnm,bnm->nm", inner, outer)
-            return total / self.cotangent.shape[1] if outputs == "mean" else total
+            return self.scale * other.scale * self._outer(other, outputs)
         rule = {"each": "obtj,mobsj->omtbs", "all": "abtj,mcbsj->amctbs"}.get(outputs, "obtj,mobsj->mtbs")
         total_rule = {"each": "mtbs,omtbs->om", "all": "mtbs,amctbs->amc"}.get(outputs, "mtbs,mtbs->m")
 
@@ -134,10 +139,46 @@ class Product(Factor):
             inner = jnp.einsum("bti,mbsi->mtbs", example[0], other.activation)
             return jnp.einsum(total_rule, inner, jnp.einsum(rule, example[1], other.cotangent))
 
-        rows = lax.map(row, (self.activation, self.cotangent))
-        if outputs == "each":
-            return jnp.moveaxis(rows, 0, 1)
-        return rows / self.cotangent.shape[1] if outputs == "mean" else rows
+        rows = self.scale * other.scale * lax.map(row, (self.activation, self.cotangent))
+        return jnp.moveaxis(rows, 0, 1) if outputs == "each" else rows
+
+    def formed(self) -> Whole:
+        n, o = self.cotangent.shape[:2]
+        gradients = jnp.einsum("nbti,nobtj->nobij", self.activation, self.cotangent)
+        return Whole(self.scale, gradients.reshape(n, o, -1))
+
+    def gradient_bytes(self) -> int:
+        _, o, b, t, j = self.cotangent.shape
+        return 0 if t == 1 else o * b * self.activation.shape[-1] * j * self.cotangent.dtype.itemsize
+
+    def kept(self) -> Factor:
+        return self if self.activation.shape[2] == 1 else super().kept()  # an outer product is never formed
+
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        n, o, b, t, j = self.cotangent.shape
+        pairs = _pairs_of(o, outputs)
+        return n * num_others * b * t * t * (self.activation.shape[-1] + pairs * j + pairs)
+
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
+        n, o, b, t, j = self.cotangent.shape
+        i = self.activation.shape[-1]
+        if t == 1:
+            return math.inf
+        return (n + num_others) * o * b * t * i * j + n * num_others * _pairs_of(o, outputs) * b * i * j
+
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        return "outer product" if self.activation.shape[2] == 1 else super().describe(num_others, outputs)
+
+    def _outer(self, other: "Product", outputs: Outputs) -> Array:
+        """One position: the Gram matrix of activations times that of cotangents, entry by entry."""
+        total: Any = 0.0
+        for b in range(self.activation.shape[1]):
+            inner = self.activation[:, b, 0] @ other.activation[:, b, 0].T
+            outer = inner_products(self.cotangent[:, :, b, 0], other.cotangent[:, :, b, 0], outputs)
+            if outputs == "all":
+                inner = inner[:, None, :, None]
+            total += inner * outer
+        return total
 
 
 class Convolution(Factor):
@@ -152,14 +193,12 @@ class Convolution(Factor):
     window: tuple[int, ...] = eqx.field(static=True)
     strides: tuple[int, ...] = eqx.field(static=True)
     dilation: tuple[int, ...] = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
 
     def contract(self, other: "Convolution", outputs: Outputs) -> Array:
-        gradients = self.gradients()
-        return self.scale**2 * inner_products(gradients, gradients if other is self else other.gradients(), outputs)
+        return self.formed().contract(other.formed(), outputs)
 
-    def gradients(self) -> Float[Array, "n o p"]:
-        """The gradients of these examples: a product of each one's patches with its cotangents, example by example."""
+    def formed(self) -> Whole:
+        """A product of each example's patches with its cotangents, example by example."""
         num_examples, num_outputs = self.cotangent.shape[:2]
 
         def one(example: tuple[Array, Array]) -> Array:
@@ -168,21 +207,21 @@ class Convolution(Factor):
             gradient = patches.T @ cotangent
             return jnp.moveaxis(gradient.reshape(len(gradient), num_outputs, -1), 1, 0)
 
-        return lax.map(one, (self.inputs, self.cotangent)).reshape(num_examples, num_outputs, -1)
+        gradients = lax.map(one, (self.inputs, self.cotangent))
+        return Whole(self.scale, gradients.reshape(num_examples, num_outputs, -1))
 
-    def row_bytes(self) -> int:
+    def gradient_bytes(self) -> int:
         o, i, j = self.cotangent.shape[1], self.inputs.shape[-1], self.cotangent.shape[-1]
-        gradient = o * math.prod(self.window) * i * j * self.cotangent.dtype.itemsize
-        return _row_bytes(self.inputs) + _row_bytes(self.cotangent) + gradient
+        return o * math.prod(self.window) * i * j * self.cotangent.dtype.itemsize
 
-    def operations(self, num_others: int, outputs: Outputs) -> int:
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        return math.inf
+
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
         n, o = self.cotangent.shape[:2]
         size = math.prod(self.window) * self.inputs.shape[-1] * self.cotangent.shape[-1]
         forming = (n + num_others) * o * size * math.prod(self.cotangent.shape[2:-1])
         return forming + n * num_others * _pairs_of(o, outputs) * size
-
-    def describe(self, num_others: int, outputs: Outputs) -> str:
-        return "gradients formed"
 
     def _patches(self, inputs: Float[Array, "b *positions i"]) -> Float[Array, "bq fi"]:
         """A row for each position that the window is put on: slices at each offset, which need no gathering."""
@@ -197,13 +236,12 @@ class Convolution(Factor):
 
 
 def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: Outputs) -> Array:
-    """Inner products over the last axis, laid out as `outputs` says."""
+    """Inner products over the last axis, laid out as `outputs` says; "mean" is done as "sum"."""
     if outputs == "each":
         return jnp.einsum("nop,mop->onm", a, b)
     if outputs == "all":
         return jnp.einsum("nap,mbp->namb", a, b)
-    total = a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
-    return total / a.shape[1] if outputs == "mean" else total
+    return a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
 
 
 def _pairs_of(num_outputs: int, outputs: Outputs) -> int:

@@ -17,8 +17,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
+from ntkbias.kernels.tiles import default_memory_budget, mirrored, strips
 from ntkbias.layers import Covariance, Layer
 from ntkbias.types import InputError, InputTypeError, Outputs, require_choice, require_positive
 
@@ -69,7 +69,10 @@ class InfiniteKernel(Kernel):
         positions = math.prod(x.shape[1:-1]) ** (2 if self.net.needs(False) else 1)
         return max(1, math.isqrt(self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize * positions)))
 
-    def contract(self, features1: Array, features2: Array) -> Array:
+    def contract(self, features1: Array, features2: Array | None) -> Array:
+        if features2 is None:
+            parts = [self.contract(features1[rows], features1[columns]) for rows, columns in strips(len(features1))]
+            return mirrored(parts, EXAMPLE_AXES[self.outputs])
         inputs = Covariance.of_inputs(features1, features2, pairs=self.net.needs(False))
         covariance = self.net.propagate(inputs)
         return _spread(getattr(covariance, self.kind), covariance.shape[-1], self.outputs)

@@ -1,8 +1,8 @@
-"""Programs as values: the few things that differ between JAX versions, behind two functions.
+"""Programs as values: the few things that differ between JAX versions, behind one function and one class.
 
 A jaxpr is JAX's record of a traced function, a list of equations. `flat_jaxpr` traces a function and inlines what it
-calls, so that its equations can be read in order; `evaluator` runs one for outputs of our choice. Public names of
-`jax.extend` only.
+calls, so that its equations can be read in order; `Program` knows what each variable depends on, and runs one for
+outputs of our choice. Public names of `jax.extend` only.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.jaxprs import flat_jaxpr
@@ -11,14 +11,15 @@ calls, so that its equations can be read in order; `evaluator` runs one for outp
 ['sin', 'mul']
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jaxtyping import Array
 
-__all__ = ["dependents", "evaluator", "flat_jaxpr"]
+__all__ = ["Operand", "Program", "flat_jaxpr"]
 
 # Calls that stand for their body. Custom derivative rules are not among them: they keep their meaning.
 CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin"}
@@ -31,16 +32,62 @@ def flat_jaxpr(f: Callable, *args: Any) -> jex.ClosedJaxpr:
     return jax.make_jaxpr(lambda *flat: _run(closed.jaxpr, closed.consts, flat))(*jax.tree.leaves(args))
 
 
-def evaluator(closed: jex.ClosedJaxpr, outputs: Sequence[Any]) -> Callable[..., list]:
-    """A function of the arguments of `closed` that returns the variables `outputs` instead of its own."""
-    jaxpr = closed.jaxpr
-    chosen = jaxpr.replace(outvars=list(outputs), debug_info=_nameless(jaxpr.debug_info))
-    return jex.jaxpr_as_fun(jex.ClosedJaxpr(chosen, closed.consts))
+class Operand(NamedTuple):
+    """A quantity to evaluate: from the values of some variables of a program."""
+
+    needs: tuple[Any, ...]
+    value: Callable[[Mapping[Any, Array]], Array]
+    of_cotangent: bool  # whether it differs from cotangent to cotangent
+    of_example: bool = True
 
 
-def dependents(jaxpr: Any, sources: Sequence[Any]) -> set:
-    """The variables of a flat jaxpr that depend on `sources`, these included."""
-    found = set(sources)
+class Program:
+    """A flat jaxpr of arguments (..., example, cotangent): what its variables come from, and depend on."""
+
+    def __init__(self, closed: jex.ClosedJaxpr) -> None:
+        self._closed = closed
+        *_, example, cotangent = closed.jaxpr.invars
+        self._of_example = _dependents(closed.jaxpr, example)
+        self._of_cotangent = _dependents(closed.jaxpr, cotangent)
+        self._producers = {variable: equation for equation in closed.jaxpr.eqns for variable in equation.outvars}
+
+    def of_example(self, variable: Any) -> bool:
+        """Whether a variable depends on the example."""
+        return not isinstance(variable, jex.Literal) and variable in self._of_example
+
+    def of_cotangent(self, variable: Any) -> bool:
+        """Whether a variable depends on the cotangent."""
+        return not isinstance(variable, jex.Literal) and variable in self._of_cotangent
+
+    def producer(self, variable: Any) -> Any | None:
+        """The equation that a variable comes from; None for arguments, constants and literals."""
+        return None if isinstance(variable, jex.Literal) else self._producers.get(variable)
+
+    def operand(self, variable: Any) -> Operand:
+        """A variable itself as an operand."""
+        return Operand((variable,), lambda values: values[variable], self.of_cotangent(variable))
+
+    def replay(self, equation: Any, inputs: Sequence[Any]) -> Array:
+        """The first result of one equation, given other inputs than its own."""
+        return _one(equation, list(inputs), self._closed.jaxpr.debug_info)[0]
+
+    def evaluator(self, operands: Sequence[Operand]) -> Callable[..., list]:
+        """A function of the program's arguments that returns the values of `operands`."""
+        variables = list(dict.fromkeys(variable for operand in operands for variable in operand.needs))
+        jaxpr = self._closed.jaxpr
+        chosen = jaxpr.replace(outvars=variables, debug_info=_nameless(jaxpr.debug_info))
+        run = jex.jaxpr_as_fun(jex.ClosedJaxpr(chosen, self._closed.consts))
+
+        def evaluate(*args: Any) -> list:
+            values = dict(zip(variables, run(*args), strict=True))
+            return [operand.value(values) for operand in operands]
+
+        return evaluate
+
+
+def _dependents(jaxpr: Any, source: Any) -> set:
+    """The variables of a flat jaxpr that depend on `source`, itself included."""
+    found = {source}
     for equation in jaxpr.eqns:
         if any(not isinstance(variable, jex.Literal) and variable in found for variable in equation.invars):
             found.update(equation.outvars)

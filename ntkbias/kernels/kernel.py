@@ -17,6 +17,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -42,12 +43,16 @@ class Kernel(eqx.Module):
         return x
 
     @abc.abstractmethod
-    def contract(self, features1: Any, features2: Any) -> Array:
-        """The Gram matrix of two sets of inputs, given their features."""
+    def contract(self, features1: Any, features2: Any | None) -> Array:
+        """The Gram matrix of two sets of inputs, given their features; of the first with itself without the second."""
 
     @abc.abstractmethod
     def block_rows(self, x: Array) -> int:
         """How many examples like those of `x` a side of one block may have, within the memory budget."""
+
+    def pass_rows(self, x: Array) -> int:
+        """Of how many examples the features are computed at once; those of a side are put together."""
+        return self.block_rows(x)
 
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` if this kernel cannot take `x`; subclasses add what they know of its shape."""
@@ -65,12 +70,37 @@ class Kernel(eqx.Module):
                     f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
                     "after the batch axis."
                 )
-        rows = min(self.block_rows(x1), max(len(x1), 0 if x2 is None else len(x2)))
-        return tiles.gram(self.workers(), x1, x2, rows=rows, axes=EXAMPLE_AXES[self.outputs])
+        # Where values are traced the work belongs to the surrounding program, on whatever devices that runs.
+        traced = _is_traced((self, x1, x2))
+        workers = [self._worker()] if traced else self.workers()
+        num_processes = 1 if traced else jax.process_count()
+        longest = max(len(x1), 0 if x2 is None else len(x2))
+        # Twice as many columns as devices, so that each has a share of the triangle.
+        places = num_processes * len(workers)
+        rows = min(self.block_rows(x1), -(-longest // (2 * places if places > 1 else 1)))
+        axes = EXAMPLE_AXES[self.outputs]
+        return tiles.gram(workers, x1, x2, rows=rows, axes=axes, num_processes=num_processes)
 
     def workers(self) -> list[tiles.Worker]:
-        """This kernel's compiled functions, for each device that computes its blocks."""
-        return [tiles.Worker(lambda x: _features(self, x), lambda left, right: _contract(self, left, right))]
+        """This kernel's compiled functions on each device of this process; blocks come back to the first."""
+        devices = jax.local_devices()
+        if len(devices) == 1:
+            return [self._worker()]
+        return [_on(device, self)._worker(device, devices[0]) for device in devices]
+
+    def _worker(self, device: jax.Device | None = None, home: jax.Device | None = None) -> tiles.Worker:
+        def features(piece: Array) -> Any:
+            passes = tiles.Tiles(piece if device is None else jax.device_put(piece, device), self.pass_rows(piece))
+            found = [_features(self, passes[index]) for index in range(len(passes))]
+            if len(found) == 1:
+                return found[0]
+            return _joined(found, len(piece))
+
+        def contract(left: Any, right: Any | None) -> Array:
+            block = _contract(self, left, right)
+            return block if home is None else jax.device_put(block, home)
+
+        return tiles.Worker(features, contract)
 
     def __add__(self, other: "Kernel") -> "Kernel":
         if not isinstance(other, Kernel):
@@ -109,6 +139,22 @@ class Kernel(eqx.Module):
         return x
 
 
+def _on(device: jax.Device, kernel: Kernel) -> Kernel:
+    """The kernel with its arrays on a device."""
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, device) if isinstance(leaf, jax.Array) else leaf, kernel)
+
+
+def _is_traced(values: Any) -> bool:
+    """Whether any array among the leaves has no values yet, as inside jit, vmap and grad."""
+    try:
+        for leaf in jax.tree.leaves(values):
+            if isinstance(leaf, jax.Array):
+                leaf.devices()
+    except jax.errors.ConcretizationTypeError:
+        return True
+    return False
+
+
 @eqx.filter_jit
 def _features(kernel: Kernel, x: Array) -> Any:
     with jax.default_matmul_precision("highest"):
@@ -118,7 +164,13 @@ def _features(kernel: Kernel, x: Array) -> Any:
 @eqx.filter_jit
 def _contract(kernel: Kernel, features1: Any, features2: Any | None) -> Array:
     with jax.default_matmul_precision("highest"):
-        return kernel.contract(features1, features1 if features2 is None else features2)
+        return kernel.contract(features1, features2)
+
+
+@eqx.filter_jit
+def _joined(features: list[Any], num_examples: int) -> Any:
+    """The features of one set of inputs from those of its pieces, of which the last may be filled up."""
+    return jax.tree.map(lambda *pieces: jnp.concatenate(pieces)[:num_examples], *features)
 
 
 class Sum(Kernel):
@@ -130,8 +182,8 @@ class Sum(Kernel):
     def features(self, x: Array) -> Any:
         return self.left.features(x), self.right.features(x)
 
-    def contract(self, features1: Any, features2: Any) -> Array:
-        left, right = zip(features1, features2, strict=True)
+    def contract(self, features1: Any, features2: Any | None) -> Array:
+        left, right = zip(features1, (None, None) if features2 is None else features2, strict=True)
         grams = self.left.contract(*left), self.right.contract(*right)
         if grams[0].shape != grams[1].shape:
             raise InputError(
@@ -142,6 +194,9 @@ class Sum(Kernel):
 
     def block_rows(self, x: Array) -> int:
         return min(self.left.block_rows(x), self.right.block_rows(x))
+
+    def pass_rows(self, x: Array) -> int:
+        return min(self.left.pass_rows(x), self.right.pass_rows(x))
 
     def check(self, x: Array, name: str) -> None:
         self.left.check(x, name)
@@ -157,11 +212,14 @@ class Scaled(Kernel):
     def features(self, x: Array) -> Any:
         return self.kernel.features(x)
 
-    def contract(self, features1: Any, features2: Any) -> Array:
+    def contract(self, features1: Any, features2: Any | None) -> Array:
         return self.factor * self.kernel.contract(features1, features2)
 
     def block_rows(self, x: Array) -> int:
         return self.kernel.block_rows(x)
+
+    def pass_rows(self, x: Array) -> int:
+        return self.kernel.pass_rows(x)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)

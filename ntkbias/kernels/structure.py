@@ -16,7 +16,7 @@ whole gradient is taken.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -28,8 +28,9 @@ from jax import lax
 from jaxtyping import Array
 
 from ntkbias.kernels.factors import Convolution, Factor, Product, Whole
-from ntkbias.kernels.jaxprs import dependents, evaluator, flat_jaxpr
-from ntkbias.types import ApplyFunction, InputError, Params
+from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
+from ntkbias.kernels.separation import separated
+from ntkbias.types import ApplyFunction, InputError, Outputs, Params
 
 __all__ = ["factor_shapes", "factors"]
 
@@ -39,7 +40,7 @@ RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy
 class Sink(NamedTuple):
     """Where a parameter's gradient comes from: the operands to evaluate, and how their values make a factor."""
 
-    operands: tuple[Any, ...]
+    operands: tuple[Operand, ...]
     build: Callable[..., Factor]
 
 
@@ -49,44 +50,59 @@ class Structure(NamedTuple):
     run: Callable[..., list]
     paths: list[str]  # of all parameters
     sinks: dict[str, Sink]  # by the path of the parameter, for those that matter
-    batched: tuple[bool, ...]  # whether each operand depends on the cotangent
     output_shape: tuple[int, ...]
     dtype: Any
 
 
-def factors(f: ApplyFunction, params: Params, x: Array) -> dict[str, Factor]:
+def factors(
+    f: ApplyFunction, params: Params, x: Array, outputs: Outputs = "all", precision: str = "highest"
+) -> dict[str, Factor]:
     """The factor of each parameter's block of the kernel, by its path, for the examples `x` `(n, ...)`.
 
     Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
-    has none.
+    has none. For "sum" and "mean" what is returned has the right sum over outputs, of which it may have fewer; for
+    "mean" it is that of the gradients divided by the square root of their number.
     """
     leaves = jax.tree.leaves(params)
-    structure = _read(f, *_signature(params, x))
+    structure = _read(f, *_signature(params, x), outputs in ("sum", "mean"), precision)
     num_outputs = math.prod(structure.output_shape)
     cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
-    axes = [0 if batched else None for batched in structure.batched]
+    operands = [operand for sink in structure.sinks.values() for operand in sink.operands]
 
     def example(x: Array) -> list[Array]:
+        axes = [0 if operand.of_cotangent else None for operand in operands]
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
-    values = iter(jax.vmap(example)(x))
+    values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
     # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
     types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
+    scale = num_outputs**-0.5 if outputs == "mean" else 1.0
     return {
-        path: sink.build(*(next(values).astype(types[path]) for _ in sink.operands))
+        path: sink.build(*(next(values).astype(types[path]) for _ in sink.operands)).scaled(scale)
         for path, sink in structure.sinks.items()
     }
 
 
-def factor_shapes(f: ApplyFunction, params: Params, x: Array) -> dict[str, Factor]:
+def factor_shapes(
+    f: ApplyFunction, params: Params, x: Array, outputs: Outputs = "all", precision: str = "highest"
+) -> dict[str, Factor]:
     """The factors of one example with shapes in place of arrays; remembered, since tracing takes long."""
-    return _factor_shapes(f, *_signature(params, x))
+    return _factor_shapes(f, *_signature(params, x), outputs, precision)
 
 
 @lru_cache(maxsize=256)
-def _factor_shapes(f: ApplyFunction, treedef: Any, leaves: tuple, example: jax.ShapeDtypeStruct, _: str) -> dict:
+def _factor_shapes(
+    f: ApplyFunction,
+    treedef: Any,
+    leaves: tuple,
+    example: jax.ShapeDtypeStruct,
+    _: str,
+    outputs: Outputs,
+    precision: str,
+) -> dict:
     batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
-    return jax.eval_shape(partial(factors, f), jax.tree.unflatten(treedef, leaves), batch)
+    evaluate = partial(factors, f, outputs=outputs, precision=precision)
+    return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
 
 
 def _signature(params: Params, x: Array) -> tuple:
@@ -103,8 +119,13 @@ def _read(
     leaves: tuple[jax.ShapeDtypeStruct, ...],
     example: jax.ShapeDtypeStruct,
     default_dtype: str,
+    traced: bool,
+    precision: str,
 ) -> Structure:
-    """Trace the gradient of one output of one example, and find the sink of each parameter."""
+    """Trace the gradient of one output of one example, and find the sink of each parameter.
+
+    `traced`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
+    """
 
     def outputs(leaves: list[Array], x: Array) -> Array:
         return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
@@ -112,29 +133,26 @@ def _read(
     def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
         return jax.vjp(lambda leaves: outputs(leaves, x), leaves)[1](cotangent)[0]
 
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision(precision):
         output = jax.eval_shape(outputs, list(leaves), example)
         try:
             closed = flat_jaxpr(gradient, list(leaves), example, output)
         except ValueError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
-    jaxpr = closed.jaxpr
-    dependent = dependents(jaxpr, jaxpr.invars[-1:])
-    producers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
-    if not any(_is_in(variable, dependent) for variable in jaxpr.outvars):
+    program = Program(closed)
+    if not any(program.of_cotangent(variable) for variable in closed.jaxpr.outvars):
         raise InputError(
             "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
         )
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(_numbered(treedef))]
     found = {
-        path: _sink(variable, producers, dependent)
-        for path, variable, leaf in zip(paths, jaxpr.outvars, leaves, strict=True)
-        if _is_in(variable, dependent) and math.prod(leaf.shape)
+        path: _sink(variable, program, traced)
+        for path, variable, leaf in zip(paths, closed.jaxpr.outvars, leaves, strict=True)
+        if program.of_cotangent(variable) and math.prod(leaf.shape)
     }
-    operands = [operand for sink in found.values() for operand in sink.operands]
-    batched = tuple(operand in dependent for operand in operands)
-    return Structure(evaluator(closed, operands), paths, found, batched, output.shape, output.dtype)
+    run = program.evaluator([operand for sink in found.values() for operand in sink.operands])
+    return Structure(run, paths, found, output.shape, output.dtype)
 
 
 def _numbered(treedef: Any) -> Any:
@@ -142,10 +160,10 @@ def _numbered(treedef: Any) -> Any:
     return jax.tree.unflatten(treedef, range(treedef.num_leaves))
 
 
-def _sink(gradient: Any, producers: dict, dependent: set) -> Sink:
+def _sink(gradient: Any, program: Program, traced: bool) -> Sink:
     """Walk from a parameter's gradient to the equation that makes it."""
     variable, scale = gradient, 1.0
-    while (equation := producers.get(variable)) is not None:
+    while (equation := program.producer(variable)) is not None:
         name = equation.primitive.name
         if name in RELABELLINGS:
             variable = equation.invars[0]
@@ -156,13 +174,35 @@ def _sink(gradient: Any, producers: dict, dependent: set) -> Sink:
             scale *= factor
         else:
             break
-    make = (
-        {"dot_general": _product, "conv_general_dilated": _convolution}.get(equation.primitive.name)
-        if equation
-        else None
-    )
-    sink = make(equation, scale, dependent) if make else None
-    return sink or Sink((gradient,), lambda jacobian: Whole(jacobian.reshape(*jacobian.shape[:2], -1)))
+    known = {"dot_general": _product, "conv_general_dilated": _convolution}
+    if equation is not None and equation.primitive.name in known:
+        sink = known[equation.primitive.name](equation, scale, program, traced)
+        if sink is not None:
+            return sink
+
+    def whole(*cotangent: Array) -> Whole:
+        jacobian = _folded(*cotangent)
+        return Whole(1.0, jacobian.reshape(*jacobian.shape[:2], -1))
+
+    return Sink(_cotangent(gradient, program, traced, ()), whole)
+
+
+def _cotangent(variable: Any, program: Program, traced: bool, positions: Sequence[int]) -> tuple[Operand, ...]:
+    """The operands of a cotangent: itself, or what it is the product of.
+
+    Under a sum over outputs, c[a, j] = d(x)[j] w[a, j] for outputs a is as good as the single d(x)[j] |w[:, j]|, which
+    takes as many times less work as there are outputs. The weights may not vary along `positions`, which the gradient
+    sums over.
+    """
+    parts = separated(program, variable) if traced else None
+    if parts is None or not set(positions) <= parts.constant:
+        return (program.operand(variable),)
+    return parts.of_example, parts.of_cotangent
+
+
+def _folded(cotangent: Array, weights: Array | None = None) -> Array:
+    """A cotangent `(n, o, ...)`, or, given the weights that tell outputs apart, `(n, 1, ...)`."""
+    return cotangent if weights is None else cotangent[:, None] * jnp.sqrt(jnp.sum(weights**2, 0))
 
 
 def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
@@ -175,23 +215,24 @@ def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
     return None
 
 
-def _product(equation: Any, scale: float, dependent: set) -> Sink | None:
+def _product(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:
     """The sink of a weight matrix: a product of an activation and a cotangent, contracted over positions."""
     left, right = equation.invars
-    if _is_in(left, dependent) == _is_in(right, dependent) or _is_literal(left) or _is_literal(right):
+    if program.of_cotangent(left) == program.of_cotangent(right) or _is_literal(left) or _is_literal(right):
         return None
     contracted, batch = equation.params["dimension_numbers"]
-    if _is_in(left, dependent):
+    if program.of_cotangent(left):
         left, right, contracted, batch = right, left, contracted[::-1], batch[::-1]
+    positions = [axis for axis in contracted[1] if right.aval.shape[axis] > 1]
 
-    def build(activation: Array, cotangent: Array) -> Product:
+    def build(activation: Array, *cotangent: Array) -> Product:
         return Product(
-            _canonical(activation, contracted[0], batch[0], 1),
-            _canonical(cotangent, contracted[1], batch[1], 2),
             scale,
+            _canonical(activation, contracted[0], batch[0], 1),
+            _canonical(_folded(*cotangent), contracted[1], batch[1], 2),
         )
 
-    return Sink((left, right), build)
+    return Sink((program.operand(left), *_cotangent(right, program, traced, positions)), build)
 
 
 def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...], lead: int) -> Array:
@@ -203,33 +244,30 @@ def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...]
     return jnp.transpose(array, order).reshape(*array.shape[:lead], *sizes)
 
 
-def _convolution(equation: Any, scale: float, dependent: set) -> Sink | None:
+def _convolution(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:
     """The sink of a convolution's window: itself a convolution, whose batch axis is the window's axis of channels."""
     inputs, cotangent = equation.invars
     params = equation.params
     plain = params["feature_group_count"] == params["batch_group_count"] == 1 and set(params["lhs_dilation"]) <= {1}
-    if _is_in(inputs, dependent) or not _is_in(cotangent, dependent) or _is_literal(inputs) or not plain:
+    if program.of_cotangent(inputs) or not program.of_cotangent(cotangent) or _is_literal(inputs) or not plain:
         return None
     numbers = params["dimension_numbers"]
     left, right = numbers.lhs_spec, numbers.rhs_spec  # (batch, channel, *spatial), (out, in, *spatial)
     window = tuple(equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:])
     padding = [(low, high, 0) for low, high in params["padding"]]
+    positions = (right[1], *right[2:])
 
-    def build(activation: Array, cotangents: Array) -> Convolution:
+    def build(activation: Array, *cotangent: Array) -> Convolution:
         order = (left[1], *left[2:], left[0])
         arranged = jnp.transpose(activation, [0, *(1 + axis for axis in order)])
         zero = jnp.zeros((), arranged.dtype)
         padded = lax.pad(arranged, zero, [(0, 0, 0), (0, 0, 0), *padding, (0, 0, 0)])
         order = (right[1], *right[2:], right[0])
-        arranged = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in order)])
-        return Convolution(padded, arranged, window, params["window_strides"], params["rhs_dilation"], scale)
+        arranged = jnp.transpose(_folded(*cotangent), [0, 1, *(2 + axis for axis in order)])
+        return Convolution(scale, padded, arranged, window, params["window_strides"], params["rhs_dilation"])
 
-    return Sink((inputs, cotangent), build)
+    return Sink((program.operand(inputs), *_cotangent(cotangent, program, traced, positions)), build)
 
 
 def _is_literal(variable: Any) -> bool:
     return isinstance(variable, jex.Literal)
-
-
-def _is_in(variable: Any, variables: set) -> bool:
-    return not _is_literal(variable) and variable in variables

@@ -14,12 +14,14 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from ntkbias.types import require_positive
@@ -28,8 +30,22 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets the bar is made of text
     from tqdm.auto import tqdm
 
-__all__ = ["Tiles", "Worker", "blocks", "default_memory_budget", "gram", "pairs_of", "progress", "transpose"]
+__all__ = [
+    "Tiles",
+    "Worker",
+    "blocks",
+    "default_memory_budget",
+    "gram",
+    "mirrored",
+    "pairs_of",
+    "progress",
+    "strips",
+    "transpose",
+]
 
+# A square block's upper triangle is computed in strips: more of them save work, narrow ones lose speed.
+MOST_STRIPS = 8
+LEAST_STRIP = 128  # rows
 SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
 
 
@@ -107,26 +123,74 @@ def blocks(
     yield from started
 
 
-def gram(workers: Sequence[Worker], x1: Array, x2: Array | None, *, rows: int, axes: tuple[int, int]) -> Array:
+def gram(
+    workers: Sequence[Worker],
+    x1: Array,
+    x2: Array | None,
+    *,
+    rows: int,
+    axes: tuple[int, int],
+    num_processes: int = 1,
+) -> Array:
     """The array `contract(features(x1), features(x2))`, from blocks of at most `rows` examples a side.
 
     Without `x2` it is that of x1 with itself, and `contract(left, None)` a block of one piece with itself. `axes` are
     the result's axes of the first and of the second set of inputs. The features of a row of blocks serve all of them;
-    those of two pieces are held at a time.
+    those of two pieces are held at a time. Of several processes, all of which have to call this with the same
+    arguments, each computes its share of the blocks, and all get the whole.
     """
     first = Tiles(x1, rows)
     second = None if x2 is None else Tiles(x2, rows)
     pairs = pairs_of(first, second)
-    done = {}
-    for (i, j), block in blocks(workers, first, second, progress(pairs, "kernel blocks")):
-        done[i, j] = block
-        if x2 is None and i != j:
-            done[j, i] = transpose(block, axes)
+    # Every process takes as many; where the last round has too few blocks, it begins again.
+    own = range(
+        jax.process_index() if num_processes > 1 else 0, -(-len(pairs) // num_processes) * num_processes, num_processes
+    )
+    share = [pairs[index % len(pairs)] for index in own]
+    done = dict(blocks(workers, first, second, progress(share, "kernel blocks")))
+    if num_processes > 1:
+        done = _exchanged([done[pair] for pair in share], pairs)
+    if x2 is None:
+        done |= {(j, i): transpose(block, axes) for (i, j), block in done.items() if i != j}
     num_columns = len(first if second is None else second)
-    strips = (jnp.concatenate([done.pop((i, j)) for j in range(num_columns)], axes[1]) for i in range(len(first)))
-    whole = jnp.concatenate(list(strips), axes[0])
+    whole = jnp.concatenate(
+        [jnp.concatenate([done.pop((i, j)) for j in range(num_columns)], axes[1]) for i in range(len(first))], axes[0]
+    )
     n, m = len(x1), len(x1 if x2 is None else x2)
     return jax.lax.slice_in_dim(jax.lax.slice_in_dim(whole, 0, n, axis=axes[0]), 0, m, axis=axes[1])
+
+
+def _exchanged(own: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Array]:
+    """The blocks of all processes, dealt out in turn, given those of this one."""
+    gathered = multihost_utils.process_allgather(np.stack([np.asarray(block) for block in own]))
+    num_processes = len(gathered)
+    return {pair: jnp.asarray(gathered[k % num_processes, k // num_processes]) for k, pair in enumerate(pairs)}
+
+
+def strips(num_examples: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the strips that cover the upper triangle of a square block: a little over half of it."""
+    count = max(1, min(MOST_STRIPS, num_examples // LEAST_STRIP))
+    ends = [num_examples * index // count for index in range(count + 1)]
+    return [(slice(start, end), slice(start, num_examples)) for start, end in pairwise(ends)]
+
+
+def mirrored(parts: Sequence[Array], axes: tuple[int, int]) -> Array:
+    """The square block whose upper triangle the `strips` hold."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = []
+    starts = [parts[0].shape[axes[1]] - part.shape[axes[1]] for part in parts]
+    for index, part in enumerate(parts):
+        height = part.shape[axes[0]]
+        below = [
+            transpose(
+                jax.lax.slice_in_dim(parts[k], starts[index] - start, starts[index] - start + height, axis=axes[1]),
+                axes,
+            )
+            for k, start in enumerate(starts[:index])
+        ]
+        rows.append(jnp.concatenate([*below, part], axes[1]))
+    return jnp.concatenate(rows, axes[0])
 
 
 def progress(items: Iterable, label: str) -> Iterable:
