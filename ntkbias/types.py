@@ -27,6 +27,7 @@ __all__ = [
     "Outputs",
     "Parameterization",
     "Params",
+    "Precision",
     "require_array",
     "require_choice",
     "require_finite",
@@ -38,6 +39,7 @@ Params = Any
 ApplyFunction = Callable[[Params, Array], Array]
 Outputs = Literal["mean", "sum", "each", "all"]
 Parameterization = Literal["ntk", "standard"]
+Precision = Literal["highest", "high", "default"]  # of matrix products, as jax.lax.Precision
 
 
 class InputError(ValueError):

@@ -33,6 +33,7 @@ from ntkbias.types import (
     InputTypeError,
     Outputs,
     Params,
+    Precision,
     require_array,
     require_choice,
     require_finite,
@@ -45,7 +46,12 @@ __all__ = ["EmpiricalNNGP", "EmpiricalNTK", "empirical_nngp", "empirical_ntk", "
 
 
 def empirical_ntk(
-    f: ApplyFunction, params: Params, *, outputs: Outputs = "mean", memory_budget: int | None = None
+    f: ApplyFunction,
+    params: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
 ) -> "EmpiricalNTK":
     """The empirical neural tangent kernel of `f` at `params`.
 
@@ -55,17 +61,26 @@ def empirical_ntk(
     hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times that for
     "all", and (n / rows of a block) times n o backward passes.
 
+    `precision` is that of matrix products and convolutions, also inside `f`, where f does not ask for another: on
+    accelerators "high" takes TensorFloat-32 or three bfloat16 passes, and "default" what is fastest there, of as few
+    as 8 bits. Sums are accumulated in float32. On a CPU all of them are float32.
+
     `f` has to be pure: it is traced once, and what it read then from elsewhere is kept. A kernel built with a fresh
     lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
     each block becomes part of the surrounding program.
 
     Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
     """
-    return EmpiricalNTK(outputs, *_checked(f, params, outputs, memory_budget))
+    return EmpiricalNTK(outputs, *_checked(f, params, outputs, memory_budget, precision))
 
 
 def empirical_ntk_by_layer(
-    f: ApplyFunction, params: Params, *, outputs: Outputs = "mean", memory_budget: int | None = None
+    f: ApplyFunction,
+    params: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
 ) -> "dict[str, EmpiricalNTK]":
     """The part of the empirical NTK that each parameter contributes, by its path in `params`; their sum is the kernel.
 
@@ -78,13 +93,18 @@ def empirical_ntk_by_layer(
     >>> sorted(empirical_ntk_by_layer(f, params))
     ["['hidden']", "['out']"]
     """
-    checked = _checked(f, params, outputs, memory_budget)
+    checked = _checked(f, params, outputs, memory_budget, precision)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     return {path: EmpiricalNTK(outputs, *checked, only=(path,)) for path in paths}
 
 
 def empirical_nngp(
-    f: ApplyFunction, params: Params, *, outputs: Outputs = "mean", memory_budget: int | None = None
+    f: ApplyFunction,
+    params: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
 ) -> "EmpiricalNNGP":
     """The products of the outputs of `f` at `params`, averaged over outputs by default.
 
@@ -92,13 +112,14 @@ def empirical_nngp(
     noisy sample, of relative error about sqrt(2 / o). The last layer's hidden features give a better one. Same
     arguments and errors as `empirical_ntk`; costs one forward pass and n^2 o multiplications.
     """
-    return EmpiricalNNGP(outputs, *_checked(f, params, outputs, memory_budget))
+    return EmpiricalNNGP(outputs, *_checked(f, params, outputs, memory_budget, precision))
 
 
 class _Empirical(Kernel):
     f: ApplyFunction = eqx.field(static=True)
     params: Params
     memory_budget: int = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True)
 
     def check(self, x: Array, name: str) -> None:
         """Find out, without computing, whether `f` accepts the inputs and gives one array with a batch axis."""
@@ -140,15 +161,15 @@ class EmpiricalNTK(_Empirical):
     def check(self, x: Array, name: str) -> None:
         super().check(x, name)
         for path in self.only or ():
-            if path not in factor_shapes(self.f, self.params, x, self.outputs):
+            if path not in factor_shapes(self.f, self.params, x, self.outputs, self.precision):
                 raise InputError(
                     f"Expected f(params, x) to depend on the parameter {path}; its outputs are the same for all its "
                     "values. Leave its kernel out of the sum: it is zero."
                 )
 
     def block_rows(self, x: Array) -> int:
-        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs)).values()
-        kept = [jax.eval_shape(factor.kept) for factor in raw]
+        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs, self.precision)).values()
+        kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
         held = sum(factor.row_bytes() for factor in kept)
         formed = max(0 if isinstance(factor, Whole) else factor.gradient_bytes() for factor in kept)
         # Two sides, one of them also in the pieces that it is made of; one parameter's gradients of two sides.
@@ -156,24 +177,32 @@ class EmpiricalNTK(_Empirical):
         return max(1, min(by_factors, _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)))
 
     def pass_rows(self, x: Array) -> int:
-        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs)).values()
+        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs, self.precision)).values()
         # A pass holds, beside what is read off it, what it came from.
         return max(1, self.memory_budget // PASS_SHARE // (2 * sum(factor.row_bytes() for factor in raw)))
 
     def features(self, x: Array) -> dict[str, Factor]:
         """What each parameter's part of the kernel is made of, by its path."""
-        found = self._chosen(factors(self.f, self.params, x, self.outputs))
-        return {path: factor.kept() for path, factor in found.items()}
+        with jax.default_matmul_precision(self.precision):
+            found = self._chosen(factors(self.f, self.params, x, self.outputs, self.precision))
+            return {path: factor.kept() for path, factor in found.items()}
+
+    def joined(self, pieces: list[dict[str, Factor]], num_examples: int) -> dict[str, Factor]:
+        return {
+            path: first.joined([piece[path] for piece in pieces[1:]])[:num_examples]
+            for path, first in pieces[0].items()
+        }
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
         pairs = strips(n) if features2 is None else [(slice(n), slice(m))]
         total: list[Any] = [0.0] * len(pairs)
-        for path, factor in features1.items():
-            left = factor.ready(m, self.outputs)
-            right = left if features2 is None else features2[path].ready(n, self.outputs)
-            for index, (rows, columns) in enumerate(pairs):
-                total[index] += left[rows].contract(right[columns], self.outputs)
+        with jax.default_matmul_precision(self.precision):
+            for path, factor in features1.items():
+                left = factor.ready(m, self.outputs)
+                right = left if features2 is None else features2[path].ready(n, self.outputs)
+                for index, (rows, columns) in enumerate(pairs):
+                    total[index] += left[rows].contract(right[columns], self.outputs)
         return mirrored(total, EXAMPLE_AXES[self.outputs])
 
     def _chosen(self, found: dict[str, Factor]) -> dict[str, Factor]:
@@ -191,10 +220,12 @@ class EmpiricalNNGP(_Empirical):
         return _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)
 
     def features(self, x: Array) -> Array:
-        return self.f(self.params, x).reshape(len(x), -1, 1)
+        with jax.default_matmul_precision(self.precision):
+            return self.f(self.params, x).reshape(len(x), -1, 1)
 
     def contract(self, features1: Array, features2: Array | None) -> Array:
-        products = inner_products(features1, features1 if features2 is None else features2, self.outputs)
+        with jax.default_matmul_precision(self.precision):
+            products = inner_products(features1, features1 if features2 is None else features2, self.outputs)
         return products / features1.shape[1] if self.outputs == "mean" else products
 
 
@@ -236,11 +267,12 @@ def _square_rows(memory_budget: int, num_outputs: int, outputs: Outputs) -> int:
 
 
 def _checked(
-    f: ApplyFunction, params: Params, outputs: Outputs, memory_budget: int | None
-) -> tuple[ApplyFunction, Params, int]:
+    f: ApplyFunction, params: Params, outputs: Outputs, memory_budget: int | None, precision: Precision
+) -> tuple[ApplyFunction, Params, int, Precision]:
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
     require_choice("outputs", outputs, Outputs)
+    require_choice("precision", precision, Precision)
     if memory_budget is not None:
         require_positive("memory_budget (bytes)", memory_budget)
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -261,4 +293,4 @@ def _checked(
     except TypeError:  # a method of a value that holds arrays: identity tells it apart instead
         method = f
         f = lambda params, x: method(params, x)  # noqa: E731
-    return f, params, default_memory_budget() if memory_budget is None else memory_budget
+    return f, params, default_memory_budget() if memory_budget is None else memory_budget, precision

@@ -18,6 +18,7 @@ The operations of both are counted, and the cheaper is taken. A convolution's gr
 import abc
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import equinox as eqx
@@ -28,7 +29,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.types import Outputs
 
-__all__ = ["Convolution", "Factor", "Product", "Whole"]
+__all__ = ["Convolution", "Factor", "Product", "Whole", "inner_products"]
 
 
 class Factor(eqx.Module):
@@ -90,6 +91,10 @@ class Factor(eqx.Module):
     def __getitem__(self, examples: slice) -> Self:
         return jax.tree.map(lambda array: array[examples], self)
 
+    def joined(self, others: Sequence[Self]) -> Self:
+        """The factor of these examples and then those of `others`."""
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), self, *others)
+
     def describe(self, num_others: int, outputs: Outputs) -> str:
         """The order of contraction, for people to read."""
         return "pairs of positions" if self.by_pairs(num_others, outputs) else "gradients formed"
@@ -124,10 +129,28 @@ class Whole(Factor):
 
 
 class Product(Factor):
-    """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is sum_t a_t c_t^T."""
+    """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is sum_t a_t c_t^T.
+
+    With one position the cotangent may be `(1, o, b, 1, j)`: the same for all examples, as a linear read-out's is.
+    """
 
     activation: Float[Array, "n b t i"]
-    cotangent: Float[Array, "n o b t j"]
+    cotangent: Float[Array, "#n o b t j"]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all examples have one cotangent."""
+        return len(self.cotangent) < len(self.activation)
+
+    def __getitem__(self, examples: slice) -> "Product":
+        cotangent = self.cotangent if self.shared else self.cotangent[examples]
+        return Product(self.scale, self.activation[examples], cotangent)
+
+    def joined(self, others: Sequence["Product"]) -> "Product":
+        if not self.shared:
+            return super().joined(others)
+        activations = jnp.concatenate([self.activation, *(other.activation for other in others)])
+        return Product(self.scale, activations, self.cotangent)
 
     def contract(self, other: "Product", outputs: Outputs) -> Array:
         if self.activation.shape[2] == 1:
@@ -155,8 +178,10 @@ class Product(Factor):
         return self if self.activation.shape[2] == 1 else super().kept()  # an outer product is never formed
 
     def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
-        n, o, b, t, j = self.cotangent.shape
+        n, (_, o, b, t, j) = len(self.activation), self.cotangent.shape
         pairs = _pairs_of(o, outputs)
+        if self.shared:  # the products of cotangents are numbers
+            return n * num_others * b * (self.activation.shape[-1] + pairs)
         return n * num_others * b * t * t * (self.activation.shape[-1] + pairs * j + pairs)
 
     def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:

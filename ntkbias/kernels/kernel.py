@@ -54,6 +54,10 @@ class Kernel(eqx.Module):
         """Of how many examples the features are computed at once; those of a side are put together."""
         return self.block_rows(x)
 
+    def joined(self, pieces: list[Any], num_examples: int) -> Any:
+        """The features of one set of inputs from those of its pieces, of which the last may be filled up."""
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num_examples], *pieces)
+
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` if this kernel cannot take `x`; subclasses add what they know of its shape."""
 
@@ -92,15 +96,27 @@ class Kernel(eqx.Module):
         def features(piece: Array) -> Any:
             passes = tiles.Tiles(piece if device is None else jax.device_put(piece, device), self.pass_rows(piece))
             found = [_features(self, passes[index]) for index in range(len(passes))]
-            if len(found) == 1:
-                return found[0]
-            return _joined(found, len(piece))
+            return found[0] if len(found) == 1 else _joined(self, found, len(piece))
 
         def contract(left: Any, right: Any | None) -> Array:
             block = _contract(self, left, right)
             return block if home is None else jax.device_put(block, home)
 
         return tiles.Worker(features, contract)
+
+    def centered(self, reference: Any) -> "Centered":
+        """The kernel of this one's features less their mean over the inputs `reference` `(r, ...)`.
+
+            K(x, x') - mean_i K(x, r_i) - mean_i K(r_i, x') + mean_ij K(r_i, r_j)
+
+        Its Gram matrix on the reference itself has rows that sum to zero. For "all" and "each" every output is
+        centred alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
+        reference. Raises `InputError` on the inputs that calling the kernel refuses.
+        """
+        reference = self._checked(reference, "reference")
+        first, second = EXAMPLE_AXES[self.outputs]
+        mean = jnp.mean(self(reference), (first, second), keepdims=True)
+        return Centered(self.outputs, self, reference, mean)
 
     def __add__(self, other: "Kernel") -> "Kernel":
         if not isinstance(other, Kernel):
@@ -168,9 +184,8 @@ def _contract(kernel: Kernel, features1: Any, features2: Any | None) -> Array:
 
 
 @eqx.filter_jit
-def _joined(features: list[Any], num_examples: int) -> Any:
-    """The features of one set of inputs from those of its pieces, of which the last may be filled up."""
-    return jax.tree.map(lambda *pieces: jnp.concatenate(pieces)[:num_examples], *features)
+def _joined(kernel: Kernel, pieces: list[Any], num_examples: int) -> Any:
+    return kernel.joined(pieces, num_examples)
 
 
 class Sum(Kernel):
@@ -198,6 +213,10 @@ class Sum(Kernel):
     def pass_rows(self, x: Array) -> int:
         return min(self.left.pass_rows(x), self.right.pass_rows(x))
 
+    def joined(self, pieces: list[Any], num_examples: int) -> Any:
+        left, right = zip(*pieces, strict=True)
+        return self.left.joined(list(left), num_examples), self.right.joined(list(right), num_examples)
+
     def check(self, x: Array, name: str) -> None:
         self.left.check(x, name)
         self.right.check(x, name)
@@ -221,5 +240,49 @@ class Scaled(Kernel):
     def pass_rows(self, x: Array) -> int:
         return self.kernel.pass_rows(x)
 
+    def joined(self, pieces: list[Any], num_examples: int) -> Any:
+        return self.kernel.joined(pieces, num_examples)
+
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
+
+
+class Centered(Kernel):
+    """A kernel whose features have mean zero over the inputs `reference`; write `kernel.centered(reference)`."""
+
+    kernel: Kernel
+    reference: Array
+    mean: Array  # of the kernel over pairs of reference inputs, with their axes kept
+
+    def features(self, x: Array) -> Any:
+        own = self.kernel.features(x)
+        tiles_of = tiles.Tiles(self.reference, min(self.block_rows(x), len(self.reference)))
+        axis = EXAMPLE_AXES[self.outputs][1]
+        total: Any = 0.0
+        for index in range(len(tiles_of)):
+            block = self.kernel.contract(own, self.kernel.features(tiles_of[index]))
+            bounds = tiles_of.bounds(index)
+            total += jnp.sum(jax.lax.slice_in_dim(block, 0, bounds.stop - bounds.start, axis=axis), axis, keepdims=True)
+        # Examples first, as in all features.
+        return own, jnp.moveaxis(total / len(self.reference), EXAMPLE_AXES[self.outputs][0], 0)
+
+    def contract(self, features1: Any, features2: Any | None) -> Array:
+        axes = EXAMPLE_AXES[self.outputs]
+        left, right = (jnp.moveaxis(side[1], 0, axes[0]) for side in (features1, features2 or features1))
+        gram = self.kernel.contract(features1[0], None if features2 is None else features2[0])
+        return gram - left - tiles.transpose(right, axes) + self.mean
+
+    def block_rows(self, x: Array) -> int:
+        return self.kernel.block_rows(x)
+
+    def joined(self, pieces: list[Any], num_examples: int) -> Any:
+        own, means = zip(*pieces, strict=True)
+        return self.kernel.joined(list(own), num_examples), jnp.concatenate(means)[:num_examples]
+
+    def check(self, x: Array, name: str) -> None:
+        self.kernel.check(x, name)
+        if x.shape[1:] != self.reference.shape[1:]:
+            raise InputError(
+                f"Expected {name} to hold inputs like those the kernel is centred on, of shape "
+                f"{self.reference.shape[1:]}; got {x.shape[1:]}."
+            )

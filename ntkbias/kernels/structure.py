@@ -25,7 +25,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors import Convolution, Factor, Product, Whole
 from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
@@ -41,7 +41,7 @@ class Sink(NamedTuple):
     """Where a parameter's gradient comes from: the operands to evaluate, and how their values make a factor."""
 
     operands: tuple[Operand, ...]
-    build: Callable[..., Factor]
+    build: Callable[..., Factor]  # of the examples, and the operands' values
 
 
 class Structure(NamedTuple):
@@ -78,7 +78,7 @@ def factors(
     types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
     scale = num_outputs**-0.5 if outputs == "mean" else 1.0
     return {
-        path: sink.build(*(next(values).astype(types[path]) for _ in sink.operands)).scaled(scale)
+        path: sink.build(x, *(next(values).astype(types[path]) for _ in sink.operands)).scaled(scale)
         for path, sink in structure.sinks.items()
     }
 
@@ -180,29 +180,55 @@ def _sink(gradient: Any, program: Program, traced: bool) -> Sink:
         if sink is not None:
             return sink
 
-    def whole(*cotangent: Array) -> Whole:
-        jacobian = _folded(*cotangent)
+    cotangent = _cotangent(gradient, program, traced, ())
+
+    def whole(x: Array, *values: Array) -> Whole:
+        jacobian = _for_each(cotangent.array(*values), len(x))
         return Whole(1.0, jacobian.reshape(*jacobian.shape[:2], -1))
 
-    return Sink(_cotangent(gradient, program, traced, ()), whole)
+    return Sink(cotangent.operands, whole)
 
 
-def _cotangent(variable: Any, program: Program, traced: bool, positions: Sequence[int]) -> tuple[Operand, ...]:
-    """The operands of a cotangent: itself, or what it is the product of.
+class Cotangent(NamedTuple):
+    """How to evaluate a cotangent: `(n, o, ...)`; 1 for n where it is the same for all examples."""
+
+    operands: tuple[Operand, ...]
+    array: Callable[..., Array]
+    shared: bool  # by all examples
+    constant: bool  # along the positions
+
+
+def _cotangent(variable: Any, program: Program, traced: bool, positions: Sequence[int]) -> Cotangent:
+    """The cotangent that a variable holds, in the fewest numbers.
 
     Under a sum over outputs, c[a, j] = d(x)[j] w[a, j] for outputs a is as good as the single d(x)[j] |w[:, j]|, which
     takes as many times less work as there are outputs. The weights may not vary along `positions`, which the gradient
     sums over.
     """
-    parts = separated(program, variable) if traced else None
-    if parts is None or not set(positions) <= parts.constant:
-        return (program.operand(variable),)
-    return parts.of_example, parts.of_cotangent
+    parts = separated(program, variable)
+    constant = parts is not None and set(positions) <= parts.constant
+    shared = not program.of_example(variable)
+    fold = traced and constant
+    if parts is None or not (shared or fold):
+        return Cotangent((program.operand(variable),), lambda array: array, False, False)
+    if not fold:
+        return Cotangent((parts.of_cotangent,), lambda weights: weights[None], True, constant)
+    if shared:
+        return Cotangent((parts.of_cotangent,), lambda weights: _norm(weights)[None, None], True, True)
+    operands = (parts.of_example, parts.of_cotangent)
+    return Cotangent(operands, lambda array, weights: array[:, None] * _norm(weights), False, True)
 
 
-def _folded(cotangent: Array, weights: Array | None = None) -> Array:
-    """A cotangent `(n, o, ...)`, or, given the weights that tell outputs apart, `(n, 1, ...)`."""
-    return cotangent if weights is None else cotangent[:, None] * jnp.sqrt(jnp.sum(weights**2, 0))
+def _norm(weights: Float[Array, "o ..."]) -> Float[Array, "..."]:
+    return jnp.sqrt(jnp.sum(weights**2, 0))
+
+
+def _for_each(cotangent: Array, num_examples: int) -> Array:
+    """A cotangent with the axis of examples in full."""
+    if len(cotangent) == num_examples:
+        return cotangent
+    # The barrier: XLA on CPUs (JAX 0.10) computes reduced products of two broadcast arrays wrongly.
+    return lax.optimization_barrier(jnp.broadcast_to(cotangent, (num_examples, *cotangent.shape[1:])))
 
 
 def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
@@ -224,15 +250,18 @@ def _product(equation: Any, scale: float, program: Program, traced: bool) -> Sin
     if program.of_cotangent(left):
         left, right, contracted, batch = right, left, contracted[::-1], batch[::-1]
     positions = [axis for axis in contracted[1] if right.aval.shape[axis] > 1]
+    cotangent = _cotangent(right, program, traced, positions)
 
-    def build(activation: Array, *cotangent: Array) -> Product:
-        return Product(
-            scale,
-            _canonical(activation, contracted[0], batch[0], 1),
-            _canonical(_folded(*cotangent), contracted[1], batch[1], 2),
-        )
+    def build(x: Array, activation: Array, *values: Array) -> Product:
+        activations = _canonical(activation, contracted[0], batch[0], 1)
+        cotangents = _canonical(cotangent.array(*values), contracted[1], batch[1], 2)
+        if cotangent.shared and cotangent.constant:  # the same at all positions: activations add up
+            activations, cotangents = jnp.sum(activations, 2, keepdims=True), cotangents[..., :1, :]
+        elif activations.shape[2] > 1:
+            cotangents = _for_each(cotangents, len(x))
+        return Product(scale, activations, cotangents)
 
-    return Sink((program.operand(left), *_cotangent(right, program, traced, positions)), build)
+    return Sink((program.operand(left), *cotangent.operands), build)
 
 
 def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...], lead: int) -> Array:
@@ -255,18 +284,19 @@ def _convolution(equation: Any, scale: float, program: Program, traced: bool) ->
     left, right = numbers.lhs_spec, numbers.rhs_spec  # (batch, channel, *spatial), (out, in, *spatial)
     window = tuple(equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:])
     padding = [(low, high, 0) for low, high in params["padding"]]
-    positions = (right[1], *right[2:])
+    cotangent_of = _cotangent(cotangent, program, traced, (right[1], *right[2:]))
 
-    def build(activation: Array, *cotangent: Array) -> Convolution:
+    def build(x: Array, activation: Array, *values: Array) -> Convolution:
         order = (left[1], *left[2:], left[0])
         arranged = jnp.transpose(activation, [0, *(1 + axis for axis in order)])
         zero = jnp.zeros((), arranged.dtype)
         padded = lax.pad(arranged, zero, [(0, 0, 0), (0, 0, 0), *padding, (0, 0, 0)])
         order = (right[1], *right[2:], right[0])
-        arranged = jnp.transpose(_folded(*cotangent), [0, 1, *(2 + axis for axis in order)])
-        return Convolution(scale, padded, arranged, window, params["window_strides"], params["rhs_dilation"])
+        cotangents = _for_each(cotangent_of.array(*values), len(x))
+        cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in order)])
+        return Convolution(scale, padded, cotangents, window, params["window_strides"], params["rhs_dilation"])
 
-    return Sink((program.operand(inputs), *_cotangent(cotangent, program, traced, positions)), build)
+    return Sink((program.operand(inputs), *cotangent_of.operands), build)
 
 
 def _is_literal(variable: Any) -> bool:
