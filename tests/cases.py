@@ -203,6 +203,33 @@ FUNCTIONS = {
         _dict(table=(7, 4), o=(4, 2)),
         lambda rng, n: rng.integers(0, 7, (n, 3)),
     ),
+    "lookup of any index": Function(  # -9 to 12 in a table of seven rows: filled up or clipped; a large table is not formed
+        lambda p, x: (
+            (
+                jnp.tanh(p["table"].at[x].get(mode="fill", fill_value=0).sum(1))
+                + jnp.sin(p["clipped"].at[x].get(mode="clip")).sum(1)
+                + p["large"][jnp.abs(x)].sum((1, 2, 3))[:, None]
+            )
+            @ p["o"]
+        ),
+        _dict(table=(7, 4), clipped=(7, 4), large=(90, 2, 3), o=(4, 2)),
+        lambda rng, n: rng.integers(-9, 13, (n, 3)),
+    ),
+    "shared read-outs": Function(  # cotangents without the example, the same at all positions or not
+        lambda p, x: (
+            jnp.concatenate(
+                [
+                    (x @ p["pooled"]).mean(1),
+                    jnp.einsum("nti,ij,tjo->no", x, p["inner"], p["outer"]),
+                    x[:, 0] @ p["first"],
+                ],
+                1,
+            )
+            + p["bias"]
+        ),
+        _dict(pooled=(3, 2), inner=(3, 4), outer=(5, 4, 2), first=(3, 1), bias=(5,)),
+        _normal(5, 3),
+    ),
     "nested params": Function(
         lambda p, x: p["a"][0] * jnp.tanh(x @ p["a"][1]["w"]) @ p["b"][0],
         lambda rng: {"a": (np.array(0.7), _dict(w=(3, 4))(rng)), "b": [rng.normal(size=(4, 2)), None]},

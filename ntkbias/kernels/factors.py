@@ -18,18 +18,19 @@ The operations of both are counted, and the cheaper is taken. A convolution's gr
 import abc
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ntkbias.types import Outputs
 
-__all__ = ["Convolution", "Factor", "Product", "Whole", "inner_products"]
+__all__ = ["Convolution", "Factor", "Lookup", "Product", "Whole", "inner_products"]
 
 
 class Factor(eqx.Module):
@@ -91,7 +92,7 @@ class Factor(eqx.Module):
     def __getitem__(self, examples: slice) -> Self:
         return jax.tree.map(lambda array: array[examples], self)
 
-    def joined(self, others: Sequence[Self]) -> Self:
+    def joined(self, others: Sequence["Factor"]) -> Self:
         """The factor of these examples and then those of `others`."""
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), self, *others)
 
@@ -146,24 +147,16 @@ class Product(Factor):
         cotangent = self.cotangent if self.shared else self.cotangent[examples]
         return Product(self.scale, self.activation[examples], cotangent)
 
-    def joined(self, others: Sequence["Product"]) -> "Product":
-        if not self.shared:
-            return super().joined(others)
-        activations = jnp.concatenate([self.activation, *(other.activation for other in others)])
-        return Product(self.scale, activations, self.cotangent)
+    def joined(self, others: Sequence["Factor"]) -> "Product":
+        joined = super().joined(others)
+        return Product(self.scale, joined.activation, self.cotangent) if self.shared else joined
 
     def contract(self, other: "Product", outputs: Outputs) -> Array:
         if self.activation.shape[2] == 1:
             return self.scale * other.scale * self._outer(other, outputs)
-        rule = {"each": "obtj,mobsj->omtbs", "all": "abtj,mcbsj->amctbs"}.get(outputs, "obtj,mobsj->mtbs")
-        total_rule = {"each": "mtbs,omtbs->om", "all": "mtbs,amctbs->amc"}.get(outputs, "mtbs,mtbs->m")
-
-        def row(example: tuple[Array, Array]) -> Array:  # one example with all others: bounds the memory
-            inner = jnp.einsum("bti,mbsi->mtbs", example[0], other.activation)
-            return jnp.einsum(total_rule, inner, jnp.einsum(rule, example[1], other.cotangent))
-
-        rows = self.scale * other.scale * lax.map(row, (self.activation, self.cotangent))
-        return jnp.moveaxis(rows, 0, 1) if outputs == "each" else rows
+        inner = partial(jnp.einsum, "bti,mbsi->mtbs")
+        left, right = (self.activation, self.cotangent), (other.activation, other.cotangent)
+        return self.scale * other.scale * _by_positions(inner, left, right, outputs)
 
     def formed(self) -> Whole:
         n, o = self.cotangent.shape[:2]
@@ -204,6 +197,48 @@ class Product(Factor):
                 inner = inner[:, None, :, None]
             total += inner * outer
         return total
+
+
+class Lookup(Factor):
+    """Rows of a table, looked up at indices `(n, t)`: activations that are rows of the identity.
+
+    An index outside of 0 to `num_rows` - 1 stands for no row.
+    """
+
+    indices: Int[Array, "n t"]
+    cotangent: Float[Array, "n o t j"]
+    num_rows: int = eqx.field(static=True)
+
+    def contract(self, other: "Lookup", outputs: Outputs) -> Array:
+        def inner(one: Array, others: Array) -> Array:
+            known = (one >= 0) & (one < self.num_rows)
+            equal = (one[:, None] == others[:, None]) & known[:, None]
+            return equal[:, :, None].astype(self.cotangent.dtype)
+
+        left, right = ((side.indices, side.cotangent[:, :, None]) for side in (self, other))
+        return self.scale * other.scale * _by_positions(inner, left, right, outputs)
+
+    def formed(self) -> Whole:
+        n, o, _, j = self.cotangent.shape
+
+        def one(indices: Array, cotangents: Array) -> Array:
+            known = jnp.where(indices < 0, self.num_rows, indices)  # a negative index would count from the end
+            return jnp.zeros((o, self.num_rows, j), cotangents.dtype).at[:, known].add(cotangents, mode="drop")
+
+        return Whole(self.scale, jax.vmap(one)(self.indices, self.cotangent).reshape(n, o, -1))
+
+    def gradient_bytes(self) -> int:
+        _, o, _, j = self.cotangent.shape
+        return o * self.num_rows * j * self.cotangent.dtype.itemsize
+
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        n, o, t, j = self.cotangent.shape
+        pairs = _pairs_of(o, outputs)
+        return n * num_others * t * t * (pairs * j + pairs + 1)
+
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
+        n, o, t, j = self.cotangent.shape
+        return (n + num_others) * o * t * j + n * num_others * _pairs_of(o, outputs) * self.num_rows * j
 
 
 class Convolution(Factor):
@@ -258,6 +293,21 @@ class Convolution(Factor):
             limits = [inputs.shape[0], *stop, inputs.shape[-1]]
             patches.append(lax.slice(inputs, [0, *start, 0], limits, [1, *self.dilation, 1]))
         return jnp.concatenate(patches, -1).reshape(-1, len(patches) * inputs.shape[-1])
+
+
+def _by_positions(
+    inner: Callable[[Array, Array], Array], side1: tuple[Array, Array], side2: tuple[Array, Array], outputs: Outputs
+) -> Array:
+    """The sum over pairs of positions of products of activations, by `inner`, times products of cotangents."""
+    rule = {"each": "obtj,mobsj->omtbs", "all": "abtj,mcbsj->amctbs"}.get(outputs, "obtj,mobsj->mtbs")
+    total_rule = {"each": "mtbs,omtbs->om", "all": "mtbs,amctbs->amc"}.get(outputs, "mtbs,mtbs->m")
+
+    def row(example: tuple[Array, Array]) -> Array:  # one example with all others: bounds the memory
+        outer = jnp.einsum(rule, example[1], side2[1])
+        return jnp.einsum(total_rule, inner(example[0], side2[0]), outer)
+
+    rows = lax.map(row, side1)
+    return jnp.moveaxis(rows, 0, 1) if outputs == "each" else rows
 
 
 def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: Outputs) -> Array:

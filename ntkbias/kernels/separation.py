@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from ntkbias.kernels.jaxprs import Operand, Program
 
-__all__ = ["Separated", "separated"]
+__all__ = ["Separated", "is_zero", "separated"]
 
 RELABELLINGS = {"transpose", "reshape", "squeeze", "broadcast_in_dim", "convert_element_type", "copy"}
 ENTRYWISE = {"mul", "div", "add", "sub", "add_any", "neg", "convert_element_type", "copy", "integer_pow", "square"}
@@ -59,7 +59,7 @@ def separated(program: Program, variable: Any) -> Separated | None:
     if name == "mul" or (name == "div" and index == 0):
         return _multiplied(program, equation, index, inner)
     if name == "select_n" and all(
-        _is_zero(program, case) for position, case in enumerate(equation.invars[1:], 1) if position != index
+        is_zero(program, case) for position, case in enumerate(equation.invars[1:], 1) if position != index
     ):
         return _multiplied(program, equation, index, inner)
     return None
@@ -92,12 +92,12 @@ def _through(program: Program, equation: Any, index: int, inner: Operand) -> Ope
     return inner._replace(needs=(*inner.needs, *others), value=value)
 
 
-def _is_zero(program: Program, variable: Any) -> bool:
+def is_zero(program: Program, variable: Any) -> bool:
     """Whether a variable is zero everywhere, as its equations say."""
     if isinstance(variable, jex.Literal):
         return bool((variable.val == 0) if not hasattr(variable.val, "all") else (variable.val == 0).all())
     equation = program.producer(variable)
-    return equation is not None and equation.primitive.name in RELABELLINGS and _is_zero(program, equation.invars[0])
+    return equation is not None and equation.primitive.name in RELABELLINGS and is_zero(program, equation.invars[0])
 
 
 def _constant_axes(program: Program, variable: Any) -> frozenset[int]:

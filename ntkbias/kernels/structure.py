@@ -27,9 +27,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ntkbias.kernels.factors import Convolution, Factor, Product, Whole
+from ntkbias.kernels.factors import Convolution, Factor, Lookup, Product, Whole
 from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
-from ntkbias.kernels.separation import separated
+from ntkbias.kernels.separation import is_zero, separated
 from ntkbias.types import ApplyFunction, InputError, Outputs, Params
 
 __all__ = ["factor_shapes", "factors"]
@@ -76,9 +76,13 @@ def factors(
     values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
     # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
     types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
+
+    def widened(value: Array, path: str) -> Array:
+        return value.astype(types[path]) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
     scale = num_outputs**-0.5 if outputs == "mean" else 1.0
     return {
-        path: sink.build(x, *(next(values).astype(types[path]) for _ in sink.operands)).scaled(scale)
+        path: sink.build(x, *(widened(next(values), path) for _ in sink.operands)).scaled(scale)
         for path, sink in structure.sinks.items()
     }
 
@@ -174,7 +178,7 @@ def _sink(gradient: Any, program: Program, traced: bool) -> Sink:
             scale *= factor
         else:
             break
-    known = {"dot_general": _product, "conv_general_dilated": _convolution}
+    known = {"dot_general": _product, "conv_general_dilated": _convolution, "scatter-add": _lookup}
     if equation is not None and equation.primitive.name in known:
         sink = known[equation.primitive.name](equation, scale, program, traced)
         if sink is not None:
@@ -220,7 +224,9 @@ def _cotangent(variable: Any, program: Program, traced: bool, positions: Sequenc
 
 
 def _norm(weights: Float[Array, "o ..."]) -> Float[Array, "..."]:
-    return jnp.sqrt(jnp.sum(weights**2, 0))
+    squares = jnp.sum(weights**2, 0)
+    positive = squares > 0  # the root's derivative at zero is infinite, that of what becomes of it is zero
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
 
 
 def _for_each(cotangent: Array, num_examples: int) -> Array:
@@ -271,6 +277,33 @@ def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...]
     sizes = [math.prod(array.shape[lead + axis] for axis in group) for group in groups]
     order = [*range(lead), *(lead + axis for group in groups for axis in group)]
     return jnp.transpose(array, order).reshape(*array.shape[:lead], *sizes)
+
+
+def _lookup(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:
+    """The sink of a table of which rows are looked up, an embedding: a scatter of cotangents into its rows."""
+    table, indices, updates = equation.invars
+    params, numbers = equation.params, equation.params["dimension_numbers"]
+    shape, window = table.aval.shape, numbers.update_window_dims
+    rows = (
+        tuple(numbers.inserted_window_dims) == tuple(numbers.scatter_dims_to_operand_dims) == (0,)
+        and not numbers.operand_batching_dims
+        and tuple(updates.aval.shape[axis] for axis in window) == shape[1:]
+    )
+    if not rows or not is_zero(program, table) or program.of_cotangent(indices) or not program.of_cotangent(updates):
+        return None
+    lead = [axis for axis in range(updates.aval.ndim) if axis not in window]
+    cotangent = _cotangent(updates, program, traced, [axis for axis in lead if updates.aval.shape[axis] > 1])
+    clipped = params["mode"] == lax.GatherScatterMode.CLIP
+
+    def build(x: Array, index: Array, *values: Array) -> Lookup:
+        cotangents = _for_each(cotangent.array(*values), len(x))
+        cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in (*lead, *window))])
+        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1)
+        flat = jnp.clip(flat, 0, shape[0] - 1) if clipped else flat
+        cotangents = cotangents.reshape(len(x), num_outputs, flat.shape[1], math.prod(shape[1:]))
+        return Lookup(scale, flat.astype(int), cotangents, shape[0])
+
+    return Sink((program.operand(indices), *cotangent.operands), build)
 
 
 def _convolution(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:

@@ -1,0 +1,40 @@
+"""Adapters: other people's models as f(params, x), ready for every kernel and measure.
+
+Each returns a pair: `params`, the library's own pytree of what is trained, and `f(params, x)`, which maps a batch to a
+batch with everything else about the model held fixed, at inference (dropout off, BatchNorm on its stored statistics).
+The model that is passed in is left as it was. A library is imported when its adapter is called: `pip install
+'ntkbias[models]'` brings them.
+
+    flax_nnx(model)                     a flax.nnx module
+    flax_linen(module, variables)       a flax.linen module and what `module.init` returned
+    equinox(model)                      an equinox module, of one example
+    haiku(transformed, params, state)   what `hk.transform` or `hk.transform_with_state` returned
+
+>>> import equinox as eqx, jax, ntkbias as nb
+>>> f, params = nb.adapters.equinox(eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0)))
+>>> nb.empirical_ntk(f, params)(jax.numpy.ones((4, 2))).shape
+(4, 4)
+
+Compiled programs are kept per f. An adapter called again on the same model returns an equal f, so nothing compiles
+again; after training, pass the new parameters to the f that is there, or adapt again.
+
+A function of params and x needs no adapter, and neither does a model of several inputs or of a mask: write `f` around
+it, or choose what is called by `method=`.
+
+A PyTorch module cannot be traced by JAX. Its weights cross without a copy, its forward pass is written anew:
+
+    params = {name: jax.numpy.from_dlpack(weight.detach()) for name, weight in module.named_parameters()}
+
+    def f(params, x):  # torch.nn.Sequential(Linear, ReLU, Linear); torch's Linear stores (outputs, inputs)
+        h = jax.nn.relu(x @ params["0.weight"].T + params["0.bias"])
+        return h @ params["2.weight"].T + params["2.bias"]
+
+Compare `f(params, x)` with `module(x)` before trusting the rest; a convolution's weights are `(out, in, height, width)`
+there, the layout ("NCHW", "OIHW", "NCHW") of `jax.lax.conv_general_dilated`.
+"""
+
+from ntkbias.adapters.equinox import equinox
+from ntkbias.adapters.flax import flax_linen, flax_nnx
+from ntkbias.adapters.haiku import haiku
+
+__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku"]

@@ -1,0 +1,104 @@
+"""Adapted: a model as f(params, x), a value that knows when it is the same function as another.
+
+JAX and the kernels keep compiled programs per function. A closure made anew is a new function, and compiles again; an
+`Adapted` equals another that runs the same program with the same fixed arrays.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.adapters.adapted import Adapted
+>>> shift = jnp.ones(3)
+>>> run = lambda fixed, params, x: x * params + fixed["shift"]
+>>> f, again = Adapted(run, {"shift": shift}), Adapted(run, {"shift": shift})
+>>> f(2.0, jnp.ones((1, 3))).tolist(), f == again
+([[3.0, 3.0, 3.0]], True)
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ntkbias.types import InputError, InputTypeError, Params
+
+__all__ = ["Adapted", "Method", "called", "library", "require_one_array", "require_type"]
+
+Method = str | Callable | None  # what is called: a method's name, a function of (model, x, **options), or the model
+
+
+class Adapted:
+    """`f(params, x)`, which is `run(fixed, params, x)`; `fixed` is any pytree: a model's structure, state, options.
+
+    Arrays in `fixed` are told apart by identity, which is safe since JAX's are immutable, and all else by value.
+    """
+
+    def __init__(self, run: Callable[[Any, Params, Array], Any], fixed: Any):
+        leaves, self._treedef = jax.tree.flatten(fixed)
+        self._run = run
+        self._leaves = [jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+        values = ((type(leaf), id(leaf) if isinstance(leaf, jax.Array) else leaf) for leaf in self._leaves)
+        self._value: Any = (run, self._treedef, *values)
+        try:
+            hash(self._value)
+        except TypeError:  # a model that holds, say, a list in a static field: equal to itself alone
+            self._value = object()
+
+    def __call__(self, params: Params, x: Array) -> Any:
+        """The outputs `(n, ...)` for a batch `x` `(n, ...)`."""
+        # A pytree of its own for each call: what a model does to its state stays there.
+        return self._run(jax.tree.unflatten(self._treedef, self._leaves), params, x)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Adapted) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def called(model: Any, method: Method) -> Callable:
+    """What is called with inputs, or an `InputError` if the model has no such method."""
+    if callable(method):
+        return partial(method, model)
+    name = method or "__call__"
+    found = getattr(model, name, None)
+    if found is None:
+        raise InputError(
+            f"Expected {type(model).__name__} to have the method {name}; it has none. Choose what is called by "
+            "method=: a method's name, or a function of (model, x)."
+        )
+    return found
+
+
+def library(name: str) -> Any:
+    """The module of this name, or an `ImportError` that says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.split(".")[0].replace("haiku", "dm-haiku")
+        raise ImportError(
+            f"Expected {package} to be installed; got: {error}. Install the models' libraries: "
+            "pip install 'ntkbias[models]'."
+        ) from error
+
+
+def require_type(value: object, kind: type, name: str, advice: str) -> None:
+    """Raise an `InputTypeError` unless `value` is an instance of `kind`, which users know as `name`."""
+    if isinstance(value, kind):
+        return
+    got = f"the class {value.__name__}, not an instance of it" if isinstance(value, type) else type(value).__name__
+    raise InputTypeError(
+        f"Expected {name}; got {got}. {advice} Each library has its adapter; a plain function f(params, x) needs none."
+    )
+
+
+def require_one_array(outputs: object) -> Any:
+    """Return the outputs of a model, or raise an `InputError` if they are not one array."""
+    if isinstance(outputs, jax.Array | np.ndarray):
+        return outputs
+    raise InputError(
+        f"Expected the model to return one array; got {type(outputs).__name__}. Choose one, e.g. by "
+        "method=lambda model, x: model(x)[0]."
+    )

@@ -1,0 +1,63 @@
+"""Equinox modules, which map one example to its outputs.
+
+>>> import equinox as eqx, jax, ntkbias as nb
+>>> model = eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0))
+>>> f, params = nb.adapters.equinox(model)
+>>> f(params, jax.numpy.ones((4, 2))).shape
+(4, 3)
+"""
+
+import inspect
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array
+
+from ntkbias.adapters.adapted import Adapted, Method, called, require_one_array, require_type
+from ntkbias.types import Params
+
+__all__ = ["equinox"]
+
+
+def equinox(
+    model: Any,
+    state: eqx.nn.State | None = None,
+    *,
+    filter_spec: Any = eqx.is_inexact_array,
+    method: Method = None,
+    **options: Any,
+) -> tuple[Adapted, Params]:
+    """The function `f(params, x)` of an `eqx.Module` of one example, and its parameters: the model without the rest.
+
+    `f` is `model(x, **options)`, vectorised over the batch, in `eqx.nn.inference_mode`. With `state`, which
+    `eqx.nn.make_with_state` gives for a model with BatchNorm, it is the outputs of `model(x, state, **options)`, and
+    the new state is dropped. An argument `key` without a default is None, which is what dropout takes at inference.
+
+    `filter_spec` says which leaves are parameters, as in `eqx.partition`: a function or a pytree of booleans, to freeze
+    the others. `method` is another method's name, or a function that is called in place of the model with `(model, x)`
+    and the rest. `eqx.combine(params, model)` is the model with other parameters, and `eqx.filter(model, filter_spec)`
+    are those of a model trained since.
+
+    Raises `InputTypeError` if `model` is no module, `InputError` if it has no such method, and `f` an `InputError` if
+    the outputs are not one array.
+    """
+    advice = "A model is made by its class: eqx.nn.MLP(..., key=key)."
+    require_type(model, eqx.Module, "model to be an equinox.Module", advice)
+    params, rest = eqx.partition(eqx.nn.inference_mode(model), filter_spec)
+    key = inspect.signature(called(model, method)).parameters.get("key")
+    if key is not None and key.default is key.empty:
+        options = {"key": None, **options}
+    return Adapted(_outputs, (rest, state, method, options)), params
+
+
+def _outputs(fixed: Any, params: Params, x: Array) -> Array:
+    rest, state, method, options = fixed
+    model = eqx.combine(params, rest)
+    call = called(model, method)
+
+    def example(x: Array) -> Array:
+        outputs = call(x, **options) if state is None else call(x, state, **options)[0]
+        return require_one_array(outputs)
+
+    return jax.vmap(example)(x)

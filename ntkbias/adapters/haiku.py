@@ -1,0 +1,69 @@
+"""Haiku functions, as `hk.transform` and `hk.transform_with_state` return them.
+
+>>> import haiku as hk, jax, ntkbias as nb
+>>> x = jax.numpy.ones((4, 2))
+>>> net = hk.transform(lambda x: hk.Linear(3)(x))
+>>> f, params = nb.adapters.haiku(net, net.init(jax.random.key(0), x))
+>>> f(params, x).shape
+(4, 3)
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Array
+
+from ntkbias.adapters.adapted import Adapted, library, require_type
+from ntkbias.types import InputError, InputTypeError, Params
+
+__all__ = ["haiku"]
+
+
+def haiku(transformed: Any, params: Params, state: Any = None, **options: Any) -> tuple[Adapted, Params]:
+    """The function `f(params, x)` of a transformed function, and `params` as they came.
+
+    `f` is `transformed.apply(params, None, x, **options)`, without random numbers; also where `hk.without_apply_rng`
+    took them away. With `state`, which `hk.transform_with_state` needs, it is the outputs of `transformed.apply(params,
+    state, None, x, **options)`; the new state is dropped. What switches a function to inference is its author's choice:
+    pass it, e.g. `is_training=False`.
+
+    Raises `InputTypeError` if `transformed` is not transformed or `params` are not what its `init` returns, and
+    `InputError` if a state is missing or not wanted.
+    """
+    hk = library("haiku")
+    stateful = isinstance(transformed, hk.TransformedWithState)
+    advice = "Transform the function first: hk.transform(function)."
+    kind = hk.TransformedWithState if stateful else hk.Transformed
+    require_type(transformed, kind, "transformed to be what hk.transform returns", advice)
+    if not isinstance(params, Mapping):
+        raise InputTypeError(
+            f"Expected params to be a mapping of modules; got {type(params).__name__}. Pass what "
+            "transformed.init(key, x) returned; with a state that is a pair: params, state = transformed.init(key, x)."
+        )
+    if stateful and state is None:
+        raise InputError(
+            "Expected state, since transformed came from hk.transform_with_state; got none. Pass what init returned: "
+            "params, state = transformed.init(key, x)."
+        )
+    if not stateful and state is not None:
+        raise InputError(
+            f"Expected no state, since transformed came from hk.transform; got {type(state).__name__}. Leave it "
+            "out, or use hk.transform_with_state."
+        )
+    return Adapted(_stateful_outputs if stateful else _outputs, (transformed, state, options)), params
+
+
+def _outputs(fixed: Any, params: Params, x: Array) -> Any:
+    transformed, _, options = fixed
+    return transformed.apply(params, *_no_rng(transformed, 1), x, **options)
+
+
+def _stateful_outputs(fixed: Any, params: Params, x: Array) -> Any:
+    transformed, state, options = fixed
+    return transformed.apply(params, state, *_no_rng(transformed, 2), x, **options)[0]
+
+
+def _no_rng(transformed: Any, place: int) -> tuple[None, ...]:
+    """None for random numbers, where `apply` takes them at this place."""
+    return (None,) if list(inspect.signature(transformed.apply).parameters)[place] == "rng" else ()

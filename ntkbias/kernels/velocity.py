@@ -1,0 +1,101 @@
+"""How fast the empirical NTK changes as the parameters move along a direction.
+
+    d/dt K(x, x'; params + t direction)  at t = 0       (a Jacobian-vector product of the kernel, exact)
+
+Along the negative gradient of a loss it is the kernel's velocity under gradient flow: zero for a linear model, of order
+1 / width for a wide network in the NTK parameterisation (Huang and Yau 2020, arXiv 1909.08156).
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> net = nb.nets.mlp(width=8, depth=1)
+>>> params = net.init(jax.random.key(0), (2,))
+>>> velocity = nb.ntk_velocity(net.apply, params, direction=params)   # all weights grow in proportion
+>>> x = jnp.eye(2)
+>>> degree = velocity(x) / nb.empirical_ntk(net.apply, params)(x)
+>>> print(degree[0, 0].round(4))                 # the kernel of two layers of weights is homogeneous of degree 2
+2.0
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.types import ApplyFunction, InputError, Outputs, Params, Precision, require_array, require_finite
+
+__all__ = ["NTKVelocity", "ntk_velocity"]
+
+
+def ntk_velocity(
+    f: ApplyFunction,
+    params: Params,
+    direction: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
+) -> "NTKVelocity":
+    """The derivative of the empirical NTK of `f` at `params` along `direction`, a pytree like `params`.
+
+    The result is a kernel in all but sign: symmetric, but not positive. It costs about three times the kernel, and as
+    much memory again. Arguments are those of `empirical_ntk`; raises `InputError` as that does, if `direction` does
+    not have the structure and shapes of `params`, and if `f` has a custom_vjp, which JAX cannot differentiate forward.
+    """
+    kernel = empirical_ntk(f, params, outputs=outputs, memory_budget=memory_budget, precision=precision)
+    wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(direction))
+    if wanted != given:
+        raise InputError(f"Expected direction to be a pytree like params, {wanted}; got {given}.")
+    tangents = []
+    for (path, leaf), part in zip(
+        jax.tree_util.tree_leaves_with_path(kernel.params), jax.tree.leaves(direction), strict=True
+    ):
+        name = f"direction{jax.tree_util.keystr(path)}"
+        array = require_array(part, name)
+        if array.shape != leaf.shape:
+            raise InputError(f"Expected {name} to have the shape of its parameter, {leaf.shape}; got {array.shape}.")
+        require_finite(array, name)
+        tangents.append(jnp.asarray(array, leaf.dtype))
+    return NTKVelocity(outputs, kernel, jax.tree.unflatten(jax.tree.structure(params), tangents))
+
+
+class NTKVelocity(Kernel):
+    """The derivative of an empirical NTK along a direction; made by `ntk_velocity`."""
+
+    kernel: EmpiricalNTK
+    direction: Params
+
+    def features(self, x: Array) -> tuple[Any, Any]:
+        """The features of the kernel, and their derivative."""
+
+        def features(params: Params) -> Any:
+            return dataclasses.replace(self.kernel, params=params).features(x)
+
+        return jax.jvp(features, (self.kernel.params,), (self.direction,))
+
+    def contract(self, features1: tuple[Any, Any], features2: tuple[Any, Any] | None) -> Array:
+        values, tangents = zip(*((features1,) if features2 is None else (features1, features2)), strict=True)
+        return jax.jvp(lambda left, right=None: self.kernel.contract(left, right), values, tangents)[1]
+
+    def block_rows(self, x: Array) -> int:
+        return max(1, self.kernel.block_rows(x) // 2)
+
+    def pass_rows(self, x: Array) -> int:
+        return max(1, self.kernel.pass_rows(x) // 2)
+
+    def joined(self, pieces: list[Any], num_examples: int) -> Any:
+        values, tangents = zip(*pieces, strict=True)
+        return self.kernel.joined(list(values), num_examples), self.kernel.joined(list(tangents), num_examples)
+
+    def check(self, x: Array, name: str) -> None:
+        self.kernel.check(x, name)
+        try:
+            jax.eval_shape(self.features, x[:1])
+        except TypeError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"Expected the gradient of f(params, x) to be differentiable in forward mode; got: {reason} "
+                "Write a custom derivative as a custom_jvp."
+            ) from error

@@ -1,0 +1,45 @@
+"""What holds for every adapted model."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cases import assert_near
+
+import ntkbias as nb
+
+
+def in_float64(tree):
+    """Every floating-point array of a pytree in float64; counters, keys and functions as they are."""
+    wide = lambda leaf: isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if wide(leaf) else leaf, tree)
+
+
+def assert_adapted(f, params, x, own):
+    """f gives what the library's own call does; its kernel is the product of explicit Jacobians, and is explained."""
+    tables = []
+
+    @jax.jit  # in one program: compiling is what takes time
+    def values(params, x):
+        outputs, pullback = jax.vjp(lambda params: f(params, x), params)
+        size = math.prod(outputs.shape)
+        basis = jnp.eye(size, dtype=outputs.dtype).reshape(size, *outputs.shape)
+        rows = [leaf.reshape(size, -1) for leaf in jax.tree.leaves(jax.vmap(pullback)(basis))]
+        explicit = sum(row @ row.T for row in rows).reshape((len(x), size // len(x)) * 2)
+        tables.append(nb.explain_ntk(f, params, x))
+        return outputs, own(x), explicit, nb.empirical_ntk(f, params, outputs="all")(x)
+
+    outputs, expected, explicit, kernel = values(params, x)
+    assert kernel.dtype == jnp.float64
+    assert_near(outputs, expected, 1e-13)  # the same operations
+    assert_near(kernel, explicit, 1e-10)
+    assert np.abs(explicit).max() > 0
+    assert len(tables[0].splitlines()) >= 1 + len(jax.tree.leaves(params))
+
+
+def same(tree1, tree2):
+    """Whether two pytrees hold the very same arrays, and are equal otherwise."""
+    leaves1, structure1 = jax.tree.flatten(tree1)
+    leaves2, structure2 = jax.tree.flatten(tree2)
+    return structure1 == structure2 and all(a is b for a, b in zip(leaves1, leaves2, strict=True))
