@@ -4,7 +4,7 @@ It computes the neural tangent kernel of a network, at a finite width and in the
 eigenfunctions, and ranks those by frequency and by how fast they are learned.
 """
 
-from ntkbias import datasets, domains, layers, nets, plots, types
+from ntkbias import adapters, datasets, domains, layers, nets, plots, types
 from ntkbias.compare import Comparison, compare
 from ntkbias.eigen import eigh, spectrum
 from ntkbias.frequency import (
@@ -16,12 +16,17 @@ from ntkbias.frequency import (
 )
 from ntkbias.kernels import (
     Kernel,
+    KernelOnDisk,
     empirical_nngp,
     empirical_ntk,
     empirical_ntk_by_layer,
     explain_ntk,
     infinite_nngp,
     infinite_ntk,
+    kernel_on_disk,
+    ntk_velocity,
+    open_kernel,
+    pseudo_ntk,
 )
 from ntkbias.results import load, save
 from ntkbias.spectrum import DecayExponent, Spectrum
@@ -33,7 +38,9 @@ __all__ = [
     "FrequencyRanking",
     "InputError",
     "Kernel",
+    "KernelOnDisk",
     "Spectrum",
+    "adapters",
     "compare",
     "datasets",
     "dirichlet_frequency",
@@ -47,10 +54,14 @@ __all__ = [
     "harmonic_energy",
     "infinite_nngp",
     "infinite_ntk",
+    "kernel_on_disk",
     "layers",
     "load",
     "nets",
+    "ntk_velocity",
+    "open_kernel",
     "plots",
+    "pseudo_ntk",
     "rank_by_frequency",
     "save",
     "spectrum",

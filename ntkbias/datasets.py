@@ -1,4 +1,4 @@
-"""Real inputs with labels, as arrays.
+"""Real inputs with labels, as arrays: from scikit-learn, or from files that you have.
 
 >>> from ntkbias import datasets
 >>> x, y = datasets.digits()
@@ -6,17 +6,26 @@
 ((1797, 8, 8, 1), (1797,))
 """
 
+import gzip
+import lzma
+import math
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import sklearn.datasets
 from jaxtyping import Float, Num
 
-from ntkbias.types import InputError
+from ntkbias.types import InputError, require_choice, require_positive
 
-__all__ = ["Dataset", "digits", "from_file", "one_hot"]
+__all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot"]
+
+Split = Literal["train", "test"]
+OPENERS: dict[str, Callable[[Path], Any]] = {"": lambda path: path.open("rb"), ".gz": gzip.open, ".xz": lzma.open}
+CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes
 
 
 class Dataset(NamedTuple):
@@ -41,6 +50,50 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
         raise InputError(f"Expected 1 to {len(x)} examples of the digits; got {num_examples}.")
     chosen = np.random.default_rng(seed).permutation(len(x))[:num_examples]
     return Dataset(x[chosen], y[chosen])
+
+
+def mnist(folder: str | Path, split: Split = "train", num_examples: int | None = None) -> Dataset:
+    """The handwritten digits of MNIST, `(n, 28, 28, 1)`, with labels 0 to 9 (LeCun, Cortes and Burges 1998).
+
+    `folder` holds the images and the labels of the split as they are published (`train-images-idx3-ubyte` and
+    `train-labels-idx1-ubyte`, `t10k-...` for the test split), plain or ending in .gz or .xz. Any data set in these
+    formats, as Fashion-MNIST, is read alike. `num_examples` takes the first ones. Pixels are shifted and scaled
+    together to mean zero and variance one over the whole split.
+
+    Raises `InputError` if a file is missing, cut short, or something else.
+    """
+    require_choice("split", split, Split)
+    prefix = {"train": "train", "test": "t10k"}[split]
+    images = _idx(_found(folder, f"{prefix}-images-idx3-ubyte"), (28, 28))
+    labels = _idx(_found(folder, f"{prefix}-labels-idx1-ubyte"), ())
+    if len(images) != len(labels):
+        raise InputError(
+            f"Expected as many labels as images in {folder}; got {len(labels)} and {len(images)}. "
+            "Take both files from one source."
+        )
+    return _standardised(images[..., None], labels, num_examples, folder)
+
+
+def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None = None) -> Dataset:
+    """The small photographs of CIFAR-10, `(n, 32, 32, 3)`, with labels 0 to 9 (Krizhevsky 2009).
+
+    `folder` holds records of the binary version, in the order of their names: files `data_batch_*.bin` or
+    `train*.bin` for the training split, `test*.bin` for the other, plain or ending in .gz or .xz. `num_examples`
+    takes the first ones. Pixels are shifted and scaled together to mean zero and variance one over the whole split.
+
+    Raises `InputError` if files are missing, cut short, or something else.
+    """
+    patterns = {"train": ("data_batch_*.bin", "train*.bin"), "test": ("test*.bin",)}
+    require_choice("split", split, Split)
+    paths = [path for pattern in patterns[split] for path in _matching(folder, pattern)]
+    if not paths:
+        raise InputError(
+            f"Expected files {' or '.join(patterns[split])}, plain or ending in .gz or .xz, in {folder}; got none. "
+            "They are published as the binary version of CIFAR-10; give the folder that is in the archive."
+        )
+    records = np.concatenate([_cifar_records(path) for path in paths])
+    pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return _standardised(pixels, records[:, 0], num_examples, folder)
 
 
 def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
@@ -88,3 +141,84 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
 def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
     """One column for each of the different labels, in their order: 1 where an example has it, else 0."""
     return (np.asarray(labels)[:, None] == np.unique(labels)).astype(np.float32)
+
+
+def _standardised(images: np.ndarray, labels: np.ndarray, num_examples: int | None, place: str | Path) -> Dataset:
+    """The first examples of a split, with pixels standardised over all of it: a part is a part of the whole."""
+    if num_examples is not None:
+        require_positive("num_examples", num_examples)
+        if num_examples > len(images):
+            raise InputError(f"Expected 1 to {len(images)} examples of {place}; got {num_examples}.")
+    counts = sum(np.bincount(image.reshape(-1), minlength=256) for image in images)  # exact, and without a float copy
+    mean, square = (np.average(np.arange(256.0) ** power, weights=counts) for power in (1, 2))
+    x = images[:num_examples].astype(np.float32)
+    x -= np.float32(mean)
+    x /= np.float32((square - mean**2) ** 0.5 or 1.0)  # images of one grey stay zero
+    return Dataset(np.ascontiguousarray(x), labels[:num_examples].astype(np.int64))
+
+
+def _matching(folder: str | Path, pattern: str) -> list[Path]:
+    """The files of a folder that match, plain or compressed; one of each name."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"Expected a folder of data files at {folder}; got {'a file' if folder.exists() else 'none'}.")
+    found: dict[str, Path] = {}
+    for suffix in OPENERS:
+        for path in folder.glob(pattern + suffix):
+            found.setdefault(path.name.removesuffix(suffix), path)
+    return [found[name] for name in sorted(found)]
+
+
+def _found(folder: str | Path, name: str) -> Path:
+    paths = _matching(folder, name)
+    if not paths:
+        raise InputError(
+            f"Expected {name}, plain or ending in .gz or .xz, in {folder}; got no such file. It is published as part "
+            "of the MNIST database of handwritten digits."
+        )
+    return paths[0]
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, plain or compressed; an `InputError` if it cannot be read."""
+    try:
+        with OPENERS.get(path.suffix, OPENERS[""])(path) as file:
+            return file.read()
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"Expected to read {path}; got: {reason}. Fetch the file again.") from error
+
+
+def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Examples of unsigned bytes in the idx format: 0, 0, 8, the number of axes, sizes in big endian, the bytes."""
+    content, num_axes = _content(path), 1 + len(shape)
+    magic = bytes((0, 0, 8, num_axes))
+    if content[:4] != magic:
+        raise InputError(
+            f"Expected {path} to begin with {magic.hex(' ')}, as idx files of {num_axes} axes of bytes do; got "
+            f"{content[:4].hex(' ') or 'nothing'}. Fetch the file again."
+        )
+    start = 4 + 4 * num_axes
+    sizes = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
+    if sizes[1:] != shape or sizes[0] == 0:
+        raise InputError(f"Expected {path} to hold examples of shape {shape}; got sizes {sizes}. It is something else.")
+    if len(content) != start + math.prod(sizes):
+        raise InputError(
+            f"Expected {math.prod(sizes)} bytes after the header of {path}; got {len(content) - start}. It is cut "
+            "short, or damaged: fetch the file again."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
+
+
+def _cifar_records(path: Path) -> np.ndarray:
+    """The records of one file, `(n, 3073)`: a label, then the red, the green and the blue pixels row by row."""
+    content = _content(path)
+    if not content or len(content) % CIFAR_RECORD:
+        raise InputError(
+            f"Expected records of {CIFAR_RECORD} bytes in {path}; got {len(content)} bytes, no multiple of that. It is "
+            "cut short, or something else: fetch the file again."
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, CIFAR_RECORD)
+    if records[:, 0].max() > 9:
+        raise InputError(f"Expected labels from 0 to 9 in {path}; got {records[:, 0].max()}. It is something else.")
+    return records

@@ -203,7 +203,7 @@ FUNCTIONS = {
         _dict(table=(7, 4), o=(4, 2)),
         lambda rng, n: rng.integers(0, 7, (n, 3)),
     ),
-    "lookup of any index": Function(  # -9 to 12 in a table of seven rows: filled up or clipped; a large table is not formed
+    "lookup of any index": Function(  # -9 to 12 in a table of seven rows; the large one is not formed
         lambda p, x: (
             (
                 jnp.tanh(p["table"].at[x].get(mode="fill", fill_value=0).sum(1))

@@ -4,13 +4,21 @@ from ntkbias.kernels.empirical import empirical_nngp, empirical_ntk, empirical_n
 from ntkbias.kernels.explain import explain_ntk
 from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
 from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.pseudo import pseudo_ntk
+from ntkbias.kernels.store import KernelOnDisk, kernel_on_disk, open_kernel
+from ntkbias.kernels.velocity import ntk_velocity
 
 __all__ = [
     "Kernel",
+    "KernelOnDisk",
     "empirical_nngp",
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "explain_ntk",
     "infinite_nngp",
     "infinite_ntk",
+    "kernel_on_disk",
+    "ntk_velocity",
+    "open_kernel",
+    "pseudo_ntk",
 ]

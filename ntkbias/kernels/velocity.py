@@ -92,7 +92,7 @@ class NTKVelocity(Kernel):
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
         try:
-            jax.eval_shape(self.features, x[:1])
+            jax.jit(lambda x: self.features(x)).lower(x[:1])  # where JAX notices
         except TypeError as error:
             reason = str(error).splitlines()[0]
             raise InputError(

@@ -1,0 +1,162 @@
+"""Does a kernel on disk survive being killed, within a memory budget, and hold the right numbers?
+
+Claim: the NTK of a convolutional network on MNIST is computed block by block on disk in a process that never holds
+more than the budget; killed twice on the way, it computes no finished block again, and what is read back is right.
+
+A child process fills the store and is killed by SIGKILL when a third and two thirds of the blocks are there; a third
+child finishes it. Its largest resident set is what the system reports of each child, the libraries included. Then
+every checksum is verified, entries are compared with those across the diagonal, and random ones with the kernel
+computed anew in float64.
+
+    python benchmarks/kernel_on_disk.py [--num-examples 2000] [--budget-gib 2] [--mnist ../shared/data/mnist]
+
+At 20,000 examples the store takes 0.8 GiB of disk. Without files of MNIST it runs on random images, and says so.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SHARE = 1 / 8  # of the budget, for the factors of a block: programs, libraries and inputs have to fit beside them
+CHECKED = 12  # rows, and columns, whose common entries are computed anew
+
+
+def images(options: argparse.Namespace):
+    import numpy as np
+
+    import ntkbias as nb
+
+    if options.mnist.is_dir():
+        return nb.datasets.mnist(options.mnist, num_examples=options.num_examples).x
+    noise = np.random.default_rng(0).normal(size=(options.num_examples, 28, 28, 1))
+    return noise.astype(np.float32)
+
+
+def network(options: argparse.Namespace):
+    import jax
+
+    import ntkbias as nb
+
+    net = nb.nets.cnn(options.width, 3, 1, readout="pool")
+    return net, net.init(jax.random.key(0), (28, 28, 1))
+
+
+def fill(options: argparse.Namespace) -> None:
+    """What a child does: everything from the start, as after a crash."""
+    import jax.numpy as jnp
+
+    import ntkbias as nb
+
+    net, params = network(options)
+    x = images(options)
+    kernel = nb.empirical_ntk(net.apply, params, memory_budget=int(SHARE * options.budget_gib * 2**30))
+    eighth = -(-len(x) // 8)  # so that small runs have blocks to lose, too
+    nb.kernel_on_disk(options.folder, kernel, x, rows=min(kernel.block_rows(jnp.asarray(x[:1])), eighth))
+
+
+def num_finished(folder: Path) -> int:
+    return len(list(folder.glob("*.npy")))
+
+
+def num_blocks(folder: Path) -> float:
+    """All blocks of the store, as its manifest says; unknown before there is one."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        return float("inf")
+    pieces = -(-manifest["shape"][0] // manifest["block_shape"][0])
+    return pieces * (pieces + 1) / 2
+
+
+def run_child(folder: Path, share: float) -> tuple[float, int, float]:
+    """Fill the store until this share of its blocks is there, then kill; seconds, exit status, peak memory in GiB."""
+    start = time.perf_counter()
+    child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)])
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            break
+        if num_finished(folder) >= share * num_blocks(folder):
+            os.kill(child.pid, signal.SIGKILL)
+        time.sleep(0.02)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return time.perf_counter() - start, child.returncode, usage.ru_maxrss * unit / 2**30
+
+
+def check(options: argparse.Namespace, folder: Path) -> None:
+    import jax
+    import numpy as np
+
+    import ntkbias as nb
+
+    store = nb.open_kernel(folder)
+    start = time.perf_counter()
+    store.verify()
+    print(f"all checksums are right                 {time.perf_counter() - start:9.1f} s")
+    draws = np.random.default_rng(1)
+    rows, columns = (np.sort(draws.choice(len(store), CHECKED, replace=False)) for _ in range(2))
+    stored = np.stack([store[int(row), columns] for row in rows])
+    across = np.stack([store[int(column), rows] for column in columns], axis=1)
+    difference = np.max(np.abs(stored - across) / np.abs(stored))
+    print(f"entries and those across the diagonal   {difference:9.1e} relative difference at most")
+    assert difference < 1e-5
+    net, params = network(options)
+    x = images(options)
+    jax.config.update("jax_enable_x64", True)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+    exact = np.asarray(nb.empirical_ntk(net.apply, params)(np.asarray(x[rows], float), np.asarray(x[columns], float)))
+    difference = np.max(np.abs(stored - exact) / np.abs(exact))
+    print(f"{exact.size} random entries, in float64         {difference:9.1e} relative difference at most")
+    assert difference < 1e-5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--num-examples", type=int, default=2000)
+    parser.add_argument("--budget-gib", type=float, default=2.0, help="memory of the whole process")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--mnist", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "mnist")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # for the children
+    options = parser.parse_args()
+    if options.folder:
+        fill(options)
+        return
+    data = "digits of MNIST" if options.mnist.is_dir() else "random images (no files of MNIST are there)"
+    print(f"{platform.machine()}, {os.cpu_count()} processors; {options.num_examples} {data}, width {options.width}\n")
+    base = Path(tempfile.mkdtemp())
+    folder, peaks, total = base / "kernel", [], 0.0
+    try:
+        print(f"{'phase':28}{'time':>10}{'blocks':>10}{'peak memory':>15}")
+        for name, share in (
+            ("killed at one third", 1 / 3),
+            ("killed at two thirds", 2 / 3),
+            ("finished", float("inf")),
+        ):
+            before = num_finished(folder)
+            took, status, peak = run_child(folder, share)
+            finished = name == "finished"
+            assert status == (0 if finished else -signal.SIGKILL), f"{name}: exit status {status}"
+            peaks.append(peak)
+            total += took
+            print(f"{name:28}{took:9.1f}s{num_finished(folder) - before:10}{peak:11.2f} GiB")
+        rows = json.loads((folder / "manifest.json").read_text())["block_shape"][0]
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        print(f"{'in all':28}{total:9.1f}s{num_finished(folder):10}{max(peaks):11.2f} GiB of {options.budget_gib:g}")
+        print(f"\n{size / 2**30:.3g} GiB on disk in blocks of {rows} rows")
+        check(options, folder)
+        assert max(peaks) <= options.budget_gib, f"peak memory {max(peaks):.2f} GiB is above the budget"
+    finally:
+        shutil.rmtree(base)
+
+
+if __name__ == "__main__":
+    main()

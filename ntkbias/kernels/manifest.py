@@ -1,0 +1,284 @@
+"""What a kernel on disk is of: everything its values depend on, by name, as one JSON file.
+
+Arrays are recorded by their SHA-256, structure as text. A function cannot be compared, so the kernel of the first two
+and three inputs is recorded as well. No time, process or path is: the same kernel has the same manifest.
+
+>>> import jax.numpy as jnp, ntkbias as nb
+>>> from ntkbias.kernels.manifest import checked_inputs, description
+>>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
+>>> list(description(kernel, checked_inputs(kernel, jnp.eye(3), "x1"), None)["of"])[:4]
+['x1', 'x2', 'type', 'net']
+"""
+
+import dataclasses
+import enum
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbias.kernels.claims import PART, StorageError, claimed, reason_of, storage_errors
+from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
+from ntkbias.kernels.tiles import gram
+from ntkbias.types import InputError, require_array, require_finite
+
+__all__ = [
+    "Inputs",
+    "begun",
+    "checked_inputs",
+    "description",
+    "listed",
+    "manifest_of",
+    "require_same_kernel",
+    "require_same_versions",
+    "rewrite",
+]
+
+TYPE = "type"  # the entry of the kernel's own type; what it is made of goes by its fields' names
+FORMAT = "ntkbias kernel on disk, 1"
+MANIFEST = "manifest.json"
+ENTRIES = {
+    "outputs",
+    "shape",
+    "dtype",
+    "symmetric",
+    "of",
+    "functions",
+    "first_values",
+    "versions",
+    "block_shape",
+    "pass_rows",
+}
+PIECE_BYTES = 2**24  # of inputs that are read at a time to check them
+NOT_IN_VALUES = {"memory_budget", "outputs"}  # static fields that change no value, or have an entry of their own
+
+
+class Inputs(NamedTuple):
+    """Inputs in the host's memory or on its disk, and what identifies them."""
+
+    x: np.ndarray
+    digest: str
+
+
+def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
+    """The inputs as the kernel takes them; a `numpy.memmap` is read piece by piece, and not copied.
+
+    Raises what `kernel(x)` raises.
+    """
+    if not isinstance(x, np.ndarray | jax.Array) or x.ndim < 2 or not x.size:
+        x = kernel._checked(x, name)
+    x = np.asarray(x)
+    length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
+    first = np.asarray(kernel._checked(x[:length], name if len(x) <= length else f"{name}[:{length}]"))
+
+    def pieces() -> Iterator[np.ndarray]:
+        yield first
+        for start in range(length, len(x), length):
+            piece = require_array(x[start : start + length], name)
+            require_finite(piece, f"{name}[{start}:{start + len(piece)}]")
+            yield np.asarray(piece)
+
+    return Inputs(x, _digest(first.dtype, x.shape, pieces()))
+
+
+def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict[str, Any]:
+    """The manifest of a kernel, but for the shape of its blocks. Computes the kernel of two inputs with three."""
+    x1, x2 = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
+    few = jnp.asarray(x1[:2]), jnp.asarray(x2[:3])
+    # Not by kernel(...), in which the processes of a distributed program wait for each other.
+    probe = np.asarray(gram(kernel.workers()[:1], *few, rows=3, axes=EXAMPLE_AXES[kernel.outputs]))
+    if not np.isfinite(probe).all():
+        raise InputError(
+            "Expected finite values of the kernel of the first inputs; got NaN or infinity. "
+            "Check the scale of inputs and parameters."
+        )
+    shape = list(probe.shape)
+    for axis, x in zip(EXAMPLE_AXES[kernel.outputs], (x1, x2), strict=True):
+        shape[axis] = len(x)
+    return {
+        "format": FORMAT,
+        "outputs": kernel.outputs,
+        "shape": shape,
+        "dtype": probe.dtype.name,
+        "symmetric": inputs2 is None,
+        "of": {"x1": inputs1.digest, "x2": None if inputs2 is None else inputs2.digest, **dict(_parts(kernel, ""))},
+        "functions": _functions(kernel),
+        "first_values": probe.astype(float).ravel().tolist(),
+        "versions": {
+            "ntkbias": _version(),
+            "jax": jax.__version__,
+            "device": jax.local_devices()[0].device_kind,
+        },
+    }
+
+
+def require_same_kernel(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raise an `InputError` that names what the kernel in the folder was made of, and this one is not."""
+    differences = [
+        f"{key} ({there[key]} there, {here[key]} here)"
+        for key in ("outputs", "dtype", "shape")
+        if there[key] != here[key]
+    ]
+    one_type = here["of"].get(TYPE) == there["of"].get(TYPE)  # else all of their fields differ
+    for name in dict.fromkeys([*here["of"], *there["of"]]) if one_type else ("x1", "x2", TYPE):
+        old, new = there["of"].get(name), here["of"].get(name)
+        if old != new:
+            differences.append(f"{name} ({_difference(old, new)})")
+    if differences:
+        raise InputError(
+            f"Expected the same kernel as in {folder}, to go on with it; got one that differs in "
+            f"{listed(differences)}. Choose another folder, or delete that one to begin again."
+        )
+    old, new = np.asarray(there["first_values"]), np.asarray(here["first_values"])
+    tolerance = float(jnp.finfo(there["dtype"]).eps) ** 0.5  # above another program's rounding, below a change
+    if np.max(np.abs(old - new)) > tolerance * np.max(np.abs(old)):
+        names = [", ".join(manifest["functions"]) or "no name" for manifest in (there, here)]
+        raise InputError(
+            f"Expected the same function f as in {folder}, to go on with it; got another ({names[0]} there, {names[1]} "
+            f"here): the kernel of the first inputs differs by {np.max(np.abs(old - new)):.2g}, of at most "
+            f"{np.max(np.abs(old)):.2g}. Choose another folder, or delete that one to begin again."
+        )
+
+
+def require_same_versions(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raise an `InputError` if blocks to come would be of another program or device than those that are there."""
+    for name, old in there["versions"].items():
+        if (new := here["versions"].get(name)) != old:
+            raise InputError(
+                f"Expected {name} {old}, which made the blocks in {folder}, for those that are missing; got {new}, "
+                f"which may round otherwise. Go on with {old}, or choose another folder."
+            )
+
+
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """What the folder holds; None where a kernel can begin; an `InputError` where other things are."""
+    path = folder / MANIFEST
+    try:
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise InputError(f"Expected the path of a folder; got {folder}, where the file {nearest} is in the way.")
+        if not path.exists():
+            if not folder.exists() or not set(os.listdir(folder)) - {MANIFEST + PART}:
+                return None
+            raise InputError(
+                f"Expected a new or an empty folder, or a kernel on disk, at {folder}; got a folder of other things, "
+                f"without {MANIFEST}. Choose another."
+            )
+        manifest = json.loads(path.read_text())
+        kind = manifest["format"]
+        if kind == FORMAT:
+            if missing := ENTRIES - manifest.keys():
+                raise ValueError(f"it has no {listed(sorted(missing))}")
+            return manifest
+    except OSError as error:
+        raise StorageError(f"Expected to read {path}; got: {reason_of(error)}. Check its permissions.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        kind = f"one that cannot be read: {reason_of(error)}"
+    raise InputError(
+        f"Expected a manifest of the format {FORMAT!r} in {folder}; got {kind}. Choose another folder, or delete that "
+        "one to begin again."
+    )
+
+
+def begun(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a new folder, or the one of the process that was first to begin it."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder / MANIFEST, wait=True) as claim:
+        if claim is not None and not (folder / MANIFEST).exists():
+            claim.write(_json(manifest))
+    there = manifest_of(folder)
+    if there is None:
+        raise StorageError(f"Expected {folder / MANIFEST} to stay; it is gone. Make the same call again.")
+    return there
+
+
+def rewrite(folder: Path, manifest: dict[str, Any]) -> None:
+    """Put a manifest in the place of the one that is there."""
+    with claimed(folder / MANIFEST, wait=True) as claim:
+        if claim is not None:
+            claim.write(_json(manifest))
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first five names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _json(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1) + "\n").encode()
+
+
+def _parts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """What the values of a kernel depend on, by name: arrays as digests, structure as text."""
+    if isinstance(value, eqx.Module):
+        yield name or TYPE, type(value).__qualname__
+        for field in dataclasses.fields(value):
+            inner = f"{name}.{field.name}".lstrip(".")
+            if not field.metadata.get("static", False):
+                yield from _parts(getattr(value, field.name), inner)
+            elif field.name not in NOT_IN_VALUES and (text := _text(getattr(value, field.name))) is not None:
+                yield inner, text
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda item: isinstance(item, eqx.Module)):
+        inner = name + jax.tree_util.keystr(path)
+        if isinstance(leaf, eqx.Module):
+            yield from _parts(leaf, inner)
+        elif eqx.is_array_like(leaf):
+            array = np.asarray(jnp.asarray(leaf))
+            yield inner, _digest(array.dtype, array.shape, [array])
+
+
+def _text(value: Any) -> str | None:
+    """A value without arrays as text that is the same in every process; None if there is none, as of a function."""
+    if value is None or isinstance(value, bool | int | float | str | enum.Enum):
+        return repr(value)
+    if isinstance(value, tuple | list):
+        items = [_text(item) for item in value]
+        return None if None in items else f"({', '.join(map(str, items))})"
+    return None
+
+
+def _functions(kernel: Kernel) -> list[str]:
+    """The names of a kernel's functions: a hint to the reader."""
+    names = []
+    for field in dataclasses.fields(kernel):
+        value = getattr(kernel, field.name)
+        if isinstance(value, Kernel):
+            names += _functions(value)
+        elif callable(value) and hasattr(value, "__qualname__"):
+            names.append(f"{value.__module__}.{value.__qualname__}")
+    return names
+
+
+def _digest(dtype: Any, shape: tuple[int, ...], pieces: Iterable[np.ndarray]) -> str:
+    """The type, shape and checksum of an array that comes in pieces."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
+    return f"{np.dtype(dtype).name} {tuple(shape)}, sha256 {digest.hexdigest()}"
+
+
+def _difference(there: str | None, here: str | None) -> str:
+    """What differs between two entries: their descriptions, or their values."""
+    old, new = ("none" if text is None else text.partition(", sha256 ")[0] for text in (there, here))
+    return "other values" if old == new else f"{old} there, {new} here"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(__name__.partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
+        return "unknown"
