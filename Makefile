@@ -11,10 +11,11 @@ NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute -
 CORE      := $(VENV)/.installed-core
 DEV       := $(VENV)/.installed-dev
 NOTEBOOKS := $(VENV)/.installed-notebooks
+PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-matrix check format notebooks check-notebooks bench pin clean
+.PHONY: help demo test test-slow test-matrix check format notebooks check-notebooks bench bench-peers pin clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -61,11 +62,13 @@ bench: $(DEV) ## run the benchmarks
 	    echo "$$benchmark"; $(BIN)/python "$$benchmark" || exit 1; \
 	done
 
+bench-peers: $(PEERS) ## the environments of other packages, for `make bench` to measure them; some 5 GB
+
 pin: ## renew constraints.txt from the newest releases
 	$(PYTHON) .ci/pin
 
 clean: ## remove environments, runs, caches and builds
-	rm -rf $(VENV) .matrix runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .matrix .peers runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -83,4 +86,12 @@ $(DEV): $(PINS) | $(BIN)/python
 
 $(NOTEBOOKS): $(PINS) | $(BIN)/python
 	$(PIP) -e '.[notebooks]'
+	@touch $@
+
+# One environment a peer, of the Python that the older of them still takes.
+.peers/.installed-%: benchmarks/peers/%.txt
+	python=$$(.ci/interpreter 3.11) || { echo "Expected a working Python 3.11 on PATH or under pyenv; found none."; exit 1; }; \
+	"$$python" -m venv --clear .peers/$*
+	.peers/$*/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	if [ $* = torch ]; then .peers/torch/bin/python -m pip --disable-pip-version-check install --quiet --no-deps nngeometry==0.4; fi
 	@touch $@

@@ -1,104 +1,475 @@
-"""How fast is the empirical NTK, beside the plain Jacobian product and beside the matrix products that it cannot avoid?
+"""How fast is the empirical NTK, beside other packages, the plain Jacobian product, and the products it cannot avoid?
 
-Claim: reading how a network uses its parameters makes the kernel faster than forming the Jacobian, and never slower.
-Three things run in turn, in one process, on the same inputs, and the first two are checked against each other:
+Claim: reading how a network uses its parameters makes the kernel faster than forming the Jacobian, and than the peers.
+Each contender runs in a process of its own, with its own environment (`make bench-peers` builds the peers', under
+`.peers/`), on the same weights and inputs (`peers/cases.py`); processes that are not measured wait. They take turns, so
+that all see the same state of the machine, and each result is checked against ours: the largest difference is below
+1e-4 of the largest entry, or the peer is reported and left out.
 
-- ours: `empirical_ntk(f, params)(x)`;
-- Jacobian: `jax.vmap(jax.jacrev(f))` on all examples, one matrix product a parameter (torch.func's recipe, in JAX);
-- floor: one forward pass, one backward pass an output, and the cheapest contraction that `explain_ntk` counts, as one
-  bare matrix product of as many operations.
+- ours: `empirical_ntk(f, params, outputs=...)(x)`, as users call it.
+- peers: neural-tangents' three implementations, on all inputs at once and by `nt.batch`; torch.func's recipes by
+  Jacobian contraction and by NTK-vector products; nngeometry's `GramMatrix`. The fastest on a case is its best peer.
+  One that fails, or takes seconds and ten times the best peer's time, is not tried on later cases of that network and
+  those outputs; NTK-vector products, a pass for each pair of inputs, are tried on at most 256 inputs.
+- Jacobian: `jax.vmap(jax.jacrev(f))` and one matrix product a parameter, in our JAX; in strips where it does not fit.
+  Without `--all`, once it took longer than 4 seconds, it is left out of later cases of that network.
+- floor: timed alone, one forward pass of all inputs; one backward pass an output, with weight gradients summed over the
+  batch; and the contraction as bare matrix products of the shapes that the cheaper order has for each layer, half of
+  them where the matrix is symmetric. The tight floor leaves out weight gradients that the contraction does not need.
+- GEMM share: multiplications that the kernel needs (`cases.multiplications`) over our time, relative to the rate of a
+  matrix product of 2048 rows and columns measured in the same turns.
 
-    python benchmarks/empirical_ntk.py [--repeats 3]
+Compilation (one call) and the transfer of inputs are not timed. Times are medians; what takes longer than 4 seconds is
+measured once. Memory is the peak of one call above what the process had in use before it, result included.
+
+    python benchmarks/empirical_ntk.py [--quick | --all] [--cases TEXT] [--repeats 3] [--limit 15] [--json PATH]
 """
 
 import argparse
-import functools
+import dataclasses
+import json
+import math
+import os
 import platform
+import queue
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
+import numpy as np
+from peers.cases import CASES, GROWTH, Case, multiplications, save
 
-import ntkbias as nb
-
-CASES = {  # name -> net, number of examples, shape of one
-    "mlp 256 x 3, 1 output": (nb.nets.mlp(256, 3, 1), 512, (64,)),
-    "mlp 256 x 3, 10 outputs": (nb.nets.mlp(256, 3, 10), 128, (64,)),
-    "mlp 1024 x 3, 1 output": (nb.nets.mlp(1024, 3, 1), 256, (64,)),
-    "cnn flatten 3 x 32, 1 output": (nb.nets.cnn(32, 3, 1), 256, (16, 16, 3)),
-    "cnn flatten 3 x 32, 10 outputs": (nb.nets.cnn(32, 3, 10), 64, (16, 16, 3)),
-    "cnn pooled 3 x 32, 1 output": (nb.nets.cnn(32, 3, 1, readout="pool"), 256, (16, 16, 3)),
-    "cnn pooled 3 x 32, 10 outputs": (nb.nets.cnn(32, 3, 10, readout="pool"), 64, (16, 16, 3)),
-}
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / ".peers"
+OURS = ("ours", "Jacobian", "floor", "tight floor", "gemm")  # what is no peer
+AGREEMENT = 1e-4  # of the largest entry, in single precision
+BRIEF = 0.1  # seconds: below, the run that measured memory is no measure of time
+LONG = 4.0  # seconds: measured once
+FAR = 10.0  # times the best peer's, and long: not tried on later cases of the network
+NEAR = 1.5  # times the best peer's: measured as often as the best
+MEMORY = 0.5  # of this machine's: a process that takes more is ended
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def jacobian_product(f: Callable, params: object, x: jax.Array) -> jax.Array:
-    """The kernel's mean over outputs, by the Jacobian of every example."""
+class Worker:
+    """A process that measures, started when it is first asked, and again after it died."""
 
-    def outputs(params: object, example: jax.Array) -> jax.Array:
-        return jnp.ravel(f(params, example[None]))
+    def __init__(self, name: str, python: Path, script: str, log: Path) -> None:
+        self.name, self.command, self.log = name, [str(python), str(HERE / "peers" / script)], log
+        self.versions: dict[str, str] = {}
+        self.process: subprocess.Popen | None = None
+        self.answers: queue.Queue = queue.Queue()
+        self.starts = 0
 
-    leaves = jax.tree.leaves(jax.vmap(jax.jacrev(outputs), (None, 0))(params, x))
-    num_outputs = leaves[0].shape[1]
-    rows = [leaf.reshape(len(x), -1) for leaf in leaves]
-    return sum(jnp.matmul(row, row.T, precision="highest") for row in rows) / num_outputs
+    def start(self) -> dict:
+        """The worker's first answer, its versions; an error if it does not start."""
+        self.starts += 1
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+            )
+        self.answers = queue.Queue()
+        threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
+        answer = self._answer(120.0)
+        self.versions = answer.get("versions", {})
+        return answer
+
+    def ask(self, limit: float, **command: object) -> dict:
+        """The answer to a command; an error if it takes too long or too much memory, or the process dies."""
+        if self.process is None and "error" in (answer := self.start()):
+            return answer
+        try:
+            self.process.stdin.write(json.dumps(command) + "\n")
+        except OSError:
+            return self._ended("the process died")
+        return self._answer(limit)
+
+    def stop(self) -> None:
+        """End the process; the next command starts another."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _answer(self, limit: float) -> dict:
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            try:
+                line = self.answers.get(timeout=0.1)
+            except queue.Empty:
+                if _resident(self.process.pid) > MEMORY * _memory():
+                    return self._ended("out of memory: took more than half of the machine's")
+                continue
+            return json.loads(line) if line else self._ended("the process died")
+        return self._ended(f"out of time: more than {limit:.0f} s")
+
+    def _ended(self, reason: str) -> dict:
+        died = reason == "the process died"
+        self.stop()
+        last = self.log.read_text(errors="replace").strip().splitlines()[-1:] if died else []
+        return {"error": f"{reason}: {last[0][:160]}" if last else reason}
 
 
-def multiplications(net: nb.layers.Layer, params: object, x: jax.Array, num_outputs: int) -> float:
-    """What the kernel needs at least: passes through the network, and the contraction of one half of the matrix."""
-    analysis = jax.jit(net.apply).lower(params, x[:1]).compile().cost_analysis()
-    forward = float((analysis[0] if isinstance(analysis, list) else analysis)["flops"]) / 2
-    factors = jax.eval_shape(nb.empirical_ntk(net.apply, params).features, x)
-    contraction = sum(factor.operations(len(x), "mean") for factor in factors.values()) / 2
-    return len(x) * forward * (1 + num_outputs) + contraction
+def _read(stream: object, answers: queue.Queue) -> None:
+    for line in stream:
+        answers.put(line)
+    answers.put("")
 
 
-def bare_product(count: float) -> Callable[[], jax.Array]:
-    """A square matrix product with this many multiplications."""
-    size = max(8, round(count ** (1 / 3)))
-    a = jax.random.normal(jax.random.key(0), (size, size))
-    multiply = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
-    return lambda: multiply(a)
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process has in use; zero where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+@dataclasses.dataclass
+class Entry:
+    """What was found of one method on one case."""
+
+    worker: Worker
+    prepared_in: int = 0  # which start of the worker's
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    peak_bytes: int | None = None
+    difference: float | None = None
+    error: str | None = None
+    parts: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def time(self) -> float:
+        """The median, in seconds; not a number without one."""
+        return statistics.median(self.seconds) if self.seconds and not self.error else math.nan
+
+    def measure(self, method: str, limit: float) -> None:
+        """One measurement more."""
+        self.add(self.worker.ask(limit, do="measure", method=method))
+
+    def add(self, answer: dict) -> None:
+        """Keep what a worker says of one measurement."""
+        self.error = answer.get("error")
+        if self.error is None:
+            self.seconds.append(answer["seconds"])
+            self.parts = answer["parts"]
+
+
+class Bench:
+    """All workers, what they found so far, and what has been given up."""
+
+    def __init__(self, workers: list[Worker], folder: Path, repeats: int, limit: float, patient: bool) -> None:
+        self.workers, self.folder, self.repeats, self.limit, self.patient = workers, folder, repeats, limit, patient
+        self.given_up: dict[tuple, str] = {}  # (*case.net, method) -> why
+
+    def run(self, case: Case) -> dict[str, Entry]:
+        """Every method on one case: prepared, checked and measured once, then in turn."""
+        note(f"{case.name}")
+        data = self.folder / "data.npz"
+        save(case, data)
+        entries: dict[str, Entry] = {}
+        for worker in self.workers:
+            for method in self._methods(worker, case):
+                entries[method] = entry = Entry(worker)
+                start = time.monotonic()
+                self._begin(case, data, method, entry)
+                shown = entry.error or f"{entry.time:.4f} s, difference {entry.difference or 0:.1e}"
+                note(f"    {method:34}{time.monotonic() - start:5.1f} s to prepare; {shown}")
+                if method == "ours" and entry.error:
+                    return entries
+        self._give_up(case, entries)
+        self._repeat(case, data, entries)
+        for worker in self.workers:
+            if worker.process:
+                worker.ask(self.limit, do="forget")
+        return entries
+
+    def _methods(self, worker: Worker, case: Case) -> list[str]:
+        answer = worker.ask(self.limit, do="methods", case=dataclasses.asdict(case))
+        if "error" in answer:
+            note(f"    {worker.name}: {answer['error']}")
+        if worker.name in ("ours", "plain"):
+            return [method for method in OURS if (method == "ours") == (worker.name == "ours")]
+        return answer.get("methods", [])
+
+    def _begin(self, case: Case, data: Path, method: str, entry: Entry) -> None:
+        """Compile, compare with ours, and measure once."""
+        if (reason := self.given_up.get((*case.net, method))) is not None:
+            entry.error = f"not tried: {reason}"
+            return
+        result = self.folder / ("ours.npy" if method == "ours" else "other.npy")
+        result.unlink(missing_ok=True)
+        answer = self._prepare(case, data, method, entry, result)
+        if (error := answer.get("error")) is None and method != "ours" and result.exists():
+            entry.difference = difference(self.folder / "ours.npy", result)
+            if not entry.difference < AGREEMENT:
+                error = f"differs by {entry.difference:.1e} of the largest entry"
+        entry.error = error
+        if error is None:
+            entry.peak_bytes = answer["peak_bytes"]
+            if answer["seconds"] > BRIEF:
+                entry.add(answer)
+            else:
+                entry.measure(method, self.limit)
+
+    def _prepare(self, case: Case, data: Path, method: str, entry: Entry, result: Path) -> dict:
+        command = {"case": dataclasses.asdict(case), "data": str(data), "method": method, "result": str(result)}
+        limit = 10 * self.limit if method in OURS else self.limit
+        answer = entry.worker.ask(limit, do="prepare", **command)
+        entry.prepared_in = entry.worker.starts
+        return answer
+
+    def _give_up(self, case: Case, entries: dict[str, Entry]) -> None:
+        best = best_peer(entries)
+        if not self.patient and (taken := entries["Jacobian"].time) > LONG:
+            self.given_up[*case.net, "Jacobian"] = f"{taken:.0f} s on {case.name}; --all goes on"
+        for method, entry in entries.items():
+            if method in OURS or (entry.error or "").startswith("not tried"):
+                continue
+            if entry.error:
+                self.given_up[*case.net, method] = f"{entry.error}, on {case.name}"
+            elif entry.time > max(FAR * entries[best].time, LONG / 2):
+                ratio = f"{entry.time / entries[best].time:.0f} times slower than {best}"
+                self.given_up[*case.net, method] = f"{ratio}, on {case.name}"
+
+    def _repeat(self, case: Case, data: Path, entries: dict[str, Entry]) -> None:
+        """More measurements, in turn, of ours and of the peers that may be the best."""
+        best = best_peer(entries)
+        chosen = [
+            method
+            for method, entry in entries.items()
+            if entry.time <= LONG and (method in OURS or entry.time <= NEAR * entries[best].time)
+        ]
+        for method in chosen:
+            entry = entries[method]
+            if entry.worker.process is None or entry.worker.starts != entry.prepared_in:  # another method ended it
+                entry.error = self._prepare(case, data, method, entry, self.folder / "again.npy").get("error")
+        for _ in range(self.repeats - 1):
+            for method in chosen:
+                if entries[method].error is None:
+                    time.sleep(0.02)  # threads of the one before that spin for work go to sleep
+                    entries[method].measure(method, self.limit)
+
+
+def best_peer(entries: dict[str, Entry]) -> str | None:
+    """The peer with the shortest time among those that agree with ours."""
+    times = {method: entry.time for method, entry in entries.items() if method not in OURS and entry.time > 0}
+    return min(times, key=times.__getitem__, default=None)
+
+
+def difference(ours: Path, other: Path) -> float:
+    """The largest difference of two arrays, relative to the largest entry of the first; infinite if shapes differ."""
+    if not ours.exists():
+        return math.inf
+    a, b = np.load(ours, mmap_mode="r"), np.load(other, mmap_mode="r")
+    if a.shape != b.shape:
+        return math.inf
+    rows = range(0, len(a), 64)
+    largest = max(float(np.max(np.abs(a[i : i + 64]))) for i in rows)
+    return max(float(np.max(np.abs(a[i : i + 64] - b[i : i + 64]))) for i in rows) / largest
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def figures(case: Case, entries: dict[str, Entry]) -> dict:
+    """The numbers of a row of the table; not a number where something failed."""
+    best = best_peer(entries)
+    time_of = dict.fromkeys(OURS, math.nan) | {method: entry.time for method, entry in entries.items()}
+    ours = time_of["ours"]
+    rate = multiplications(case) / ours / (2048**3 / time_of["gemm"])
+    differences = [entry.difference for entry in entries.values() if entry.difference is not None and not entry.error]
+    return {
+        "ours": ours,
+        "best peer": best,
+        "peer": time_of.get(best, math.nan),
+        "over peer": time_of.get(best, math.nan) / ours,
+        "over Jacobian": time_of["Jacobian"] / ours,
+        "of floor": ours / time_of["floor"],
+        "of tight floor": ours / time_of["tight floor"],
+        "GEMM share": rate,
+        "peak": entries["ours"].peak_bytes,
+        "peer's peak": entries[best].peak_bytes if best else None,
+        "difference": max(differences, default=math.nan),
+    }
+
+
+HEADER = (
+    f"{'case':50}{'ours':>10}{'peer':>10}{'over it':>9}{'over Jac.':>10}{'x floor':>9}{'x tight':>9}"
+    f"{'GEMM':>7}{'MB':>8}{'peer MB':>9}{'differ':>9}  best peer"
+)
+
+
+def line(case: Case, row: dict) -> str:
+    """A row of the table."""
+    peaks = [format(row[key] / 1e6, ".1f") if row[key] is not None else "-" for key in ("peak", "peer's peak")]
+    return (
+        f"{case.name:50}{row['ours']:9.4f}s{row['peer']:9.4f}s{row['over peer']:8.1f}x{row['over Jacobian']:9.1f}x"
+        f"{row['of floor']:8.1f}x{row['of tight floor']:8.1f}x{100 * row['GEMM share']:6.0f}%{peaks[0]:>8}{peaks[1]:>9}"
+        f"{row['difference']:9.0e}  {row['best peer'] or 'none'}"
+    )
+
+
+def summary(rows: dict[Case, dict]) -> dict[str, float]:
+    """The numbers that the claim stands on."""
+
+    def mean(key: str, wanted: object) -> float:
+        chosen = [row[key] for case, row in rows.items() if wanted(case) and row[key] > 0]
+        return statistics.geometric_mean(chosen) if chosen else math.nan
+
+    over = [row["over peer"] for row in rows.values() if row["over peer"] > 0]
+    floors = [
+        (row["of floor"], row["of tight floor"]) for case, row in rows.items() if case.n >= 512 and row["of floor"] > 0
+    ]
+    return {
+        "over the best peer, geometric mean": mean("over peer", lambda case: True),
+        "  at n >= 1000 with 10 outputs": mean("over peer", lambda case: case.n >= 1000 and case.num_outputs == 10),
+        "  at 997 and 200 x 199": mean("over peer", lambda case: case.n == 997 or case.m == 199),
+        "  worst case": min(over, default=math.nan),
+        "over the Jacobian product, geometric mean": mean("over Jacobian", lambda case: True),
+        "  MLPs with 10 outputs": mean(
+            "over Jacobian", lambda case: case.network.startswith("mlp") and case.num_outputs == 10
+        ),
+        "times the floor at n >= 512, largest": max((floor for floor, _ in floors), default=math.nan),
+        "  times the tight floor": max((tight for _, tight in floors), default=math.nan),
+    }
+
+
+def growth(bench: Bench, sizes: list[Case]) -> list[dict]:
+    """Time and memory of ours for growing n with one memory budget."""
+    found = []
+    ours = next(worker for worker in bench.workers if worker.name == "ours")
+    note(f"growth: {len(sizes)} sizes")
+    for case in sizes:
+        save(case, bench.folder / "data.npz")
+        entry = Entry(ours)
+        bench._begin(case, bench.folder / "data.npz", "ours", entry)
+        bench._repeat(case, bench.folder / "data.npz", {"ours": entry})
+        found.append({"n": case.n, "seconds": entry.time, "peak_bytes": entry.peak_bytes, "error": entry.error})
+        note(f"    n = {case.n:5} {entry.error or f'{entry.time:.3f} s'}")
+    return found
+
+
+def show_growth(found: list[dict], budget: int) -> None:
+    print(f"\nGrowth: {GROWTH[0].name.rpartition(',')[0]}, memory_budget {budget / 2**20:.0f} MiB")
+    print(f"{'n':>6}{'time':>10}{'peak MB':>10}{'result MB':>11}{'without it':>12}")
+    for each in found:
+        result = 4 * each["n"] ** 2 / 1e6
+        peak = each["peak_bytes"] / 1e6 if each["peak_bytes"] is not None else math.nan
+        print(f"{each['n']:6}{each['seconds']:9.3f}s{peak:10.1f}{result:11.1f}{peak - result:12.1f}")
+    last = [each for each in found if each["seconds"] > 0][-3:]
+    if len(last) > 1:
+        logs = np.log([[each["n"], each["seconds"]] for each in last])
+        print(f"time ~ n^{np.polyfit(logs[:, 0], logs[:, 1], 1)[0]:.2f} over the last {len(last)} sizes")
+
+
+def workers_found(folder: Path) -> list[Worker]:
+    """Ours, and the peers whose environments are built; says which are missing."""
+    here = Path(sys.executable)
+    found = [Worker(name, here, "with_ntkbias.py", folder / f"{name}.log") for name in ("ours", "plain")]
+    for name in ("neural-tangents", "torch"):
+        python = PEERS / name / "bin" / "python"
+        if python.exists():
+            found.append(Worker(name, python, f"with_{name.replace('-', '_')}.py", folder / f"{name}.log"))
+        else:
+            print(f"Missing: {name} (`make bench-peers` builds it)")
+    for worker in list(found):
+        if "error" in (answer := worker.start()):
+            print(f"Missing: {worker.name} ({answer['error']})")
+            found.remove(worker)
+    if not {"ours", "plain"} <= {worker.name for worker in found}:
+        sys.exit("Expected ntkbias to be installed beside this Python: see the message above.")
+    return found
+
+
+def machine() -> str:
+    """The processor and the number of its cores."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    return f"{model}, {os.cpu_count()} cores, {_memory() / 2**30:.0f} GiB"
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a few small cases: a minute or two")
+    size.add_argument("--all", action="store_true", help="every case: long")
+    parser.add_argument("--cases", default="", help="only cases whose name holds this, of all")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=float, help="seconds to prepare one peer: 60 with --all, else 15")
+    parser.add_argument("--json", type=Path, help="where to save everything")
+    return parser.parse_args()
+
+
+def chosen_cases(wanted: argparse.Namespace) -> list[Case]:
+    groups = {"quick"} if wanted.quick else {"quick", "standard"}
+    if wanted.cases or wanted.all:
+        return [case for case in CASES if wanted.cases in case.name]
+    return [case for case in CASES if case.group in groups]
+
+
+def report(bench: Bench, found: dict[Case, dict[str, Entry]], grown: list[dict], path: Path | None) -> None:
+    """Print the table, what failed and the summary, and save everything."""
+    rows = {case: figures(case, entries) for case, entries in found.items()}
+    print(f"\n{HEADER}")
+    for case, row in rows.items():
+        print(line(case, row))
+    failed = [(case, m, e.error) for case, entries in found.items() for m, e in entries.items() if e.error]
+    if failed:
+        print("\nFailed, or given up (and then not tried on later cases of that network and outputs):")
+    for case, method, reason in failed:
+        if not reason.startswith("not tried"):
+            print(f"  {case.name}: {method}: {reason}")
+    if grown:
+        show_growth(grown, GROWTH[0].memory_budget)
+    numbers = summary(rows)
+    print()
+    for label, value in numbers.items():
+        print(f"{label:45}{value:8.2f}")
+    if path:
+        saved = {
+            "machine": machine(),
+            "versions": {worker.name: worker.versions for worker in bench.workers},
+            "cases": [
+                {"case": dataclasses.asdict(case), "row": rows[case], "methods": _plain(entries)}
+                for case, entries in found.items()
+            ],
+            "growth": grown,
+            "summary": numbers,
+        }
+        path.write_text(json.dumps(saved, indent=1))
+
+
+def _plain(entries: dict[str, Entry]) -> dict[str, dict]:
+    keys = ("seconds", "peak_bytes", "difference", "error", "parts")
+    return {method: {key: getattr(entry, key) for key in keys} for method, entry in entries.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    print(
-        f"{platform.machine()}, {jax.devices()[0].device_kind}, jax {jax.__version__}; median of {repeats}, in turn\n"
-    )
-    print(f"{'case':32}{'n':>5}{'ours':>10}{'Jacobian':>11}{'ratio':>8}{'floor':>10}{'ratio':>8}{'difference':>12}")
-    speedups = []
-    for name, (net, n, shape) in CASES.items():
-        params = net.init(jax.random.key(0), shape)
-        x = jax.random.normal(jax.random.key(1), (n, *shape))
-        kernel = nb.empirical_ntk(net.apply, params)
-        num_outputs = net.output_shape(shape)[0]
-        works = [
-            functools.partial(kernel, x),
-            functools.partial(jacobian_product, net.apply, params, x),
-            bare_product(multiplications(net, params, x, num_outputs)),
-        ]
-        results = [jax.block_until_ready(work()) for work in works]
-        times: list[list[float]] = [[] for _ in works]
-        for _ in range(repeats):
-            for work, taken in zip(works, times, strict=True):
-                start = time.perf_counter()
-                jax.block_until_ready(work())
-                taken.append(time.perf_counter() - start)
-        ours, jacobian, floor = (statistics.median(taken) for taken in times)
-        difference = float(jnp.max(jnp.abs(results[0] - results[1])) / jnp.max(jnp.abs(results[1])))
-        assert difference < 1e-4, f"{name}: ours and the Jacobian product differ by {difference}"
-        speedups.append(jacobian / ours)
-        print(
-            f"{name:32}{n:5}{ours:9.3f}s{jacobian:10.3f}s{jacobian / ours:7.1f}x"
-            f"{floor:9.3f}s{ours / floor:7.1f}x{difference:12.1e}"
-        )
-    print(f"\ngeometric mean over the Jacobian product: {statistics.geometric_mean(speedups):.1f} times faster")
+    wanted = options()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        workers = workers_found(folder)
+        versions = [f"{package} {v}" for worker in workers for package, v in worker.versions.items()]
+        print(f"{machine()}\n{', '.join(dict.fromkeys(versions))}; median of {wanted.repeats}, in turn")
+        limit = wanted.limit or (60.0 if wanted.all else 15.0)
+        bench = Bench(workers, folder, wanted.repeats, limit, wanted.all)
+        try:
+            found = {case: bench.run(case) for case in chosen_cases(wanted)}
+            sizes = [] if wanted.cases else GROWTH[:3] if wanted.quick else GROWTH
+            grown = growth(bench, sizes) if sizes else []
+            report(bench, found, grown, wanted.json)
+        finally:
+            for worker in workers:
+                worker.stop()
 
 
 if __name__ == "__main__":

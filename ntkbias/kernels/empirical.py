@@ -15,6 +15,7 @@ b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func
 """
 
 import math
+from functools import lru_cache, update_wrapper
 from typing import Any
 
 import equinox as eqx
@@ -23,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias.kernels.factors import Factor, Whole, inner_products
+from ntkbias.kernels.factors import Factor, inner_products
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
-from ntkbias.kernels.structure import factor_shapes, factors
+from ntkbias.kernels.structure import factor_shapes, factors, signature
 from ntkbias.kernels.tiles import default_memory_budget, mirrored, strips
 from ntkbias.types import (
     ApplyFunction,
@@ -40,6 +41,8 @@ from ntkbias.types import (
     require_positive,
 )
 
+MOST_REMEMBERED = 1024  # functions
+CACHED = 2**25  # bytes: larger passes leave a CPU's caches, and are slower
 PASS_SHARE = 4  # the part of the memory budget, one in so many, that passes through the network may take
 
 __all__ = ["EmpiricalNNGP", "EmpiricalNTK", "empirical_nngp", "empirical_ntk", "empirical_ntk_by_layer"]
@@ -123,34 +126,51 @@ class _Empirical(Kernel):
 
     def check(self, x: Array, name: str) -> None:
         """Find out, without computing, whether `f` accepts the inputs and gives one array with a batch axis."""
-        try:
-            result = jax.eval_shape(self.f, self.params, x)
-        except InputError:
-            raise
-        except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"Expected f(params, x) to accept {name} of shape {x.shape} and type {x.dtype}; got: {reason}"
-            ) from error
-        shape = getattr(result, "shape", None)
-        if shape is not None and not jnp.issubdtype(result.dtype, jnp.floating):
-            raise InputTypeError(
-                f"Expected f(params, x) to return real floating-point numbers; got {result.dtype}. "
-                "Return scores, not decisions, and stack real and imaginary parts."
-            )
-        if shape is not None and 0 in shape:
-            raise InputError(f"Expected f(params, x) to return at least one output an input; got shape {shape}.")
-        if shape is None or shape[:1] != (len(x),):
-            raise InputError(
-                f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs; got "
-                f"{type(result).__name__ if shape is None else f'shape {shape}'}. Return the outputs alone, batch "
-                "axis first."
-            )
-        _require_independent_examples(self.f, self.params, x[:3])
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        output_shape(self.f, *signature(self.params, x), shape, name)
+        _require_independent_examples(self.f, self.params, x)
 
     def num_outputs(self, x: Array) -> int:
         """The number of outputs of `f` for one input, its axes multiplied."""
-        return math.prod(jax.eval_shape(self.f, self.params, x[:1]).shape[1:])
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        return math.prod(output_shape(self.f, *signature(self.params, x), one, "x")[1:])
+
+
+@lru_cache(maxsize=256)
+def output_shape(
+    f: ApplyFunction,
+    treedef: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    _: Any,
+    default_dtype: str,
+    x: jax.ShapeDtypeStruct,
+    name: str,
+) -> tuple[int, ...]:
+    """The shape of what `f` returns for inputs of a shape; an `InputError` if that is not one array, batch first."""
+    try:
+        result = jax.eval_shape(f, jax.tree.unflatten(treedef, leaves), x)
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"Expected f(params, x) to accept {name} of shape {x.shape} and type {x.dtype}; got: {reason}"
+        ) from error
+    shape = getattr(result, "shape", None)
+    if shape is not None and not jnp.issubdtype(result.dtype, jnp.floating):
+        raise InputTypeError(
+            f"Expected f(params, x) to return real floating-point numbers; got {result.dtype}. "
+            "Return scores, not decisions, and stack real and imaginary parts."
+        )
+    if shape is not None and 0 in shape:
+        raise InputError(f"Expected f(params, x) to return at least one output an input; got shape {shape}.")
+    if shape is None or shape[:1] != (len(x),):
+        raise InputError(
+            f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs; got "
+            f"{type(result).__name__ if shape is None else f'shape {shape}'}. Return the outputs alone, batch "
+            "axis first."
+        )
+    return shape
 
 
 class EmpiricalNTK(_Empirical):
@@ -161,25 +181,22 @@ class EmpiricalNTK(_Empirical):
     def check(self, x: Array, name: str) -> None:
         super().check(x, name)
         for path in self.only or ():
-            if path not in factor_shapes(self.f, self.params, x, self.outputs, self.precision):
+            if path not in factor_shapes(self.f, signature(self.params, x), self.outputs, self.precision):
                 raise InputError(
                     f"Expected f(params, x) to depend on the parameter {path}; its outputs are the same for all its "
                     "values. Leave its kernel out of the sum: it is zero."
                 )
 
     def block_rows(self, x: Array) -> int:
-        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs, self.precision)).values()
-        kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
-        held = sum(factor.row_bytes() for factor in kept)
-        formed = max(0 if isinstance(factor, Whole) else factor.gradient_bytes() for factor in kept)
-        # Two sides, one of them also in the pieces that it is made of; one parameter's gradients of two sides.
-        by_factors = (self.memory_budget - self.memory_budget // PASS_SHARE) // (3 * held + 2 * formed)
-        return max(1, min(by_factors, _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)))
+        return self._rows(x)[0]
 
     def pass_rows(self, x: Array) -> int:
-        raw = self._chosen(factor_shapes(self.f, self.params, x, self.outputs, self.precision)).values()
-        # A pass holds, beside what is read off it, what it came from.
-        return max(1, self.memory_budget // PASS_SHARE // (2 * sum(factor.row_bytes() for factor in raw)))
+        return self._rows(x)[1]
+
+    def _rows(self, x: Array) -> tuple[int, int]:
+        found = signature(self.params, x)
+        block, one_pass = _rows(self.f, found, self.outputs, self.precision, self.only, self.memory_budget)
+        return min(block, _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)), one_pass
 
     def features(self, x: Array) -> dict[str, Factor]:
         """What each parameter's part of the kernel is made of, by its path."""
@@ -195,22 +212,45 @@ class EmpiricalNTK(_Empirical):
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
-        pairs = strips(n) if features2 is None else [(slice(n), slice(m))]
-        total: list[Any] = [0.0] * len(pairs)
+        parts = strips(n) if features2 is None else [(slice(n), slice(m))]
+        total: list[Any] = [0.0] * len(parts)
         with jax.default_matmul_precision(self.precision):
             for path, factor in features1.items():
-                left = factor.ready(m, self.outputs)
-                right = left if features2 is None else features2[path].ready(n, self.outputs)
-                for index, (rows, columns) in enumerate(pairs):
-                    total[index] += left[rows].contract(right[columns], self.outputs)
+                other = None if features2 is None else features2[path]
+                found = factor.blocks(other, parts, self.outputs)
+                total = [block + part for block, part in zip(total, found, strict=True)]
         return mirrored(total, EXAMPLE_AXES[self.outputs])
 
     def _chosen(self, found: dict[str, Factor]) -> dict[str, Factor]:
         return found if self.only is None else {path: found[path] for path in self.only}
 
 
+@lru_cache(maxsize=256)
+def _rows(
+    f: ApplyFunction,
+    found: tuple,
+    outputs: Outputs,
+    precision: Precision,
+    only: tuple[str, ...] | None,
+    memory_budget: int,
+) -> tuple[int, int]:
+    """How many examples' factors fit a block, and a pass."""
+    shapes = factor_shapes(f, found, outputs, precision)
+    raw = [factor for path, factor in shapes.items() if only is None or path in only]
+    kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
+    held = sum(factor.row_bytes() for factor in kept)
+    # Two sides, one of them also in the pieces that it is made of.
+    block = (memory_budget - memory_budget // PASS_SHARE) // (3 * held)
+    # A pass holds, beside what is read off it, what it came from.
+    pass_bytes = memory_budget // PASS_SHARE
+    if jax.default_backend() == "cpu":
+        pass_bytes = min(pass_bytes, CACHED)
+    one_pass = pass_bytes // (2 * sum(factor.row_bytes() for factor in raw))
+    return max(1, block), max(1, one_pass)
+
+
 def _num_examples(features: dict[str, Factor]) -> int:
-    return len(jax.tree.leaves(features)[0])
+    return next(iter(features.values())).num_examples
 
 
 class EmpiricalNNGP(_Empirical):
@@ -229,6 +269,9 @@ class EmpiricalNNGP(_Empirical):
         return products / features1.shape[1] if self.outputs == "mean" else products
 
 
+_independent: set[tuple] = set()  # functions, with shapes of parameters and inputs, known not to mix examples
+
+
 @eqx.filter_jit
 def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
     """How much outputs change when other examples join the batch, relative to the largest."""
@@ -239,10 +282,14 @@ def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
 
 
 def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) -> None:
-    """Raise an `InputError` if the outputs of concrete examples depend on their neighbours in the batch."""
-    if len(x) < 2:
+    """Raise an `InputError` if the outputs of the first examples depend on their neighbours in the batch.
+
+    That is how f is written, not a matter of numbers: once found independent it is not looked at again.
+    """
+    key = (f, *signature(params, x))
+    if len(x) < 2 or key in _independent:
         return
-    mixing = _mixing(f, params, x)
+    mixing = _mixing(f, params, x[:3])
     try:
         change = float(mixing)
     except jax.errors.ConcretizationTypeError:
@@ -258,12 +305,32 @@ def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) ->
             f"Expected f(params, x) to treat each example alone; got outputs that change by {change:.2g} of the "
             "largest when others join the batch. Use a model's inference mode (BatchNorm with fixed statistics)."
         )
+    if len(_independent) >= MOST_REMEMBERED:
+        _independent.clear()
+    _independent.add(key)
 
 
 def _square_rows(memory_budget: int, num_outputs: int, outputs: Outputs) -> int:
     """Rows of a square block of which four copies, in eight bytes, fit the budget."""
     entries = {"all": num_outputs**2, "each": num_outputs}.get(outputs, 1)
     return max(1, math.isqrt(memory_budget // (4 * 8 * entries)))
+
+
+class Function:
+    """A function that is compared by identity: comparing methods of large values takes long at each call."""
+
+    def __init__(self, f: ApplyFunction) -> None:
+        self.f = f
+        update_wrapper(self, f, updated=())  # its name alone
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        return self.f(params, x)
+
+
+@lru_cache(maxsize=256)
+def _named(f: ApplyFunction) -> Function:
+    """One `Function` for all that are equal to `f`, so that they share their compiled programs."""
+    return Function(f)
 
 
 def _checked(
@@ -289,8 +356,7 @@ def _checked(
         require_finite(array, name)
     params = jax.tree.map(jnp.asarray, params)
     try:
-        hash(f)
-    except TypeError:  # a method of a value that holds arrays: identity tells it apart instead
-        method = f
-        f = lambda params, x: method(params, x)  # noqa: E731
+        f = _named(f)
+    except TypeError:  # unhashable, as a method of a value that holds arrays: identity tells it apart instead
+        f = Function(f)
     return f, params, default_memory_budget() if memory_budget is None else memory_budget, precision

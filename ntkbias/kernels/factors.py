@@ -11,7 +11,8 @@ The operations of both are counted, and the cheaper is taken. A convolution's gr
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.factors import Product
 >>> factor = Product(1.0, jnp.ones((3, 1, 1, 5)), jnp.ones((3, 2, 1, 1, 4)))  # 3 examples, 2 outputs, a 5 x 4 matrix
->>> factor.contract(factor, "sum").shape, float(factor.contract(factor, "sum")[0, 0])
+>>> (gram,) = factor.blocks(None, [(slice(3), slice(3))], "sum")
+>>> gram.shape, float(gram[0, 0])
 ((3, 3), 40.0)
 """
 
@@ -25,10 +26,14 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ntkbias.types import Outputs
+
+CACHED, UNCACHED = 2**21, 2**28  # bytes of gradients that are formed at once, on a CPU and on an accelerator
+Parts = Sequence[tuple[slice, slice]]
 
 __all__ = ["Convolution", "Factor", "Lookup", "Product", "Whole", "inner_products"]
 
@@ -39,47 +44,29 @@ class Factor(eqx.Module):
     scale: float = eqx.field(static=True)  # the gradient is this times what the arrays say
 
     @abc.abstractmethod
-    def contract(self, other: Self, outputs: Outputs) -> Array:
-        """This parameter's part of the Gram matrix, of these examples with those of `other`; "mean" is done as "sum".
+    def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
+        """This parameter's part of the Gram matrix of some of these examples with some of `other`, or of these.
 
-        Both sides have to be `ready` for each other.
+        `other` is a factor of the same kind, or None; `parts` are the rows and columns of each block. "mean" is done
+        as "sum".
         """
 
     @abc.abstractmethod
-    def gradient_bytes(self) -> int:
-        """Bytes that an example's gradient takes; zero where it is never formed."""
-
-    @abc.abstractmethod
-    def formed(self) -> "Whole":
-        """The gradients themselves."""
-
-    @abc.abstractmethod
-    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
-        """Multiplications of contracting these examples with `num_others` without forming gradients."""
-
-    @abc.abstractmethod
-    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
-        """The same for both sides' gradients, and their product."""
-
-    def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
-        """Whether contracting by pairs of positions takes fewer operations than forming gradients."""
-        return self.operations_by_pairs(num_others, outputs) <= self.operations_by_gradients(num_others, outputs)
-
     def operations(self, num_others: int, outputs: Outputs) -> float:
         """Multiplications that contracting these examples with `num_others` takes."""
-        return min(self.operations_by_pairs(num_others, outputs), self.operations_by_gradients(num_others, outputs))
 
-    def ready(self, num_others: int, outputs: Outputs) -> "Factor":
-        """This factor in the form in which it is cheapest to contract with `num_others` examples."""
-        return self if self.by_pairs(num_others, outputs) else self.formed()
+    @abc.abstractmethod
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        """The order of contraction, for people to read."""
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples there are."""
+        return len(jax.tree.leaves(self)[0])
 
     def kept(self) -> "Factor":
-        """The smaller of this factor and its gradients.
-
-        Gradients that are the smaller are the cheaper to contract, too: with t positions their size o i j is then at
-        most t (i + o j), a t-th of what a pair of examples costs by pairs of positions.
-        """
-        return self.formed() if self.gradient_bytes() <= self.row_bytes() else self
+        """What to keep of this factor until it is contracted: itself, or its gradients where those are smaller."""
+        return self
 
     def scaled(self, factor: float) -> Self:
         """The factor of `factor` times the gradient."""
@@ -96,32 +83,17 @@ class Factor(eqx.Module):
         """The factor of these examples and then those of `others`."""
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), self, *others)
 
-    def describe(self, num_others: int, outputs: Outputs) -> str:
-        """The order of contraction, for people to read."""
-        return "pairs of positions" if self.by_pairs(num_others, outputs) else "gradients formed"
-
 
 class Whole(Factor):
     """The gradient itself, `(n, o, p)`: right for any parameter."""
 
     jacobian: Float[Array, "n o p"]
 
-    def contract(self, other: "Whole", outputs: Outputs) -> Array:
-        return self.scale * other.scale * inner_products(self.jacobian, other.jacobian, outputs)
+    def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
+        left, right = self.jacobian, (self if other is None else other).jacobian
+        return [self.scale**2 * inner_products(left[rows], right[columns], outputs) for rows, columns in parts]
 
-    def gradient_bytes(self) -> int:
-        return self.row_bytes()
-
-    def formed(self) -> "Whole":
-        return self
-
-    def kept(self) -> "Whole":
-        return self
-
-    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
-        return math.inf
-
-    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
+    def operations(self, num_others: int, outputs: Outputs) -> float:
         n, o, p = self.jacobian.shape
         return n * num_others * _pairs_of(o, outputs) * p
 
@@ -129,7 +101,88 @@ class Whole(Factor):
         return "whole Jacobian"
 
 
-class Product(Factor):
+class Formable(Factor):
+    """Activations `(n, ..., i)` and cotangents `(n, o, ..., j)` of which gradients can be formed, or need not."""
+
+    activation: eqx.AbstractVar[Array]
+    cotangent: eqx.AbstractVar[Array]
+
+    @abc.abstractmethod
+    def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
+        """The Gram matrix without forming gradients, but for the scale."""
+
+    @abc.abstractmethod
+    def formed(self) -> Whole:
+        """The gradients themselves."""
+
+    @abc.abstractmethod
+    def gradient_bytes(self) -> int:
+        """Bytes that an example's gradients take."""
+
+    @abc.abstractmethod
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        """Multiplications of contracting these examples with `num_others` without forming gradients."""
+
+    @abc.abstractmethod
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
+        """The same for both sides' gradients, and their product."""
+
+    def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
+        """Whether contracting by pairs of positions takes fewer operations than forming gradients."""
+        return self.operations_by_pairs(num_others, outputs) <= self.operations_by_gradients(num_others, outputs)
+
+    def operations(self, num_others: int, outputs: Outputs) -> float:
+        counts = self.operations_by_pairs(num_others, outputs), self.operations_by_gradients(num_others, outputs)
+        return min(counts)
+
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        return "pairs of positions" if self.by_pairs(num_others, outputs) else "gradients formed"
+
+    def kept(self) -> Factor:
+        """The smaller of this factor and its gradients.
+
+        Gradients that are the smaller are the cheaper to contract, too: with t positions their size o i j is then at
+        most t (i + o j), a t-th of what a pair of examples costs by pairs of positions.
+        """
+        return self.formed() if self.gradient_bytes() <= self.row_bytes() else self
+
+    def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
+        right = self if other is None else other
+        if not self.by_pairs(right.num_examples, outputs):
+            return self._blocks_by_gradients(other, parts, outputs)
+        return [self.scale**2 * self[rows].block_by_pairs(right[columns], outputs) for rows, columns in parts]
+
+    def _blocks_by_gradients(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
+        """By gradients, formed in pieces that fit a CPU's caches: of some outputs, and some rows of the matrix."""
+        sides = [self] if other is None else [self, other]
+        num_bytes = sum(side.num_examples * side.gradient_bytes() for side in sides)
+        per_output, per_row = self._pieces(num_bytes, outputs)
+
+        def of_piece(cotangents: list[Array], activations: list[Array]) -> list[Array]:
+            formed = [
+                dataclasses.replace(side, activation=activation, cotangent=cotangent).formed()
+                for side, activation, cotangent in zip(sides, activations, cotangents, strict=True)
+            ]
+            return formed[0].blocks(None if other is None else formed[1], parts, outputs)
+
+        cotangents = [_split(side.cotangent, 1, per_output) for side in sides]
+        activations = [_split(side.activation, -1, per_row) for side in sides]
+
+        def of_outputs(piece: list[Array]) -> list[Array]:
+            return _summed(lambda rows: of_piece(piece, rows), activations)
+
+        if outputs != "each":
+            return _summed(of_outputs, cotangents)
+        return [jnp.concatenate(list(block)) for block in lax.map(of_outputs, cotangents)]
+
+    def _pieces(self, num_bytes: int, outputs: Outputs) -> tuple[int, int]:
+        """Into how many pieces to divide outputs, and rows of the matrix of weights."""
+        wanted = -(-num_bytes // (CACHED if jax.default_backend() == "cpu" else UNCACHED))
+        per_output = 1 if outputs == "all" else _divisor(self.cotangent.shape[1], wanted)
+        return per_output, _divisor(self.activation.shape[-1], -(-wanted // per_output))
+
+
+class Product(Formable):
     """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is sum_t a_t c_t^T.
 
     With one position the cotangent may be `(1, o, b, 1, j)`: the same for all examples, as a linear read-out's is.
@@ -151,12 +204,12 @@ class Product(Factor):
         joined = super().joined(others)
         return Product(self.scale, joined.activation, self.cotangent) if self.shared else joined
 
-    def contract(self, other: "Product", outputs: Outputs) -> Array:
+    def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
         if self.activation.shape[2] == 1:
-            return self.scale * other.scale * self._outer(other, outputs)
+            return self._outer(other, outputs)
         inner = partial(jnp.einsum, "bti,mbsi->mtbs")
         left, right = (self.activation, self.cotangent), (other.activation, other.cotangent)
-        return self.scale * other.scale * _by_positions(inner, left, right, outputs)
+        return _by_positions(inner, left, right, outputs)
 
     def formed(self) -> Whole:
         n, o = self.cotangent.shape[:2]
@@ -164,8 +217,8 @@ class Product(Factor):
         return Whole(self.scale, gradients.reshape(n, o, -1))
 
     def gradient_bytes(self) -> int:
-        _, o, b, t, j = self.cotangent.shape
-        return 0 if t == 1 else o * b * self.activation.shape[-1] * j * self.cotangent.dtype.itemsize
+        _, o, b, _, j = self.cotangent.shape
+        return o * b * self.activation.shape[-1] * j * self.cotangent.dtype.itemsize
 
     def kept(self) -> Factor:
         return self if self.activation.shape[2] == 1 else super().kept()  # an outer product is never formed
@@ -181,7 +234,7 @@ class Product(Factor):
         n, o, b, t, j = self.cotangent.shape
         i = self.activation.shape[-1]
         if t == 1:
-            return math.inf
+            return math.inf  # an outer product is never formed
         return (n + num_others) * o * b * t * i * j + n * num_others * _pairs_of(o, outputs) * b * i * j
 
     def describe(self, num_others: int, outputs: Outputs) -> str:
@@ -199,24 +252,24 @@ class Product(Factor):
         return total
 
 
-class Lookup(Factor):
-    """Rows of a table, looked up at indices `(n, t)`: activations that are rows of the identity.
+class Lookup(Formable):
+    """Rows of a table, looked up at indices `(n, t, 1)`: activations that are rows of the identity.
 
     An index outside of 0 to `num_rows` - 1 stands for no row.
     """
 
-    indices: Int[Array, "n t"]
+    activation: Int[Array, "n t 1"]
     cotangent: Float[Array, "n o t j"]
     num_rows: int = eqx.field(static=True)
 
-    def contract(self, other: "Lookup", outputs: Outputs) -> Array:
+    def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
         def inner(one: Array, others: Array) -> Array:
             known = (one >= 0) & (one < self.num_rows)
-            equal = (one[:, None] == others[:, None]) & known[:, None]
+            equal = (one == others[:, None, :, 0]) & known
             return equal[:, :, None].astype(self.cotangent.dtype)
 
-        left, right = ((side.indices, side.cotangent[:, :, None]) for side in (self, other))
-        return self.scale * other.scale * _by_positions(inner, left, right, outputs)
+        left, right = ((side.activation, side.cotangent[:, :, None]) for side in (self, other))
+        return _by_positions(inner, left, right, outputs)
 
     def formed(self) -> Whole:
         n, o, _, j = self.cotangent.shape
@@ -225,7 +278,7 @@ class Lookup(Factor):
             known = jnp.where(indices < 0, self.num_rows, indices)  # a negative index would count from the end
             return jnp.zeros((o, self.num_rows, j), cotangents.dtype).at[:, known].add(cotangents, mode="drop")
 
-        return Whole(self.scale, jax.vmap(one)(self.indices, self.cotangent).reshape(n, o, -1))
+        return Whole(self.scale, jax.vmap(one)(self.activation[..., 0], self.cotangent).reshape(n, o, -1))
 
     def gradient_bytes(self) -> int:
         _, o, _, j = self.cotangent.shape
@@ -241,37 +294,32 @@ class Lookup(Factor):
         return (n + num_others) * o * t * j + n * num_others * _pairs_of(o, outputs) * self.num_rows * j
 
 
-class Convolution(Factor):
+class Convolution(Formable):
     """The gradient of a window, from padded inputs `(n, b, *positions, i)` and cotangents `(n, o, b, *q, j)`.
 
     With stride s and dilation d the gradient at offset f is the sum over q of input[f * s + q * d] times
     cotangent[q]: s is what the forward pass calls dilation, and d its stride.
     """
 
-    inputs: Float[Array, "n b *positions i"]
+    activation: Float[Array, "n b *positions i"]
     cotangent: Float[Array, "n o b *q j"]
     window: tuple[int, ...] = eqx.field(static=True)
     strides: tuple[int, ...] = eqx.field(static=True)
     dilation: tuple[int, ...] = eqx.field(static=True)
 
-    def contract(self, other: "Convolution", outputs: Outputs) -> Array:
-        return self.formed().contract(other.formed(), outputs)
+    def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
+        return self._blocks_by_gradients(other, [(slice(None), slice(None))], outputs)[0]
 
     def formed(self) -> Whole:
-        """A product of each example's patches with its cotangents, example by example."""
-        num_examples, num_outputs = self.cotangent.shape[:2]
-
-        def one(example: tuple[Array, Array]) -> Array:
-            patches = self._patches(example[0])
-            cotangent = jnp.moveaxis(example[1], 0, -2).reshape(len(patches), -1)
-            gradient = patches.T @ cotangent
-            return jnp.moveaxis(gradient.reshape(len(gradient), num_outputs, -1), 1, 0)
-
-        gradients = lax.map(one, (self.inputs, self.cotangent))
-        return Whole(self.scale, gradients.reshape(num_examples, num_outputs, -1))
+        # On CPUs one example after the other: there XLA's grouped convolutions, and large patches, are slow.
+        if jax.default_backend() == "cpu":
+            gradients = lax.map(lambda example: self._gradient(*example), (self.activation, self.cotangent))
+        else:
+            gradients = jax.vmap(self._gradient_by_patches)(self.activation, self.cotangent)
+        return Whole(self.scale, gradients.reshape(*self.cotangent.shape[:2], -1))
 
     def gradient_bytes(self) -> int:
-        o, i, j = self.cotangent.shape[1], self.inputs.shape[-1], self.cotangent.shape[-1]
+        o, i, j = self.cotangent.shape[1], self.activation.shape[-1], self.cotangent.shape[-1]
         return o * math.prod(self.window) * i * j * self.cotangent.dtype.itemsize
 
     def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
@@ -279,20 +327,65 @@ class Convolution(Factor):
 
     def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
         n, o = self.cotangent.shape[:2]
-        size = math.prod(self.window) * self.inputs.shape[-1] * self.cotangent.shape[-1]
+        size = math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
         forming = (n + num_others) * o * size * math.prod(self.cotangent.shape[2:-1])
         return forming + n * num_others * _pairs_of(o, outputs) * size
 
-    def _patches(self, inputs: Float[Array, "b *positions i"]) -> Float[Array, "bq fi"]:
-        """A row for each position that the window is put on: slices at each offset, which need no gathering."""
-        positions = self.cotangent.shape[3:-1]
+    def _gradient(self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]) -> Array:
+        """One example's gradient `(o, i, *window, j)`: a convolution of its inputs, channel by channel."""
+        num_outputs, last = len(cotangent), inputs.ndim - 1
+        space = tuple(range(1, last))
+        numbers = lax.ConvDimensionNumbers((0, last, *space), (last, last - 1, *range(last - 1)), (0, last, *space))
+        kernel = jnp.moveaxis(cotangent, (0, 1), (-2, -3))
+        gradient = lax.conv_general_dilated(
+            jnp.moveaxis(inputs, (0, -1), (-1, 0)),
+            kernel.reshape(*kernel.shape[:-2], -1),
+            self.strides,
+            "VALID",
+            rhs_dilation=self.dilation,
+            dimension_numbers=numbers,
+        )
+        return jnp.moveaxis(gradient.reshape(*gradient.shape[:-1], num_outputs, -1), -2, 0)
+
+    def _gradient_by_patches(
+        self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]
+    ) -> Array:
+        """The same as one matrix product; patches are slices, one for each place in the window."""
+        positions = cotangent.shape[2:-1]
         patches = []
-        for offset in _offsets(self.window):
+        for offset in np.ndindex(*self.window):
             start = [f * s for f, s in zip(offset, self.strides, strict=True)]
             stop = [a + (q - 1) * d + 1 for a, q, d in zip(start, positions, self.dilation, strict=True)]
             limits = [inputs.shape[0], *stop, inputs.shape[-1]]
             patches.append(lax.slice(inputs, [0, *start, 0], limits, [1, *self.dilation, 1]))
-        return jnp.concatenate(patches, -1).reshape(-1, len(patches) * inputs.shape[-1])
+        stacked = jnp.stack(patches, -1)  # (b, *q, i, f)
+        axes = list(range(cotangent.ndim - 2))
+        gradient = jnp.tensordot(cotangent, stacked, ((1, *range(2, cotangent.ndim - 1)), axes))  # (o, j, i, f)
+        return jnp.moveaxis(gradient, 1, -1)
+
+
+def _split(array: Array, axis: int, count: int) -> Array:
+    """An axis in `count` parts, which come first."""
+    axis %= array.ndim
+    shape = (*array.shape[:axis], count, array.shape[axis] // count, *array.shape[axis + 1 :])
+    return jnp.moveaxis(array.reshape(shape), axis, 0)
+
+
+def _divisor(number: int, least: int) -> int:
+    """The smallest divisor of `number` that is at least `least`; itself, if none is."""
+    return next((count for count in range(min(least, number), number) if number % count == 0), number)
+
+
+def _summed(function: Callable[[list[Array]], list[Array]], pieces: list[Array]) -> list[Array]:
+    """The sum of a function over the first axis of `pieces`, one after the other."""
+    first = function([piece[0] for piece in pieces])
+    if len(pieces[0]) == 1:
+        return first
+
+    def add(total: list[Array], piece: list[Array]) -> tuple[list[Array], None]:
+        return jax.tree.map(jnp.add, total, function(piece)), None
+
+    return lax.scan(add, first, [piece[1:] for piece in pieces])[0]
 
 
 def _by_positions(
@@ -321,13 +414,6 @@ def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: 
 
 def _pairs_of(num_outputs: int, outputs: Outputs) -> int:
     return num_outputs**2 if outputs == "all" else num_outputs
-
-
-def _offsets(window: tuple[int, ...]) -> list[tuple[int, ...]]:
-    offsets: list[tuple[int, ...]] = [()]
-    for size in window:
-        offsets = [(*offset, step) for offset in offsets for step in range(size)]
-    return offsets
 
 
 def _row_bytes(array: Array | jax.ShapeDtypeStruct) -> int:

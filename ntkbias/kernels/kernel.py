@@ -82,8 +82,17 @@ class Kernel(eqx.Module):
         # Twice as many columns as devices, so that each has a share of the triangle.
         places = num_processes * len(workers)
         rows = min(self.block_rows(x1), -(-longest // (2 * places if places > 1 else 1)))
-        axes = EXAMPLE_AXES[self.outputs]
-        return tiles.gram(workers, x1, x2, rows=rows, axes=axes, num_processes=num_processes)
+        if places == 1 and longest <= min(rows, self.pass_rows(x1)):
+            gram = _gram(self, x1, x2)
+        else:
+            axes = EXAMPLE_AXES[self.outputs]
+            gram = tiles.gram(workers, x1, x2, rows=rows, axes=axes, num_processes=num_processes)
+        if not traced and not _all_finite(gram):
+            raise InputError(
+                "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
+                "Check the scale of inputs and parameters."
+            )
+        return gram
 
     def workers(self) -> list[tiles.Worker]:
         """This kernel's compiled functions on each device of this process; blocks come back to the first."""
@@ -169,6 +178,18 @@ def _is_traced(values: Any) -> bool:
     except jax.errors.ConcretizationTypeError:
         return True
     return False
+
+
+@jax.jit
+def _all_finite(gram: Array) -> Array:
+    return jnp.all(jnp.isfinite(gram))
+
+
+@eqx.filter_jit
+def _gram(kernel: Kernel, x1: Array, x2: Array | None) -> Array:
+    """One block in one program."""
+    with jax.default_matmul_precision("highest"):
+        return kernel.contract(kernel.features(x1), None if x2 is None else kernel.features(x2))
 
 
 @eqx.filter_jit

@@ -32,7 +32,7 @@ from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
 from ntkbias.kernels.separation import is_zero, separated
 from ntkbias.types import ApplyFunction, InputError, Outputs, Params
 
-__all__ = ["factor_shapes", "factors"]
+__all__ = ["factor_shapes", "factors", "signature"]
 
 RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
 
@@ -64,7 +64,7 @@ def factors(
     "mean" it is that of the gradients divided by the square root of their number.
     """
     leaves = jax.tree.leaves(params)
-    structure = _read(f, *_signature(params, x), outputs in ("sum", "mean"), precision)
+    structure = _read(f, *signature(params, x), outputs in ("sum", "mean"), precision)
     num_outputs = math.prod(structure.output_shape)
     cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
     operands = [operand for sink in structure.sinks.values() for operand in sink.operands]
@@ -87,33 +87,20 @@ def factors(
     }
 
 
-def factor_shapes(
-    f: ApplyFunction, params: Params, x: Array, outputs: Outputs = "all", precision: str = "highest"
-) -> dict[str, Factor]:
-    """The factors of one example with shapes in place of arrays; remembered, since tracing takes long."""
-    return _factor_shapes(f, *_signature(params, x), outputs, precision)
-
-
 @lru_cache(maxsize=256)
-def _factor_shapes(
-    f: ApplyFunction,
-    treedef: Any,
-    leaves: tuple,
-    example: jax.ShapeDtypeStruct,
-    _: str,
-    outputs: Outputs,
-    precision: str,
-) -> dict:
+def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: str) -> dict[str, Factor]:
+    """The factors of one example with shapes in place of arrays, given a `signature`; tracing takes long."""
+    treedef, leaves, example, _ = found
     batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
     evaluate = partial(factors, f, outputs=outputs, precision=precision)
     return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
 
 
-def _signature(params: Params, x: Array) -> tuple:
+def signature(params: Params, x: Array) -> tuple:
     """What the structure of f depends on: shapes and types of parameters and of one example, and the default type."""
     leaves, treedef = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), str(jnp.zeros(()).dtype)
+    return treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), str(jnp.result_type(float))
 
 
 @lru_cache(maxsize=256)
@@ -298,7 +285,7 @@ def _lookup(equation: Any, scale: float, program: Program, traced: bool) -> Sink
     def build(x: Array, index: Array, *values: Array) -> Lookup:
         cotangents = _for_each(cotangent.array(*values), len(x))
         cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in (*lead, *window))])
-        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1)
+        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1)
         flat = jnp.clip(flat, 0, shape[0] - 1) if clipped else flat
         cotangents = cotangents.reshape(len(x), num_outputs, flat.shape[1], math.prod(shape[1:]))
         return Lookup(scale, flat.astype(int), cotangents, shape[0])

@@ -45,7 +45,7 @@ __all__ = [
 
 # A square block's upper triangle is computed in strips: more of them save work, narrow ones lose speed.
 MOST_STRIPS = 8
-LEAST_STRIP = 128  # rows
+LEAST_STRIP = 240  # rows
 SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
 
 

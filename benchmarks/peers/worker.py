@@ -1,0 +1,110 @@
+"""The loop of a process that measures: one JSON command a line on stdin, one JSON answer a line on stdout.
+
+    {"do": "methods", "case": {...}}            -> {"methods": ["...", ...]}
+    {"do": "prepare", "case": {...}, "data": "x.npz", "method": "...", "result": "k.npy"}
+                                                -> {"seconds": ..., "parts": {...}, "peak_bytes": ..., "repeats": ...}
+    {"do": "measure", "method": "..."}          -> {"seconds": ..., "parts": {...}}
+    {"do": "forget"}                            drop what is prepared
+
+To prepare is to compile, run once, write the result, and run again for the memory; a measurement repeats what is short.
+Between commands the process is blocked on stdin. An error is an answer, {"error": "..."}.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from cases import Case
+
+SHORTEST = 0.05  # seconds that a measurement lasts at least: shorter work is repeated within it
+
+
+class Part(NamedTuple):
+    """Something to time, that ends when its result is there; its time is multiplied by `count`."""
+
+    run: Callable[[], Any]
+    count: float = 1.0
+
+
+class Work(NamedTuple):
+    """A method on a case; the result of its only part becomes an array, where it has a result."""
+
+    parts: dict[str, Part]
+    array: Callable[[Any], np.ndarray] | None = None
+
+
+def serve(
+    versions: dict[str, str], methods: Callable[[Case], list[str]], make: Callable[[Case, str, str], Work]
+) -> None:
+    """Answer commands until stdin ends. `make(case, path of the data, method)` gives the work."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not look like an answer
+    prepared: dict[str, tuple[Work, dict[str, int]]] = {}
+    print(json.dumps({"versions": versions}), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = _answer(command, methods, make, prepared)
+        except Exception as error:  # whatever a peer raises is a finding about it
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            answer = {"error": f"{type(error).__name__}: {reason[:160]}"}
+        print(json.dumps(answer), file=answers)
+
+
+def _answer(command: dict, methods: Callable, make: Callable, prepared: dict) -> dict:
+    if command["do"] == "methods":
+        return {"methods": methods(Case(**command["case"]))}
+    if command["do"] == "forget":
+        prepared.clear()
+        gc.collect()
+        return {}
+    name = command["method"]
+    if command["do"] == "measure":
+        return _measure(*prepared[name])
+    work = make(Case(**command["case"]), command["data"], name)
+    results = [part.run() for part in work.parts.values()]
+    if work.array:
+        np.save(command["result"], work.array(results[0]))
+    del results
+    before = _start_of_peak()
+    answer = _measure(work, dict.fromkeys(work.parts, 1))
+    answer["peak_bytes"] = None if before is None else _memory("VmHWM") - before
+    repeats = {label: max(1, min(100, int(SHORTEST / seconds))) for label, seconds in answer.pop("once").items()}
+    prepared[name] = (work, repeats)
+    return answer
+
+
+def _measure(work: Work, repeats: dict[str, int]) -> dict:
+    once = {label: _seconds(part.run, repeats[label]) for label, part in work.parts.items()}
+    parts = {label: work.parts[label].count * seconds for label, seconds in once.items()}
+    return {"seconds": sum(parts.values()), "parts": parts, "once": once}
+
+
+def _seconds(run: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+def _start_of_peak() -> int | None:
+    """Return freed memory to the system, restart its record of the peak, and say what is in use; Linux alone can."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        return _memory("VmRSS")
+    except (OSError, AttributeError):
+        return None
+
+
+def _memory(key: str) -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{key}:"))
