@@ -87,7 +87,7 @@ class Kernel(eqx.Module):
         else:
             axes = EXAMPLE_AXES[self.outputs]
             gram = tiles.gram(workers, x1, x2, rows=rows, axes=axes, num_processes=num_processes)
-        if not traced and not _all_finite(gram):
+        if not _is_traced(gram) and not _all_finite(gram):
             raise InputError(
                 "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
                 "Check the scale of inputs and parameters."

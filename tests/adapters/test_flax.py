@@ -57,7 +57,7 @@ class Transformer(nnx.Module):
     """One block, before and after normalisation, on tokens."""
 
     def __init__(self, rngs, tokens=7, length=4, width=4):
-        self.embedding = nnx.Embed(tokens, width, rngs=rngs)
+        self.embedding = nnx.Embed(tokens, width, dtype=jnp.float64, rngs=rngs)
         self.positions = nnx.Param(0.1 * jax.random.normal(rngs.params(), (length, width)))
         options = {"dropout_rate": 0.1, "decode": False, "attention_fn": softmax_attention}
         self.attention = nnx.MultiHeadAttention(2, width, **options, rngs=rngs)
