@@ -22,7 +22,7 @@ that all see the same state of the machine, and each result is checked against o
 Compilation (one call) and the transfer of inputs are not timed. Times are medians; what takes longer than 4 seconds is
 measured once. Memory is the peak of one call above what the process had in use before it, result included.
 
-    python benchmarks/empirical_ntk.py [--quick | --all] [--cases TEXT] [--repeats 3] [--limit 15] [--json PATH]
+    python benchmarks/empirical_ntk.py [--quick | --all | --growth] [--cases T] [--repeats N] [--limit S] [--json FILE]
 """
 
 import argparse
@@ -403,6 +403,7 @@ def options() -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a few small cases: a minute or two")
     size.add_argument("--all", action="store_true", help="every case: long")
+    size.add_argument("--growth", action="store_true", help="no cases: how time and memory grow with n")
     parser.add_argument("--cases", default="", help="only cases whose name holds this, of all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=float, help="seconds to prepare one peer: 60 with --all, else 15")
@@ -411,6 +412,8 @@ def options() -> argparse.Namespace:
 
 
 def chosen_cases(wanted: argparse.Namespace) -> list[Case]:
+    if wanted.growth:
+        return []
     groups = {"quick"} if wanted.quick else {"quick", "standard"}
     if wanted.cases or wanted.all:
         return [case for case in CASES if wanted.cases in case.name]

@@ -14,6 +14,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,17 +148,29 @@ def gram(
         jax.process_index() if num_processes > 1 else 0, -(-len(pairs) // num_processes) * num_processes, num_processes
     )
     share = [pairs[index % len(pairs)] for index in own]
-    done = dict(blocks(workers, first, second, progress(share, "kernel blocks")))
+    found: Iterable = blocks(workers, first, second, progress(share, "kernel blocks"))
     if num_processes > 1:
-        done = _exchanged([done[pair] for pair in share], pairs)
-    if x2 is None:
-        done |= {(j, i): transpose(block, axes) for (i, j), block in done.items() if i != j}
-    num_columns = len(first if second is None else second)
-    whole = jnp.concatenate(
-        [jnp.concatenate([done.pop((i, j)) for j in range(num_columns)], axes[1]) for i in range(len(first))], axes[0]
-    )
-    n, m = len(x1), len(x1 if x2 is None else x2)
-    return jax.lax.slice_in_dim(jax.lax.slice_in_dim(whole, 0, n, axis=axes[0]), 0, m, axis=axes[1])
+        found = _exchanged([block for _, block in found], pairs).items()
+    whole: Any = None
+    for (i, j), block in found:
+        places = first.bounds(i), (first if second is None else second).bounds(j)
+        for axis, place in zip(axes, places, strict=True):
+            block = jax.lax.slice_in_dim(block, 0, place.stop - place.start, axis=axis)
+        if whole is None:
+            sizes = {axes[0]: len(x1), axes[1]: len(x1 if x2 is None else x2)}
+            whole = jnp.zeros([sizes.get(axis, size) for axis, size in enumerate(block.shape)], block.dtype)
+        whole = _placed(whole, block, *(place.start for place in places), axes)
+        if x2 is None and i != j:
+            whole = _placed(whole, transpose(block, axes), *(place.start for place in places[::-1]), axes)
+    return whole
+
+
+@partial(jax.jit, static_argnums=4, donate_argnums=0)
+def _placed(whole: Array, block: Array, row: Any, column: Any, axes: tuple[int, int]) -> Array:
+    """The array with a block put into it, in its own memory."""
+    starts: list[Any] = [0] * whole.ndim
+    starts[axes[0]], starts[axes[1]] = row, column
+    return jax.lax.dynamic_update_slice(whole, block, starts)
 
 
 def _exchanged(own: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Array]:

@@ -340,7 +340,7 @@ def assert_ntk_is_the_product_of_jacobians(network, outputs, sizes, seed):
         return explicit, nb.empirical_ntk(network, params, outputs=outputs)(*batches)
 
     explicit, gram = values(params, batches)
-    assert np.isfinite(explicit).all()
+    assume(np.isfinite(explicit).all())  # JAX's forward mode gives NaN for a maximum over equal values: no oracle there
     assert_near(gram, from_all(explicit, outputs), 1e-10)
 
 
