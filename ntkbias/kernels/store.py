@@ -38,7 +38,7 @@ from jaxtyping import Float, Shaped
 from ntkbias.kernels import manifest as manifests
 from ntkbias.kernels.claims import PART, Claim, StorageError, claim, claimed, reason_of, storage_errors
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
-from ntkbias.kernels.tiles import Tiles, blocks, pairs_of, progress, tqdm
+from ntkbias.kernels.tiles import Tiles, blocks, pairs_of, progress
 from ntkbias.types import InputError, InputTypeError, Outputs, require_array, require_positive
 
 __all__ = ["KernelOnDisk", "kernel_on_disk", "open_kernel"]
@@ -465,7 +465,7 @@ def _fill(store: KernelOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | 
         bar.update()
 
     total = len(store._pairs())
-    with _bar(total=total, initial=total - len(missing)) as bar:
+    with progress(None, "kernel blocks on disk", unit="block", total=total, initial=total - len(missing)) as bar:
         try:
             while missing:
                 for pair, block in blocks(workers, first, second, claimed_pairs()):
@@ -539,17 +539,3 @@ def _finish(store: KernelOnDisk) -> None:
         elif name.endswith(PART):  # of a process that died: those of others are locked
             with claimed(path.with_name(name.removesuffix(PART))):
                 pass
-
-
-def _bar(total: int, initial: int) -> Any:
-    """A bar with the time that is left, in a terminal or notebook once it takes longer than two seconds."""
-    notebook = tqdm.__mro__[0].__module__.endswith("notebook")
-    return tqdm(
-        total=total,
-        initial=initial,
-        desc="kernel blocks on disk",
-        unit="block",
-        delay=2.0,
-        leave=False,
-        disable=False if notebook else None,
-    )

@@ -206,13 +206,15 @@ def mirrored(parts: Sequence[Array], axes: tuple[int, int]) -> Array:
     return jnp.concatenate(rows, axes[0])
 
 
-def progress(items: Iterable, label: str) -> Iterable:
+def progress(items: Iterable | None, label: str, **options: Any) -> Any:
     """The items, with a bar in a terminal or notebook once it takes longer than two seconds.
+
+    Without items it is the bar alone, to be updated by hand; `options` are tqdm's, as `total` and `initial`.
 
     TQDM_DISABLE=1 in the environment silences it; where output goes to a file it is silent anyway.
     """
     notebook = tqdm.__mro__[0].__module__.endswith("notebook")
-    return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None)
+    return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)
 
 
 def transpose(block: Array, axes: tuple[int, int]) -> Array:
