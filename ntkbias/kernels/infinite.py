@@ -14,17 +14,21 @@ empirical one, which stays constant in training (Jacot et al. 2018). A layer say
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
-from ntkbias.kernels.tiles import default_memory_budget, mirrored, strips
-from ntkbias.layers import Covariance, Layer
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.tiles import default_memory_budget, in_one_program
+from ntkbias.layers import Covariance, Layer, Needs
 from ntkbias.types import InputError, InputTypeError, Outputs, require_choice, require_positive
 
 __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
 
-LIVE_ARRAYS = 8  # of one block's size at once, where a layer's temporaries are largest
+LIVE_ARRAYS = 8  # of a tile's entries at once, where a layer's temporaries are largest
+CACHED = 2**18  # entries of a tile on a CPU: its arrays stay in the cache from layer to layer
+UNCACHED = 2**26  # and on an accelerator, which needs many at once to be busy
+LONGEST = 2**30  # entries of a block: some ten seconds on a CPU, so that progress shows and little is lost
 
 
 def infinite_ntk(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | None = None) -> "InfiniteKernel":
@@ -66,16 +70,29 @@ class InfiniteKernel(Kernel):
             )
 
     def block_rows(self, x: Array) -> int:
-        positions = math.prod(x.shape[1:-1]) ** (2 if self.net.needs(False) else 1)
-        return max(1, math.isqrt(self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize * positions)))
+        positions, _ = self._positions_and_tile_rows(x)
+        entries = 1 if self.outputs in ("mean", "sum") else self.net.output_shape(x.shape[1:])[0] ** 2
+        by_memory = self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize * entries)
+        return max(1, math.isqrt(min(by_memory, LONGEST // positions)))
+
+    def _positions_and_tile_rows(self, x: Array) -> tuple[int, int]:
+        """How many entries the covariance of two inputs has, and how many inputs a side of a tile has."""
+        positions = math.prod(x.shape[1:-1]) ** self.net.needs(Needs()).cross
+        entries = CACHED if jax.default_backend() == "cpu" else UNCACHED
+        by_memory = self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize)
+        return positions, max(1, math.isqrt(min(entries, by_memory) // positions))
 
     def contract(self, features1: Array, features2: Array | None) -> Array:
-        if features2 is None:
-            parts = [self.contract(features1[rows], features1[columns]) for rows, columns in strips(len(features1))]
-            return mirrored(parts, EXAMPLE_AXES[self.outputs])
-        inputs = Covariance.of_inputs(features1, features2, pairs=self.net.needs(False))
-        covariance = self.net.propagate(inputs)
-        return _spread(getattr(covariance, self.kind), covariance.shape[-1], self.outputs)
+        _, rows = self._positions_and_tile_rows(features1)
+        needs = self.net.needs(Needs())
+
+        def tile(x1: Array, x2: Array, same: Array | None) -> Array:
+            covariance = self.net.propagate(Covariance.of_inputs(x1, x2, needs, same=same))
+            kernel = getattr(covariance, self.kind)
+            return jnp.zeros_like(covariance.nngp) if kernel is None else kernel
+
+        gram = in_one_program(tile, features1, features2, rows)
+        return _spread(gram, self.net.output_shape(features1.shape[1:])[0], self.outputs)
 
 
 def _spread(gram: Array, num_outputs: int, outputs: Outputs) -> Array:

@@ -37,6 +37,7 @@ __all__ = [
     "blocks",
     "default_memory_budget",
     "gram",
+    "in_one_program",
     "mirrored",
     "pairs_of",
     "progress",
@@ -178,6 +179,46 @@ def _exchanged(own: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> dict[t
     gathered = multihost_utils.process_allgather(np.stack([np.asarray(block) for block in own]))
     num_processes = len(gathered)
     return {pair: jnp.asarray(gathered[k % num_processes, k // num_processes]) for k, pair in enumerate(pairs)}
+
+
+def in_one_program(
+    tile: Callable[[Array, Array, Array | None], Array], x1: Array, x2: Array | None, rows: int
+) -> Array:
+    """The matrix `(n, m)` of `tile(piece of x1, piece of x2, same)`, one tile after the other in one compiled program.
+
+    For work that wants small tiles, whose temporaries stay in a cache; a tile has at most `rows` examples a side.
+    Without `x2` the upper triangle alone is computed, and `same` says which entries are of an example with itself
+    (None with `x2`). Derivatives compute each tile again, so that they need no more memory.
+    """
+    first = Tiles(x1, rows)
+    second = first if x2 is None else Tiles(x2, rows)
+    if len(first) == len(second) == 1:
+        return tile(x1, x1 if x2 is None else x2, jnp.eye(len(x1), dtype=bool) if x2 is None else None)
+    padded1, padded2 = (jnp.concatenate([tiles[index] for index in range(len(tiles))]) for tiles in (first, second))
+    step1, step2 = first.rows, second.rows
+
+    @jax.checkpoint
+    def block(i: Array, j: Array) -> Array:
+        piece1 = jax.lax.dynamic_slice_in_dim(padded1, i * step1, step1)
+        piece2 = jax.lax.dynamic_slice_in_dim(padded2, j * step2, step2)
+        if x2 is not None:
+            return tile(piece1, piece2, None)
+        own = i * step1 + jnp.arange(step1)[:, None] == j * step2 + jnp.arange(step2)
+        return tile(piece1, piece2, own)
+
+    def put(whole: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
+        i, j = place
+        found = block(i, j)
+        whole = jax.lax.dynamic_update_slice(whole, found, (i * step1, j * step2))
+        if x2 is None:
+            whole = jax.lax.dynamic_update_slice(whole, found.T, (j * step2, i * step1))
+        return whole, None
+
+    pairs = np.array(pairs_of(first, None if x2 is None else second), np.int32)
+    dtype = jax.eval_shape(block, *pairs[0]).dtype
+    whole = jnp.zeros((len(padded1), len(padded2)), dtype)
+    whole, _ = jax.lax.scan(put, whole, (jnp.asarray(pairs[:, 0]), jnp.asarray(pairs[:, 1])))
+    return whole[: len(x1), : len(second.x)]
 
 
 def strips(num_examples: int) -> list[tuple[slice, slice]]:

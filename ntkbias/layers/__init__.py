@@ -3,7 +3,7 @@
 from ntkbias.layers.activations import ACTIVATIONS, Activation, Erf, Relu, activation
 from ntkbias.layers.combine import Identity, Residual, Sequential
 from ntkbias.layers.conv import Conv
-from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.dense import Dense
 from ntkbias.layers.layer import Layer
 from ntkbias.layers.pooling import Flatten, GlobalAvgPool
@@ -19,6 +19,8 @@ __all__ = [
     "GlobalAvgPool",
     "Identity",
     "Layer",
+    "Needs",
+    "Positions",
     "Relu",
     "Residual",
     "Sequential",

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer
 from ntkbias.types import InputError, Params, require_choice
 
@@ -40,6 +40,10 @@ class Activation(Layer):
 
     def decorrelates(self, before: bool) -> bool:
         return False
+
+    def needs(self, after: Needs) -> Needs:
+        """The variances, beside what comes after."""
+        return after | Needs(own=Positions.EQUAL)
 
     def propagate(self, covariance: Covariance) -> Covariance:
         if not covariance.gaussian:

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.layer import Layer
 from ntkbias.types import InputError, InputTypeError, Params
 
@@ -66,10 +66,10 @@ class Sequential(Layer):
             before = layer.decorrelates(before)
         return before
 
-    def needs(self, pairs: bool) -> bool:
+    def needs(self, after: Needs) -> Needs:
         for layer in reversed(self.layers):
-            pairs = layer.needs(pairs)
-        return pairs
+            after = layer.needs(after)
+        return after
 
 
 class Residual(Layer):
@@ -119,5 +119,5 @@ class Residual(Layer):
     def decorrelates(self, before: bool) -> bool:
         return self.branch.decorrelates(before) and self.shortcut.decorrelates(before)
 
-    def needs(self, pairs: bool) -> bool:
-        return self.branch.needs(pairs) or self.shortcut.needs(pairs)
+    def needs(self, after: Needs) -> Needs:
+        return self.branch.needs(after) | self.shortcut.needs(after)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.covariance import Covariance, Positions, materialized
 from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
 from ntkbias.types import InputError, InputTypeError, Parameterization, Params, require_choice, require_positive
 
@@ -121,7 +121,7 @@ class Conv(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         after = covariance.affine(
-            lambda array: self._window_mean(array, covariance),
+            lambda array, carried: self._window_mean(array, carried, covariance.positions),
             w_std=self.w_std,
             b_std=self.b_std,
             b_init=self.b_init,
@@ -130,21 +130,19 @@ class Conv(Layer):
         )
         return after.reshaped(self.output_shape(covariance.shape))
 
-    def _window_mean(self, array: Array, covariance: Covariance) -> Array:
+    def _window_mean(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
         """The mean over the window, the same offset at both positions of a pair; padding counts as zeros."""
-        positions = covariance.shape[:-1]
-        pads = self._window_padding(positions)
-        sets = 2 if covariance.pairs else 1
-        lead = array.ndim - sets * len(positions)
+        num_axes = len(positions)
+        lead = array.ndim - carried * num_axes
+        pads = self._window_padding(positions) * carried
+        array = jnp.pad(array, [(0, 0)] * lead + pads, mode="wrap" if self.padding == "CIRCULAR" else "constant")
         for axis, (window, stride) in enumerate(zip(self.kernel_size, self._strides, strict=True)):
-            axes = [lead + axis + repeat * len(positions) for repeat in range(sets)]
-            widths = [(0, 0)] * array.ndim
-            for each in axes:
-                widths[each] = pads[axis]
-            array = jnp.pad(array, widths, mode="wrap" if self.padding == "CIRCULAR" else "constant")
-            size = array.shape[axes[0]]
+            if window == stride == 1:
+                continue
+            array = materialized(array)
             parts = [array] * window
-            for each in axes:
-                parts = [lax.slice_in_dim(p, f, f + size - window + 1, stride, each) for f, p in enumerate(parts)]
-            array = sum(parts[1:], parts[0]) / window
-        return array
+            for each in range(lead + axis, array.ndim, num_axes):
+                end = array.shape[each] - window + 1
+                parts = [lax.slice_in_dim(part, f, f + end, stride, each) for f, part in enumerate(parts)]
+            array = sum(parts[1:], parts[0])
+        return array / math.prod(self.kernel_size)

@@ -6,8 +6,9 @@ is described by two kernels of two inputs x, x' and two positions p, q:
     nngp = E[z(x, p) z(x', q)]         the covariance of the channels (Lee et al. 2018)
     ntk  = <dz(x, p), dz(x', q)>       the inner product of their gradients (Jacot et al. 2018, arXiv 1806.07572)
 
-A read-out that flattens needs only p = q; one that pools needs all pairs. Before the first layer, nngp is the mean over
-the input's channels of x(p) x'(q), and ntk is zero.
+A read-out that flattens needs only p = q; one that pools needs all pairs, and an activation needs the variances of each
+input alone: `Needs` says which are carried. Before the first layer, nngp is the mean over the input's channels of
+x(p) x'(q), and ntk is zero.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.layers import Covariance
@@ -17,79 +18,156 @@ the input's channels of x(p) x'(q), and ntk is zero.
 """
 
 import dataclasses
+import enum
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from ntkbias.types import Parameterization
+from ntkbias.types import InputError, Parameterization
 
-__all__ = ["Covariance"]
+__all__ = ["Covariance", "Needs", "Positions", "materialized"]
+
+
+class Positions(enum.IntEnum):
+    """Of which pairs of positions (p, q) an array is carried; an order: what has more can give less."""
+
+    NONE = 0
+    EQUAL = 1  # p = q alone: (..., *positions)
+    ALL = 2  # (..., *positions of the first, *positions of the second)
+
+
+class Needs(NamedTuple):
+    """What a layer needs of the covariance of its inputs, for what comes after it."""
+
+    cross: Positions = Positions.EQUAL  # of the kernels of two inputs
+    own: Positions = Positions.NONE  # of the nngp of each input with itself: its variances, to an activation
+
+    def __or__(self, other: "Needs") -> "Needs":  # type: ignore[override]
+        """What both need."""
+        return Needs(max(self.cross, other.cross), max(self.own, other.own))
 
 
 class Covariance(eqx.Module):
     """The covariance of a layer's channels between two sets of inputs, and of each input with itself.
 
     `P` stands for the axes of positions: none for vectors; one per spatial axis where only equal positions are
-    carried (`pairs=False`); two sets of them, `(h, w, h', w')`, where all pairs are (`pairs=True`).
+    carried; two sets of them, `(h, w, h', w')`, where all pairs are. `cross` says which it is for `nngp` and `ntk`, and
+    `own` for `self1` and `self2`. An array that is zero (ntk), or that nobody needs (self), is None.
     """
 
     nngp: Float[Array, "n m *P"]
-    ntk: Float[Array, "n m *P"]
-    self1: Float[Array, "n *P"]  # nngp of each of the first inputs with itself
-    self2: Float[Array, "m *P"]  # and of each of the second
+    ntk: Float[Array, "n m *P"] | None
+    self1: Float[Array, "n *Q"] | None  # nngp of each of the first inputs with itself
+    self2: Float[Array, "m *Q"] | None  # and of each of the second
     shape: tuple[int, ...] = eqx.field(static=True)  # of one example at finite width: (*positions, channels)
-    pairs: bool = eqx.field(static=True, default=False)
+    cross: Positions = eqx.field(static=True, default=Positions.EQUAL)
+    own: Positions = eqx.field(static=True, default=Positions.EQUAL)
     gaussian: bool = eqx.field(static=True, default=False)  # whether an activation's formula applies
+    trained: bool = eqx.field(static=True, default=True)  # whether a layer's own parameters add to the ntk
 
     @classmethod
-    def of_inputs(cls, x1: Array, x2: Array, *, pairs: bool = False) -> "Covariance":
-        """The covariance of raw inputs `(n, *positions, channels)`; `pairs` asks for all pairs of positions."""
+    def of_inputs(
+        cls,
+        x1: Array,
+        x2: Array,
+        needs: Needs = Needs(Positions.EQUAL, Positions.EQUAL),  # noqa: B008 (immutable)
+        *,
+        same: Bool[Array, "n m"] | None = None,
+    ) -> "Covariance":
+        """The covariance of raw inputs `(n, *positions, channels)`.
+
+        `same` says which of `x2` are the very inputs of `x1`: their covariance is taken from the variances then. Sums
+        of many features in two orders would differ, and an angle of zero be lost in it.
+        """
         positions = x1.shape[1:-1]
-        pairs = pairs and bool(positions)
-        a, b = (x.reshape(len(x), -1, x.shape[-1]) for x in (x1, x2))
-        shape = (*positions, *positions) if pairs else positions
-        cross, alone = ("npc,mqc->nmpq", "npc,nqc->npq") if pairs else ("npc,mpc->nmp", "npc,npc->np")
+        size = math.prod(positions)
+        cross, own = (min(each, Positions.EQUAL) if not positions else each for each in needs)
+        a, b = (x.reshape(len(x), size, x.shape[-1]) for x in (x1, x2))
+        letters = {Positions.EQUAL: ("npc,mpc->nmp", "npc,npc->np"), Positions.ALL: ("npc,mqc->nmpq", "npc,nqc->npq")}
+        nngp = jnp.einsum(letters[cross][0], a, b) / x1.shape[-1]
+        if same is not None:
+            variances = jnp.einsum("npc,npc->np", a, a)[:, None] / x1.shape[-1]
+            if cross == Positions.ALL:
+                variances, equal = variances[..., None], jnp.eye(size, dtype=bool)
+            else:
+                equal = jnp.ones(size, bool)
+            nngp = jnp.where(same.reshape(*same.shape, *(1,) * equal.ndim) & equal, variances, nngp)
 
-        def product(rule, left, right, *lead):
-            return jnp.einsum(rule, left, right).reshape(*lead, *shape) / x1.shape[-1]
+        def alone(x: Array) -> Array | None:
+            if not own:
+                return None
+            return (jnp.einsum(letters[own][1], x, x) / x1.shape[-1]).reshape(len(x), *positions * int(own))
 
-        nngp, self1 = product(cross, a, b, len(a), len(b)), product(alone, a, a, len(a))
-        if x1 is x2:  # sums of many features in two orders would differ, and an angle of zero be lost in it
-            each = jnp.arange(len(a))
-            nngp = nngp.at[each, each].set(self1)
         return cls(
-            nngp=nngp,
-            ntk=jnp.zeros_like(nngp),
-            self1=self1,
-            self2=product(alone, b, b, len(b)),
+            nngp=nngp.reshape(len(a), len(b), *positions * int(cross)),
+            ntk=None,
+            self1=alone(a),
+            self2=alone(b),
             shape=x1.shape[1:],
-            pairs=pairs,
+            cross=cross,
+            own=own,
         )
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The sizes of the spatial axes of one example."""
+        return self.shape[:-1]
 
     @property
     def num_positions(self) -> int:
         """The number of spatial axes of one example."""
         return len(self.shape) - 1
 
-    def same_position(self, array: Array) -> Array:
-        """The entries at equal positions, `(..., *positions)`, of one of this covariance's arrays `(..., *P)`."""
-        if not self.pairs:
-            return array
-        positions = self.shape[:-1]
-        lead = array.shape[: array.ndim - 2 * self.num_positions]
-        square = array.reshape(*lead, math.prod(positions), math.prod(positions))
-        return jnp.diagonal(square, axis1=-2, axis2=-1).reshape(*lead, *positions)
+    @property
+    def variances(self) -> tuple[Array, Array]:
+        """The variance at each position of the first inputs `(n, *positions)` and of the second `(m, *positions)`."""
+        if self.self1 is None or self.self2 is None:
+            raise InputError(
+                "Expected a covariance that carries the variance of each input; got one without. "
+                "A layer that uses them has to say so in its `needs`, by own=Positions.EQUAL or ALL."
+            )
+        return self.at_equal(self.self1, self.own), self.at_equal(self.self2, self.own)
 
-    def map(self, linear: Callable[[Array], Array]) -> "Covariance":
-        """Apply to each of the four arrays what a layer does to the position axes, e.g. an average over windows."""
-        return self._with(*(linear(array) for array in self._arrays))
+    def at_equal(self, array: Array, carried: Positions) -> Array:
+        """The entries at equal positions, `(..., *positions)`, of one of this covariance's arrays."""
+        if carried != Positions.ALL:
+            return array
+        lead = array.shape[: array.ndim - 2 * self.num_positions]
+        size = math.prod(self.positions)
+        square = array.reshape(*lead, size, size)
+        return jnp.diagonal(square, axis1=-2, axis2=-1).reshape(*lead, *self.positions)
+
+    def paired(self, first: Array, second: Array, carried: Positions) -> tuple[Array, Array]:
+        """Arrays `(..., *positions)` of the first and of the second input, to broadcast over the positions carried."""
+        if carried != Positions.ALL:
+            return first, second
+        axes = range(self.num_positions)  # a position p stands before its partner q
+        return jnp.expand_dims(first, [-1 - a for a in axes]), jnp.expand_dims(
+            second, [first.ndim - len(axes) + a for a in axes]
+        )
+
+    def map(self, linear: Callable[[Array, Positions], Array]) -> "Covariance":
+        """Apply to each array what a layer does to the position axes; `linear` is told which positions it has."""
+
+        def mapped(array: Array | None, carried: Positions) -> Array | None:
+            return None if array is None else linear(array, carried)
+
+        return dataclasses.replace(
+            self,
+            nngp=linear(self.nngp, self.cross),
+            ntk=mapped(self.ntk, self.cross),
+            self1=mapped(self.self1, self.own),
+            self2=mapped(self.self2, self.own),
+        )
 
     def affine(
         self,
-        mean: Callable[[Array], Array],
+        mean: Callable[[Array, Positions], Array] | None = None,
         *,
         w_std: float | Array,
         b_std: float | Array | None,
@@ -99,20 +177,23 @@ class Covariance(eqx.Module):
     ) -> "Covariance":
         """The covariance after a linear layer with independent Gaussian weights and biases.
 
-        `mean` averages an array over the inputs that one output sees. With A its action, the layer gives
-        nngp' = w_std^2 A(nngp) + (b_std b_init)^2 and ntk' = w_std^2 A(ntk) + (what its own weights add): in the NTK
-        parameterisation w_std^2 A(nngp) + b_std^2; in the standard one fan_in A(nngp) + 1, which grows with the width
-        (Sohl-Dickstein et al. 2020, arXiv 2001.07301).
+        `mean` averages an array over the inputs that one output sees; by default it is a mean already. With A its
+        action, the layer gives nngp' = w_std^2 A(nngp) + (b_std b_init)^2 and ntk' = w_std^2 A(ntk) + (what its own
+        weights add): in the NTK parameterisation w_std^2 A(nngp) + b_std^2; in the standard one fan_in A(nngp) + 1,
+        which grows with the width (Sohl-Dickstein et al. 2020, arXiv 2001.07301).
         """
-        nngp, ntk, self1, self2 = (mean(array) for array in self._arrays)
+        after = self if mean is None else self.map(mean)
         bias = 0.0 if b_std is None else (b_std * b_init) ** 2
-        if parameterization == "ntk":
-            weights_term, bias_term = w_std**2 * nngp, 0.0 if b_std is None else b_std**2
-        else:
-            weights_term, bias_term = fan_in * nngp, 0.0 if b_std is None else 1.0
-        ntk = w_std**2 * ntk + weights_term + bias_term
-        nngp, self1, self2 = (w_std**2 * array + bias for array in (nngp, self1, self2))
-        return dataclasses.replace(self._with(nngp, ntk, self1, self2), gaussian=True)
+        self1, self2 = (None if own is None else w_std**2 * own + bias for own in (after.self1, after.self2))
+        ntk = None if after.ntk is None else w_std**2 * after.ntk
+        if self.trained:
+            if parameterization == "ntk":
+                added = w_std**2 * after.nngp + (0.0 if b_std is None else b_std**2)
+            else:
+                added = fan_in * after.nngp + (0.0 if b_std is None else 1.0)
+            ntk = added if ntk is None else ntk + added
+        nngp = w_std**2 * after.nngp + bias
+        return dataclasses.replace(after, nngp=nngp, ntk=ntk, self1=self1, self2=self2, gaussian=True)
 
     def activate(self, dual: Callable[[Array, Array, Array], tuple[Array, Array]]) -> "Covariance":
         """The covariance after an elementwise function whose `dual` is given.
@@ -120,32 +201,46 @@ class Covariance(eqx.Module):
         `dual(covariance, variance1, variance2)` returns E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for centred Gaussians
         u, v; the second multiplies the ntk (chain rule).
         """
-        variance1, variance2 = (self.same_position(array) for array in (self.self1, self.self2))
-        axes = range(self.num_positions)
-        after = [-1 - axis for axis in axes]  # in the pairs layout a position p stands before its partner q
-        if self.pairs:
-            first1, second1 = jnp.expand_dims(variance1, after), jnp.expand_dims(variance1, [1 + a for a in axes])
-            first2, second2 = jnp.expand_dims(variance2, after), jnp.expand_dims(variance2, [1 + a for a in axes])
-        else:
-            first1 = second1 = variance1
-            first2 = second2 = variance2
-        nngp, derivative = dual(self.nngp, first1[:, None], second2[None])
-        self1, _ = dual(self.self1, first1, second1)
-        self2, _ = dual(self.self2, first2, second2)
-        return dataclasses.replace(self._with(nngp, self.ntk * derivative, self1, self2), gaussian=False)
+        variance1, variance2 = self.variances
+        nngp, derivative = dual(self.nngp, *self.paired(variance1[:, None], variance2[None], self.cross))
+        self1, self2 = (
+            None if own is None else dual(own, *self.paired(variance, variance, self.own))[0]
+            for own, variance in ((self.self1, variance1), (self.self2, variance2))
+        )
+        ntk = None if self.ntk is None else self.ntk * derivative
+        return dataclasses.replace(self, nngp=nngp, ntk=ntk, self1=self1, self2=self2, gaussian=False)
 
     def __add__(self, other: "Covariance") -> "Covariance":
         """The covariance of the sum of two independent layers' outputs."""
-        total = self._with(*(a + b for a, b in zip(self._arrays, other._arrays, strict=True)))
-        return dataclasses.replace(total, gaussian=self.gaussian and other.gaussian)
 
-    @property
-    def _arrays(self) -> tuple[Array, Array, Array, Array]:
-        return self.nngp, self.ntk, self.self1, self.self2
+        def total(a: Array | None, b: Array | None) -> Array | None:
+            return b if a is None else a if b is None else a + b
 
-    def _with(self, nngp: Array, ntk: Array, self1: Array, self2: Array) -> "Covariance":
-        return dataclasses.replace(self, nngp=nngp, ntk=ntk, self1=self1, self2=self2)
+        return dataclasses.replace(
+            self,
+            nngp=self.nngp + other.nngp,
+            ntk=total(self.ntk, other.ntk),
+            self1=total(self.self1, other.self1),
+            self2=total(self.self2, other.self2),
+            gaussian=self.gaussian and other.gaussian,
+        )
 
     def reshaped(self, shape: tuple[int, ...]) -> "Covariance":
         """The same covariance for outputs of another shape; without positions there are no pairs of them."""
-        return dataclasses.replace(self, shape=shape, pairs=self.pairs and len(shape) > 1)
+        cross, own = (
+            carried if len(shape) > 1 else min(carried, Positions.EQUAL) for carried in (self.cross, self.own)
+        )
+        return dataclasses.replace(self, shape=shape, cross=cross, own=own)
+
+    def without_own(self) -> "Covariance":
+        """The same without the covariance of each input with itself, where what comes after does not need it."""
+        return dataclasses.replace(self, self1=None, self2=None, own=Positions.NONE)
+
+
+def materialized(array: Array) -> Array:
+    """The array, written to memory on a CPU before it is read.
+
+    XLA fuses a padded array into every slice that is taken of it, and tests each entry of each slice for being inside:
+    a sum of shifted windows is 4 times slower then on a CPU. Accelerators do better with the fusion.
+    """
+    return jax.lax.optimization_barrier(array) if jax.default_backend() == "cpu" else array

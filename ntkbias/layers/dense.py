@@ -69,8 +69,7 @@ class Dense(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         (fan_in,) = covariance.shape
-        after = covariance.affine(
-            lambda array: array,  # already a mean over the input's features
+        after = covariance.affine(  # already a mean over the input's features
             w_std=self.w_std,
             b_std=self.b_std,
             b_init=self.b_init,

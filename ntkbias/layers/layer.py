@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.types import InputError, InputTypeError, Params, require_positive, require_scale
 
 __all__ = ["Layer", "affine_init", "require_positions", "require_scales"]
@@ -52,9 +52,9 @@ class Layer(eqx.Module):
         """
         return before
 
-    def needs(self, pairs: bool) -> bool:
-        """Whether all pairs of positions are needed of the input, given whether they are needed of the output."""
-        return pairs
+    def needs(self, after: Needs) -> Needs:
+        """What `propagate` needs of the covariance of its inputs, given what is needed of that of its outputs."""
+        return after
 
 
 def affine_init(

@@ -6,8 +6,9 @@ the mean over both: the square of the work, and the reason why pooled infinite C
 >>> from ntkbias.layers import Flatten, GlobalAvgPool
 >>> Flatten().output_shape((8, 8, 3)), GlobalAvgPool().output_shape((8, 8, 3))
 ((192,), (3,))
->>> Flatten().needs(True), GlobalAvgPool().needs(False)
-(False, True)
+>>> from ntkbias.layers import Needs
+>>> Flatten().needs(Needs()).cross.name, GlobalAvgPool().needs(Needs()).cross.name
+('EQUAL', 'ALL')
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbias.layers.covariance import Covariance
+from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer, require_positions
 from ntkbias.types import Params
 
@@ -35,13 +36,13 @@ class Flatten(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         axes = tuple(range(-covariance.num_positions, 0))
-        after = covariance.map(lambda array: jnp.mean(covariance.same_position(array), axes))
+        after = covariance.map(lambda array, carried: jnp.mean(covariance.at_equal(array, carried), axes))
         after = after.reshaped(self.output_shape(covariance.shape))
         # The mean over positions stands for entries of unlike variance: no activation's formula applies to it.
         return dataclasses.replace(after, gaussian=covariance.gaussian and covariance.num_positions == 0)
 
-    def needs(self, pairs: bool) -> bool:
-        return False
+    def needs(self, after: Needs) -> Needs:
+        return Needs(Positions.EQUAL, min(after.own, Positions.EQUAL))
 
 
 class GlobalAvgPool(Layer):
@@ -56,7 +57,10 @@ class GlobalAvgPool(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         axes = tuple(range(-2 * covariance.num_positions, 0))
-        return covariance.map(lambda array: jnp.mean(array, axes)).reshaped(self.output_shape(covariance.shape))
+        if covariance.own != Positions.ALL and axes:
+            covariance = covariance.without_own()
+        after = covariance.map(lambda array, _: jnp.mean(array, axes))
+        return after.reshaped(self.output_shape(covariance.shape))
 
-    def needs(self, pairs: bool) -> bool:
-        return True
+    def needs(self, after: Needs) -> Needs:
+        return Needs(Positions.ALL, Positions.ALL if after.own else Positions.NONE)

@@ -8,7 +8,19 @@ import scipy.stats
 from cases import LAYERS, assert_near, standard_errors
 
 import ntkbias as nb
-from ntkbias.layers import Conv, Covariance, Dense, Flatten, GlobalAvgPool, Identity, Relu, Residual, Sequential
+from ntkbias.layers import (
+    Conv,
+    Covariance,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    Identity,
+    Needs,
+    Positions,
+    Relu,
+    Residual,
+    Sequential,
+)
 from ntkbias.types import InputError, InputTypeError
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
@@ -49,12 +61,20 @@ def test_examples_do_not_mix(name):
 
 
 @each_layer
-def test_needs_is_monotone(name):
+def test_who_needs_more_after_needs_no_less_before(name):
     layer, *_ = case(name)
-    assert layer.needs(True) or not layer.needs(False)
+    levels = [Needs(cross, own) for cross in list(Positions)[1:] for own in Positions]
+    for less in levels:
+        for more in levels:
+            if less | more == more:
+                assert layer.needs(less) | layer.needs(more) == layer.needs(more)
 
 
-@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if not layer.needs(False)])
+ALL = Needs(Positions.ALL, Positions.ALL)
+EQUAL = Needs(Positions.EQUAL, Positions.EQUAL)
+
+
+@pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if layer.needs(EQUAL) == EQUAL])
 def test_pairs_hold_the_same_positions(name, x64):
     """Two ways to one answer: what is carried at equal positions is the diagonal of what is carried for all pairs."""
     layer, shape, _ = case(name)
@@ -64,11 +84,11 @@ def test_pairs_hold_the_same_positions(name, x64):
     @jax.jit
     def both(x):
         few, many = (
-            layer.propagate(before.propagate(Covariance.of_inputs(x[:2], x[1:], pairs=pairs)))
-            for pairs in (False, True)
+            layer.propagate(before.propagate(Covariance.of_inputs(x[:2], x[1:], needs))) for needs in (EQUAL, ALL)
         )
         return [
-            (getattr(few, key), many.same_position(getattr(many, key))) for key in ("nngp", "ntk", "self1", "self2")
+            (getattr(few, key), many.at_equal(getattr(many, key), carried))
+            for key, carried in (("nngp", many.cross), ("ntk", many.cross), ("self1", many.own), ("self2", many.own))
         ]
 
     for few, many in both(x):
@@ -97,7 +117,7 @@ def test_propagate_is_the_covariance_of_apply(name):
 
         return jax.vmap(one)(keys)
 
-    after = jax.jit(lambda x: net.propagate(Covariance.of_inputs(x, x, pairs=True)))(x)
+    after = jax.jit(lambda x: net.propagate(Covariance.of_inputs(x, x, ALL)))(x)
     samples = np.asarray(moments(jax.random.split(jax.random.key(5), seeds)))
     expected = np.asarray(after.nngp).reshape(samples.shape[1:])
     errors = standard_errors(samples, expected)
