@@ -29,22 +29,16 @@ import argparse
 import dataclasses
 import json
 import math
-import os
-import platform
-import queue
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 from peers.cases import CASES, GROWTH, Case, multiplications, save
+from peers.process import PEERS, Worker, machine
 
-HERE = Path(__file__).resolve().parent
-PEERS = HERE.parent / ".peers"
 OURS = ("ours", "Jacobian", "floor", "tight floor", "gemm")  # what is no peer
 AGREEMENT = 1e-4  # of the largest entry, in single precision
 SLOW = ("batches", "vector products")  # never the best peer where measured: tried with --all alone
@@ -52,84 +46,6 @@ BRIEF = 0.1  # seconds: below, the run that measured memory is no measure of tim
 LONG = 4.0  # seconds: measured once
 FAR = 10.0  # times the best peer's, and long: not tried on later cases of the network
 NEAR = 1.5  # times the best peer's: measured as often as the best
-MEMORY = 0.5  # of this machine's: a process that takes more is ended
-
-
-class Worker:
-    """A process that measures, started when it is first asked, and again after it died."""
-
-    def __init__(self, name: str, python: Path, script: str, log: Path) -> None:
-        self.name, self.command, self.log = name, [str(python), str(HERE / "peers" / script)], log
-        self.versions: dict[str, str] = {}
-        self.process: subprocess.Popen | None = None
-        self.answers: queue.Queue = queue.Queue()
-        self.starts = 0
-
-    def start(self) -> dict:
-        """The worker's first answer, its versions; an error if it does not start."""
-        self.starts += 1
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
-            )
-        self.answers = queue.Queue()
-        threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
-        answer = self._answer(120.0)
-        self.versions = answer.get("versions", {})
-        return answer
-
-    def ask(self, limit: float, **command: object) -> dict:
-        """The answer to a command; an error if it takes too long or too much memory, or the process dies."""
-        if self.process is None and "error" in (answer := self.start()):
-            return answer
-        try:
-            self.process.stdin.write(json.dumps(command) + "\n")
-        except OSError:
-            return self._ended("the process died")
-        return self._answer(limit)
-
-    def stop(self) -> None:
-        """End the process; the next command starts another."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def _answer(self, limit: float) -> dict:
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            try:
-                line = self.answers.get(timeout=0.1)
-            except queue.Empty:
-                if _resident(self.process.pid) > MEMORY * _memory():
-                    return self._ended("out of memory: took more than half of the machine's")
-                continue
-            return json.loads(line) if line else self._ended("the process died")
-        return self._ended(f"out of time: more than {limit:.0f} s")
-
-    def _ended(self, reason: str) -> dict:
-        died = reason == "the process died"
-        self.stop()
-        last = self.log.read_text(errors="replace").strip().splitlines()[-1:] if died else []
-        return {"error": f"{reason}: {last[0][:160]}" if last else reason}
-
-
-def _read(stream: object, answers: queue.Queue) -> None:
-    for line in stream:
-        answers.put(line)
-    answers.put("")
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process has in use; zero where the system does not say."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
 
 
 @dataclasses.dataclass
@@ -387,15 +303,6 @@ def workers_found(folder: Path) -> list[Worker]:
     if not {"ours", "plain"} <= {worker.name for worker in found}:
         sys.exit("Expected ntkbias to be installed beside this Python: see the message above.")
     return found
-
-
-def machine() -> str:
-    """The processor and the number of its cores."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, {_memory() / 2**30:.0f} GiB"
 
 
 def options() -> argparse.Namespace:

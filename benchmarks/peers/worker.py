@@ -2,7 +2,7 @@
 
     {"do": "methods", "case": {...}}            -> {"methods": ["...", ...]}
     {"do": "prepare", "case": {...}, "data": "x.npz", "method": "...", "result": "k.npy"}
-                                                -> {"seconds": ..., "parts": {...}, "peak_bytes": ..., "repeats": ...}
+                                                -> {"seconds": ..., "parts": {...}, "first": ..., "peak_bytes": ...}
     {"do": "measure", "method": "..."}          -> {"seconds": ..., "parts": {...}}
     {"do": "forget"}                            drop what is prepared
 
@@ -39,10 +39,8 @@ class Work(NamedTuple):
     array: Callable[[Any], np.ndarray] | None = None
 
 
-def serve(
-    versions: dict[str, str], methods: Callable[[Case], list[str]], make: Callable[[Case, str, str], Work]
-) -> None:
-    """Answer commands until stdin ends. `make(case, path of the data, method)` gives the work."""
+def serve(versions: dict[str, str], methods: Callable[[Any], list[str]], make: Callable, case: type = Case) -> None:
+    """Answer commands until stdin ends. `make(case, path of the data, method)` gives the work, of `case`'s type."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not look like an answer
     prepared: dict[str, tuple[Work, dict[str, int]]] = {}
@@ -50,16 +48,16 @@ def serve(
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            answer = _answer(command, methods, make, prepared)
+            answer = _answer(command, methods, make, case, prepared)
         except Exception as error:  # whatever a peer raises is a finding about it
             reason = (str(error).strip() or "no message").splitlines()[0]
             answer = {"error": f"{type(error).__name__}: {reason[:160]}"}
         print(json.dumps(answer), file=answers)
 
 
-def _answer(command: dict, methods: Callable, make: Callable, prepared: dict) -> dict:
+def _answer(command: dict, methods: Callable, make: Callable, case: type, prepared: dict) -> dict:
     if command["do"] == "methods":
-        return {"methods": methods(Case(**command["case"]))}
+        return {"methods": methods(case(**command["case"]))}
     if command["do"] == "forget":
         prepared.clear()
         gc.collect()
@@ -67,13 +65,16 @@ def _answer(command: dict, methods: Callable, make: Callable, prepared: dict) ->
     name = command["method"]
     if command["do"] == "measure":
         return _measure(*prepared[name])
-    work = make(Case(**command["case"]), command["data"], name)
+    work = make(case(**command["case"]), command["data"], name)
+    start = time.perf_counter()
     results = [part.run() for part in work.parts.values()]
+    first = time.perf_counter() - start
     if work.array:
         np.save(command["result"], work.array(results[0]))
     del results
     before = _start_of_peak()
     answer = _measure(work, dict.fromkeys(work.parts, 1))
+    answer["first"] = first  # with compilation
     answer["peak_bytes"] = None if before is None else _memory("VmHWM") - before
     repeats = {label: max(1, min(100, int(SHORTEST / seconds))) for label, seconds in answer.pop("once").items()}
     prepared[name] = (work, repeats)
