@@ -80,8 +80,10 @@ $(CORE): $(PINS) | $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
+# neural-tangents without what it says it needs: TensorFlow, which the adapter does not load, takes close to 2 GB.
 $(DEV): $(PINS) | $(BIN)/python
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps 'neural-tangents==0.6.5' 'frozendict>=2.3'
 	@touch $@
 
 $(NOTEBOOKS): $(PINS) | $(BIN)/python

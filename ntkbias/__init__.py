@@ -4,9 +4,10 @@ It computes the neural tangent kernel of a network, at a finite width and in the
 eigenfunctions, and ranks those by frequency and by how fast they are learned.
 """
 
-from ntkbias import adapters, datasets, domains, layers, nets, plots, types
+from ntkbias import adapters, datasets, domains, exact, layers, nets, plots, types
 from ntkbias.compare import Comparison, compare
 from ntkbias.eigen import eigh, spectrum
+from ntkbias.exact import ExactSpectrum, exact_spectrum, predicted_decay
 from ntkbias.frequency import (
     FrequencyRanking,
     dirichlet_frequency,
@@ -15,6 +16,7 @@ from ntkbias.frequency import (
     rank_by_frequency,
 )
 from ntkbias.kernels import (
+    DotProductKernel,
     Kernel,
     KernelOnDisk,
     empirical_nngp,
@@ -35,6 +37,8 @@ from ntkbias.types import InputError
 __all__ = [
     "Comparison",
     "DecayExponent",
+    "DotProductKernel",
+    "ExactSpectrum",
     "FrequencyRanking",
     "InputError",
     "Kernel",
@@ -49,6 +53,8 @@ __all__ = [
     "empirical_nngp",
     "empirical_ntk",
     "empirical_ntk_by_layer",
+    "exact",
+    "exact_spectrum",
     "explain_ntk",
     "graph_frequency",
     "harmonic_energy",
@@ -61,6 +67,7 @@ __all__ = [
     "ntk_velocity",
     "open_kernel",
     "plots",
+    "predicted_decay",
     "pseudo_ntk",
     "rank_by_frequency",
     "save",

@@ -1,10 +1,11 @@
 """The frequency of each eigenfunction, and the ranking of functions by how fast they are learned.
 
-On a domain with harmonics a mode's frequency is that of the degree that holds most of its power. Elsewhere two
-measures estimate sqrt(E |grad phi|^2 / E phi^2): the graph frequency, from the values on the inputs alone, and the
-Dirichlet frequency, from difference quotients of the Nystrom extension between the inputs. Both are calibrated on
-plane waves (`domains.domain`), so that all three agree on the circle. Automatic differentiation is no substitute: the
-kernel of a finite ReLU network jumps, and the infinite one is flat at its nodes.
+On a domain with harmonics a mode's frequency is that of the degree that holds most of its power; where that is beyond
+the degrees that the inputs tell apart, the last of them. Elsewhere two measures estimate sqrt(E |grad phi|^2 / E
+phi^2): the graph frequency, from the values on the inputs alone, and the Dirichlet frequency, from difference quotients
+of the Nystrom extension between the inputs. Both are calibrated on plane waves (`domains.domain`), so that all three
+agree on the circle. Automatic differentiation is no substitute: the kernel of a finite ReLU network jumps, and the
+infinite one is flat at its nodes.
 
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
@@ -52,7 +53,8 @@ class FrequencyRanking(eqx.Module):
     frequencies: Float[Array, " k"]
     eigenspace: Int[Array, " k"]
     learning_times: Float[Array, " k"]
-    energy: Float[Array, "k degrees"] | None  # the power in each degree, on a domain with harmonics
+    energy: Float[Array, "k levels"] | None  # the power in each of `levels`, on a domain with harmonics
+    levels: Int[Array, "levels *c"] | None  # the degree, or tuple of degrees, of each column of `energy`
     decay: DecayExponent | None  # of the eigenvalues against frequency; None with fewer than three modes to fit
     measure: str = eqx.field(static=True)
 
@@ -98,11 +100,13 @@ def rank_by_frequency(
             f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."
         )
     modes = spectrum._first_modes(num_modes)
-    energy = None
+    energy, levels = None, None
     if measure == "harmonic":
-        energy = harmonic_energy(spectrum, domain)[modes]
         assert isinstance(domain, HarmonicDomain)
-        frequencies = domain.frequency(jnp.argmax(energy, 1).astype(energy.dtype))
+        max_degree = domain.max_degree(len(spectrum.weights))
+        energy = harmonic_energy(spectrum, domain, max_degree)[modes]
+        levels = jnp.asarray(domain.levels(max_degree))
+        frequencies = _dominant_frequency(energy, domain, max_degree)
     elif measure == "graph":
         frequencies = graph_frequency(spectrum, domain)[modes]
     else:
@@ -113,6 +117,7 @@ def rank_by_frequency(
         eigenspace=spectrum.eigenspace[modes],
         learning_times=1 / spectrum.eigenvalues[modes],
         energy=energy,
+        levels=levels,
         decay=_decay(spectrum, frequencies, key),
         measure=measure,
     )
@@ -139,7 +144,10 @@ def measure_on(domain: Domain, measure: Measure | None = None) -> Measure:
 
 
 def harmonic_energy(spectrum: Spectrum, domain: Domain, max_degree: int | None = None) -> Float[Array, "k degrees"]:
-    """The power of each mode in each degree 0 .. `max_degree` (default: the most that n inputs tell apart).
+    """The power of each mode in each level up to `max_degree` (default: the most that n inputs tell apart).
+
+    `domain.levels(max_degree)` says which: the degrees 0 .. `max_degree` of a circle, sphere or cube, the degrees that
+    there are of a torus, tuples of degrees of a product of spheres.
 
     Shared by the members of an eigenspace, whose mean is the same for every basis of it. Costs n k h multiplications
     for h harmonics.
@@ -165,7 +173,8 @@ def graph_frequency(spectrum: Spectrum, domain: Domain) -> Float[Array, " k"]:
     coefficients = (weights[first] + weights[second]) / distance**2
     functions = np.asarray(spectrum.eigenfunctions)
     ratios = _ratios(functions, first, functions, second, coefficients, distance, spectrum)
-    frequencies = plane_wave_frequency(ratios, distance, coefficients, domain.intrinsic_dimension(x))
+    dimension = domain.intrinsic_dimension(x)
+    frequencies = plane_wave_frequency(ratios, distance, coefficients, dimension, domain.correlation)
     return jnp.asarray(frequencies, spectrum.eigenvalues.dtype)
 
 
@@ -180,14 +189,14 @@ def dirichlet_frequency(
 ) -> Float[Array, " k"]:
     """The frequency of each resolved mode from difference quotients of its extension, between the inputs.
 
-    `num_steps` steps of length `scale` (default: two median nearest-neighbour distances) are taken where the domain
-    draws them; the mean squared difference over them is turned into the frequency of the plane wave that has the same
-    one. The relative standard error is about 1 / sqrt(2 num_steps) for a single mode. Costs the kernel of 2
-    `num_steps` inputs with n.
+    `num_steps` steps of length `scale` (default: the domain's, mostly two median nearest-neighbour distances) are taken
+    where the domain draws them; the mean squared difference over them is turned into the frequency of the plane wave
+    that has the same one. The relative standard error is about 1 / sqrt(2 num_steps) for a single mode. Costs the
+    kernel of 2 `num_steps` inputs with n.
     """
     x = _checked_inputs(spectrum, domain)
     require_positive("num_steps", num_steps)
-    scale = 2 * domain.spacing(x) if scale is None else scale
+    scale = domain.step_length(x) if scale is None else scale
     if not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
     key = jax.random.key(0) if key is None else key
@@ -198,8 +207,21 @@ def dirichlet_frequency(
     coefficients = np.asarray(spectrum.weights, float)[np.asarray(nodes)] / distance**2
     each = np.arange(count)
     ratios = _ratios(functions[:count], each, functions[count:], each, coefficients, distance, spectrum)
-    frequencies = plane_wave_frequency(ratios, distance, coefficients, domain.intrinsic_dimension(x))
+    dimension = domain.intrinsic_dimension(x)
+    frequencies = plane_wave_frequency(ratios, distance, coefficients, dimension, domain.correlation)
     return jnp.asarray(frequencies, spectrum.eigenvalues.dtype)
+
+
+def _dominant_frequency(
+    energy: Float[Array, "k levels"], domain: HarmonicDomain, max_degree: int
+) -> Float[Array, " k"]:
+    """The frequency that holds most of each mode's power; the largest one where most lies beyond `max_degree`."""
+    levels = domain.frequency(jnp.asarray(domain.levels(max_degree), energy.dtype))
+    frequencies, group = np.unique(np.asarray(levels), return_inverse=True)
+    power = np.asarray(energy, float) @ (group[:, None] == np.arange(len(frequencies)))
+    beyond = 1 - power.sum(1)
+    dominant = np.where(beyond > power.max(1), len(frequencies) - 1, power.argmax(1))
+    return jnp.asarray(frequencies[dominant], energy.dtype)
 
 
 def _ratios(

@@ -33,6 +33,7 @@ from matplotlib.transforms import ScaledTranslation
 from ntkbias import results
 from ntkbias.compare import Comparison
 from ntkbias.domains import Circle, Domain
+from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.spectrum import Spectrum
 from ntkbias.types import InputError, InputTypeError, require_positive
@@ -45,6 +46,7 @@ __all__ = [
     "eigenfunctions",
     "eigenvalue_against_frequency",
     "energy_per_degree",
+    "exact_and_measured",
     "panels",
     "save",
     "spectra",
@@ -155,8 +157,46 @@ def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_mod
     ax.set(xlabel="mode index", ylabel="degree of the harmonics")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    labels = [str(level).strip("[]").replace(",", "") for level in np.asarray(ranking.levels)[:degrees].tolist()]
+    if labels != [str(index) for index in range(degrees)]:  # degrees that are missing, or several to a harmonic
+        shown = range(0, degrees, -(-degrees // 24))
+        ax.set_yticks(shown, [labels[index] for index in shown])
     bar = ax.figure.colorbar(mesh, ax=ax, label="share of the mode's power")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return ax
+
+
+def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanking, ax: Axes | None = None) -> Axes:
+    """Eigenvalues of a domain's integral operator and those measured on a sample of it, on logarithmic axes.
+
+    A `Spectrum` is drawn against mode index, the exact eigenvalues as a line with a step for each degree; a
+    `FrequencyRanking` against frequency, with a mark for each degree. Where the two part, the sample no longer tells
+    the operator's eigenvalue. Only exact eigenvalues above their errors and modes above the noise floor are drawn, and
+    on logarithmic axes no frequency of zero. Raises `InputTypeError` for other values.
+    """
+    if not (isinstance(exact, ExactSpectrum) and isinstance(measured, Spectrum | FrequencyRanking)):
+        got = f"{type(exact).__name__} and {type(measured).__name__}"
+        raise InputTypeError(f"Expected an ExactSpectrum and a Spectrum or a FrequencyRanking; got {got}.")
+    ax = _axes(ax)
+    found = np.asarray(measured.eigenvalues, float)
+    if isinstance(measured, Spectrum):
+        found = found[: measured.num_resolved]
+        places, label = np.arange(1, len(found) + 1), "mode index"
+        known = exact.expand(int(min(len(found), np.sum(np.asarray(exact.multiplicities)[exact.resolved]))))
+        true = np.asarray(known.eigenvalues)
+        ax.plot(np.arange(1, len(true) + 1), true, "-", color="0.25", linewidth=1.4, label="exact", zorder=3)
+    else:
+        places, label = np.asarray(measured.frequencies, float), "frequency (radians per unit of length)"
+        kept = exact.resolved & (np.asarray(exact.frequencies) > 0)
+        true = np.asarray(exact.eigenvalues)[kept]
+        ax.plot(np.asarray(exact.frequencies)[kept], true, "_", color="0.25", markersize=14, label="exact", zorder=3)
+    drawn = places > 0
+    style: dict[str, Any] = {"s": 14, "color": color(0), "alpha": 0.55, "linewidths": 0, "rasterized": True}
+    ax.scatter(places[drawn], found[drawn], label="measured", **style)
+    ax.set(xscale="log", yscale="log", xlabel=label, ylabel="eigenvalue of K / n")
+    ax.xaxis.set_major_formatter(_PlainLog())
+    ax.xaxis.set_minor_formatter(_PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+    _legend(ax)
     return ax
 
 

@@ -10,6 +10,11 @@ The model that is passed in is left as it was. A library is imported when its ad
     equinox(model)                      an equinox module, of one example
     haiku(transformed, params, state)   what `hk.transform` or `hk.transform_with_state` returned
 
+A network of neural-tangents is more than that: it knows its infinite-width limit, and becomes a layer.
+
+    from_stax(init_fn, apply_fn, kernel_fn)   what a function of `stax` returned, after
+                                              `from ntkbias.adapters.neural_tangents import stax`
+
 >>> import equinox as eqx, jax, ntkbias as nb
 >>> f, params = nb.adapters.equinox(eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0)))
 >>> nb.empirical_ntk(f, params)(jax.numpy.ones((4, 2))).shape
@@ -33,8 +38,19 @@ Compare `f(params, x)` with `module(x)` before trusting the rest; a convolution'
 there, the layout ("NCHW", "OIHW", "NCHW") of `jax.lax.conv_general_dilated`.
 """
 
+import importlib
+from typing import Any
+
 from ntkbias.adapters.equinox import equinox
 from ntkbias.adapters.flax import flax_linen, flax_nnx
 from ntkbias.adapters.haiku import haiku
 
 __all__ = ["equinox", "flax_linen", "flax_nnx", "haiku"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from_stax`, and the module `neural_tangents`: importing them imports that library, so only when asked for."""
+    if name not in ("from_stax", "neural_tangents"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.neural_tangents")
+    return module if name == "neural_tangents" else module.from_stax

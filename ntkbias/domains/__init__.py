@@ -2,7 +2,24 @@
 
 from ntkbias.domains.circle import Circle
 from ntkbias.domains.domain import Domain, Edges, HarmonicDomain
+from ntkbias.domains.gaussian import Gaussian
+from ntkbias.domains.hypercube import Hypercube
 from ntkbias.domains.images import Images
 from ntkbias.domains.point_cloud import PointCloud
+from ntkbias.domains.sphere import Sphere
+from ntkbias.domains.sphere_product import SphereProduct
+from ntkbias.domains.torus import Torus
 
-__all__ = ["Circle", "Domain", "Edges", "HarmonicDomain", "Images", "PointCloud"]
+__all__ = [
+    "Circle",
+    "Domain",
+    "Edges",
+    "Gaussian",
+    "HarmonicDomain",
+    "Hypercube",
+    "Images",
+    "PointCloud",
+    "Sphere",
+    "SphereProduct",
+    "Torus",
+]

@@ -78,9 +78,9 @@ class Circle(HarmonicDomain):
         """0, 1, 1, 2, 2, ..."""
         return (np.arange(2 * max_degree + 1) + 1) // 2
 
-    def frequency(self, degree: Array) -> Array:
+    def frequency(self, degree: Array | np.ndarray) -> Array:
         """degree / radius."""
-        return degree / self.radius
+        return jnp.asarray(degree) / self.radius
 
     def max_degree(self, num_inputs: int) -> int:
         """Below half the number of inputs, where waves begin to coincide on the grid."""

@@ -1,5 +1,6 @@
 """Kernels: functions of two sets of inputs, empirical and at infinite width, evaluated by blocks."""
 
+from ntkbias.kernels.dot_product import DotProductKernel
 from ntkbias.kernels.empirical import empirical_nngp, empirical_ntk, empirical_ntk_by_layer
 from ntkbias.kernels.explain import explain_ntk
 from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
@@ -9,6 +10,7 @@ from ntkbias.kernels.store import KernelOnDisk, kernel_on_disk, open_kernel
 from ntkbias.kernels.velocity import ntk_velocity
 
 __all__ = [
+    "DotProductKernel",
     "Kernel",
     "KernelOnDisk",
     "empirical_nngp",

@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.tiles import default_memory_budget, in_one_program
-from ntkbias.layers import Covariance, Layer, Needs
+from ntkbias.layers import Covariance, Layer, Needs, split_fixed
 from ntkbias.types import InputError, InputTypeError, Outputs, require_choice, require_positive
 
 __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
@@ -82,17 +82,23 @@ class InfiniteKernel(Kernel):
         by_memory = self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize)
         return positions, max(1, math.isqrt(min(entries, by_memory) // positions))
 
+    def features(self, x: Array) -> Array:
+        """The inputs, after the fixed maps that the network begins with."""
+        fixed, _ = split_fixed(self.net)
+        return fixed.apply([()] * len(fixed.layers), x)
+
     def contract(self, features1: Array, features2: Array | None) -> Array:
         _, rows = self._positions_and_tile_rows(features1)
-        needs = self.net.needs(Needs())
+        _, net = split_fixed(self.net)
+        needs = net.needs(Needs())
 
         def tile(x1: Array, x2: Array, same: Array | None) -> Array:
-            covariance = self.net.propagate(Covariance.of_inputs(x1, x2, needs, same=same))
+            covariance = net.propagate(Covariance.of_inputs(x1, x2, needs, same=same))
             kernel = getattr(covariance, self.kind)
             return jnp.zeros_like(covariance.nngp) if kernel is None else kernel
 
         gram = in_one_program(tile, features1, features2, rows)
-        return _spread(gram, self.net.output_shape(features1.shape[1:])[0], self.outputs)
+        return _spread(gram, net.output_shape(features1.shape[1:])[0], self.outputs)
 
 
 def _spread(gram: Array, num_outputs: int, outputs: Outputs) -> Array:

@@ -80,7 +80,7 @@ class Program:
 
         def evaluate(*args: Any) -> list:
             values = dict(zip(variables, run(*args), strict=True))
-            return [operand.value(values) for operand in operands]
+            return [jnp.asarray(operand.value(values)) for operand in operands]  # a constant is a NumPy array
 
         return evaluate
 

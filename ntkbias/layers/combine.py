@@ -1,22 +1,37 @@
-"""Layers made of layers.
+"""Layers made of layers, and layers that only scale.
+
+Where branches start from one input and join again, their covariances add, multiply, or are averaged over the channels:
+
+    Sum           nngp = sum_b nngp_b             ntk = sum_b ntk_b
+    Product       nngp = prod_b nngp_b            ntk = sum_b ntk_b prod_{others} nngp
+    Concatenate   nngp = sum_b (c_b / c) nngp_b   ntk = sum_b (c_b / c) ntk_b         for c_b of c channels
+
+A sum needs branches that are uncorrelated, a product independent ones: fresh random weights in all but one of them see
+to it. The channels of a concatenation meet only in the linear layer after it, so they may be correlated.
 
 >>> import jax
->>> from ntkbias.layers import Dense, Relu, Residual, Sequential
+>>> from ntkbias.layers import Concatenate, Dense, Identity, Relu, Residual, Sequential
 >>> block = Residual(Sequential((Dense(8), Relu(), Dense(4))))
->>> net = Sequential((Dense(4), block, Dense(1)))
+>>> net = Sequential((Dense(4), block, Concatenate((Identity(), Relu())), Dense(1)))
 >>> net.output_shape((2,))
 (1,)
 """
 
+import abc
+import dataclasses
+import functools
+import operator
+
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.layer import Layer
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.types import InputError, InputTypeError, Params, require_array, require_finite, require_scale
 
-__all__ = ["Identity", "Residual", "Sequential"]
+__all__ = ["Concatenate", "Dropout", "Frozen", "Identity", "Product", "Residual", "Scale", "Sequential", "Sum"]
 
 
 class Identity(Layer):
@@ -27,6 +42,39 @@ class Identity(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         return covariance
+
+
+class Scale(Layer):
+    """Multiplies its input by a fixed number, which is not trained; covariances by its square."""
+
+    factor: float
+
+    def __check_init__(self):
+        factor = require_array(self.factor, "factor of Scale")
+        require_finite(factor, "factor of Scale")
+        if factor.ndim:
+            raise InputError(f"Expected factor of Scale to be one number; got an array of shape {factor.shape}.")
+
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        return self.factor * x
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        return _scaled(covariance, self.factor**2)
+
+
+class Dropout(Identity):
+    """Dropout at inference: the identity.
+
+    Nothing is dropped, in `apply` as in the infinite-width limit. `rate` says what the layer stands for: the fraction
+    that training would drop, as in flax and PyTorch (neural-tangents' `rate` is what it would keep).
+    """
+
+    rate: float
+
+    def __check_init__(self):
+        require_scale("rate of Dropout", self.rate)
+        if isinstance(self.rate, int | float) and self.rate >= 1:
+            raise InputError(f"Expected rate of Dropout, the fraction that is dropped, below 1; got {self.rate!r}.")
 
 
 class Sequential(Layer):
@@ -72,11 +120,178 @@ class Sequential(Layer):
         return after
 
 
+class Frozen(Layer):
+    """A layer whose parameters are random and not trained: they add nothing to the NTK, finite or infinite.
+
+    With every layer but the last one frozen, the NTK is the NNGP (of a last layer without a bias). Inputs still have
+    gradients, and so do the parameters of the layers before.
+    """
+
+    layer: Layer
+
+    def __check_init__(self):
+        if not isinstance(self.layer, Layer):
+            raise InputTypeError(f"Expected a layer in Frozen; got {self.layer!r}.")
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.layer.output_shape(input_shape)
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        return self.layer.init(key, input_shape)
+
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        return self.layer.apply(jax.lax.stop_gradient(params), x)
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        after = self.layer.propagate(dataclasses.replace(covariance, trained=False))
+        return dataclasses.replace(after, trained=covariance.trained)
+
+    def decorrelates(self, before: bool) -> bool:
+        return self.layer.decorrelates(before)
+
+    def needs(self, after: Needs) -> Needs:
+        return self.layer.needs(after)
+
+
+class _Branches(Layer):
+    """Branches that start from one input and join again; the parameters are a list with one entry a branch."""
+
+    branches: tuple[Layer, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        name = type(self).__name__
+        if not self.branches:
+            raise InputError(f"Expected at least one branch in {name}; got none. Identity() passes the input on.")
+        for branch in self.branches:
+            if not isinstance(branch, Layer):
+                raise InputTypeError(f"Expected the branches of {name} to be layers; got {branch!r}.")
+        self._require_apart()
+
+    def _require_apart(self) -> None:
+        """Raise an `InputError` unless the covariances can be joined: by default they can."""
+
+    @abc.abstractmethod
+    def _join(self, outputs: list[Array]) -> Array:
+        """What becomes of the branches' outputs."""
+
+    @abc.abstractmethod
+    def _joined(self, covariances: list[Covariance]) -> Covariance:
+        """What becomes of the branches' covariances, which have the same pairs of positions."""
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        shapes = [branch.output_shape(input_shape) for branch in self.branches]
+        if len(set(shapes)) > 1:
+            raise InputError(
+                f"Expected the branches of {type(self).__name__} to give one shape; got "
+                f"{', '.join(map(str, shapes))}. Give each the same width and strides."
+            )
+        return shapes[0]
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        self.output_shape(input_shape)
+        keys = jax.random.split(key, len(self.branches))
+        return [branch.init(key, input_shape) for branch, key in zip(self.branches, keys, strict=True)]
+
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        self.output_shape(x.shape[1:])
+        pairs = zip(self.branches, params, strict=True)
+        return self._join([branch.apply(branch_params, x) for branch, branch_params in pairs])
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        self.output_shape(covariance.shape)
+        return self._joined(_alike([branch.propagate(covariance) for branch in self.branches]))
+
+    def decorrelates(self, before: bool) -> bool:
+        return all(branch.decorrelates(before) for branch in self.branches)
+
+    def needs(self, after: Needs) -> Needs:
+        return functools.reduce(operator.or_, (branch.needs(after) for branch in self.branches))
+
+
+class Sum(_Branches):
+    """The sum of several branches. At infinite width their covariances add, as in `Residual`.
+
+    That holds where they are uncorrelated: all but one of them have to end with a linear layer (Dense or Conv), and not
+    with an activation.
+    """
+
+    def _require_apart(self) -> None:
+        correlated = [branch for branch in self.branches if not branch.decorrelates(False)]
+        if len(correlated) > 1:
+            raise InputError(
+                f"Expected all branches of Sum but one to end with a linear layer; got {len(correlated)} that are "
+                "correlated, whose covariances do not add. End them with Dense or Conv."
+            )
+
+    def _join(self, outputs: list[Array]) -> Array:
+        return sum(outputs[1:], outputs[0])
+
+    def _joined(self, covariances: list[Covariance]) -> Covariance:
+        return functools.reduce(operator.add, covariances)
+
+
+class Product(_Branches):
+    """The product of several branches, entry by entry, as in a gated layer. At infinite width their nngp multiply.
+
+    That holds where they are independent: all but one of them have to contain a linear layer, and activations may
+    follow it. At a finite width branches depend on each other through the layers before, by O(1 / width). No activation
+    can follow the product itself, which is not Gaussian: put a linear layer between.
+    """
+
+    def _require_apart(self) -> None:
+        dependent = [branch for branch in self.branches if not _independent(branch)]
+        if len(dependent) > 1:
+            raise InputError(
+                f"Expected all branches of Product but one to contain a linear layer; got {len(dependent)} that depend "
+                "on each other, whose covariances do not multiply. Put Dense or Conv into them."
+            )
+
+    def _join(self, outputs: list[Array]) -> Array:
+        return functools.reduce(operator.mul, outputs)
+
+    def _joined(self, covariances: list[Covariance]) -> Covariance:
+        return functools.reduce(_product, covariances)
+
+    def decorrelates(self, before: bool) -> bool:
+        """One factor of mean zero that is independent of everything else gives the product mean zero."""
+        return any(branch.decorrelates(before) for branch in self.branches)
+
+
+class Concatenate(_Branches):
+    """The channels of several branches side by side: `(n, *positions, c_1 + c_2 + ...)`.
+
+    At infinite width the covariance is their mean, weighted by the numbers of channels: the ratios of the widths
+    matter. Branches may be correlated, and take raw inputs by Identity. Channels of different branches have different
+    variances, so no activation can follow: put it into the branches, or a linear layer between.
+    """
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        shapes = [branch.output_shape(input_shape) for branch in self.branches]
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise InputError(
+                "Expected the branches of Concatenate to give outputs that differ in their channels alone; got shapes "
+                f"{', '.join(map(str, shapes))}. Give each the same strides."
+            )
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def _join(self, outputs: list[Array]) -> Array:
+        return jnp.concatenate(outputs, -1)
+
+    def _joined(self, covariances: list[Covariance]) -> Covariance:
+        total = sum(each.shape[-1] for each in covariances)
+        shares = [_scaled(each, each.shape[-1] / total) for each in covariances]
+        return dataclasses.replace(
+            functools.reduce(operator.add, shares),
+            shape=(*covariances[0].positions, total),
+            gaussian=len(covariances) == 1 and covariances[0].gaussian,
+        )
+
+
 class Residual(Layer):
     """The sum of a branch and a shortcut (default: the identity), as in a residual network.
 
     At infinite width their covariances add. That holds where the two are uncorrelated: one of them has to end with a
-    linear layer (Dense or Conv), and not with an activation.
+    linear layer (Dense or Conv), and not with an activation. `Sum` takes more branches.
     """
 
     branch: Layer
@@ -114,10 +329,52 @@ class Residual(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         self.output_shape(covariance.shape)
-        return self.branch.propagate(covariance) + self.shortcut.propagate(covariance)
+        branch, shortcut = _alike([self.branch.propagate(covariance), self.shortcut.propagate(covariance)])
+        return branch + shortcut
 
     def decorrelates(self, before: bool) -> bool:
         return self.branch.decorrelates(before) and self.shortcut.decorrelates(before)
 
     def needs(self, after: Needs) -> Needs:
         return self.branch.needs(after) | self.shortcut.needs(after)
+
+
+def _scaled(covariance: Covariance, factor: float) -> Covariance:
+    """The covariance, multiplied by a number."""
+    return covariance.map(lambda array, _: factor * array)
+
+
+def _alike(covariances: list[Covariance]) -> list[Covariance]:
+    """The covariances at the pairs of positions that all of them carry: one branch may have asked for more."""
+    least = Needs(min(each.cross for each in covariances), min(each.own for each in covariances))
+    return [each.restricted(least) for each in covariances]
+
+
+def _product(first: Covariance, second: Covariance) -> Covariance:
+    """The covariance of the product of two independent layers' outputs, by the product rule."""
+    terms = [ntk * nngp for ntk, nngp in ((first.ntk, second.nngp), (second.ntk, first.nngp)) if ntk is not None]
+
+    def times(a: Array | None, b: Array | None) -> Array | None:
+        return None if a is None or b is None else a * b
+
+    return dataclasses.replace(
+        first,
+        nngp=first.nngp * second.nngp,
+        ntk=sum(terms[1:], terms[0]) if terms else None,
+        self1=times(first.self1, second.self1),
+        self2=times(first.self2, second.self2),
+        gaussian=False,
+    )
+
+
+def _independent(layer: Layer) -> bool:
+    """Whether outputs are independent of the network's earlier values at infinite width, of whatever mean."""
+    if isinstance(layer, Sequential):
+        return any(_independent(each) for each in layer.layers)
+    if isinstance(layer, Frozen):
+        return _independent(layer.layer)
+    if isinstance(layer, _Branches):
+        return all(_independent(each) for each in layer.branches)
+    if isinstance(layer, Residual):
+        return _independent(layer.branch) and _independent(layer.shortcut)
+    return layer.decorrelates(False)

@@ -1,127 +1,165 @@
-"""The convolution, over any number of spatial axes.
+r"""Convolutions over any number of spatial axes, with weights that are shared by all positions, or with each its own.
 
-    z[p] = w_std / sqrt(|F| c) sum over offsets f in F of x[s p + f] W[f]  (+ b_std b)
+    z[p] = w_std / sqrt(|F| c) sum over offsets f in F of x[s p + d f] W[f]  (+ b_std b)
 
-with |F| offsets, c channels, stride s; scaled as a dense layer is in each parameterisation. At infinite width the
-covariance is averaged over the window, the same offset on both sides: nngp'[p, q] = w_std^2 / |F| sum_f nngp[s p + f,
-s q + f] (Arora et al. 2019, arXiv 1904.11955). A window is a product of intervals, so the sum goes axis by axis.
+with |F| offsets, c channels, stride s and dilation d; scaled as a dense layer is in each parameterisation. At infinite
+width the covariance is averaged over the window, the same offset on both sides: nngp'[p, q] = w_std^2 / |F| sum_f
+nngp[s p + d f, s q + d f] (Arora et al. 2019, arXiv 1904.11955). A window is a product of intervals, so the sum goes
+axis by axis. Where each position has weights of its own, the same holds at p = q, and nngp'[p, q] = 0 elsewhere (Novak
+et al. 2019, arXiv 1810.05148).
 
 >>> import jax
->>> from ntkbias.layers import Conv
->>> layer = Conv(4, (3, 3), strides=(2, 2))
->>> layer.output_shape((8, 8, 1))
+>>> from ntkbias.layers import Conv, LocallyConnected
+>>> Conv(4, (3, 3), strides=(2, 2)).output_shape((8, 8, 1))
 (4, 4, 4)
+>>> params = LocallyConnected(4, (3, 3)).init(jax.random.key(0), (8, 8, 1))
+>>> params["w"].shape
+(8, 8, 9, 4)
 """
 
+import dataclasses
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.layers.covariance import Covariance, Positions, materialized
+from ntkbias.layers.covariance import Covariance, Needs, Positions, materialized
 from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
 from ntkbias.types import InputError, InputTypeError, Parameterization, Params, require_choice, require_positive
 
-__all__ = ["Conv", "Padding"]
+__all__ = ["Conv", "LocallyConnected", "Padding", "Window"]
 
 Padding = Literal["SAME", "VALID", "CIRCULAR"]
 
 
-def _sizes(value: object) -> tuple[int, ...]:
-    """One whole number for each spatial axis."""
-    if not isinstance(value, tuple | list) or not value:
-        raise InputTypeError(f"Expected one number for each spatial axis of Conv, as (3, 3); got {value!r}.")
-    for size in value:
-        require_positive("every kernel size and stride of Conv", size)
-    return tuple(value)
+def as_tuple(value: Any) -> Any:
+    """A list as a tuple, which can be hashed; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
 
 
-class Conv(Layer):
-    """A convolution of `(n, *positions, channels)` to `(n, *positions', num_outputs)` with Gaussian weights.
+class Window(NamedTuple):
+    """A product of intervals that slides over the positions: what convolutions and pools have in common.
 
-    `kernel_size` has one number a spatial axis, as has `strides` (default: ones). `padding` is "SAME" (zeros),
-    "VALID" (none) or "CIRCULAR" (the image wraps around). The weights are `(*kernel_size, channels, num_outputs)`.
+    Each of `sizes`, `strides` and `dilation` has one number a spatial axis.
     """
 
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: Padding
+
+    @classmethod
+    def of(
+        cls,
+        layer: str,
+        sizes: dict[str, Any],
+        strides: tuple[int, ...] | None,
+        padding: Padding,
+        dilation: tuple[int, ...] | None = None,
+    ) -> "Window":
+        """The window of a `layer` whose field of sizes is given by its name: `{"kernel_size": (3, 3)}`.
+
+        Strides and dilation are ones by default. Raises `InputError` where they do not fit.
+        """
+        ((name, size),) = sizes.items()
+        options = {name: size, "strides": strides, "dilation": dilation}
+        for option, value in options.items():
+            if value is not None or option == name:
+                _require_sizes(f"{option} of {layer}", value)
+            if value is not None and len(value) != len(size):
+                raise InputError(
+                    f"Expected one {option.removesuffix('s')} a spatial axis; got {name}={size} and {option}={value}."
+                )
+        require_choice("padding", padding, Padding)
+        ones = (1,) * len(size)
+        return cls(size, strides or ones, dilation or ones, padding)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """How many positions the window spans on each axis."""
+        return tuple((size - 1) * step + 1 for size, step in zip(self.sizes, self.dilation, strict=True))
+
+    def pads(self, positions: tuple[int, ...]) -> list[tuple[int, int]]:
+        """How much is added before and after each spatial axis."""
+        kind = "VALID" if self.padding == "VALID" else "SAME"
+        pads = lax.padtype_to_pads(positions, self.extents, self.strides, kind)
+        return [(int(low), int(high)) for low, high in pads]
+
+    def positions_after(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        """The number of places of the window on each axis. Raises `InputError` where there is none."""
+        sizes = zip(positions, self.pads(positions), self.extents, self.strides, strict=True)
+        after = tuple((size + low + high - extent) // stride + 1 for size, (low, high), extent, stride in sizes)
+        if min(after) < 1:
+            raise InputError(
+                f"Expected inputs at least as large as the window {self.extents}; got positions {positions}. "
+                'Use padding="SAME" or a smaller window.'
+            )
+        return after
+
+    def padded(self, array: Array, positions: tuple[int, ...], lead: int, copies: int = 1) -> Array:
+        """The array with `copies` of the spatial axes after its `lead` first ones, and these padded."""
+        pads = self.pads(positions) * copies
+        rest = array.ndim - lead - len(pads)
+        mode = "wrap" if self.padding == "CIRCULAR" else "constant"
+        return jnp.pad(array, [(0, 0)] * lead + pads + [(0, 0)] * rest, mode=mode)
+
+    def shifted_sum(self, array: Array, axis: int, places: Iterable[int]) -> Array:
+        """The sum over the offsets of one spatial `axis`, of a padded array shifted by each along all its `places`."""
+        size, stride, dilation = self.sizes[axis], self.strides[axis], self.dilation[axis]
+        if size == stride == 1:
+            return array
+        array = materialized(array)
+        parts = [array] * size
+        for place in places:
+            end = array.shape[place] - self.extents[axis] + 1
+            starts = [dilation * offset for offset in range(size)]
+            parts = [
+                lax.slice_in_dim(part, start, start + end, stride, place)
+                for part, start in zip(parts, starts, strict=True)
+            ]
+        return sum(parts[1:], parts[0])
+
+
+class _Convolution(Layer):
+    """What the convolutions share: a window, and the scales of a linear layer."""
+
     num_outputs: int = eqx.field(static=True)
-    kernel_size: tuple[int, ...] = eqx.field(static=True, converter=_sizes)
-    strides: tuple[int, ...] | None = eqx.field(
-        static=True, default=None, converter=lambda value: None if value is None else _sizes(value)
-    )
+    kernel_size: tuple[int, ...] = eqx.field(static=True, converter=as_tuple)
+    strides: tuple[int, ...] | None = eqx.field(static=True, default=None, converter=as_tuple)
     padding: Padding = eqx.field(static=True, default="SAME")
     w_std: float = 1.0
     b_std: float | None = None
     b_init: float = 1.0
     parameterization: Parameterization = eqx.field(static=True, default="ntk")
+    dilation: tuple[int, ...] | None = eqx.field(static=True, default=None, converter=as_tuple)
 
     def __check_init__(self):
-        require_positive("num_outputs of Conv", self.num_outputs)
-        require_choice("padding", self.padding, Padding)
+        require_positive(f"num_outputs of {type(self).__name__}", self.num_outputs)
         require_choice("parameterization", self.parameterization, Parameterization)
         require_scales(self)
-        if len(self._strides) != len(self.kernel_size):
-            raise InputError(
-                f"Expected one stride a spatial axis; got kernel_size={self.kernel_size} and strides={self.strides}."
-            )
+        _ = self.window
 
     @property
-    def _strides(self) -> tuple[int, ...]:
-        return (1,) * len(self.kernel_size) if self.strides is None else self.strides
-
-    def _window_padding(self, positions: tuple[int, ...]) -> list[tuple[int, int]]:
-        """How much is added before and after each spatial axis."""
-        kind = "VALID" if self.padding == "VALID" else "SAME"
-        pads = lax.padtype_to_pads(positions, self.kernel_size, self._strides, kind)
-        return [(int(low), int(high)) for low, high in pads]
+    def window(self) -> Window:
+        """Where the weights of one position act."""
+        sizes = {"kernel_size": self.kernel_size}
+        return Window.of(type(self).__name__, sizes, self.strides, self.padding, self.dilation)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        require_positions("Conv", input_shape, len(self.kernel_size))
-        positions = input_shape[:-1]
-        sizes = zip(positions, self._window_padding(positions), self.kernel_size, self._strides, strict=True)
-        after = tuple((size + low + high - window) // stride + 1 for size, (low, high), window, stride in sizes)
-        if min(after) < 1:
-            raise InputError(
-                f"Expected inputs at least as large as the window {self.kernel_size}; got positions {positions}. "
-                'Use padding="SAME" or a smaller window.'
-            )
-        return (*after, self.num_outputs)
-
-    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
-        self.output_shape(input_shape)
-        channels = input_shape[-1]
-        return affine_init(
-            key,
-            (*self.kernel_size, channels, self.num_outputs),
-            math.prod(self.kernel_size) * channels,
-            w_std=self.w_std,
-            b_std=self.b_std,
-            b_init=self.b_init,
-            parameterization=self.parameterization,
-        )
-
-    def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions_out o"]:
-        self.output_shape(x.shape[1:])
-        pads = self._window_padding(x.shape[1:-1])
-        if self.padding == "CIRCULAR":
-            x = jnp.pad(x, [(0, 0), *pads, (0, 0)], mode="wrap")
-            pads = [(0, 0)] * len(pads)
-        letters = "DHW"[-len(pads) :] if len(pads) <= 3 else "".join(map(chr, range(ord("a"), ord("a") + len(pads))))
-        layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-        outputs = lax.conv_general_dilated(x, params["w"], self._strides, pads, dimension_numbers=layout)
-        if self.parameterization == "standard":
-            return outputs + params["b"] if "b" in params else outputs
-        outputs = self.w_std / (math.prod(self.kernel_size) * x.shape[-1]) ** 0.5 * outputs
-        return outputs + self.b_std * params["b"] if "b" in params else outputs
+        require_positions(type(self).__name__, input_shape, len(self.kernel_size))
+        return (*self.window.positions_after(input_shape[:-1]), self.num_outputs)
 
     def decorrelates(self, before: bool) -> bool:
         return True
 
     def propagate(self, covariance: Covariance) -> Covariance:
         after = covariance.affine(
-            lambda array, carried: self._window_mean(array, carried, covariance.positions),
+            lambda array, carried: _window_mean(self.window, array, carried, covariance.positions),
             w_std=self.w_std,
             b_std=self.b_std,
             b_init=self.b_init,
@@ -130,19 +168,139 @@ class Conv(Layer):
         )
         return after.reshaped(self.output_shape(covariance.shape))
 
-    def _window_mean(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
-        """The mean over the window, the same offset at both positions of a pair; padding counts as zeros."""
-        num_axes = len(positions)
-        lead = array.ndim - carried * num_axes
-        pads = self._window_padding(positions) * carried
-        array = jnp.pad(array, [(0, 0)] * lead + pads, mode="wrap" if self.padding == "CIRCULAR" else "constant")
-        for axis, (window, stride) in enumerate(zip(self.kernel_size, self._strides, strict=True)):
-            if window == stride == 1:
-                continue
-            array = materialized(array)
-            parts = [array] * window
-            for each in range(lead + axis, array.ndim, num_axes):
-                end = array.shape[each] - window + 1
-                parts = [lax.slice_in_dim(part, f, f + end, stride, each) for f, part in enumerate(parts)]
-            array = sum(parts[1:], parts[0])
-        return array / math.prod(self.kernel_size)
+    def _init(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> dict[str, Array]:
+        return affine_init(
+            key,
+            (*shape, self.num_outputs),
+            fan_in,
+            w_std=self.w_std,
+            b_std=self.b_std,
+            b_init=self.b_init,
+            parameterization=self.parameterization,
+        )
+
+    def _scaled(self, outputs: Array, params: Params, fan_in: int) -> Array:
+        """The sums over the window, scaled, and with the bias."""
+        if self.parameterization == "standard":
+            return outputs + params["b"] if "b" in params else outputs
+        outputs = self.w_std / fan_in**0.5 * outputs
+        return outputs + self.b_std * params["b"] if "b" in params else outputs
+
+
+class Conv(_Convolution):
+    """A convolution of `(n, *positions, channels)` to `(n, *positions', num_outputs)` with Gaussian weights.
+
+    `kernel_size` has one number a spatial axis, as have `strides` and `dilation`, the distance between neighbours in
+    the window (default: ones). `padding` is "SAME" (zeros), "VALID" (none) or "CIRCULAR" (the image wraps around). The
+    weights are `(*kernel_size, channels, num_outputs)`.
+    """
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        self.output_shape(input_shape)
+        shape = (*self.kernel_size, input_shape[-1])
+        return self._init(key, shape, math.prod(shape))
+
+    def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions_out o"]:
+        self.output_shape(x.shape[1:])
+        x, pads = _padded_inputs(self.window, x)
+        outputs = lax.conv_general_dilated(
+            x,
+            params["w"],
+            self.window.strides,
+            pads,
+            rhs_dilation=self.window.dilation,
+            dimension_numbers=_layout(len(pads)),
+        )
+        return self._scaled(outputs, params, math.prod(self.kernel_size) * x.shape[-1])
+
+
+class LocallyConnected(_Convolution):
+    """A convolution without shared weights: each position of the outputs has its own weights, and its own biases.
+
+    Options are those of `Conv`. The weights are `(*positions', channels * |F|, num_outputs)` for |F| = the product of
+    `kernel_size`, channels first, and the biases `(*positions', num_outputs)`: they fit inputs of one size alone. At
+    infinite width outputs at different positions are independent, so a pool after it averages over equal positions
+    alone; all pairs are carried all the same where something after it needs them.
+    """
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        positions = self.output_shape(input_shape)[:-1]
+        fan_in = math.prod(self.kernel_size) * input_shape[-1]
+        # At each position this is a dense layer.
+        params = jax.vmap(lambda key: self._init(key, (fan_in,), fan_in))(jax.random.split(key, math.prod(positions)))
+        return jax.tree.map(lambda leaf: leaf.reshape(*positions, *leaf.shape[1:]), params)
+
+    def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions_out o"]:
+        positions, fitting = self.output_shape(x.shape[1:])[:-1], params["w"].shape[:-2]
+        if positions != fitting:
+            raise InputError(
+                "Expected inputs of LocallyConnected of the size that its weights are for, with outputs at positions "
+                f"{fitting}; got {positions}. Initialise it for inputs of this size."
+            )
+        x, pads = _padded_inputs(self.window, x)
+        patches = lax.conv_general_dilated_patches(
+            x,
+            self.kernel_size,
+            self.window.strides,
+            pads,
+            rhs_dilation=self.window.dilation,
+            dimension_numbers=_layout(len(pads)),
+        )
+        outputs = jnp.einsum("n...f,...fo->n...o", patches, params["w"])
+        return self._scaled(outputs, params, patches.shape[-1])
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        after = super().propagate(covariance.restricted(Needs(Positions.EQUAL, Positions.EQUAL)))
+
+        def spread(array: Array, carried: Positions) -> Array:
+            return _diagonal(array, after.positions) if carried == Positions.ALL else array
+
+        return dataclasses.replace(
+            after,
+            nngp=spread(after.nngp, covariance.cross),
+            ntk=None if after.ntk is None else spread(after.ntk, covariance.cross),
+            self1=None if after.self1 is None else spread(after.self1, covariance.own),
+            self2=None if after.self2 is None else spread(after.self2, covariance.own),
+            cross=covariance.cross,
+            own=covariance.own,
+        )
+
+
+def _window_mean(window: Window, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
+    """The mean over the window, the same offset at both positions of a pair; padding counts as zeros."""
+    num_axes = len(positions)
+    lead = array.ndim - carried * num_axes
+    array = window.padded(array, positions, lead, carried)
+    for axis in range(num_axes):
+        array = window.shifted_sum(array, axis, range(lead + axis, array.ndim, num_axes))
+    return array / math.prod(window.sizes)
+
+
+def _diagonal(array: Array, positions: tuple[int, ...]) -> Array:
+    """`(..., *positions)` as the equal positions of `(..., *positions, *positions)`, which is zero elsewhere."""
+    size = math.prod(positions)
+    lead = array.shape[: array.ndim - len(positions)]
+    square = jnp.where(jnp.eye(size, dtype=bool), array.reshape(*lead, size, 1), 0.0)
+    return square.reshape(*lead, *positions, *positions)
+
+
+def _padded_inputs(window: Window, x: Array) -> tuple[Array, list[tuple[int, int]]]:
+    """The inputs, and how much is to be added to them by the convolution itself."""
+    positions = x.shape[1:-1]
+    if window.padding == "CIRCULAR":
+        return window.padded(x, positions, 1), [(0, 0)] * len(positions)
+    return x, window.pads(positions)
+
+
+def _layout(num_axes: int) -> tuple[str, str, str]:
+    """The order of the axes of inputs, weights and outputs, as `lax` names it."""
+    letters = "DHW"[-num_axes:] if num_axes <= 3 else "".join(map(chr, range(ord("a"), ord("a") + num_axes)))
+    return (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+
+
+def _require_sizes(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is one whole number for each spatial axis."""
+    if not isinstance(value, tuple) or not value:
+        raise InputTypeError(f"Expected {name} to be one number for each spatial axis, as (3, 3); got {value!r}.")
+    for size in value:
+        require_positive(f"every number in {name}", size)

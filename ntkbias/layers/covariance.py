@@ -236,6 +236,24 @@ class Covariance(eqx.Module):
         """The same without the covariance of each input with itself, where what comes after does not need it."""
         return dataclasses.replace(self, self1=None, self2=None, own=Positions.NONE)
 
+    def restricted(self, needs: Needs) -> "Covariance":
+        """The same at no more pairs of positions than `needs` has: equal ones of all, or no variances."""
+        after = self if needs.own else self.without_own()
+        cross, own = min(after.cross, needs.cross), min(after.own, needs.own)
+
+        def part(array: Array, carried: Positions, wanted: Positions) -> Array:
+            return array if carried == wanted else self.at_equal(array, carried)
+
+        return dataclasses.replace(
+            after,
+            nngp=part(after.nngp, after.cross, cross),
+            ntk=None if after.ntk is None else part(after.ntk, after.cross, cross),
+            self1=None if after.self1 is None else part(after.self1, after.own, own),
+            self2=None if after.self2 is None else part(after.self2, after.own, own),
+            cross=cross,
+            own=own,
+        )
+
 
 def materialized(array: Array) -> Array:
     """The array, written to memory on a CPU before it is read.

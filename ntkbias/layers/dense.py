@@ -1,4 +1,4 @@
-"""The dense (fully connected) layer.
+"""The dense (fully connected) layer, which acts on the last axis: at each position alike, where inputs have positions.
 
     NTK parameterisation:       z = w_std / sqrt(d) x W + b_std b      W, b ~ N(0, 1)    (Jacot et al. 2018)
     standard parameterisation:  z = x W + b                            W ~ N(0, w_std^2 / d), b ~ N(0, b_std^2)
@@ -7,8 +7,8 @@
 >>> from ntkbias.layers import Dense
 >>> layer = Dense(3, b_std=0.1)
 >>> params = layer.init(jax.random.key(0), (2,))
->>> layer.apply(params, jax.numpy.ones((5, 2))).shape
-(5, 3)
+>>> layer.apply(params, jax.numpy.ones((5, 2))).shape, layer.apply(params, jax.numpy.ones((5, 7, 2))).shape
+((5, 3), (5, 7, 3))
 """
 
 import equinox as eqx
@@ -24,9 +24,11 @@ __all__ = ["Dense"]
 class Dense(Layer):
     """A linear map of vectors `(n, d)` to `(n, num_outputs)` with Gaussian weights.
 
+    Inputs `(n, *positions, d)` become `(n, *positions, num_outputs)` by the same weights at each position, as in flax
+    and as by a convolution with a window of one; put Flatten before it for one map of all positions together.
     `b_std=None` means no bias. `b_init` scales the bias at initialisation alone: with `b_init=0` it starts at zero and
     is still trained, so it adds to the NTK and not to the NNGP (Basri et al. 2019). `apply` costs 2 n d num_outputs
-    operations.
+    operations a position.
     """
 
     num_outputs: int = eqx.field(static=True)
@@ -41,12 +43,12 @@ class Dense(Layer):
         require_scales(self)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        require_positions("Dense", input_shape, 0)
-        return (self.num_outputs,)
+        require_positions("Dense", input_shape)
+        return (*input_shape[:-1], self.num_outputs)
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
-        require_positions("Dense", input_shape, 0)
-        (fan_in,) = input_shape
+        require_positions("Dense", input_shape)
+        fan_in = input_shape[-1]
         return affine_init(
             key,
             (fan_in, self.num_outputs),
@@ -57,7 +59,7 @@ class Dense(Layer):
             parameterization=self.parameterization,
         )
 
-    def apply(self, params: Params, x: Float[Array, "n d"]) -> Float[Array, "n o"]:
+    def apply(self, params: Params, x: Float[Array, "n *positions d"]) -> Float[Array, "n *positions o"]:
         if self.parameterization == "standard":
             outputs = x @ params["w"]
             return outputs + params["b"] if "b" in params else outputs
@@ -68,12 +70,11 @@ class Dense(Layer):
         return True
 
     def propagate(self, covariance: Covariance) -> Covariance:
-        (fan_in,) = covariance.shape
         after = covariance.affine(  # already a mean over the input's features
             w_std=self.w_std,
             b_std=self.b_std,
             b_init=self.b_init,
-            fan_in=fan_in,
+            fan_in=covariance.shape[-1],
             parameterization=self.parameterization,
         )
-        return after.reshaped((self.num_outputs,))
+        return after.reshaped(self.output_shape(covariance.shape))

@@ -20,14 +20,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.types import InputError, InputTypeError, Params, require_positive, require_scale
 
-__all__ = ["Layer", "affine_init", "require_positions", "require_scales"]
+__all__ = ["Layer", "affine_init", "require_positions", "require_scales", "require_some_positions"]
 
 
 class Layer(eqx.Module):
     """One layer, or one network: a composition of layers is a layer.
 
-    The methods that a layer without parameters or positions needs not write have defaults here.
+    The methods that a layer without parameters or positions needs not write have defaults here. A fixed map of the
+    inputs has no parameters, and is applied to the inputs themselves, where a network begins with it.
     """
+
+    is_fixed = False
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one output, given that of one input; neither has the batch axis."""
@@ -99,6 +102,16 @@ def require_positions(name: str, input_shape: tuple[int, ...], num_positions: in
         f"Expected inputs of {name} to have {wanted}; got shape {tuple(input_shape)} without the batch axis. "
         "Reshape the inputs, or put Flatten before a Dense layer."
     )
+
+
+def require_some_positions(name: str, input_shape: tuple[int, ...]) -> None:
+    """Raise an `InputError` unless one input is `(*positions, channels)` with one spatial axis or more."""
+    require_positions(name, input_shape)
+    if len(input_shape) == 1:
+        raise InputError(
+            f"Expected inputs of {name} to have positions, (n, *positions, channels); got shape {tuple(input_shape)} "
+            "without the batch axis. Reshape the inputs, e.g. x[:, :, None]."
+        )
 
 
 def require_scales(layer: Layer) -> None:

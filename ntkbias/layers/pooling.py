@@ -1,11 +1,14 @@
-"""Layers that remove the positions: Flatten keeps them apart, GlobalAvgPool averages over them.
+"""Layers that remove positions, or average over them: pools by windows, pools over all positions, and Flatten.
 
-Flatten needs the covariance at equal positions only, and takes its mean. GlobalAvgPool needs all pairs (p, q) and takes
-the mean over both: the square of the work, and the reason why pooled infinite CNNs are expensive.
+Flatten needs the covariance at equal positions only, and takes its mean. A pool needs all pairs (p, q), and takes the
+mean (or sum) over both windows, of p and of q: the square of the work, and the reason why pooled infinite CNNs are
+expensive. That holds of every layer before a pool, and of those after a windowed one.
 
->>> from ntkbias.layers import Flatten, GlobalAvgPool
->>> Flatten().output_shape((8, 8, 3)), GlobalAvgPool().output_shape((8, 8, 3))
-((192,), (3,))
+>>> from ntkbias.layers import AvgPool, Flatten, GlobalAvgPool
+>>> AvgPool((2, 2), (2, 2)).output_shape((8, 8, 3)), GlobalAvgPool().output_shape((8, 8, 3))
+((4, 4, 3), (3,))
+>>> Flatten().output_shape((8, 8, 3))
+(192,)
 >>> from ntkbias.layers import Needs
 >>> Flatten().needs(Needs()).cross.name, GlobalAvgPool().needs(Needs()).cross.name
 ('EQUAL', 'ALL')
@@ -14,14 +17,18 @@ the mean over both: the square of the work, and the reason why pooled infinite C
 import dataclasses
 import math
 
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
+from ntkbias.layers.conv import Padding, Window, as_tuple
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer, require_positions
 from ntkbias.types import Params
 
-__all__ = ["Flatten", "GlobalAvgPool"]
+__all__ = ["AvgPool", "Flatten", "GlobalAvgPool", "GlobalSumPool", "SumPool"]
 
 
 class Flatten(Layer):
@@ -45,22 +52,125 @@ class Flatten(Layer):
         return Needs(Positions.EQUAL, min(after.own, Positions.EQUAL))
 
 
-class GlobalAvgPool(Layer):
+class _Pool(Layer):
+    """What all pools share: they need all pairs of positions, and keep what is Gaussian so."""
+
+    def needs(self, after: Needs) -> Needs:
+        return Needs(Positions.ALL, Positions.ALL if after.own else Positions.NONE)
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        if covariance.own != Positions.ALL and covariance.num_positions:
+            covariance = covariance.without_own()  # carried at equal positions, for another layer: too little for a sum
+        after = covariance.map(lambda array, carried: self._pooled_pairs(array, carried, covariance.positions))
+        return after.reshaped(self.output_shape(covariance.shape))
+
+    def _pooled_pairs(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
+        """The pool over both positions of each pair, which are the last axes."""
+        raise NotImplementedError
+
+
+class _WindowedPool(_Pool):
+    """Sums over a window, divided by what a subclass says."""
+
+    window: tuple[int, ...] = eqx.field(static=True, converter=as_tuple)
+    strides: tuple[int, ...] | None = eqx.field(static=True, default=None, converter=as_tuple)
+    padding: Padding = eqx.field(static=True, default="VALID")
+
+    def __check_init__(self):
+        _ = self._window
+
+    @property
+    def _window(self) -> Window:
+        return Window.of(type(self).__name__, {"window": self.window}, self.strides, self.padding)
+
+    def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
+        """By what the sums are divided on each spatial axis: at each place of the window, or `(1,)` at all places."""
+        raise NotImplementedError
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        require_positions(type(self).__name__, input_shape, len(self.window))
+        return (*self._window.positions_after(input_shape[:-1]), input_shape[-1])
+
+    def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions_out c"]:
+        self.output_shape(x.shape[1:])
+        positions = x.shape[1:-1]
+        sums = lax.reduce_window(
+            self._window.padded(x, positions, 1),
+            np.zeros((), x.dtype),
+            lax.add,
+            (1, *self.window, 1),
+            (1, *self._window.strides, 1),
+            "VALID",
+        )
+        return self._divided(sums, positions, 1)
+
+    def _pooled_pairs(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
+        lead = array.ndim - carried * len(positions)
+        array = self._window.padded(array, positions, lead, carried)
+        for place in range(lead, array.ndim):
+            array = self._window.shifted_sum(array, (place - lead) % len(positions), [place])
+        for copy in range(carried):
+            array = self._divided(array, positions, lead + copy * len(positions))
+        return array
+
+    def _divided(self, sums: Array, positions: tuple[int, ...], lead: int) -> Array:
+        """The sums, divided along the spatial axes that begin at `lead`."""
+        for axis, divisor in enumerate(self._divisors(positions), lead):
+            sums = sums / divisor.astype(sums.dtype).reshape(-1, *(1,) * (sums.ndim - axis - 1))
+        return sums
+
+
+class AvgPool(_WindowedPool):
+    """The mean of each channel over a window: `(n, *positions, channels)` to `(n, *positions', channels)`.
+
+    `window` has one number a spatial axis, as have `strides` (default: ones). `padding` is "VALID" (none; positions
+    that no window reaches are dropped), "SAME" (zeros) or "CIRCULAR". Sums are divided by the size of the window, and
+    with `normalize_edges` by the number of its positions inside the image, where "SAME" pads it (as PyTorch's
+    `count_include_pad=False`).
+    """
+
+    normalize_edges: bool = eqx.field(static=True, default=False)
+
+    def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
+        if not (self.normalize_edges and self.padding == "SAME"):
+            return [np.array([size]) for size in self.window]
+        inside = [np.pad(np.ones(size), pad) for size, pad in zip(positions, self._window.pads(positions), strict=True)]
+        return [
+            np.lib.stride_tricks.sliding_window_view(ones, size)[::stride].sum(-1)
+            for ones, size, stride in zip(inside, self.window, self._window.strides, strict=True)
+        ]
+
+
+class SumPool(_WindowedPool):
+    """The sum of each channel over a window; options are those of `AvgPool`."""
+
+    def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
+        return []
+
+
+class GlobalAvgPool(_Pool):
     """Averages each channel over all positions: `(n, *positions, channels)` to `(n, channels)`."""
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        require_positions("GlobalAvgPool", input_shape)
+        require_positions(type(self).__name__, input_shape)
         return input_shape[-1:]
 
     def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n c"]:
         return jnp.mean(x, tuple(range(1, x.ndim - 1)))
 
-    def propagate(self, covariance: Covariance) -> Covariance:
-        axes = tuple(range(-2 * covariance.num_positions, 0))
-        if covariance.own != Positions.ALL and axes:
-            covariance = covariance.without_own()
-        after = covariance.map(lambda array, _: jnp.mean(array, axes))
-        return after.reshaped(self.output_shape(covariance.shape))
+    def _pooled_pairs(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
+        return jnp.mean(array, tuple(range(-2 * len(positions), 0)))
 
-    def needs(self, after: Needs) -> Needs:
-        return Needs(Positions.ALL, Positions.ALL if after.own else Positions.NONE)
+
+class GlobalSumPool(_Pool):
+    """Sums each channel over all positions: `(n, *positions, channels)` to `(n, channels)`."""
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        require_positions(type(self).__name__, input_shape)
+        return input_shape[-1:]
+
+    def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n c"]:
+        return jnp.sum(x, tuple(range(1, x.ndim - 1)))
+
+    def _pooled_pairs(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
+        return jnp.sum(array, tuple(range(-2 * len(positions), 0)))

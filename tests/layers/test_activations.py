@@ -1,103 +1,620 @@
-"""Dual activations: against quadrature, and against each other."""
+"""Dual activations: against quadrature, against each other, and at the edges. A new one is one line of CASES."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special as special
 from cases import assert_near
 
-from ntkbias.layers import ACTIVATIONS, activation
-from ntkbias.types import InputError
-
-each_activation = pytest.mark.parametrize("name", ACTIVATIONS)
-VARIANCES = [(1.0, 1.0), (0.3, 2.0), (1e-3, 5.0)]
-COSINES = [-1.0, -0.9, -0.3, 0.0, 0.5, 0.99, 1.0]
-
-
-def expectation(phi, covariance, variance1, variance2):
-    """E[phi(u) phi(v)] by Gauss-Legendre rules that end where u or v is zero: phi may have a kink there."""
-    nodes, weights = np.polynomial.legendre.leggauss(80)
-
-    def rule(start, end):
-        middle, half = (start + end) / 2, (end - start) / 2
-        return middle[:, None] + half[:, None] * nodes, half[:, None] * weights
-
-    def density(z):
-        return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-
-    cosine = covariance / np.sqrt(variance1 * variance2)
-    sine = np.sqrt(max(1 - cosine**2, 0.0))
-    z1, w1 = (part.ravel() for part in rule(np.array([-9.0, 0.0]), np.array([0.0, 9.0])))
-    kink = np.clip(-cosine * z1 / sine, -9, 9) if sine > 0 else 0 * z1
-    total = 0.0
-    for left, right in ((-9 + 0 * kink, kink), (kink, 9 + 0 * kink)):
-        z2, w2 = rule(left, right)
-        inner = np.sum(w2 * density(z2) * phi(np.sqrt(variance2) * (cosine * z1[:, None] + sine * z2)), 1)
-        total += np.sum(w1 * density(z1) * phi(np.sqrt(variance1) * z1[:, None])[:, 0] * inner)
-    return total
+from ntkbias import layers
+from ntkbias.layers import ACTIVATIONS, Elementwise, activation
+from ntkbias.layers.activations import Expansion
+from ntkbias.layers.arc_cosine import arc_cosine, cosine_defect
+from ntkbias.layers.hermite import expansion_dual, polynomial_dual
+from ntkbias.types import InputError, InputTypeError
 
 
-@each_activation
-@pytest.mark.parametrize(("variance1", "variance2"), VARIANCES)
-def test_dual_is_the_expectation(name, variance1, variance2, x64):
-    phi = activation(name)
-    value = jax.jit(lambda z: phi.apply((), z))
-    slope = jax.jit(jax.grad(lambda z: jnp.sum(phi.apply((), z))))
-    covariances = np.array(COSINES) * np.sqrt(variance1 * variance2)
-    got = jax.jit(phi.dual)(jnp.asarray(covariances), jnp.asarray(variance1), jnp.asarray(variance2))
-    for index, covariance in enumerate(covariances):
-        for f, dual in zip((value, slope), got, strict=True):
-            expected = expectation(lambda z: np.asarray(f(jnp.asarray(z))), covariance, variance1, variance2)  # noqa: B023
-            np.testing.assert_allclose(dual[index], expected, rtol=1e-9, atol=1e-11)
+class Case(NamedTuple):
+    """An activation; in NumPy the function and its derivative, and where those have kinks; how exact the duals are."""
+
+    phi: layers.Activation
+    f: Callable
+    slope: Callable
+    kinks: tuple[float, ...] = ()
+    error: float = 1e-12  # relative to sqrt(E[phi(u)^2] E[phi(v)^2]), at variances up to 3
 
 
-@each_activation
+def _sigmoid_slope(x):
+    return special.expit(x) * special.expit(-x)
+
+
+def _relu(x):
+    return np.maximum(x, 0)
+
+
+def _zero(x):
+    return 0 * x
+
+
+def _normal(x):
+    return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+ZERO = (0.0,)
+CASES = {
+    "relu": Case(layers.Relu(), _relu, lambda x: x > 0, ZERO),
+    "leaky relu": Case(
+        layers.LeakyRelu(0.2), lambda x: np.where(x > 0, x, 0.2 * x), lambda x: np.where(x > 0, 1, 0.2), ZERO
+    ),
+    "two slopes": Case(
+        layers.ABRelu(0.5, -1.5),
+        lambda x: np.where(x > 0, -1.5 * x, 0.5 * x),
+        lambda x: np.where(x > 0, -1.5, 0.5),
+        ZERO,
+    ),
+    "abs": Case(layers.Abs(), np.abs, lambda x: np.where(x > 0, 1.0, -1.0), ZERO),
+    "squared relu": Case(layers.RectifiedMonomial(2), lambda x: _relu(x) ** 2, lambda x: 2 * _relu(x), ZERO),
+    "rectified power": Case(layers.RectifiedMonomial(5), lambda x: _relu(x) ** 5, lambda x: 5 * _relu(x) ** 4, ZERO),
+    "step": Case(layers.Step(), lambda x: (x > 0) * 1.0, _zero, ZERO),
+    "sign": Case(layers.Sign(), np.sign, _zero, ZERO),
+    "hat": Case(
+        layers.Hat(),
+        lambda x: np.interp(x, [0, 1, 2], [0, 1, 0]),
+        lambda x: ((x > 0) & (x < 1)) * 1.0 - ((x > 1) & (x < 2)),
+        (0.0, 1.0, 2.0),
+    ),
+    "erf": Case(layers.Erf(), special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
+    "erf, scaled": Case(
+        layers.Erf(1.5, 0.6, -0.2),
+        lambda x: 1.5 * special.erf(0.6 * x) - 0.2,
+        lambda x: 1.8 / np.sqrt(np.pi) * np.exp(-((0.6 * x) ** 2)),
+    ),
+    "gelu": Case(layers.Gelu(), lambda x: x * special.ndtr(x), lambda x: special.ndtr(x) + x * _normal(x)),
+    "sin": Case(layers.Sin(), np.sin, np.cos),
+    "sin, scaled": Case(
+        layers.Sin(1.5, -0.8, 0.3), lambda x: 1.5 * np.sin(0.3 - 0.8 * x), lambda x: -1.2 * np.cos(0.3 - 0.8 * x)
+    ),
+    "cos": Case(
+        layers.Cos(1.5, 0.8, 0.3), lambda x: 1.5 * np.cos(0.3 + 0.8 * x), lambda x: -1.2 * np.sin(0.3 + 0.8 * x)
+    ),
+    "sin plus cos": Case(
+        layers.SinPlusCos(0.5, 1.2),
+        lambda x: 0.5 * (np.sin(1.2 * x) + np.cos(1.2 * x)),
+        lambda x: 0.6 * (np.cos(1.2 * x) - np.sin(1.2 * x)),
+    ),
+    "rbf": Case(
+        layers.Rbf(0.5),
+        lambda x: np.sqrt(2) * np.sin(x + np.pi / 4),
+        lambda x: np.sqrt(2) * np.cos(x + np.pi / 4),
+    ),
+    "gaussian": Case(
+        layers.Gaussian(2.0, -0.3), lambda x: 2 * np.exp(-0.3 * x**2), lambda x: -1.2 * x * np.exp(-0.3 * x**2)
+    ),
+    "exp": Case(layers.Exp(0.5, 0.7), lambda x: 0.5 * np.exp(0.7 * x), lambda x: 0.35 * np.exp(0.7 * x)),
+    "polynomial": Case(
+        layers.Polynomial((0.3, -1.0, 0.5, 0.2)),
+        lambda x: 0.3 - x + 0.5 * x**2 + 0.2 * x**3,
+        lambda x: -1 + x + 0.6 * x**2,
+    ),
+    "monomial": Case(layers.Monomial(4), lambda x: x**4, lambda x: 4 * x**3),
+    "hermite": Case(layers.Hermite(3), lambda x: (x**3 - 3 * x) / np.sqrt(6), lambda x: (3 * x**2 - 3) / np.sqrt(6)),
+    "tanh": Case(layers.Tanh(), np.tanh, lambda x: 1 / np.cosh(x) ** 2, error=5e-5),
+    "sigmoid": Case(layers.Sigmoid(), special.expit, _sigmoid_slope, error=1e-10),
+    "silu": Case(
+        layers.Silu(),
+        lambda x: x * special.expit(x),
+        lambda x: special.expit(x) + x * _sigmoid_slope(x),
+        error=1e-9,
+    ),
+    "softplus": Case(layers.Softplus(), lambda x: np.logaddexp(0, x), special.expit, error=1e-11),
+    "any function": Case(
+        Elementwise(lambda x: jnp.sin(x) * x, lambda x: jnp.sin(x) + x * jnp.cos(x), num_terms=40),
+        lambda x: np.sin(x) * x,
+        lambda x: np.sin(x) + x * np.cos(x),
+    ),
+}
+OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # where all would take long
+
+
+def each(wanted=lambda case: True):
+    """Those wanted; of the expansions one is as good as another, and slow: tests of the stated error have them all."""
+    names = [name for name, case in CASES.items() if wanted(case)]
+    slow = ("sigmoid", "silu", "softplus")
+    marked = [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+each_case = each()
+each_trained = each(lambda case: not isinstance(case.phi, layers.Step | layers.Sign))
+
+# Moments at which everything is compared: (covariance, variance1, variance2)
+COSINES = [-1.0, -0.9, -0.3, 0.0, 0.5, 0.99, 1 - 1e-6, 1.0]
+VARIANCES = [(1.0, 1.0), (0.3, 2.0), (1e-3, 3.0), (1e-5, 1e-5)]
+INSIDE = np.array([(r * (a * b) ** 0.5, a, b) for a, b in VARIANCES for r in COSINES])
+EDGES = np.array(
+    [(1, 1, 1), (-1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 1, 0), (0, 0, 0), (2, 1, 4), (-2, 1, 4), (1e-15, 1e-15, 1e-15)]
+)
+
+
+def compiled(phi, function):
+    """As a program where it has many operations; those of other closed forms are compiled once for all cases."""
+    return jax.jit(function) if isinstance(phi, Expansion | layers.Hat) else function
+
+
+def padded(moments, dtype="float64"):
+    """Moments `(n, 3)` as three arrays of 32: every operation has one shape, and is compiled once."""
+    moments = np.asarray(moments, dtype)
+    return tuple(map(jnp.asarray, np.concatenate([moments, np.ones((32 - len(moments), 3), dtype)]).T))
+
+
+@functools.cache
+def program(name, dtype, derivatives=False):
+    """Moments `(n, 3)` -> both duals `(n, 2)`, or their derivatives `(n, 2, 3)`, always of 32 moments at once."""
+    dual = CASES[name].phi.dual
+
+    def slopes(*moments):
+        unit = jnp.ones(32, dtype)
+        along = [tuple(unit if k == other else 0 * unit for k in range(3)) for other in range(3)]
+        return [jnp.stack(parts, 1) for parts in zip(*(jax.jvp(dual, moments, d)[1] for d in along), strict=True)]
+
+    wanted = compiled(CASES[name].phi, slopes if derivatives else dual)
+
+    def run(moments):
+        return np.stack(wanted(*padded(moments, dtype)), 1)[: len(moments)]
+
+    return run
+
+
+# -- against quadrature ------------------------------------------------------------------------------------------------
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
+REACH = 14.0
+
+
+def _panels(*breaks):
+    """Nodes and weights of Gauss-Legendre rules between consecutive breaks, each `(n,)` or a number, along axis 1."""
+    breaks = np.sort(np.clip(np.stack(np.broadcast_arrays(*np.atleast_1d(*breaks)), 1), -REACH, REACH), 1)
+    middle, half = (breaks[:, 1:] + breaks[:, :-1]) / 2, (breaks[:, 1:] - breaks[:, :-1]) / 2
+    nodes, weights = middle[..., None] + half[..., None] * NODES, half[..., None] * WEIGHTS
+    return nodes.reshape(len(breaks), -1), weights.reshape(len(breaks), -1)
+
+
+GRID = (-REACH, -6.0, -3.0, -1.0, 1.0, 3.0, 6.0, REACH)
+
+
+def expectations(functions, kinks, covariance, variance1, variance2):
+    """E[f(u) f(v)] for each f, by rules that end where u or v meets a kink."""
+    s1, s2 = variance1**0.5, variance2**0.5
+    cosine = covariance / (s1 * s2)
+    sine = max((1 - cosine) * (1 + cosine), 0.0) ** 0.5
+    width = sine / max(abs(cosine), 0.1)  # over which the kinks of v are smeared, as u sees them
+    seen = [t / s2 / cosine + k * width for t in kinks for k in (-8, -2, 0, 2, 8) if cosine]
+    z1, w1 = (part[0] for part in _panels(*GRID, *(t / s1 for t in kinks), *seen))
+    if sine > 0:
+        z2, w2 = _panels(*GRID, *((t / s2 - cosine * z1) / sine for t in kinks))
+        v = s2 * (cosine * z1[:, None] + sine * z2)
+        w2 = w2 * _normal(z2)
+    else:
+        v, w2 = s2 * cosine * z1[:, None], np.ones((len(z1), 1))
+    return [np.sum(w1 * _normal(z1) * f(s1 * z1) * np.sum(w2 * f(v), 1)) for f in functions]
+
+
+@each_case
+def test_dual_is_the_expectation(name, x64):
+    case = CASES[name]
+    functions = case.f, case.slope
+    scale = {a: expectations(functions, case.kinks, a, a, a) for a in {a for pair in VARIANCES for a in pair}}
+    for moments, got in zip(INSIDE, program(name, "float64")(INSIDE), strict=True):
+        expected = expectations(functions, case.kinks, *moments)
+        for k in range(2):
+            size = (scale[moments[1]][k] * scale[moments[2]][k]) ** 0.5
+            assert abs(got[k] - expected[k]) <= case.error * size + 1e-300, (moments, k, got[k], expected[k], size)
+
+
+@each_case
+def test_apply_is_the_function(name, precision):
+    case, x = CASES[name], np.linspace(-3, 3, 24, dtype=precision)
+    assert_near(case.phi.apply((), jnp.asarray(x)), case.f(x), 10 * np.finfo(precision).eps)
+    by_autodiff = jax.grad(lambda x: jnp.sum(case.phi.apply((), x)))(x)
+    assert by_autodiff.dtype == precision
+    assert_near(by_autodiff, case.slope(x), 20 * np.finfo(precision).eps)
+
+
+@each_trained
+def test_gain_is_critical(name, x64):
+    """E[(gain phi'(z))^2] = 1 at the variance that the class names."""
+    case = CASES[name]
+    variance = max(case.phi.critical_variance, 1e-12)
+    (mean_square,) = expectations([case.slope], case.kinks, variance, variance, variance)
+    assert isinstance(case.phi.gain, float)
+    np.testing.assert_allclose(case.phi.gain**2 * mean_square, 1.0, rtol=1e-10)
+
+
+@pytest.mark.parametrize("phi", [layers.Relu(), layers.LeakyRelu(0.3), layers.ABRelu(-2.0, 0.5), layers.Abs()])
+@pytest.mark.parametrize("variance", [1e-6, 1.0, 1e6])
+def test_gain_of_piecewise_linear_functions_holds_at_all_variances(phi, variance, x64):
+    np.testing.assert_allclose(phi.gain**2 * phi.dual(*[jnp.array(variance)] * 3)[1], 1.0, rtol=1e-14)
+
+
+@pytest.mark.parametrize("phi", [layers.Step(), layers.Sign()])
+def test_gain_of_steps_keeps_the_mean_square(phi, x64):
+    np.testing.assert_allclose(phi.gain**2 * phi.dual(*[jnp.array(0.3)] * 3)[0], 1.0, rtol=1e-14)
+
+
+# -- laws --------------------------------------------------------------------------------------------------------------
+
+
+@each_trained
 def test_price_theorem(name, x64):
     """The derivative of E[phi phi] by the covariance is E[phi' phi']."""
-    phi = activation(name)
-    a, b = 0.7, 1.6
-    covariance = jnp.array([-0.99, -0.5, 0.0, 0.4, 0.99]) * (a * b) ** 0.5
-    by_covariance = jax.vmap(jax.grad(lambda c: phi.dual(c, jnp.array(a), jnp.array(b))[0]))(covariance)
-    assert_near(by_covariance, phi.dual(covariance, jnp.array(a), jnp.array(b))[1], 1e-12)
+    values, slopes = (program(name, "float64", derivatives)(INSIDE) for derivatives in (False, True))
+    error = max(CASES[name].error, 1e-10)
+    diagonal = program(name, "float64")([(a, a, a) for pair in VARIANCES for a in pair])[:, 1].reshape(-1, 2)
+    scale = np.repeat(np.sqrt(np.abs(diagonal).prod(1)), len(COSINES))
+    # Two expansions agree to what each leaves out, the derivative of one of them somewhat worse
+    factor = 1 if error == 1e-10 else 20
+    assert np.all(np.abs(slopes[:, 0, 0] - values[:, 1]) <= factor * error * scale)
 
 
-@each_activation
-def test_gain_keeps_small_signals(name, x64):
-    """At vanishing variance a layer of critical gain has a derivative of mean square one."""
-    phi = activation(name)
-    small = jnp.array(1e-12)
-    np.testing.assert_allclose(phi.gain**2 * phi.dual(small, small, small)[1], 1.0, rtol=1e-10)
+@each_case
+def test_derivatives_agree_with_differences(name, x64):
+    """By covariance, variances and, on the diagonal, all three at once."""
+    run, derivatives, step = program(name, "float64"), program(name, "float64", True), 1e-5
+    moments = np.array([(0.3, 0.7, 1.6), (-0.5, 1.2, 0.4), (0.99, 1.0, 1.1), (0.7, 0.7, 0.7)])
+    directions = [np.eye(3)] * 3 + [np.ones((1, 3))]
+    for at, slope, along in zip(moments, derivatives(moments), directions, strict=True):
+        above, below = (run(at + sign * step * along) for sign in (1, -1))
+        # third derivatives times step^2, and rounding over the step
+        np.testing.assert_allclose(slope @ along.T, (above - below).T / (2 * step), rtol=1e-6, atol=1e-8)
 
 
-@each_activation
-def test_dual_is_symmetric(name):
-    phi = activation(name)
-    c, a, b = (jnp.array(z) for z in (0.4, 0.5, 2.0))
-    for first, second in zip(phi.dual(c, a, b), phi.dual(c, b, a), strict=True):
-        np.testing.assert_allclose(first, second, rtol=1e-6)
+@each(lambda case: jax.tree.leaves(case.phi))
+def test_derivatives_by_hyperparameters(name, x64):
+    phi = CASES[name].phi
+    leaves, structure = jax.tree.flatten(phi)
+    moments = padded([(0.3, 0.7, 1.6), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)])
+
+    def total(leaves):
+        nngp, derivative = jax.tree.unflatten(structure, leaves).dual(*moments)
+        return jnp.sum(nngp + 2 * derivative)
+
+    for k, slope in enumerate(jax.grad(total)(leaves)):
+        above, below = (total([x + sign * 1e-5 * (i == k) for i, x in enumerate(leaves)]) for sign in (1, -1))
+        np.testing.assert_allclose(slope, (above - below) / 2e-5, rtol=1e-7, atol=1e-9)
+    gain = jax.jit(lambda leaves: jax.tree.unflatten(structure, leaves).gain)(leaves)
+    np.testing.assert_allclose(gain, phi.gain, rtol=1e-12)
 
 
-@each_activation
-def test_float32_at_the_edges(name):
-    phi = activation(name)
-    scale, cosine = np.meshgrid([1.0, 1e4, 1e8, 1e-8, 0.0], [-1.0, 1.0, 0.0])
-    edges = [z.ravel().astype(np.float32) for z in (cosine * scale, scale, scale)]
-    single = np.array(phi.dual(*map(jnp.asarray, edges)))
+@each_case
+def test_symmetric_and_bounded_by_the_diagonal(name, precision):
+    run, eps = program(name, precision), np.finfo(precision).eps
+    values, mirrored = run(INSIDE), run(INSIDE[:, [0, 2, 1]])
+    ends = [run(np.repeat(INSIDE[:, [k]], 3, 1)) for k in (1, 2)]
+    bound = np.sqrt(np.abs(ends[0] * ends[1]))
+    rounding = 40 * eps * (bound + (name == "hat") * np.sqrt(INSIDE[:, 1:].prod(1) + 1)[:, None])
+    rounding = rounding + (10 * eps if name == "polynomial" else 0)
+    assert np.all(np.abs(values - mirrored) <= rounding)
+    assert np.all(np.abs(values) <= bound * (1 + 2 * CASES[name].error) + rounding)
+
+
+@each_case
+def test_finite_at_the_edges(name, precision):
+    assert np.all(np.isfinite(program(name, precision)(EDGES)))
+    if precision == "float64" or name in OF_EACH_KIND:
+        assert np.all(np.isfinite(program(name, precision, True)(EDGES)))
+
+
+@each_case
+def test_variance_zero_is_a_constant(name, x64):
+    """phi(0) E[phi(v)], and the slope that autodiff has at 0 times E[phi'(v)]."""
+    case = CASES[name]
+    at_zero = [
+        float(case.phi.apply((), jnp.zeros(1))[0]),
+        float(jax.grad(lambda x: case.phi.apply((), x)[0])(jnp.zeros(1))[0]),
+    ]
+    z, w = (part[0] for part in _panels(*GRID, *case.kinks))
+    for k, f in enumerate((case.f, case.slope)):
+        mean = np.sum(w * _normal(z) * f(z))
+        values = program(name, "float64")([(0, 0, 1), (0, 1, 0), (0, 0, 0)])[:, k]
+        expected = [at_zero[k] * mean, at_zero[k] * mean, at_zero[k] ** 2]
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-14)
+
+
+@each_case
+def test_float32(name):
+    """Rounding alone: against float64 at the very same moments, and no worse near the diagonal."""
+    rng = np.random.default_rng(0)
+    a = rng.uniform(0.1, 2, 32).astype(np.float32)
+    b = np.where(np.arange(32) < 16, a, rng.uniform(0.1, 2, 32)).astype(np.float32)
+    angle = 10 ** rng.uniform(-2, 0.4, 32)
+    moments = np.stack([np.sqrt(a.astype(float) * b) * np.cos(angle), a, b], 1).astype(np.float32)
+    single = program(name, "float32")(moments)
     with jax.enable_x64(True):
-        double = np.array(phi.dual(*(jnp.asarray(z, jnp.float64) for z in edges)))
-    np.testing.assert_allclose(single, double, rtol=1e-6, atol=1e-38)
+        double = program(name, "float64")(moments)
+    assert single.dtype == np.float32
+    for k in range(2):
+        # a cosine that is rounded once gives an angle of 0.01 an error of 6e-8 / 0.01 where norms differ
+        roundings = 50 if name == "hat" else 10
+        assert_near(single[:16, k], double[:16, k], roundings * np.finfo(np.float32).eps)
+        assert_near(single[16:, k], double[16:, k], 100 * np.finfo(np.float32).eps)
 
 
-@each_activation
-def test_derivatives_are_finite_at_the_edges(name, precision):
+@pytest.mark.parametrize("name", ["relu", "abs", "two slopes", "leaky relu", "step", "sign"])
+def test_any_scale_in_float32(name):
+    """Homogeneous functions, over the range of float32."""
+    scale, cosine = np.meshgrid([1.0, 1e4, 1e8, 1e-8, 1e-30, 1e30, 0.0], [-1.0, 1.0, 0.0, 0.6])
+    moments = np.stack([z.ravel() for z in (cosine * scale, scale, scale)], 1).astype(np.float32)
+    single = program(name, "float32")(moments)
+    with jax.enable_x64(True):
+        double = program(name, "float64")(moments)
+    np.testing.assert_allclose(single, double, rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", ["erf", "gelu", "sin", "gaussian", "rbf", "tanh"])
+def test_equal_inputs_of_large_variance_in_float32(name):
+    """What 1 + 2 a + 2 b + 4 (a b - c^2) loses, where it is not written so."""
+    moments = np.array([(v, v, v) for v in (1e2, 1e4, 1e6)], np.float32)
+    single = program(name, "float32")(moments)
+    with jax.enable_x64(True):
+        double = program(name, "float64")(moments)
+    np.testing.assert_allclose(single, double, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OF_EACH_KIND)
+def test_both_modes_of_differentiation_agree(name, x64):
+    dual = CASES[name].phi.dual
+    moments = np.concatenate([INSIDE[::5], EDGES])
+    total = jax.grad(lambda *moments: sum(map(jnp.sum, dual(*moments))), (0, 1, 2))
+    backward = compiled(CASES[name].phi, total)(*padded(moments))
+    forward = program(name, "float64", True)(moments).sum(1)
+    np.testing.assert_allclose(np.stack(backward, 1)[: len(moments)], forward, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("phi", [layers.Relu(), layers.Erf(), layers.RectifiedMonomial(2)], ids=str)
+def test_second_derivatives_are_finite_where_inputs_meet(phi):
+    total = jax.grad(lambda moments: sum(map(jnp.sum, phi.dual(*moments))))
+    moments = padded(EDGES, np.float32)
+    for k in range(3):
+        along = tuple(jnp.full(32, float(k == other), np.float32) for other in range(3))
+        assert np.all(np.isfinite(jax.jvp(total, (moments,), (along,))[1]))
+
+
+def test_moments_broadcast(x64):
+    c, a, b = jnp.full((3, 1, 2), 0.1), jnp.ones((4, 1)), jnp.array(2.0)
+    for name in OF_EACH_KIND:
+        case = CASES[name]
+        for part in jax.eval_shape(case.phi.dual, c, a, b):
+            assert part.shape == (3, 4, 2)
+            assert part.dtype == jnp.float64
+
+
+# -- the angle ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 30.0])
+def test_angle_against_arccos(precision, scale):
+    """Within two roundings of 1, all over the half circle."""
+    angle = np.linspace(0.02, np.pi - 0.02, 2001)
+    a = np.ones(1, precision)
+    b = np.full(1, scale**2, precision)
+    c = (scale * np.cos(angle)).astype(precision)
+    exact = np.arccos(np.longdouble(c) / np.sqrt(np.longdouble(b)))
+    eps = np.finfo(precision).eps
+    got = 1 - 2 * np.asarray(jax.jit(arc_cosine, static_argnums=0)(0, c, a, b), np.longdouble)
+    # 2 eps for the arithmetic; beyond a factor of two of the norms the cosine is rounded by 2 eps, and the angle by
+    # that over its sine
+    bound = 2 * eps + (2 * eps / np.sin(angle) if scale > 2 else eps / np.sin(angle) if scale > 1 else 0)
+    assert np.all(np.abs(got - exact / np.pi) <= bound)
+
+
+def test_defect_of_equal_norms_is_exact(precision):
+    rng, eps = np.random.default_rng(0), np.finfo(precision).eps
+    v = rng.uniform(0.5, 2, 1000).astype(precision)
+    c = (v * (1 - 10 ** rng.uniform(np.log10(8 * eps), -2, 1000))).astype(precision)
+    exact = (np.longdouble(v) - np.longdouble(c)) / np.longdouble(v)
+    np.testing.assert_allclose(
+        np.asarray(cosine_defect(*map(jnp.asarray, (c, v, v)))), exact.astype(precision), rtol=4 * eps
+    )
+
+
+def test_equal_inputs_have_no_angle(precision):
+    """Not even where rounding has moved one of the three moments."""
+    v = np.random.default_rng(0).uniform(1e-3, 1e3, 1000).astype(precision)
+    for factor in (1, 1 - np.finfo(precision).eps, 1 + np.finfo(precision).eps):
+        c = (v * factor).astype(precision)
+        for moments in ((c, v, v), (v, c, v)):
+            nngp, derivative = layers.Relu().dual(*map(jnp.asarray, moments))
+            assert np.all(np.asarray(derivative) == 0.5)
+            assert np.all(np.asarray(nngp) == moments[0] / 2)
+
+
+# -- relations between activations -------------------------------------------------------------------------------------
+
+
+def duals(phi, moments=INSIDE):
+    return np.stack(compiled(phi, phi.dual)(*padded(moments)), 1)[: len(moments)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (layers.ABRelu(0.0, 1.0), layers.Relu()),
+        (layers.ABRelu(0.7, 0.7), layers.Polynomial((0.0, 0.7))),
+        (layers.RectifiedMonomial(1), layers.Relu()),
+        (layers.Cos(1.3, 0.7, 0.2), layers.Sin(1.3, 0.7, 0.2 + math.pi / 2)),
+        (layers.SinPlusCos(1.0, 0.8), layers.Rbf(0.32)),
+        (layers.Monomial(3), layers.Polynomial((0.0, 0.0, 0.0, 1.0))),
+        (layers.Hermite(2), layers.Polynomial((-(0.5**0.5), 0.0, 0.5**0.5))),
+        (Elementwise(jnp.tanh), layers.Tanh()),
+        (Elementwise(lambda x: x**3, num_terms=4), layers.Monomial(3)),
+    ],
+    ids=lambda phi: type(phi).__name__,
+)
+def test_two_names_of_one_function(one, other, x64):
+    inside = INSIDE[INSIDE[:, 1] > 1e-4]  # tiny variances are told apart to absolute precision alone
+    assert_near(duals(one, inside), duals(other, inside), 1e-13)
+
+
+def test_hermite_at_variance_one_is_a_power(x64):
+    rho = np.linspace(-1, 1, 9)
+    for degree in (1, 2, 5, 12):
+        got = duals(layers.Hermite(degree), np.stack([rho, 0 * rho + 1, 0 * rho + 1], 1))
+        assert_near(got[:, 0], rho**degree, 1e-14)
+        assert_near(got[:, 1], degree * rho ** (degree - 1), 1e-14)
+
+
+def test_sin_plus_cos_is_the_exponential_of_the_correlation(x64):
+    rho = np.linspace(-1, 1, 9)
+    got = duals(layers.SinPlusCos(), np.stack([rho, 0 * rho + 1, 0 * rho + 1], 1))
+    assert_near(got, np.exp(rho - 1)[:, None].repeat(2, 1), 1e-15)
+
+
+def test_squared_relu_is_that_of_cho_and_saul(x64):
+    t = np.linspace(0.1, 3, 9)
+    j2 = 3 * np.sin(t) * np.cos(t) + (np.pi - t) * (1 + 2 * np.cos(t) ** 2)
+    got = duals(layers.RectifiedMonomial(2), np.stack([np.cos(t), 0 * t + 1, 0 * t + 1], 1))
+    assert_near(got[:, 0], j2 / (2 * np.pi), 1e-14)
+
+
+# -- expansions --------------------------------------------------------------------------------------------------------
+
+
+STATED = {  # variance -> error of both duals, relative to their diagonal; the table in the docstring of Elementwise
+    "tanh": {0.1: 1e-14, 1.0: 1e-8, 3.0: 6e-5, 10.0: 1e-2},
+    "sigmoid": {0.1: 1e-14, 1.0: 1e-14, 3.0: 4e-10, 10.0: 2e-5},
+    "silu": {0.1: 1e-14, 1.0: 1e-14, 3.0: 2e-10, 10.0: 7e-6},
+    "softplus": {0.1: 1e-14, 1.0: 1e-14, 3.0: 2e-12, 10.0: 2e-7},
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_stated_error(name, x64):
+    case, run = CASES[name], program(name, "float64")
+    for variance, stated in STATED[name].items():
+        moments = np.array([(r * variance, variance, variance) for r in (1, -1, 0.95, -0.5)])
+        got = run(moments)
+        expected = np.array([expectations((case.f, case.slope), (), *m) for m in moments])
+        error = np.max(np.abs(got - expected) / expected[0])
+        assert error <= stated
+
+
+def test_quadrature_error_is_the_error(x64):
+    case = CASES["tanh"]
+    phi = layers.Tanh(num_terms=16)
+    moments = np.array([(3.0, 3.0, 3.0), (1.0, 1.0, 1.0), (-0.9, 1.0, 1.0)])
+    estimates = np.stack(jax.jit(phi.quadrature_error)(*map(jnp.asarray, moments.T)), 1)
+    expected = np.array([expectations((case.f, case.slope), (), *m) for m in moments])
+    errors = np.abs(duals(phi, moments) - expected)
+    assert np.all(errors < 2 * estimates)
+    assert np.all(estimates < 2 * errors)
+
+
+def test_more_terms_are_better(x64):
+    moments = np.array([(3.0, 3.0, 3.0)])
+    exact = expectations((np.tanh,), (), *moments[0])[0]
+    errors = [abs(duals(layers.Tanh(num_terms=n), moments)[0, 0] - exact) for n in (8, 32)]
+    assert errors[0] > 16 * errors[1]
+
+
+def test_expansion_has_the_derivatives_of_a_polynomial(x64):
+    """Also by what the function closes over."""
+    moments = jnp.array([0.3, 0.8, 0.6])
+
+    def total(scale, moments):
+        return expansion_dual(lambda x: scale * x**3 - x, 4, *moments)
+
+    def closed(scale, moments):
+        return polynomial_dual((0.0, -1.0, 0.0, scale), *moments)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(f, *arguments):
+        return jax.grad(f, (0, 1))(*arguments), jax.hessian(f, 1)(*arguments)
+
+    got, expected = (jax.tree.leaves(derivatives(f, 0.4, moments)) for f in (total, closed))
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+# -- names and bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_names(name):
     phi = activation(name)
-    gradients = jax.jit(jax.vmap(jax.grad(lambda c, a, b: sum(phi.dual(c, a, b)), (0, 1, 2))))
-    edges = jnp.array([(1, 1, 1), (-1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0), (2, 1, 4), (1e-15, 1e-15, 1e-15)], float)
-    for gradient in gradients(*edges.T):
-        assert jnp.all(jnp.isfinite(gradient))
+    assert activation(phi) is phi
+    assert phi == activation(name)
+    assert hash(phi) == hash(activation(name))
+    assert phi.apply((), jnp.ones((2, 3))).shape == (2, 3)
+
+
+def test_gain_inside_a_program(x64):
+    """A float there as well: nets keep it as a scale."""
+    jax.jit(lambda x: x * float(layers.Gelu().gain))(1.0)
+    np.testing.assert_allclose(layers.Gelu().gain, (1 / 3 + 2 / (3 * 3**0.5 * math.pi)) ** -0.5, rtol=1e-15)
+    assert layers.Gelu().gain == pytest.approx(1.4811, abs=1e-4)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_unknown_name():
-    with pytest.raises(InputError, match="Expected activation to be one of relu, erf; got 'tanh'"):
-        activation("tanh")
+class TestBadInput:
+    def test_unknown_name(self):
+        with pytest.raises(InputError, match="Expected activation to be one of relu, erf, .*; got 'swish'"):
+            activation("swish")
+
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (layers.LeakyRelu, "alpha of LeakyRelu"),
+            (lambda value: layers.ABRelu(1.0, value), "b of ABRelu"),
+            (lambda value: layers.Erf(value), "a of Erf"),
+            (lambda value: layers.Sin(1.0, 1.0, value), "c of Sin"),
+            (lambda value: layers.Cos(value), "a of Cos"),
+            (lambda value: layers.SinPlusCos(1.0, value), "b of SinPlusCos"),
+            (layers.Rbf, "gamma of Rbf"),
+            (layers.Gaussian, "a of Gaussian"),
+            (layers.Exp, "a of Exp"),
+            (lambda value: layers.Polynomial((1.0, value)), "coefficients of Polynomial"),
+        ],
+    )
+    def test_numbers(self, make, name):
+        with pytest.raises(InputError, match=f"Expected finite numbers in {name}; got 1 NaN or infinite"):
+            make(float("nan"))
+        with pytest.raises(InputTypeError, match=f"Expected {name} to be an array of numbers; got"):
+            make("steep")
+
+    def test_ranges(self):
+        with pytest.raises(InputError, match="Expected gamma of Rbf to be zero or more; got -1.0"):
+            layers.Rbf(-1.0)
+        with pytest.raises(InputError, match="Expected -b of Gaussian to be zero or more; got -0.5"):
+            layers.Gaussian(1.0, 0.5)
+
+    @pytest.mark.parametrize("make", [layers.Monomial, layers.Hermite, layers.RectifiedMonomial])
+    def test_degrees(self, make):
+        with pytest.raises(InputError, match=f"Expected degree of {make.__name__}.* to be at least 1; got 0"):
+            make(0)
+        with pytest.raises(InputTypeError, match=f"Expected degree of {make.__name__}.* to be a whole number; got 1.5"):
+            make(1.5)
+
+    @pytest.mark.parametrize("coefficients", [(), [1.0, 2.0], 3.0])
+    def test_coefficients(self, coefficients):
+        with pytest.raises(InputTypeError, match="Expected the coefficients of Polynomial as a tuple of numbers"):
+            layers.Polynomial(coefficients)
+
+    def test_elementwise(self):
+        with pytest.raises(
+            InputTypeError, match="Expected function of Elementwise to be a function of an array; got 'tanh'"
+        ):
+            Elementwise("tanh")
+        with pytest.raises(
+            InputTypeError, match="Expected derivative of Elementwise to be a function of an array; got 1"
+        ):
+            Elementwise(jnp.tanh, 1)
+        with pytest.raises(InputError, match="Expected num_terms of Elementwise to be at least 1; got 0"):
+            Elementwise(jnp.tanh, num_terms=0)
+        with pytest.raises(InputError, match="Expected num_terms of Tanh to be at least 1; got 0"):
+            layers.Tanh(num_terms=0)

@@ -1,0 +1,361 @@
+"""The sphere of a given radius, whose harmonics of degree k are the homogeneous harmonic polynomials of degree k.
+
+The N(d, k) harmonics of degree k on S^{d-1} have frequency sqrt(k (k + d - 2)) / radius. By the addition theorem
+
+    sum_i Y_ki(x) Y_ki(y) = N(d, k) P_k(<x, y> / radius^2),     N(d, k) = C(k + d - 1, d - 1) - C(k + d - 3, d - 1)
+
+with P_k the Gegenbauer polynomial C_k^{(d - 2) / 2} scaled to P_k(1) = 1: the power of a function in degree k is a
+double sum over inputs, and needs no basis.
+
+>>> from ntkbias.domains import Sphere
+>>> sphere = Sphere(3)
+>>> x, weights = sphere.quadrature(50)
+>>> x.shape, [sphere.multiplicity(k) for k in range(4)]
+((50, 3), [1, 3, 5, 7])
+>>> sphere.energy(x[:, :1] * x[:, 1:2], x, weights, 3)[0].round(4).tolist()       # x y is of degree 2
+[0.0, 0.0, 0.0667, 0.0]
+"""
+
+import functools
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias.domains.domain import (
+    MAX_PRODUCT_DIMENSIONS,
+    Edges,
+    HarmonicDomain,
+    compiled,
+    nodes_a_dimension,
+    random_steps,
+    require_harmonics,
+    whole,
+)
+from ntkbias.domains.point_cloud import PointCloud
+from ntkbias.types import InputError, InputTypeError, require_finite, require_positive
+
+__all__ = ["Sphere"]
+
+_NUM_NEIGHBORS = 10  # as a PointCloud has
+_NUM_RIDGES = 256  # of `Sphere.harmonic`: as many as there are harmonics up to degree 2 in 22 dimensions
+
+
+class Sphere(HarmonicDomain):
+    """Inputs `(n, dimension)` at distance `radius` from the origin: S^{dimension - 1}; distances are arcs.
+
+    `dimension` is that of the space around it, as in the papers on kernels: 2 is the circle.
+    """
+
+    dimension: int = eqx.field(static=True)
+    radius: float = 1.0
+
+    def __check_init__(self):
+        require_positive("dimension", self.dimension)
+        if self.dimension < 2:
+            raise InputError(f"Expected a sphere in at least 2 dimensions; got {self.dimension}.")
+        require_radius("radius", self.radius)
+
+    def check(self, x: Array) -> None:
+        if x.ndim != 2 or x.shape[1] != self.dimension or len(x) == 0:
+            raise InputError(f"Expected inputs (n, {self.dimension}) on the sphere; got shape {x.shape}.")
+        require_on_spheres(x[:, None], self.radius, "Give Sphere(radius=...), or normalise the inputs.")
+
+    def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+        """Independent points, uniform on the sphere."""
+        require_positive("num_inputs", num_inputs)
+        x = jax.random.normal(key, (num_inputs, self.dimension))
+        return self.radius * x / jnp.linalg.norm(x, axis=1, keepdims=True)
+
+    def grid(self, num_inputs: int) -> Float[Array, "n d"]:
+        """Nearly equally spaced points: on a circle equally spaced, in three dimensions on a Fibonacci spiral.
+
+        In more dimensions the nodes of random frames, at most `num_inputs`: each with its opposite, otherwise random.
+        """
+        require_positive("num_inputs", num_inputs)
+        if self.dimension == 2:
+            x = _circle(num_inputs)
+        elif self.dimension == 3:
+            x = _spiral(num_inputs)
+        else:
+            x = random_frames(num_inputs, self.dimension)
+        return self.radius * jnp.asarray(x)
+
+    def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """Nodes and weights; at most `num_inputs` of them.
+
+        On the circle equally spaced. Up to five dimensions the product of a Gauss-Gegenbauer rule of m nodes a polar
+        angle and 2 m equally spaced azimuths, m the largest with 2 m^(dimension - 1) <= `num_inputs`: exact for
+        polynomials of degree 2 m - 1, so that the harmonics below degree m are orthonormal.
+
+        In more dimensions equal weights on random orthonormal frames and their opposites, 2 dimension nodes each, the
+        same in every call: exact for polynomials of degree 3 and all odd ones. The mean of any other function of mean
+        square one has a random error of about 1 / sqrt(n), and so have the products of harmonics of degree 2.
+        Raises `InputError` where `num_inputs` is too few for one such set.
+        """
+        require_positive("num_inputs", num_inputs)
+        if not 2 < self.dimension <= MAX_PRODUCT_DIMENSIONS + 1:
+            x = self.grid(num_inputs)
+            return x, jnp.full(len(x), 1 / len(x))
+        m = self._polar_nodes(num_inputs)
+        if m == 0:
+            raise InputError(f"Expected at least 2 nodes for a sphere; got {num_inputs}.")
+        points, weights = _circle(2 * m), np.full(2 * m, 1 / (2 * m))
+        for dimension in range(3, self.dimension + 1):
+            height, mass = scipy.special.roots_gegenbauer(m, dimension / 2 - 1)
+            ring = np.sqrt(1 - height**2)[:, None, None] * points
+            lifted = np.broadcast_to(height[:, None, None], (m, len(points), 1))
+            points = np.concatenate([ring, lifted], 2).reshape(-1, dimension)
+            weights = np.outer(mass / mass.sum(), weights).ravel()
+        return self.radius * jnp.asarray(points), jnp.asarray(weights)
+
+    def harmonics(self, x: Float[Array, "n d"], max_degree: int) -> Float[Array, "n h"]:
+        """Products of Gegenbauer polynomials of one coordinate each, and sines and cosines of the azimuth.
+
+        With r_j the length of the first j coordinates and degrees l_d >= l_{d-1} >= ... >= l_2 >= 0,
+
+            Y = cos or sin(l_2 angle) r_2^{l_2} prod_{j = 3}^d r_j^{l_j - l_{j-1}} C_{l_j - l_{j-1}}(x_j / r_j)
+
+        with the C of parameter l_{j-1} + j / 2 - 1: polynomials in x, also off the sphere. Costs n h d.
+        """
+        return compiled(_solid_harmonics, x / self.radius, self.dimension, whole("max_degree", max_degree))
+
+    def degrees(self, max_degree: int) -> Int[np.ndarray, " h"]:
+        """Each degree as often as it has harmonics."""
+        return np.repeat(np.arange(max_degree + 1), [self.multiplicity(k) for k in range(max_degree + 1)])
+
+    def multiplicity(self, degree: int) -> int:
+        """C(k + d - 1, d - 1) - C(k + d - 3, d - 1)."""
+        d = self.dimension
+        return math.comb(degree + d - 1, d - 1) - (math.comb(degree + d - 3, d - 1) if degree >= 2 else 0)
+
+    def frequency(self, degree: Array | np.ndarray) -> Array:
+        """sqrt(degree (degree + dimension - 2)) / radius."""
+        return jnp.sqrt(degree * (degree + self.dimension - 2.0)) / self.radius
+
+    def max_degree(self, num_inputs: int) -> int:
+        """Up to which `quadrature` has orthonormal harmonics, for a product rule.
+
+        In more than five dimensions up to which there are at most half as many harmonics as inputs.
+        """
+        if self.dimension == 2:
+            return (num_inputs - 1) // 2
+        if self.dimension <= MAX_PRODUCT_DIMENSIONS + 1:
+            return max(self._polar_nodes(num_inputs) - 1, 0)
+        return self._counted_degree(num_inputs)
+
+    def zonal(self, cosine: Array, max_degree: int) -> Float[Array, "degrees ..."]:
+        """P_0, ..., P_max_degree at these cosines, scaled to P_k(1) = 1; by recurrence, stable within [-1, 1]."""
+        return jnp.stack(_gegenbauer(jnp.asarray(cosine), self.dimension, max_degree))
+
+    def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
+        """N(d, k) P_k(<x1, x2> / radius^2): the addition theorem."""
+        return compiled(self._projectors, x1, x2, whole("max_degree", max_degree))
+
+    def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
+        cosine = jnp.clip(jnp.matmul(x1, x2.T, precision="highest") / self.radius**2, -1, 1)
+        counts = jnp.asarray([self.multiplicity(k) for k in range(max_degree + 1)], cosine.dtype)
+        return counts[:, None, None] * self.zonal(cosine, max_degree)
+
+    def harmonic(self, degree: int, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
+        """sum_i c_i P_degree(<x, a_i>) of up to 256 random directions a_i, scaled to mean square one exactly."""
+        return compiled(self._harmonic, require_harmonics(self, degree), x, key)
+
+    def _harmonic(self, degree: int, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
+        direction_key, coefficient_key = jax.random.split(key)
+        count = min(self.multiplicity(degree), _NUM_RIDGES)
+        directions = self.sample(count, key=direction_key)
+        coefficients = jax.random.normal(coefficient_key, (count,))
+        variance = coefficients @ self._ridges(directions, directions, degree) @ coefficients
+        scale = jnp.sqrt(self.multiplicity(degree) / variance)
+        return scale * self._ridges(x, directions, degree) @ coefficients
+
+    def correlation(
+        self, frequency: Float[np.ndarray, " f"], distance: Float[np.ndarray, " e"], dimension: int
+    ) -> Float[np.ndarray, "f e"]:
+        """P_k(cos(distance / radius)), between degrees interpolated in frequency^2."""
+        squares = (frequency * self.radius) ** 2
+        half = self.dimension / 2 - 1
+        top = math.ceil(np.sqrt(half**2 + squares.max()) - half) + 1
+        degrees = np.arange(top + 1)
+        table = np.stack(_gegenbauer(np.cos(distance / self.radius), self.dimension, top))
+        known = degrees * (degrees + self.dimension - 2.0)
+        return np.stack([np.interp(squares, known, column) for column in table.T], 1)
+
+    def intrinsic_dimension(self, x: Array) -> int:
+        return self.dimension - 1
+
+    def distance(self, x1: Float[Array, "n d"], x2: Float[Array, "n d"]) -> Float[np.ndarray, " n"]:
+        """The arc between each pair."""
+        return arc_length(x1[:, None], x2[:, None], self.radius)
+
+    def neighbors(self, x: Array) -> Edges:
+        """Each point and its ten nearest."""
+        first, second = nearest_pairs(x)
+        return Edges(first, second, self.distance(x[first], x[second]))
+
+    def walk(self, x: Array, lengths: Float[Array, " n"], *, key: PRNGKeyArray) -> Array:
+        """Each point moved by this length along a great circle of random direction."""
+        return walk_on_spheres(x[:, None], lengths, self.radius, key)[:, 0]
+
+    def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+        """Arcs of length `scale` in random directions that start within one spacing of a node."""
+        return random_steps(self, self.walk, x, scale, num_steps, key)
+
+    def chart(self, x: Array) -> Float[np.ndarray, "n c"]:
+        """The angle on a circle, longitude and latitude in three dimensions, principal components beyond."""
+        host = np.asarray(x, float)
+        angle = np.arctan2(host[:, 1], host[:, 0])
+        if self.dimension == 2:
+            return angle[:, None] % (2 * np.pi)
+        if self.dimension == 3:
+            return np.stack([angle, np.arcsin(np.clip(host[:, 2] / self.radius, -1, 1))], 1)
+        return PointCloud().chart(x)
+
+    def _polar_nodes(self, num_inputs: int) -> int:
+        return nodes_a_dimension(num_inputs // 2, self.dimension - 1)
+
+    def _ridges(self, x: Array, directions: Array, degree: int) -> Float[Array, "n a"]:
+        cosine = jnp.matmul(x, directions.T, precision="highest") / self.radius**2
+        return _gegenbauer(jnp.clip(cosine, -1, 1), self.dimension, degree)[degree]
+
+
+def require_radius(name: str, radius: float) -> None:
+    """Raise an `InputError` unless a radius, or a scale, is a number above zero; a traced one passes."""
+    if isinstance(radius, str) or not hasattr(radius, "__gt__"):
+        raise InputTypeError(f"Expected {name} to be a number above zero; got {radius!r}.")
+    try:
+        positive = bool(radius > 0) and math.isfinite(radius)
+    except jax.errors.ConcretizationTypeError:
+        return
+    if not positive:
+        raise InputError(f"Expected a {name} above zero; got {radius!r}.")
+
+
+def require_on_spheres(x: Float[Array, "n leaves d"], radius: float, remedy: str) -> None:
+    """Raise an `InputError` unless every leaf has this length."""
+    require_finite(x, "x")
+    off = float(jnp.max(jnp.abs(jnp.linalg.norm(x, axis=-1) - radius)))
+    if off > 1e-3 * radius:  # well above rounding, well below any real difference of radius
+        raise InputError(f"Expected inputs at distance {radius:g} from the origin; got some off by {off:.3g}. {remedy}")
+
+
+def arc_length(x1: Array, x2: Array, radius: float) -> Float[np.ndarray, " n"]:
+    """The geodesic distance on a product of spheres, `(n, leaves, d)`, of each pair."""
+    chords = np.linalg.norm(np.asarray(x1, float) - np.asarray(x2, float), axis=-1)
+    return 2 * radius * np.linalg.norm(np.arcsin(np.clip(chords / (2 * radius), 0, 1)), axis=-1)
+
+
+def nearest_pairs(x: Array, num_neighbors: int = _NUM_NEIGHBORS) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
+    """Each input and its nearest by Euclidean distance, each pair once."""
+    if len(x) < 2:
+        raise InputError(f"Expected at least two inputs for a neighbourhood graph; got {len(x)}.")
+    first, second, _ = PointCloud(min(num_neighbors, len(x) - 1)).neighbors(x)
+    return first, second
+
+
+def walk_on_spheres(
+    x: Float[Array, "n leaves d"], lengths: Float[Array, " n"], radius: float, key: PRNGKeyArray
+) -> Float[Array, "n leaves d"]:
+    """Points of a product of spheres moved by these lengths along geodesics of uniform random direction."""
+    return compiled(_walk_on_spheres, x, lengths, radius, key)
+
+
+def _walk_on_spheres(x: Array, lengths: Array, radius: float, key: PRNGKeyArray) -> Array:
+    velocity = jax.random.normal(key, x.shape, x.dtype)
+    velocity = velocity - jnp.sum(velocity * x, -1, keepdims=True) * x / radius**2
+    speed = jnp.linalg.norm(velocity, axis=-1, keepdims=True)
+    angle = lengths[:, None, None] / radius * speed / jnp.linalg.norm(speed, axis=1, keepdims=True)
+    return jnp.cos(angle) * x + jnp.sin(angle) * radius * velocity / speed
+
+
+def _circle(num_points: int) -> Float[np.ndarray, "n 2"]:
+    angle = 2 * np.pi * np.arange(num_points) / num_points
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def _spiral(num_points: int) -> Float[np.ndarray, "n 3"]:
+    """The Fibonacci spiral: heights equally spaced, each turned by the golden angle from the last."""
+    height = 1 - (2 * np.arange(num_points) + 1) / num_points
+    angle = np.pi * (3 - 5**0.5) * np.arange(num_points)
+    ring = np.sqrt(1 - height**2)
+    return np.stack([ring * np.cos(angle), ring * np.sin(angle), height], 1)
+
+
+def random_frames(num_points: int, dimension: int) -> Float[np.ndarray, "n d"]:
+    """Random orthonormal frames, and their opposites: each set of 2 d is a spherical 3-design."""
+    count = num_points // (2 * dimension)
+    if count == 0:
+        raise InputError(
+            f"Expected at least {2 * dimension} nodes for a sphere in {dimension} dimensions; got {num_points}."
+        )
+    frames, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(count, dimension, dimension)))
+    return np.concatenate([frames, -frames], 1).reshape(-1, dimension)
+
+
+def _gegenbauer(cosine: Any, dimension: int, max_degree: int) -> list[Any]:
+    """P_0 .. P_max_degree by (k + d - 2) P_{k+1} = (2 k + d - 2) t P_k - k P_{k-1}; NumPy's in, NumPy's out."""
+    values = [cosine**0, cosine]
+    for k in range(1, max_degree):
+        values.append(((2 * k + dimension - 2) * cosine * values[k] - k * values[k - 1]) / (k + dimension - 2))
+    return values[: max_degree + 1]
+
+
+@functools.lru_cache(maxsize=64)
+def _chains(dimension: int, max_degree: int) -> Int[np.ndarray, "h j"]:
+    """The degrees (l_2, ..., l_d) of each harmonic, l_d ascending; l_2 is negative for a sine."""
+    chains = np.arange(max_degree + 1)[:, None]
+    for _ in range(dimension - 2):
+        row, below = np.nonzero(np.arange(max_degree + 1) <= chains[:, :1])
+        chains = np.concatenate([below[:, None], chains[row]], 1)
+    twice = np.repeat(chains, np.where(chains[:, 0] > 0, 2, 1), 0)
+    sine = np.concatenate([[False], np.all(twice[1:] == twice[:-1], 1)])
+    twice[sine, 0] *= -1
+    twice.setflags(write=False)  # it is shared by all callers
+    return twice
+
+
+def _solid_harmonics(x: Float[Array, "n d"], dimension: int, max_degree: int) -> Float[Array, "n h"]:
+    """The harmonics at unit vectors, as homogeneous polynomials of x."""
+    chains = _chains(dimension, max_degree)
+    waves = [jnp.ones_like(x[:, 0]), jnp.zeros_like(x[:, 0])]  # cos and sin of m angle, times r_2^m
+    for _ in range(max_degree):
+        cos, sin = waves[-2:]
+        waves += [cos * x[:, 0] - sin * x[:, 1], cos * x[:, 1] + sin * x[:, 0]]
+    order = np.abs(chains[:, 0])
+    values = jnp.stack(waves, 1)[:, 2 * order + (chains[:, 0] < 0)] * np.where(order > 0, 2**0.5, 1.0)
+    square = x[:, 0] ** 2 + x[:, 1] ** 2
+    for column in range(1, chains.shape[1]):
+        coordinate = x[:, column + 1]
+        square = square + coordinate**2
+        table = _normalized_gegenbauer(coordinate, square, column + 2, max_degree)
+        lower = np.abs(chains[:, column - 1])
+        values = values * table[:, chains[:, column] - lower, lower]
+    return values
+
+
+def _normalized_gegenbauer(
+    coordinate: Float[Array, " n"], square: Float[Array, " n"], dimension: int, max_degree: int
+) -> Float[Array, "n q l"]:
+    """r^q C_q^{(l + dimension / 2 - 1)}(coordinate / r) for q, l <= max_degree, with r^2 = square.
+
+    (1 - t^2)^{l / 2} C_q(t) has mean square one under the density (1 - t^2)^{(dimension - 3) / 2}. The orthonormal
+    recurrence neither overflows nor divides by r.
+    """
+    lower = np.arange(max_degree + 1)
+    parameter = lower + dimension / 2 - 1
+    mass = scipy.special.gammaln(parameter + 0.5) - scipy.special.gammaln(parameter + 1)  # log of h_0, but a constant
+    start = jnp.asarray(np.exp((mass[0] - mass) / 2), coordinate.dtype)
+    values = [jnp.broadcast_to(start, (len(coordinate), len(lower)))]
+    previous, ratio = jnp.zeros_like(values[0]), jnp.zeros_like(start)
+    for q in range(1, max_degree + 1):
+        following = np.sqrt(q * (q + 2 * parameter - 1) / (4 * (q + parameter) * (q + parameter - 1)))
+        scaled = coordinate[:, None] * values[-1] - ratio * square[:, None] * previous
+        previous, ratio = values[-1], jnp.asarray(following, coordinate.dtype)
+        values.append(scaled / ratio)
+    return jnp.stack(values, 1)

@@ -1,0 +1,275 @@
+"""Inputs of patches: a product of spheres, one a leaf of the tree by which a convolutional network joins them.
+
+A harmonic is a product of one harmonic a leaf, of degrees r = (r_1, ..., r_w). In the total dimension d = n w a node u
+with c children has a_u = log_d c, and a leaf of dimension n has a_leaf = log_d n. Xiao (2021, arXiv 2112.05611):
+
+    frequency index  F(r) = a_leaf (r_1 + ... + r_w)
+    spatial index    S(r) = the sum of a_u over the edges (u, child) of the smallest tree that joins the leaves with
+                            r_u > 0 to the root
+    learning index   L(r) = S(r) + F(r)
+
+The kernel's eigenvalue scales as d^-L, and regression on d^rho examples learns the functions with L < rho.
+
+Convolution of patches p of dimension n, then of p patches, then dense, is `((0, 1), (2, 3))` (p = 2). The network has
+one node more, its read-out, with the root as only child: it has a = log_d 1 = 0 and adds nothing to S, but without the
+activation that it puts above the root a function of several of the root's children is not learned at all. Patches that
+one dense layer joins are `(0, 1, 2, 3)`; a dense network on flat inputs is a single leaf, `0`, of dimension d.
+
+>>> from ntkbias.domains import SphereProduct
+>>> deep, shallow = SphereProduct.regular((4, 4), 4), SphereProduct.regular((16,), 4)
+>>> one_patch, two_patches = (1, 1) + 14 * (0,), (1, 0, 0, 0, 1) + 11 * (0,)
+>>> [round(net.learning_index(r), 3) for net in (deep, shallow) for r in (one_patch, two_patches)]
+[1.667, 2.0, 2.0, 2.0]
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias.domains.domain import (
+    MAX_PRODUCT_DIMENSIONS,
+    Edges,
+    TensorDomain,
+    compiled,
+    multi_indices,
+    nodes_a_dimension,
+    random_steps,
+    whole,
+)
+from ntkbias.domains.point_cloud import PointCloud
+from ntkbias.domains.sphere import (
+    Sphere,
+    arc_length,
+    nearest_pairs,
+    random_frames,
+    require_on_spheres,
+    require_radius,
+    walk_on_spheres,
+)
+from ntkbias.types import InputError, InputTypeError, require_positive
+
+__all__ = ["SphereProduct"]
+
+
+class SphereProduct(TensorDomain):
+    """Inputs `(n, leaves, leaf_dimension)`, each leaf on the sphere of `radius`, by default sqrt(leaf_dimension).
+
+    `tree` is a nested tuple whose leaves are 0, 1, 2, ... in order. A `degree` is a tuple, one a leaf; a `max_degree`
+    bounds their sum.
+    """
+
+    tree: int | tuple = eqx.field(static=True)
+    leaf_dimension: int = eqx.field(static=True)
+    radius: float
+
+    def __init__(self, tree: Any, leaf_dimension: int, radius: float | None = None):
+        require_positive("leaf_dimension", leaf_dimension)
+        if leaf_dimension < 2:
+            raise InputError(f"Expected leaves of at least 2 dimensions; got {leaf_dimension}.")
+        leaves = _leaves(tree)
+        if not leaves or leaves != list(range(len(leaves))):
+            raise InputError(
+                f"Expected a nested tuple whose leaves are 0, 1, 2, ... in order, e.g. ((0, 1), (2, 3)); got {tree!r}."
+            )
+        self.tree = tree
+        self.leaf_dimension = leaf_dimension
+        self.radius = leaf_dimension**0.5 if radius is None else radius
+        require_radius("radius", self.radius)
+
+    @classmethod
+    def regular(cls, branching: Sequence[int], leaf_dimension: int, radius: float | None = None) -> "SphereProduct":
+        """The tree in which the root has `branching[0]` children, each of them `branching[1]`, ...: () is one leaf."""
+        for count in branching:
+            require_positive("branching", count)
+        tree: Any = tuple(range(math.prod(branching)))
+        for count in reversed(branching):
+            tree = tuple(tree[start : start + count] for start in range(0, len(tree), count))
+        return cls(tree[0], leaf_dimension, radius)
+
+    @property
+    def num_leaves(self) -> int:
+        """The number of leaves."""
+        return len(_leaves(self.tree))
+
+    @property
+    def total_dimension(self) -> int:
+        """d: the leaves' dimensions together."""
+        return self.num_leaves * self.leaf_dimension
+
+    @property
+    def leaf(self) -> Sphere:
+        """The domain of one leaf."""
+        return Sphere(self.leaf_dimension, self.radius)
+
+    def frequency_index(self, degrees: Sequence[int]) -> float:
+        """F = a_leaf * sum of the degrees, with leaf_dimension = d^a_leaf."""
+        return math.log(self.leaf_dimension, self.total_dimension) * sum(self._checked(degrees))
+
+    def spatial_index(self, degrees: Sequence[int]) -> float:
+        """S = the sum of a_u over the edges of the smallest tree that joins active leaves and root; see above."""
+        degrees = self._checked(degrees)
+
+        def joined(node: Any) -> float | None:
+            """The sum below a node; None where no leaf is active."""
+            if isinstance(node, int):
+                return 0.0 if degrees[node] > 0 else None
+            sums = [below for child in node if (below := joined(child)) is not None]
+            return sum(sums) + len(sums) * math.log(len(node), self.total_dimension) if sums else None
+
+        return joined(self.tree) or 0.0
+
+    def learning_index(self, degrees: Sequence[int]) -> float:
+        """L = S + F: the eigenvalue of these harmonics scales as d^-L."""
+        return self.spatial_index(degrees) + self.frequency_index(degrees)
+
+    def check(self, x: Array) -> None:
+        shape = (self.num_leaves, self.leaf_dimension)
+        if x.shape[1:] != shape or len(x) == 0:
+            raise InputError(
+                f"Expected inputs (n, {shape[0]}, {shape[1]}), one sphere a leaf; got shape {x.shape}. "
+                "Reshape flat inputs."
+            )
+        require_on_spheres(x, self.radius, "Give SphereProduct(radius=...), or normalise each leaf.")
+
+    def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n leaves d"]:
+        """Independent points, uniform on each leaf."""
+        require_positive("num_inputs", num_inputs)
+        x = self.leaf.sample(num_inputs * self.num_leaves, key=key)
+        return x.reshape(num_inputs, self.num_leaves, self.leaf_dimension)
+
+    def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n leaves d"], Float[Array, " n"]]:
+        """Nodes and weights; at most `num_inputs` of them.
+
+        In up to four intrinsic dimensions the product of the leaves' rules. In more, equal weights on the nodes of
+        random frames for each leaf, matched at random between leaves, the same in every call: exact for polynomials of
+        degree 3 in one leaf; functions of several leaves have a random error of about 1 / sqrt(n) at mean square one.
+        """
+        require_positive("num_inputs", num_inputs)
+        if self._is_product:
+            x, weights = self.leaf.quadrature(nodes_a_dimension(num_inputs, self.num_leaves))
+            choice = np.stack(np.meshgrid(*[np.arange(len(x))] * self.num_leaves, indexing="ij"), -1)
+            choice = choice.reshape(-1, self.num_leaves)
+            return x[choice], weights[choice].prod(1)
+        nodes = random_frames(num_inputs, self.leaf_dimension)
+        rng = np.random.default_rng(1)
+        x = jnp.asarray(np.stack([rng.permutation(nodes) for _ in range(self.num_leaves)], 1))
+        return self.radius * x, jnp.full(len(x), 1 / len(x))
+
+    @property
+    def num_factors(self) -> int:
+        return self.num_leaves
+
+    def labels(self, max_degree: int) -> Int[np.ndarray, " s"]:
+        """The index of a leaf's harmonic in `leaf.harmonics`."""
+        return np.arange(len(self.leaf.degrees(max_degree)))
+
+    def label_degrees(self, labels: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        counts, last = [1], int(np.max(labels, initial=0))
+        while sum(counts) <= last:
+            counts.append(self.leaf.multiplicity(len(counts)))
+        return np.searchsorted(np.cumsum(counts), labels, side="right")
+
+    def factor_functions(self, x: Array, labels: Int[np.ndarray, " s"]) -> Float[Array, "n c s"]:
+        max_degree = int(self.label_degrees(labels).max(initial=0))
+        flat = self.leaf.harmonics(x.reshape(-1, self.leaf_dimension), max_degree)
+        return flat[:, labels].reshape(len(x), self.num_leaves, len(labels))
+
+    def degrees(self, max_degree: int) -> Int[np.ndarray, "h leaves"]:
+        """The degree in each leaf of each of `harmonics`."""
+        return self.label_degrees(self.modes(max_degree))
+
+    def levels(self, max_degree: int) -> Int[np.ndarray, "levels leaves"]:
+        """All tuples of degrees of sum up to `max_degree`, ordered by it."""
+        each = tuple(range(max_degree + 1))
+        return multi_indices(each, each, self.num_leaves, max_degree)
+
+    def multiplicity(self, degree: Sequence[int]) -> int:
+        """The product of the leaves' multiplicities."""
+        return math.prod(self.leaf.multiplicity(r) for r in self._checked(degree))
+
+    def harmonic(self, degree: Sequence[int], x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
+        """The product over leaves of one random harmonic of each degree: leaves are independent."""
+        return compiled(self._harmonic, self._checked(degree), x, key)
+
+    def _harmonic(self, degrees: Any, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
+        keys = jax.random.split(key, self.num_leaves)
+        value = jnp.ones_like(x[:, 0, 0])
+        for leaf, r in enumerate(degrees):
+            if r > 0:
+                value = value * self.leaf.harmonic(r, x[:, leaf], key=keys[leaf])
+        return value
+
+    def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
+        """The product over leaves of N(n, r_u) P_{r_u}(<x1_u, x2_u> / radius^2)."""
+        return compiled(self._projectors, x1, x2, whole("max_degree", max_degree))
+
+    def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
+        levels = self.levels(max_degree)
+        product = jnp.ones((len(levels), len(x1), len(x2)), x1.dtype)
+        for leaf in range(self.num_leaves):
+            product = product * self.leaf.projectors(x1[:, leaf], x2[:, leaf], max_degree)[levels[:, leaf]]
+        return product
+
+    def frequency(self, degree: Array | np.ndarray) -> Array:
+        """sqrt(sum of r_u (r_u + leaf_dimension - 2)) / radius, of tuples of degrees `(..., leaves)`."""
+        return jnp.sqrt(jnp.sum(degree * (degree + self.leaf_dimension - 2.0), -1)) / self.radius
+
+    def max_degree(self, num_inputs: int) -> int:
+        """Up to which `quadrature` has orthonormal harmonics, for a product rule.
+
+        In more than four intrinsic dimensions up to which there are at most half as many harmonics as inputs.
+        """
+        if self._is_product:
+            return self.leaf.max_degree(nodes_a_dimension(num_inputs, self.num_leaves))
+        return self._counted_degree(num_inputs)
+
+    def intrinsic_dimension(self, x: Array) -> int:
+        return self.num_leaves * (self.leaf_dimension - 1)
+
+    def distance(self, x1: Float[Array, "n leaves d"], x2: Float[Array, "n leaves d"]) -> Float[np.ndarray, " n"]:
+        """The geodesic distance of each pair: the root of the sum over leaves of squared arcs."""
+        return arc_length(x1, x2, self.radius)
+
+    def neighbors(self, x: Array) -> Edges:
+        """Each point and the ten nearest by Euclidean distance; the distance given is the geodesic one."""
+        first, second = nearest_pairs(x)
+        return Edges(first, second, self.distance(x[first], x[second]))
+
+    def walk(self, x: Array, lengths: Float[Array, " n"], *, key: PRNGKeyArray) -> Array:
+        """Each point moved by this length along a geodesic of random direction."""
+        return walk_on_spheres(x, lengths, self.radius, key)
+
+    def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+        """Geodesics of length `scale` in random directions that start within one spacing of a node."""
+        return random_steps(self, self.walk, x, scale, num_steps, key)
+
+    def chart(self, x: Array) -> Float[np.ndarray, "n 2"]:
+        """The first two principal components."""
+        return PointCloud().chart(x)
+
+    @property
+    def _is_product(self) -> bool:
+        return self.num_leaves * (self.leaf_dimension - 1) <= MAX_PRODUCT_DIMENSIONS
+
+    def _checked(self, degrees: Sequence[int]) -> tuple[int, ...]:
+        values = np.asarray(degrees)
+        if values.shape != (self.num_leaves,) or values.dtype.kind not in "iu" or values.min() < 0:
+            raise InputError(
+                f"Expected degrees of {self.num_leaves} whole numbers of zero or more, one a leaf; got {degrees!r}."
+            )
+        return tuple(values.tolist())
+
+
+def _leaves(tree: Any) -> list[int]:
+    """The leaves from left to right."""
+    if isinstance(tree, tuple):
+        return [leaf for child in tree for leaf in _leaves(child)] if all(child != () for child in tree) else []
+    if isinstance(tree, bool) or not isinstance(tree, int):
+        raise InputTypeError(f"Expected a tree of tuples and whole numbers; got {type(tree).__name__} in it.")
+    return [tree]

@@ -1,0 +1,19 @@
+"""Exact spectra: the eigenvalues of a kernel on a domain, by quadrature instead of samples."""
+
+from ntkbias.exact.decay import predicted_decay
+from ntkbias.exact.gaussian import by_hermite_degree
+from ntkbias.exact.spectrum import exact_spectrum
+from ntkbias.exact.sphere_product import spectrum_of_degrees
+from ntkbias.exact.value import Decay, ExactSpectrum, beside
+from ntkbias.kernels.dot_product import DotProductKernel
+
+__all__ = [
+    "Decay",
+    "DotProductKernel",
+    "ExactSpectrum",
+    "beside",
+    "by_hermite_degree",
+    "exact_spectrum",
+    "predicted_decay",
+    "spectrum_of_degrees",
+]

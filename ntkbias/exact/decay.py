@@ -1,0 +1,122 @@
+"""The decay of eigenvalues from the kernel's singularities (Bietti and Bach 2021, arXiv 2009.14397).
+
+A smooth function of cos t has a profile f(t) whose expansions at t = 0 and t = pi hold even powers alone. The least
+other power decides how its coefficients decay: on a manifold of m dimensions (m = d - 1 on S^{d-1}, d on a torus of d
+angles)
+
+    f(t) + f(pi - t) = even powers + c t^p + ...    =>    mu_k ~ frequency^-(m + p) for even k
+
+and f(t) - f(pi - t) gives that of odd k: there the two ends' singularities add or cancel. The NTK of a ReLU network
+has p = 1, its NNGP p = 3, the NNGP of L hidden layers of steps p = 2^(1 - L); an analytic kernel has none.
+
+>>> import ntkbias as nb
+>>> print(predicted_decay(nb.nets.mlp(depth=3), nb.domains.Sphere(5)))
+even degrees -5.00, odd degrees -5.00
+>>> print(predicted_decay(nb.nets.mlp(depth=1), nb.domains.Circle()))           # without bias, odd degrees are zero
+even degrees -2.00, odd degrees -inf
+"""
+
+import itertools
+
+import mpmath
+import numpy as np
+
+from ntkbias.domains import Circle, Domain, Sphere, Torus
+from ntkbias.exact.digits import UnknownFormula, kernel_digits
+from ntkbias.exact.profile import checked_kernel, kernel_values
+from ntkbias.exact.value import Decay
+from ntkbias.kernels import Kernel, infinite_ntk
+from ntkbias.layers import Layer
+from ntkbias.types import InputTypeError
+
+__all__ = ["predicted_decay"]
+
+DIGITS = 60
+HALVINGS = range(2, 21)  # angles 2^-j; below 1e-7 kernels take a cosine for 1
+HIGHEST_POWER = 12  # a smoother kernel counts as analytic
+NEAR = 0.05  # from an even number: the power is that number
+RELATIVE_ROUNDING = 1e-12  # a coefficient so small comes from hyperparameters such as sqrt 2 in float64
+
+
+def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
+    """The exponents of eigenvalue ~ frequency^a on the circle, a sphere or a torus, from the kernel's singularities.
+
+    A net stands for its `infinite_ntk`. Even and odd degrees apart (on a torus, the parity of the sum of indices);
+    -inf where the eigenvalues fall faster than any power, or are zero. Evaluates the kernel at some twenty angles down
+    to 1e-6, in 60 digits where it has a closed form, else in float64; exponents are then right to about 0.01.
+    """
+    kernel = infinite_ntk(net_or_kernel) if isinstance(net_or_kernel, Layer) else net_or_kernel
+    checked_kernel(kernel)
+    if isinstance(domain, Circle):
+        dimension = 1
+    elif isinstance(domain, Sphere):
+        dimension = domain.dimension - 1
+    elif isinstance(domain, Torus):
+        dimension = domain.dimension
+    else:
+        raise InputTypeError(
+            f"Expected the circle, a sphere or a torus, where decay is a power; got {type(domain).__name__}. "
+            "Use exact_spectrum for its eigenvalues."
+        )
+    near, far, digits = _ends(kernel, domain)
+    with mpmath.workdps(DIGITS):
+        powers = [_least_odd_power(near + sign * far, digits) for sign in (1, -1)]
+    return Decay(*(-(dimension + power) for power in powers))
+
+
+def _ends(kernel: Kernel, domain: Circle | Sphere | Torus) -> tuple[np.ndarray, np.ndarray, int]:
+    """f(t) and f(pi - t) at t = 0 and then 2^-j, and their number of digits."""
+    with mpmath.workdps(DIGITS):
+        angles = [mpmath.mpf(0), *(mpmath.ldexp(1, -j) for j in HALVINGS)]
+        waves = np.array([[mpmath.cos(t), mpmath.sin(t)] for t in angles], object) * domain.radius
+    if isinstance(domain, Torus):
+        waves = np.tile(waves, domain.dimension)  # all angles alike
+    elif isinstance(domain, Sphere):
+        rest = np.full((len(waves), domain.dimension - 2), mpmath.mpf(0))
+        waves = np.concatenate([waves, rest], 1)
+    try:
+        values = [kernel_digits(kernel, sign * waves[:1], waves, DIGITS)[0] for sign in (1, -1)]
+        return *values, DIGITS - 10
+    except UnknownFormula:
+        points = waves.astype(float)
+        values = [kernel_values(kernel, sign * points[:1], points)[0].astype(object) for sign in (1, -1)]
+        return *values, 15
+
+
+def _least_odd_power(values: np.ndarray, digits: int) -> float:
+    """The least power of t that is no even number in an expansion, given its values at 0 and at 2^-j.
+
+    The leading power is the slope between the two least angles at which rounding does not matter, extrapolated. If
+    it is even, v(t) - 2^p v(t / 2) removes it, and the next one leads.
+    """
+    scale = max(map(abs, values))
+    if scale == 0:
+        return np.inf
+    left, noise = (values[1:] - values[0]) / scale, mpmath.mpf(10) ** -digits
+    while True:
+        clear = np.array([abs(value) > 1e6 * noise for value in left])
+        last = len(left) if clear.all() else int(np.argmin(clear))
+        if last < 4:
+            return np.inf
+        window = left[last - 4 : last]
+        power = _extrapolated([float(mpmath.log(abs(a / b), 2)) for a, b in itertools.pairwise(window)])
+        angle = mpmath.ldexp(1, -(HALVINGS.start + last - 1))
+        rounding = abs(window[-1]) / angle**power < RELATIVE_ROUNDING
+        even = 2 * round(power / 2)
+        if power > HIGHEST_POWER:
+            return np.inf
+        if not rounding and (even < 2 or abs(power - even) > NEAR):
+            return power
+        factor = mpmath.mpf(2) ** (power if rounding else even)
+        left, noise = left[:-1] - factor * left[1:], noise * (1 + factor)
+
+
+def _extrapolated(slopes: list[float]) -> float:
+    """The limit of three slopes that approach it geometrically (Aitken)."""
+    first, second, third = slopes
+    bend = (third - second) - (second - first)
+    return (
+        third
+        if abs(bend) < 1e-9 or abs(third - second) >= abs(second - first)
+        else third - (third - second) ** 2 / bend
+    )

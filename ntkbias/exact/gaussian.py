@@ -1,0 +1,148 @@
+"""Exact spectra under a Gaussian, by angular degree with a radial problem for each.
+
+For x ~ N(0, scale^2 I) length and direction are independent. A rotation-invariant kernel K(r, r', t) of two lengths and
+the angle between has as eigenfunctions harmonics of degree l times functions of the length, those of the kernel
+
+    K_l(r, r') = E_t[K(r, r', t) P_l(cos t)],  t as on S^{d-1},  r / scale of the chi distribution of d degrees
+
+each with the multiplicity of the harmonics. Radial integrals are taken by Gauss-Legendre in r: the kernels of networks
+are analytic in r, not in r^2 as Gauss-Laguerre in r^2 / 2 would want (K = r r' f(t) without bias is the example).
+
+Kernels of Mehler's type, as exp(-|x - x'|^2 / (2 l^2)), have one eigenvalue for each degree k = l + 2 j of Hermite
+polynomials; `by_hermite_degree` puts those rows together.
+
+>>> import ntkbias as nb
+>>> exact = gaussian_spectrum(nb.infinite_nngp(nb.nets.mlp(depth=1)), nb.domains.Gaussian(3), max_degree=2)
+>>> exact.degrees.tolist()                                              # (angular degree, radial index)
+[[0, 0], [1, 0], [2, 0], [0, 1]]
+"""
+
+import math
+
+import numpy as np
+import scipy.stats
+
+from ntkbias.domains import Gaussian, Sphere
+from ntkbias.exact.profile import AngleRule, angle_rule, checked_invariance, kernel_values, on_plane, rotation
+from ntkbias.exact.sphere import angular_means
+from ntkbias.exact.value import ExactSpectrum
+from ntkbias.kernels import Kernel
+from ntkbias.types import InputError
+
+__all__ = ["by_hermite_degree", "gaussian_spectrum"]
+
+NUM_LENGTHS = 36  # of the coarse radial rule; the fine one has twice as many
+TAIL = 1e-17  # probability left out at either end
+STEP = 0.08  # of the rule for the angle
+STEP_PER_DEGREE = 0.25
+DEVIATIONS = 10
+
+
+def gaussian_spectrum(kernel: Kernel, domain: Gaussian, max_degree: int) -> ExactSpectrum:
+    """The eigenvalues of angular degree l and radial index j with l + 2 j up to `max_degree`.
+
+    j numbers the radial functions of one l by falling eigenvalue. The `frequencies` are sqrt(l + 2 j) / scale, those of
+    the Hermite polynomials with these indices. Costs the kernel on 2 million pairs or more, a few seconds.
+    """
+    fine, noise = _radial_values(kernel, domain, max_degree, 2 * NUM_LENGTHS)
+    coarse, _ = _radial_values(kernel, domain, max_degree, NUM_LENGTHS)
+    last = 1 if domain.dimension == 1 else max_degree
+    rows = [
+        (angular, index)
+        for angular in range(min(last, max_degree) + 1)
+        for index in range((max_degree - angular) // 2 + 1)
+    ]
+    rows.sort(key=lambda row: (row[0] + 2 * row[1], -row[0]))
+    degrees = np.array(rows)
+    eigenvalues = np.array([fine[angular][index] for angular, index in rows])
+    return ExactSpectrum(
+        eigenvalues=eigenvalues,
+        degrees=degrees,
+        multiplicities=np.array([_multiplicity(domain, angular) for angular, _ in rows]),
+        errors=np.abs(eigenvalues - [coarse[angular][index] for angular, index in rows]) + noise,
+        frequencies=np.sqrt(degrees @ [1.0, 2.0]) / domain.scale,
+        trace=np.asarray(_trace(kernel, domain)),
+        labels=("angular degree", "radial index"),
+    )
+
+
+def by_hermite_degree(exact: ExactSpectrum, domain: Gaussian) -> ExactSpectrum:
+    """One row for each degree of Hermite polynomials, of a Mehler-type kernel's spectrum on a Gaussian.
+
+    Row k stands for the C(k + d - 1, k) polynomials of total degree k = l + 2 j. Raises `InputError` if the eigenvalues
+    of one k differ by more than their errors: other rotation-invariant kernels have no such rows.
+    """
+    if exact.labels != ("angular degree", "radial index"):
+        raise InputError(
+            f"Expected the exact spectrum of a kernel on a Gaussian; got rows of {', '.join(exact.labels)}."
+        )
+    totals = np.asarray(exact.degrees) @ np.array([1, 2])
+    values, errors = np.asarray(exact.eigenvalues), np.asarray(exact.errors)
+    found = []
+    for k in range(int(totals.max()) + 1):
+        rows = np.flatnonzero(totals == k)
+        value, error = values[rows[0]], errors[rows].max()
+        spread = np.ptp(values[rows])
+        if spread > 2 * error + 1e-6 * abs(value):
+            raise InputError(
+                f"Expected one eigenvalue for Hermite degree {k}, as kernels of Mehler's type have; got some that "
+                f"differ by {spread:.2g} beside {value:.2g}. Keep the rows by angular degree and radial index."
+            )
+        found.append((value, error + spread, math.comb(k + domain.dimension - 1, k)))
+    eigenvalues, spreads, multiplicities = (np.array(column, float) for column in zip(*found, strict=True))
+    degrees = np.arange(len(found))
+    frequencies = np.sqrt(degrees) / domain.scale
+    return ExactSpectrum(eigenvalues, degrees, multiplicities, spreads, frequencies, exact.trace)
+
+
+def _radial_rule(domain: Gaussian, num_lengths: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths, and weights for means over the Gaussian."""
+    chi = scipy.stats.chi(domain.dimension)
+    low, high = chi.ppf(TAIL), chi.isf(TAIL)
+    nodes, gauss = np.polynomial.legendre.leggauss(num_lengths)
+    lengths = low + (high - low) * (nodes + 1) / 2
+    weights = gauss * chi.pdf(lengths)
+    return domain.scale * lengths, weights / weights.sum()
+
+
+def _radial_values(
+    kernel: Kernel, domain: Gaussian, max_degree: int, num_lengths: int
+) -> tuple[list[np.ndarray], float]:
+    """The eigenvalues of the radial problem of each angular degree, descending, and what rounding may do to them."""
+    lengths, weights = _radial_rule(domain, num_lengths)
+    d = domain.dimension
+    rule = angle_rule(min(STEP, STEP_PER_DEGREE / max(1, max_degree)))
+    if d == 1:  # the sphere is two points
+        rule = AngleRule(np.zeros(2), np.array([False, True]), np.full(2, 0.5), np.ones(2, bool))
+        max_degree = min(max_degree, 1)
+    directions = on_plane(rule.near, rule.at_pi, d, 1.0)
+    x0 = lengths[:, None] * on_plane(np.zeros(1), np.zeros(1, bool), d, 1.0)
+    x = (lengths[:, None, None] * directions).reshape(-1, d)
+    shape = (num_lengths, num_lengths, len(rule.near))
+    values = kernel_values(kernel, x0, x).reshape(shape)
+    turn, rng = rotation(d), np.random.default_rng(0)
+    density = rule.weights / 2 if d == 1 else rule.density(d)[0]
+    angles = rng.choice(len(density), 200, p=density / density.sum())
+    few = rng.integers(num_lengths, size=200) * len(density) + angles
+    turned = kernel_values(kernel, x0 @ turn, x[few] @ turn)
+    straight = values.reshape(num_lengths, -1)[:, few]
+    noise = checked_invariance(straight, turned, np.full(straight.shape, 1 / straight.size), "rotated")
+    if d == 1:
+        means = np.stack([values.mean(-1), (values[..., 0] - values[..., 1]) / 2], -1)
+    else:
+        means, _, _ = angular_means(values, np.zeros_like(values), rule, d, max_degree)
+    roots = np.sqrt(weights)
+    radial = [roots[:, None] * (matrix + matrix.T) / 2 * roots for matrix in np.moveaxis(means, -1, 0)]
+    # Weyl: no eigenvalue moves by more than the perturbation's norm, rms noise times sqrt(mean of weights).
+    rounding = DEVIATIONS * float(np.sqrt(np.mean(noise**2) * np.max(weights)))
+    return [np.linalg.eigvalsh(matrix)[::-1] for matrix in radial], rounding
+
+
+def _multiplicity(domain: Gaussian, angular: int) -> float:
+    return 1.0 if domain.dimension == 1 else float(Sphere(domain.dimension).multiplicity(angular))
+
+
+def _trace(kernel: Kernel, domain: Gaussian) -> float:
+    lengths, weights = _radial_rule(domain, 2 * NUM_LENGTHS)
+    x = lengths[:, None] * np.eye(1, domain.dimension)
+    return float(weights @ np.diag(kernel_values(kernel, x, x)))

@@ -1,0 +1,146 @@
+"""The profile of a zonal kernel: its values against the angle between two inputs of one length.
+
+A kernel that shares the sphere's symmetry is K(x, x') = f(t), cos t = <x, x'> / (|x| |x'|). It is read off pairs of
+inputs in float64, and once more on pairs turned by a random rotation: what differs between the two is rounding, known
+so at every node, or shows that the kernel is not invariant.
+
+Such profiles are smooth inside (0, pi) and singular at its ends: ReLU kernels are analytic in t, not in cos t, and
+those of a step function begin with t^(1/2), t^(1/4) with depth. The double exponential rule (Takahasi and Mori 1974)
+
+    t = pi / (1 + exp(-pi sinh u)),  u = -m h, ..., m h
+
+converges geometrically for every algebraic singularity at the ends, and its coarse rule of step 2 h is half its nodes.
+
+>>> import numpy as np
+>>> rule = angle_rule(0.05)
+>>> print(np.sum(rule.weights * np.sqrt(rule.near * (np.pi - rule.near))))            # pi^3 / 8
+3.8757845850
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ntkbias.kernels import Kernel
+from ntkbias.types import InputError, InputTypeError
+
+__all__ = [
+    "AngleRule",
+    "angle_rule",
+    "checked_invariance",
+    "checked_kernel",
+    "gegenbauer",
+    "kernel_values",
+    "on_plane",
+    "rotation",
+]
+
+LARGEST_CALL = 2**20  # numbers in the inputs of one call of the kernel
+LEAST_CALL = 256  # inputs
+FARTHEST = 3.6  # u at which the rule ends: 1e-24 from the end of the interval
+INVARIANT = 1e-5  # relative change under a symmetry: above the rounding of float32, below any finite width's noise
+
+
+class AngleRule(NamedTuple):
+    """Nodes on (0, pi): distance to the nearest end, whether that is pi, weights, and which make the coarse rule."""
+
+    near: Float[np.ndarray, " q"]
+    at_pi: Bool[np.ndarray, " q"]
+    weights: Float[np.ndarray, " q"]
+    coarse: Bool[np.ndarray, " q"]
+
+    def density(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """Weights for means over S^{dimension - 1}, of this rule and of the coarse one: proportional to sin^{d-2}."""
+        weights = self.weights * np.sin(self.near) ** (dimension - 2)
+        coarse = np.where(self.coarse, weights, 0.0)
+        return weights / weights.sum(), coarse / coarse.sum()
+
+    def cosine(self) -> np.ndarray:
+        """The cosines of the nodes, in the longest type there is: the recurrence in the degree multiplies rounding."""
+        return np.where(self.at_pi, -1, 1) * np.cos(self.near.astype(np.longdouble))
+
+
+def angle_rule(step: float) -> AngleRule:
+    """The double exponential rule of this step in u, for the integral over (0, pi)."""
+    half = int(np.ceil(FARTHEST / step))
+    index = np.arange(-half, half + 1)
+    u = step * index
+    small = np.exp(-np.pi * np.abs(np.sinh(u)))
+    weights = step * np.pi**2 * np.cosh(u) * small / (1 + small) ** 2
+    return AngleRule(np.pi * small / (1 + small), u > 0, weights, index % 2 == 0)
+
+
+def gegenbauer(cosine: np.ndarray, dimension: int, max_degree: int) -> Iterator[np.ndarray]:
+    """P_0, P_1, ... of S^{dimension - 1} at these cosines, one after the other, with P_k(1) = 1.
+
+    (k + d - 2) P_{k+1} = (2 k + d - 2) t P_k - k P_{k-1}, which is stable on [-1, 1].
+    """
+    before, now = np.ones_like(cosine), cosine
+    yield before
+    for k in range(1, max_degree + 1):
+        yield now
+        if k < max_degree:
+            before, now = now, ((2 * k + dimension - 2) * cosine * now - k * before) / (k + dimension - 2)
+
+
+def on_plane(near: np.ndarray, at_pi: np.ndarray, dimension: int, radius: float) -> np.ndarray:
+    """Points `(q, dimension)` at these angles from the first axis, in the plane of the first two."""
+    points = np.zeros((len(near), dimension))
+    points[:, 0] = radius * np.where(at_pi, -1, 1) * np.cos(near)
+    if dimension > 1:
+        points[:, 1] = radius * np.sin(near)
+    return points
+
+
+def rotation(dimension: int, seed: int = 0) -> Float[np.ndarray, "d d"]:
+    """A random orthogonal matrix."""
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(dimension, dimension)))[0]
+
+
+def kernel_values(kernel: Kernel, x0: np.ndarray, x: np.ndarray) -> Float[np.ndarray, "n q"]:
+    """The kernel of `x0` `(n, ...)` and `x` `(q, ...)` in float64, by calls of bounded size."""
+    rows = 2 ** int(np.log2(max(1, LARGEST_CALL // max(x[0].size, len(x0)))))
+    rows = min(rows, max(LEAST_CALL, 2 ** int(np.ceil(np.log2(len(x))))))  # few shapes, few compilations
+    parts = []
+    with jax.enable_x64(True):
+        for start in range(0, len(x), rows):
+            piece = x[start : start + rows]
+            if len(piece) < rows:
+                piece = np.concatenate([piece, np.repeat(piece[-1:], rows - len(piece), 0)])
+            values = kernel(jnp.asarray(x0, float), jnp.asarray(piece, float))
+            parts.append(np.asarray(values, float)[:, : len(x) - start])
+    return np.concatenate(parts, 1)
+
+
+def checked_kernel(kernel: object) -> None:
+    """Raise an `InputError` unless this is a kernel with one value a pair of inputs."""
+    if not isinstance(kernel, Kernel):
+        raise InputTypeError(
+            f"Expected a kernel, e.g. infinite_ntk(net); got {type(kernel).__name__}. "
+            "For a function of the cosine use DotProductKernel(profile)."
+        )
+    if kernel.outputs not in ("mean", "sum"):
+        raise InputError(
+            f"Expected a kernel with one value a pair of inputs; got outputs={kernel.outputs!r}. Use outputs='mean'."
+        )
+
+
+def checked_invariance(values: np.ndarray, moved: np.ndarray, weights: np.ndarray, symmetry: str) -> np.ndarray:
+    """How far values and those of the moved pairs differ, at each node: rounding.
+
+    Raises `InputError` if it is more than rounding. `weights` are those of the nodes: near a singularity a float64
+    cosine leaves few digits, on a small share of the measure.
+    """
+    difference = np.abs(values - moved)
+    relative = np.sqrt(np.sum(weights * difference**2) / max(np.sum(weights * values**2), np.finfo(float).tiny))
+    if not relative < INVARIANT:
+        raise InputError(
+            f"Expected a kernel that stays the same when both inputs are {symmetry}; got one that changes by "
+            f"{relative:.2g} of its size. Take the infinite-width kernel of a network with that symmetry, or "
+            "spectrum(kernel, x, weights) on inputs of the domain."
+        )
+    return difference + np.finfo(float).eps * np.abs(values)

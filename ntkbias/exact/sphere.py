@@ -1,0 +1,94 @@
+"""Exact spectra on the circle and the sphere, by quadrature over the angle between inputs.
+
+A zonal kernel f(t) has on S^{d-1} the harmonics of degree k as eigenfunctions, with the eigenvalue (Funk and Hecke)
+
+    mu_k = E[f(t) P_k(cos t)],  t with density proportional to sin^{d-2} t
+
+P_k the Gegenbauer polynomial with P_k(1) = 1. Of float64 values this keeps an absolute error near eps / sqrt(N_k) of
+mu_0, N_k the multiplicity: on S^7 degree 80 of an NTK, 1e-13, is known to eight digits.
+
+>>> import ntkbias as nb
+>>> exact = zonal_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), nb.domains.Sphere(3), max_degree=5)
+>>> exact.eigenvalues[[3, 5]].round(12).tolist()             # without bias, one hidden ReLU layer learns no odd degree
+[0.0, 0.0]
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from ntkbias.domains import Circle, Sphere
+from ntkbias.exact.profile import (
+    AngleRule,
+    angle_rule,
+    checked_invariance,
+    gegenbauer,
+    kernel_values,
+    on_plane,
+    rotation,
+)
+from ntkbias.exact.value import ExactSpectrum
+from ntkbias.kernels import Kernel
+
+__all__ = ["angular_means", "zonal_spectrum"]
+
+STEP = 0.01  # of the rule, in u
+STEP_PER_DEGREE = 0.25  # a wave has ten nodes or more a period, of the coarse rule five
+REFINEMENTS = 3
+PRECISE = 1e-11  # relative: beyond, finer rules are not worth their cost
+DEVIATIONS = 10  # of independent rounding errors: those of arccos are alike at neighbouring nodes
+
+
+def zonal_spectrum(kernel: Kernel, domain: Circle | Sphere, max_degree: int) -> ExactSpectrum:
+    """The eigenvalues of degrees 0 .. `max_degree` of a rotation-invariant kernel on the circle or sphere.
+
+    Costs the kernel on some thousand pairs, more at degrees in the hundreds, twice.
+    """
+    dimension = 2 if isinstance(domain, Circle) else domain.dimension
+    step = min(STEP, STEP_PER_DEGREE / max(1, max_degree))
+    for _ in range(REFINEMENTS):
+        rule = angle_rule(step)
+        values, noise = _profile(kernel, dimension, domain.radius, rule)
+        eigenvalues, rounding, truncation = angular_means(values, noise, rule, dimension, max_degree)
+        if np.all(truncation <= np.maximum(2 * rounding, PRECISE * np.abs(eigenvalues))):
+            break
+        step /= 2
+    pole = on_plane(np.zeros(1), np.zeros(1, bool), dimension, domain.radius)
+    degrees = np.arange(max_degree + 1)
+    return ExactSpectrum(
+        eigenvalues=eigenvalues,
+        degrees=degrees,
+        multiplicities=np.array([domain.multiplicity(k) for k in range(max_degree + 1)], float),
+        errors=rounding + truncation,
+        frequencies=np.sqrt(degrees * (degrees + dimension - 2.0)) / domain.radius,
+        trace=np.asarray(kernel_values(kernel, pole, pole)[0, 0]),
+    )
+
+
+def angular_means(
+    values: Float[np.ndarray, "*r q"],
+    noise: Float[np.ndarray, "*r q"],
+    rule: AngleRule,
+    dimension: int,
+    max_degree: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """E[f P_k] for each degree, `(*r, k)`, and its errors by rounding and by the rule."""
+    fine, coarse = rule.density(dimension)
+    means, rounding, halves = [], [], []
+    for polynomial in gegenbauer(rule.cosine(), dimension, max_degree):
+        means.append(np.asarray(values @ (fine * polynomial), float))
+        halves.append(np.asarray(values @ (coarse * polynomial), float))
+        random = np.sqrt(np.asarray(noise**2 @ (fine * polynomial) ** 2, float))
+        alike = np.finfo(float).eps * np.asarray(np.abs(values) @ np.abs(fine * polynomial), float)
+        rounding.append(DEVIATIONS * random + alike)
+    eigenvalues = np.stack(means, -1)
+    return eigenvalues, np.stack(rounding, -1), np.abs(eigenvalues - np.stack(halves, -1))
+
+
+def _profile(kernel: Kernel, dimension: int, radius: float, rule: AngleRule) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel's values at the nodes, and their rounding errors."""
+    pole = on_plane(np.zeros(1), np.zeros(1, bool), dimension, radius)
+    points = on_plane(rule.near, rule.at_pi, dimension, radius)
+    turn = rotation(dimension)
+    values, turned = kernel_values(kernel, pole, points)[0], kernel_values(kernel, pole @ turn, points @ turn)[0]
+    weights, _ = rule.density(dimension)
+    return values, checked_invariance(values, turned, weights, "rotated")

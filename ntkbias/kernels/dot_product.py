@@ -1,0 +1,51 @@
+"""Kernels that are a function of the angle between inputs: for kernels that no network has.
+
+>>> import jax.numpy as jnp
+>>> laplace = DotProductKernel(lambda cosine: jnp.exp(-jnp.sqrt(2 - 2 * cosine)))
+>>> print(laplace(jnp.eye(2))[0])
+[1.0000 0.2431]
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.types import InputTypeError
+
+__all__ = ["DotProductKernel"]
+
+LIVE_ARRAYS = 8  # of one block's size at once
+MARGIN = 4  # roundings by which a cosine of 1 may be off
+
+
+class DotProductKernel(Kernel):
+    """K(x, x') = profile(cos t) for a function of the cosine of the angle between inputs `(n, ...)`, flattened.
+
+    The profile takes and returns a JAX array of any shape, e.g. the Laplace kernel on the unit sphere,
+    `DotProductKernel(lambda cosine: jnp.exp(-jnp.sqrt(2 - 2 * cosine)))`. It has to be a positive definite function on
+    the sphere, which is not checked. A fresh lambda compiles again.
+    """
+
+    profile: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(self, profile: Callable[[Array], Array]) -> None:
+        if not callable(profile):
+            raise InputTypeError(f"Expected a function of the cosine; got {type(profile).__name__}.")
+        self.outputs = "mean"
+        self.profile = profile
+
+    def features(self, x: Array) -> Array:
+        flat = x.reshape(len(x), -1)
+        return flat / jnp.linalg.norm(flat, axis=1, keepdims=True)
+
+    def contract(self, features1: Array, features2: Array | None) -> Array:
+        cosine = features1 @ (features1 if features2 is None else features2).T
+        near_end = jnp.abs(cosine) > 1 - MARGIN * jnp.finfo(cosine.dtype).eps
+        return self.profile(jnp.where(near_end, jnp.sign(cosine), cosine))
+
+    def block_rows(self, x: Array) -> int:
+        return max(1, int((default_memory_budget() // (LIVE_ARRAYS * x.dtype.itemsize)) ** 0.5))
