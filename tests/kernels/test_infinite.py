@@ -362,11 +362,17 @@ def finite_kernels(net, shape, x, seeds):
     return map(np.stack, zip(*map(one, jax.random.split(jax.random.key(7), seeds)), strict=True))
 
 
+def large(name):
+    return any(word in name for word in ("cnn", "branches", "locally connected"))
+
+
 @pytest.mark.parametrize(
     ("name", "parameterization"),
     [
-        # convolutions take longest, and share Covariance.affine with Dense
-        pytest.param(name, p, marks=[pytest.mark.slow] if "cnn" in name and p == "standard" else [])
+        # large programs take longest to compile; what the parameterization changes, Covariance.affine, all share
+        pytest.param(
+            name, p, marks=[pytest.mark.slow] if name == "transformer" or (large(name) and p == "standard") else []
+        )
         for name in NETS
         for p in PARAMETERIZATIONS
     ],
