@@ -350,7 +350,7 @@ checks = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck
 common = settings(deadline=None, suppress_health_check=checks)
 
 
-@settings(common, max_examples=25, derandomize=True)
+@settings(common, max_examples=12, derandomize=True)
 @drawn
 def test_ntk_of_drawn_networks(x64, network, outputs, sizes, seed):
     assert_ntk_is_the_product_of_jacobians(network, outputs, sizes, seed)

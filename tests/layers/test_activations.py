@@ -122,15 +122,16 @@ CASES = {
 OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # where all would take long
 
 
-def each(wanted=lambda case: True):
+def each(wanted=lambda case: True, slow=()):
     """Those wanted; of the expansions one is as good as another, and slow: tests of the stated error have them all."""
     names = [name for name, case in CASES.items() if wanted(case)]
-    slow = ("sigmoid", "silu", "softplus")
+    slow = ("sigmoid", "silu", "softplus", *slow)
     marked = [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
     return pytest.mark.parametrize("name", marked)
 
 
 each_case = each()
+each_quick_case = each(slow=("hat",))
 each_trained = each(lambda case: not isinstance(case.phi, layers.Step | layers.Sign))
 
 # Moments at which everything is compared: (covariance, variance1, variance2)
@@ -303,7 +304,7 @@ def test_symmetric_and_bounded_by_the_diagonal(name, precision):
     assert np.all(np.abs(values) <= bound * (1 + 2 * CASES[name].error) + rounding)
 
 
-@each_case
+@each_quick_case
 def test_finite_at_the_edges(name, precision):
     assert np.all(np.isfinite(program(name, precision)(EDGES)))
     if precision == "float64" or name in OF_EACH_KIND:
@@ -522,6 +523,7 @@ def test_more_terms_are_better(x64):
     assert errors[0] > 16 * errors[1]
 
 
+@pytest.mark.slow
 def test_expansion_has_the_derivatives_of_a_polynomial(x64):
     """Also by what the function closes over."""
     moments = jnp.array([0.3, 0.8, 0.6])

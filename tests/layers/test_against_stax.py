@@ -397,6 +397,8 @@ PAIRS: dict[str, tuple[list[Layer], list[Any], tuple[int, ...]]] = {
 
 # A few seconds each, and what they add to the others is on longer paths.
 SLOW = {
+    "positional encoding",
+    "transformer",
     "dense on positions",
     "conv, 2-D standard",
     "conv, 2-D circular",

@@ -171,6 +171,7 @@ def test_limit_is_the_slow_sum(scaling, mechanism, parameterization, x64):
     assert after.gaussian
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["identity", "relu"])
 def test_less_is_carried_where_less_is_needed(mechanism, x64):
     layer = attention("sqrt", mechanism)
@@ -212,6 +213,7 @@ def test_limit_does_not_know_the_order_of_positions(scaling, mechanism, x64):
     assert_near(kernel(x[:, np.array([2, 0, 3, 1])], y), kernel(x, y), 1e-13)
 
 
+@pytest.mark.slow
 def test_axes_of_positions_are_one(x64):
     layer, both = attention(), Needs(Positions.ALL, Positions.ALL)
     x = normal(3, 4, 2)

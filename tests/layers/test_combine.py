@@ -197,6 +197,7 @@ def test_dilated_conv_has_zeros_between_its_weights(x64):
         assert_near(got[..., 0], expected, 1e-14)
 
 
+@pytest.mark.slow
 def test_locally_connected_is_a_convolution_where_weights_are_equal(x64):
     x, w = inputs(2, 5, 4, 3), inputs(3, 2, 3, 2, seed=1)
     options = {"strides": (2, 1), "padding": "CIRCULAR", "dilation": (1, 2), "w_std": 1.3, "b_std": 0.4}
