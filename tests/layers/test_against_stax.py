@@ -30,7 +30,9 @@ from ntkbias.layers import (
     Layer,
     LayerNorm,
     LocallyConnected,
+    Needs,
     PositionalEncoding,
+    Positions,
     Product,
     Relu,
     Residual,
@@ -591,8 +593,47 @@ class Draw:
         return Sequential(ours), stax.serial(*theirs), shape
 
 
+def beyond_stax(ours: Sequential, shape: tuple[int, ...]) -> bool:
+    """Where neural-tangents is wrong: see `test_stax_is_wrong_where_its_own_networks_agree_with_us`."""
+    text = str(ours)
+    pooled = ours.needs(Needs()).cross == Positions.ALL
+    return pooled and len(shape) == 3 and " Conv(" in text and "LocallyConnected(" in text
+
+
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 0)) for seed in range(200)])
 def test_drawn_networks(seed, x64):
     ours, theirs, shape = Draw(seed).network()
+    if beyond_stax(ours, shape):  # another one in its place
+        again = (Draw(other).network() for other in range(200 + seed, 10_000, 200))
+        ours, theirs, shape = next(net for net in again if not beyond_stax(net[0], net[2]))
     print(ours)  # what failed
     assert_agree(ours, theirs, shape, seed)
+
+
+@pytest.mark.slow
+def test_stax_is_wrong_where_its_own_networks_agree_with_us(x64):
+    """ConvLocal after a convolution, with an activation and a pool, on two spatial axes.
+
+    neural-tangents 0.6.5 swaps the axes of positions at each convolution, and loses track here: finite networks, its
+    own among them, have our covariance and not that of its kernel_fn.
+    """
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 2)))
+    layers = (Conv(200, (2, 1)), LocallyConnected(40, (1, 2)), Erf(), GlobalSumPool())
+    parts = (stax.Conv(200, (2, 1), padding="SAME"), stax.ConvLocal(40, (1, 2), padding="SAME"), stax.Erf())
+    init, apply, _ = stax.serial(*parts, stax.GlobalSumPool())
+    features = Sequential(layers)
+
+    def ours(key: Any) -> Any:
+        return features.apply(features.init(key, x.shape[1:]), x)
+
+    def theirs(key: Any) -> Any:
+        return apply(init(key, (-1, *x.shape[1:]))[1], x)
+
+    limit = np.asarray(nb.infinite_nngp(Sequential((*layers, Dense(1))))(x))
+    wrong = np.asarray(stax.serial(*parts, stax.GlobalSumPool(), stax.Dense(1))[2](x, None, "nngp"))
+    for sample in (ours, theirs):
+        keys = jax.random.split(jax.random.PRNGKey(1), 2000)
+        grams = np.asarray(jax.lax.map(lambda key, f=sample: f(key) @ f(key).T / 40, keys, batch_size=100))
+        error = grams.std(0) / len(keys) ** 0.5
+        assert np.all(np.abs(grams.mean(0) - limit) < 4 * error + 2 / 200 * np.abs(limit).max())
+        assert np.all(np.abs(grams.mean(0) - wrong) > 10 * error)
