@@ -620,6 +620,8 @@ def test_bad_input_is_named(exact, measured):
     finite = finite_on(2)
     with pytest.raises(InputError, match="stays the same when both inputs are rotated; got one that changes by"):
         exact_spectrum(finite, circle, 4)
+    with pytest.raises(InputError, match="stays the same when both inputs are rotated; got one that changes by"):
+        predicted_decay(finite, circle)
     with pytest.raises(InputError, match="permuted and flipped alike; got one that changes"):
         exact_spectrum(finite_on(5), Hypercube(5), 2)
     with pytest.raises(InputError, match="turned in each angle"):

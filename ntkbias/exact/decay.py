@@ -18,12 +18,14 @@ even degrees -2.00, odd degrees -inf
 
 import itertools
 
+import jax
 import mpmath
 import numpy as np
+import scipy.linalg
 
 from ntkbias.domains import Circle, Domain, Sphere, Torus
 from ntkbias.exact.digits import UnknownFormula, kernel_digits
-from ntkbias.exact.profile import checked_kernel, kernel_values
+from ntkbias.exact.profile import checked_invariance, checked_kernel, kernel_values, rotation
 from ntkbias.exact.value import Decay
 from ntkbias.kernels import Kernel, infinite_ntk
 from ntkbias.layers import Layer
@@ -31,6 +33,7 @@ from ntkbias.types import InputTypeError
 
 __all__ = ["predicted_decay"]
 
+NUM_CHECKED = 8  # inputs on which the kernel's symmetry is seen
 DIGITS = 60
 HALVINGS = range(2, 21)  # angles 2^-j; below 1e-7 kernels take a cosine for 1
 HIGHEST_POWER = 12  # a smoother kernel counts as analytic
@@ -44,6 +47,8 @@ def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
     A net stands for its `infinite_ntk`. Even and odd degrees apart (on a torus, the parity of the sum of indices);
     -inf where the eigenvalues fall faster than any power, or are zero. Evaluates the kernel at some twenty angles down
     to 1e-6, in 60 digits where it has a closed form, else in float64; exponents are then right to about 0.01.
+
+    Raises `InputError` for a kernel that changes when both inputs are rotated, as that of a finite network does.
     """
     kernel = infinite_ntk(net_or_kernel) if isinstance(net_or_kernel, Layer) else net_or_kernel
     checked_kernel(kernel)
@@ -58,10 +63,22 @@ def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
             f"Expected the circle, a sphere or a torus, where decay is a power; got {type(domain).__name__}. "
             "Use exact_spectrum for its eigenvalues."
         )
+    _require_invariance(kernel, domain)
     near, far, digits = _ends(kernel, domain)
     with mpmath.workdps(DIGITS):
         powers = [_least_odd_power(near + sign * far, digits) for sign in (1, -1)]
     return Decay(*(-(dimension + power) for power in powers))
+
+
+def _require_invariance(kernel: Kernel, domain: Circle | Sphere | Torus) -> None:
+    """Raise an `InputError` unless the kernel stays the same when both inputs are rotated."""
+    points = np.asarray(domain.sample(NUM_CHECKED, key=jax.random.key(0)), float)
+    if isinstance(domain, Torus):  # each circle by itself
+        turn = scipy.linalg.block_diag(*(rotation(2, seed) for seed in range(domain.dimension)))
+    else:
+        turn = rotation(points.shape[1])
+    values, moved = (kernel_values(kernel, x[:1], x)[0] for x in (points, points @ turn))
+    checked_invariance(values, moved, np.full(NUM_CHECKED, 1 / NUM_CHECKED), "rotated")
 
 
 def _ends(kernel: Kernel, domain: Circle | Sphere | Torus) -> tuple[np.ndarray, np.ndarray, int]:

@@ -111,6 +111,10 @@ class Activation(Layer):
     def dual(self, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
         """E[phi(u) phi(v)] and E[phi'(u) phi'(v)]; the arrays broadcast against each other."""
 
+    def moment(self, variance: Array) -> Array:
+        """E[phi(u)^2]: the dual at equal arguments, for which a class may know a shorter way."""
+        return self.dual(variance, variance, variance)[0]
+
     def decorrelates(self, before: bool) -> bool:
         return False
 
@@ -124,7 +128,7 @@ class Activation(Layer):
                 f"Expected a Dense or Conv layer before {type(self).__name__}; got an input that is not Gaussian at "
                 "infinite width. Put a linear layer between the input, or the activation before, and this one."
             )
-        return covariance.activate(self.dual)
+        return covariance.activate(self.dual, self.moment)
 
 
 # -- piecewise linear functions, and steps -----------------------------------------------------------------------------
@@ -141,6 +145,9 @@ class Relu(Activation):
     def dual(self, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
         moments = covariance, variance1, variance2
         return arc_cosine(1, *moments), arc_cosine(0, *moments)
+
+    def moment(self, variance: Array) -> Array:
+        return variance / 2
 
 
 class ABRelu(Activation):

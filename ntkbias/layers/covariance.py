@@ -195,16 +195,27 @@ class Covariance(eqx.Module):
         nngp = w_std**2 * after.nngp + bias
         return dataclasses.replace(after, nngp=nngp, ntk=ntk, self1=self1, self2=self2, gaussian=True)
 
-    def activate(self, dual: Callable[[Array, Array, Array], tuple[Array, Array]]) -> "Covariance":
+    def activate(
+        self,
+        dual: Callable[[Array, Array, Array], tuple[Array, Array]],
+        moment: Callable[[Array], Array] | None = None,
+    ) -> "Covariance":
         """The covariance after an elementwise function whose `dual` is given.
 
         `dual(covariance, variance1, variance2)` returns E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for centred Gaussians
-        u, v; the second multiplies the ntk (chain rule).
+        u, v; the second multiplies the ntk (chain rule). `moment(variance)`, E[phi(u)^2], may say at less cost what
+        dual says of equal arguments.
         """
+
+        def alone(own: Array, variance: Array) -> Array:
+            if moment is not None and self.own != Positions.ALL:
+                return moment(own)
+            return dual(own, *self.paired(variance, variance, self.own))[0]
+
         variance1, variance2 = self.variances
         nngp, derivative = dual(self.nngp, *self.paired(variance1[:, None], variance2[None], self.cross))
         self1, self2 = (
-            None if own is None else dual(own, *self.paired(variance, variance, self.own))[0]
+            None if own is None else alone(own, variance)
             for own, variance in ((self.self1, variance1), (self.self2, variance2))
         )
         ntk = None if self.ntk is None else self.ntk * derivative

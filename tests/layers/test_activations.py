@@ -620,3 +620,12 @@ class TestBadInput:
             Elementwise(jnp.tanh, num_terms=0)
         with pytest.raises(InputError, match="Expected num_terms of Tanh to be at least 1; got 0"):
             layers.Tanh(num_terms=0)
+
+
+def test_moment_is_the_dual_at_equal_arguments(x64):
+    """Where a class has a shorter way to E[phi(u)^2], to the last digit: the angle of an input with itself is zero."""
+    variance = jnp.asarray([0.0, 1e-5, 0.3, 1.0, 7.0])
+    for name, case in CASES.items():
+        if type(case.phi).moment is not layers.Activation.moment:
+            expected = case.phi.dual(variance, variance, variance)[0]
+            np.testing.assert_array_equal(case.phi.moment(variance), expected, err_msg=name)
