@@ -310,7 +310,11 @@ class Stax(Layer):
                 )
 
 
-def from_stax(init_fn: Callable[..., Any], apply_fn: Callable[..., Any], kernel_fn: Callable[..., Any]) -> Stax:
+def from_stax(
+    init_fn: Callable[..., Any],
+    apply_fn: Callable[..., Any] | None = None,
+    kernel_fn: Callable[..., Any] | None = None,
+) -> Stax:
     """The layer of a `stax` network: `from_stax(*stax.serial(...))`.
 
     `init`, `apply` and the infinite-width limit are those of the three functions; kernels of it are computed by blocks,
@@ -334,6 +338,8 @@ def from_stax(init_fn: Callable[..., Any], apply_fn: Callable[..., Any], kernel_
         raise InputError(
             "Expected a stax network at inference; got Dropout in training. Build it with Dropout(rate, mode='test')."
         )
+    assert callable(apply_fn)
+    assert callable(kernel_fn)
     return Stax(init_fn, apply_fn, kernel_fn)
 
 

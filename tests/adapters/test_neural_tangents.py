@@ -442,6 +442,8 @@ class TestBadInput:
             InputTypeError, match=r"Expected the three functions that stax returns; got int for apply_fn"
         ):
             from_stax(init_fn, 1, kernel_fn)
+        with pytest.raises(InputTypeError, match=r"got tuple for init_fn. Pass them as from_stax\(\*stax.serial"):
+            from_stax((init_fn, apply_fn, kernel_fn))
         with pytest.raises(
             InputTypeError, match=r"Expected kernel_fn as stax returns it; got function .*call it yours"
         ):
