@@ -14,6 +14,7 @@ expensive. That holds of every layer before a pool, and of those after a windowe
 ('EQUAL', 'ALL')
 """
 
+import abc
 import dataclasses
 import math
 
@@ -64,9 +65,9 @@ class _Pool(Layer):
         after = covariance.map(lambda array, carried: self._pooled_pairs(array, carried, covariance.positions))
         return after.reshaped(self.output_shape(covariance.shape))
 
+    @abc.abstractmethod
     def _pooled_pairs(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
         """The pool over both positions of each pair, which are the last axes."""
-        raise NotImplementedError
 
 
 class _WindowedPool(_Pool):
@@ -83,9 +84,9 @@ class _WindowedPool(_Pool):
     def _window(self) -> Window:
         return Window.of(type(self).__name__, {"window": self.window}, self.strides, self.padding)
 
+    @abc.abstractmethod
     def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
         """By what the sums are divided on each spatial axis: at each place of the window, or `(1,)` at all places."""
-        raise NotImplementedError
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions(type(self).__name__, input_shape, len(self.window))
