@@ -184,7 +184,9 @@ def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanki
         places, label = np.arange(1, len(found) + 1), "mode index"
         known = exact.expand(int(min(len(found), np.sum(np.asarray(exact.multiplicities)[exact.resolved]))))
         true = np.asarray(known.eigenvalues)
-        ax.plot(np.arange(1, len(true) + 1), true, "-", color="0.25", linewidth=1.4, label="exact", zorder=3)
+        ax.plot(
+            np.arange(1, len(true) + 1), true, "-", drawstyle="steps-mid", color="0.25", lw=1.4, label="exact", zorder=3
+        )
     else:
         places, label = np.asarray(measured.frequencies, float), "frequency (radians per unit of length)"
         kept = exact.resolved & (np.asarray(exact.frequencies) > 0)
