@@ -180,20 +180,36 @@ def test_predicted_decay_is_measured(kernel, dimension):
     assert_allclose([measured.even, measured.odd], [predicted.even, predicted.odd], atol=tolerance)
 
 
+def assert_decay(kernel, dimension, expected, tolerance):
+    predicted = predicted_decay(kernel, Sphere(dimension))
+    measured = exact_spectrum(kernel, Sphere(dimension), 80).decay(20, 80)
+    assert_allclose([predicted.even, predicted.odd], expected, atol=0.005)
+    assert_allclose([measured.even, measured.odd], expected, atol=tolerance)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dimension", [2, 3, 4, 5, 8])
 def test_decay_on_every_sphere(dimension):
-    """NTK -d at depth 2 and beyond, NNGP -(d + 2), Laplace -d, L layers of steps -(d - 1 + 2^(2 - L))."""
-    cases = [(ntk(2), -dimension, 0.03), (ntk(3, b_std=0.5), -dimension, 0.03), (nngp(2), -dimension - 2, 0.03)]
-    cases += [(nngp(4), -dimension - 2, 0.03), (DotProductKernel(laplace), -dimension, 0.03)]
-    cases += [(DotProductKernel(steps(L)), -(dimension - 1 + 2.0 ** (2 - L)), 0.09) for L in (3, 4)]
-    for kernel, expected, tolerance in cases:
-        predicted = predicted_decay(kernel, Sphere(dimension))
-        measured = exact_spectrum(kernel, Sphere(dimension), 80).decay(20, 80)
-        # A step's power is 1/2 or 1/4, with the next ones as near: their limit is reached slowly.
-        assert_allclose([predicted.even, predicted.odd], expected, atol=0.005)
-        tolerance = 0.12 if (dimension, tolerance) == (8, 0.09) else tolerance
-        assert_allclose([measured.even, measured.odd], expected, atol=tolerance)
+    """NTK -d at depth 2 and beyond, NNGP -(d + 2), Laplace -d."""
+    cases = [(ntk(2), -dimension), (ntk(3, b_std=0.5), -dimension), (nngp(2), -dimension - 2)]
+    cases += [(nngp(4), -dimension - 2), (DotProductKernel(laplace), -dimension)]
+    for kernel, expected in cases:
+        assert_decay(kernel, dimension, expected, 0.03)
+
+
+# Powers 1/2 and 1/4 of the angle follow each other closely: between degrees 20 and 80 the limit is not reached there.
+NOT_REACHED = pytest.mark.xfail(reason="even degrees of three layers measure -7.39 against -7.50 at d = 8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_layers", [3, 4])
+@pytest.mark.parametrize("dimension", [2, 3, 4, 5, 8])
+def test_decay_of_steps_on_every_sphere(dimension, num_layers, request):
+    """-(d - 1 + 2^(2 - L)) for L layers of steps."""
+    if (dimension, num_layers) == (8, 3):
+        request.applymarker(NOT_REACHED)
+    expected = -(dimension - 1 + 2.0 ** (2 - num_layers))
+    assert_decay(DotProductKernel(steps(num_layers)), dimension, expected, 0.09)
 
 
 def test_predicted_decay_knows_what_cancels():
