@@ -33,6 +33,7 @@ __all__ = [
     "require_finite",
     "require_positive",
     "require_scale",
+    "require_weights",
 ]
 
 Params = Any
@@ -110,3 +111,20 @@ def require_scale(name: str, value: object) -> None:
         return
     if negative:
         raise InputError(f"Expected {name} to be zero or more; got {value!r}.")
+
+
+def require_weights(values: Any, n: int) -> Array:
+    """Return the weights `(n,)` of n examples, or raise an `InputError` unless they are positive and sum to one."""
+    weights = require_array(values, "weights")
+    if weights.shape != (n,):
+        raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
+    require_finite(weights, "weights")
+    try:
+        positive, total = bool(jnp.all(weights > 0)), float(jnp.sum(weights))
+    except jax.errors.ConcretizationTypeError:
+        return weights
+    if not positive:
+        raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
+    if abs(total - 1) > 1e-4:  # far above the rounding of a float32 sum, far below any other normalisation
+        raise InputError(f"Expected weights that sum to one; got {total:.6g}. Divide them by their sum.")
+    return weights

@@ -5,6 +5,7 @@ from ntkbias.kernels.empirical import empirical_nngp, empirical_ntk, empirical_n
 from ntkbias.kernels.explain import explain_ntk
 from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
 from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.operator import KernelOperator, as_operator
 from ntkbias.kernels.pseudo import pseudo_ntk
 from ntkbias.kernels.store import KernelOnDisk, kernel_on_disk, open_kernel
 from ntkbias.kernels.velocity import ntk_velocity
@@ -13,6 +14,8 @@ __all__ = [
     "DotProductKernel",
     "Kernel",
     "KernelOnDisk",
+    "KernelOperator",
+    "as_operator",
     "empirical_nngp",
     "empirical_ntk",
     "empirical_ntk_by_layer",

@@ -15,6 +15,7 @@ b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, update_wrapper
 from typing import Any
 
@@ -25,7 +26,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ntkbias.kernels.factors import Factor, inner_products
+from ntkbias.kernels.jacobian import JacobianOperator
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
+from ntkbias.kernels.operator import KernelOperator
 from ntkbias.kernels.structure import factor_shapes, factors, signature
 from ntkbias.kernels.tiles import default_memory_budget, mirrored, strips
 from ntkbias.types import (
@@ -223,6 +226,25 @@ class EmpiricalNTK(_Empirical):
 
     def _chosen(self, found: dict[str, Factor]) -> dict[str, Factor]:
         return found if self.only is None else {path: found[path] for path in self.only}
+
+    def _operator(self, x: np.ndarray) -> KernelOperator:
+        return JacobianOperator(self, x)
+
+    def split_params(self) -> tuple[list[Array], Callable[[list[Array]], Params]]:
+        """The parameters that count, and the function that puts others in their place."""
+        found, treedef = jax.tree_util.tree_flatten_with_path(self.params)
+        leaves = [leaf for _, leaf in found]
+        places = [
+            index
+            for index, (path, leaf) in enumerate(found)
+            if leaf.size and (self.only is None or jax.tree_util.keystr(path) in self.only)
+        ]
+
+        def whole(chosen: list[Array]) -> Params:
+            replaced = dict(zip(places, chosen, strict=True))
+            return treedef.unflatten([replaced.get(index, leaf) for index, leaf in enumerate(leaves)])
+
+        return [leaves[index] for index in places], whole
 
 
 @lru_cache(maxsize=256)

@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.types import Outputs
 
 CACHED, UNCACHED = 2**21, 2**28  # bytes of gradients that are formed at once, on a CPU and on an accelerator
+MOST_FORMED = 2**25  # bytes of a convolution's gradients that are multiplied by vectors at once, on a CPU
 Parts = Sequence[tuple[slice, slice]]
 
 __all__ = ["Convolution", "Factor", "Lookup", "Product", "Whole", "inner_products"]
@@ -58,6 +59,34 @@ class Factor(eqx.Module):
     @abc.abstractmethod
     def describe(self, num_others: int, outputs: Outputs) -> str:
         """The order of contraction, for people to read."""
+
+    @abc.abstractmethod
+    def pull(self, vectors: Float[Array, "n r k"]) -> Float[Array, "q k"]:
+        """J^T v: what k vectors over rows are over coordinates of the gradient.
+
+        An example has r = o rows where outputs are apart, of q = p coordinates, and r = 1 where the kernel is summed
+        over them: then each output has coordinates of its own, q = o p.
+        """
+
+    @abc.abstractmethod
+    def push(self, tangents: Float[Array, "q k"], rows: int) -> Float[Array, "n r k"]:
+        """J u: what k vectors over coordinates are over the `rows` r of each example; the transpose of `pull`."""
+
+    @abc.abstractmethod
+    def squares(self) -> Float[Array, "n o"]:
+        """The squared norm of each gradient: the diagonal of this parameter's part of the kernel."""
+
+    @abc.abstractmethod
+    def num_coordinates(self, rows: int) -> int:
+        """The number q of coordinates, where an example has `rows` rows."""
+
+    @abc.abstractmethod
+    def operations_a_vector(self) -> float:
+        """Multiplications that an example takes in pulling, or pushing, one vector."""
+
+    @abc.abstractmethod
+    def operations_of_layer(self) -> float:
+        """Multiplications that an example takes where its layer is applied in the forward pass."""
 
     @property
     def num_examples(self) -> int:
@@ -99,6 +128,26 @@ class Whole(Factor):
 
     def describe(self, num_others: int, outputs: Outputs) -> str:
         return "whole Jacobian"
+
+    def pull(self, vectors: Array) -> Array:
+        n, rows, k = vectors.shape
+        return self.scale * (self.jacobian.reshape(n * rows, -1).T @ vectors.reshape(n * rows, k))
+
+    def push(self, tangents: Array, rows: int) -> Array:
+        n = len(self.jacobian)
+        return self.scale * (self.jacobian.reshape(n * rows, -1) @ tangents).reshape(n, rows, -1)
+
+    def squares(self) -> Array:
+        return self.scale**2 * jnp.sum(self.jacobian**2, -1)
+
+    def num_coordinates(self, rows: int) -> int:
+        return self.jacobian.shape[1] // rows * self.jacobian.shape[2]
+
+    def operations_a_vector(self) -> float:
+        return self.jacobian.shape[1] * self.jacobian.shape[2]
+
+    def operations_of_layer(self) -> float:
+        return self.jacobian.shape[2]
 
 
 class Formable(Factor):
@@ -240,6 +289,47 @@ class Product(Formable):
     def describe(self, num_others: int, outputs: Outputs) -> str:
         return "outer product" if self.activation.shape[2] == 1 else super().describe(num_others, outputs)
 
+    def pull(self, vectors: Array) -> Array:
+        cotangent, example = (self.cotangent[0], "") if self.shared else (self.cotangent, "n")
+        if self._summed_outputs(vectors.shape[1]):
+            weighted = jnp.einsum(f"{example}obtj,nk->nobtjk", cotangent, vectors[:, 0])
+            found = jnp.einsum("nbti,nobtjk->obijk", self.activation, weighted)
+        else:
+            weighted = jnp.einsum(f"{example}obtj,nok->nbtjk", cotangent, vectors)
+            found = jnp.einsum("nbti,nbtjk->bijk", self.activation, weighted)
+        return self.scale * found.reshape(-1, found.shape[-1])
+
+    def push(self, tangents: Array, rows: int) -> Array:
+        cotangent, example = (self.cotangent[0], "") if self.shared else (self.cotangent, "n")
+        o, b, _, j = self.cotangent.shape[1:]
+        if self._summed_outputs(rows):
+            tangents = tangents.reshape(o, b, -1, j, tangents.shape[-1])
+            moved = jnp.einsum("nbti,obijk->nobtjk", self.activation, tangents)
+            return self.scale * jnp.einsum(f"{example}obtj,nobtjk->nk", cotangent, moved)[:, None]
+        moved = jnp.einsum("nbti,bijk->nbtjk", self.activation, tangents.reshape(b, -1, j, tangents.shape[-1]))
+        return self.scale * jnp.einsum(f"{example}obtj,nbtjk->nok", cotangent, moved)
+
+    def _summed_outputs(self, rows: int) -> bool:
+        return rows < self.cotangent.shape[1]
+
+    def squares(self) -> Array:
+        if self.activation.shape[2] == 1:
+            inner, outer = jnp.sum(self.activation[:, :, 0] ** 2, -1), jnp.sum(self.cotangent[..., 0, :] ** 2, -1)
+            return self.scale**2 * jnp.sum(inner[:, None] * outer, -1)
+        return self.formed().squares()
+
+    def num_coordinates(self, rows: int) -> int:
+        _, o, b, _, j = self.cotangent.shape
+        return o // rows * b * self.activation.shape[-1] * j
+
+    def operations_a_vector(self) -> float:
+        _, o, b, t, j = self.cotangent.shape
+        return b * t * j * (self.activation.shape[-1] + o)
+
+    def operations_of_layer(self) -> float:
+        _, _, b, t, j = self.cotangent.shape
+        return b * t * self.activation.shape[-1] * j
+
     def _outer(self, other: "Product", outputs: Outputs) -> Array:
         """One position: the Gram matrix of activations times that of cotangents, entry by entry."""
         total: Any = 0.0
@@ -274,11 +364,10 @@ class Lookup(Formable):
     def formed(self) -> Whole:
         n, o, _, j = self.cotangent.shape
 
-        def one(indices: Array, cotangents: Array) -> Array:
-            known = jnp.where(indices < 0, self.num_rows, indices)  # a negative index would count from the end
+        def one(known: Array, cotangents: Array) -> Array:
             return jnp.zeros((o, self.num_rows, j), cotangents.dtype).at[:, known].add(cotangents, mode="drop")
 
-        return Whole(self.scale, jax.vmap(one)(self.activation[..., 0], self.cotangent).reshape(n, o, -1))
+        return Whole(self.scale, jax.vmap(one)(self._known(), self.cotangent).reshape(n, o, -1))
 
     def gradient_bytes(self) -> int:
         _, o, _, j = self.cotangent.shape
@@ -292,6 +381,45 @@ class Lookup(Formable):
     def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
         n, o, t, j = self.cotangent.shape
         return (n + num_others) * o * t * j + n * num_others * _pairs_of(o, outputs) * self.num_rows * j
+
+    def pull(self, vectors: Array) -> Array:
+        _, o, _, j = self.cotangent.shape
+        apart = vectors.shape[1] == o
+        rule = "notj,nok->ntjk" if apart else "notj,nrk->ntojk"
+        weighted = jnp.einsum(rule, self.cotangent, vectors)  # rows of the table, each with what follows it
+        table = jnp.zeros((self.num_rows, *weighted.shape[2:]), weighted.dtype)
+        table = table.at[self._known()].add(weighted, mode="drop")
+        return self.scale * table.reshape(-1, weighted.shape[-1])
+
+    def push(self, tangents: Array, rows: int) -> Array:
+        _, o, _, j = self.cotangent.shape
+        table = tangents.reshape(self.num_rows, o // rows, j, -1)
+        found = jnp.take(table, self._known(), axis=0, mode="fill", fill_value=0)  # (n, t, o or 1, j, k)
+        if rows == o:
+            return self.scale * jnp.einsum("notj,ntjk->nok", self.cotangent, found[:, :, 0])
+        return self.scale * jnp.einsum("notj,ntojk->nk", self.cotangent, found)[:, None]
+
+    def _known(self) -> Int[Array, "n t"]:
+        """The indices, those before the table put behind it: a negative one would count from the end."""
+        indices = self.activation[..., 0]
+        return jnp.where(indices < 0, self.num_rows, indices)
+
+    def squares(self) -> Array:
+        known = self._known()
+        equal = (known[:, :, None] == known[:, None, :]) & (known < self.num_rows)[:, None]
+        pairs = jnp.einsum("notj,nosj->nots", self.cotangent, self.cotangent)
+        return self.scale**2 * jnp.einsum("nots,nts->no", pairs, equal.astype(pairs.dtype))
+
+    def num_coordinates(self, rows: int) -> int:
+        _, o, _, j = self.cotangent.shape
+        return o // rows * self.num_rows * j
+
+    def operations_a_vector(self) -> float:
+        _, o, t, j = self.cotangent.shape
+        return o * t * j
+
+    def operations_of_layer(self) -> float:
+        return self.cotangent.shape[2] * self.cotangent.shape[3]
 
 
 class Convolution(Formable):
@@ -330,6 +458,45 @@ class Convolution(Formable):
         size = math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
         forming = (n + num_others) * o * size * math.prod(self.cotangent.shape[2:-1])
         return forming + n * num_others * _pairs_of(o, outputs) * size
+
+    def pull(self, vectors: Array) -> Array:
+        pieces = [_split(array, 0, self._piece_count()) for array in (self.activation, self.cotangent, vectors)]
+
+        def of_piece(piece: list[Array]) -> list[Array]:
+            return [self._of(*piece[:2]).formed().pull(piece[2])]
+
+        return _summed(of_piece, pieces)[0]
+
+    def push(self, tangents: Array, rows: int) -> Array:
+        count = self._piece_count()
+        if count == 1:
+            return self.formed().push(tangents, rows)
+        pieces = [_split(array, 0, count) for array in (self.activation, self.cotangent)]
+        found = lax.map(lambda piece: self._of(*piece).formed().push(tangents, rows), pieces)
+        return found.reshape(-1, *found.shape[2:])
+
+    def squares(self) -> Array:
+        pieces = [_split(array, 0, self._piece_count()) for array in (self.activation, self.cotangent)]
+        return lax.map(lambda piece: self._of(*piece).formed().squares(), pieces).reshape(self.cotangent.shape[:2])
+
+    def _of(self, activation: Array, cotangent: Array) -> "Convolution":
+        return dataclasses.replace(self, activation=activation, cotangent=cotangent)
+
+    def _piece_count(self) -> int:
+        """Into how many pieces of examples to divide those whose gradients are formed and used at once."""
+        limit = MOST_FORMED if jax.default_backend() == "cpu" else UNCACHED
+        return _divisor(self.num_examples, -(-self.num_examples * self.gradient_bytes() // limit))
+
+    def num_coordinates(self, rows: int) -> int:
+        size = math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
+        return self.cotangent.shape[1] // rows * size
+
+    def operations_a_vector(self) -> float:
+        return self.num_coordinates(1)
+
+    def operations_of_layer(self) -> float:
+        positions = math.prod(self.cotangent.shape[2:-1])
+        return positions * math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
 
     def _gradient(self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]) -> Array:
         """One example's gradient `(o, i, *window, j)`: a convolution of its inputs, channel by channel."""

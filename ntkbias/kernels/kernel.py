@@ -22,11 +22,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.kernels import tiles
+from ntkbias.kernels.operator import KernelOperator, block_operator
 from ntkbias.types import InputError, Outputs, require_array, require_finite
 
 __all__ = ["Kernel"]
 
 EXAMPLE_AXES: dict[str, tuple[int, int]] = {"mean": (0, 1), "sum": (0, 1), "each": (1, 2), "all": (0, 2)}
+PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
 
 class Kernel(eqx.Module):
@@ -112,6 +114,36 @@ class Kernel(eqx.Module):
             return block if home is None else jax.device_put(block, home)
 
         return tiles.Worker(features, contract)
+
+    def operator(self, x: Any) -> KernelOperator:
+        """The kernel of the inputs `x` `(n, ...)` with themselves as a linear operator: products, never the matrix.
+
+        Of `(n, n)`, and `(n o, n o)` for outputs="all". An empirical NTK multiplies by its Jacobian: for a vector at
+        the cost of a backward and a forward pass over the inputs ("mean" and "sum": one of each an output), and less
+        for each of a block. Sums and multiples of kernels are those of operators; any other kernel takes its products
+        from blocks, half of the matrix each time. Memory stays within the kernel's `memory_budget`. `x` may be a
+        `numpy.memmap`, read piece by piece. The kernel of one layer, `empirical_ntk_by_layer(...)[path]`, is that of
+        one block of columns of the Jacobian.
+
+        Raises `InputError` on the inputs that calling the kernel refuses, and for outputs="each".
+        """
+        if self.outputs == "each":
+            raise InputError(
+                "Expected a kernel that is one matrix, of outputs 'mean', 'sum' or 'all'; got outputs='each', one "
+                "matrix an output. Make f return one output to take its own."
+            )
+        if isinstance(x, np.ndarray) and x.ndim >= 2 and x.size:
+            length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
+            for start in range(0, len(x), length):
+                self._checked(x[start : start + length], "x")
+        else:
+            x = np.asarray(self._checked(x, "x"))
+        return self._operator(x)
+
+    def _operator(self, x: np.ndarray) -> KernelOperator:
+        one = jnp.asarray(x[:1])
+        block = jax.eval_shape(lambda one: self.contract(self.features(one), None), one)
+        return block_operator(self, x, block.shape[1] if block.ndim == 4 else 1)
 
     def centered(self, reference: Any) -> "Centered":
         """The kernel of this one's features less their mean over the inputs `reference` `(r, ...)`.
@@ -242,6 +274,9 @@ class Sum(Kernel):
         self.left.check(x, name)
         self.right.check(x, name)
 
+    def _operator(self, x: np.ndarray) -> KernelOperator:
+        return self.left._operator(x) + self.right._operator(x)
+
 
 class Scaled(Kernel):
     """A kernel times a number; write `factor * kernel`."""
@@ -266,6 +301,9 @@ class Scaled(Kernel):
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
+
+    def _operator(self, x: np.ndarray) -> KernelOperator:
+        return self.kernel._operator(x) * self.factor
 
 
 class Centered(Kernel):
@@ -299,6 +337,11 @@ class Centered(Kernel):
     def joined(self, pieces: list[Any], num_examples: int) -> Any:
         own, means = zip(*pieces, strict=True)
         return self.kernel.joined(list(own), num_examples), jnp.concatenate(means)[:num_examples]
+
+    def _operator(self, x: np.ndarray) -> KernelOperator:
+        if x.shape == self.reference.shape and np.array_equal(x, self.reference):
+            return self.kernel._operator(x).centered()
+        return super()._operator(x)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)

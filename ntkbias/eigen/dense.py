@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.kernels import Kernel
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive
+from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive, require_weights
 
 __all__ = ["eigh", "spectrum"]
 
@@ -47,7 +47,7 @@ def spectrum(
         )
     x = require_array(x, "x")
     if weights is not None:
-        weights = _checked_weights(weights, len(x) if x.ndim else 0)
+        weights = require_weights(weights, len(x) if x.ndim else 0)
     modes = eigh(kernel(x), weights, num_modes=num_modes)
     return Spectrum(**{**vars(modes), "x": x, "kernel": kernel})
 
@@ -64,7 +64,7 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     """
     gram = _checked_gram(require_array(K, "K"))
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
-    measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else _checked_weights(weights, n)
+    measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else require_weights(weights, n)
     roots = jnp.repeat(jnp.sqrt(measure.astype(gram.dtype)), o)
     matrix = roots[:, None] * gram.reshape(n * o, n * o) * roots
     values, vectors, residuals = _decompose((matrix + matrix.T) / 2)
@@ -131,22 +131,6 @@ def _checked_gram(K: Array) -> Array:
             f"beside a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
         )
     return K
-
-
-def _checked_weights(values: ArrayLike, n: int) -> Array:
-    weights = require_array(values, "weights")
-    if weights.shape != (n,):
-        raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
-    require_finite(weights, "weights")
-    try:
-        positive, total = bool(jnp.all(weights > 0)), float(jnp.sum(weights))
-    except jax.errors.ConcretizationTypeError:
-        return weights
-    if not positive:
-        raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
-    if abs(total - 1) > 1e-4:  # far above the rounding of a float32 sum, far below any other normalisation
-        raise InputError(f"Expected weights that sum to one; got {total:.6g}. Divide them by their sum.")
-    return weights
 
 
 def _checked_num_modes(num_modes: int | None, rows: int) -> int:

@@ -1,0 +1,525 @@
+"""The empirical NTK as an operator: K = J J^T, with J the Jacobian of the outputs by the parameters, never held.
+
+A product is J (J^T v), batch by batch on the host, in one compiled program for each half whatever n is. There are two
+ways to multiply by J, and the one of fewer operations is taken:
+
+    by passes     one backward pass (VJP) and one forward (JVP) through the network for each vector
+    by gradients  the factors of the gradients (`structure.py`): a backward pass for each output, then matrix products
+
+The second serves blocks: its passes are the same for one vector and for a hundred. Where there are fewer parameters
+than rows, J^T J has the same eigenvalues on shorter vectors, and one reading of the data a product (`on_parameters`).
+
+On several devices each has an equal share of the examples. A product then takes one all-reduce, of one number a
+parameter and vector; nothing else is sent.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> net = nb.nets.mlp(width=32, depth=1, num_outputs=3)
+>>> x = jax.random.normal(jax.random.key(0), (20, 2))
+>>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(1), (2,)), outputs="all")
+>>> operator = kernel.operator(x)
+>>> operator.shape, bool(jnp.allclose(operator @ jnp.ones(60), kernel(x).reshape(60, 60) @ jnp.ones(60), rtol=1e-4))
+((60, 60), True)
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from ntkbias.kernels.factors import Factor
+from ntkbias.kernels.operator import KernelOperator
+from ntkbias.types import Params
+
+if TYPE_CHECKING:
+    from ntkbias.kernels.empirical import EmpiricalNTK
+
+__all__ = ["JacobianOperator", "ParameterOperator"]
+
+DEVICES = "devices"  # the axis of the mesh
+BATCH, BATCH_ON_ACCELERATOR = 128, 4096  # most examples of a pass for single vectors: larger ones leave a CPU's caches
+TANGENT_SHARE = 4  # the part of the memory budget, one in so many, that a block of vectors over the parameters may take
+HELD_SHARE = 8  # and the part that factors kept from product to product may take
+
+Coordinates = dict[str, Float[Array, "q k"]]  # vectors over the parameters, by their paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How vectors over the examples lie on devices: `(devices, examples of each, o, k)`, filled up with zeros.
+
+    `small` and `large` are the examples of a batch by gradients and by passes; the first divides the second, and that
+    the examples of a device.
+    """
+
+    num_examples: int
+    num_outputs: int
+    small: int
+    large: int
+    num_batches: int  # large ones, of each device
+    mesh: Mesh | None
+
+    @classmethod
+    def of(cls, num_examples: int, num_outputs: int, small: int, large: int) -> "Layout":
+        """The layout on all devices there are, of batches of at most these numbers of examples."""
+        devices = jax.devices()
+        share = -(-num_examples // len(devices))
+        small = -(-share // -(-share // min(small, share)))
+        multiple = max(1, min(large // small, -(-share // small)))
+        num_batches = -(-share // (small * multiple))
+        multiple = -(-share // (num_batches * small))
+        mesh = Mesh(np.array(devices), (DEVICES,)) if len(devices) > 1 else None
+        return cls(num_examples, num_outputs, small, small * multiple, num_batches, mesh)
+
+    @property
+    def num_devices(self) -> int:
+        """On how many devices the examples are."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def share(self) -> int:
+        """Examples of each device, with those that fill up."""
+        return self.large * self.num_batches
+
+    def spread(self, shape: tuple[int, ...], piece: Callable[[int], np.ndarray]) -> Array:
+        """An array `(devices, ...)`, of which `piece(device)` is each device's part, asked for where it lies."""
+        if self.mesh is None:
+            return jnp.asarray(piece(0))[None]
+        sharding = NamedSharding(self.mesh, PartitionSpec(DEVICES))
+        return jax.make_array_from_callback(shape, sharding, lambda index: piece(index[0].start or 0)[None])
+
+    def replicated(self, values: Any) -> Any:
+        """The arrays of a pytree on every device."""
+        if self.mesh is None:
+            return values
+        sharding = NamedSharding(self.mesh, PartitionSpec())
+
+        def put(leaf: Any) -> Any:
+            if not eqx.is_array_like(leaf):
+                return leaf
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(put, values)
+
+    def pack(self, rows: np.ndarray) -> Float[Array, "devices share o k"]:
+        """Vectors `(rows, k)`."""
+        shaped = np.asarray(rows).reshape(self.num_examples, self.num_outputs, -1)
+
+        def piece(device: int) -> np.ndarray:
+            own = shaped[device * self.share : (device + 1) * self.share]
+            return np.concatenate([own, np.zeros((self.share - len(own), *own.shape[1:]), own.dtype)])
+
+        return self.spread((self.num_devices, self.share, *shaped.shape[1:]), piece)
+
+    def unpack(self, vectors: Array) -> np.ndarray:
+        """Vectors of this layout as `(rows, k)`, on every host."""
+        if not vectors.is_fully_addressable:
+            vectors = jax.jit(lambda v: v, out_shardings=NamedSharding(self.mesh, PartitionSpec()))(vectors)
+        host = np.asarray(vectors)
+        return host.reshape(-1, *host.shape[2:])[: self.num_examples].reshape(-1, host.shape[-1])
+
+    def batches(self, x: Any, size: int) -> Iterator[tuple[Array, Array]]:
+        """The inputs `(devices, size, ...)` batch by batch, filled up with the first, and where each batch begins."""
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        for start in range(0, self.share, size):
+
+            def piece(device: int, start: int = start) -> np.ndarray:
+                begin = device * self.share + start
+                own = np.asarray(x[begin : begin + size], dtype)
+                if len(own) == size:
+                    return own
+                return np.concatenate([own, np.repeat(np.asarray(x[:1], dtype), size - len(own), axis=0)])
+
+            yield self.spread((self.num_devices, size, *x.shape[1:]), piece), np.asarray(start, np.int32)
+
+
+class JacobianOperator(KernelOperator):
+    """J J^T of `f(params, x)`, by batches; made by `kernel.operator(x)` of an empirical NTK.
+
+    `scales` `(n,)` multiply the rows of each example: weighting and scaling give an operator of the same kind.
+    """
+
+    def __init__(self, kernel: "EmpiricalNTK", x: np.ndarray, scales: np.ndarray | None = None) -> None:
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+        outputs = kernel.num_outputs(one)
+        self.summed = 1 if kernel.outputs == "all" else outputs
+        self.factors: dict[str, Factor] = jax.eval_shape(kernel.features, one)
+        dtype = jnp.result_type(*(leaf for factor in self.factors.values() for leaf in _numbers(factor)))
+        super().__init__(len(x), outputs // self.summed, dtype)
+        largest = BATCH if jax.default_backend() == "cpu" else BATCH_ON_ACCELERATOR
+        small = min(kernel.pass_rows(one), kernel.block_rows(one))
+        self.layout = Layout.of(len(x), self.num_outputs, small, max(small, largest))
+        self.x, self.kernel = x, kernel
+        self.scales = np.ones(len(x), self.dtype) if scales is None else np.asarray(scales, self.dtype)
+        self.placed = self.layout.replicated(kernel)
+        self.roots = self.layout.pack(np.repeat(self.scales, self.num_outputs)[:, None])
+        self.held: list[Any] | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of coordinates of each parameter's gradient, by its path."""
+        return {path: factor.num_coordinates(self.num_outputs) for path, factor in self.factors.items()}
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of columns of J: the parameters, for "mean" and "sum" those of every output apart."""
+        return sum(self.sizes.values())
+
+    def pack(self, rows: np.ndarray) -> Array:
+        return self.layout.pack(rows)
+
+    def unpack(self, vectors: Array) -> np.ndarray:
+        return self.layout.unpack(vectors)
+
+    def conjugated(self, scales: np.ndarray) -> "JacobianOperator":
+        return JacobianOperator(self.kernel, self.x, self.scales * scales)
+
+    def __mul__(self, factor: float) -> KernelOperator:
+        scaled = super().__mul__(factor)
+        if scaled is NotImplemented or not factor > 0:
+            return scaled
+        return JacobianOperator(self.kernel, self.x, self.scales * float(factor) ** 0.5)
+
+    __rmul__ = __mul__
+
+    def on_parameters(self) -> "ParameterOperator":
+        """J^T J, the Gauss-Newton matrix of the squared error: the same eigenvalues but for zeros, over parameters."""
+        return ParameterOperator(self)
+
+    def product(self, vectors: Array) -> Array:
+        step = self._vectors_at_once()
+        parts = [self._product(vectors[..., start : start + step]) for start in range(0, vectors.shape[-1], step)]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+    def _product(self, vectors: Array) -> Array:
+        by_passes = self.by_passes(vectors.shape[-1])
+        pull, push = (self.pull_by_passes, self.push_by_passes) if by_passes else (self.pull, self.push)
+        return push(pull(vectors))
+
+    def _vectors_at_once(self) -> int:
+        """How many vectors over the parameters fit their share of the memory budget."""
+        return max(1, self.kernel.memory_budget // (TANGENT_SHARE * self.num_parameters * self.dtype.itemsize))
+
+    def by_passes(self, num_vectors: int) -> bool:
+        """Whether a product with so many vectors takes fewer operations by passes through the network."""
+        layers = sum(factor.operations_of_layer() for factor in self.factors.values())
+        outputs = self.summed * self.num_outputs
+        # Forward; then, for each vector, by inputs and by weights. Two programs: backward, and forward again.
+        passes = 2 * layers + 4 * num_vectors * self.summed * layers
+        formed = 0 if self._can_hold() else 2 * (1 + 2 * outputs) * layers
+        applied = sum(factor.operations_a_vector() for factor in self.factors.values())
+        return passes < formed + 2 * num_vectors * applied
+
+    def _can_hold(self) -> bool:
+        """Whether the factors of all examples fit their share of the memory budget."""
+        a_row = sum(factor.row_bytes() for factor in self.factors.values())
+        return a_row * self.layout.share <= self.kernel.memory_budget // HELD_SHARE
+
+    def batches(self) -> Iterator[tuple[Any, Array]]:
+        """The factors of each batch and where it begins: kept from product to product if they fit."""
+        if self.held is not None:
+            yield from self.held
+            return
+        kept: list[Any] | None = [] if self._can_hold() else None
+        for x, start in self.layout.batches(self.x, self.layout.small):
+            item = (_factors(self.placed, self.layout.mesh, x), start)
+            if kept is not None:
+                kept.append(item)
+            yield item
+        self.held = kept
+
+    def pull(self, vectors: Float[Array, "devices share o k"]) -> Coordinates:
+        """J^T v by gradients, on every device."""
+        total: Any = self._zeros(vectors.shape[-1])
+        scaled = self.roots * vectors
+        for found, start in self.batches():
+            total = _pulled((found, scaled, start, self.layout.mesh), total)
+        return _over_devices(total, self.layout.mesh)
+
+    def push(self, tangents: Coordinates) -> Float[Array, "devices share o k"]:
+        """J u by gradients."""
+        count = next(iter(tangents.values())).shape[-1]
+        result = self.layout.pack(np.zeros((self.shape[0], count), self.dtype))
+        for found, start in self.batches():
+            result = _pushed((found, tangents, start, self.layout.mesh), result)
+        return self.roots * result
+
+    def pulled_and_pushed(self, tangents: Coordinates) -> Coordinates:
+        """J^T J u by gradients, in one reading of the data."""
+        total: Any = self._zeros(next(iter(tangents.values())).shape[-1])
+        squares = self.roots**2
+        for found, start in self.batches():
+            total = _pulled_and_pushed((found, tangents, squares, start, self.layout.mesh), total)
+        return _over_devices(total, self.layout.mesh)
+
+    def _zeros(self, num_vectors: int) -> Coordinates:
+        """Each device's sums, to be added up over devices at the end."""
+        return {
+            path: self.layout.spread(
+                (self.layout.num_devices, size, num_vectors),
+                lambda _, size=size: np.zeros((size, num_vectors), self.dtype),  # type: ignore[misc]
+            )
+            for path, size in self.sizes.items()
+        }
+
+    def pull_by_passes(self, vectors: Float[Array, "devices share o k"]) -> Any:
+        """J^T v by backward passes: like the parameters that count, with the vectors (times outputs) first."""
+        chosen, _ = self.kernel.split_params()
+        count = vectors.shape[-1] * self.summed
+        devices = self.layout.num_devices
+        total = [
+            self.layout.spread(
+                (devices, count, *leaf.shape),
+                lambda _, leaf=leaf: np.zeros((count, *leaf.shape), leaf.dtype),  # type: ignore[misc]
+            )
+            for leaf in chosen
+        ]
+        scaled = self.roots * vectors
+        for x, start in self.layout.batches(self.x, self.layout.large):
+            total = _pulled_by_passes((self.placed, x, scaled, start, self.layout.mesh), total)
+        return _over_devices(total, self.layout.mesh)
+
+    def push_by_passes(self, tangents: Any) -> Float[Array, "devices share o k"]:
+        """J u by forward passes."""
+        count = tangents[0].shape[0] // self.summed
+        result = self.layout.pack(np.zeros((self.shape[0], count), self.dtype))
+        for x, start in self.layout.batches(self.x, self.layout.large):
+            result = _pushed_by_passes((self.placed, x, tangents, start, self.layout.mesh), result)
+        return self.roots * result
+
+    def diagonal(self) -> np.ndarray:
+        found = self.layout.pack(np.zeros((self.shape[0], 1), self.dtype))
+        for batch, start in self.batches():
+            found = _squared((batch, start, self.layout.mesh), found)
+        return self.unpack(self.roots**2 * found)[:, 0]
+
+
+class ParameterOperator(KernelOperator):
+    """J^T J over the coordinates of the gradients, `(q, k)`; made by `JacobianOperator.on_parameters`.
+
+    Coordinates are the parameters', in an order of their own; for kernels that sum over outputs each output has its
+    own. `lift` takes vectors over them to vectors over the rows of J J^T.
+    """
+
+    def __init__(self, operator: JacobianOperator) -> None:
+        super().__init__(operator.num_parameters, 1, operator.dtype)
+        self.operator = operator
+        self.ends = np.cumsum(list(operator.sizes.values()))[:-1].tolist()
+
+    def pack(self, rows: np.ndarray) -> Array:
+        return self.operator.layout.replicated(jnp.asarray(rows))
+
+    def unpack(self, vectors: Array) -> np.ndarray:
+        return np.asarray(vectors)
+
+    def product(self, vectors: Array) -> Array:
+        step = self.operator._vectors_at_once()
+        parts = [
+            _joined(self.operator.pulled_and_pushed(self._split(vectors[..., start : start + step])))
+            for start in range(0, vectors.shape[-1], step)
+        ]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+    def lift(self, vectors: Array) -> Array:
+        """J u: packed vectors over the rows."""
+        return self.operator.push(self._split(vectors))
+
+    def diagonal(self) -> np.ndarray:
+        raise NotImplementedError  # nobody asks: the trace is that of J J^T
+
+    def trace(self) -> float:
+        return self.operator.trace()
+
+    def _split(self, vectors: Array) -> Coordinates:
+        return dict(zip(self.operator.sizes, _split_at(vectors, tuple(self.ends)), strict=True))
+
+
+@partial(jax.jit, static_argnums=1)
+def _split_at(vectors: Array, ends: tuple[int, ...]) -> list[Array]:
+    return jnp.split(vectors, ends)
+
+
+@jax.jit
+def _joined(coordinates: Coordinates) -> Array:
+    return jnp.concatenate(list(coordinates.values()))
+
+
+def _on_devices(function: Callable, mesh: Mesh | None, *specs: bool) -> Callable:
+    """The function of each device's part, without the axis of devices; `specs`: which arguments have that axis."""
+
+    def of_part(*values: Any) -> Any:
+        values = tuple(
+            jax.tree.map(lambda leaf: leaf[0], value) if own else value
+            for value, own in zip(values, specs, strict=True)
+        )
+        return jax.tree.map(lambda leaf: leaf[None], function(*values))
+
+    if mesh is None:
+        return of_part
+    parts = tuple(PartitionSpec(DEVICES) if own else PartitionSpec() for own in specs)
+    return jax.shard_map(of_part, mesh=mesh, in_specs=parts, out_specs=PartitionSpec(DEVICES), check_vma=False)
+
+
+def _batch(array: Array, start: Array, size: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, size)
+
+
+@eqx.filter_jit
+def _factors(kernel: "EmpiricalNTK", mesh: Mesh | None, x: Array) -> dict[str, Factor]:
+    """The factors of a batch on each device."""
+    arrays, static = eqx.partition(kernel, eqx.is_array)
+
+    def function(arrays: Any, x: Array) -> Any:
+        return eqx.combine(arrays, static).features(x)
+
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, False, True)(arrays, x)
+
+
+@partial(eqx.filter_jit, donate="all-except-first")
+def _pulled(of: tuple, total: Coordinates) -> Coordinates:
+    """Each device's sum, and J^T v of a batch."""
+    found, vectors, start, mesh = of
+
+    def function(found: dict[str, Factor], vectors: Array, start: Array, total: Coordinates) -> Coordinates:
+        v = _batch(vectors, start, _length(found))
+        return {path: total[path] + factor.pull(v) for path, factor in found.items()}
+
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, True, True, False, True)(found, vectors, start, total)
+
+
+@partial(eqx.filter_jit, donate="all-except-first")
+def _pushed(of: tuple, result: Array) -> Array:
+    """The result with J u of a batch put into it."""
+    found, tangents, start, mesh = of
+
+    def function(found: dict[str, Factor], tangents: Coordinates, start: Array, result: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(result, _times(found, tangents, result.shape[1]), start, 0)
+
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, True, False, False, True)(found, tangents, start, result)
+
+
+@partial(eqx.filter_jit, donate="all-except-first")
+def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
+    """Each device's sum, and J^T D J u of a batch, for the squares D of its rows' scales."""
+    found, tangents, squares, start, mesh = of
+
+    def function(
+        found: dict[str, Factor], tangents: Coordinates, squares: Array, start: Array, total: Coordinates
+    ) -> Coordinates:
+        rows = _batch(squares, start, _length(found))
+        v = rows * _times(found, tangents, rows.shape[1])
+        return {path: total[path] + factor.pull(v) for path, factor in found.items()}
+
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, True, False, True, False, True)(found, tangents, squares, start, total)
+
+
+@partial(eqx.filter_jit, donate="all-except-first")
+def _squared(of: tuple, result: Array) -> Array:
+    """The result with the squared norms of a batch's rows put into it."""
+    found, start, mesh = of
+
+    def function(found: dict[str, Factor], start: Array, result: Array) -> Array:
+        squares: Any = sum(
+            jnp.sum(factor.squares(), -1, keepdims=True) if result.shape[1] == 1 else factor.squares()
+            for factor in found.values()
+        )
+        return jax.lax.dynamic_update_slice_in_dim(result, squares[..., None], start, 0)
+
+    return _on_devices(function, mesh, True, False, True)(found, start, result)
+
+
+def _times(found: dict[str, Factor], tangents: Coordinates, rows: int) -> Float[Array, "n r k"]:
+    """J u of the examples whose factors these are."""
+    parts = [factor.push(tangents[path], rows) for path, factor in found.items()]
+    return sum(parts[1:], parts[0])
+
+
+def _length(found: dict[str, Factor]) -> int:
+    return next(iter(found.values())).num_examples
+
+
+@partial(eqx.filter_jit, donate="all-except-first")
+def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
+    """Each device's sum, and J^T v of a batch, by one backward pass a vector."""
+    kernel, x, vectors, start, mesh = of
+    arrays, static = eqx.partition(kernel, eqx.is_array)
+
+    def function(arrays: Any, x: Array, vectors: Array, start: Array, total: list[Array]) -> list[Array]:
+        outputs_of, chosen = _function_of_chosen(eqx.combine(arrays, static), x)
+        outputs, pullback = jax.vjp(outputs_of, chosen)
+        v = _batch(vectors, start, len(x))
+        if outputs.shape[1] > v.shape[1]:  # summed over outputs: each of them by itself
+            eye = jnp.eye(outputs.shape[1], dtype=v.dtype)
+            v = jnp.einsum("bk,oc->bokc", v[:, 0], eye).reshape(len(x), len(eye), -1)
+        if v.shape[-1] == 1:  # without the batching rules, which convolutions pay for
+            found = jax.tree.map(lambda leaf: leaf[None], pullback(v[..., 0].astype(outputs.dtype))[0])
+        else:
+            found = jax.vmap(lambda cotangent: pullback(cotangent)[0], in_axes=-1)(v.astype(outputs.dtype))
+        return jax.tree.map(jnp.add, total, found)
+
+    return _on_devices(function, mesh, False, True, True, False, True)(arrays, x, vectors, start, total)
+
+
+@partial(eqx.filter_jit, donate="all-except-first")
+def _pushed_by_passes(of: tuple, result: Array) -> Array:
+    """The result with J u of a batch put into it, by one forward pass a vector."""
+    kernel, x, tangents, start, mesh = of
+    arrays, static = eqx.partition(kernel, eqx.is_array)
+
+    def function(arrays: Any, x: Array, tangents: list[Array], start: Array, result: Array) -> Array:
+        outputs_of, chosen = _function_of_chosen(eqx.combine(arrays, static), x)
+        if tangents[0].shape[0] == 1:
+            found = jax.jvp(outputs_of, (chosen,), (jax.tree.map(lambda leaf: leaf[0], tangents),))[1][..., None]
+        else:
+            found = jax.vmap(jax.linearize(outputs_of, chosen)[1], out_axes=-1)(tangents)  # (b, o, k c)
+        if found.shape[1] > result.shape[1]:
+            apart = found.reshape(*found.shape[:2], -1, found.shape[1])
+            found = jnp.einsum("boko->bk", apart)[:, None]
+        return jax.lax.dynamic_update_slice_in_dim(result, found.astype(result.dtype), start, 0)
+
+    return _on_devices(function, mesh, False, True, False, False, True)(arrays, x, tangents, start, result)
+
+
+def _function_of_chosen(kernel: "EmpiricalNTK", x: Array) -> tuple[Callable, list[Array]]:
+    """The outputs `(b, o)`, divided for "mean", as a function of the parameters that count, and those."""
+    chosen, whole = kernel.split_params()
+    outputs = math.prod(jax.eval_shape(kernel.f, kernel.params, x).shape[1:])
+    scale = outputs**-0.5 if kernel.outputs == "mean" else 1.0
+
+    def function(chosen: list[Array]) -> Array:
+        with jax.default_matmul_precision(kernel.precision):
+            return scale * kernel.f(whole(chosen), x).reshape(len(x), -1)
+
+    return function, chosen
+
+
+def _over_devices(total: Params, mesh: Mesh | None) -> Any:
+    """The sum over the axis of devices: the one message of a product."""
+    if mesh is None:
+        return jax.tree.map(lambda leaf: leaf[0], total)
+    return _reduced(total, NamedSharding(mesh, PartitionSpec()))
+
+
+@partial(jax.jit, static_argnums=1)
+def _reduced(total: Any, sharding: NamedSharding) -> Any:
+    leaves, treedef = jax.tree.flatten(total)
+    joined = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
+    summed = jax.lax.with_sharding_constraint(jnp.sum(joined, 0), sharding)
+    parts = jnp.split(summed, np.cumsum([leaf[0].size for leaf in leaves])[:-1])
+    return treedef.unflatten([part.reshape(leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def _numbers(factor: Factor) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(factor) if jnp.issubdtype(leaf.dtype, jnp.floating)]
