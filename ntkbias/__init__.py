@@ -6,7 +6,7 @@ eigenfunctions, and ranks those by frequency and by how fast they are learned.
 
 from ntkbias import adapters, datasets, domains, exact, layers, nets, plots, types
 from ntkbias.compare import Comparison, compare
-from ntkbias.eigen import eigh, spectrum
+from ntkbias.eigen import eigh, spectrum, top_modes
 from ntkbias.exact import ExactSpectrum, exact_spectrum, predicted_decay
 from ntkbias.frequency import (
     FrequencyRanking,
@@ -76,5 +76,6 @@ __all__ = [
     "rank_by_frequency",
     "save",
     "spectrum",
+    "top_modes",
     "types",
 ]

@@ -61,6 +61,13 @@ class Spectrum(eqx.Module):
     weights: Float[Array, " n"]
     x: Array | None = None
     kernel: Kernel | None = eqx.field(default=None, metadata={"saved": False})
+    tolerance: float = 0.0  # the residual, relative to an eigenvalue, that was asked for
+    method: str = eqx.field(static=True, default="dense")  # how it was found, "dense" or "matrix-free"
+
+    @property
+    def converged(self) -> Bool[Array, " k"]:
+        """Which modes have a residual within `tolerance` of their eigenvalue, or below the noise floor."""
+        return self.residuals <= jnp.maximum(self.tolerance * self.eigenvalues, self.noise_floor)
 
     @property
     def resolved(self) -> Bool[Array, " k"]:

@@ -1,7 +1,6 @@
-"""Ways to the spectrum of a kernel.
+"""The whole spectrum of a matrix that fits in memory.
 
-`spectrum(kernel, x)` evaluates the kernel and decomposes its Gram matrix; `eigh(K)` serves a matrix from elsewhere.
-With W = diag(w) they solve the symmetric problem W^1/2 K W^1/2 v = eigenvalue v, and phi = W^-1/2 v.
+With W = diag(w) it is that of the symmetric problem W^1/2 K W^1/2 v = eigenvalue v, and phi = W^-1/2 v.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> spectrum = nb.eigh(jnp.diag(jnp.array([4.0, 4.0, 2.0, 0.0])))
@@ -15,41 +14,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.kernels import Kernel
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive, require_weights
+from ntkbias.types import InputError, require_array, require_finite, require_positive, require_weights
 
-__all__ = ["eigh", "spectrum"]
+__all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positive_definite", "signed"]
 
 CHEAP = 5_000  # rows up to which a float32 matrix is decomposed in float64: minutes beyond
-
-
-def spectrum(
-    kernel: Kernel, x: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | None = None
-) -> Spectrum:
-    """The eigenvalues and eigenfunctions of `kernel` on the inputs `x` `(n, ...)`.
-
-    `weights` `(n,)` are positive and sum to one: quadrature weights, or none for a sample of the distribution. The
-    result keeps x and the kernel, so that its eigenfunctions extend to new inputs. `num_modes` keeps the first ones
-    alone. Costs the kernel, then about 10 n^3 operations and 3 n^2 numbers of memory (n o instead of n for
-    `outputs="all"`).
-
-    Raises `InputError` on what the kernel or `eigh` refuses, and on a kernel with `outputs="each"`: take one output.
-    """
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. For a matrix use eigh(K)."
-        )
-    if kernel.outputs == "each":
-        raise InputError(
-            "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
-            "Use outputs='mean', 'sum' or 'all', or eigh(kernel(x)[i]) for output i."
-        )
-    x = require_array(x, "x")
-    if weights is not None:
-        weights = require_weights(weights, len(x) if x.ndim else 0)
-    modes = eigh(kernel(x), weights, num_modes=num_modes)
-    return Spectrum(**{**vars(modes), "x": x, "kernel": kernel})
 
 
 def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | None = None) -> Spectrum:
@@ -72,21 +42,25 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     epsilon = float(jnp.finfo(gram.dtype).eps)
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
     noise_floor = (epsilon + solver) * jnp.linalg.norm(matrix)
-    _require_positive_definite(values, epsilon)
+    require_positive_definite(values, epsilon)
     functions = vectors / roots[:, None]
-    skewness = jnp.sum(roots[:, None] ** 2 * functions**3, axis=0)
-    functions = jnp.where(skewness < 0, -functions, functions)  # of the two signs the one with the long positive tail
-    functions = functions.reshape(*gram.shape[: gram.ndim // 2], -1)
-    keep = slice(_checked_num_modes(num_modes, n * o))
+    functions = signed(functions, roots[:, None]).reshape(*gram.shape[: gram.ndim // 2], -1)
+    keep = slice(checked_num_modes(num_modes, n * o))
     return Spectrum(
         eigenvalues=values[keep],
         eigenfunctions=functions[..., keep],
-        eigenspace=_eigenspaces(values[keep], noise_floor, epsilon**0.5),
+        eigenspace=eigenspaces(values[keep], noise_floor, epsilon**0.5),
         trace=jnp.trace(matrix),
         residuals=residuals[keep],
         noise_floor=noise_floor,
         weights=measure,
     )
+
+
+def signed(functions: Float[Array, "rows k"], roots: Float[Array, "rows 1"]) -> Float[Array, "rows k"]:
+    """Of the two signs that an eigenfunction has the one with the long positive tail; `roots` are those of weights."""
+    skewness = jnp.sum(roots**2 * functions**3, axis=0)
+    return jnp.where(skewness < 0, -functions, functions)
 
 
 def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
@@ -105,7 +79,7 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
     return jnp.asarray(values, matrix.dtype), jnp.asarray(vectors, matrix.dtype), jnp.asarray(residuals, matrix.dtype)
 
 
-def _eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float) -> Array:
+def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float) -> Array:
     """A number a mode, the same for neighbours whose eigenvalues cannot be told apart."""
     gaps = values[:-1] - values[1:]
     apart = gaps > noise_floor + relative_gap * jnp.abs(values[:-1])
@@ -133,7 +107,8 @@ def _checked_gram(K: Array) -> Array:
     return K
 
 
-def _checked_num_modes(num_modes: int | None, rows: int) -> int:
+def checked_num_modes(num_modes: int | None, rows: int) -> int:
+    """How many modes to keep, all by default; an `InputError` if there are not as many."""
     if num_modes is None:
         return rows
     require_positive("num_modes", num_modes)
@@ -142,7 +117,7 @@ def _checked_num_modes(num_modes: int | None, rows: int) -> int:
     return num_modes
 
 
-def _require_positive_definite(values: Array, epsilon: float) -> None:
+def require_positive_definite(values: Array, epsilon: float) -> None:
     """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest."""
     try:
         least, largest = float(values[-1]), float(jnp.abs(values[0]))

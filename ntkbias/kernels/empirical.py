@@ -242,7 +242,7 @@ class EmpiricalNTK(_Empirical):
 
         def whole(chosen: list[Array]) -> Params:
             replaced = dict(zip(places, chosen, strict=True))
-            return treedef.unflatten([replaced.get(index, leaf) for index, leaf in enumerate(leaves)])
+            return jax.tree.unflatten(treedef, [replaced.get(index, leaf) for index, leaf in enumerate(leaves)])
 
         return [leaves[index] for index in places], whole
 

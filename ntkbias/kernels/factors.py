@@ -383,8 +383,7 @@ class Lookup(Formable):
         return (n + num_others) * o * t * j + n * num_others * _pairs_of(o, outputs) * self.num_rows * j
 
     def pull(self, vectors: Array) -> Array:
-        _, o, _, j = self.cotangent.shape
-        apart = vectors.shape[1] == o
+        apart = vectors.shape[1] == self.cotangent.shape[1]
         rule = "notj,nok->ntjk" if apart else "notj,nrk->ntojk"
         weighted = jnp.einsum(rule, self.cotangent, vectors)  # rows of the table, each with what follows it
         table = jnp.zeros((self.num_rows, *weighted.shape[2:]), weighted.dtype)

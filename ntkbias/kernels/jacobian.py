@@ -24,7 +24,7 @@ parameter and vector; nothing else is sent.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -32,11 +32,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors import Factor
-from ntkbias.kernels.operator import KernelOperator
-from ntkbias.types import Params
+from ntkbias.kernels.operator import KernelOperator, Scaled
+from ntkbias.kernels.structure import signature
+from ntkbias.types import ApplyFunction, InputError, Params
 
 if TYPE_CHECKING:
     from ntkbias.kernels.empirical import EmpiricalNTK
@@ -48,7 +50,7 @@ BATCH, BATCH_ON_ACCELERATOR = 128, 4096  # most examples of a pass for single ve
 TANGENT_SHARE = 4  # the part of the memory budget, one in so many, that a block of vectors over the parameters may take
 HELD_SHARE = 8  # and the part that factors kept from product to product may take
 
-Coordinates = dict[str, Float[Array, "q k"]]  # vectors over the parameters, by their paths
+Coordinates = dict[str, Float[Array, "... k"]]  # vectors `(q, k)` over each parameter, by path; perhaps a device's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +94,11 @@ class Layout:
         """An array `(devices, ...)`, of which `piece(device)` is each device's part, asked for where it lies."""
         if self.mesh is None:
             return jnp.asarray(piece(0))[None]
-        sharding = NamedSharding(self.mesh, PartitionSpec(DEVICES))
-        return jax.make_array_from_callback(shape, sharding, lambda index: piece(index[0].start or 0)[None])
+
+        def own(index: Any) -> np.ndarray:
+            return piece(index[0].start or 0)[None]
+
+        return jax.make_array_from_callback(shape, NamedSharding(self.mesh, PartitionSpec(DEVICES)), own)
 
     def replicated(self, values: Any) -> Any:
         """The arrays of a pytree on every device."""
@@ -121,12 +126,12 @@ class Layout:
 
     def unpack(self, vectors: Array) -> np.ndarray:
         """Vectors of this layout as `(rows, k)`, on every host."""
-        if not vectors.is_fully_addressable:
+        if self.mesh is not None and not vectors.is_fully_addressable:
             vectors = jax.jit(lambda v: v, out_shardings=NamedSharding(self.mesh, PartitionSpec()))(vectors)
         host = np.asarray(vectors)
         return host.reshape(-1, *host.shape[2:])[: self.num_examples].reshape(-1, host.shape[-1])
 
-    def batches(self, x: Any, size: int) -> Iterator[tuple[Array, Array]]:
+    def batches(self, x: Any, size: int) -> Iterator[tuple[Array, np.ndarray]]:
         """The inputs `(devices, size, ...)` batch by batch, filled up with the first, and where each batch begins."""
         dtype = jax.dtypes.canonicalize_dtype(x.dtype)
         for start in range(0, self.share, size):
@@ -148,11 +153,12 @@ class JacobianOperator(KernelOperator):
     """
 
     def __init__(self, kernel: "EmpiricalNTK", x: np.ndarray, scales: np.ndarray | None = None) -> None:
-        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+        one = jnp.zeros((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
         outputs = kernel.num_outputs(one)
         self.summed = 1 if kernel.outputs == "all" else outputs
         self.factors: dict[str, Factor] = jax.eval_shape(kernel.features, one)
-        dtype = jnp.result_type(*(leaf for factor in self.factors.values() for leaf in _numbers(factor)))
+        # At least float32, as everywhere that products are summed up over many examples.
+        dtype = jnp.result_type(np.float32, *(leaf for factor in self.factors.values() for leaf in _numbers(factor)))
         super().__init__(len(x), outputs // self.summed, dtype)
         largest = BATCH if jax.default_backend() == "cpu" else BATCH_ON_ACCELERATOR
         small = min(kernel.pass_rows(one), kernel.block_rows(one))
@@ -161,7 +167,9 @@ class JacobianOperator(KernelOperator):
         self.scales = np.ones(len(x), self.dtype) if scales is None else np.asarray(scales, self.dtype)
         self.placed = self.layout.replicated(kernel)
         self.roots = self.layout.pack(np.repeat(self.scales, self.num_outputs)[:, None])
-        self.held: list[Any] | None = None
+        self.held: list[Any] | None = None  # factors, once they were formed, if they fit
+        self.squares: Array | None = None  # norms of the rows, once all were read
+        self.num_products = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -180,15 +188,24 @@ class JacobianOperator(KernelOperator):
         return self.layout.unpack(vectors)
 
     def conjugated(self, scales: np.ndarray) -> "JacobianOperator":
-        return JacobianOperator(self.kernel, self.x, self.scales * scales)
+        return self._scaled(scales)
 
-    def __mul__(self, factor: float) -> KernelOperator:
+    def __mul__(self, factor: ArrayLike) -> KernelOperator:
         scaled = super().__mul__(factor)
-        if scaled is NotImplemented or not factor > 0:
+        if not isinstance(scaled, Scaled) or not scaled.factor > 0:
             return scaled
-        return JacobianOperator(self.kernel, self.x, self.scales * float(factor) ** 0.5)
+        return self._scaled(scaled.factor**0.5)
 
     __rmul__ = __mul__
+
+    def _scaled(self, scales: float | np.ndarray) -> "JacobianOperator":
+        other = JacobianOperator(self.kernel, self.x, self.scales * scales)
+        other.held, other.squares = self.held, self.squares
+        return other
+
+    def matrix(self) -> np.ndarray:
+        scales = np.repeat(self.scales, self.num_outputs)
+        return scales[:, None] * np.asarray(self.kernel(self.x)).reshape(self.shape) * scales
 
     def on_parameters(self) -> "ParameterOperator":
         """J^T J, the Gauss-Newton matrix of the squared error: the same eigenvalues but for zeros, over parameters."""
@@ -200,7 +217,8 @@ class JacobianOperator(KernelOperator):
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
 
     def _product(self, vectors: Array) -> Array:
-        by_passes = self.by_passes(vectors.shape[-1])
+        by_passes = self.held is None and self.by_passes(vectors.shape[-1])
+        self.num_products += 1
         pull, push = (self.pull_by_passes, self.push_by_passes) if by_passes else (self.pull, self.push)
         return push(pull(vectors))
 
@@ -209,32 +227,48 @@ class JacobianOperator(KernelOperator):
         return max(1, self.kernel.memory_budget // (TANGENT_SHARE * self.num_parameters * self.dtype.itemsize))
 
     def by_passes(self, num_vectors: int) -> bool:
-        """Whether a product with so many vectors takes fewer operations by passes through the network."""
+        """Whether a product with so many vectors takes fewer operations by passes, and f has a forward derivative."""
         layers = sum(factor.operations_of_layer() for factor in self.factors.values())
         outputs = self.summed * self.num_outputs
         # Forward; then, for each vector, by inputs and by weights. Two programs: backward, and forward again.
         passes = 2 * layers + 4 * num_vectors * self.summed * layers
-        formed = 0 if self._can_hold() else 2 * (1 + 2 * outputs) * layers
+        formed = 2 * (1 + 2 * outputs) * layers
+        if self._can_hold():  # for the products to come as well: of those, as many are expected as there were
+            formed /= 2 * (1 + self.num_products)
         applied = sum(factor.operations_a_vector() for factor in self.factors.values())
-        return passes < formed + 2 * num_vectors * applied
+        return passes < formed + 2 * num_vectors * applied and self._has_passes()
+
+    def _has_passes(self) -> bool:
+        """Whether passes give J^T v and J u to the precision of this operator: not in narrower parameters."""
+        chosen, _ = self.kernel.split_params()
+        dtype = jax.dtypes.canonicalize_dtype(self.x.dtype)
+        found = signature(self.kernel.params, jnp.zeros((1, *self.x.shape[1:]), dtype))
+        return all(leaf.dtype == self.dtype for leaf in chosen) and _has_forward_derivative(self.kernel.f, found)
 
     def _can_hold(self) -> bool:
         """Whether the factors of all examples fit their share of the memory budget."""
         a_row = sum(factor.row_bytes() for factor in self.factors.values())
         return a_row * self.layout.share <= self.kernel.memory_budget // HELD_SHARE
 
-    def batches(self) -> Iterator[tuple[Any, Array]]:
-        """The factors of each batch and where it begins: kept from product to product if they fit."""
-        if self.held is not None:
-            yield from self.held
-            return
-        kept: list[Any] | None = [] if self._can_hold() else None
-        for x, start in self.layout.batches(self.x, self.layout.small):
-            item = (_factors(self.placed, self.layout.mesh, x), start)
+    def batches(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """The factors of each batch and where it begins: kept from product to product if they fit.
+
+        The first reading also finds the norms of the rows, which the diagonal is made of.
+        """
+        squares = self.layout.pack(np.zeros((self.shape[0], 1), self.dtype)) if self.squares is None else None
+        kept: list[Any] | None = [] if self.held is None and self._can_hold() else None
+        fresh = ((_factors(self.placed, self.layout.mesh, x), start) for x, start in self._inputs(self.layout.small))
+        for found, start in fresh if self.held is None else self.held:
+            if squares is not None:
+                squares = _squared((found, start, self.layout.mesh), squares)
             if kept is not None:
-                kept.append(item)
-            yield item
-        self.held = kept
+                kept.append((found, start))
+            yield found, start
+        self.held = self.held if kept is None else kept
+        self.squares = squares if self.squares is None else self.squares
+
+    def _inputs(self, size: int) -> Iterator[tuple[Array, np.ndarray]]:
+        return self.layout.batches(self.x, size)
 
     def pull(self, vectors: Float[Array, "devices share o k"]) -> Coordinates:
         """J^T v by gradients, on every device."""
@@ -283,7 +317,7 @@ class JacobianOperator(KernelOperator):
             for leaf in chosen
         ]
         scaled = self.roots * vectors
-        for x, start in self.layout.batches(self.x, self.layout.large):
+        for x, start in self._inputs(self.layout.large):
             total = _pulled_by_passes((self.placed, x, scaled, start, self.layout.mesh), total)
         return _over_devices(total, self.layout.mesh)
 
@@ -291,15 +325,16 @@ class JacobianOperator(KernelOperator):
         """J u by forward passes."""
         count = tangents[0].shape[0] // self.summed
         result = self.layout.pack(np.zeros((self.shape[0], count), self.dtype))
-        for x, start in self.layout.batches(self.x, self.layout.large):
+        for x, start in self._inputs(self.layout.large):
             result = _pushed_by_passes((self.placed, x, tangents, start, self.layout.mesh), result)
         return self.roots * result
 
     def diagonal(self) -> np.ndarray:
-        found = self.layout.pack(np.zeros((self.shape[0], 1), self.dtype))
-        for batch, start in self.batches():
-            found = _squared((batch, start, self.layout.mesh), found)
-        return self.unpack(self.roots**2 * found)[:, 0]
+        if self.squares is None:
+            for _ in self.batches():
+                pass
+        squares: Any = self.squares
+        return self.unpack(self.roots**2 * squares)[:, 0]
 
 
 class ParameterOperator(KernelOperator):
@@ -333,7 +368,7 @@ class ParameterOperator(KernelOperator):
         return self.operator.push(self._split(vectors))
 
     def diagonal(self) -> np.ndarray:
-        raise NotImplementedError  # nobody asks: the trace is that of J J^T
+        raise InputError("Expected the trace of J^T J; got a request for its diagonal, which is not made. Use trace().")
 
     def trace(self) -> float:
         return self.operator.trace()
@@ -350,6 +385,21 @@ def _split_at(vectors: Array, ends: tuple[int, ...]) -> list[Array]:
 @jax.jit
 def _joined(coordinates: Coordinates) -> Array:
     return jnp.concatenate(list(coordinates.values()))
+
+
+@lru_cache(maxsize=256)
+def _has_forward_derivative(f: ApplyFunction, found: tuple) -> bool:
+    """Whether f, given a `signature`, has one: JAX refuses that of a custom_vjp, once it makes a program of it."""
+    treedef, leaves, example, _ = found
+
+    def forward(leaves: list[Array], x: Array) -> Array:
+        return jax.jvp(lambda leaves: f(jax.tree.unflatten(treedef, leaves), x), (leaves,), (leaves,))[1]
+
+    try:
+        jax.jit(forward).lower(list(leaves), jax.ShapeDtypeStruct((1, *example.shape), example.dtype))
+    except TypeError:
+        return False
+    return True
 
 
 def _on_devices(function: Callable, mesh: Mesh | None, *specs: bool) -> Callable:
@@ -384,7 +434,7 @@ def _factors(kernel: "EmpiricalNTK", mesh: Mesh | None, x: Array) -> dict[str, F
         return _on_devices(function, mesh, False, True)(arrays, x)
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def _pulled(of: tuple, total: Coordinates) -> Coordinates:
     """Each device's sum, and J^T v of a batch."""
     found, vectors, start, mesh = of
@@ -397,7 +447,7 @@ def _pulled(of: tuple, total: Coordinates) -> Coordinates:
         return _on_devices(function, mesh, True, True, False, True)(found, vectors, start, total)
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def _pushed(of: tuple, result: Array) -> Array:
     """The result with J u of a batch put into it."""
     found, tangents, start, mesh = of
@@ -409,7 +459,7 @@ def _pushed(of: tuple, result: Array) -> Array:
         return _on_devices(function, mesh, True, False, False, True)(found, tangents, start, result)
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
     """Each device's sum, and J^T D J u of a batch, for the squares D of its rows' scales."""
     found, tangents, squares, start, mesh = of
@@ -425,7 +475,7 @@ def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
         return _on_devices(function, mesh, True, False, True, False, True)(found, tangents, squares, start, total)
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def _squared(of: tuple, result: Array) -> Array:
     """The result with the squared norms of a batch's rows put into it."""
     found, start, mesh = of
@@ -435,9 +485,10 @@ def _squared(of: tuple, result: Array) -> Array:
             jnp.sum(factor.squares(), -1, keepdims=True) if result.shape[1] == 1 else factor.squares()
             for factor in found.values()
         )
-        return jax.lax.dynamic_update_slice_in_dim(result, squares[..., None], start, 0)
+        return jax.lax.dynamic_update_slice_in_dim(result, squares[..., None].astype(result.dtype), start, 0)
 
-    return _on_devices(function, mesh, True, False, True)(found, start, result)
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, True, False, True)(found, start, result)
 
 
 def _times(found: dict[str, Factor], tangents: Coordinates, rows: int) -> Float[Array, "n r k"]:
@@ -450,7 +501,7 @@ def _length(found: dict[str, Factor]) -> int:
     return next(iter(found.values())).num_examples
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
     """Each device's sum, and J^T v of a batch, by one backward pass a vector."""
     kernel, x, vectors, start, mesh = of
@@ -469,10 +520,11 @@ def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
             found = jax.vmap(lambda cotangent: pullback(cotangent)[0], in_axes=-1)(v.astype(outputs.dtype))
         return jax.tree.map(jnp.add, total, found)
 
-    return _on_devices(function, mesh, False, True, True, False, True)(arrays, x, vectors, start, total)
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, False, True, True, False, True)(arrays, x, vectors, start, total)
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def _pushed_by_passes(of: tuple, result: Array) -> Array:
     """The result with J u of a batch put into it, by one forward pass a vector."""
     kernel, x, tangents, start, mesh = of
@@ -489,7 +541,8 @@ def _pushed_by_passes(of: tuple, result: Array) -> Array:
             found = jnp.einsum("boko->bk", apart)[:, None]
         return jax.lax.dynamic_update_slice_in_dim(result, found.astype(result.dtype), start, 0)
 
-    return _on_devices(function, mesh, False, True, False, False, True)(arrays, x, tangents, start, result)
+    with jax.default_matmul_precision("highest"):
+        return _on_devices(function, mesh, False, True, False, False, True)(arrays, x, tangents, start, result)
 
 
 def _function_of_chosen(kernel: "EmpiricalNTK", x: Array) -> tuple[Callable, list[Array]]:
@@ -518,7 +571,7 @@ def _reduced(total: Any, sharding: NamedSharding) -> Any:
     joined = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
     summed = jax.lax.with_sharding_constraint(jnp.sum(joined, 0), sharding)
     parts = jnp.split(summed, np.cumsum([leaf[0].size for leaf in leaves])[:-1])
-    return treedef.unflatten([part.reshape(leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)])
+    return jax.tree.unflatten(treedef, [part.reshape(leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)])
 
 
 def _numbers(factor: Factor) -> list[Any]:

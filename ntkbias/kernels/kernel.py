@@ -138,12 +138,19 @@ class Kernel(eqx.Module):
                 self._checked(x[start : start + length], "x")
         else:
             x = np.asarray(self._checked(x, "x"))
-        return self._operator(x)
+        operator = self._operator(x)
+        operator.source = self, x
+        return operator
 
     def _operator(self, x: np.ndarray) -> KernelOperator:
-        one = jnp.asarray(x[:1])
-        block = jax.eval_shape(lambda one: self.contract(self.features(one), None), one)
-        return block_operator(self, x, block.shape[1] if block.ndim == 4 else 1)
+        return block_operator(self, x, self.rows_an_example(x))
+
+    def rows_an_example(self, x: Array | np.ndarray) -> int:
+        """How many rows of the matrix each of these examples has: its outputs for "all", one for "mean" and "sum"."""
+        if self.outputs != "all":
+            return 1
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+        return jax.eval_shape(lambda one: self.contract(self.features(one), None), one).shape[1]
 
     def centered(self, reference: Any) -> "Centered":
         """The kernel of this one's features less their mean over the inputs `reference` `(r, ...)`.
@@ -303,7 +310,7 @@ class Scaled(Kernel):
         self.kernel.check(x, name)
 
     def _operator(self, x: np.ndarray) -> KernelOperator:
-        return self.kernel._operator(x) * self.factor
+        return self.kernel._operator(x) * float(self.factor)
 
 
 class Centered(Kernel):

@@ -45,6 +45,7 @@ class KernelOperator(abc.ABC):
     def __init__(self, num_examples: int, num_outputs: int, dtype: Any) -> None:
         self.num_examples, self.num_outputs = num_examples, num_outputs
         self.dtype = np.dtype(dtype)
+        self.source: tuple[Kernel, np.ndarray] | None = None  # the kernel and inputs that it is of, if it has them
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,6 +59,10 @@ class KernelOperator(abc.ABC):
     @abc.abstractmethod
     def diagonal(self) -> Float[np.ndarray, " rows"]:
         """The diagonal, exactly."""
+
+    def matrix(self) -> Float[np.ndarray, "rows rows"]:
+        """The matrix itself: by a product with the identity, where there is no shorter way."""
+        return self.unpack(self.product(self.pack(np.eye(self.shape[0], dtype=self.dtype))))
 
     def pack(self, rows: Float[np.ndarray, "rows k"]) -> Float[Array, "... k"]:
         """Vectors where `product` takes them."""
@@ -73,14 +78,20 @@ class KernelOperator(abc.ABC):
 
     def __matmul__(self, vectors: ArrayLike) -> Float[np.ndarray, "rows *k"]:
         v = require_array(vectors, "the vectors")
-        if v.ndim not in (1, 2) or len(v) != self.shape[1]:
+        if v.ndim not in (1, 2) or len(v) != self.shape[1] or not v.size:
             raise InputError(
                 f"Expected a vector ({self.shape[1]},) or a block ({self.shape[1]}, k); got shape {v.shape}. "
                 "Rows are examples, times outputs for outputs='all': reshape (n, o) to (n * o,)."
             )
         require_finite(v, "the vectors")
         block = np.asarray(v, self.dtype).reshape(len(v), -1)
-        return self.unpack(self.product(self.pack(block))).reshape(v.shape)
+        result = self.unpack(self.product(self.pack(block))).reshape(v.shape)
+        if not np.all(np.isfinite(result)):
+            raise InputError(
+                "Expected inputs at which the kernel is finite; got NaN or infinity in its product with the vectors. "
+                "Check the scale of inputs, parameters and vectors."
+            )
+        return result
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """The operator for SciPy's solvers: `eigsh`, `cg`, `lobpcg`."""
@@ -108,10 +119,11 @@ class KernelOperator(abc.ABC):
         if not isinstance(other, KernelOperator):
             return NotImplemented
         if (self.num_examples, self.num_outputs) != (other.num_examples, other.num_outputs):
-            raise InputError(f"Expected operators on the same rows to add; got {self.shape} and {other.shape}.")
+            sizes = [f"{op.num_examples} examples of {op.num_outputs} outputs" for op in (self, other)]
+            raise InputError(f"Expected operators on the same rows to add; got {sizes[0]} and {sizes[1]}.")
         return Sum(self, other)
 
-    def __mul__(self, factor: float) -> "KernelOperator":
+    def __mul__(self, factor: ArrayLike) -> "KernelOperator":
         if not isinstance(factor, int | float | np.number | np.ndarray | jax.Array) or np.ndim(factor):
             return NotImplemented
         require_finite(require_array(factor, "the factor of an operator"), "the factor of an operator")
@@ -119,7 +131,7 @@ class KernelOperator(abc.ABC):
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: float) -> "KernelOperator":
+    def __truediv__(self, divisor: ArrayLike) -> "KernelOperator":
         return self * (1 / divisor)
 
 
@@ -161,7 +173,8 @@ class Sum(_Derived):
 
     def product(self, vectors: Array) -> Array:
         second = self.other.product(self.other.pack(self.unpack(vectors).astype(self.other.dtype)))
-        return self.operator.product(vectors) + self.pack(self.other.unpack(second).astype(self.operator.dtype))
+        first = self.operator.product(vectors.astype(self.operator.dtype))
+        return first + self.pack(self.other.unpack(second).astype(self.dtype))
 
     def diagonal(self) -> np.ndarray:
         return self.operator.diagonal() + self.other.diagonal()
@@ -180,6 +193,9 @@ class Conjugated(_Derived):
 
     def diagonal(self) -> np.ndarray:
         return self.scales**2 * self.operator.diagonal()
+
+    def matrix(self) -> np.ndarray:
+        return self.scales[:, None] * self.operator.matrix() * self.scales
 
 
 class Centered(_Derived):
@@ -214,13 +230,16 @@ class Matrix(KernelOperator):
 
     def __init__(self, matrix: Array, num_outputs: int = 1) -> None:
         super().__init__(len(matrix) // num_outputs, num_outputs, matrix.dtype)
-        self.matrix = matrix
+        self.array = matrix
 
     def product(self, vectors: Array) -> Array:
-        return _times(self.matrix, vectors)
+        return _times(self.array, vectors)
 
     def diagonal(self) -> np.ndarray:
-        return np.asarray(jnp.diagonal(self.matrix))
+        return np.asarray(jnp.diagonal(self.array))
+
+    def matrix(self) -> np.ndarray:
+        return np.asarray(self.array)
 
 
 @jax.jit
@@ -270,6 +289,8 @@ def as_operator(matrix: Any) -> KernelOperator:
         )
     if isinstance(matrix, scipy.sparse.linalg.LinearOperator):
         _require_square(matrix.shape)
+        if np.issubdtype(matrix.dtype, np.complexfloating):
+            raise InputTypeError(f"Expected an operator of real numbers; got {matrix.dtype}. Take its real part.")
         dtype = jax.dtypes.canonicalize_dtype(np.result_type(matrix.dtype, np.float32))
         return Products(matrix.shape[0], 1, dtype, matrix.matmat, lambda: _diagonal_by_products(matrix, dtype))
     if callable(matrix) or getattr(matrix, "ndim", None) is None:
@@ -321,7 +342,9 @@ def block_operator(kernel: "Kernel", x: Any, num_outputs: int) -> KernelOperator
         ]
         return np.concatenate(found)[: len(x) * num_outputs]
 
-    dtype = jax.dtypes.canonicalize_dtype(np.result_type(x.dtype, np.float32))
+    # The type of the kernel: its inputs may be narrower than its parameters.
+    gram = jax.eval_shape(lambda one: kernel.contract(kernel.features(one), None), jnp.asarray(x[:1]))
+    dtype = jnp.result_type(gram.dtype, np.float32)
     return Products(len(x), num_outputs, dtype, times, diagonal)
 
 
