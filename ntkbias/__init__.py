@@ -5,8 +5,20 @@ eigenfunctions, and ranks those by frequency and by how fast they are learned.
 """
 
 from ntkbias import adapters, datasets, domains, exact, layers, nets, plots, types
+from ntkbias.alignment import alignment, relative_alignment
 from ntkbias.compare import Comparison, compare
-from ntkbias.eigen import eigh, spectrum, top_modes
+from ntkbias.eigen import (
+    Estimate,
+    NystromSpectrum,
+    SpectralDensity,
+    effective_dimension,
+    eigh,
+    log_determinant,
+    nystrom,
+    spectral_density,
+    spectrum,
+    top_modes,
+)
 from ntkbias.exact import ExactSpectrum, exact_spectrum, predicted_decay
 from ntkbias.frequency import (
     FrequencyRanking,
@@ -20,6 +32,7 @@ from ntkbias.kernels import (
     Kernel,
     KernelOnDisk,
     KernelOperator,
+    Sketch,
     as_operator,
     empirical_nngp,
     empirical_ntk,
@@ -31,6 +44,7 @@ from ntkbias.kernels import (
     ntk_velocity,
     open_kernel,
     pseudo_ntk,
+    sketch,
 )
 from ntkbias.results import load, save
 from ntkbias.spectrum import DecayExponent, Spectrum
@@ -40,19 +54,25 @@ __all__ = [
     "Comparison",
     "DecayExponent",
     "DotProductKernel",
+    "Estimate",
     "ExactSpectrum",
     "FrequencyRanking",
     "InputError",
     "Kernel",
     "KernelOnDisk",
     "KernelOperator",
+    "NystromSpectrum",
+    "Sketch",
+    "SpectralDensity",
     "Spectrum",
     "adapters",
+    "alignment",
     "as_operator",
     "compare",
     "datasets",
     "dirichlet_frequency",
     "domains",
+    "effective_dimension",
     "eigh",
     "empirical_nngp",
     "empirical_ntk",
@@ -67,14 +87,19 @@ __all__ = [
     "kernel_on_disk",
     "layers",
     "load",
+    "log_determinant",
     "nets",
     "ntk_velocity",
+    "nystrom",
     "open_kernel",
     "plots",
     "predicted_decay",
     "pseudo_ntk",
     "rank_by_frequency",
+    "relative_alignment",
     "save",
+    "sketch",
+    "spectral_density",
     "spectrum",
     "top_modes",
     "types",

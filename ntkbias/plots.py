@@ -33,6 +33,7 @@ from matplotlib.transforms import ScaledTranslation
 from ntkbias import results
 from ntkbias.compare import Comparison
 from ntkbias.domains import Circle, Domain
+from ntkbias.eigen.density import SpectralDensity
 from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.spectrum import Spectrum
@@ -50,6 +51,7 @@ __all__ = [
     "panels",
     "save",
     "spectra",
+    "spectral_density",
     "svg",
 ]
 
@@ -85,6 +87,53 @@ def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel="mode index", ylabel="eigenvalue of K / n")
     ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=True))
     _legend(ax, Line2D([], [], color="0.4", linestyle=":", label="noise floor"))
+    return ax
+
+
+def spectral_density(density: SpectralDensity, ax: Axes | None = None, *, width: float = 0.1) -> Axes:
+    """The number of eigenvalues of K / n a decade, smoothed over `width` decades, on logarithmic axes.
+
+    The band is two standard errors over probes either way, the thin line what too few Lanczos steps may add: where it
+    comes near the curve, take more of them or a larger `width`. Ticks on the axis are modes known exactly. The legend
+    counts what a logarithmic axis cannot show, eigenvalues about zero.
+
+    Raises `InputTypeError` for other values, and `InputError` for a kernel that is zero.
+    """
+    if not isinstance(density, SpectralDensity):
+        raise InputTypeError(
+            f"Expected a SpectralDensity; got {type(density).__name__}. Use spectral_density(operator, key=...)."
+        )
+    floor, known = float(density.noise_floor), np.asarray(density.eigenvalues, float)
+    nodes = np.concatenate([np.ravel(density.nodes)[np.ravel(density.weights) > 0], known])
+    seen = nodes[nodes > floor]
+    if not len(seen):
+        raise InputError("Expected eigenvalues above the noise floor; got none. Is the kernel zero?")
+    margin = 10 ** (4 * width)  # beyond it nothing is left of the outermost bump
+    at = np.geomspace(seen.min() / margin, seen.max() * margin, 600)
+    found = density.density(at, width)
+    value, error = np.asarray(found.value), 2 * np.asarray(found.standard_error)
+    least = 0.5  # eigenvalues a decade
+    ax = _axes(ax)
+    ax.plot(at, value, color=color(0), linewidth=1.4, label=f"eigenvalues, smoothed over {width:g} decades")
+    low, high = (np.maximum(value + side * error, least / 10) for side in (-1, 1))
+    ax.fill_between(at, low, high, color=color(0), alpha=0.25, linewidth=0, label="± 2 standard errors over probes")
+    ax.plot(at, found.numerical_error, color=color(1), linewidth=0.8, label="error by steps (estimate)")
+    if len(known):
+        label = f"the {len(known)} known exactly"
+        ax.plot(known, np.full(len(known), 0.012), "|", color="0.25", transform=ax.get_xaxis_transform(), label=label)
+    ax.set(xscale="log", yscale="log", ylim=(least, 2 * high.max()))
+    ax.set(xlabel="eigenvalue of K / n", ylabel="number of eigenvalues a decade")
+    shown = density.cumulative(at[0])
+    hidden = density.num_rows - float(shown)
+    entries = []
+    if at[0] < floor:
+        ax.axvline(floor, color="0.4", linestyle=":", linewidth=1.2)
+        entries.append(Line2D([], [], color="0.4", linestyle=":", label="noise floor"))
+    if hidden >= 0.5:
+        spread = 2 * float(shown.standard_error) + float(shown.numerical_error)
+        label = f"smaller than shown: {hidden:,.0f} ± {max(spread, 1):,.0f} of {density.num_rows:,} eigenvalues"
+        entries.append(Line2D([], [], linestyle="none", label=label))
+    _legend(ax, *entries)
     return ax
 
 

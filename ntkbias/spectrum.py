@@ -62,7 +62,7 @@ class Spectrum(eqx.Module):
     x: Array | None = None
     kernel: Kernel | None = eqx.field(default=None, metadata={"saved": False})
     tolerance: float = 0.0  # the residual, relative to an eigenvalue, that was asked for
-    method: str = eqx.field(static=True, default="dense")  # how it was found, "dense" or "matrix-free"
+    method: str = eqx.field(static=True, default="dense")  # how it was found: "dense", "matrix-free", "nystrom"
 
     @property
     def converged(self) -> Bool[Array, " k"]:

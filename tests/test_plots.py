@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 
 import ntkbias as nb
 from ntkbias import plots
+from ntkbias.eigen.density import spectral_density
 from ntkbias.types import InputError
 
 CIRCLE = nb.domains.Circle()
@@ -204,6 +205,40 @@ def test_vector_valued_modes_show_their_first_output():
     assert "first output" in axes[0, 0].figure.axes[-1].get_ylabel()
 
 
+@pytest.fixture(scope="module")
+def density():
+    """Of a kernel of rank 10 on 40 inputs, of which 2 modes are known."""
+    values = jnp.concatenate([10.0 ** -jnp.linspace(0, 2, 10), jnp.zeros(30)])
+    K = jnp.diag(40 * values)
+    return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigh(K, num_modes=2))
+
+
+def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
+    ax = plots.spectral_density(density, width=0.2)
+    curve, error = ax.lines[:2]
+    found = density.density(curve.get_xdata(), 0.2)
+    assert_allclose(curve.get_ydata(), found.value)
+    assert_allclose(error.get_ydata(), found.numerical_error)
+    band = ax.collections[0].get_paths()[0].vertices
+    assert_allclose(band[:, 1].max(), np.max(found.value + 2 * found.standard_error), rtol=1e-6)
+    assert_allclose(ax.lines[2].get_xdata(), density.eigenvalues)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues a decade")
+    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the whole density is on the axis
+    assert not outside(ax.figure)
+
+
+def test_spectral_density_counts_what_a_logarithmic_axis_cannot_show(density):
+    names = names_in_legend(plots.spectral_density(density))
+    assert names[0] == "eigenvalues, smoothed over 0.1 decades"
+    assert "the 2 known exactly" in names
+    count, _, spread = names[-1].removeprefix("smaller than shown: ").split()[:3]
+    assert names[-1].endswith("of 40 eigenvalues")
+    assert abs(int(count) - 30) <= int(spread) < 10
+    full = spectral_density(jnp.eye(20), key=jax.random.key(0), num_probes=2)
+    assert not any("smaller" in name for name in names_in_legend(plots.spectral_density(full)))
+
+
 def test_pictures_go_where_they_are_told(circle):
     figure = Figure()
     ax = figure.subplots()
@@ -241,6 +276,11 @@ def test_errors_say_what_to_do(circle, cloud, unchecked):
         (lambda: plots.energy_per_degree(spectrum), "Use comparison.rankings"),
         (lambda: plots.energy_per_degree(cloud.rankings[0]), "got one by the graph measure. Rank with measure"),
         (lambda: plots.energy_per_degree(ranking, num_modes=0), "Expected num_modes to be at least 1; got 0"),
+        (lambda: plots.spectral_density(spectrum), "Expected a SpectralDensity; got Spectrum. Use spectral_density(op"),
+        (
+            lambda: plots.spectral_density(spectral_density(jnp.zeros((3, 3)), key=jax.random.key(0), num_probes=2)),
+            "Expected eigenvalues above the noise floor; got none",
+        ),
         (lambda: plots.cumulative_power(spectrum), "Use compare"),
         (lambda: plots.cumulative_power(cloud), "got none. Use compare(kernels, x, domain, targets=y)"),
         (

@@ -2,6 +2,19 @@
 
 from ntkbias.eigen.automatic import spectrum
 from ntkbias.eigen.dense import eigh
+from ntkbias.eigen.density import Estimate, SpectralDensity, effective_dimension, log_determinant, spectral_density
 from ntkbias.eigen.krylov import top_modes
+from ntkbias.eigen.nystrom import NystromSpectrum, nystrom
 
-__all__ = ["eigh", "spectrum", "top_modes"]
+__all__ = [
+    "Estimate",
+    "NystromSpectrum",
+    "SpectralDensity",
+    "effective_dimension",
+    "eigh",
+    "log_determinant",
+    "nystrom",
+    "spectral_density",
+    "spectrum",
+    "top_modes",
+]

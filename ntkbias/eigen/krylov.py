@@ -88,7 +88,9 @@ def top_modes(
     eigenvalues below zero, and a checkpoint of another problem. Warns where `max_products` did not suffice.
     """
     op = as_operator(operator)
+    require_positive("num_modes", num_modes)
     num_modes = checked_num_modes(num_modes, op.shape[0])
+    key = _checked_key(key)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
     require_positive("max_products", max_products)
@@ -211,7 +213,8 @@ def _all_copies_found(problem: Problem, state: Subspace, values: np.ndarray, err
     """Whether no eigenvalue was found as often as random vectors allow, once what the last ones found is known."""
     if state.num_starts > problem.block_size:  # vectors beyond the wanted ones are of the last chain alone
         beyond = problem.num_modes
-        if len(values) > beyond and not errors[beyond] <= LOOSE * values[beyond]:
+        noise = _noise(values, problem.operator.dtype)
+        if len(values) > beyond and errors[beyond] > max(LOOSE * values[beyond], noise):
             return False
     return state.num_starts > _most_copies(values[: problem.num_modes])
 
@@ -292,10 +295,7 @@ def _expanded(
     state.vectors, state.products = _placed(state.vectors, block, start), _placed(state.products, product, start)
     new_norms: np.ndarray = np.sqrt(_gram(product).diagonal())
     by_new, by_old = _inner(state.vectors, product, start + size), _inner(state.products, block, start + size)
-    if not np.isfinite(new_norms).all() or not np.isfinite(by_new).all():
-        raise InputError(
-            "Expected an operator with finite products; got NaN or infinity. Check the scale of inputs and parameters."
-        )
+    _require_finite(new_norms)
     place, filled = slice(start, start + size), start + size
     state.norms[place] = new_norms
     _require_symmetric(by_new - by_old, state.norms[:filled], operator.dtype)
@@ -305,6 +305,13 @@ def _expanded(
     state.projected[place, :filled] = entries.T
     state.filled, state.num_products = filled, state.num_products + 1
     return state
+
+
+def _require_finite(numbers: np.ndarray) -> None:
+    if not np.isfinite(numbers).all():
+        raise InputError(
+            "Expected an operator with finite products; got NaN or infinity. Check the scale of inputs and parameters."
+        )
 
 
 def _require_symmetric(difference: np.ndarray, norms: np.ndarray, dtype: Any) -> None:
@@ -350,6 +357,7 @@ def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
     """
     epsilon, size = float(np.finfo(candidates.dtype).eps), problem.block_size
     before = _gram(candidates).diagonal()
+    _require_finite(before)
     for attempt in range(4):
         candidates = _outside(state.vectors, candidates)
         gram = _gram(candidates)
@@ -376,10 +384,7 @@ def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
 def _dense(operator: KernelOperator, num_modes: int) -> Found:
     """All pairs, where there are so few rows that the whole matrix is less work."""
     matrix = operator.matrix().astype(np.float64)
-    if not np.isfinite(matrix).all():
-        raise InputError(
-            "Expected an operator with finite products; got NaN or infinity. Check the scale of inputs and parameters."
-        )
+    _require_finite(matrix)
     _require_symmetric(matrix - matrix.T, np.linalg.norm(matrix, axis=0), operator.dtype)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     require_positive_definite(jnp.asarray(values[::-1]), float(np.finfo(operator.dtype).eps))
@@ -513,6 +518,14 @@ def _residual_norms(vectors: Array, products: Array, rotation: Array, values: Ar
 @jax.jit
 def _residuals(vectors: Array, products: Array, values: Array) -> Array:
     return products - vectors * values
+
+
+def _checked_key(key: Any) -> PRNGKeyArray:
+    """A key of the new kind."""
+    try:
+        return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    except (TypeError, ValueError, AttributeError):
+        raise InputTypeError(f"Expected a key of jax.random, as jax.random.key(0); got {type(key).__name__}.") from None
 
 
 def _checked_path(checkpoint: Any) -> Path:

@@ -7,6 +7,7 @@ from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operator import KernelOperator, as_operator
 from ntkbias.kernels.pseudo import pseudo_ntk
+from ntkbias.kernels.sketch import Sketch, sketch
 from ntkbias.kernels.store import KernelOnDisk, kernel_on_disk, open_kernel
 from ntkbias.kernels.velocity import ntk_velocity
 
@@ -15,6 +16,7 @@ __all__ = [
     "Kernel",
     "KernelOnDisk",
     "KernelOperator",
+    "Sketch",
     "as_operator",
     "empirical_nngp",
     "empirical_ntk",
@@ -26,4 +28,5 @@ __all__ = [
     "ntk_velocity",
     "open_kernel",
     "pseudo_ntk",
+    "sketch",
 ]

@@ -292,22 +292,24 @@ class Product(Formable):
     def pull(self, vectors: Array) -> Array:
         cotangent, example = (self.cotangent[0], "") if self.shared else (self.cotangent, "n")
         if self._summed_outputs(vectors.shape[1]):
-            weighted = jnp.einsum(f"{example}obtj,nk->nobtjk", cotangent, vectors[:, 0])
-            found = jnp.einsum("nbti,nobtjk->obijk", self.activation, weighted)
+            weighted = jnp.einsum(f"{example}obtj,nk->bntojk", cotangent, vectors[:, 0])
         else:
-            weighted = jnp.einsum(f"{example}obtj,nok->nbtjk", cotangent, vectors)
-            found = jnp.einsum("nbti,nbtjk->bijk", self.activation, weighted)
-        return self.scale * found.reshape(-1, found.shape[-1])
+            weighted = jnp.einsum(f"{example}obtj,nok->bntjk", cotangent, vectors)
+        b, n, t = weighted.shape[:3]
+        # As plain matrix products, of all examples and positions at once.
+        activation = jnp.moveaxis(self.activation, 1, 0).reshape(b, n * t, -1)
+        found = jnp.swapaxes(activation, 1, 2) @ weighted.reshape(b, n * t, -1)
+        return self.scale * found.reshape(-1, vectors.shape[-1])
 
     def push(self, tangents: Array, rows: int) -> Array:
         cotangent, example = (self.cotangent[0], "") if self.shared else (self.cotangent, "n")
-        o, b, _, j = self.cotangent.shape[1:]
+        n, b, t, i = self.activation.shape
+        activation = jnp.moveaxis(self.activation, 1, 0).reshape(b, n * t, i)
+        moved = activation @ tangents.reshape(b, i, -1)
+        shape = (b, n, t, -1, cotangent.shape[-1], tangents.shape[-1])
         if self._summed_outputs(rows):
-            tangents = tangents.reshape(o, b, -1, j, tangents.shape[-1])
-            moved = jnp.einsum("nbti,obijk->nobtjk", self.activation, tangents)
-            return self.scale * jnp.einsum(f"{example}obtj,nobtjk->nk", cotangent, moved)[:, None]
-        moved = jnp.einsum("nbti,bijk->nbtjk", self.activation, tangents.reshape(b, -1, j, tangents.shape[-1]))
-        return self.scale * jnp.einsum(f"{example}obtj,nbtjk->nok", cotangent, moved)
+            return self.scale * jnp.einsum(f"{example}obtj,bntojk->nk", cotangent, moved.reshape(shape))[:, None]
+        return self.scale * jnp.einsum(f"{example}obtj,bntjk->nok", cotangent, moved.reshape(*shape[:3], *shape[4:]))
 
     def _summed_outputs(self, rows: int) -> bool:
         return rows < self.cotangent.shape[1]

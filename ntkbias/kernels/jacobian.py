@@ -37,7 +37,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.operator import KernelOperator, Scaled
-from ntkbias.kernels.structure import signature
+from ntkbias.kernels.structure import factor_shapes, signature
 from ntkbias.types import ApplyFunction, InputError, Params
 
 if TYPE_CHECKING:
@@ -160,10 +160,14 @@ class JacobianOperator(KernelOperator):
         # At least float32, as everywhere that products are summed up over many examples.
         dtype = jnp.result_type(np.float32, *(leaf for factor in self.factors.values() for leaf in _numbers(factor)))
         super().__init__(len(x), outputs // self.summed, dtype)
+        self.kernel = kernel
         largest = BATCH if jax.default_backend() == "cpu" else BATCH_ON_ACCELERATOR
-        small = min(kernel.pass_rows(one), kernel.block_rows(one))
+        shapes = factor_shapes(kernel.f, signature(kernel.params, one), kernel.outputs, kernel.precision)
+        self.pass_bytes = self.summed * sum(_pass_bytes(factor) for factor in shapes.values())
+        largest = min(largest, max(1, self._pass_rows(1)))
+        small = min(kernel.pass_rows(one), kernel.block_rows(one), largest)
         self.layout = Layout.of(len(x), self.num_outputs, small, max(small, largest))
-        self.x, self.kernel = x, kernel
+        self.x = x
         self.scales = np.ones(len(x), self.dtype) if scales is None else np.asarray(scales, self.dtype)
         self.placed = self.layout.replicated(kernel)
         self.roots = self.layout.pack(np.repeat(self.scales, self.num_outputs)[:, None])
@@ -227,7 +231,7 @@ class JacobianOperator(KernelOperator):
         return max(1, self.kernel.memory_budget // (TANGENT_SHARE * self.num_parameters * self.dtype.itemsize))
 
     def by_passes(self, num_vectors: int) -> bool:
-        """Whether a product with so many vectors takes fewer operations by passes, and f has a forward derivative."""
+        """Whether a product with so many vectors takes fewer operations by passes, which fit, and which f has."""
         layers = sum(factor.operations_of_layer() for factor in self.factors.values())
         outputs = self.summed * self.num_outputs
         # Forward; then, for each vector, by inputs and by weights. Two programs: backward, and forward again.
@@ -236,7 +240,12 @@ class JacobianOperator(KernelOperator):
         if self._can_hold():  # for the products to come as well: of those, as many are expected as there were
             formed /= 2 * (1 + self.num_products)
         applied = sum(factor.operations_a_vector() for factor in self.factors.values())
-        return passes < formed + 2 * num_vectors * applied and self._has_passes()
+        cheaper = passes < formed + 2 * num_vectors * applied
+        return cheaper and self.layout.large <= self._pass_rows(num_vectors) and self._has_passes()
+
+    def _pass_rows(self, num_vectors: int) -> int:
+        """Of how many examples passes for so many vectors at once fit their share of the memory budget."""
+        return self.kernel.memory_budget // (TANGENT_SHARE * num_vectors * self.pass_bytes)
 
     def _has_passes(self) -> bool:
         """Whether passes give J^T v and J u to the precision of this operator: not in narrower parameters."""
@@ -572,6 +581,13 @@ def _reduced(total: Any, sharding: NamedSharding) -> Any:
     summed = jax.lax.with_sharding_constraint(jnp.sum(joined, 0), sharding)
     parts = jnp.split(summed, np.cumsum([leaf[0].size for leaf in leaves])[:-1])
     return jax.tree.unflatten(treedef, [part.reshape(leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def _pass_bytes(factor: Factor) -> int:
+    """Bytes that an example takes in a pass for one output: inputs of the layer and derivatives by what it gives."""
+    *inputs, gradients = jax.tree.leaves(factor)
+    rows = [math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in (*inputs, gradients)]
+    return sum(rows[:-1]) + rows[-1] // gradients.shape[1]
 
 
 def _numbers(factor: Factor) -> list[Any]:

@@ -1,0 +1,180 @@
+"""The gradients of a network in few numbers an example: random projections whose inner products estimate the NTK.
+
+    S = J U / sqrt(dim),    E[S S^T] = J J^T = K,    U of independent standard normal columns
+
+An entry of S S^T has the standard error sqrt((K_ii K_jj + K_ij^2) / dim), whatever the number of parameters. The data
+are read once. In the norm of operators S S^T differs from K by some ||K|| sqrt(r / dim), with r = trace(K) / ||K|| (as
+sample covariances do: Koltchinskii and Lounici 2017): a sketch serves inner products and large eigenvalues, not small
+ones. Gradients projected so are how TRAK attributes predictions to data (Park et al. 2023, arXiv 2303.14186).
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> from ntkbias.kernels.sketch import sketch
+>>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
+>>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
+>>> x = jax.random.normal(jax.random.key(1), (20, 2))
+>>> gradients = sketch(kernel, x, 1000, key=jax.random.key(2))
+>>> errors = (gradients.gram() - kernel(x)) / gradients.standard_error()
+>>> gradients.features.shape, 0.5 < float(jnp.std(errors)) < 2.0
+((20, 1000), True)
+"""
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+
+from ntkbias.kernels.jacobian import HELD_SHARE, TANGENT_SHARE, Coordinates, JacobianOperator
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.operator import KernelOperator
+from ntkbias.kernels.tiles import Tiles, progress
+from ntkbias.types import InputError, InputTypeError, require_positive
+
+__all__ = ["Sketch", "sketch"]
+
+
+class Sketch(eqx.Module):
+    """Random projections of gradients, one row an example, or for `outputs="all"` one an output; made by `sketch`.
+
+    `sketch[examples]` is that of some of the examples.
+    """
+
+    features: Float[Array, "n *o dim"]
+
+    def gram(self) -> Float[Array, "..."]:
+        """The kernel estimated, `(n, n)`, or `(n, o, n, o)` for all outputs; without bias. Costs n^2 o^2 dim."""
+        return jnp.tensordot(self.features, self.features, (-1, -1), precision="highest")
+
+    def standard_error(self) -> Float[Array, "..."]:
+        """The standard error of each entry of `gram()`, with the sketch's own estimates of K in the formula.
+
+        sqrt((K_ii K_jj + K_ij^2) / dim), over draws of the projections; on the diagonal sqrt(2 / dim) K_ii. It is
+        itself known to about a part sqrt(2 / dim).
+        """
+        gram, dim = self.gram(), self.features.shape[-1]
+        diagonal = jnp.sum(self.features**2, -1)
+        products = jnp.tensordot(diagonal, diagonal, 0)
+        return jnp.sqrt((products + gram**2) / dim)
+
+    def operator(self) -> KernelOperator:
+        """The kernel estimated as an operator: S (S^T v), of 2 n o dim multiplications a vector."""
+        return FeatureOperator(self.features)
+
+    def __getitem__(self, examples: slice | Int[Array, " m"] | Int[np.ndarray, " m"]) -> "Sketch":
+        return Sketch(self.features[examples])
+
+
+class FeatureOperator(KernelOperator):
+    """S S^T for features S `(n, dim)` or `(n, o, dim)`."""
+
+    def __init__(self, features: Float[Array, "n *o dim"]) -> None:
+        super().__init__(len(features), features.shape[1] if features.ndim == 3 else 1, features.dtype)
+        self.features = features.reshape(-1, features.shape[-1])
+
+    def product(self, vectors: Array) -> Array:
+        return _through(self.features, vectors)
+
+    def diagonal(self) -> np.ndarray:
+        return np.asarray(jnp.sum(self.features**2, -1))
+
+
+@jax.jit
+def _through(features: Array, vectors: Array) -> Array:
+    inner = jnp.matmul(features.T, vectors, precision="highest")
+    return jnp.matmul(features, inner, precision="highest")
+
+
+def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
+    """Random projections to `dim` numbers of the gradients of a network at `x` `(n, ...)`.
+
+    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. `features` are
+    `(n, dim)`, and `(n, o, dim)` for `outputs="all"`; for "sum" and "mean" their inner products estimate the kernel
+    summed, or averaged, over outputs. Projections are functions of the key alone: another set of inputs has the same,
+    so that inner products of two sketches by one key estimate the kernel between their inputs; and to within rounding
+    neither batches, nor devices, nor the memory budget change them.
+
+    Costs one reading of the data: o backward passes an example, as for the kernel itself, and then about P dim
+    multiplications of each output; and P normal numbers a column, for "sum" and "mean" o P, drawn once where all fit a
+    quarter of the kernel's `memory_budget`. Otherwise as many columns as fit are drawn at a time, again for each piece
+    of the data whose factors fit an eighth of it. The result is held on the device.
+
+    Raises `InputError` on the inputs that calling the kernel refuses, outputs="each", and a kernel without gradients.
+    """
+    if not isinstance(kernel, Kernel):
+        raise InputTypeError(
+            f"Expected a kernel, empirical_ntk(f, params); got {type(kernel).__name__}. A network needs to become one "
+            "first."
+        )
+    require_positive("dim", dim)
+    operator = kernel.operator(x)
+    if not isinstance(operator, JacobianOperator):
+        raise InputError(
+            "Expected an empirical NTK, whose gradients can be projected, or a positive multiple of one; got "
+            f"{type(kernel).__name__}. For other kernels use nystrom(kernel, x, landmarks)."
+        )
+    width = min(dim, operator.kernel.memory_budget // (TANGENT_SHARE * _bytes(operator)))
+    width = -(-dim // -(-dim // max(1, width)))
+    rows = _in_one_pass(operator, dim, key) if width == dim else _by_pieces(kernel, operator, dim, width, key)
+    shape = (-1, operator.num_outputs, dim) if operator.kernel.outputs == "all" else (-1, dim)
+    return Sketch(jnp.asarray(rows).reshape(shape))
+
+
+def _bytes(operator: JacobianOperator) -> int:
+    """What a vector over the parameters takes."""
+    return operator.num_parameters * operator.dtype.itemsize
+
+
+def _in_one_pass(operator: JacobianOperator, dim: int, key: PRNGKeyArray) -> Float[np.ndarray, "rows dim"]:
+    return operator.unpack(operator.push(_tangents(operator, key, 0, dim, dim)))
+
+
+def _by_pieces(
+    kernel: Kernel, operator: JacobianOperator, dim: int, width: int, key: PRNGKeyArray
+) -> Float[np.ndarray, "rows dim"]:
+    """Piece by piece of the data, whose factors are held, and some columns at a time."""
+    x, held = operator.x, operator.kernel.memory_budget // HELD_SHARE
+    an_example = sum(factor.row_bytes() for factor in operator.factors.values())
+    pieces = Tiles(x, max(1, min(len(x), operator.layout.num_devices * held // an_example)))
+    result = np.empty((len(x), operator.num_outputs, dim), operator.dtype)
+    for index in progress(range(len(pieces)), "sketch"):
+        piece: Any = kernel.operator(np.asarray(pieces[index]))
+        piece.held = list(piece.batches())
+        bounds = pieces.bounds(index)
+        for start in range(0, dim, width):
+            rows = piece.unpack(piece.push(_tangents(operator, key, start, width, dim)))
+            rows = rows.reshape(pieces.rows, operator.num_outputs, width)
+            result[bounds, :, start : start + width] = rows[: bounds.stop - bounds.start, :, : dim - start]
+    return result.reshape(-1, dim)
+
+
+def _tangents(operator: JacobianOperator, key: PRNGKeyArray, start: int, width: int, dim: int) -> Coordinates:
+    """Columns `start` to `start + width` of U / sqrt(dim), on every device."""
+    mesh = operator.layout.mesh
+    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    columns = np.arange(start, start + width, dtype=np.uint32)
+    return _drawn(key, columns, tuple(operator.sizes.items()), operator.dtype, dim**-0.5, sharding)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _drawn(
+    key: PRNGKeyArray,
+    columns: UInt32[Array, " k"],
+    sizes: tuple[tuple[str, int], ...],
+    dtype: Any,
+    scale: float,
+    sharding: NamedSharding | None,
+) -> Coordinates:
+    """Normal numbers, each parameter's and each column's by a key of its own."""
+
+    def column(own: PRNGKeyArray, size: int, index: Array) -> Array:
+        return scale * jax.random.normal(jax.random.fold_in(own, index), (size,), dtype)
+
+    found = {
+        path: jax.vmap(partial(column, jax.random.fold_in(key, number), size), out_axes=1)(columns)
+        for number, (path, size) in enumerate(sizes)
+    }
+    return found if sharding is None else jax.lax.with_sharding_constraint(found, sharding)

@@ -1,0 +1,142 @@
+"""Alignments with functions: Rayleigh quotients of K / n, by one block product or by half of one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias.alignment import alignment, relative_alignment
+from ntkbias.kernels.jacobian import JacobianOperator
+from ntkbias.types import InputError
+
+NET = nb.nets.mlp(12, 1, 3)
+PARAMS = NET.init(jax.random.key(1), (4,))
+X = jax.random.normal(jax.random.key(2), (19, 4))
+
+
+def weights_of(n=19):
+    weights = np.random.default_rng(0).uniform(0.5, 2, n)
+    return weights / weights.sum()
+
+
+def functions_of(shape, seed=3):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def by_matrix(K, phi, weights):
+    """phi^T W K W phi / phi^T W phi, one by one."""
+    rows = round(K.size**0.5)
+    K, measure = np.asarray(K).reshape(rows, rows), np.repeat(weights, rows // len(weights))
+    columns = phi.reshape(rows, -1).T
+    return np.array([(measure * p) @ K @ (measure * p) / np.sum(measure * p**2) for p in columns])
+
+
+@pytest.mark.parametrize(("outputs", "weighted"), [("sum", False), ("mean", True), ("all", True)])
+def test_alignment_of_an_eigenfunction_is_its_eigenvalue(x64, outputs, weighted):
+    kernel = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs)
+    weights = weights_of() if weighted else None
+    spectrum = nb.spectrum(kernel, X, weights)
+    found = alignment(kernel.operator(X), spectrum.eigenfunctions, weights)
+    np.testing.assert_allclose(found, spectrum.eigenvalues, atol=1e-12 * float(spectrum.eigenvalues[0]))
+    shares = relative_alignment(kernel.operator(X), spectrum.eigenfunctions, weights)
+    np.testing.assert_allclose(shares, spectrum.eigenvalues / spectrum.trace, atol=1e-12)
+
+
+def params_of_type(dtype):
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), PARAMS)
+
+
+@pytest.mark.parametrize(("outputs", "weighted"), [("mean", False), ("all", True)])
+def test_every_way_gives_the_matrix_s_quotient(x64, monkeypatch, outputs, weighted):
+    kernel = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs)
+    phi = functions_of((19, 3, 5) if outputs == "all" else (19, 5))
+    weights = weights_of() if weighted else None
+    expected = by_matrix(kernel(X), phi, weights_of() if weighted else np.full(19, 1 / 19))
+    for passes in (False, True):
+        monkeypatch.setattr(JacobianOperator, "by_passes", lambda self, count, passes=passes: passes)
+        np.testing.assert_allclose(alignment(kernel.operator(X), phi, weights), expected, rtol=1e-10)
+    np.testing.assert_allclose(alignment(kernel(X), phi, weights), expected, rtol=1e-10)
+    np.testing.assert_allclose(alignment(kernel.operator(X) + kernel.operator(X), phi, weights), 2 * expected)
+    small = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs, memory_budget=20_000)
+    np.testing.assert_allclose(alignment(small.operator(X), phi, weights), expected, rtol=1e-10)
+
+
+def test_it_is_the_squared_norm_of_the_paper_s_sum_of_gradients(x64):
+    net = nb.nets.mlp(8, 1, 1)
+    params = jax.tree.map(lambda leaf: leaf.astype(float), net.init(jax.random.key(0), (4,)))
+    phi = functions_of(19)
+    jacobian = jax.jacrev(lambda p: net.apply(p, X)[:, 0])(params)
+    summed = [np.tensordot(phi, leaf, 1) for leaf in jax.tree.leaves(jacobian)]
+    expected = sum(np.sum(leaf**2) for leaf in summed) / np.sum(phi**2)
+    found = alignment(nb.empirical_ntk(net.apply, params).operator(X), phi)
+    assert found.shape == ()
+    np.testing.assert_allclose(19 * found, expected, rtol=1e-10)
+
+
+def test_an_empirical_kernel_takes_half_a_product(monkeypatch):
+    operator = nb.empirical_ntk(NET.apply, PARAMS).operator(X)
+    pulls = []
+
+    def refuse(*_):
+        raise AssertionError
+
+    pull = JacobianOperator.pull
+    monkeypatch.setattr(JacobianOperator, "by_passes", lambda self, count: False)
+    monkeypatch.setattr(JacobianOperator, "pull", lambda self, v: pulls.append(v.shape[-1]) or pull(self, v))
+    for name in ("product", "push", "push_by_passes"):
+        monkeypatch.setattr(JacobianOperator, name, refuse)
+    alignment(operator, functions_of((19, 7)))
+    assert pulls == [7]
+
+
+def test_scale_and_shape_of_functions(precision):
+    K = np.diag(np.arange(1.0, 5))
+    phi = functions_of((4, 3))
+    tolerance = 20 * float(jnp.finfo(jnp.zeros(()).dtype).eps)
+    found = alignment(K, phi)
+    assert found.shape == (3,)
+    for factor in (-2.0, 1e-12, 1e12):
+        np.testing.assert_allclose(alignment(K, factor * phi), found, rtol=tolerance)
+    one = alignment(K, phi[:, 0])
+    assert one.shape == ()
+    np.testing.assert_allclose(one, found[0], rtol=tolerance)
+    np.testing.assert_allclose(alignment(K, np.eye(4)), np.arange(1, 5) / 4, rtol=tolerance)
+    np.testing.assert_allclose(alignment(K, np.array([0, 0, 1, 0])), 0.75, rtol=tolerance)  # whole numbers, too
+    np.testing.assert_allclose(alignment(K, phi, np.full(4, 0.25)), found, rtol=tolerance)
+
+
+def test_relative_alignment_is_a_share(x64):
+    mode = functions_of(10)
+    np.testing.assert_allclose(relative_alignment(np.outer(mode, mode), mode), 1)
+    K = nb.infinite_ntk(nb.nets.mlp(depth=2)).operator(X)
+    basis = np.linalg.qr(functions_of((19, 19)))[0]
+    shares = relative_alignment(K, basis)
+    np.testing.assert_allclose(shares.sum(), 1)
+    assert np.all((shares > 0) & (shares < 1))
+    np.testing.assert_allclose(relative_alignment(7.0 * K, basis), shares)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do():
+    K = np.eye(4)
+    everything = np.eye(6).reshape(3, 2, 3, 2)
+    cases = [
+        (
+            lambda: alignment(K, np.ones(3)),
+            "Expected functions of shape (4,), one value an input, or with one more axis",
+        ),
+        (lambda: alignment(everything, np.ones((6, 2))), "Expected functions of shape (3, 2), one value an input and"),
+        (lambda: alignment(K, np.ones((4, 2, 2))), "or with one more axis; got (4, 2, 2)"),
+        (lambda: alignment(K, np.ones((4, 0))), "got (4, 0)"),
+        (lambda: alignment(K, np.array([1, 1, np.nan, 1])), "Expected finite numbers in the functions"),
+        (lambda: alignment(K, np.zeros((4, 2))), "Expected functions that are not zero everywhere; got one of zeros"),
+        (lambda: alignment(K, "labels"), "Expected the functions to be an array of numbers"),
+        (lambda: alignment(K, np.ones(4), np.ones(4)), "Expected weights that sum to one"),
+        (lambda: alignment(len, np.ones(4)), "Expected a kernel on inputs: kernel.operator(x)"),
+        (lambda: relative_alignment(0 * K, np.ones(4)), "Expected a kernel with a trace above zero; got 0."),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
