@@ -90,7 +90,8 @@ def test_four_devices(expected, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes(expected, tmp_path):
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_two_processes(num_devices, expected, tmp_path):
     """Of each its own devices, one or two; every process gets every answer."""
     beginning = """
     import sys, jax
@@ -100,17 +101,16 @@ def test_two_processes(expected, tmp_path):
     assert jax.process_count() == 2
     """
     ending = "np.savez(path, *answers)\n"
-    for num_devices in (1, 2):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        paths = [tmp_path / f"answers{index}.npz" for index in range(2)]
-        script = textwrap.dedent(beginning) + COMMON + ANSWERS + ending
-        processes = [start(script, port, index, path, XLA_FLAGS=flags(num_devices)) for index, path in enumerate(paths)]
-        for process in processes:
-            finish(process)
-        for path in paths:
-            assert_same(path, expected)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    paths = [tmp_path / f"answers{index}.npz" for index in range(2)]
+    script = textwrap.dedent(beginning) + COMMON + ANSWERS + ending
+    processes = [start(script, port, index, path, XLA_FLAGS=flags(num_devices)) for index, path in enumerate(paths)]
+    for process in processes:
+        finish(process)
+    for path in paths:
+        assert_same(path, expected)
 
 
 SENT = """
