@@ -252,7 +252,8 @@ def measured(options: argparse.Namespace) -> dict:
     values, vectors = np.asarray(values, np.float64)[:k], np.asarray(vectors, np.float64)[:, :k]
     if "residual" not in known:
         matrix = np.asarray(kernel(x)).reshape(len(vectors), -1)
-        residuals = np.linalg.norm(matrix @ vectors.astype(np.float32) - vectors * values, axis=0)
+        strips = [matrix[i : i + 500].astype(np.float64) @ vectors for i in range(0, len(matrix), 500)]
+        residuals = np.linalg.norm(np.concatenate(strips) - vectors * values, axis=0)
         known["residual"] = float(np.max(residuals / values))
     return {"seconds": seconds, "megabytes": megabytes, "eigenvalues": values.tolist(), "converged": k} | known
 

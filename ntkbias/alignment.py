@@ -27,7 +27,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.kernels import KernelOperator, as_operator
-from ntkbias.kernels.jacobian import TANGENT_SHARE, JacobianOperator
 from ntkbias.types import InputError, require_array, require_finite, require_weights
 
 __all__ = ["alignment", "relative_alignment"]
@@ -53,7 +52,7 @@ def alignment(operator: Any, functions: ArrayLike, weights: ArrayLike | None = N
     if not np.all(power > 0):
         raise InputError("Expected functions that are not zero everywhere; got one of zeros. Leave it out.")
     units = phi / np.sqrt(power)  # of power one, which keeps squares within range
-    forms = _quadratic_forms(op, (measure * units).astype(op.dtype))
+    forms = op.quadratic_forms(measure * units)
     if not np.isfinite(forms).all():
         raise InputError(
             "Expected an operator with finite products; got NaN or infinity. Check the scale of inputs and parameters."
@@ -91,26 +90,3 @@ def _measure(op: KernelOperator, weights: ArrayLike | None) -> Float[np.ndarray,
     n = op.num_examples
     measure = np.full(n, 1 / n) if weights is None else np.asarray(require_weights(weights, n), np.float64)
     return np.repeat(measure, op.num_outputs)[:, None]
-
-
-def _quadratic_forms(op: KernelOperator, vectors: Float[np.ndarray, "rows t"]) -> Float[np.ndarray, " t"]:
-    """v^T K v of each column."""
-    if not isinstance(op, JacobianOperator):
-        products = op.unpack(op.product(op.pack(vectors)))
-        return np.sum(vectors.astype(np.float64) * products, 0)
-    size = max(1, op.kernel.memory_budget // (TANGENT_SHARE * op.num_parameters * op.dtype.itemsize))
-    pieces = [vectors[:, start : start + size] for start in range(0, vectors.shape[1], size)]
-    return np.concatenate([_squared_pull(op, piece) for piece in pieces])
-
-
-def _squared_pull(op: JacobianOperator, vectors: Float[np.ndarray, "rows t"]) -> Float[np.ndarray, " t"]:
-    """||J^T v||^2, by gradients or by passes through the network, whichever takes fewer operations."""
-    packed = op.pack(vectors)
-    if op.by_passes(vectors.shape[1]):
-        leaves = [leaf.reshape(vectors.shape[1], -1) for leaf in op.pull_by_passes(packed)]
-        return np.asarray(_squares(leaves, -1), np.float64)
-    return np.asarray(_squares(list(op.pull(packed).values()), 0), np.float64)
-
-
-def _squares(leaves: list[Array], axis: int) -> Array:
-    return sum((jnp.sum(leaf**2, axis) for leaf in leaves[1:]), jnp.sum(leaves[0] ** 2, axis))

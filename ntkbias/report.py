@@ -200,7 +200,8 @@ def _facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[str]:
     facts = [
         f"trace {_number(spectrum.trace)}",
         f"effective rank {_number(spectrum.effective_rank())}",
-        f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)} modes above the noise floor",
+        f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)} modes above the noise floor"
+        + ("" if spectrum.method == "dense" else f" ({spectrum.method})"),
         f"Spearman's rho of eigenvalue and frequency {_correlation(ranking)}",
     ]
     if ranking.decay is not None:

@@ -66,8 +66,12 @@ class Spectrum(eqx.Module):
 
     @property
     def converged(self) -> Bool[Array, " k"]:
-        """Which modes have a residual within `tolerance` of their eigenvalue, or below the noise floor."""
-        return self.residuals <= jnp.maximum(self.tolerance * self.eigenvalues, self.noise_floor)
+        """Which modes have a residual within `tolerance` of their eigenvalue; of rounding, within the noise floor.
+
+        Without a tolerance, as where a matrix was decomposed, the noise floor is meant for all.
+        """
+        asked = self.resolved & (self.tolerance > 0)
+        return self.residuals <= jnp.where(asked, self.tolerance * self.eigenvalues, self.noise_floor)
 
     @property
     def resolved(self) -> Bool[Array, " k"]:

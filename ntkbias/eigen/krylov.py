@@ -52,6 +52,7 @@ MIN_BLOCKS = 3
 DENSE = 2  # times as many rows as a subspace has vectors: up to there the whole matrix is less work
 COPIES = 1e-4  # the relative gap below which eigenvalues are looked upon as copies of one
 LOOSE = 0.1  # the relative residual at which what fresh vectors find is known well enough to be compared
+MARGIN = 0.5  # of the tolerance, to which the search goes: results are rounded once more
 SAVE_SECONDS = 30.0  # between checkpoints
 
 
@@ -173,7 +174,7 @@ def _search(problem: Problem, path: Path | None) -> Found:
         while True:
             values, rotation, errors = _ritz_pairs(state)
             noise = _noise(values, problem.operator.dtype)
-            allowed = np.where(values > noise, problem.tolerance * values, noise)
+            allowed = np.where(values > noise, MARGIN * problem.tolerance * values, noise)
             converged = (errors <= allowed)[: problem.num_modes]
             bar.n = int(np.sum(converged))
             bar.set_postfix_str(f"{_worst(values, errors, problem)}, {state.num_products} products")

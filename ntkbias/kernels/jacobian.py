@@ -1,7 +1,7 @@
 """The empirical NTK as an operator: K = J J^T, with J the Jacobian of the outputs by the parameters, never held.
 
-A product is J (J^T v), batch by batch on the host, in one compiled program for each half whatever n is. There are two
-ways to multiply by J, and the one of fewer operations is taken:
+A product is J (J^T v), batch by batch on the host, in one compiled program for each half, of one size whatever n is.
+There are two ways to multiply by J, and the one of fewer operations is taken:
 
     by passes     one backward pass (VJP) and one forward (JVP) through the network for each vector
     by gradients  the factors of the gradients (`structure.py`): a backward pass for each output, then matrix products
@@ -216,15 +216,30 @@ class JacobianOperator(KernelOperator):
         return ParameterOperator(self)
 
     def product(self, vectors: Array) -> Array:
-        step = self._vectors_at_once()
-        parts = [self._product(vectors[..., start : start + step]) for start in range(0, vectors.shape[-1], step)]
+        count = vectors.shape[-1]
+        pull, push, step = self._way(count)
+        parts = [push(pull(vectors[..., start : start + step])) for start in range(0, count, step)]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
 
-    def _product(self, vectors: Array) -> Array:
-        by_passes = self.held is None and self.by_passes(vectors.shape[-1])
+    def quadratic_forms(self, vectors: np.ndarray) -> np.ndarray:
+        """||J^T v||^2: the half of a product."""
+        pull, _, step = self._way(vectors.shape[1])
+        found = []
+        for start in range(0, vectors.shape[1], step):
+            piece = vectors[:, start : start + step].astype(self.dtype)
+            found.append(_squares_of(pull(self.pack(piece)), piece.shape[1]))
+        return np.concatenate(found).astype(np.float64)
+
+    def _way(self, num_vectors: int) -> tuple[Callable, Callable, int]:
+        """How to pull and to push so many vectors, and how many at a time."""
         self.num_products += 1
-        pull, push = (self.pull_by_passes, self.push_by_passes) if by_passes else (self.pull, self.push)
-        return push(pull(vectors))
+        if self.held is None and self.by_passes(num_vectors):
+            return self.pull_by_passes, self.push_by_passes, self._passes_at_once(num_vectors)
+        return self.pull, self.push, self._vectors_at_once()
+
+    def _passes_at_once(self, num_vectors: int) -> int:
+        """How many vectors go through the network together: on a CPU, where that saves nothing, one by one."""
+        return 1 if jax.default_backend() == "cpu" else min(num_vectors, self._vectors_at_once())
 
     def _vectors_at_once(self) -> int:
         """How many vectors over the parameters fit their share of the memory budget."""
@@ -241,7 +256,10 @@ class JacobianOperator(KernelOperator):
             formed /= 2 * (1 + self.num_products)
         applied = sum(factor.operations_a_vector() for factor in self.factors.values())
         cheaper = passes < formed + 2 * num_vectors * applied
-        return cheaper and self.layout.large <= self._pass_rows(num_vectors) and self._has_passes()
+        fits = self.layout.large <= self._pass_rows(self._passes_at_once(num_vectors))
+        # The cotangents of several outputs would go together, which on a CPU is slower than to form gradients.
+        slow = self.summed > 1 and jax.default_backend() == "cpu"
+        return cheaper and fits and not slow and self._has_passes()
 
     def _pass_rows(self, num_vectors: int) -> int:
         """Of how many examples passes for so many vectors at once fit their share of the memory budget."""
@@ -572,6 +590,14 @@ def _over_devices(total: Params, mesh: Mesh | None) -> Any:
     if mesh is None:
         return jax.tree.map(lambda leaf: leaf[0], total)
     return _reduced(total, NamedSharding(mesh, PartitionSpec()))
+
+
+@partial(jax.jit, static_argnums=1)
+def _squares_of(pulled: Any, num_vectors: int) -> Array:
+    """The squared norms of vectors over the parameters: the vectors come last by gradients, and first by passes."""
+    if isinstance(pulled, dict):
+        return sum(jnp.sum(leaf**2, 0) for leaf in pulled.values())
+    return sum(jnp.sum(leaf.reshape(num_vectors, -1) ** 2, 1) for leaf in pulled)
 
 
 @partial(jax.jit, static_argnums=1)

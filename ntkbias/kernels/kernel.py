@@ -132,6 +132,11 @@ class Kernel(eqx.Module):
                 "Expected a kernel that is one matrix, of outputs 'mean', 'sum' or 'all'; got outputs='each', one "
                 "matrix an output. Make f return one output to take its own."
             )
+        if _is_traced((self, x)):
+            raise InputError(
+                "Expected values to make an operator of; got ones that are traced, as under jit, vmap or grad. Make "
+                "the operator outside, or evaluate the kernel itself."
+            )
         if isinstance(x, np.ndarray) and x.ndim >= 2 and x.size:
             length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
             for start in range(0, len(x), length):

@@ -93,6 +93,11 @@ class KernelOperator(abc.ABC):
             )
         return result
 
+    def quadratic_forms(self, vectors: Float[np.ndarray, "rows k"]) -> Float[np.ndarray, " k"]:
+        """v^T K v of each vector."""
+        products = self.unpack(self.product(self.pack(vectors.astype(self.dtype))))
+        return np.sum(vectors.astype(np.float64) * products, 0)
+
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """The operator for SciPy's solvers: `eigsh`, `cg`, `lobpcg`."""
 
