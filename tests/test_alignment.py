@@ -62,6 +62,7 @@ def test_every_way_gives_the_matrix_s_quotient(x64, monkeypatch, outputs, weight
     np.testing.assert_allclose(alignment(small.operator(X), phi, weights), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_it_is_the_squared_norm_of_the_paper_s_sum_of_gradients(x64):
     net = nb.nets.mlp(8, 1, 1)
     params = jax.tree.map(lambda leaf: leaf.astype(float), net.init(jax.random.key(0), (4,)))

@@ -596,8 +596,10 @@ def _over_devices(total: Params, mesh: Mesh | None) -> Any:
 def _squares_of(pulled: Any, num_vectors: int) -> Array:
     """The squared norms of vectors over the parameters: the vectors come last by gradients, and first by passes."""
     if isinstance(pulled, dict):
-        return sum(jnp.sum(leaf**2, 0) for leaf in pulled.values())
-    return sum(jnp.sum(leaf.reshape(num_vectors, -1) ** 2, 1) for leaf in pulled)
+        squares = [jnp.sum(leaf**2, 0) for leaf in pulled.values()]
+    else:
+        squares = [jnp.sum(leaf.reshape(num_vectors, -1) ** 2, 1) for leaf in pulled]
+    return sum(squares[1:], squares[0])
 
 
 @partial(jax.jit, static_argnums=1)

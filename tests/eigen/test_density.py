@@ -83,6 +83,7 @@ def test_what_the_probes_hold_is_within_the_numerical_error(x64):
                 assert abs(found.value - truth) <= found.numerical_error + 1e-12 * abs(found.value)
 
 
+@pytest.mark.slow
 def test_counts_are_within_their_bounds_probe_by_probe(x64):
     at = np.geomspace(3e-5, 3, 41)
     errors = []
@@ -108,6 +109,7 @@ def test_more_steps_make_the_numerical_error_vanish(x64):
         assert errors[60][name] < 1e-7
 
 
+@pytest.mark.slow
 def test_standard_errors_are_honest_over_forty_seeds(x64):
     inside = dict.fromkeys(truths(VALUES), 0)
     near = dict.fromkeys(truths(VALUES), 0)
@@ -168,6 +170,7 @@ def test_degenerate_eigenvalues_are_counted_though_a_probe_meets_each_once(x64):
     assert np.all(counts.numerical_error < 1e-6)
 
 
+@pytest.mark.slow
 def test_rank_one_matrix(x64):
     values = np.zeros(N)
     values[0] = 0.8
@@ -212,6 +215,7 @@ def test_known_modes_are_exact_and_lower_the_standard_error(x64):
     assert with_modes.cumulative(VALUES[5] * 1.01).standard_error < 1e-12
 
 
+@pytest.mark.slow
 def test_poor_modes_are_left_to_the_probes(x64):
     K = matrix_of(VALUES)
     modes = nb.eigh(K, num_modes=6)
@@ -298,6 +302,7 @@ def test_more_steps_than_rows_are_as_many_as_rows(x64):
     np.testing.assert_allclose(float(one.log_determinant(1.0)), np.log(4), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_jacobian_products_and_the_matrix_give_the_same(x64):
     net = nb.nets.mlp(16, 1, 3)
     kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(1), (4,)), outputs="all")
@@ -310,6 +315,7 @@ def test_jacobian_products_and_the_matrix_give_the_same(x64):
     assert by_products.num_rows == 17 * 3
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_spectrum(x64):
     K = matrix_of(VALUES)
     weights = np.random.default_rng(0).uniform(0.5, 2, N)
@@ -321,6 +327,7 @@ def test_weights_are_those_of_the_spectrum(x64):
     np.testing.assert_allclose(known.eigenvalues, modes.eigenvalues, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_density_counts_every_eigenvalue_a_decade(x64):
     K = matrix_of(VALUES)
     at = np.geomspace(1e-6, 100, 400)
@@ -339,6 +346,7 @@ def test_density_counts_every_eigenvalue_a_decade(x64):
     assert spectral_density(K, key=KEY, num_steps=6).density(0.1).value.shape == ()
 
 
+@pytest.mark.slow
 def test_rounding_is_in_the_bracket_of_single_precision():
     values = np.concatenate([VALUES[:20], np.zeros(40)])
     K = matrix_of(values).astype(np.float32)

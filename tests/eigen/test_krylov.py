@@ -34,6 +34,9 @@ def matrix_of(eigenvalues, seed=0):
     return (vectors * np.asarray(eigenvalues)) @ vectors.T
 
 
+FAST = {("one repeated 40 times", 16), ("pairs", 1), ("rank 12", 16)}
+
+
 def spectra():
     """Name -> eigenvalues, descending: a power law, repetitions in many places, a gap, one that ends."""
     law = np.arange(1.0, 301) ** -2.0
@@ -48,8 +51,14 @@ def spectra():
     }
 
 
-@pytest.mark.parametrize("name", spectra())
-@pytest.mark.parametrize("block_size", [1, 16])
+@pytest.mark.parametrize(
+    ("name", "block_size"),
+    [
+        pytest.param(name, size, marks=[] if (name, size) in FAST else pytest.mark.slow)
+        for name in spectra()
+        for size in (1, 16)
+    ],
+)
 def test_eigenvalues_with_their_multiplicity(name, block_size, x64):
     values = spectra()[name]
     num_modes = 12 if block_size == 1 or name == "rank 12" else 50
@@ -63,6 +72,7 @@ def test_eigenvalues_with_their_multiplicity(name, block_size, x64):
     )
 
 
+@pytest.mark.slow
 def test_float32_finds_small_eigenvalues_beside_large_ones():
     """With K = J J^T by passes through a network, 1e-4 of an eigenvalue 3e4 times smaller than the first."""
     net = nb.nets.mlp(64, 2, b_std=0.1)
@@ -84,7 +94,7 @@ def test_float32_finds_small_eigenvalues_beside_large_ones():
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(100), atol=1e-6)
 
 
-@pytest.mark.parametrize("outputs", ["mean", "sum", "all"])
+@pytest.mark.parametrize("outputs", [*(pytest.param(o, marks=pytest.mark.slow) for o in ("mean", "sum")), "all"])
 def test_same_as_the_dense_spectrum_of_a_kernel(outputs, x64):
     net = nb.nets.mlp(8, 1, 3)
     x = jax.random.normal(jax.random.key(1), (90, 4))
@@ -116,8 +126,11 @@ def test_fewer_parameters_than_rows_and_more(x64):
 
 @pytest.mark.parametrize(
     ("domain", "num_modes"),
-    [(nb.domains.Circle(), 21), (nb.domains.Hypercube(8), 37), (nb.domains.Sphere(3), 25)],
-    ids=["circle", "cube", "sphere"],
+    [
+        pytest.param(nb.domains.Circle(), 21, id="circle", marks=pytest.mark.slow),
+        pytest.param(nb.domains.Hypercube(8), 37, id="cube"),
+        pytest.param(nb.domains.Sphere(3), 25, id="sphere", marks=pytest.mark.slow),
+    ],
 )
 def test_eigenspaces_of_domains(domain, num_modes, x64):
     """Repeated eigenvalues of a cube, a sphere and a circle, and the angle between their eigenspaces and the dense."""
@@ -140,6 +153,7 @@ def test_eigenspaces_of_domains(domain, num_modes, x64):
             assert cosines.min() > 1 - 1e-3**2 / 2
 
 
+@pytest.mark.slow
 def test_agrees_with_eigsh():
     K = matrix_of(spectra()["power law"]).astype(np.float32)
     operator = nb.as_operator(K)
@@ -148,6 +162,7 @@ def test_agrees_with_eigsh():
     np.testing.assert_allclose(np.asarray(modes.eigenvalues) * 300, values[::-1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_small_matrices_are_decomposed_whole(monkeypatch):
     monkeypatch.setattr(krylov, "DENSE", 2)
     for rows in (1, 2, 7, 40):
@@ -157,12 +172,14 @@ def test_small_matrices_are_decomposed_whole(monkeypatch):
         assert bool(modes.converged.all())
 
 
+@pytest.mark.slow
 def test_zero_operator_converges_to_noise(monkeypatch):
     modes = nb.top_modes(np.zeros((300, 300), np.float32), 5, key=KEY)
     assert modes.num_resolved == 0
     assert float(jnp.max(jnp.abs(modes.eigenvalues))) == 0
 
 
+@pytest.mark.slow
 def test_residuals_are_true_and_bound_eigenvalues(x64):
     """Also where the search was cut short."""
     values = spectra()["power law"]
@@ -178,6 +195,7 @@ def test_residuals_are_true_and_bound_eigenvalues(x64):
         assert np.min(np.abs(values - value)) <= residual * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_same_key_same_result_and_others_agree():
     K = matrix_of(spectra()["pairs"]).astype(np.float32)
     first, second = (nb.top_modes(K, 10, key=KEY) for _ in range(2))

@@ -171,6 +171,7 @@ def test_a_bound_that_is_attained(x64):
 
 
 @pytest.mark.parametrize("outputs", ["mean", "all"])
+@pytest.mark.slow
 def test_it_extends_through_the_landmarks_alone(outputs, precision, monkeypatch):
     kernel, x = network(outputs), inputs(12)
     got = nystrom(kernel, x, 4)
@@ -187,6 +188,7 @@ def test_it_extends_through_the_landmarks_alone(outputs, precision, monkeypatch)
     assert got.extend(inputs(5, seed=1), 2).shape[-1] == 2
 
 
+@pytest.mark.slow
 def test_with_all_landmarks_it_extends_as_the_spectrum_does(x64):
     x, new = inputs(10), inputs(5, seed=1)
     got, expected = nystrom(GAUSSIAN, x, 10, method="uniform"), nb.spectrum(GAUSSIAN, x)
@@ -210,6 +212,7 @@ def test_only_the_diagonal_and_columns_are_evaluated(method, monkeypatch):
     assert n * m <= sum(entries) <= most
 
 
+@pytest.mark.slow
 def test_landmarks_by_what_is_missing_serve_crowded_data_best():
     x = clusters()
     errors = {
@@ -261,6 +264,7 @@ def test_pivots_of_many_outputs_eliminate_all_of_them():
 
 
 @each_method
+@pytest.mark.slow
 def test_outputs(method, x64):
     x = inputs(12)
     found = {outputs: nystrom(network(outputs), x, 4, method=method) for outputs in ("mean", "sum", "all")}
@@ -271,6 +275,7 @@ def test_outputs(method, x64):
     assert len(nystrom(network("all"), x, 4, method=method, num_modes=5).eigenvalues) == 5
 
 
+@pytest.mark.slow
 def test_an_input_twice_with_half_the_weight_changes_nothing(x64):
     x, weights = inputs(10), weights_of(10)
     once = nystrom(GAUSSIAN, x, np.array([5, 0, 7]), weights=weights)
@@ -282,6 +287,7 @@ def test_an_input_twice_with_half_the_weight_changes_nothing(x64):
 
 
 @pytest.mark.parametrize("method", ["pivoted_cholesky", "leverage"])
+@pytest.mark.slow
 def test_heavy_inputs_become_landmarks(method):
     x = inputs(60, 20)  # all of them far from each other: the kernel is near the identity
     weights = jnp.concatenate([jnp.full(5, 0.19), jnp.full(55, 0.05 / 55)])
@@ -291,6 +297,7 @@ def test_heavy_inputs_become_landmarks(method):
         assert np.sum(np.asarray(got.landmarks) < 5) >= {"pivoted_cholesky": 5, "leverage": 4}[method]
 
 
+@pytest.mark.slow
 def test_landmarks_that_are_nearly_the_same_do_no_harm(precision):
     x = inputs(40)
     x = jnp.concatenate([x, x[:20], x[:20] * (1 + 1e-7)])  # some of them twice or three times
@@ -305,6 +312,7 @@ def test_landmarks_that_are_nearly_the_same_do_no_harm(precision):
     np.testing.assert_allclose(top.T @ top / 80, np.eye(5), atol=100 * eps_of(x))
 
 
+@pytest.mark.slow
 def test_pairs_of_one_frequency_share_an_eigenspace():
     x, weights = nb.domains.Circle().quadrature(100)
     bound, exact = (nystrom(GAUSSIAN, x, 8, weights=weights, residuals=how) for how in ("bound", "exact"))

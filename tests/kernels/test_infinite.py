@@ -370,9 +370,7 @@ def large(name):
     ("name", "parameterization"),
     [
         # large programs take longest to compile; what the parameterization changes, Covariance.affine, all share
-        pytest.param(
-            name, p, marks=[pytest.mark.slow] if name == "transformer" or (large(name) and p == "standard") else []
-        )
+        pytest.param(name, p, marks=[pytest.mark.slow] if name == "transformer" or p == "standard" else [])
         for name in NETS
         for p in PARAMETERIZATIONS
     ],

@@ -333,6 +333,7 @@ def test_narrow_parameters(first, second, monkeypatch):
     assert_operator_is(operator, gram, 2 * 2.0**-8, vector=False)
 
 
+@pytest.mark.slow
 def test_double_inputs_where_jax_is_single(monkeypatch, tmp_path):
     take(monkeypatch, "gradients")  # one way: the same numbers
     f, params, x, _ = function_case("mlp")
@@ -403,6 +404,7 @@ def test_sums_and_multiples(mlp_of_two):
     assert_operator_is((one + 2.0 * (-1.0 * two)).operator(x), gram1 - 2 * gram2, 1e-12)  # kernels as operators
 
 
+@pytest.mark.slow
 def test_sums_of_two_precisions(monkeypatch, mlp_of_two):
     """The sum has the wider type, and each part is computed in its own."""
     x, (double, gram), _ = mlp_of_two

@@ -61,6 +61,7 @@ def test_other_keys_are_other_draws(precision):
 
 
 @each_outputs
+@pytest.mark.slow
 def test_neither_budget_nor_batches_change_it(outputs):
     x = inputs(7)
     whole = sketch(network(outputs), x, 10, key=KEY).features
@@ -135,6 +136,7 @@ def test_gram_operator_and_part(outputs):
     assert_near(got[np.array([5, 1])].features, got.features[np.array([5, 1])], 0)
 
 
+@pytest.mark.slow
 def test_two_sketches_by_one_key_estimate_the_kernel_between_their_inputs():
     kernel, x1, x2 = network(), inputs(6), inputs(4, seed=1)
     one, two = (sketch(kernel, x, 4000, key=KEY).features for x in (x1, x2))
@@ -143,6 +145,7 @@ def test_two_sketches_by_one_key_estimate_the_kernel_between_their_inputs():
     assert np.abs((np.asarray(one @ two.T) - true) / stated).max() < 4.5
 
 
+@pytest.mark.slow
 def test_top_of_the_spectrum():
     kernel, x, dim = network("all"), inputs(40), 2000
     true = np.asarray(nb.spectrum(kernel, x, num_modes=3).eigenvalues)
