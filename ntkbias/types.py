@@ -31,6 +31,7 @@ __all__ = [
     "require_array",
     "require_choice",
     "require_finite",
+    "require_key",
     "require_positive",
     "require_scale",
     "require_weights",
@@ -99,6 +100,17 @@ def require_finite(array: Array, name: str) -> None:
             f"Expected finite numbers in {name}; got {num_bad} NaN or infinite of {array.size}. "
             "Remove or impute those entries first."
         )
+
+
+def require_key(key: Any) -> Array:
+    """Return one key of jax.random, of the new kind, or raise an `InputTypeError`."""
+    try:
+        key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    except (TypeError, ValueError, AttributeError):
+        raise InputTypeError(f"Expected a key of jax.random, as jax.random.key(0); got {type(key).__name__}.") from None
+    if key.ndim:
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Choose one of them: keys[0].")
+    return key
 
 
 def require_scale(name: str, value: object) -> None:

@@ -37,6 +37,7 @@ from ntkbias.types import (
     InputTypeError,
     require_array,
     require_finite,
+    require_key,
     require_positive,
     require_scale,
     require_weights,
@@ -166,7 +167,7 @@ class SpectralDensity(eqx.Module):
     def effective_dimension(self, ridge: ArrayLike) -> Estimate:
         """tr K (K + ridge I)^-1: how many modes ridge regression learns; from the rank for no ridge to none.
 
-        Raises `InputError` unless the ridge is above zero.
+        The ridge is added to K, not to K / n. Raises `InputError` unless the ridge is above zero.
         """
         shift = _checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
@@ -243,7 +244,7 @@ def spectral_density(
     require_positive("num_steps", num_steps)
     if memory_budget is not None:
         require_positive("memory_budget", memory_budget)
-    key = _checked_key(key)
+    key = require_key(key)
     n, rows = op.num_examples, op.shape[0]
     measure = np.full(n, 1 / n, op.dtype) if weights is None else np.asarray(require_weights(weights, n), op.dtype)
     scaled = op.conjugated(np.sqrt(measure))
@@ -255,6 +256,10 @@ def spectral_density(
     with progress(None, "Lanczos steps", total=len(rounds) * num_steps) as bar:
         parts = [_lanczos(scaled, _probes(scaled, key, share), num_steps, locked, largest, bar) for share in rounds]
     diagonals, off_diagonals = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not (np.isfinite(diagonals).all() and np.isfinite(off_diagonals).all()):
+        raise InputError(
+            "Expected an operator whose products have squares within range; got overflow. Divide it by its scale first."
+        )
     nodes, shares = _quadrature(diagonals, off_diagonals[:, :-1])
     _require_positive(nodes, largest, op.dtype)
     squares = np.sum(eigenvalues**2) + (rows - len(eigenvalues)) * np.mean(np.sum(shares * nodes**2, -1))
@@ -489,16 +494,6 @@ def _checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:
 def _checked_points(at: ArrayLike) -> Float[np.ndarray, "*q"]:
     require_finite(require_array(at, "the eigenvalues to ask about"), "the eigenvalues to ask about")
     return np.asarray(at, float)
-
-
-def _checked_key(key: Any) -> PRNGKeyArray:
-    try:
-        typed = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-    except (TypeError, ValueError, AttributeError):
-        typed = None
-    if typed is None or typed.shape:
-        raise InputTypeError(f"Expected key to be one key of jax.random, jax.random.key(0); got {type(key).__name__}.")
-    return typed
 
 
 def _require_probes(num_probes: Any) -> None:

@@ -20,11 +20,15 @@ v_j^T (K v_i) the one whose product is smaller is taken. Small eigenvalues so ke
 ([0, 1, 1, 2, 2], True)
 """
 
+import contextlib
 import dataclasses
 import json
+import math
+import os
 import time
 import warnings
 import zipfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +45,7 @@ from ntkbias.kernels.jacobian import JacobianOperator, ParameterOperator
 from ntkbias.kernels.tiles import progress
 from ntkbias.results import write
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_positive, require_weights
+from ntkbias.types import InputError, InputTypeError, require_key, require_positive, require_weights
 
 __all__ = ["top_modes"]
 
@@ -51,6 +55,7 @@ SUBSPACE_BYTES = 2**29  # that the subspace and its products may take, where tha
 MIN_BLOCKS = 3
 DENSE = 2  # times as many rows as a subspace has vectors: up to there the whole matrix is less work
 COPIES = 1e-4  # the relative gap below which eigenvalues are looked upon as copies of one
+PATIENCE = 30  # products without a better residual, and more of single vectors, after which rounding is the limit
 LOOSE = 0.1  # the relative residual at which what fresh vectors find is known well enough to be compared
 MARGIN = 0.5  # of the tolerance, to which the search goes: results are rounded once more
 SAVE_SECONDS = 30.0  # between checkpoints
@@ -78,20 +83,23 @@ def top_modes(
     for. Where J^T J is smaller than J J^T, it is taken in its place.
 
     Costs about 6 to 15 products with a block of `block_size` vectors (default: a quarter more than `num_modes`, 16 to
-    128), at most `max_products`; the subspace and its products take some 20 `block_size` numbers a row, within half a
-    GiB where that suffices. A progress bar shows how many modes have converged, and the largest residual.
+    128), at most `max_products`, but for the two that begin it; the subspace and its products take some 20
+    `block_size` numbers a row, within half a GiB where that suffices. A progress bar shows how many modes have
+    converged, and the largest residual.
 
-    `checkpoint` names a file, `.npz`, that is renewed every half minute, whole or not at all; the same call goes on
-    from it, to the same result bit for bit on one device. Several processes, which all have to make the call, need it
-    on a disk that they share.
+    `checkpoint` names a file, `.npz`, that is renewed every half minute and at Ctrl-C, whole or not at all. The same
+    call goes on from it, to the same result bit for bit on one device. Several processes, which all have to make the
+    call, need it on a disk that they share. A problem so small that its matrix is decomposed writes none; its `method`
+    is "dense".
 
     Raises `InputError` for more modes than rows, products that are NaN, an operator that is not symmetric or has
-    eigenvalues below zero, and a checkpoint of another problem. Warns where `max_products` did not suffice.
+    eigenvalues below zero, and a checkpoint of another problem. Warns where modes did not converge: `max_products` did
+    not suffice, or rounding is the limit.
     """
     op = as_operator(operator)
     require_positive("num_modes", num_modes)
     num_modes = checked_num_modes(num_modes, op.shape[0])
-    key = _checked_key(key)
+    key = require_key(key)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
     require_positive("max_products", max_products)
@@ -108,12 +116,12 @@ def top_modes(
         inner = scaled.on_parameters()
     problem = Problem(inner, num_modes, block_size, float(tolerance), max_products, key)
     if min(inner.shape[0], scaled.shape[0]) <= DENSE * problem.width:
-        inner, found = scaled, _dense(scaled, num_modes)
+        inner, found, method = scaled, _dense(scaled, num_modes), "dense"
     else:
-        found = _search(problem, path)
+        found, method = _search(problem, path), "matrix-free"
     if isinstance(inner, ParameterOperator):
         found = _lifted(inner, found)
-    return _spectrum(scaled, found, measure, float(tolerance), op.source)
+    return _spectrum(scaled, found, measure, float(tolerance), op.source, method)
 
 
 class Found(NamedTuple):
@@ -157,6 +165,7 @@ class Subspace:
     filled: int = 0
     num_products: int = 0
     num_starts: int = 0  # random vectors that chains began with
+    scale: float = 0.0  # the power of two that products are divided by, so that squares neither vanish nor overflow
 
     @classmethod
     def empty(cls, problem: Problem) -> "Subspace":
@@ -170,25 +179,34 @@ def _search(problem: Problem, path: Path | None) -> Found:
     """Expand the subspace until the wanted pairs have converged, and no more copies of them are found."""
     state = Subspace.empty(problem) if path is None or not path.exists() else _loaded(problem, path)
     saved_at = time.monotonic()
-    with progress(None, "modes", total=problem.num_modes) as bar:
+    best, improved_at = (0, math.inf), 0
+    patience = PATIENCE + 2 * problem.num_modes // problem.block_size
+    with _saved_when_interrupted(problem, state, path), progress(None, "modes", total=problem.num_modes) as bar:
         while True:
             values, rotation, errors = _ritz_pairs(state)
             noise = _noise(values, problem.operator.dtype)
             allowed = np.where(values > noise, MARGIN * problem.tolerance * values, noise)
             converged = (errors <= allowed)[: problem.num_modes]
             bar.n = int(np.sum(converged))
-            bar.set_postfix_str(f"{_worst(values, errors, problem)}, {state.num_products} products")
+            worst = _worst(values, errors, problem)
+            bar.set_postfix_str(f"residuals within {worst:.1e} of the eigenvalue, {state.num_products} products")
             if len(converged) == problem.num_modes and converged.all():
                 if _all_copies_found(problem, state, values, errors):
                     break
                 if state.num_starts <= _most_copies(values[: problem.num_modes]):
                     state = _with_fresh_vectors(problem, _restarted(state, values, rotation, problem.num_modes))
                     continue
-            if state.num_products >= problem.max_products:
+            now = (int(np.sum(converged)), worst)
+            if now[0] > best[0] or now[1] < 0.9 * best[1] or converged.all():
+                best, improved_at = (max(now[0], best[0]), min(now[1], best[1])), state.num_products
+            stalled = state.num_products > improved_at + patience
+            if stalled or state.num_products >= problem.max_products:
+                advice = "Raise max_products, tolerance or block_size; with a checkpoint the same call goes on."
+                if stalled:
+                    advice = f"It has not improved in {patience} products: raise tolerance, or use float64."
                 warnings.warn(
-                    f"Expected {problem.num_modes} modes to converge; got {int(np.sum(converged))} after "
-                    f"{state.num_products} products, with {_worst(values, errors, problem)}. Raise max_products, "
-                    "tolerance or block_size; with a checkpoint the same call goes on.",
+                    f"Expected {problem.num_modes} modes to converge; got {now[0]} after {state.num_products} "
+                    f"products, with a residual of up to {now[1]:.1e} of the eigenvalue. {advice}",
                     stacklevel=3,
                 )
                 break
@@ -207,7 +225,7 @@ def _search(problem: Problem, path: Path | None) -> Found:
     products = _rotated_in_float64(state.products, chosen)
     with jax.enable_x64(True):
         residuals = _residuals(vectors, products, jnp.asarray(values)).astype(problem.operator.dtype)
-        return Found(values, vectors.astype(problem.operator.dtype), residuals)
+        return Found(state.scale * values, vectors.astype(problem.operator.dtype), state.scale * residuals)
 
 
 def _all_copies_found(problem: Problem, state: Subspace, values: np.ndarray, errors: np.ndarray) -> bool:
@@ -226,12 +244,24 @@ def _most_copies(values: np.ndarray) -> int:
     return int(np.max(np.bincount(together)))
 
 
-def _worst(values: np.ndarray, errors: np.ndarray, problem: Problem) -> str:
+def _worst(values: np.ndarray, errors: np.ndarray, problem: Problem) -> float:
+    """The largest residual of the wanted pairs, relative to the eigenvalue."""
     if len(values) < problem.num_modes:
-        return "residual unknown"
+        return math.inf
     wanted = slice(problem.num_modes)
-    worst = np.max(errors[wanted] / np.maximum(np.abs(values[wanted]), np.finfo(float).tiny))
-    return f"a residual of up to {worst:.1e} of the eigenvalue"
+    return float(np.max(errors[wanted] / np.maximum(np.abs(values[wanted]), np.finfo(float).tiny)))
+
+
+@contextlib.contextmanager
+def _saved_when_interrupted(problem: Problem, state: Subspace, path: Path | None) -> Iterator[None]:
+    """Write a checkpoint at Ctrl-C, where that finds the subspace whole."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if path is not None and jax.process_count() == 1:
+            with contextlib.suppress(Exception):
+                _save(problem, state, path)
+        raise
 
 
 def _ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,6 +295,11 @@ def _noise(values: np.ndarray, dtype: Any) -> float:
 def _with_fresh_vectors(problem: Problem, state: Subspace) -> Subspace:
     """The subspace with the products of random vectors: those themselves lie along all eigenvectors alike."""
     candidates = problem.operator.product(_outside(state.vectors, _random(problem, state.num_products, "start")))
+    if not state.scale:
+        largest = float(jnp.max(jnp.abs(candidates)))
+        _require_finite(np.array(largest))
+        state.scale = 2.0 ** round(math.log2(largest)) if largest else 1.0
+    candidates = candidates / state.scale
     state.num_starts, state.num_products = state.num_starts + problem.block_size, state.num_products + 1
     return _expanded(problem, state, candidates, *_ritz_pairs(state)[:2])
 
@@ -291,7 +326,7 @@ def _expanded(
     block = _orthonormal(problem, state, candidates)
     if state.filled + size > problem.width:
         state = _restarted(state, values, rotation, problem.width - 2 * size)
-    product = operator.product(block)
+    product = operator.product(block) / state.scale
     start = state.filled
     state.vectors, state.products = _placed(state.vectors, block, start), _placed(state.products, product, start)
     new_norms: np.ndarray = np.sqrt(_gram(product).diagonal())
@@ -333,14 +368,9 @@ def _restarted(state: Subspace, values: np.ndarray, rotation: np.ndarray, keep: 
     projected, norms = np.zeros((width, width)), np.zeros(width)
     projected[range(keep), range(keep)] = values[:keep]
     norms[:keep] = np.abs(values[:keep])
-    return dataclasses.replace(
-        state,
-        vectors=_rotated(state.vectors, turned),
-        products=_rotated(state.products, turned),
-        projected=projected,
-        norms=norms,
-        filled=keep,
-    )
+    state.vectors, state.products = _rotated(state.vectors, turned), _rotated(state.products, turned)
+    state.projected, state.norms, state.filled = projected, norms, keep
+    return state
 
 
 def _random(problem: Problem, number: int, purpose: str) -> Array:
@@ -389,7 +419,9 @@ def _dense(operator: KernelOperator, num_modes: int) -> Found:
     _require_symmetric(matrix - matrix.T, np.linalg.norm(matrix, axis=0), operator.dtype)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     require_positive_definite(jnp.asarray(values[::-1]), float(np.finfo(operator.dtype).eps))
-    values, vectors = values[::-1][:num_modes], vectors[:, ::-1][:, :num_modes]
+    # Rounded as they are returned, so that residuals hold that too.
+    values = values[::-1][:num_modes].astype(operator.dtype).astype(np.float64)
+    vectors = vectors[:, ::-1][:, :num_modes].astype(operator.dtype).astype(np.float64)
     residuals = matrix @ vectors - vectors * values
     return Found(values, *(operator.pack(array.astype(operator.dtype)) for array in (vectors, residuals)))
 
@@ -403,7 +435,9 @@ def _lifted(operator: ParameterOperator, found: Found) -> Found:
     return Found(found.values, both[..., :k], both[..., k:])
 
 
-def _spectrum(operator: KernelOperator, found: Found, measure: np.ndarray, tolerance: float, source: Any) -> Spectrum:
+def _spectrum(
+    operator: KernelOperator, found: Found, measure: np.ndarray, tolerance: float, source: Any, method: str
+) -> Spectrum:
     kernel, x = (None, None) if source is None else source
     n, o = operator.num_examples, operator.num_outputs
     vectors = operator.unpack(found.vectors).astype(np.float64)
@@ -423,13 +457,13 @@ def _spectrum(operator: KernelOperator, found: Found, measure: np.ndarray, toler
         eigenfunctions=functions.reshape(n, o, -1) if o > 1 else functions,
         eigenspace=eigenspaces(values, jnp.asarray(noise_floor, dtype), epsilon**0.5),
         trace=jnp.asarray(trace, dtype),
-        residuals=jnp.asarray(errors / norms, dtype),
+        residuals=jnp.asarray(errors / norms + epsilon * found.values, dtype),  # with the rounding of the eigenvalue
         noise_floor=jnp.asarray(noise_floor, dtype),
         weights=jnp.asarray(measure),
         x=None if x is None else jnp.asarray(x),
         kernel=kernel,
         tolerance=tolerance,
-        method="matrix-free",
+        method=method,
     )
 
 
@@ -521,21 +555,18 @@ def _residuals(vectors: Array, products: Array, values: Array) -> Array:
     return products - vectors * values
 
 
-def _checked_key(key: Any) -> PRNGKeyArray:
-    """A key of the new kind."""
-    try:
-        return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-    except (TypeError, ValueError, AttributeError):
-        raise InputTypeError(f"Expected a key of jax.random, as jax.random.key(0); got {type(key).__name__}.") from None
-
-
 def _checked_path(checkpoint: Any) -> Path:
     if not isinstance(checkpoint, str | Path) or not Path(checkpoint).name:
         raise InputTypeError(f"Expected checkpoint to be the path of a file; got {checkpoint!r}.")
     path = Path(checkpoint)
+    if path.is_dir():
+        raise InputError(f"Expected checkpoint to be the path of a file; got the folder {path}.")
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     if path.is_dir():
         raise InputError(f"Expected checkpoint to be the path of a file; got the folder {path}.")
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"Expected to write {path}; {nearest} cannot be written. Choose a folder that can be.")
     return path
 
 
@@ -563,7 +594,11 @@ def _save(problem: Problem, state: Subspace, path: Path) -> None:
         return
     counts = np.array([getattr(state, name) for name in COUNTS])
     arrays = {"vectors": vectors, "products": products, "counts": counts, "norms": state.norms}
-    arrays |= {"projected": state.projected, "problem": np.array(json.dumps(_description(problem)))}
+    arrays |= {
+        "scale": np.array(state.scale),
+        "projected": state.projected,
+        "problem": np.array(json.dumps(_description(problem))),
+    }
     write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
@@ -575,6 +610,7 @@ def _loaded(problem: Problem, path: Path) -> Subspace:
         there = json.loads(str(arrays["problem"]))
         counts = dict(zip(COUNTS, map(int, arrays["counts"]), strict=True))
         stored = [arrays[name] for name in ("vectors", "products", "projected", "norms")]
+        scale = float(arrays["scale"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -593,11 +629,11 @@ def _loaded(problem: Problem, path: Path) -> Subspace:
     operator, filled = problem.operator, counts["filled"]
     vectors, products = (operator.pack(np.pad(array, ((0, 0), (0, problem.width - filled)))) for array in stored[:2])
     if filled:
-        probe = operator.unpack(operator.product(operator.pack(stored[0][:, :1])))
+        probe = operator.unpack(operator.product(operator.pack(stored[0][:, :1]))) / scale
         difference, size = np.linalg.norm(probe - stored[1][:, :1]), np.linalg.norm(probe)
         if not difference <= np.finfo(operator.dtype).eps ** 0.5 * max(size, stored[3][0]):
             raise InputError(
                 f"Expected the operator that {path} is of, to go on with it; got one whose product with a vector "
                 f"differs by {difference:.2g}, of {size:.2g}. Choose another path, or delete that file to begin again."
             )
-    return Subspace(vectors, products, stored[2], stored[3], **counts)
+    return Subspace(vectors, products, stored[2], stored[3], **counts, scale=scale)

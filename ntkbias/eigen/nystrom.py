@@ -39,6 +39,7 @@ from ntkbias.types import (
     InputTypeError,
     require_array,
     require_choice,
+    require_key,
     require_positive,
     require_weights,
 )
@@ -140,7 +141,7 @@ def nystrom(
             "inputs and parameters."
         )
     problem = Problem(kernel, np.asarray(x), measure, diagonal)
-    seed = jax.random.key_data(jax.random.key(0) if key is None else key)
+    seed = jax.random.key_data(jax.random.key(0) if key is None else require_key(key))
     rng = np.random.default_rng(np.asarray(seed).ravel())
     if isinstance(given, int):
         choose = {"pivoted_cholesky": _pivoted_cholesky, "leverage": _leverage, "uniform": _uniform}[method]

@@ -137,7 +137,18 @@ class KernelOperator(abc.ABC):
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: ArrayLike) -> "KernelOperator":
+        if np.ndim(divisor) == 0 and not np.asarray(divisor):
+            raise InputError("Expected a divisor that is not zero; got 0.")
         return self * (1 / divisor)
+
+    def __neg__(self) -> "KernelOperator":
+        return self * -1.0
+
+    def __sub__(self, other: "KernelOperator") -> "KernelOperator":
+        return self + -other if isinstance(other, KernelOperator) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of shape {self.shape}, {self.dtype}"
 
 
 class _Derived(KernelOperator):

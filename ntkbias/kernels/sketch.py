@@ -32,7 +32,7 @@ from ntkbias.kernels.jacobian import HELD_SHARE, TANGENT_SHARE, Coordinates, Jac
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operator import KernelOperator
 from ntkbias.kernels.tiles import Tiles, progress
-from ntkbias.types import InputError, InputTypeError, require_positive
+from ntkbias.types import InputError, InputTypeError, require_key, require_positive
 
 __all__ = ["Sketch", "sketch"]
 
@@ -110,6 +110,7 @@ def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
             "first."
         )
     require_positive("dim", dim)
+    key = require_key(key)
     operator = kernel.operator(x)
     if not isinstance(operator, JacobianOperator):
         raise InputError(

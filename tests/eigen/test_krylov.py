@@ -359,3 +359,45 @@ class TestBadInput:
             nb.top_modes(self.K, 3, key=KEY, weights=np.ones(300))
         with pytest.raises(InputError, match="Expected checkpoint to be the path of a file"):
             nb.top_modes(self.K, 3, key=KEY, checkpoint=3)
+
+
+class TestWhatAFreshReaderFound:
+    @pytest.mark.parametrize("scale", [1e-25, 1e-17, 1e17, 1e25])
+    def test_scale_drops_out(self, scale):
+        """Squares of such numbers vanish or overflow in float32."""
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        expected = nb.top_modes(K, 10, key=KEY)
+        modes = nb.top_modes(np.float32(scale) * K, 10, key=KEY)
+        np.testing.assert_allclose(np.asarray(modes.eigenvalues, float) / scale, expected.eigenvalues, rtol=1e-5)
+
+    def test_of_a_decomposed_matrix_residuals_hold_the_rounding(self, monkeypatch):
+        monkeypatch.setattr(krylov, "DENSE", 5)
+        K = matrix_of(spectra()["exponential"]).astype(np.float32)
+        modes = nb.top_modes(K, 10, key=KEY)
+        assert modes.method == "dense"
+        exact = np.linalg.eigvalsh(K.astype(float))[::-1][:10] / 300
+        assert np.all(np.abs(np.asarray(modes.eigenvalues, float) - exact) <= np.asarray(modes.residuals, float))
+
+    def test_stops_where_rounding_is_the_limit(self):
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        with pytest.warns(UserWarning, match=r"not improved in 30 products: raise tolerance, or use float64"):
+            nb.top_modes(K, 5, key=KEY, tolerance=1e-12)
+
+    def test_ctrl_c_leaves_a_checkpoint(self, tmp_path):
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        times = []
+
+        def product(v):
+            times.append(0)
+            if len(times) == 5:
+                raise KeyboardInterrupt
+            return K @ v
+
+        operator = scipy.sparse.linalg.LinearOperator((300, 300), matvec=product, matmat=product, dtype=np.float32)
+        path = tmp_path / "search.npz"
+        with pytest.raises(KeyboardInterrupt):
+            nb.top_modes(operator, 20, key=KEY, block_size=8, checkpoint=path)
+        assert path.exists()
+        expected = nb.top_modes(K, 20, key=KEY, block_size=8)
+        modes = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)
+        np.testing.assert_allclose(modes.eigenvalues, expected.eigenvalues, rtol=1e-5)
