@@ -94,7 +94,8 @@ def test_float32_finds_small_eigenvalues_beside_large_ones():
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(100), atol=1e-6)
 
 
-@pytest.mark.parametrize("outputs", [*(pytest.param(o, marks=pytest.mark.slow) for o in ("mean", "sum")), "all"])
+@pytest.mark.parametrize("outputs", ["mean", "sum", "all"])
+@pytest.mark.slow
 def test_same_as_the_dense_spectrum_of_a_kernel(outputs, x64):
     net = nb.nets.mlp(8, 1, 3)
     x = jax.random.normal(jax.random.key(1), (90, 4))
@@ -128,7 +129,7 @@ def test_fewer_parameters_than_rows_and_more(x64):
     ("domain", "num_modes"),
     [
         pytest.param(nb.domains.Circle(), 21, id="circle", marks=pytest.mark.slow),
-        pytest.param(nb.domains.Hypercube(8), 37, id="cube"),
+        pytest.param(nb.domains.Hypercube(8), 37, id="cube", marks=pytest.mark.slow),
         pytest.param(nb.domains.Sphere(3), 25, id="sphere", marks=pytest.mark.slow),
     ],
 )

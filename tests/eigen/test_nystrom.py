@@ -81,6 +81,7 @@ def rows_of(landmarks, num_outputs):
 
 
 @each_method
+@pytest.mark.slow
 def test_all_inputs_as_landmarks_give_the_spectrum(method, precision):
     x, weights = inputs(40), weights_of(40)
     got, expected = nystrom(GAUSSIAN, x, 40, method=method, weights=weights), nb.spectrum(GAUSSIAN, x, weights)
@@ -113,6 +114,7 @@ def test_a_kernel_of_low_rank_is_found_exactly(method, precision):
 
 @pytest.mark.parametrize("outputs", ["mean", "all"])
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.slow
 def test_eigenpairs_are_those_of_the_approximation(outputs, weighted, x64):
     kernel, x = network(outputs), inputs(12)
     weights = weights_of(12) if weighted else None

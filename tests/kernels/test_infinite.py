@@ -366,15 +366,8 @@ def large(name):
     return any(word in name for word in ("cnn", "branches", "locally connected"))
 
 
-@pytest.mark.parametrize(
-    ("name", "parameterization"),
-    [
-        # large programs take longest to compile; what the parameterization changes, Covariance.affine, all share
-        pytest.param(name, p, marks=[pytest.mark.slow] if name == "transformer" or p == "standard" else [])
-        for name in NETS
-        for p in PARAMETERIZATIONS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "parameterization"), [(name, p) for name in NETS for p in PARAMETERIZATIONS])
 def test_finite_networks_scatter_around_the_limit(name, parameterization):
     width = 64
     net, shape = net_case(name, width, parameterization)
