@@ -362,10 +362,6 @@ def finite_kernels(net, shape, x, seeds):
     return map(np.stack, zip(*map(one, jax.random.split(jax.random.key(7), seeds)), strict=True))
 
 
-def large(name):
-    return any(word in name for word in ("cnn", "branches", "locally connected"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameterization"), [(name, p) for name in NETS for p in PARAMETERIZATIONS])
 def test_finite_networks_scatter_around_the_limit(name, parameterization):
