@@ -33,6 +33,7 @@ def by_matrix(K, phi, weights):
 
 
 @pytest.mark.parametrize(("outputs", "weighted"), [("sum", False), ("mean", True), ("all", True)])
+@pytest.mark.slow
 def test_alignment_of_an_eigenfunction_is_its_eigenvalue(x64, outputs, weighted):
     kernel = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs)
     weights = weights_of() if weighted else None

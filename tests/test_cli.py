@@ -61,6 +61,7 @@ def test_own_arrays_and_a_config_file_that_the_command_line_overrules(tmp_path, 
     assert nb.load(tmp_path / "run" / "comparison").names == ("mlp, infinite",)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_values(tmp_path, capsys):
     for name in ("a", "b"):
         assert run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path / name))[0] == 0

@@ -33,6 +33,7 @@ def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weight
     assert float(spectrum.residuals.max()) < tolerance * float(spectrum.eigenvalues[0])
 
 
+@pytest.mark.slow
 def test_eigenvalues_do_not_grow_with_the_number_of_inputs(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     few, many = (nb.spectrum(kernel, *nb.domains.Circle().quadrature(n)) for n in (128, 512))
@@ -79,6 +80,7 @@ def test_float32_gram_is_decomposed_in_float64():
     np.testing.assert_allclose(spectrum.eigenvalues * 150, values, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_outputs_are_divided_by_n_alone(x64):
     net = nb.nets.mlp(width=16, depth=1, num_outputs=3, b_std=0.2)
     params = net.init(jax.random.key(0), (2,))

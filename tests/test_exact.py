@@ -281,6 +281,7 @@ def test_torus_of_one_angle_is_the_circle():
 
 
 @pytest.mark.parametrize("kind", [pytest.param("relu", marks=pytest.mark.slow), "erf"])
+@pytest.mark.slow
 def test_torus_agrees_with_a_fourier_transform(kind):
     """Of an analytic kernel to rounding; of a ReLU kernel to the transform's own error, 256^-3."""
     kernel = ntk(2, activation=kind)

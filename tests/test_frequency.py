@@ -33,6 +33,7 @@ def test_infinite_network_ranks_the_degrees_in_order(infinite):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_wide_empirical_network_ranks_the_degrees_in_order(seed):
     net = nb.nets.mlp(width=1024, depth=2, b_std=0.1)
     kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(seed), (2,)))
@@ -95,6 +96,7 @@ def test_vector_valued_modes_have_the_frequency_of_the_scalar_ones():
     np.testing.assert_allclose(graph.frequencies[2:10], ranking.frequencies[2:10], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_digits_have_low_frequencies_first():
     x, _ = nb.datasets.digits(400)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.cnn(depth=2)), x)

@@ -52,6 +52,7 @@ def test_extension_agrees_with_the_eigenfunctions_on_their_inputs(x64):
     np.testing.assert_allclose(extended, spectrum.eigenfunctions[:, : extended.shape[1]], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_extension_of_circle_modes_is_harmonic_between_the_inputs(x64):
     spectrum = circle_spectrum(256)
     x_new = CIRCLE.sample(50, key=jax.random.key(0))
@@ -77,6 +78,7 @@ def test_decay_against_frequency_and_against_index_differ_as_multiplicity_says(x
     assert by_frequency.exponent == pytest.approx(-2, abs=0.15)  # asymptotically; degrees 11 to 25 are fitted
 
 
+@pytest.mark.slow
 def test_interval_is_as_wide_as_the_scatter_over_samples(x64):
     """Over 24 random samples of the circle, the interval's half width over 1.96 and the exponents' scatter agree."""
     decays = []

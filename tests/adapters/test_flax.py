@@ -114,6 +114,7 @@ def test_an_nnx_cnn_with_batch_norm(x64):
     assert_adapted(f, params, x, model)
 
 
+@pytest.mark.slow
 def test_an_nnx_transformer(x64):
     model, tokens = nnx_model(Transformer), jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 4)))
     f, params = nb.adapters.flax_nnx(model)

@@ -56,6 +56,7 @@ def test_the_sphere_of_two_dimensions_is_the_circle(x64):
     assert sphere.max_degree(10) == circle.max_degree(10)
 
 
+@pytest.mark.slow
 def test_energy_in_fifty_dimensions_needs_no_basis(x64):
     """On exact nodes for degree 2: 1 + 50 + 1,274 harmonics, on 600 nodes."""
     sphere = Sphere(50)
@@ -102,6 +103,7 @@ def test_the_spiral_covers_the_sphere_evenly(x64):
     np.testing.assert_allclose(basis.T @ basis / 500, np.eye(25), atol=0.02)
 
 
+@pytest.mark.slow
 def test_three_frequencies_agree():
     """As on the circle: harmonic, graph of each mode, and Dirichlet by degree, for 300 steps have 4 % of error."""
     sphere = Sphere(3)

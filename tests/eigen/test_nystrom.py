@@ -16,6 +16,9 @@ METHODS = ("pivoted_cholesky", "leverage", "uniform")
 each_method = pytest.mark.parametrize("method", METHODS)
 
 
+pytestmark = pytest.mark.slow
+
+
 class Gaussian(nb.Kernel):
     """exp(-|x - x'|^2 / 2): of full rank, with eigenvalues that decay fast."""
 

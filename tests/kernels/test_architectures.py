@@ -352,6 +352,7 @@ common = settings(deadline=None, suppress_health_check=checks)
 
 @settings(common, max_examples=12, derandomize=True)
 @drawn
+@pytest.mark.slow
 def test_ntk_of_drawn_networks(x64, network, outputs, sizes, seed):
     assert_ntk_is_the_product_of_jacobians(network, outputs, sizes, seed)
 

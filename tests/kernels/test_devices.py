@@ -46,6 +46,7 @@ def assert_same(path, expected):
             np.testing.assert_allclose(got, gram, rtol=0, atol=2e-6 * np.abs(gram).max())
 
 
+@pytest.mark.slow
 def test_four_devices(expected, tmp_path):
     script = """
     import sys
@@ -65,6 +66,7 @@ def test_four_devices(expected, tmp_path):
     assert_same(path, expected)
 
 
+@pytest.mark.slow
 def test_two_processes(expected, tmp_path):
     script = """
     import sys, jax

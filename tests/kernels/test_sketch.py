@@ -13,6 +13,8 @@ from ntkbias.types import InputError, InputTypeError
 
 NET = nb.nets.mlp(16, 1, 3)
 PARAMS = NET.init(jax.random.key(0), (2,))
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(5)
 each_outputs = pytest.mark.parametrize("outputs", ["mean", "sum", "all"])
 

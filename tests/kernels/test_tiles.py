@@ -45,6 +45,7 @@ def test_examples_that_fill_up_are_not_taken_for_the_first(x64):
 
 
 @pytest.mark.parametrize("name", ["mlp", "flatten", "pool"])
+@pytest.mark.slow
 def test_infinite_kernels_by_tiles(name, x64, monkeypatch):
     net = nb.nets.mlp(8, 2, b_std=0.3) if name == "mlp" else nb.nets.cnn(8, 2, readout=name, kernel_size=(3,))
     x, y = (jnp.asarray(np.random.default_rng(seed).normal(size=(5 - seed, 4, 1))) for seed in (0, 1))
