@@ -112,11 +112,13 @@ def top_modes(
         measure = np.asarray(require_weights(weights, op.num_examples), op.dtype)
     scaled = op.conjugated(np.sqrt(measure))
     inner = scaled
-    if isinstance(scaled, JacobianOperator) and scaled.num_parameters < scaled.shape[0]:
+    if isinstance(scaled, JacobianOperator) and num_modes <= scaled.num_parameters < scaled.shape[0]:
         inner = scaled.on_parameters()
     problem = Problem(inner, num_modes, block_size, float(tolerance), max_products, key)
-    if min(inner.shape[0], scaled.shape[0]) <= DENSE * problem.width:
-        inner, found, method = scaled, _dense(scaled, num_modes), "dense"
+    if scaled.shape[0] <= DENSE * problem.width:
+        inner = scaled
+    if inner.shape[0] <= DENSE * problem.width:
+        found, method = _dense(inner, num_modes), "dense"
     else:
         found, method = _search(problem, path), "matrix-free"
     if isinstance(inner, ParameterOperator):
@@ -441,7 +443,7 @@ def _spectrum(
     kernel, x = (None, None) if source is None else source
     n, o = operator.num_examples, operator.num_outputs
     vectors = operator.unpack(found.vectors).astype(np.float64)
-    norms = np.linalg.norm(vectors, axis=0)
+    norms = np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(operator.dtype).tiny)
     errors = np.linalg.norm(operator.unpack(found.residuals).astype(np.float64), axis=0)
     roots = np.repeat(np.sqrt(measure.astype(np.float64)), o)[:, None]
     functions = signed(jnp.asarray(vectors / norms / roots, operator.dtype), jnp.asarray(roots, operator.dtype))
