@@ -402,3 +402,11 @@ class TestWhatAFreshReaderFound:
         expected = nb.top_modes(K, 20, key=KEY, block_size=8)
         modes = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)
         np.testing.assert_allclose(modes.eigenvalues, expected.eigenvalues, rtol=1e-5)
+
+    def test_few_parameters_and_many_rows_never_form_the_large_matrix(self, monkeypatch):
+        monkeypatch.setattr(krylov, "DENSE", 2)
+        net = nb.nets.mlp(6, 1)
+        operator = nb.empirical_ntk(net.apply, net.init(KEY, (3,))).operator(np.ones((20_000, 3), np.float32))
+        monkeypatch.setattr(type(operator), "matrix", lambda operator: pytest.fail("formed the large matrix"))
+        modes = nb.top_modes(operator, 1, key=KEY)
+        np.testing.assert_allclose(modes.eigenvalues[0], modes.trace, rtol=1e-5)  # equal inputs: rank one
