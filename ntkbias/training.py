@@ -1,0 +1,381 @@
+"""Training: a small loop over an optax optimiser that stops at given steps, compiled once.
+
+One update is theta_{t+1} = theta_t + u_t, with u_t what the optimiser makes of the gradient of the loss over the batch.
+`train` yields (step, params). Its steps run inside one compiled loop, whatever their number; convolutions on a CPU,
+whose gradients are some 20 times slower within a compiled loop, run one compiled step at a time.
+
+`time` is how far gradients that stay at one would have moved a parameter: step * learning rate for gradient descent,
+the sum of the rates along a schedule, and step * rate / (1 - b), less a short beginning, with momentum b. Optimisers
+whose step does not grow with the gradient, as Adam's, have no such time.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from ntkbias.training import log_steps, train
+>>> f = lambda params, x: x @ params
+>>> x = jnp.eye(2)
+>>> data = (x, jnp.array([1.0, 2.0]))
+>>> steps = dict(train(f, jnp.zeros(2), data, optimizer=optax.sgd(1.0), num_steps=20, at=log_steps(20, 4)))
+>>> {step: [round(float(p), 3) for p in params] for step, params in steps.items()}
+{0: [0.0, 0.0], 1: [0.5, 1.0], 4: [0.938, 1.875], 20: [1.0, 2.0]}
+"""
+
+import time as clock
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias import losses
+from ntkbias.kernels.tiles import progress
+from ntkbias.types import (
+    ApplyFunction,
+    InputError,
+    InputTypeError,
+    Params,
+    require_array,
+    require_finite,
+    require_key,
+    require_positive,
+)
+
+__all__ = ["Trainer", "TrainingState", "checked_steps", "effective_learning_rates", "log_steps", "train"]
+
+Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (params, state, x, key) -> outputs, state
+
+CALL_SECONDS = 0.5  # of steps within one call, so that Ctrl-C and NaN are noticed
+PROBED = 1e-5  # the relative difference above which an optimiser's step does not grow with the gradient
+
+
+def log_steps(num_steps: int, num_snapshots: int = 30) -> tuple[int, ...]:
+    """At most `num_snapshots` steps from 0 to `num_steps`, 0 and then equally spaced on a logarithmic axis.
+
+    Fewer where rounding to whole numbers makes some of them equal.
+    """
+    require_positive("num_steps", num_steps)
+    require_positive("num_snapshots", num_snapshots)
+    if num_snapshots == 1:
+        return (num_steps,)
+    spaced = np.geomspace(1, num_steps, num_snapshots - 1)
+    return (0, *np.unique(np.rint(spaced).astype(int)).tolist())
+
+
+def train(
+    f: ApplyFunction,
+    params: Params,
+    data: tuple[ArrayLike, ArrayLike],
+    *,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    loss: str | losses.Loss = "mse",
+    batch_size: int | None = None,
+    at: Sequence[int] | None = None,
+    state: Any = None,
+    forward: Forward | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Iterator[tuple[int, Params]]:
+    """Train `f(params, x)` on `data`, and yield (step, params) at the steps `at` (default: `log_steps(num_steps)`).
+
+    `data` is (x, y), inputs `(n, ...)` and what `loss` takes as targets. Batches are all of the data, or with
+    `batch_size` that many examples from a new permutation each epoch, drawn by `key`; what is left over at the end of
+    an epoch waits for the next. The training loss is the mean over the batch.
+
+    What a network carries beside its parameters travels as `state`, a pytree: running statistics, say. Then `forward`
+    is the network in training mode, forward(params, state, x, key) -> (outputs, state), with a new key each step for
+    dropout; `f` is the network in inference mode, and takes the pair, f((params, state), x), as the loop yields it.
+    `forward` alone, without a state, serves dropout.
+
+    The same call gives the same numbers bit for bit on one device. The data stay on the device, and one call of a
+    compiled loop takes about half a second, so that Ctrl-C ends it soon.
+
+    Raises `InputError`, before it trains, on targets that do not fit, an optimiser that is not one, and steps that are
+    not in ascending order. Raises nothing when training diverges: what it yields is then not finite.
+    """
+    trainer, data_arrays = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
+    steps = checked_steps(at, num_steps)
+    start = trainer.start(params, state)
+    key = jax.random.key(0) if key is None else require_key(key)
+
+    def iterates() -> Iterator[tuple[int, Params]]:
+        for reached in trainer.states(start, *data_arrays, steps, key=key):
+            yield int(reached.step), reached.variables
+
+    return iterates()
+
+
+class TrainingState(NamedTuple):
+    """All that the next step depends on, beside data and keys; of several runs each leaf has them as its first axis."""
+
+    step: Int[Array, ""]
+    params: Params
+    state: Any  # what the network carries beside its parameters
+    optimizer_state: Any
+    learning_rate: Array | None  # where each run has its own
+    path_length: Float[Array, ""]  # sum of ||step|| since the state was last yielded
+    loss: Float[Array, ""]  # of the last batch, before its step
+    diverged_at: Int[Array, ""]  # the first step whose loss or update was not finite, or -1
+
+    @property
+    def variables(self) -> Params:
+        """What `f` takes: the parameters, paired with the state where there is one."""
+        return self.params if self.state is None else (self.params, self.state)
+
+
+class Trainer(eqx.Module):
+    """How a step is made; equal trainers share one compiled program. `Trainer.checked` makes one from what users give.
+
+    With `many` the states carry several runs, which advance together.
+    """
+
+    f: ApplyFunction = eqx.field(static=True)
+    forward: Forward | None = eqx.field(static=True)
+    loss: losses.Loss = eqx.field(static=True)
+    optimizer: Any = eqx.field(static=True)  # or a function of the learning rate, where each run has its own
+    batch_size: int | None = eqx.field(static=True)
+    many: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def checked(
+        cls,
+        f: ApplyFunction,
+        params: Params,
+        data: Any,
+        optimizer: Any,
+        loss: str | losses.Loss,
+        batch_size: int | None = None,
+        state: Any = None,
+        forward: Forward | None = None,
+    ) -> tuple["Trainer", tuple[Array, Array]]:
+        """The trainer of one run, and its data as arrays; an `InputError` where they do not go together."""
+        if not callable(f):
+            raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
+        if not isinstance(optimizer, optax.GradientTransformation):
+            raise InputTypeError(
+                f"Expected an optimiser of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
+                "A loop of your own goes to track as an iterator of (step, params)."
+            )
+        if state is not None and forward is None:
+            raise InputError(
+                "Expected forward= beside state=, the network in training mode: forward(params, state, x, key) -> "
+                "(outputs, state); got none."
+            )
+        function = losses.named(loss)
+        x, y = checked_data(data)
+        outputs = jax.eval_shape(f, params if state is None else (params, state), x)
+        if getattr(outputs, "shape", ())[:1] != (len(x),):
+            raise InputError(f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs.")
+        y = losses.checked_targets(function, outputs, y)
+        if batch_size is not None:
+            require_positive("batch_size", batch_size)
+            if batch_size > len(x):
+                raise InputError(f"Expected batch_size to be at most the number of inputs, {len(x)}; got {batch_size}.")
+        return cls(f, forward, function, optimizer, batch_size), (x, y)
+
+    def start(self, params: Params, state: Any = None, learning_rate: Array | None = None) -> TrainingState:
+        """The state before the first step; params `(runs, ...)` with `many`."""
+        params, state = jax.tree.map(jnp.asarray, (params, state))
+
+        def one(params: Params, state: Any, learning_rate: Array | None) -> TrainingState:
+            zero = jnp.zeros(())
+            optimizer_state = self._optimizer(learning_rate).init(params)
+            step = jnp.zeros((), jnp.int32)
+            return TrainingState(step, params, state, optimizer_state, learning_rate, zero, zero, step - 1)
+
+        return jax.vmap(one)(params, state, learning_rate) if self.many else one(params, state, learning_rate)
+
+    def states(
+        self, start: TrainingState, x: Array, y: Array, at: Sequence[int], *, key: PRNGKeyArray
+    ) -> Iterator[TrainingState]:
+        """The states at the steps `at` that `start` has not passed, with a progress bar; `start` itself is no step."""
+        compiled = jax.default_backend() != "cpu" or not self._convolves(start, x, y, key)
+        state, chunk = start, 1
+        step = int(np.max(np.asarray(start.step)))
+        with progress(None, "training steps", total=at[-1], initial=step) as bar:
+            for target in at:
+                if target < step or (target == step and step > 0):
+                    continue
+                while step < target:
+                    count = min(chunk, target - step, self._until_epoch(step, len(x)))
+                    began = clock.monotonic()
+                    state = self._advanced(state, x, y, count, compiled, key)
+                    diverged = np.asarray(state.diverged_at)  # waits for the steps
+                    seconds = max(clock.monotonic() - began, 1e-6)
+                    step += count
+                    bar.update(count)
+                    bar.set_postfix_str(f"loss {float(np.mean(np.asarray(state.loss))):.3g}", refresh=False)
+                    if np.all(diverged >= 0):
+                        yield state
+                        return
+                    chunk = max(1, min(2 * chunk + 8, int(count * CALL_SECONDS / seconds)))
+                yield state
+                state = state._replace(path_length=jnp.zeros_like(state.path_length))
+
+    def _advanced(
+        self, state: TrainingState, x: Array, y: Array, count: int, compiled: bool, key: PRNGKeyArray
+    ) -> TrainingState:
+        """`count` steps on, within one epoch."""
+        order = None
+        if self.batch_size is not None:
+            epoch = int(np.max(np.asarray(state.step))) // (len(x) // self.batch_size)
+            order = _orders(self, key, jnp.asarray(epoch), state.path_length, len(x))
+        if compiled:
+            return _loop(self, state, x, y, order, key, jnp.asarray(count))
+        for _ in range(count):
+            state = _one_step(self, state, x, y, order, key)
+        return state
+
+    def _until_epoch(self, step: int, n: int) -> int:
+        if self.batch_size is None:
+            return 2**30
+        steps_an_epoch = n // self.batch_size
+        return steps_an_epoch - step % steps_an_epoch
+
+    def step(
+        self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
+    ) -> TrainingState:
+        """One update of all runs."""
+        if not self.many:
+            return self._step(state, x, y, order, key)
+        keys = _run_keys(key, len(state.step))
+        return jax.vmap(self._step, in_axes=(0, None, None, None if order is None else 0, 0))(state, x, y, order, keys)
+
+    def _step(
+        self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
+    ) -> TrainingState:
+        if order is not None:
+            assert self.batch_size is not None
+            place = state.step % (len(x) // self.batch_size) * self.batch_size
+            chosen = jax.lax.dynamic_slice_in_dim(order, place, self.batch_size)
+            x, y = x[chosen], y[chosen]
+
+        def objective(params: Params) -> tuple[Array, Any]:
+            if self.forward is None:
+                return self.loss(self.f(params, x), y), None
+            own = jax.random.fold_in(key, state.step)
+            outputs, carried = self.forward(params, state.state, x, own)
+            return self.loss(outputs, y), carried
+
+        (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        optimizer = self._optimizer(state.learning_rate)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        length = optax.tree.norm(updates)
+        bad = ~(jnp.isfinite(value) & jnp.isfinite(length))
+        return TrainingState(
+            state.step + 1,
+            optax.apply_updates(state.params, updates),
+            state.state if self.forward is None else carried,
+            optimizer_state,
+            state.learning_rate,
+            (state.path_length + length).astype(state.path_length.dtype),
+            value.astype(state.loss.dtype),
+            jnp.where(bad & (state.diverged_at < 0), state.step, state.diverged_at),
+        )
+
+    def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
+        return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
+
+    def _convolves(self, state: TrainingState, x: Array, y: Array, key: PRNGKeyArray) -> bool:
+        """Whether a step has convolutions, by its program."""
+        order = None
+        if self.batch_size is not None:
+            order = _orders(self, key, jnp.asarray(0), state.path_length, len(x))
+        return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, x, y, order, key))
+
+
+@eqx.filter_jit
+def _loop(
+    trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray, count: Array
+) -> TrainingState:
+    return jax.lax.fori_loop(0, count, lambda _, state: trainer.step(state, x, y, order, key), state)
+
+
+@eqx.filter_jit
+def _one_step(
+    trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
+) -> TrainingState:
+    return trainer.step(state, x, y, order, key)
+
+
+@eqx.filter_jit
+def _orders(trainer: Trainer, key: PRNGKeyArray, epoch: Array, like: Array, n: int) -> Array:
+    """The order of the examples in an epoch, of each run; `like` has an axis of runs where there are several."""
+    keys = _run_keys(key, len(like)) if trainer.many else key
+
+    def order(key: PRNGKeyArray) -> Array:
+        return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), n)
+
+    return jax.vmap(order)(keys) if trainer.many else order(keys)
+
+
+def _run_keys(key: PRNGKeyArray, num_runs: int) -> PRNGKeyArray:
+    """The key of each run: what a run alone would be given."""
+    return jax.vmap(lambda run: jax.random.fold_in(key, run))(jnp.arange(num_runs))
+
+
+def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
+    """The inputs and targets of a pair (x, y), or an `InputError`."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        got = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
+        raise InputTypeError(f"Expected {name} to be a pair (x, y) of inputs and targets; got {got}.")
+    x, y = require_array(data[0], f"x of {name}"), require_array(data[1], f"y of {name}")
+    if x.ndim < 2 or not x.size:
+        raise InputError(f"Expected inputs (n, ...) in {name}, with two axes or more; got shape {x.shape}.")
+    require_finite(x, f"x of {name}")
+    require_finite(y, f"y of {name}")
+    if y.shape[:1] != x.shape[:1]:
+        raise InputError(
+            f"Expected as many targets as inputs in {name}; got {y.shape[0] if y.ndim else 0} targets for {len(x)} "
+            "inputs."
+        )
+    return x, y
+
+
+def checked_steps(at: Sequence[int] | None, num_steps: int) -> tuple[int, ...]:
+    """The steps to stop at, with 0 and `num_steps` among them; an `InputError` unless they ascend between those."""
+    require_positive("num_steps", num_steps)
+    if at is None:
+        return log_steps(num_steps)
+    try:
+        steps = [int(step) for step in at]
+        whole = all(step == given for step, given in zip(steps, at, strict=True))
+    except (TypeError, ValueError):
+        whole = False
+    if not whole or not steps:
+        raise InputTypeError(f"Expected at= to be whole numbers of steps, as (0, 10, 100); got {at!r}.")
+    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        raise InputError(f"Expected at= in ascending order, each step once; got {steps}. Use sorted(set(at)).")
+    if steps[0] < 0 or steps[-1] > num_steps:
+        raise InputError(f"Expected at= between 0 and num_steps, {num_steps}; got {steps[0]} to {steps[-1]}.")
+    return tuple(sorted({0, *steps, num_steps}))
+
+
+def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray, " steps"] | None:
+    """How far each step moves a parameter whose gradient is one; None where steps do not grow with the gradient.
+
+    For gradient descent the learning rate, or its schedule; with momentum b it tends to rate / (1 - b). Found by
+    running the optimiser on one parameter, twice: with gradients of one, and of two.
+    """
+    require_positive("num_steps", num_steps)
+
+    @jax.jit
+    def moves(gradient: Array) -> Array:
+        zero = jnp.zeros(())
+
+        def step(state: Any, _: None) -> tuple[Any, Array]:
+            update, state = optimizer.update(gradient, state, zero)
+            return state, -update
+
+        return jax.lax.scan(step, optimizer.init(zero), None, length=num_steps)[1]
+
+    try:
+        once, twice = (np.asarray(moves(jnp.asarray(size)), np.float64) for size in (1.0, 2.0))
+    except Exception:  # an optimiser of named parameters cannot be tried on one: it has no one rate
+        return None
+    if once.shape != (num_steps,) or not np.isfinite(once).all():
+        return None
+    proportional = np.abs(twice - 2 * once) <= PROBED * np.max(np.abs(once))
+    return once if proportional.all() and np.any(once != 0) else None
