@@ -2,6 +2,7 @@
 
 from ntkbias.domains.circle import Circle
 from ntkbias.domains.domain import Domain, Edges, HarmonicDomain
+from ntkbias.domains.from_harmonics import FromHarmonics
 from ntkbias.domains.gaussian import Gaussian
 from ntkbias.domains.hypercube import Hypercube
 from ntkbias.domains.images import Images
@@ -9,17 +10,30 @@ from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.domains.sphere import Sphere
 from ntkbias.domains.sphere_product import SphereProduct
 from ntkbias.domains.torus import Torus
+from ntkbias.domains.weights import (
+    Merged,
+    density_weights,
+    merge_coinciding,
+    minimum_norm_weights,
+    quadrature_weights,
+)
 
 __all__ = [
     "Circle",
     "Domain",
     "Edges",
+    "FromHarmonics",
     "Gaussian",
     "HarmonicDomain",
     "Hypercube",
     "Images",
+    "Merged",
     "PointCloud",
     "Sphere",
     "SphereProduct",
     "Torus",
+    "density_weights",
+    "merge_coinciding",
+    "minimum_norm_weights",
+    "quadrature_weights",
 ]

@@ -106,6 +106,10 @@ class HarmonicDomain(Domain):
     def quadrature(self, num_inputs: int) -> tuple[Array, Array]:
         """At most `num_inputs` nodes and their weights, summing to one, for the mean of a function over the domain."""
 
+    def grid(self, num_inputs: int) -> Array:
+        """At most `num_inputs` inputs that cover the domain regularly: by default the nodes of `quadrature`."""
+        return self.quadrature(num_inputs)[0]
+
     @abc.abstractmethod
     def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
         """The basis functions up to `max_degree` at the inputs, mean square one over the domain."""

@@ -1,0 +1,145 @@
+"""A domain from functions of one's own: any `harmonics(x)` and the frequency that each is said to have.
+
+Parities of subsets of features, wavelets, spherical functions of a molecule, sines along a known coordinate: what is
+known of the data, as a basis by which modes are counted. The functions need not be orthonormal. Under the inputs'
+weights they are made so, level by level in the order of frequency (Gram-Schmidt), so that a mode's power in a level is
+what this level explains and the lower ones do not.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.domains import FromHarmonics
+>>> def waves(x):
+...     return jnp.stack([jnp.ones(len(x)), x[:, 0], jnp.cos(3 * x[:, 0]), jnp.sin(3 * x[:, 0])], 1)
+>>> domain = FromHarmonics(waves, (0.0, 1.0, 3.0, 3.0))
+>>> x = jnp.linspace(-1, 1, 50)[:, None]
+>>> domain.energy(2 + x, x, jnp.full(50, 1 / 50), 2).round(3).tolist()
+[[4.0, 0.347, 0.0]]
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias.domains.domain import Domain, Edges, HarmonicDomain, whole
+from ntkbias.domains.point_cloud import PointCloud
+from ntkbias.types import InputError, InputTypeError, require_finite
+
+__all__ = ["FromHarmonics"]
+
+
+class FromHarmonics(HarmonicDomain):
+    """Inputs `(n, ...)` with the functions `harmonics(x)`, `(n, h)`, of these `frequencies`, one each.
+
+    Functions of one frequency make up a level; its number, in ascending order of frequency, is its `degree`.
+    `distances` is the domain, by default a `PointCloud`, that the other measures of frequency take. There is no
+    distribution to draw from: `sample` and `quadrature` raise an `InputError`.
+    """
+
+    function: Callable[[Array], Array] | None = eqx.field(static=True, default=None, metadata={"saved": False})
+    frequencies: tuple[float, ...] = eqx.field(static=True, default=())
+    distances: Domain = PointCloud()
+
+    def __init__(
+        self,
+        function: Callable[[Array], Array] | None = None,
+        frequencies: Sequence[float] = (),
+        distances: Domain | None = None,
+    ):
+        if function is not None and not callable(function):
+            raise InputTypeError(f"Expected a function harmonics(x) -> (n, h); got {type(function).__name__}.")
+        values = np.asarray(frequencies, float)
+        if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values) & (values >= 0)):
+            raise InputError(f"Expected a frequency of zero or more for each harmonic; got {frequencies!r}.")
+        self.function = function
+        self.frequencies = tuple(values.tolist())
+        self.distances = PointCloud() if distances is None else distances
+
+    def check(self, x: Array) -> None:
+        self.distances.check(x)
+        require_finite(x, "x")
+
+    def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
+        """The functions of the levels up to `max_degree`, in ascending order of frequency, as they were given."""
+        if self.function is None:
+            raise InputError(
+                "Expected a domain with its functions; got one from a file, which leaves them out. Make it again."
+            )
+        values = jnp.asarray(self.function(x))
+        if values.shape != (len(x), len(self.frequencies)):
+            raise InputError(
+                f"Expected harmonics(x) of shape {(len(x), len(self.frequencies))}, a column a frequency; got "
+                f"{values.shape}."
+            )
+        require_finite(values, "harmonics(x)")
+        order = np.argsort(self.frequencies, kind="stable")
+        return values[:, order[: len(self.degrees(max_degree))]]
+
+    def degrees(self, max_degree: int) -> Int[np.ndarray, " h"]:
+        levels = np.searchsorted(self._levels, np.sort(self.frequencies))
+        return levels[levels <= max_degree]
+
+    def frequency(self, degree: Array | np.ndarray) -> Array:
+        return jnp.asarray(self._levels)[jnp.asarray(degree, int)]
+
+    def levels(self, max_degree: int) -> Int[np.ndarray, " levels"]:
+        return np.arange(min(max_degree, len(self._levels) - 1) + 1)
+
+    def max_degree(self, num_inputs: int) -> int:
+        """The last level, or with few inputs up to which there are at most half as many functions as inputs."""
+        counts = np.cumsum([self.multiplicity(level) for level in range(len(self._levels))])
+        return max(int(np.searchsorted(counts, num_inputs / 2, side="right")) - 1, 0)
+
+    def energy(self, functions: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "k levels"]:
+        """The power that each level adds to the lower ones, of functions `(n, *o, k)`; costs n h (h + k).
+
+        Raises `InputError` where the harmonics are not independent on these inputs.
+        """
+        max_degree = whole("max_degree", max_degree)
+        roots = np.sqrt(np.asarray(weights, float))[:, None]
+        basis = np.asarray(self.harmonics(x, max_degree))
+        values = np.asarray(functions, float).reshape(len(x), -1)
+        orthonormal, factor = np.linalg.qr(roots * basis.astype(float))
+        independent = np.abs(np.diag(factor)) > len(x) * np.finfo(basis.dtype).eps * np.linalg.norm(factor, axis=0)
+        if basis.shape[1] > len(x) or not independent.all():
+            raise InputError(
+                f"Expected harmonics that are independent on the {len(x)} inputs; got {int(np.sum(~independent))} of "
+                f"{basis.shape[1]} that follow from others. Leave those out."
+            )
+        coefficients = orthonormal.T @ (roots * values)
+        members = self.degrees(max_degree) == self.levels(max_degree)[:, None]
+        power = members @ coefficients**2
+        power = power.reshape(len(power), -1, functions.shape[-1]).sum(1)
+        return jnp.asarray(power.T, jnp.result_type(functions.dtype, float))
+
+    def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Array:
+        raise InputError(
+            "Expected a domain with a distribution of its own; FromHarmonics has none. Give your own inputs."
+        )
+
+    def quadrature(self, num_inputs: int) -> tuple[Array, Array]:
+        raise InputError("Expected a domain with nodes of its own; FromHarmonics has none. Give your own inputs.")
+
+    def intrinsic_dimension(self, x: Array) -> int:
+        return self.distances.intrinsic_dimension(x)
+
+    def neighbors(self, x: Array) -> Edges:
+        return self.distances.neighbors(x)
+
+    def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+        return self.distances.steps(x, scale, num_steps, key=key)
+
+    def step_length(self, x: Array) -> float:
+        return self.distances.step_length(x)
+
+    def correlation(self, frequency: Any, distance: Any, dimension: int) -> Float[np.ndarray, "f e"]:
+        return self.distances.correlation(frequency, distance, dimension)
+
+    def chart(self, x: Array) -> Float[np.ndarray, "n c"]:
+        return self.distances.chart(x)
+
+    @property
+    def _levels(self) -> Float[np.ndarray, " levels"]:
+        return np.unique(self.frequencies)
