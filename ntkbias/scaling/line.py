@@ -1,4 +1,4 @@
-"""Power laws: y = exp(intercept) x^exponent, fitted on logarithms.
+"""The line of log y against log x: y = exp(intercept) x^exponent.
 
 Intervals of a fit come from refitting resampled data (bootstrap, seeds), never from the scatter about the line: sorted
 eigenvalues are not independent, and their least-squares errors mean nothing.

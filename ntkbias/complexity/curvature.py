@@ -1,0 +1,223 @@
+"""Curvature of the loss, by products with its Hessian and never the matrix.
+
+    sharpness           the largest eigenvalue of the Hessian H of the loss
+    Gauss-Newton        G = mean_i J_i^T L_i J_i, the Hessian without the curvature of f; L_i the loss's own
+    shift-curvature     1/2 delta^T H_test delta          (Bradley, Gomez-Uribe and Vuyyuru 2021, arXiv 2108.09507)
+
+For the squared error L is the identity: G = J^T J / n, and its eigenvalues that are not zero are those of the NTK with
+outputs="all", K / n = J J^T / n. Gradient descent is stable below the learning rate 2 / sharpness, at which it tends to
+arrive by itself (Cohen et al. 2021, arXiv 2103.00065).
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> from ntkbias.complexity import sharpness
+>>> net = nb.nets.mlp(width=16, depth=1)
+>>> params, x = net.init(jax.random.key(0), (2,)), jax.random.normal(jax.random.key(1), (8, 2))
+>>> kernel = nb.empirical_ntk(net.apply, params, outputs="all")
+>>> top = nb.spectrum(kernel, x).eigenvalues[0]
+>>> bool(jnp.isclose(sharpness(net.apply, params, x, net.apply(params, x)), top, rtol=1e-3))    # where f = y, H = G
+True
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.complexity.problem import Problem
+from ntkbias.kernels.tiles import progress
+from ntkbias.losses import Loss
+from ntkbias.types import (
+    ApplyFunction,
+    InputError,
+    Params,
+    require_array,
+    require_choice,
+    require_finite,
+    require_key,
+    require_positive,
+)
+
+__all__ = ["Curvature", "hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
+
+Curvature = Literal["hessian", "gauss-newton"]
+DENSE = 64  # parameters, up to which the matrix itself is decomposed
+
+
+def hessian_operator(
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    matrix: Curvature = "hessian",
+    loss: str | Loss = "mse",
+    batch_size: int = 1_024,
+) -> scipy.sparse.linalg.LinearOperator:
+    """The Hessian of the loss, or its Gauss-Newton part, as a SciPy operator over the flattened parameters `(p, p)`.
+
+    The order of parameters is that of `jax.flatten_util.ravel_pytree`. Arguments are those of `loss_gradient`. A
+    product costs a forward and a backward pass, each with its derivative, over x, in the memory of a batch. As SciPy's
+    operators, `nb.as_operator` takes it, and so does `nb.spectral_density` for the Gauss-Newton matrix.
+
+    Raises `InputError` on what `loss_gradient` refuses. An `f` with a custom_vjp has no such products, and JAX says so.
+    """
+    problem = Problem(f, params, x, y, loss, batch_size)
+    require_choice("matrix", matrix, Curvature)
+    return _operator(problem, matrix, lambda: None)
+
+
+def hessian_eigenvalues(
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    num_eigenvalues: int = 1,
+    *,
+    matrix: Curvature = "hessian",
+    loss: str | Loss = "mse",
+    batch_size: int = 1_024,
+    tolerance: float = 1e-3,
+    key: PRNGKeyArray | None = None,
+) -> Float[Array, " k"]:
+    """The largest eigenvalues of the Hessian of the loss, descending; or of its Gauss-Newton part.
+
+    Largest by value: of a Hessian with negative ones these may be larger in magnitude. Lanczos's method (ARPACK), from
+    a random start by `key` (default: a fixed one), to a residual of `tolerance` times the eigenvalue, whose error then
+    is about its square. Of repeated eigenvalues copies may be missed. Costs some 10 to 100 products, see
+    `hessian_operator`; a bar counts them. Up to 64 parameters the matrix itself is decomposed.
+
+    Raises `InputError` on more eigenvalues than parameters, on NaN in products, and where Lanczos does not converge.
+    """
+    problem = Problem(f, params, x, y, loss, batch_size)
+    require_choice("matrix", matrix, Curvature)
+    require_positive("num_eigenvalues", num_eigenvalues)
+    if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
+        raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
+    start = jax.random.key(0) if key is None else require_key(key)
+    with progress(None, f"{matrix} products") as bar:
+        operator = _operator(problem, matrix, bar.update)
+        values = _largest(operator, num_eigenvalues, float(tolerance), start)
+    return jnp.asarray(values, jnp.result_type(float))
+
+
+def sharpness(
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    matrix: Curvature = "hessian",
+    loss: str | Loss = "mse",
+    batch_size: int = 1_024,
+    tolerance: float = 1e-3,
+    key: PRNGKeyArray | None = None,
+) -> Float[Array, ""]:
+    """The largest eigenvalue of the Hessian of the loss; see `hessian_eigenvalues`, whose arguments these are.
+
+    Gradient descent with a learning rate above 2 / sharpness leaves the minimum.
+    """
+    return hessian_eigenvalues(
+        f, params, x, y, matrix=matrix, loss=loss, batch_size=batch_size, tolerance=tolerance, key=key
+    )[0]
+
+
+def shift_curvature(
+    f: ApplyFunction,
+    params: Params,
+    shift: Params,
+    x_test: ArrayLike,
+    y_test: ArrayLike,
+    *,
+    loss: str | Loss = "mse",
+    batch_size: int = 1_024,
+) -> Float[Array, ""]:
+    """1/2 shift^T H_test shift, with the Hessian of the test loss at `params`.
+
+    With `params` at a minimum of the test loss, and `shift` from there to the trained parameters, a pytree like
+    `params`, it is what the test loss rises by: exactly for a linear f and the squared error, to third order in the
+    shift otherwise. Costs one product with the Hessian.
+
+    Raises `InputError` on a shift of another structure or shape, and what `loss_gradient` refuses.
+    """
+    problem = Problem(f, params, x_test, y_test, loss, batch_size)
+    flat, _ = ravel_pytree(problem.params)
+    wanted, given = str(jax.tree.structure(problem.params)), str(jax.tree.structure(shift))
+    if wanted != given:
+        raise InputError(f"Expected shift to be a pytree like params, {wanted}; got {given}.")
+    arrays = [require_array(leaf, "shift") for leaf in jax.tree.leaves(shift)]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(problem.params)]
+    if [array.shape for array in arrays] != shapes:
+        raise InputError(f"Expected shift to have the shapes of params, {shapes}; got {[a.shape for a in arrays]}.")
+    direction = jnp.concatenate([array.ravel() for array in arrays]).astype(flat.dtype)
+    require_finite(direction, "shift")
+    return direction @ _product(problem, "hessian", direction) / 2
+
+
+def _product(problem: Problem, matrix: Curvature, vector: Float[Array, " p"]) -> Float[Array, " p"]:
+    """The matrix times a vector of flattened parameters, batch by batch."""
+    _, unravel = ravel_pytree(problem.params)
+    direction = unravel(vector)
+    total = jnp.zeros_like(vector)
+    times = _hessian_times if matrix == "hessian" else _gauss_newton_times
+    for x, y, share in problem.parts():
+        total = total + share * ravel_pytree(times(problem.f, problem.loss, problem.params, direction, x, y))[0]
+    return total
+
+
+@eqx.filter_jit
+def _hessian_times(f: ApplyFunction, loss: Loss, params: Params, direction: Params, x: Array, y: Array) -> Params:
+    with jax.default_matmul_precision("highest"):
+        return jax.jvp(jax.grad(lambda p: loss(f(p, x), y)), (params,), (direction,))[1]
+
+
+@eqx.filter_jit
+def _gauss_newton_times(f: ApplyFunction, loss: Loss, params: Params, direction: Params, x: Array, y: Array) -> Params:
+    with jax.default_matmul_precision("highest"):
+        outputs, tangent = jax.jvp(lambda p: f(p, x), (params,), (direction,))
+        curved = jax.jvp(jax.grad(lambda u: loss(u, y)), (outputs,), (tangent,))[1]
+        return jax.vjp(lambda p: f(p, x), params)[1](curved)[0]
+
+
+def _operator(problem: Problem, matrix: Curvature, report: Callable[[], Any]) -> scipy.sparse.linalg.LinearOperator:
+    flat, _ = ravel_pytree(problem.params)
+
+    def times(vector: np.ndarray) -> np.ndarray:
+        product = np.asarray(_product(problem, matrix, jnp.asarray(vector.ravel(), flat.dtype)))
+        if not np.isfinite(product).all():
+            raise InputError(
+                "Expected finite products with the Hessian; got NaN or infinity. Check the scale of inputs and "
+                "parameters, and that the loss is twice differentiable there."
+            )
+        report()
+        return product
+
+    return scipy.sparse.linalg.LinearOperator((flat.size, flat.size), matvec=times, rmatvec=times, dtype=flat.dtype)
+
+
+def _largest(
+    operator: scipy.sparse.linalg.LinearOperator, count: int, tolerance: float, key: PRNGKeyArray
+) -> Float[np.ndarray, " k"]:
+    size = operator.shape[0]
+    if count > size:
+        raise InputError(f"Expected num_eigenvalues to be at most the number of parameters, {size}; got {count}.")
+    if size <= max(DENSE, 2 * count):
+        dense = operator.matmat(np.eye(size, dtype=operator.dtype)).astype(float)
+        return np.linalg.eigvalsh((dense + dense.T) / 2)[::-1][:count]
+    start = np.asarray(jax.random.normal(key, (size,)), operator.dtype)
+    try:
+        values = scipy.sparse.linalg.eigsh(
+            operator, count, which="LA", v0=start, tol=tolerance, return_eigenvectors=False
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
+        raise InputError(
+            f"Expected Lanczos's method to converge to {count} eigenvalues; got {len(error.eigenvalues)} of them. "
+            "Raise tolerance, or ask for fewer."
+        ) from None
+    return np.sort(values)[::-1]

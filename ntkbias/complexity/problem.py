@@ -1,0 +1,112 @@
+"""What the measures take, checked once: a network with its data and loss, rows of numbers, labels of classes.
+
+The loss is a mean over inputs, E(params) = mean_i loss(f(params, x_i), y_i), and is summed by batches, so that memory
+is that of one batch.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.complexity.problem import Problem
+>>> problem = Problem(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.eye(2), jnp.zeros(2), "mse", 1)
+>>> float(problem.value(problem.params)), float(problem.gradient(problem.params).sum())
+(0.5, 1.0)
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ntkbias.kernels import empirical_ntk
+from ntkbias.losses import Loss, checked_targets, named
+from ntkbias.types import ApplyFunction, InputError, Params, require_array, require_finite, require_positive
+
+__all__ = ["Network", "Problem", "checked_labels", "checked_rows"]
+
+
+class Network:
+    """f(params, x) on inputs x `(n, ...)`, checked, and walked through by batches."""
+
+    def __init__(self, f: ApplyFunction, params: Params, x: Any, batch_size: int) -> None:
+        kernel = empirical_ntk(f, params)  # which checks f and params
+        self.f, self.params = kernel.f, kernel.params
+        self.x = require_array(x, "x")
+        if self.x.ndim < 2 or not self.x.size:
+            raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {self.x.shape}.")
+        require_finite(self.x, "x")
+        require_positive("batch_size", batch_size)
+        self.batch_size = batch_size
+        kernel.check(self.x, "x")
+
+    @property
+    def outputs(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of the outputs."""
+        return jax.eval_shape(self.f, self.params, self.x)
+
+    def batches(self) -> Iterator[slice]:
+        """The inputs in turn, `batch_size` at a time."""
+        for start in range(0, len(self.x), self.batch_size):
+            yield slice(start, min(start + self.batch_size, len(self.x)))
+
+
+class Problem(Network):
+    """A network with targets and a loss, "mse" unless given: the loss, its gradient and products with its Hessian."""
+
+    def __init__(self, f: ApplyFunction, params: Params, x: Any, y: Any, loss: str | Loss, batch_size: int) -> None:
+        super().__init__(f, params, x, batch_size)
+        self.loss = named(loss)
+        self.y = checked_targets(self.loss, self.outputs, y)
+
+    def parts(self) -> Iterator[tuple[Array, Array, float]]:
+        """Inputs, targets, and the share of the examples, of each batch."""
+        for rows in self.batches():
+            yield self.x[rows], self.y[rows], (rows.stop - rows.start) / len(self.x)
+
+    def value(self, params: Params) -> Float[Array, ""]:
+        """The loss."""
+        total: Any = 0.0
+        for x, y, share in self.parts():
+            total = total + share * batch_loss(self.f, self.loss, params, x, y)
+        return total
+
+    def gradient(self, params: Params) -> Params:
+        """The loss's gradient, a pytree like `params`."""
+        total = jax.tree.map(jnp.zeros_like, params)
+        for x, y, share in self.parts():
+            part = batch_gradient(self.f, self.loss, params, x, y)
+            total = jax.tree.map(lambda a, b, share=share: a + share * b, total, part)
+        return total
+
+
+@eqx.filter_jit
+def batch_loss(f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array) -> Array:
+    """The mean loss of a batch."""
+    with jax.default_matmul_precision("highest"):
+        return loss(f(params, x), y)
+
+
+@eqx.filter_jit
+def batch_gradient(f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array) -> Params:
+    """The gradient of the mean loss of a batch."""
+    with jax.default_matmul_precision("highest"):
+        return jax.grad(lambda p: loss(f(p, x), y))(params)
+
+
+def checked_rows(values: Any, name: str, least: int = 1) -> Float[np.ndarray, "n d"]:
+    """An array `(n, ...)` of finite numbers as `(n, d)` in float64, or an `InputError`; `(n,)` is d = 1."""
+    array = require_array(values, name)
+    if array.ndim < 1 or len(array) < least or not array.size:
+        raise InputError(f"Expected {name} to have at least {least} rows, (n, ...); got shape {array.shape}.")
+    require_finite(array, name)
+    return np.asarray(array, float).reshape(len(array), -1)
+
+
+def checked_labels(labels: Any, n: int, name: str = "labels") -> Int[np.ndarray, " n"]:
+    """Labels `(n,)` as numbers from 0 of the classes that occur, or an `InputError`."""
+    array = require_array(labels, name)
+    if array.shape != (n,):
+        raise InputError(f"Expected one label for each of {n} inputs in {name}; got shape {array.shape}.")
+    require_finite(array, name)
+    return np.unique(np.asarray(array), return_inverse=True)[1]

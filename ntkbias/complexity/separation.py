@@ -1,0 +1,152 @@
+"""How far each layer has separated the classes: neural collapse, and the depth at which it is done.
+
+A layer is separated where every example is nearest to the mean of its own class. The effective depth is the first layer
+with at most epsilon of the examples elsewhere: minimal for easy data, and deeper the more labels are noise (Galanti,
+Galanti and Ben-Shaul 2022, arXiv 2202.09028). The variance of classes over the distance of their centres tends to zero
+as classes collapse (Galanti, György and Hutter 2021, arXiv 2112.15121):
+
+    CDNV = mean over pairs c != c' of (Var_c + Var_c') / (2 ||mu_c - mu_c'||^2)
+
+>>> import jax, ntkbias as nb
+>>> from ntkbias.complexity import activations, effective_depth, layer_separation
+>>> net = nb.nets.mlp(width=64, depth=3, num_outputs=10)
+>>> x, labels = nb.datasets.digits(200)
+>>> features = activations(net, net.init(jax.random.key(0), x.shape[1:]), x)
+>>> accuracies = layer_separation(features, labels)             # of each layer: before training all are about the same
+>>> bool((accuracies > 0.5).all()), effective_depth(features, labels, max_error=0.5)
+(True, 1)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from ntkbias.complexity.problem import checked_labels, checked_rows
+from ntkbias.layers import Sequential
+from ntkbias.types import InputError, InputTypeError, Params, require_array, require_finite, require_positive
+
+__all__ = [
+    "activations",
+    "class_distance_variance",
+    "effective_depth",
+    "layer_separation",
+    "nearest_center_accuracy",
+]
+
+
+def activations(
+    net: Sequential, params: Params, x: ArrayLike, *, batch_size: int = 1_024
+) -> list[Float[Array, "n ..."]]:
+    """What each layer of a `Sequential` network returns for inputs x `(n, ...)`, in order, on the host's arrays.
+
+    Costs a forward pass, and the memory of all activations; `batch_size` inputs pass at a time. For a network of
+    another kind, collect the list yourself: the measures take any.
+    """
+    if not isinstance(net, Sequential):
+        raise InputTypeError(
+            f"Expected a network made of layers in sequence, e.g. nets.mlp(); got {type(net).__name__}. Collect its "
+            "layers' outputs yourself: the measures take any list of arrays."
+        )
+    inputs = require_array(x, "x")
+    if inputs.ndim < 2 or not inputs.size:
+        raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
+    require_finite(inputs, "x")
+    require_positive("batch_size", batch_size)
+    found: list[list[Array]] = [[] for _ in net.layers]
+    for start in range(0, len(inputs), batch_size):
+        values = inputs[start : start + batch_size]
+        for kept, layer, layer_params in zip(found, net.layers, params, strict=True):
+            values = layer.apply(layer_params, values)
+            kept.append(values)
+    return [jnp.concatenate(parts) for parts in found]
+
+
+def nearest_center_accuracy(
+    features: ArrayLike,
+    labels: ArrayLike,
+    test_features: ArrayLike | None = None,
+    test_labels: ArrayLike | None = None,
+) -> float:
+    """The share of examples that are nearest, in Euclidean distance, to the mean of their own class.
+
+    `features` `(n, ...)` are flattened; `labels` `(n,)` are any numbers. Centres are those of `features`; the share is
+    of `test_features` where given, of the features themselves otherwise. Costs n d multiplications a class.
+
+    Raises `InputError` on fewer than two classes, and on test labels that `labels` do not have.
+    """
+    rows = checked_rows(features, "features", 2)
+    classes, centers = _class_centers(rows, labels)
+    if (test_features is None) != (test_labels is None):
+        raise InputError("Expected test_features and test_labels together; got one of them.")
+    if test_features is None:
+        return float(np.mean(_nearest(rows, centers) == classes))
+    tested = checked_rows(test_features, "test_features")
+    if tested.shape[1] != rows.shape[1]:
+        raise InputError(f"Expected test_features of {rows.shape[1]} numbers each; got {tested.shape[1]}.")
+    checked_labels(test_labels, len(tested), "test_labels")
+    names, wanted = np.unique(np.asarray(labels)), np.asarray(test_labels)
+    if not np.isin(wanted, names).all():
+        raise InputError("Expected test_labels of classes that labels have; got others. Leave those examples out.")
+    return float(np.mean(names[_nearest(tested, centers)] == wanted))
+
+
+def layer_separation(activations: Sequence[ArrayLike], labels: ArrayLike) -> Float[Array, " layers"]:
+    """`nearest_center_accuracy` of each layer's activations `(n, ...)`, in order."""
+    _require_layers(activations)
+    return jnp.asarray([nearest_center_accuracy(layer, labels) for layer in activations])
+
+
+def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_error: float = 0.05) -> int:
+    """The first layer, counted from 1, in which at most `max_error` of the examples are nearer to another class.
+
+    The number of layers where there is none, as in the paper: look at `layer_separation` to tell it from a last layer
+    that separates. What counts as a layer is what the list holds: give those after the activation, or all.
+    """
+    _require_layers(activations)
+    if not 0 <= max_error < 1:
+        raise InputError(f"Expected max_error from 0 to below 1, a share of examples; got {max_error!r}.")
+    for depth, layer in enumerate(activations, 1):
+        if 1 - nearest_center_accuracy(layer, labels) <= max_error:
+            return depth
+    return len(activations)
+
+
+def class_distance_variance(features: ArrayLike, labels: ArrayLike) -> float:
+    """The mean over pairs of classes of their mean variance over the squared distance of their centres (CDNV).
+
+    Zero where classes have collapsed to points, of any scale of the features; infinite where two centres coincide.
+    """
+    rows = checked_rows(features, "features", 2)
+    classes, centers = _class_centers(rows, labels)
+    squares = np.bincount(classes, np.sum((rows - centers[classes]) ** 2, 1)) / np.bincount(classes)
+    first, second = np.triu_indices(len(centers), 1)
+    distances = np.sum((centers[first] - centers[second]) ** 2, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.mean((squares[first] + squares[second]) / (2 * distances)))
+
+
+def _class_centers(rows: Float[np.ndarray, "n d"], labels: Any) -> tuple[Int[np.ndarray, " n"], np.ndarray]:
+    classes = checked_labels(labels, len(rows))
+    count = classes.max() + 1
+    if count < 2:
+        raise InputError(f"Expected labels of two classes or more; got {count}.")
+    members = (classes[:, None] == np.arange(count)).astype(float)
+    return classes, members.T @ rows / members.sum(0)[:, None]
+
+
+def _nearest(rows: Float[np.ndarray, "n d"], centers: Float[np.ndarray, "c d"]) -> Int[np.ndarray, " n"]:
+    """The nearest centre of each row: |row|^2 is the same for all centres, and is left out."""
+    middle = centers.mean(0)  # differences of large numbers lose digits
+    centers = centers - middle
+    return np.argmin(np.sum(centers**2, 1) - 2 * (rows - middle) @ centers.T, 1)
+
+
+def _require_layers(activations: Any) -> None:
+    if isinstance(activations, str) or not isinstance(activations, Sequence) or not len(activations):
+        raise InputTypeError(
+            f"Expected a list of the layers' activations, each (n, ...); got {type(activations).__name__}."
+        )

@@ -1,0 +1,179 @@
+"""Heavy tails: how often stochastic gradient descent takes, and ends in, large values.
+
+A tail index alpha says that P(|X| > t) falls as t^-alpha. Three estimates of it:
+
+    Hill            1 / mean of log(|x|_(i) / |x|_(k + 1)) over the k largest                           (Hill 1975)
+    Kesten          the alpha > 0 with E |A|^alpha = 1: the tail of x <- A x + B     (Kesten 1973; Hodgkinson and
+                    Mahoney 2020, arXiv 2006.06293: multiplicative noise gives the iterates heavy tails)
+    stable          of alpha-stable X, sums of m of which spread as m^(1 / alpha)    (Mohammadi, Mohammadpour and
+                    Ogata 2015; of gradient noise: Simsekli et al. 2019, arXiv 1901.06053, Zhou et al. 2020,
+                    arXiv 2010.05627)
+
+>>> import numpy as np
+>>> from ntkbias.complexity import hill_tail_index, kesten_tail_index, stable_tail_index
+>>> rng = np.random.default_rng(0)
+>>> 2.0 in hill_tail_index(rng.pareto(2.0, 10_000) + 1)
+True
+>>> 2.0 in kesten_tail_index(np.exp(rng.normal(-0.25, 0.5, 10_000)))        # 2 * 0.25 / 0.5^2
+True
+>>> 1.0 in stable_tail_index(rng.standard_cauchy(10_000))
+True
+"""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.complexity.problem import Problem, checked_rows
+from ntkbias.kernels.tiles import progress
+from ntkbias.losses import Loss
+from ntkbias.scaling import Interval
+from ntkbias.types import ApplyFunction, InputError, Params, require_key, require_positive
+
+__all__ = ["gradient_noise", "hill_tail_index", "kesten_tail_index", "stable_tail_index"]
+
+Z = 1.96  # standard deviations of a 95 % interval
+LARGEST_INDEX = 1e3  # sought: beyond, a tail is light
+
+
+def hill_tail_index(samples: ArrayLike, *, tail: float = 0.02) -> Interval:
+    """Hill's estimate of the tail index from the `tail` of |samples| that is largest (and at least ten of them).
+
+    `samples` are any array of numbers about their centre. The interval, +- 1.96 alpha / sqrt(k), is that of k
+    independent samples of an exact power law: iterates in sequence are dependent, and it is then too narrow; thin them.
+    Of tails that are not powers the estimate grows without end as `tail` shrinks.
+
+    Raises `InputError` on fewer than twenty samples, and where the tail is one value.
+    """
+    values = np.sort(np.abs(checked_rows(samples, "samples", 1).ravel()))[::-1]
+    if len(values) < 20:
+        raise InputError(f"Expected twenty samples or more for a tail index; got {len(values)}.")
+    if not 0 < tail <= 0.5:
+        raise InputError(f"Expected tail to be a share of the samples, above 0 and at most 0.5; got {tail!r}.")
+    count = max(10, round(tail * len(values)))
+    if not values[count] > 0 or values[0] == values[count]:
+        raise InputError("Expected samples whose tail has several values above zero; got one. Take other samples.")
+    index = float(1 / np.mean(np.log(values[:count] / values[count])))
+    return Interval(index, index * (1 - Z / math.sqrt(count)), index * (1 + Z / math.sqrt(count)))
+
+
+def kesten_tail_index(multipliers: ArrayLike) -> Interval:
+    """The positive root alpha of E |A|^alpha = 1 from independent samples of A `(m,)`: the tail index of x <- A x + B.
+
+    For gradient descent on one parameter with squared error, A = 1 - learning rate * (mean of squared features of the
+    batch). The interval is that of the mean over samples, by the delta method; large roots rest on few large A, and
+    their interval on too few.
+
+    Raises `InputError` where there is no root: E log |A| >= 0, where the iterates have no stationary law, and all
+    |A| <= 1, where their tail is light.
+    """
+    values = np.abs(checked_rows(multipliers, "multipliers", 2).ravel())
+    with np.errstate(divide="ignore"):
+        logs = np.log(values)
+    if not np.mean(logs) < 0:
+        raise InputError(
+            f"Expected multipliers A with mean log |A| below zero; got {np.mean(logs):.3g}: the iterates have no "
+            "stationary law. Lower the learning rate."
+        )
+    if not np.max(logs) > 0:
+        raise InputError(
+            "Expected some multipliers above one in magnitude; got none: the tail of the iterates is light."
+        )
+
+    def excess(index: float) -> float:
+        """log E |A|^index, shifted by the largest term, which would overflow."""
+        scaled = index * logs
+        top = np.max(scaled)
+        return float(top + np.log(np.mean(np.exp(scaled - top))))
+
+    high = 1.0
+    while excess(high) <= 0:
+        high *= 2
+        if high > LARGEST_INDEX:
+            raise InputError(f"Expected a tail index below {LARGEST_INDEX:g}; got none: the tail is light.")
+    low = high / 2
+    while excess(low) >= 0:
+        low /= 2
+    index = float(scipy.optimize.brentq(excess, low, high, xtol=1e-10))
+    powers = values**index
+    slope = float(np.mean(powers * np.where(values > 0, logs, 0.0)))
+    half = Z * float(np.std(powers)) / math.sqrt(len(values)) / slope
+    return Interval(index, index - half, index + half)
+
+
+def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interval:
+    """The index alpha of symmetric alpha-stable samples `(n,)` or `(n, ...)`, from 2, the Gaussian, down to 0.
+
+        1 / alpha = (mean log |sum of a block| - mean log |sample|) / log block
+
+    Samples are independent along the first axis, of location zero; other axes are averaged over. `block` is how many
+    are summed (default: about sqrt n). Of samples that are not stable but have a variance it tends to 2 with `block`;
+    it is not cut off there. The interval is +- 1.96 standard errors of 1 / alpha over blocks. Axes that are zero for
+    some sample are left out.
+
+    Raises `InputError` on fewer than two blocks, and where nothing is left.
+    """
+    rows = checked_rows(samples, "samples", 4)
+    length = math.isqrt(len(rows)) if block is None else block
+    require_positive("block", length)
+    count = len(rows) // length
+    if length < 2 or count < 2:
+        raise InputError(f"Expected two blocks or more of at least two samples each; got {count} of {length}.")
+    blocks = rows[: count * length].reshape(count, length, -1)
+    blocks = blocks[..., np.all(blocks != 0, (0, 1)) & np.all(blocks.sum(1) != 0, 0)]
+    if not blocks.shape[-1]:
+        raise InputError("Expected samples that are not zero; got zeros in every column. Take more of them.")
+    spread = np.log(np.abs(blocks.sum(1))) - np.mean(np.log(np.abs(blocks)), 1)
+    inverse = np.mean(spread, 1) / math.log(length)  # of each block
+    mean, half = float(np.mean(inverse)), Z * float(np.std(inverse, ddof=1)) / math.sqrt(count)
+    if not mean > 0:
+        raise InputError("Expected samples whose sums spread; got sums that shrink. Are they centred one by one?")
+    return Interval(1 / mean, 1 / (mean + half), 1 / (mean - half) if mean > half else math.inf)
+
+
+def gradient_noise(
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch_size: int,
+    num_draws: int,
+    key: PRNGKeyArray,
+    loss: str | Loss = "mse",
+) -> Float[Array, "draws p"]:
+    """The gradients of `num_draws` random minibatches less that of all data, over the flattened parameters.
+
+    Minibatches of `batch_size` are drawn without replacement, each anew. `loss` and errors are those of
+    `loss_gradient`. Costs `num_draws` backward passes of a batch, and p numbers for each. What `stable_tail_index`
+    makes of it is the index of Simsekli et al. 2019, arXiv 1901.06053.
+    """
+    require_positive("num_draws", num_draws)
+    problem = Problem(f, params, x, y, loss, batch_size)
+    if batch_size >= len(problem.x):
+        raise InputError(
+            f"Expected batch_size below the {len(problem.x)} inputs; got {batch_size}, which leaves no noise."
+        )
+    full = ravel_pytree(problem.gradient(problem.params))[0]
+    draws = [
+        _minibatch_gradient(problem.f, problem.loss, problem.params, problem.x, problem.y, batch_size, draw) - full
+        for draw in progress(jax.random.split(require_key(key), num_draws), "minibatches")
+    ]
+    return jnp.stack(draws)
+
+
+@eqx.filter_jit
+def _minibatch_gradient(
+    f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array, batch_size: int, key: Any
+) -> Array:
+    rows = jax.random.choice(key, len(x), (batch_size,), replace=False)
+    with jax.default_matmul_precision("highest"):
+        return ravel_pytree(jax.grad(lambda p: loss(f(p, x[rows]), y[rows]))(params))[0]

@@ -1,0 +1,175 @@
+"""Measures of the path that parameters take: how far, how straight, and through how steep a landscape.
+
+    displacement exponent   c of ||theta_t - theta_s||^2 ~ (t - s)^c      (Kunin et al. 2021, arXiv 2107.09133)
+    path complexity         sum_t ||theta_{t + 1} - theta_t|| sqrt(tr K_t)      (Baratin et al. 2020, arXiv 2008.00938)
+
+The exponent is 2 on a straight path, 1 in Brownian motion, 0 once the path is confined to a basin. The global one is
+taken from the start; the local one at each lag, averaged over all starts. Paths are arrays `(steps, p)`, or lists of
+parameters, any pytrees.
+
+>>> import numpy as np
+>>> from ntkbias.complexity import displacement_exponent
+>>> walk = np.cumsum(np.random.default_rng(0).normal(size=(2_000, 500)), 0)
+>>> line = np.arange(100.0)[:, None] * np.ones(3)
+>>> round(displacement_exponent(walk), 1), round(displacement_exponent(line), 6)
+(1.0, 2.0)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from ntkbias.kernels import empirical_ntk
+from ntkbias.kernels.tiles import progress
+from ntkbias.scaling import power_law
+from ntkbias.types import (
+    ApplyFunction,
+    InputError,
+    InputTypeError,
+    Params,
+    require_array,
+    require_finite,
+    require_positive,
+)
+
+__all__ = [
+    "displacement_exponent",
+    "local_displacement_exponents",
+    "mean_squared_displacement",
+    "path_complexity",
+    "weight_norm",
+    "weight_norms",
+]
+
+POINTS = 64  # of a logarithmic grid of times, so that late ones do not outweigh the early ones
+
+
+def displacement_exponent(path: Any, *, first: int = 1, last: int | None = None) -> float:
+    """The global exponent c of ||theta_t - theta_0||^2 ~ t^c, by least squares on a logarithmic grid of times.
+
+    `path` is an array `(steps, ...)` or a list of parameters, equally spaced in time. Times `first` to `last` (default:
+    all) are fitted. Of one path it is a random number: for a diffusion in p dimensions its standard error is about
+    sqrt(2 / p); average over runs. Raises `InputError` on fewer than three times, and where the path does not move.
+    """
+    positions = _positions(path)
+    last = len(positions) - 1 if last is None else last
+    if not 1 <= first < last - 1 <= len(positions) - 2:
+        raise InputError(
+            f"Expected three times or more to fit, from 1 to {len(positions) - 1}; got first {first} and last {last}."
+        )
+    times = np.unique(np.round(np.geomspace(first, last, POINTS)).astype(int))
+    squares = np.sum((positions[times] - positions[0]) ** 2, 1)
+    _require_moved(squares)
+    return power_law(times, squares).exponent
+
+
+def mean_squared_displacement(path: Any, lags: ArrayLike) -> Float[Array, " lags"]:
+    """The mean over starts t of ||theta_{t + lag} - theta_t||^2 for each of `lags` `(lags,)`, in steps.
+
+    `path` is that of `displacement_exponent`. Costs steps p multiplications a lag. Lags near the length of the path
+    have few starts, which overlap: their mean is noise. Raises `InputError` on lags outside 1 .. steps - 1.
+    """
+    positions = _positions(path)
+    chosen = _checked_lags(lags, len(positions))
+    return jnp.asarray([np.mean(np.sum((positions[lag:] - positions[:-lag]) ** 2, 1)) for lag in chosen])
+
+
+def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " lags-1"]:
+    """The local exponents d log MSD / d log lag between neighbours of `lags` `(lags,)`, ascending.
+
+    MSD is `mean_squared_displacement`, whose errors these are. About 1 where the path diffuses, 0 at lags beyond which
+    it is confined, between 1 and 2 where it drifts.
+    """
+    chosen = _checked_lags(lags, len(_positions(path)))
+    if len(chosen) < 2 or np.any(np.diff(chosen) <= 0):
+        raise InputError(f"Expected two lags or more, ascending; got {chosen.tolist()}.")
+    squares = np.asarray(mean_squared_displacement(path, lags), float)
+    _require_moved(squares)
+    return jnp.asarray(np.diff(np.log(squares)) / np.diff(np.log(chosen)))
+
+
+def path_complexity(
+    f: ApplyFunction, path: Sequence[Params], x: ArrayLike, *, memory_budget: int | None = None
+) -> Float[Array, " steps-1"]:
+    """The sum of ||step|| sqrt(tr K / n) along a path of parameters, up to each step: the last one is the total.
+
+    K is the NTK on x `(n, ...)`, summed over outputs, before each step, so that sqrt(tr K / n) is the root mean square
+    of ||d f(x) / d theta||_F; the root of n that the paper's sqrt(tr K) has beside it would grow with the data. For a
+    linear model it is the length of the path times a constant. Steps between stored parameters are taken as straight:
+    store often. Costs the diagonal of the kernel, a backward pass an output, for each step; a bar counts them.
+
+    Raises `InputError` on what `empirical_ntk` refuses, and on fewer than two parameters.
+    """
+    _require_path(path)
+    steps = np.linalg.norm(np.diff(_positions(path), axis=0), axis=1)
+    traces = [
+        empirical_ntk(f, params, outputs="sum", memory_budget=memory_budget).operator(x).trace()
+        for params in progress(path[:-1], "kernel traces")
+    ]
+    return jnp.asarray(np.cumsum(steps * np.sqrt(np.array(traces) / len(np.asarray(x)))))
+
+
+def weight_norm(params: Params) -> Float[Array, ""]:
+    """The Euclidean norm of all parameters, of any pytree."""
+    norms = [jnp.sum(norm**2) for norm in weight_norms(params).values()]
+    return jnp.sqrt(jnp.sum(jnp.stack(norms)))
+
+
+def weight_norms(params: Params) -> dict[str, Float[Array, ""]]:
+    """The Euclidean (Frobenius) norm of each parameter, by its path in `params`, as in `empirical_ntk_by_layer`."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise InputError("Expected params to hold at least one array; got an empty pytree.")
+    norms = {}
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path)
+        array = require_array(leaf, f"params{name}")
+        require_finite(array, f"params{name}")
+        norms[name] = jnp.sqrt(jnp.sum(array.astype(jnp.result_type(array.dtype, float)) ** 2))
+    return norms
+
+
+def _positions(path: Any) -> Float[np.ndarray, "steps p"]:
+    """The path as one array, in float64: displacements are small beside the parameters."""
+    if isinstance(path, np.ndarray | jax.Array):
+        array = require_array(path, "the path")
+        if array.ndim < 1 or len(array) < 2:
+            raise InputError(f"Expected a path of two positions or more, (steps, ...); got shape {array.shape}.")
+        require_finite(array, "the path")
+        return np.asarray(path, float).reshape(len(array), -1)
+    _require_path(path)
+    structures = {str(jax.tree.map(np.shape, params)) for params in path}
+    if len(structures) > 1:
+        raise InputError("Expected parameters of one structure along the path; got several. Store the same pytree.")
+    leaves = [[np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(params)] for params in path]
+    positions = np.stack([np.concatenate(parts) for parts in leaves])
+    if not np.isfinite(positions).all():
+        raise InputError("Expected finite parameters along the path; got NaN or infinity. Cut it before it diverges.")
+    return positions
+
+
+def _require_path(path: Any) -> None:
+    if not isinstance(path, list | tuple) or len(path) < 2:
+        got = f"{len(path)} of them" if isinstance(path, list | tuple) else type(path).__name__
+        raise InputTypeError(f"Expected a path: a list of parameters at two steps or more; got {got}.")
+
+
+def _checked_lags(lags: ArrayLike, num_steps: int) -> Int[np.ndarray, " lags"]:
+    array = np.asarray(require_array(lags, "lags"))
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
+        raise InputError(f"Expected lags (lags,) as whole numbers of steps; got {array.dtype} of shape {array.shape}.")
+    for lag in array:
+        require_positive("lags", int(lag))
+    if array.max() >= num_steps:
+        raise InputError(f"Expected lags of at most {num_steps - 1} steps; got {array.max()}.")
+    return array
+
+
+def _require_moved(squares: Float[np.ndarray, " times"]) -> None:
+    if not np.all(squares > 0):
+        raise InputError("Expected a path that moves; got one that stands still at some of the times. Leave them out.")

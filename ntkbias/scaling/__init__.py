@@ -1,0 +1,16 @@
+"""Power laws: a line through logarithms, and the curve of error against size, with intervals."""
+
+from ntkbias.scaling.interval import Interval
+from ntkbias.scaling.law import ErrorBand, ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
+from ntkbias.scaling.line import PowerLaw, power_law
+
+__all__ = [
+    "ErrorBand",
+    "Interval",
+    "PowerLaw",
+    "ScalingLaw",
+    "exponent_difference",
+    "power_law",
+    "preferred_scaling_law",
+    "scaling_law",
+]
