@@ -18,6 +18,7 @@ whose step does not grow with the gradient, as Adam's, have no such time.
 {0: [0.0, 0.0], 1: [0.5, 1.0], 4: [0.938, 1.875], 20: [1.0, 2.0]}
 """
 
+import dataclasses
 import time as clock
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias import losses
+from ntkbias.kernels.empirical import Function
 from ntkbias.kernels.tiles import progress
 from ntkbias.types import (
     ApplyFunction,
@@ -47,6 +49,7 @@ __all__ = ["Trainer", "TrainingState", "checked_steps", "effective_learning_rate
 
 Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (params, state, x, key) -> outputs, state
 
+FIRST_CALL = 16  # steps
 CALL_SECONDS = 0.5  # of steps within one call, so that Ctrl-C and NaN are noticed
 PROBED = 1e-5  # the relative difference above which an optimiser's step does not grow with the gradient
 
@@ -93,16 +96,22 @@ def train(
     compiled loop takes about half a second, so that Ctrl-C ends it soon.
 
     Raises `InputError`, before it trains, on targets that do not fit, an optimiser that is not one, and steps that are
-    not in ascending order. Raises nothing when training diverges: what it yields is then not finite.
+    not in ascending order. Where training diverges, what it yields last is not finite.
     """
-    trainer, data_arrays = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
+    trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
     steps = checked_steps(at, num_steps)
-    start = trainer.start(params, state)
     key = jax.random.key(0) if key is None else require_key(key)
+    start = trainer.start(params, state)
+    trainer = trainer.suited(start, x, y, key=key)
 
     def iterates() -> Iterator[tuple[int, Params]]:
-        for reached in trainer.states(start, *data_arrays, steps, key=key):
-            yield int(reached.step), reached.variables
+        reached = start
+        with progress(None, "training steps", total=num_steps) as bar:
+            for step in steps:
+                reached = trainer.advance(reached, step, x, y, key=key, bar=bar)
+                yield int(reached.step), reached.variables
+                if reached.has_diverged:
+                    return
 
     return iterates()
 
@@ -114,8 +123,9 @@ class TrainingState(NamedTuple):
     params: Params
     state: Any  # what the network carries beside its parameters
     optimizer_state: Any
+    run: Array | None  # the number of this run of several
     learning_rate: Array | None  # where each run has its own
-    path_length: Float[Array, ""]  # sum of ||step|| since the state was last yielded
+    path_length: Float[Array, ""]  # sum of ||step|| since `advance` was called
     loss: Float[Array, ""]  # of the last batch, before its step
     diverged_at: Int[Array, ""]  # the first step whose loss or update was not finite, or -1
 
@@ -124,11 +134,17 @@ class TrainingState(NamedTuple):
         """What `f` takes: the parameters, paired with the state where there is one."""
         return self.params if self.state is None else (self.params, self.state)
 
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the loss or an update was not finite, in all runs."""
+        return bool(np.all(np.asarray(self.diverged_at) >= 0))
+
 
 class Trainer(eqx.Module):
     """How a step is made; equal trainers share one compiled program. `Trainer.checked` makes one from what users give.
 
-    With `many` the states carry several runs, which advance together.
+    With `many` the states carry several runs, which advance together. `scanned` says that steps run in one compiled
+    loop; `suited` finds out whether that is the faster way.
     """
 
     f: ApplyFunction = eqx.field(static=True)
@@ -137,6 +153,7 @@ class Trainer(eqx.Module):
     optimizer: Any = eqx.field(static=True)  # or a function of the learning rate, where each run has its own
     batch_size: int | None = eqx.field(static=True)
     many: bool = eqx.field(static=True, default=False)
+    scanned: bool = eqx.field(static=True, default=True)
 
     @classmethod
     def checked(
@@ -165,6 +182,10 @@ class Trainer(eqx.Module):
             )
         function = losses.named(loss)
         x, y = checked_data(data)
+        try:
+            hash(f)
+        except TypeError:  # a method of a value that holds arrays: identity tells it apart
+            f = Function(f)
         outputs = jax.eval_shape(f, params if state is None else (params, state), x)
         if getattr(outputs, "shape", ())[:1] != (len(x),):
             raise InputError(f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs.")
@@ -175,54 +196,56 @@ class Trainer(eqx.Module):
                 raise InputError(f"Expected batch_size to be at most the number of inputs, {len(x)}; got {batch_size}.")
         return cls(f, forward, function, optimizer, batch_size), (x, y)
 
-    def start(self, params: Params, state: Any = None, learning_rate: Array | None = None) -> TrainingState:
-        """The state before the first step; params `(runs, ...)` with `many`."""
+    def start(
+        self, params: Params, state: Any = None, runs: Array | None = None, learning_rates: Array | None = None
+    ) -> TrainingState:
+        """The state before the first step; with `many`, of parameters `(runs, ...)`, these runs and their rates."""
         params, state = jax.tree.map(jnp.asarray, (params, state))
 
-        def one(params: Params, state: Any, learning_rate: Array | None) -> TrainingState:
-            zero = jnp.zeros(())
+        def one(params: Params, state: Any, run: Array | None, learning_rate: Array | None) -> TrainingState:
+            step, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
             optimizer_state = self._optimizer(learning_rate).init(params)
-            step = jnp.zeros((), jnp.int32)
-            return TrainingState(step, params, state, optimizer_state, learning_rate, zero, zero, step - 1)
+            return TrainingState(step, params, state, optimizer_state, run, learning_rate, zero, zero, step - 1)
 
-        return jax.vmap(one)(params, state, learning_rate) if self.many else one(params, state, learning_rate)
+        start = jax.vmap(one) if self.many else one
+        return start(params, state, runs, learning_rates)
 
-    def states(
-        self, start: TrainingState, x: Array, y: Array, at: Sequence[int], *, key: PRNGKeyArray
-    ) -> Iterator[TrainingState]:
-        """The states at the steps `at` that `start` has not passed, with a progress bar; `start` itself is no step."""
-        compiled = jax.default_backend() != "cpu" or not self._convolves(start, x, y, key)
-        state, chunk = start, 1
-        step = int(np.max(np.asarray(start.step)))
-        with progress(None, "training steps", total=at[-1], initial=step) as bar:
-            for target in at:
-                if target < step or (target == step and step > 0):
-                    continue
-                while step < target:
-                    count = min(chunk, target - step, self._until_epoch(step, len(x)))
-                    began = clock.monotonic()
-                    state = self._advanced(state, x, y, count, compiled, key)
-                    diverged = np.asarray(state.diverged_at)  # waits for the steps
-                    seconds = max(clock.monotonic() - began, 1e-6)
-                    step += count
-                    bar.update(count)
-                    bar.set_postfix_str(f"loss {float(np.mean(np.asarray(state.loss))):.3g}", refresh=False)
-                    if np.all(diverged >= 0):
-                        yield state
-                        return
-                    chunk = max(1, min(2 * chunk + 8, int(count * CALL_SECONDS / seconds)))
-                yield state
-                state = state._replace(path_length=jnp.zeros_like(state.path_length))
+    def suited(self, state: TrainingState, x: Array, y: Array, *, key: PRNGKeyArray) -> "Trainer":
+        """This trainer, with its steps in a compiled loop unless they hold convolutions and run on a CPU."""
+        if jax.default_backend() != "cpu":
+            return self
+        order = None if self.batch_size is None else _orders(self, state, key, jnp.asarray(0), len(x))
+        program = str(jax.make_jaxpr(self.step)(state, x, y, order, key))
+        return dataclasses.replace(self, scanned="conv_general_dilated" not in program)
+
+    def advance(
+        self, state: TrainingState, to: int, x: Array, y: Array, *, key: PRNGKeyArray, bar: Any = None
+    ) -> TrainingState:
+        """The state at step `to`, or where all runs have diverged before; `bar` shows the steps."""
+        step, chunk = int(np.max(np.asarray(state.step))), FIRST_CALL
+        if to > step:
+            state = state._replace(path_length=jnp.zeros_like(state.path_length))
+        while step < to and not state.has_diverged:
+            count = min(chunk, to - step, self._until_epoch(step, len(x)))
+            began = clock.monotonic()
+            state = jax.block_until_ready(self._advanced(state, step, count, x, y, key))
+            seconds = max(clock.monotonic() - began, 1e-6)
+            chunk = max(1, min(4 * count, int(count * CALL_SECONDS / seconds)))
+            step += count
+            if bar is not None:
+                bar.update(count)
+                bar.set_postfix_str(f"loss {float(np.mean(np.asarray(state.loss))):.3g}", refresh=False)
+        return state
 
     def _advanced(
-        self, state: TrainingState, x: Array, y: Array, count: int, compiled: bool, key: PRNGKeyArray
+        self, state: TrainingState, step: int, count: int, x: Array, y: Array, key: PRNGKeyArray
     ) -> TrainingState:
         """`count` steps on, within one epoch."""
         order = None
         if self.batch_size is not None:
-            epoch = int(np.max(np.asarray(state.step))) // (len(x) // self.batch_size)
-            order = _orders(self, key, jnp.asarray(epoch), state.path_length, len(x))
-        if compiled:
+            epoch = step // (len(x) // self.batch_size)
+            order = _orders(self, state, key, jnp.asarray(epoch), len(x))
+        if self.scanned:
             return _loop(self, state, x, y, order, key, jnp.asarray(count))
         for _ in range(count):
             state = _one_step(self, state, x, y, order, key)
@@ -234,18 +257,15 @@ class Trainer(eqx.Module):
         steps_an_epoch = n // self.batch_size
         return steps_an_epoch - step % steps_an_epoch
 
-    def step(
-        self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
-    ) -> TrainingState:
+    def step(self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray) -> TrainingState:
         """One update of all runs."""
         if not self.many:
             return self._step(state, x, y, order, key)
-        keys = _run_keys(key, len(state.step))
-        return jax.vmap(self._step, in_axes=(0, None, None, None if order is None else 0, 0))(state, x, y, order, keys)
+        return jax.vmap(self._step, in_axes=(0, None, None, None if order is None else 0, None))(
+            state, x, y, order, key
+        )
 
-    def _step(
-        self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
-    ) -> TrainingState:
+    def _step(self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray) -> TrainingState:
         if order is not None:
             assert self.batch_size is not None
             place = state.step % (len(x) // self.batch_size) * self.batch_size
@@ -255,7 +275,7 @@ class Trainer(eqx.Module):
         def objective(params: Params) -> tuple[Array, Any]:
             if self.forward is None:
                 return self.loss(self.f(params, x), y), None
-            own = jax.random.fold_in(key, state.step)
+            own = jax.random.fold_in(jax.random.fold_in(_run_key(key, state.run), 0), state.step)
             outputs, carried = self.forward(params, state.state, x, own)
             return self.loss(outputs, y), carried
 
@@ -269,6 +289,7 @@ class Trainer(eqx.Module):
             optax.apply_updates(state.params, updates),
             state.state if self.forward is None else carried,
             optimizer_state,
+            state.run,
             state.learning_rate,
             (state.path_length + length).astype(state.path_length.dtype),
             value.astype(state.loss.dtype),
@@ -277,13 +298,6 @@ class Trainer(eqx.Module):
 
     def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
-
-    def _convolves(self, state: TrainingState, x: Array, y: Array, key: PRNGKeyArray) -> bool:
-        """Whether a step has convolutions, by its program."""
-        order = None
-        if self.batch_size is not None:
-            order = _orders(self, key, jnp.asarray(0), state.path_length, len(x))
-        return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, x, y, order, key))
 
 
 @eqx.filter_jit
@@ -301,19 +315,19 @@ def _one_step(
 
 
 @eqx.filter_jit
-def _orders(trainer: Trainer, key: PRNGKeyArray, epoch: Array, like: Array, n: int) -> Array:
-    """The order of the examples in an epoch, of each run; `like` has an axis of runs where there are several."""
-    keys = _run_keys(key, len(like)) if trainer.many else key
+def _orders(trainer: Trainer, state: TrainingState, key: PRNGKeyArray, epoch: Array, n: int) -> Array:
+    """The order of the examples in an epoch, of each run."""
 
-    def order(key: PRNGKeyArray) -> Array:
-        return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), n)
+    def order(run: Array | None) -> Array:
+        own = jax.random.fold_in(jax.random.fold_in(_run_key(key, run), 1), epoch)
+        return jax.random.permutation(own, n)
 
-    return jax.vmap(order)(keys) if trainer.many else order(keys)
+    return jax.vmap(order)(state.run) if trainer.many else order(state.run)
 
 
-def _run_keys(key: PRNGKeyArray, num_runs: int) -> PRNGKeyArray:
-    """The key of each run: what a run alone would be given."""
-    return jax.vmap(lambda run: jax.random.fold_in(key, run))(jnp.arange(num_runs))
+def _run_key(key: PRNGKeyArray, run: Array | None) -> PRNGKeyArray:
+    """The key of a run: alone, it is given this one."""
+    return key if run is None else jax.random.fold_in(key, run)
 
 
 def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:

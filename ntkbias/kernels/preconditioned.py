@@ -36,6 +36,7 @@ import optax
 from jaxtyping import Array
 
 from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
+from ntkbias.kernels.structure import factor_shapes, signature
 from ntkbias.types import (
     ApplyFunction,
     InputError,
@@ -48,7 +49,7 @@ from ntkbias.types import (
     require_finite,
 )
 
-__all__ = ["adam_preconditioner", "loss_weighted_ntk", "ntk_of_some", "preconditioned_ntk"]
+__all__ = ["adam_preconditioner", "loss_weighted_ntk", "ntk_of_some", "preconditioned_ntk", "used_paths"]
 
 Curved = Literal["mse", "logistic", "cross_entropy"]
 
@@ -87,9 +88,9 @@ def preconditioned_ntk(
         roots.append(jnp.sqrt(array).astype(jnp.result_type(leaf)))
     moves = jax.tree.map(jnp.zeros_like, params)
     variables = {"moves": moves, "params": params, "roots": jax.tree.unflatten(jax.tree.structure(params), roots)}
-    return ntk_of_some(
-        Rescaled(f), variables, "['moves']", outputs=outputs, memory_budget=memory_budget, precision=precision
-    )
+    kernel = empirical_ntk(Rescaled(f), variables, outputs=outputs, memory_budget=memory_budget, precision=precision)
+    moved = tuple(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables))
+    return dataclasses.replace(kernel, only=tuple(path for path in moved if path.startswith("['moves']")))
 
 
 def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 0.999) -> Params:
@@ -135,17 +136,25 @@ def loss_weighted_ntk(
     return empirical_ntk(Weighted(f, loss), params, outputs="all", memory_budget=memory_budget, precision=precision)
 
 
-def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, **options: Any) -> EmpiricalNTK:
-    """The NTK of `f` in those of its variables whose path begins with `prefix`; what f does not use counts as zero."""
+def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, x: Array, **options: Any) -> EmpiricalNTK:
+    """The NTK of `f` in those of its variables whose path begins with `prefix`, for inputs like `x`.
+
+    Variables among them that f does not use, whose part is zero, are left out.
+    """
     kernel = empirical_ntk(f, variables, **options)
-    paths = tuple(
-        path
-        for path, leaf in ((jax.tree_util.keystr(p), v) for p, v in jax.tree_util.tree_leaves_with_path(variables))
-        if path.startswith(prefix) and leaf.size
-    )
+    used = used_paths(f, variables, x, kernel.outputs, kernel.precision)
+    paths = tuple(path for path in used if path.startswith(prefix))
     if not paths:
-        raise InputError(f"Expected parameters at {prefix}; got none there.")
+        raise InputError(f"Expected f to depend on its variables {prefix}; got outputs that are the same for all.")
     return dataclasses.replace(kernel, only=paths)
+
+
+def used_paths(
+    f: ApplyFunction, variables: Params, x: Array, outputs: Outputs = "mean", precision: Precision = "highest"
+) -> tuple[str, ...]:
+    """The paths of the variables on which the outputs of `f` depend, for inputs like `x`."""
+    kernel = empirical_ntk(f, variables, outputs=outputs, precision=precision)
+    return tuple(factor_shapes(kernel.f, signature(variables, x), outputs, precision))
 
 
 @dataclasses.dataclass(frozen=True)

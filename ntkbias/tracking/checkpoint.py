@@ -1,0 +1,201 @@
+"""A run on disk: one file a snapshot, and the state to go on from. Each appears whole or not at all.
+
+    run.json          what the run is of; a call that differs is refused, and what differs is named
+    start.npz         the variables at the start, the probe
+    snapshots/N.npz   the values of snapshot N
+    state.npz         the state of training at the last snapshot that is complete
+
+The snapshot is written first, then the state: whenever the process ends, the state is that of a snapshot that is there.
+A snapshot beyond it is taken again, to the same values. `open_history` reads the folder at any time, also while the run
+goes on.
+"""
+
+import contextlib
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbias.kernels.claims import claimed
+from ntkbias.results import write
+from ntkbias.tracking.history import History, stacked
+from ntkbias.types import InputError, InputTypeError
+
+__all__ = ["Checkpoint", "digest", "open_history"]
+
+FORMAT = 1
+SHOWN = 40  # characters of a value in a message
+
+
+class Checkpoint:
+    """The folder of one run; made by `Checkpoint.claimed`, which keeps other processes out of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    @contextlib.contextmanager
+    def claimed(cls, path: Any, description: dict[str, Any], start: dict[str, np.ndarray]) -> Iterator["Checkpoint"]:
+        """The folder at `path`, for the run of this description, until the block ends.
+
+        Raises `InputError` where it is of another run, in use, or no place to write.
+        """
+        checkpoint = cls(checked_folder(path))
+        checkpoint.folder.mkdir(parents=True, exist_ok=True)
+        with claimed(checkpoint.folder / "run") as claim:
+            if claim is None:
+                raise InputError(f"Expected {path} for this run alone; another process is at it. Choose another path.")
+            if (checkpoint.folder / "run.json").exists():
+                checkpoint.require(description, start)
+            else:
+                checkpoint._write("start.npz", start)
+                text = json.dumps({"format": FORMAT, **description}, indent=1)
+                write(checkpoint.folder / "run.json", lambda file: file.write(text.encode()))
+            yield checkpoint
+
+    def require(self, description: dict[str, Any], start: dict[str, np.ndarray]) -> None:
+        """Raise an `InputError` unless this is the folder of a run of that description, and name what differs."""
+        there = _json(self.folder / "run.json")
+        here = json.loads(json.dumps({"format": FORMAT, **description}))
+        different = [name for name in here if there.get(name) != here[name]]
+        if not different:
+            outputs = _arrays(self.folder / "start.npz").get("outputs")
+            if outputs is None or outputs.shape != start["outputs"].shape or not _close(outputs, start["outputs"]):
+                different = ["f"]
+        if different:
+            shown = [
+                f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" if name in here else name
+                for name in different
+            ]
+            raise InputError(
+                f"Expected the run that {self.folder} is of, to go on with it; got one that differs in "
+                f"{', '.join(shown)}. Choose another path, or delete that folder to begin again."
+            )
+
+    def save(self, index: int, values: dict[str, np.ndarray], state: Any) -> None:
+        """Write a snapshot, then the state of training at it."""
+        self._write(f"snapshots/{index:05d}.npz", values)
+        leaves = {f"{place:05d}": _plain(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
+        self._write("state.npz", {"index": np.asarray(index), **leaves})
+
+    def end(self, about: dict[str, Any]) -> None:
+        """Write what is known when a run ends: names of axes and labels, and why it stopped."""
+        write(self.folder / "about.json", lambda file: file.write(json.dumps(about).encode()))
+
+    def load(self, like: Any) -> tuple[list[dict[str, np.ndarray]], Any] | None:
+        """The snapshots so far, and the state at the last of them in the form of `like`; None where there is none."""
+        if not (self.folder / "state.npz").exists():
+            return None
+        stored = _arrays(self.folder / "state.npz")
+        rows = [_arrays(self.folder / f"snapshots/{index:05d}.npz") for index in range(int(stored["index"]) + 1)]
+        leaves, structure = jax.tree.flatten(like)
+        found = [_like(leaf, stored.get(f"{place:05d}"), self.folder) for place, leaf in enumerate(leaves)]
+        return rows, jax.tree.unflatten(structure, found)
+
+    def _write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        write(self.folder / name, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+
+def open_history(path: str | Path) -> History:
+    """The history in the folder of `track(..., checkpoint=path)`, finished, killed or still growing.
+
+    Raises `InputError` where there is no run, or none with a snapshot, or a file is damaged.
+    """
+    folder = checked_folder(path)
+    if not (folder / "run.json").exists() or not (folder / "about.json").exists():
+        raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
+    about, start = _json(folder / "about.json"), _arrays(folder / "start.npz")
+    rows = []
+    while (folder / f"snapshots/{len(rows):05d}.npz").exists():
+        rows.append(_arrays(folder / f"snapshots/{len(rows):05d}.npz"))
+    return history_of(rows, start["probe"], start.get("level_frequencies"), about)
+
+
+def history_of(
+    rows: list[dict[str, np.ndarray]],
+    probe: np.ndarray,
+    level_frequencies: np.ndarray | None,
+    about: dict[str, Any],
+    params: Any = None,
+) -> History:
+    """The rows of snapshots, as they are written, as a history."""
+    num_runs = about["num_runs"]
+    values = stacked(rows, num_runs)
+    steps, times, rates = values.pop("(step)"), values.pop("(time)"), values.pop("(learning rate)")
+    return History(
+        steps=(steps if num_runs is None else steps[0]).astype(int),
+        times=times,
+        learning_rates=rates,
+        values=values,
+        probe=probe,
+        level_frequencies=level_frequencies,
+        axes=tuple((name, tuple(axes)) for name, axes in about["axes"].items()),
+        labels=tuple((name, tuple(labels)) for name, labels in about["labels"].items()),
+        stopped=about["stopped"],
+        params=params,
+    )
+
+
+def digest(*trees: Any) -> str:
+    """A fingerprint of all numbers in pytrees of arrays, their shapes and types."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(trees):
+        array = _plain(leaf)
+        found.update(f"{array.shape}{array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
+
+
+def checked_folder(path: Any) -> Path:
+    """The path of a folder, or an error."""
+    if not isinstance(path, str | Path) or not Path(path).name:
+        raise InputTypeError(f"Expected checkpoint to be the path of a folder; got {path!r}.")
+    if Path(path).is_file():
+        raise InputError(f"Expected checkpoint to be the path of a folder; got the file {path}.")
+    return Path(path)
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    """A leaf as numbers: keys of jax.random by their data."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf))
+    return np.asarray(leaf)
+
+
+def _like(leaf: Any, stored: np.ndarray | None, folder: Path) -> Any:
+    if stored is None or stored.shape != _plain(leaf).shape:
+        raise InputError(f"Expected {folder} to hold the state of this run; it does not fit. Delete it to begin again.")
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
+    return jnp.asarray(stored, jnp.result_type(leaf))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {error}.") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected {path} to describe a run; it cannot be read: {error}.") from error
+
+
+def _close(left: np.ndarray, right: np.ndarray) -> bool:
+    """Equal but for the rounding of another device."""
+    return bool(np.max(np.abs(left - right)) <= 1e-3 * max(float(np.max(np.abs(right))), 1e-30))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -1,0 +1,104 @@
+"""History: what was measured along training, stacked over snapshots.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+>>> from ntkbias.tracking import track
+>>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+>>> data = x, jnp.sign(x[:, 0] + 0.1)
+>>> history = track(net.apply, net.init(jax.random.key(0), (2,)), data, optimizer=optax.sgd(0.1), num_steps=10)
+>>> history["eigenvalues"].shape == (len(history.steps), 12), history.axes_of("eigenvalues")
+(True, ('snapshot', 'mode'))
+>>> float(history.times[-1])
+1.0
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ntkbias.types import InputError
+
+__all__ = ["History", "stacked"]
+
+
+class History(eqx.Module):
+    """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
+
+    `times` are step * learning rate, NaN for optimisers that have none (Adam). `stopped` says why a run ended before
+    its last step; None where it did not.
+    """
+
+    steps: Int[np.ndarray | Array, " t"]
+    times: Float[np.ndarray | Array, "*runs t"]
+    learning_rates: Float[np.ndarray | Array, "*runs t"]  # in use at each step: of the next step
+    values: dict[str, np.ndarray | Array]
+    probe: np.ndarray | Array  # the inputs on which the kernel was followed
+    level_frequencies: np.ndarray | Array | None  # of the levels of a spectrum, on a domain with harmonics
+    axes: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # of each value
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, behaviours
+    stopped: str | None = eqx.field(static=True, default=None)
+    params: Any = eqx.field(default=None, metadata={"saved": False})  # at the last step, of f
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.values:
+            raise InputError(f"Expected the name of a measure that was taken; got {name!r}. There are {list(self)}.")
+        return np.asarray(self.values[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def num_runs(self) -> int | None:
+        """How many runs there are, as their first axis; None for a single one, which has no such axis."""
+        return len(self.times) if np.ndim(self.times) == 2 else None
+
+    def axes_of(self, name: str) -> tuple[str, ...]:
+        """The names of a value's axes: "run" where there are several, "snapshot", and what the measure has."""
+        self[name]
+        return dict(self.axes)[name]
+
+    def run(self, index: int) -> "History":
+        """One of several runs."""
+        if self.num_runs is None or not 0 <= index < self.num_runs:
+            raise InputError(f"Expected one of {self.num_runs or 'several'} runs; got {index}.")
+        return History(
+            **{
+                **vars(self),
+                "times": self.times[index],
+                "learning_rates": self.learning_rates[index],
+                "values": {name: value[index] for name, value in self.values.items()},
+                "axes": tuple((name, axes[1:]) for name, axes in self.axes),
+                "params": None,
+            }
+        )
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with named axes, and steps and times as coordinates (needs the extra `xarray`)."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise InputError("Expected xarray to be installed; it is not. pip install 'ntkbias[xarray]'.") from error
+        values = {name: (self.axes_of(name), self[name]) for name in self}
+        times = ("run", "snapshot") if self.num_runs is not None else ("snapshot",)
+        coordinates: dict[str, Any] = {"step": ("snapshot", np.asarray(self.steps))}
+        coordinates["time"] = times, np.asarray(self.times)
+        used = {axis for axes, _ in values.values() for axis in axes}
+        coordinates |= {axis: list(names) for axis, names in self.labels if axis in used}
+        if self.level_frequencies is not None and "level" in used:
+            coordinates["frequency"] = "level", np.asarray(self.level_frequencies)
+        attributes = {} if self.stopped is None else {"stopped": self.stopped}
+        return xarray.Dataset(values, coordinates, attributes)
+
+
+def stacked(rows: Sequence[Mapping[str, np.ndarray]], num_runs: int | None) -> dict[str, np.ndarray]:
+    """The values of all snapshots by name; several runs come first."""
+    found = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return found if num_runs is None else {name: np.swapaxes(value, 0, 1) for name, value in found.items()}

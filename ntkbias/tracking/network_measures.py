@@ -1,0 +1,3 @@
+"""Measures of the network itself, beside its kernel, from the room of complexity."""
+
+AVAILABLE = ()

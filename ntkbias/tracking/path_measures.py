@@ -1,0 +1,138 @@
+"""Measures of the path: what training has done so far, summed over the snapshots, and what the network is like now.
+
+Under gradient flow outputs move by df/dt = -(1/n) K_t(x, train) r_t, with r_t = f_t - y, or n times the derivative of
+another loss, so that
+
+    f_T - f_0 = -(1/n) integral over t of K_t r_t        (exactly: what the path did)
+    path kernel = (1/T) integral over t of K_t           (the mean kernel along it; Domingos 2020, arXiv 2012.00152)
+
+Integrals are trapezia between snapshots. `path_error` is what the first misses, for want of snapshots, and of gradient
+flow between the steps of gradient descent. Where an optimiser has no time, there is no integral, and both are None.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ntkbias.eigen import eigh
+from ntkbias.spectrum import Spectrum
+from ntkbias.tracking.history import History
+from ntkbias.tracking.snapshot import Snapshot
+from ntkbias.types import InputError
+
+__all__ = [
+    "gradient_norm",
+    "path_eigenvalues",
+    "path_error",
+    "path_kernel",
+    "path_outputs",
+    "path_spectrum",
+    "trajectory_complexity",
+    "weight_norm",
+    "weight_norm_by_layer",
+]
+
+
+def path_kernel(at: Snapshot) -> Float[np.ndarray, "rows rows"] | None:
+    """The mean of the kernel over time so far, on the probe; at the start the kernel itself. Held for each snapshot."""
+    if at.matrix is None or not math.isfinite(at.time):
+        return None
+    if at.previous is None:
+        return at.matrix
+    assert at.previous.matrix is not None
+    before, span = at.previous.time, at.time - at.previous.time
+    added = (at.previous.matrix + at.matrix) * (span / 2)
+    return ((before * at.before["path_kernel"] + added) / at.time).astype(at.matrix.dtype)
+
+
+path_kernel.axes = ("row", "column")  # type: ignore[attr-defined]
+
+
+def path_eigenvalues(at: Snapshot) -> Float[np.ndarray, " k"] | None:
+    """The largest eigenvalues of the path kernel over n; comes after "path_kernel" among the measures."""
+    matrix = at.values.get("path_kernel")
+    if matrix is None:
+        return None
+    return np.linalg.eigvalsh(matrix.astype(np.float64))[::-1][: at.num_modes] / at.num_examples
+
+
+path_eigenvalues.axes = ("mode",)  # type: ignore[attr-defined]
+
+
+def path_spectrum(history: History, snapshot: int = -1) -> Spectrum:
+    """The spectrum of the path kernel up to a snapshot, on the probe, for `rank_by_frequency` and the rest.
+
+    `history` is that of one run with the measure "path_kernel", of outputs="mean" or "sum", or of one output.
+    """
+    if not isinstance(history, History) or "path_kernel" not in history or history["path_kernel"].ndim != 3:
+        raise InputError(
+            "Expected the history of one run with the measure 'path_kernel'; got none. Add "
+            "measures.chosen('path_kernel') to the measures; of several runs take history.run(0)."
+        )
+    matrix = history["path_kernel"][snapshot]
+    if len(matrix) != len(history.probe):
+        raise InputError("Expected a path kernel of one row an input; got that of all pairs of outputs.")
+    return Spectrum(**{**vars(eigh(matrix)), "x": jnp.asarray(history.probe)})
+
+
+def path_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
+    """f_0 - (1/n) times the integral of K_t r_t so far: what the path says that the outputs on the probe are.
+
+    Costs a gradient over all training inputs, and a derivative on the probe, a snapshot.
+    """
+    if not math.isfinite(at.time):
+        return None
+    if at.previous is None:
+        return at.outputs.astype(np.float64)
+    span = at.time - at.previous.time
+    moved = (at.previous.velocity.astype(np.float64) + at.velocity) * (span / 2)
+    return at.before["path_outputs"] + moved
+
+
+path_outputs.axes = ("example", "output")  # type: ignore[attr-defined]
+
+
+def path_error(at: Snapshot) -> float | None:
+    """||f_0 + integral - f_t|| / ||f_t - f_0|| on the probe; comes after "path_outputs" among the measures."""
+    predicted = at.values.get("path_outputs")
+    if predicted is None:
+        return None
+    moved = float(np.linalg.norm(at.outputs - at.initial.outputs))
+    return float(np.linalg.norm(predicted - at.outputs)) / moved if moved else 0.0
+
+
+def trajectory_complexity(at: Snapshot) -> float:
+    """The sum of ||step|| sqrt(tr K / n) so far (Baratin et al. 2020, section 4), tr K by trapezia between snapshots.
+
+    In a loop of your own steps between snapshots count as one straight line.
+    """
+    if at.previous is None:
+        return 0.0
+    heights = [math.sqrt(snapshot.trace) for snapshot in (at.previous, at)]
+    return float(at.before["trajectory_complexity"]) + at.path_length * sum(heights) / 2
+
+
+def gradient_norm(at: Snapshot) -> float:
+    """||gradient|| of the loss over all training inputs."""
+    return _norm(at.gradient)
+
+
+def weight_norm(at: Snapshot) -> float:
+    """||theta||."""
+    return _norm(at.params)
+
+
+def weight_norm_by_layer(at: Snapshot) -> Float[np.ndarray, " parameter"]:
+    """||theta|| of each parameter array, in the order of the pytree's leaves."""
+    return np.array([_norm(leaf) for leaf in jax.tree.leaves(at.params)])
+
+
+weight_norm_by_layer.axes = ("parameter",)  # type: ignore[attr-defined]
+
+
+def _norm(tree: object) -> float:
+    leaves = (np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree))
+    return math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in leaves))

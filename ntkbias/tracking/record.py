@@ -1,0 +1,204 @@
+"""How snapshots become rows of values: each run's snapshots at the start and before stay at hand, and time is told."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ntkbias.domains import HarmonicDomain
+from ntkbias.tracking.measures import Measure
+from ntkbias.tracking.snapshot import Setting, Snapshot
+from ntkbias.types import InputError, InputTypeError, Params
+
+__all__ = ["Clock", "Recorder"]
+
+
+class Clock:
+    """Times and learning rates of steps, for each run: from the rate of each step, from one rate, or from none."""
+
+    def __init__(self, rates: Sequence[Any], num_steps: int | None) -> None:
+        self.rates = [
+            np.full(num_steps or 1, math.nan if rate is None else rate) if np.ndim(rate) == 0 else np.asarray(rate)
+            for rate in [math.nan if rate is None else rate for rate in rates]
+        ]
+        self.is_steady = num_steps is None
+
+    def rate(self, run: int, step: int) -> float:
+        """The rate of the step that follows; at the end, of the last."""
+        return float(self.rates[run][min(step, len(self.rates[run]) - 1)])
+
+    def time(self, run: int, step: int) -> float:
+        """The sum of the rates of the steps so far."""
+        if self.is_steady:
+            return step * float(self.rates[run][0])
+        return math.fsum(self.rates[run][:step])
+
+
+class Recorder:
+    """Takes the measures of all runs, snapshot by snapshot; `rows` are what it has."""
+
+    def __init__(self, setting: Setting, measures: Mapping[str, Measure], clock: Clock, num_runs: int | None) -> None:
+        self.setting, self.measures, self.clock, self.num_runs = setting, dict(measures), clock, num_runs
+        self.rows: list[dict[str, np.ndarray]] = []
+        self.stopped: str | None = None
+        self.resumed_at: int | None = None
+        self.axes: dict[str, list[str]] = {}
+        self.labels: dict[str, list[str]] = {}
+        self.initial: list[Snapshot] = []
+        self.previous: list[Snapshot | None] = []
+
+    @property
+    def step(self) -> int:
+        """The step of the last snapshot."""
+        return int(np.max(self.rows[-1]["(step)"])) if self.rows else -1
+
+    def take(self, step: int, variables: list[Params], lengths: np.ndarray, diverged: np.ndarray) -> bool:
+        """Measure all runs at a step; False, with the reason in `stopped`, where that came to nothing."""
+        if np.all(diverged >= 0):
+            self.stopped = self._divergence(diverged)
+            return False
+        try:
+            found = [
+                self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
+                for run, each in enumerate(variables)
+            ]
+        except InputError as error:
+            if not self.rows:
+                raise
+            self.stopped = f"a measure at step {step} came to nothing: {error}"
+            return False
+        for row, run in zip(found, range(len(found)), strict=True):
+            row["(step)"] = np.asarray(step)
+            row["(time)"] = np.asarray(self.clock.time(run, step))
+            row["(learning rate)"] = np.asarray(self.clock.rate(run, step))
+        whole = (
+            found[0] if self.num_runs is None else {name: np.stack([row[name] for row in found]) for name in found[0]}
+        )
+        self.rows.append(whole)
+        if np.any(diverged >= 0):
+            self.stopped = self._divergence(diverged)
+        return True
+
+    def resume(self, rows: list[dict[str, np.ndarray]], first: list[Params], last: list[Params]) -> None:
+        """Go on after these rows, from the variables at the start and at the last of them."""
+        self.rows = rows
+        self.resumed_at = self.step
+        self.measures = {name: measure for name, measure in self.measures.items() if name in rows[0]}
+        self.initial, self.previous = [], []
+        for run, (start, reached) in enumerate(zip(first, last, strict=True)):
+            step = int(np.ravel(rows[0]["(step)"])[0])
+            self.initial.append(self._snapshot(run, step, start, 0.0, None, None))
+            self._name(self.initial[-1], self._row(run, 0))
+            if len(rows) == 1:
+                previous = self.initial[-1]
+            else:
+                previous = self._snapshot(run, self.step, reached, 0.0, None, self.initial[-1])
+            previous.values = self._row(run, -1)
+            self.previous.append(previous)
+
+    def about(self) -> dict[str, Any]:
+        """What the history says beside numbers."""
+        return {"num_runs": self.num_runs, "axes": self.axes, "labels": self.labels, "stopped": self.stopped}
+
+    def _measured(self, run: int, step: int, variables: Params, length: float) -> dict[str, np.ndarray]:
+        is_first = len(self.initial) <= run
+        previous = None if is_first else self.previous[run]
+        initial = None if is_first else self.initial[run]
+        at = self._snapshot(run, step, variables, length, previous, initial)
+        for name, measure in list(self.measures.items()):
+            value = measure(at)
+            if value is None:
+                if self.rows or run:
+                    raise InputError(f"Expected the measure {name!r} at all snapshots; got None at step {step}.")
+                del self.measures[name]  # it does not apply
+                continue
+            at.values[name] = _checked(name, value, None if not self.rows else self._row(run, 0)[name])
+        if is_first:
+            self.initial.append(at)
+            self.previous.append(at)
+            self._name(at, at.values)
+        else:
+            at.previous = None  # no chain of all that came before
+            at.before = {}
+            self.previous[run] = at
+        return dict(at.values)
+
+    def _snapshot(
+        self, run: int, step: int, variables: Params, length: float, previous: Snapshot | None, initial: Snapshot | None
+    ) -> Snapshot:
+        return Snapshot(
+            self.setting,
+            step,
+            variables,
+            time=self.clock.time(run, step),
+            learning_rate=self.clock.rate(run, step),
+            path_length=length,
+            previous=previous,
+            initial=initial,
+            before={} if previous is None else previous.values,
+        )
+
+    def _row(self, run: int, index: int) -> dict[str, np.ndarray]:
+        row = self.rows[index]
+        return dict(row) if self.num_runs is None else {name: value[run] for name, value in row.items()}
+
+    def _nothing(self) -> dict[str, np.ndarray]:
+        """The row of a run that has diverged."""
+        like = self._row(0, 0)
+        return {
+            name: np.full_like(like[name], math.nan if like[name].dtype.kind == "f" else -1) for name in self.measures
+        }
+
+    def _name(self, at: Snapshot, values: Mapping[str, np.ndarray]) -> None:
+        """The names of axes and of what lies along them, once the first snapshot has told."""
+        before = ["snapshot"] if self.num_runs is None else ["run", "snapshot"]
+        for name, measure in self.measures.items():
+            own = [f"{name} {index}" for index in range(values[name].ndim)]
+            named = list(getattr(measure, "axes", ()))
+            self.axes[name] = before + (named if len(named) == len(own) else own)
+        used = {axis for axes in self.axes.values() for axis in axes}
+        if "behaviour" in used:
+            self.labels["behaviour"] = list(at.setting.behaviours)
+        if "layer" in used:
+            self.labels["layer"] = list(at.layer_matrices)
+        if "parameter" in used:
+            leaves = jax.tree_util.tree_leaves_with_path(at.params)
+            self.labels["parameter"] = [jax.tree_util.keystr(path) for path, _ in leaves]
+        domain = at.setting.domain
+        if "level" in used and isinstance(domain, HarmonicDomain):
+            self.labels["level"] = [str(level) for level in domain.levels(domain.max_degree(at.num_examples)).tolist()]
+
+    def _divergence(self, diverged: np.ndarray) -> str:
+        """At which step, and why."""
+        runs = np.flatnonzero(diverged >= 0)
+        where = f"at step {diverged[runs[0]]}"
+        if self.num_runs is not None:
+            where = ", ".join(f"run {run} at step {diverged[run]}" for run in runs)
+        cause = "the loss or the update is not finite"
+        if self.rows:
+            row = self._row(int(runs[0]), -1)
+            rate, top = float(row["(learning rate)"]), row.get("eigenvalues")
+            largest = math.nan if top is None else float(np.max(top))
+            if rate * largest > 2:
+                cause += (
+                    f"; the learning rate {rate:.3g} is above 2 / the largest eigenvalue, {2 / largest:.3g}, of step "
+                    f"{self.step}"
+                )
+        return f"training diverged {where}: {cause}"
+
+
+def _checked(name: str, value: Any, first: np.ndarray | None) -> np.ndarray:
+    """A measure's value as an array of numbers, of the shape that it had at the start."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise InputTypeError(f"Expected the measure {name!r} to give numbers; got {type(value).__name__}.")
+    if first is not None and array.shape != first.shape:
+        raise InputError(
+            f"Expected the measure {name!r} to keep its shape, {first.shape}; got {array.shape}. Cut or fill it up."
+        )
+    return array

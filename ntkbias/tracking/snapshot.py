@@ -1,0 +1,379 @@
+"""What is at hand at one step of training: parameters, and all that measures derive from them, each computed once.
+
+A measure reads `snapshot.spectrum` or `snapshot.matrix`; the first to ask has it computed, and all others share it. The
+snapshot at the start and the one before stay at hand too, as `snapshot.initial` and `snapshot.previous`.
+
+>>> import jax, ntkbias as nb
+>>> from ntkbias.tracking.snapshot import Setting, Snapshot
+>>> net, x = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(8)[0]
+>>> setting = Setting.of(net.apply, (x, x[:, 0]), probe=(x, x[:, 0]), loss="mse")
+>>> snapshot = Snapshot(setting, step=0, variables=net.init(jax.random.key(0), (2,)))
+>>> snapshot.matrix.shape, snapshot.spectrum.eigenvalues.shape, snapshot.residual.shape
+((8, 8), (8,), (8, 1))
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias import losses
+from ntkbias.domains import Domain
+from ntkbias.eigen import eigh, top_modes
+from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
+from ntkbias.kernels.preconditioned import ntk_of_some, used_paths
+from ntkbias.kernels.tiles import Tiles, default_memory_budget
+from ntkbias.spectrum import Spectrum
+from ntkbias.types import ApplyFunction, InputError, Outputs, Params
+
+__all__ = ["Setting", "Snapshot", "frobenius"]
+
+DENSE_ROWS = 1_500  # up to which all modes are found, in about a second
+MATRIX_BYTES = 2**30  # that the matrices of three snapshots may take
+MATRICES = 4  # of three snapshots, and one that is centred
+PIECE = 1_000  # examples that pass through the network at once
+STRIP = 1_024  # rows of a matrix that are summed in float64 at once
+
+
+class Setting(NamedTuple):
+    """What all snapshots of a run have in common."""
+
+    f: ApplyFunction
+    loss: losses.Loss
+    x: Array  # training inputs
+    y: Array
+    probe: Array  # inputs on which the kernel is followed
+    probe_y: Array | None
+    test: tuple[Array, Array] | None
+    behaviours: dict[str, Array]  # named functions on the probe, (n,) or (n, o)
+    domain: Domain | None
+    outputs: Outputs
+    num_modes: int
+    has_state: bool  # whether f takes (params, state)
+    memory_budget: int
+    key: PRNGKeyArray
+
+    @classmethod
+    def of(
+        cls,
+        f: ApplyFunction,
+        data: tuple[Array, Array],
+        probe: tuple[Array, Array | None],
+        loss: str | losses.Loss,
+        *,
+        test: tuple[Array, Array] | None = None,
+        behaviours: Mapping[str, Array] | None = None,
+        domain: Domain | None = None,
+        outputs: Outputs = "mean",
+        num_modes: int = 20,
+        has_state: bool = False,
+        memory_budget: int | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> "Setting":
+        """The setting of arrays that have been checked; see `track` for what they mean."""
+        return cls(
+            f,
+            losses.named(loss),
+            *data,
+            *probe,
+            test,
+            dict(behaviours or {}),
+            domain,
+            outputs,
+            num_modes,
+            has_state,
+            default_memory_budget() if memory_budget is None else memory_budget,
+            jax.random.key(0) if key is None else key,
+        )
+
+
+class Snapshot:
+    """A network at one step of its training, and what follows from its parameters, computed when first asked for.
+
+    `before` are the values that the measures took at the snapshot before, by name. A spectrum has all modes up to 1,500
+    rows, and the first `num_modes` beyond; the kernel's matrix is held up to some 8,000 rows, and is None beyond.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        step: int,
+        variables: Params,
+        *,
+        time: float = math.nan,
+        learning_rate: float = math.nan,
+        path_length: float = 0.0,
+        previous: "Snapshot | None" = None,
+        initial: "Snapshot | None" = None,
+        before: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.setting, self.step, self.variables = setting, step, variables
+        self.time, self.learning_rate = time, learning_rate
+        self.path_length = path_length  # of the parameters' path since the snapshot before
+        self.previous = previous
+        self.initial = self if initial is None else initial
+        self.before = {} if before is None else before
+        self.values: dict[str, np.ndarray] = {}  # what was measured so far, in the order of the measures
+
+    @property
+    def params(self) -> Params:
+        """The parameters that are trained."""
+        return self.variables[0] if self.setting.has_state else self.variables
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The empirical NTK of this step."""
+        options = {"outputs": self.setting.outputs, "memory_budget": self.setting.memory_budget}
+        if self.setting.has_state:
+            return ntk_of_some(self.setting.f, self.variables, "[0]", self.setting.probe, **options)
+        return empirical_ntk(self.setting.f, self.variables, **options)
+
+    @property
+    def num_examples(self) -> int:
+        """n, of the probe."""
+        return len(self.setting.probe)
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Rows of the kernel's matrix: n, and n o with outputs="all"."""
+        return self.num_examples * (self.num_outputs if self.setting.outputs == "all" else 1)
+
+    @cached_property
+    def num_outputs(self) -> int:
+        """o."""
+        one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
+        return math.prod(jax.eval_shape(self.setting.f, self.variables, one).shape[1:])
+
+    @cached_property
+    def matrix(self) -> Float[np.ndarray, "rows rows"] | None:
+        """The kernel on the probe, on the host; None where three of them would not fit."""
+        size = MATRICES * 4 * self.num_rows**2
+        if size > min(MATRIX_BYTES, self.setting.memory_budget):
+            return None
+        return np.asarray(self.kernel(self.setting.probe)).reshape(self.num_rows, self.num_rows)
+
+    @cached_property
+    def centered_matrix(self) -> Float[np.ndarray, "rows rows"] | None:
+        """The kernel of features less their mean over the probe, each output on its own."""
+        return None if self.matrix is None else self.centered(self.matrix)
+
+    def centered(self, matrix: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "rows rows"]:
+        """A kernel's matrix of features less their mean over the probe, each output on its own."""
+        o = self.num_rows // self.num_examples
+        blocks = matrix.reshape(self.num_examples, o, self.num_examples, o)
+        rows, columns = (blocks.mean(axis, keepdims=True, dtype=np.float64) for axis in (0, 2))
+        mean = rows.mean(2, keepdims=True)
+        return (blocks - (rows + columns - mean).astype(blocks.dtype)).reshape(matrix.shape)
+
+    @cached_property
+    def layer_matrices(self) -> dict[str, Float[np.ndarray, "rows rows"]]:
+        """The part of each parameter that the network uses, by its path."""
+        probe, options = self.setting.probe, {"outputs": self.setting.outputs}
+        kernels = empirical_ntk_by_layer(
+            self.setting.f, self.variables, **options, memory_budget=self.setting.memory_budget
+        )
+        used = set(used_paths(self.setting.f, self.variables, probe, self.setting.outputs))
+        parts = {path: kernel for path, kernel in kernels.items() if path in used and self._is_trained(path)}
+        shape = self.num_rows, self.num_rows
+        return {path: np.asarray(kernel(probe)).reshape(shape) for path, kernel in parts.items()}
+
+    def _is_trained(self, path: str) -> bool:
+        return not self.setting.has_state or path.startswith("[0]")
+
+    @cached_property
+    def norm(self) -> float | None:
+        """||K||_F."""
+        return None if self.matrix is None else math.sqrt(frobenius(self.matrix, self.matrix))
+
+    @cached_property
+    def centered_norm(self) -> float | None:
+        """||K||_F, of centred features."""
+        return (
+            None if self.centered_matrix is None else math.sqrt(frobenius(self.centered_matrix, self.centered_matrix))
+        )
+
+    @cached_property
+    def trace(self) -> float:
+        """tr K / n."""
+        if self.matrix is not None:
+            return float(np.trace(self.matrix, dtype=np.float64)) / self.num_examples
+        return self.operator.trace() / self.num_examples
+
+    @cached_property
+    def operator(self) -> KernelOperator:
+        """The kernel on the probe by its products, (rows, rows)."""
+        if self.matrix is None:
+            return self.kernel.operator(self.setting.probe)
+        if self.setting.outputs == "all":
+            return as_operator(self.matrix.reshape(2 * (self.num_examples, self.num_outputs)))
+        return as_operator(self.matrix)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """All modes, or the first `num_modes` of more than 1,500 rows."""
+        if self.num_rows <= DENSE_ROWS:
+            shape = (self.num_examples, self.num_outputs) if self.setting.outputs == "all" else (self.num_examples,)
+            modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape))
+        else:
+            modes = top_modes(self.operator, self.num_modes, key=self.setting.key)
+        return Spectrum(**{**vars(modes), "x": self.setting.probe, "kernel": self.kernel})
+
+    @property
+    def num_modes(self) -> int:
+        """How many modes measures report."""
+        return min(self.setting.num_modes, self.num_rows)
+
+    @cached_property
+    def modes(self) -> Float[np.ndarray, "rows k"]:
+        """The first eigenfunctions, of mean square one, rows as in the matrix."""
+        functions = np.asarray(self.spectrum.eigenfunctions, np.float64)[..., : self.num_modes]
+        return functions.reshape(self.num_rows, -1)
+
+    @cached_property
+    def train_kernel(self) -> tuple[Spectrum, Array]:
+        """The spectrum of all outputs on the training inputs, and the kernel of the probe with those."""
+        options = {"outputs": "all" if self.num_outputs > 1 else "mean", "memory_budget": self.setting.memory_budget}
+        kernel = empirical_ntk(self.setting.f, self.variables, **options)
+        if self.setting.has_state:
+            kernel = ntk_of_some(self.setting.f, self.variables, "[0]", self.setting.probe, **options)
+        return eigh(kernel(self.setting.x)), kernel(self.setting.probe, self.setting.x)
+
+    @cached_property
+    def outputs(self) -> Float[np.ndarray, "n o"]:
+        """The network on the probe."""
+        return self.network(self.setting.probe)
+
+    @cached_property
+    def train_outputs(self) -> Float[np.ndarray, "n o"]:
+        """The network on the training inputs."""
+        same = self.setting.x is self.setting.probe
+        return self.outputs if same else self.network(self.setting.x)
+
+    @cached_property
+    def test_outputs(self) -> Float[np.ndarray, "n o"] | None:
+        """The network on the test inputs."""
+        return None if self.setting.test is None else self.network(self.setting.test[0])
+
+    @cached_property
+    def labels(self) -> Float[np.ndarray, "n t"] | None:
+        """The probe's targets as numbers, a column an output or class: whole-number labels of several classes one-hot.
+
+        For "all" they have as many columns as the network has outputs.
+        """
+        return None if self.setting.probe_y is None else columns(self.setting.probe_y, self.num_outputs)
+
+    @cached_property
+    def residual(self) -> Float[np.ndarray, "n o"] | None:
+        """n times the loss's derivative in the outputs on the probe: f - y of the squared error."""
+        y = self.setting.probe_y
+        return None if y is None else self.residual_of(self.outputs, y)
+
+    @cached_property
+    def train_residual(self) -> Float[np.ndarray, "n o"]:
+        """The same on the training inputs."""
+        return self.residual_of(self.train_outputs, self.setting.y)
+
+    @cached_property
+    def gradient(self) -> Params:
+        """The gradient of the loss over all training inputs."""
+        return self._pulled(self.setting.x, self.train_residual / len(self.setting.x))
+
+    @cached_property
+    def velocity(self) -> Float[np.ndarray, "n o"]:
+        """d f / dt on the probe under gradient flow, -(1/n) K(probe, train) residual: -J times the gradient."""
+        pieces = Tiles(self.setting.probe, min(PIECE, self.num_examples))
+        network = self.setting.f, self.variables, self.setting.has_state
+        found = [_pushed(*network, pieces[i], self.gradient) for i in range(len(pieces))]
+        return -np.concatenate([np.asarray(part) for part in found])[: self.num_examples]
+
+    def network(self, x: Array) -> Float[np.ndarray, "n o"]:
+        """The outputs `(n, o)` at inputs, piece by piece."""
+        pieces = Tiles(x, min(PIECE, len(x)))
+        found = [np.asarray(_applied(self.setting.f, self.variables, pieces[i])) for i in range(len(pieces))]
+        return np.concatenate(found)[: len(x)]
+
+    def loss(self, outputs: np.ndarray, y: Array) -> float:
+        """The loss of outputs beside targets."""
+        return float(_loss(self.setting.loss, self._shaped(outputs), y))
+
+    def residual_of(self, outputs: np.ndarray, y: Array) -> Float[np.ndarray, "n o"]:
+        """n times the derivative of the loss in the outputs."""
+        gradient = _loss_gradient(self.setting.loss, self._shaped(outputs), y)
+        return np.asarray(gradient, np.float64).reshape(outputs.shape) * len(outputs)
+
+    def _shaped(self, outputs: np.ndarray) -> Array:
+        """Outputs (n, o) in the shape that f gives them, which losses look at."""
+        one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
+        shape = jax.eval_shape(self.setting.f, self.variables, one).shape[1:]
+        return jnp.asarray(outputs).reshape(len(outputs), *shape)
+
+    def _pulled(self, x: Array, cotangent: np.ndarray) -> Params:
+        """J^T times a cotangent (n, o), summed over pieces of the inputs."""
+        pieces = Tiles(x, min(PIECE, len(x)))
+        padded = np.zeros((len(pieces) * pieces.rows, cotangent.shape[1]), np.result_type(x.dtype, np.float32))
+        padded[: len(x)] = cotangent
+        total: Any = None
+        for i in range(len(pieces)):
+            part = jnp.asarray(padded[i * pieces.rows : (i + 1) * pieces.rows])
+            found = _pulled_back(self.setting.f, self.variables, self.setting.has_state, pieces[i], part)
+            total = found if total is None else jax.tree.map(jnp.add, total, found)
+        return total
+
+
+def columns(y: Array, num_outputs: int) -> Float[np.ndarray, "n t"]:
+    """Targets as numbers `(n, t)`: whole-number labels of networks with several outputs one-hot."""
+    values = np.asarray(y)
+    if values.ndim == 1 and num_outputs > 1 and values.dtype.kind in "iub":
+        return np.eye(num_outputs)[values.astype(int)]
+    return values.astype(np.float64).reshape(len(values), -1)
+
+
+def frobenius(left: Float[np.ndarray, "n m"], right: Float[np.ndarray, "n m"]) -> float:
+    """The inner product of two matrices, summed in float64, without the product matrix."""
+    if left.shape != right.shape:
+        raise InputError(f"Expected matrices of one shape; got {left.shape} and {right.shape}.")
+    strips = [slice(start, start + STRIP) for start in range(0, len(left), STRIP)]
+    return float(sum(np.vdot(left[s].astype(np.float64), right[s].astype(np.float64)) for s in strips))
+
+
+@eqx.filter_jit
+def _applied(f: ApplyFunction, variables: Params, x: Array) -> Array:
+    return f(variables, x).reshape(len(x), -1)
+
+
+@eqx.filter_jit
+def _loss(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+    return loss(outputs, y)
+
+
+@eqx.filter_jit
+def _loss_gradient(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+    return jax.grad(loss)(outputs, y)
+
+
+@eqx.filter_jit
+def _pulled_back(f: ApplyFunction, variables: Params, has_state: bool, x: Array, cotangent: Array) -> Params:
+    of_params, params = _of_params(f, variables, has_state, x)
+    return jax.vjp(of_params, params)[1](cotangent.astype(jax.eval_shape(of_params, params).dtype))[0]
+
+
+@eqx.filter_jit
+def _pushed(f: ApplyFunction, variables: Params, has_state: bool, x: Array, direction: Params) -> Array:
+    of_params, params = _of_params(f, variables, has_state, x)
+    return jax.jvp(of_params, (params,), (direction,))[1]
+
+
+def _of_params(
+    f: ApplyFunction, variables: Params, has_state: bool, x: Array
+) -> tuple[Callable[[Params], Array], Params]:
+    """The outputs `(n, o)` as a function of the parameters alone, and those."""
+    if not has_state:
+        return lambda params: f(params, x).reshape(len(x), -1), variables
+    params, state = variables
+    return lambda params: f((params, state), x).reshape(len(x), -1), params
