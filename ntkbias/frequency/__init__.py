@@ -1,0 +1,32 @@
+"""Frequency: of each eigenfunction, of a network's outputs, and of labels; and the ranking by it.
+
+`measures` says what the frequency of a mode is, `ranking` orders modes by it. `images` splits a function's sensitivity
+over the frequencies of pixels, `paths` measures a network between examples, and `waves` makes labels of a frequency.
+"""
+
+from ntkbias.frequency.images import ImageFrequencies, image_frequencies, image_gradient_frequencies
+from ntkbias.frequency.measures import dirichlet_frequency, gradient_frequency, graph_frequency, harmonic_energy
+from ntkbias.frequency.paths import InterpolationSpectrum, interpolation_path, interpolation_spectrum
+from ntkbias.frequency.ranking import Eigenspaces, FrequencyRanking, Measure, measure_on, rank_by_frequency
+from ntkbias.frequency.waves import directional_wave, radial_wave, smoothed_labels
+
+__all__ = [
+    "Eigenspaces",
+    "FrequencyRanking",
+    "ImageFrequencies",
+    "InterpolationSpectrum",
+    "Measure",
+    "directional_wave",
+    "dirichlet_frequency",
+    "gradient_frequency",
+    "graph_frequency",
+    "harmonic_energy",
+    "image_frequencies",
+    "image_gradient_frequencies",
+    "interpolation_path",
+    "interpolation_spectrum",
+    "measure_on",
+    "radial_wave",
+    "rank_by_frequency",
+    "smoothed_labels",
+]

@@ -1,0 +1,180 @@
+"""The interpolation spectrum: which frequencies a network has between one example and another.
+
+On the straight path from an example a to another b the softmax of the outputs moves away from where it began,
+
+    d(s) = | softmax(f(x(s))) - softmax(f(a)) |,    x(s) = a + s (b - a) / |b - a|,    s = 0, 1, ... |b - a|,
+
+and |Fourier transform of d|^2 says how fast it does so (Fridovich-Keil et al. 2021, arXiv 2110.02424, section 4.2). The
+softmax is over the classes. The path ends at b, that example included. d is not periodic: its mean is removed and a
+Hann window brings both ends to zero, or the jump from end to start would be a tail of f^-2 in every spectrum. Paths
+differ in length: the transform of each is taken at the same frequencies, in cycles per unit of distance.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.frequency import interpolation_path, interpolation_spectrum
+>>> interpolation_path(jnp.zeros(2), jnp.array([3.0, 4.0])).tolist()[-1]        # six samples, the last one included
+[3.0, 4.0]
+>>> def network(x):
+...     return jnp.stack([jnp.cos(2 * jnp.pi * 0.2 * x[:, 0]), jnp.zeros(len(x))], 1)
+>>> x = jnp.array([[0.0, 0.0], [40.0, 0.0], [0.0, 1.0], [40.0, 1.0]])
+>>> spectrum = interpolation_spectrum(network, x, jnp.array([0, 0, 1, 1]), num_frequencies=51)
+>>> round(float(spectrum.frequencies[spectrum.within.argmax()]), 2)
+0.20
+"""
+
+from collections.abc import Callable, Iterator
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias.kernels.tiles import progress
+from ntkbias.types import InputError, require_array, require_finite, require_positive
+
+__all__ = ["InterpolationSpectrum", "interpolation_path", "interpolation_spectrum"]
+
+_BATCH = 256  # samples of a path at a time
+
+
+class InterpolationSpectrum(eqx.Module):
+    """The mean power along paths within a class and between classes, at `frequencies` in cycles per unit of distance.
+
+    Each path counts alike; its power is that of a wave of amplitude one where d(s) is one. `within_each` `(p, f)` and
+    `between_each` hold the single paths, for intervals.
+    """
+
+    frequencies: Float[Array, " f"]
+    within_each: Float[Array, "p f"]
+    between_each: Float[Array, "q f"]
+
+    @property
+    def within(self) -> Float[Array, " f"]:
+        """The mean power over paths between examples of one class."""
+        return jnp.mean(self.within_each, 0)
+
+    @property
+    def between(self) -> Float[Array, " f"]:
+        """The mean power over paths between examples of two classes."""
+        return jnp.mean(self.between_each, 0)
+
+    def mean_frequency(self) -> tuple[float, float]:
+        """sum f P(f) / sum P(f), of the power within and between classes."""
+        f = self.frequencies
+        return tuple(float(jnp.sum(f * power) / jnp.sum(power)) for power in (self.within, self.between))  # type: ignore[return-value]
+
+
+def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -> Float[Array, "m ..."]:
+    """Equally spaced examples from `start` to `end`, both included, at the distance nearest to `spacing` that fits.
+
+    Raises `InputError` on examples that coincide, or of different shapes.
+    """
+    first, last = require_array(start, "start"), require_array(end, "end")
+    if first.shape != last.shape:
+        raise InputError(f"Expected two examples of one shape; got {first.shape} and {last.shape}.")
+    require_finite(first, "start")
+    require_finite(last, "end")
+    length = float(jnp.linalg.norm((last - first).ravel()))
+    if not length > 0:
+        raise InputError("Expected two examples that differ; got one twice.")
+    if not spacing > 0:
+        raise InputError(f"Expected a spacing above zero; got {spacing!r}.")
+    share = jnp.linspace(0, 1, max(1, round(length / spacing)) + 1).reshape(-1, *(1,) * first.ndim)
+    return (1 - share) * first + share * last
+
+
+def interpolation_spectrum(
+    predict: Callable[[Array], Array],
+    x: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_pairs: int = 64,
+    spacing: float = 1.0,
+    num_frequencies: int = 64,
+    key: PRNGKeyArray | None = None,
+) -> InterpolationSpectrum:
+    """The spectrum of `predict`'s softmax along `num_pairs` random paths within classes, and as many between them.
+
+    `predict` maps inputs `(b, ...)` to logits `(b, c)`, as `lambda x: f(params, x)`; `labels` `(n,)` are whole numbers.
+    Frequencies go from 0 to 1 / (2 spacing), what samples at this distance can show. Pairs are distinct; where there
+    are fewer all are taken. Costs the network on 2 `num_pairs` times the mean path's length over `spacing` samples.
+
+    Raises `InputError` on outputs that are no logits of two classes or more, and labels without a pair of each kind.
+    """
+    points, classes = require_array(x, "x"), np.asarray(require_array(labels, "labels"))
+    require_finite(points, "x")
+    require_positive("num_pairs", num_pairs)
+    require_positive("num_frequencies", num_frequencies)
+    if classes.shape != points.shape[:1] or classes.dtype.kind not in "iub":
+        raise InputError(
+            f"Expected a whole-number label for each of {len(points)} inputs; got {classes.dtype} of shape "
+            f"{classes.shape}."
+        )
+    if not spacing > 0:
+        raise InputError(f"Expected a spacing above zero; got {spacing!r}.")
+    within, between = _pairs(points, classes, num_pairs, jax.random.key(0) if key is None else key)
+    softmax = _batched(predict, points)
+    frequencies = np.linspace(0, 0.5 / spacing, num_frequencies)
+    powers = [
+        _path_power(softmax, interpolation_path(points[i], points[j], spacing), frequencies)
+        for i, j in progress(np.concatenate([within, between]), "paths")
+    ]
+    each = jnp.asarray(np.stack(powers), jnp.result_type(float))
+    return InterpolationSpectrum(jnp.asarray(frequencies, each.dtype), each[: len(within)], each[len(within) :])
+
+
+def _pairs(
+    x: Array, classes: np.ndarray, num_pairs: int, key: PRNGKeyArray
+) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, "q 2"]]:
+    """Distinct pairs of inputs that differ, within classes and between them."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    flat = np.asarray(x).reshape(len(x), -1)
+    chosen = []
+    for same in (True, False):
+        first, second = np.nonzero(np.triu((classes[:, None] == classes) == same, 1))
+        order = rng.permutation(len(first))
+        pairs = np.stack([first[order], second[order]], 1)
+        found = pairs[:num_pairs]
+        apart = np.any(flat[found[:, 0]] != flat[found[:, 1]], 1)
+        if not apart.any():
+            raise InputError(
+                f"Expected two different examples {'of one class' if same else 'of two classes'}; got none among "
+                f"{len(x)} inputs of {len(np.unique(classes))} classes."
+            )
+        chosen.append(found[apart])
+    return chosen[0], chosen[1]
+
+
+def _batched(predict: Callable[[Array], Array], x: Array) -> Callable[[Array], Float[np.ndarray, "m c"]]:
+    """The softmax of `predict`, over classes, by batches of one size, so that it is compiled once."""
+    logits = jax.eval_shape(predict, jax.ShapeDtypeStruct((_BATCH, *x.shape[1:]), x.dtype))
+    if getattr(logits, "ndim", 0) != 2 or logits.shape[0] != _BATCH or logits.shape[1] < 2:
+        got = getattr(logits, "shape", type(logits).__name__)
+        raise InputError(
+            f"Expected predict(x) to give logits (n, classes) of two classes or more; got {got} of {_BATCH} inputs."
+        )
+    compiled = jax.jit(lambda batch: jax.nn.softmax(predict(batch), axis=-1))
+
+    def batches(path: Array) -> Iterator[np.ndarray]:
+        for begin in range(0, len(path), _BATCH):
+            part = path[begin : begin + _BATCH]
+            padded = jnp.concatenate([part, jnp.broadcast_to(part[-1:], (_BATCH - len(part), *part.shape[1:]))])
+            yield np.asarray(compiled(padded), float)[: len(part)]
+
+    return lambda path: np.concatenate(list(batches(path)))
+
+
+def _path_power(
+    softmax: Callable[[Array], np.ndarray], path: Array, frequencies: Float[np.ndarray, " f"]
+) -> Float[np.ndarray, " f"]:
+    """|Fourier transform|^2 of the distance to the start, less its mean, under a Hann window of sum one."""
+    probabilities = softmax(path)
+    distance = np.linalg.norm(probabilities - probabilities[0], axis=1)
+    count = len(distance)
+    window = np.sin(np.pi * (np.arange(count) + 0.5) / count) ** 2  # half a sample in, so that no sample counts zero
+    window /= window.sum()
+    length = np.linalg.norm(np.asarray(path[-1] - path[0], float).ravel())
+    positions = np.linspace(0, length, count)
+    waves = np.exp(-2j * np.pi * np.outer(frequencies, positions))
+    return 4 * np.abs(waves @ (window * (distance - window @ distance))) ** 2

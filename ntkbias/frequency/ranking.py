@@ -1,0 +1,248 @@
+"""The ranking of functions by how fast they are learned, with the frequency of each.
+
+On a domain with harmonics a mode's frequency is that of the degree that holds most of its power. Elsewhere two measures
+estimate sqrt(E |grad phi|^2 / E phi^2): the graph frequency, from the values on the inputs alone, and the Dirichlet
+frequency, from difference quotients of the Nystrom extension between the inputs; `measures` says how they relate.
+
+What n inputs cannot tell apart is marked: `resolved` is false for modes beyond the degrees that they separate, or at
+the limit of the graph. Their frequency is then a lower bound, and summaries leave them out. Intervals are those of the
+Bayesian bootstrap over inputs: each input's weight is multiplied with an exponential variable, the modes held fixed.
+
+>>> import ntkbias as nb
+>>> circle = nb.domains.Circle()
+>>> x, weights = circle.quadrature(64)
+>>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+>>> ranking = nb.rank_by_frequency(spectrum, circle)
+>>> ranking.frequencies[:7].tolist(), bool(ranking.resolved[:7].all())
+([0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0], True)
+>>> spaces = ranking.by_eigenspace()                  # one row an eigenspace, not a vector of it
+>>> spaces.frequencies[:4].tolist(), spaces.multiplicities[:4].tolist()
+([0.0, 1.0, 2.0, 3.0], [1, 2, 2, 2])
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ntkbias.domains import Domain, HarmonicDomain
+from ntkbias.frequency.measures import (
+    harmonic_energy,
+    measured_by_harmonics,
+    measured_by_steps,
+    measured_on_graph,
+    require_domain,
+    require_inputs,
+    shared,
+)
+from ntkbias.spectrum import DecayExponent, Spectrum
+from ntkbias.types import InputError, InputTypeError, require_choice
+
+__all__ = ["Eigenspaces", "FrequencyRanking", "Measure", "measure_on", "rank_by_frequency"]
+
+Measure = Literal["harmonic", "graph", "dirichlet"]
+NUM_RESAMPLES = 50  # the width of an interval is then known to 10 %
+
+
+class Eigenspaces(eqx.Module):
+    """One row an eigenspace: what can be said of modes whose eigenvalues coincide, descending.
+
+    `interval` `(s, 2)` is that of the frequency; `energy` `(s, levels)` the mean power of its members in each level.
+    """
+
+    eigenvalues: Float[Array, " s"]
+    multiplicities: Int[Array, " s"]
+    frequencies: Float[Array, " s"]
+    interval: Float[Array, "s 2"]
+    resolved: Bool[Array, " s"]
+    energy: Float[Array, "s levels"] | None
+    levels: Int[Array, "levels *c"] | None
+
+    @property
+    def purity(self) -> Float[Array, " s"] | None:
+        """The share of power in the dominant degree; None without harmonics."""
+        return None if self.energy is None else jnp.max(self.energy, 1)
+
+    def __str__(self) -> str:
+        rows = [f"{'eigenvalue':>12} {'multiplicity':>12} {'frequency':>10}  95 % interval"]
+        for value, count, frequency, (low, high), known in zip(
+            self.eigenvalues, self.multiplicities, self.frequencies, self.interval, self.resolved, strict=True
+        ):
+            span = f"{low:.3g} to {high:.3g}" if known else "not resolved"
+            rows.append(f"{value:12.4g} {count:12d} {'' if known else '>'}{frequency:>10.4g}  {span}")
+        return "\n".join(rows)
+
+
+class FrequencyRanking(eqx.Module):
+    """The resolved modes of a spectrum, fastest learned first, with the frequency of each.
+
+    Members of one eigenspace share their frequency and energy. `learning_times` are 1 / eigenvalue: the `time` (step
+    * learning rate) in which gradient flow reduces a mode's error by e, for one output or an infinitely wide network.
+
+    Where `resolved` is false the inputs do not tell the mode's frequency, which is then a lower bound: on a domain with
+    harmonics most of its power lies beyond the degrees that they separate, or no more in one than by chance; on a graph
+    it is at the limit of its edges. `spearman` and `decay` leave such modes out. `resamples` are the frequencies under
+    the Bayesian bootstrap over inputs.
+    """
+
+    eigenvalues: Float[Array, " k"]
+    frequencies: Float[Array, " k"]
+    resolved: Bool[Array, " k"]
+    resamples: Float[Array, "b k"]
+    eigenspace: Int[Array, " k"]
+    learning_times: Float[Array, " k"]
+    energy: Float[Array, "k levels"] | None  # the power in each of `levels`, on a domain with harmonics
+    levels: Int[Array, "levels *c"] | None  # the degree, or tuple of degrees, of each column of `energy`
+    decay: DecayExponent | None  # of the eigenvalues against frequency; None with fewer than three modes to fit
+    measure: str = eqx.field(static=True)
+
+    @property
+    def purity(self) -> Float[Array, " k"] | None:
+        """The share of each mode's power in its dominant degree: 1 for a harmonic; None without harmonics."""
+        return None if self.energy is None else jnp.max(self.energy, 1)
+
+    @property
+    def interval(self) -> Float[Array, "k 2"]:
+        """Where 95 % of samples of n inputs would put the frequency of each mode, as a function: +- 1.96 deviations.
+
+        Of zero width where the dominant degree is the same in all resamples, and without an end where the mode is not
+        resolved. NaN without resamples. What another sample would do to the mode itself, as where eigenvalues nearly
+        coincide, is not in it.
+        """
+        if len(self.resamples) == 0:
+            return jnp.full((len(self.frequencies), 2), jnp.nan)
+        spread = 1.96 * jnp.std(self.resamples, 0)
+        low = jnp.where(self.resolved, jnp.maximum(self.frequencies - spread, 0), self.frequencies)
+        return jnp.stack([low, jnp.where(self.resolved, self.frequencies + spread, jnp.inf)], 1)
+
+    @property
+    def spearman(self) -> float:
+        """The rank correlation of eigenvalue and frequency: -1 where low frequencies always come first.
+
+        Over the resolved modes. NaN where all frequencies are the same.
+        """
+        return self._correlation(np.asarray(self.frequencies))
+
+    @property
+    def spearman_interval(self) -> tuple[float, float]:
+        """`spearman` +- 1.96 deviations over the bootstrap, within -1 and 1; NaN where it is, or without resamples."""
+        draws = [self._correlation(row) for row in np.asarray(self.resamples)]
+        center, spread = self.spearman, 1.96 * float(np.std(draws)) if draws else float("nan")
+        return max(-1.0, center - spread), min(1.0, center + spread)
+
+    def by_eigenspace(self) -> Eigenspaces:
+        """One row an eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share."""
+        _, first, counts = np.unique(np.asarray(self.eigenspace), return_index=True, return_counts=True)
+        means = shared(np.asarray(self.eigenvalues, float), np.asarray(self.eigenspace))[first]
+        return Eigenspaces(
+            eigenvalues=jnp.asarray(means, self.eigenvalues.dtype),
+            multiplicities=jnp.asarray(counts),
+            frequencies=self.frequencies[first],
+            interval=self.interval[first],
+            resolved=self.resolved[first],
+            energy=None if self.energy is None else self.energy[first],
+            levels=self.levels,
+        )
+
+    def _correlation(self, frequencies: Float[np.ndarray, " k"]) -> float:
+        known = np.asarray(self.resolved)
+        eigenvalues = shared(np.asarray(self.eigenvalues, float), np.asarray(self.eigenspace))[known]
+        if min(len(np.unique(eigenvalues)), len(np.unique(frequencies[known]))) < 2:
+            return float("nan")
+        return float(scipy.stats.spearmanr(eigenvalues, frequencies[known]).statistic)
+
+
+def rank_by_frequency(
+    spectrum: Spectrum,
+    domain: Domain,
+    *,
+    measure: Measure | None = None,
+    num_modes: int | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    key: PRNGKeyArray | None = None,
+) -> FrequencyRanking:
+    """The frequency of each of the first `num_modes` modes, by default of all above the noise floor.
+
+    `measure` is "harmonic" where the domain has harmonics and "graph" elsewhere unless given. `key` draws the steps of
+    "dirichlet" and the resamples (default: a fixed one). Costs are those of the measure, a second or so for the
+    interval of the exponent, and `num_resamples` times the harmonic energy, or less than a second on a graph, for the
+    intervals of frequencies; with 0 there are none.
+
+    A sample that is not spread as the domain's own measure has the ranking of the sample. Give `spectrum` the weights
+    of `domains.quadrature_weights` or `domains.density_weights` for that of the domain.
+
+    Raises `InputError` for a spectrum without inputs, inputs outside the domain, and a measure that it does not have.
+    """
+    require_inputs(spectrum, domain)
+    measure = measure_on(domain, measure)
+    if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
+        raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
+    key = jax.random.key(0) if key is None else key
+    if spectrum.num_resolved == 0:
+        raise InputError(
+            f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."
+        )
+    modes = spectrum._first_modes(num_modes)
+    weights = _resampled_weights(spectrum, num_resamples, key)
+    energy, levels = None, None
+    if measure == "harmonic":
+        assert isinstance(domain, HarmonicDomain)
+        energy = harmonic_energy(spectrum, domain)[modes]
+        levels = jnp.asarray(domain.levels(domain.max_degree(len(spectrum.weights))))
+        measured = measured_by_harmonics(spectrum, domain, energy, weights)
+    elif measure == "graph":
+        measured = measured_on_graph(spectrum, domain, weights)
+    else:
+        measured = measured_by_steps(spectrum, domain, weights, num_modes=modes.stop, key=key)
+    frequencies, resolved = measured.frequencies[modes], measured.resolved[modes]
+    dtype = spectrum.eigenvalues.dtype
+    return FrequencyRanking(
+        eigenvalues=spectrum.eigenvalues[modes],
+        frequencies=jnp.asarray(frequencies, dtype),
+        resolved=jnp.asarray(resolved),
+        resamples=jnp.asarray(measured.resamples[:, modes], dtype),
+        eigenspace=spectrum.eigenspace[modes],
+        learning_times=1 / spectrum.eigenvalues[modes],
+        energy=energy,
+        levels=levels,
+        decay=_decay(spectrum, np.where(resolved, frequencies, 0), key),
+        measure=measure,
+    )
+
+
+def measure_on(domain: Domain, measure: Measure | None = None) -> Measure:
+    """The measure of frequency on a domain: the one asked for, else "harmonic" where there are harmonics, else "graph".
+
+    Raises `InputError` on an unknown measure, and on "harmonic" where there are none.
+    """
+    require_domain(domain)
+    harmonic = isinstance(domain, HarmonicDomain)
+    if measure is None:
+        return "harmonic" if harmonic else "graph"
+    require_choice("measure", measure, Measure)
+    if measure == "harmonic" and not harmonic:
+        raise InputTypeError(
+            f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}. "
+            "Use measure='graph' or 'dirichlet'."
+        )
+    return measure
+
+
+def _resampled_weights(spectrum: Spectrum, num_resamples: int, key: PRNGKeyArray) -> Float[np.ndarray, "b n"]:
+    """The inputs' weights, and as many resamples of them (Bayesian bootstrap, Rubin 1981)."""
+    own = np.asarray(spectrum.weights, float)[None]
+    draws = np.asarray(jax.random.exponential(key, (num_resamples, own.size)), float) * own
+    return np.concatenate([own, draws / draws.sum(1, keepdims=True)])
+
+
+def _decay(spectrum: Spectrum, frequencies: Float[np.ndarray, " k"], key: PRNGKeyArray) -> DecayExponent | None:
+    """The exponent over modes of positive frequency; the caller sets that of modes to be left out to zero."""
+    last = min(len(frequencies), len(spectrum.weights) // 5, 200)
+    fitted = frequencies[1:last]
+    if len(np.unique(fitted[fitted > 0])) < 2 or len(np.unique(fitted)) < 3:
+        return None
+    return spectrum.decay_exponent("frequency", frequencies=frequencies, last=last, key=key)

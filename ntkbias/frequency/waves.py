@@ -1,0 +1,88 @@
+"""Labels with a frequency: a wave over the inputs, and labels smoothed by it.
+
+What frequencies a network fits is seen from labels that carry one (Fridovich-Keil, Gontijo-Lopes and Roelofs 2021,
+arXiv 2110.02424). With a wave w(x) between 0 and 2 the labels of C classes become
+
+    (1 - a w(x)) y + a w(x) / C
+
+and a network that has fitted frequency f is less sure where w is large: its confidence follows -w. A network that has
+not fitted it has the mean confidence everywhere.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.frequency import radial_wave, smoothed_labels
+>>> x = jnp.array([[3.0, 4.0], [0.0, 5.25]])
+>>> radial_wave(x, frequency=1.0).round(3).tolist()                    # 1 + sin(2 pi |x|)
+[1.0, 2.0]
+>>> smoothed_labels(jnp.array([0, 1]), radial_wave(x, 1.0), amount=0.3, num_classes=2).round(3).tolist()
+[[0.85, 0.15], [0.3, 0.7]]
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive, require_scale
+
+__all__ = ["directional_wave", "radial_wave", "smoothed_labels"]
+
+
+def radial_wave(x: ArrayLike, frequency: float, phase: float = 0.0) -> Float[Array, " n"]:
+    """w(x) = 1 + sin(2 pi frequency (|x| - phase)), of flattened inputs `(n, ...)`: from 0 to 2.
+
+    `frequency` is in cycles per unit of distance, `phase` a distance.
+    """
+    flat = _flat(x)
+    return _wave(jnp.linalg.norm(flat, axis=1) - phase, frequency)
+
+
+def directional_wave(x: ArrayLike, frequency: float, direction: ArrayLike, phase: float = 0.0) -> Float[Array, " n"]:
+    """w(x) = 1 + sin(2 pi frequency (<x, v> - phase)) with v the `direction`, like an input, of length one."""
+    flat = _flat(x)
+    vector = require_array(direction, "direction")
+    require_finite(vector, "direction")
+    if vector.size != flat.shape[1] or not bool(jnp.any(vector != 0)):
+        raise InputError(
+            f"Expected a direction of {flat.shape[1]} numbers, as an input has, not all zero; got shape {vector.shape}."
+        )
+    unit = vector.ravel() / jnp.linalg.norm(vector.ravel())
+    return _wave(jnp.matmul(flat, unit, precision="highest") - phase, frequency)
+
+
+def smoothed_labels(labels: ArrayLike, wave: ArrayLike, amount: float, num_classes: int) -> Float[Array, "n c"]:
+    """(1 - a w) y + a w / C: the one-hot `labels` `(n,)` of C classes, less sure where the wave w `(n,)` is large.
+
+    `amount` a is at most 1/2, so that no weight is negative. Rows sum to one: targets for the cross entropy or, for
+    the squared error, as they are. Raises `InputError` on labels out of range and a wave outside 0 .. 2.
+    """
+    require_positive("num_classes", num_classes)
+    classes, waves = require_array(labels, "labels"), require_array(wave, "wave")
+    if not jnp.issubdtype(classes.dtype, jnp.integer) or classes.ndim != 1:
+        raise InputTypeError(f"Expected whole-number labels (n,); got {classes.dtype} of shape {classes.shape}.")
+    if len(classes) and not bool(jnp.all((classes >= 0) & (classes < num_classes))):
+        raise InputError(
+            f"Expected labels from 0 to {num_classes - 1}; got {int(classes.min())} to {int(classes.max())}."
+        )
+    if waves.shape != classes.shape or not bool(jnp.all((waves >= 0) & (waves <= 2))):
+        raise InputError(
+            f"Expected a wave between 0 and 2, one value for each of {len(classes)} labels; got shape {waves.shape}. "
+            "Use radial_wave(x, frequency)."
+        )
+    if not 0 <= amount <= 0.5:
+        raise InputError(f"Expected an amount from 0 to 0.5, so that no label is negative; got {amount!r}.")
+    noise = (amount * waves)[:, None]
+    return (1 - noise) * jax.nn.one_hot(classes, num_classes, dtype=noise.dtype) + noise / num_classes
+
+
+def _flat(x: ArrayLike) -> Float[Array, "n d"]:
+    points = require_array(x, "x")
+    if points.ndim < 2 or len(points) == 0:
+        raise InputError(f"Expected inputs (n, ...), one row each; got shape {points.shape}.")
+    require_finite(points, "x")
+    return points.reshape(len(points), -1).astype(jnp.result_type(points.dtype, np.float32))
+
+
+def _wave(position: Float[Array, " n"], frequency: float) -> Float[Array, " n"]:
+    require_scale("frequency", frequency)
+    return 1 + jnp.sin(2 * jnp.pi * frequency * position)
