@@ -1,0 +1,116 @@
+"""Behaviours as target functions: labellings, functions of the inputs, and contrasts of outputs.
+
+A behaviour becomes columns of values, `(n, c)` or for vector-valued kernels `(n, o, c)`, of which power is summed.
+
+>>> import numpy as np
+>>> from ntkbias.learning import Contrast
+>>> contrast = Contrast(2, 0)                            # output 2 above output 0, on all inputs alike
+>>> contrast(np.zeros((1, 4)), 3).tolist()
+[[-1.0, 0.0, 1.0]]
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ntkbias.learning.modes import values_on
+from ntkbias.types import InputError, InputTypeError, require_array
+
+__all__ = ["Contrast", "columns_of"]
+
+MOST_CLASSES = 1_000  # columns of one labelling
+
+
+class Contrast(eqx.Module):
+    """Output `first` above output `second`: of tokens, of classes. For kernels with outputs="all".
+
+    The target is `values` (default: 1 for all inputs) at `first`, its negative at `second`, and zero elsewhere. With
+    values of +1 and -1, `(n,)`, it is which of two outputs an input has.
+    """
+
+    first: int = eqx.field(static=True)
+    second: int = eqx.field(static=True)
+    values: Float[Array, " n"] | None = eqx.field(
+        default=None, converter=lambda v: None if v is None else require_array(v, "values").astype(float)
+    )
+
+    def __call__(self, x: Any, num_outputs: int) -> Float[np.ndarray, "n o"]:
+        """The target on inputs, for a network of so many outputs."""
+        places = (self.first, self.second)
+        if self.first == self.second or not all(0 <= place < num_outputs for place in places):
+            raise InputError(
+                f"Expected a contrast of two different outputs among 0 to {num_outputs - 1}; got {self.first} and "
+                f"{self.second}. It takes a kernel with outputs='all'."
+            )
+        values = np.ones(len(x)) if self.values is None else values_on(self.values, "a contrast's values", (len(x),))
+        target = np.zeros((len(x), num_outputs))
+        target[:, self.first], target[:, self.second] = values, -values
+        return target
+
+
+def columns_of(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, np.ndarray]:
+    """The values of each behaviour by name, `(rows, c)`, on inputs of `shape` `(n,)`, or `(n, o)`."""
+    if not isinstance(behaviors, Mapping):
+        behaviors = {"target": behaviors}
+    if not behaviors:
+        raise InputError("Expected a dict of one behaviour or more by name; got none.")
+    found = {}
+    for name, behavior in behaviors.items():
+        if not isinstance(name, str):
+            raise InputTypeError(f"Expected names of behaviours to be strings; got {name!r}.")
+        values = _values(behavior, name, x, shape)
+        values = values.reshape(*shape, -1)
+        if centered:
+            values = values - values.mean(0)
+        columns = values.reshape(int(np.prod(shape)), -1)
+        scale = np.max(np.abs(columns))
+        if not scale > 1e-12 * (1 + np.max(np.abs(values))):
+            how = ", once its mean is taken off: centered=False keeps constants" if centered else ""
+            raise InputError(f"Expected a behaviour that is not zero everywhere{how}; got {name!r} of zeros.")
+        found[name] = columns
+    return found
+
+
+def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if isinstance(behavior, Contrast):
+        if len(shape) == 1:
+            raise InputError(
+                f"Expected a kernel with outputs='all' for a contrast of outputs; got one value a pair of inputs, for "
+                f"{name!r}. Use empirical_ntk(f, params, outputs='all')."
+            )
+        return behavior(np.empty(shape[0]) if x is None else x, shape[1])
+    if callable(behavior):
+        if x is None:
+            raise InputError(
+                f"Expected the inputs, x=, for a behaviour that is a function of them; got none, for {name!r}."
+            )
+        behavior = behavior(jnp.asarray(x))
+    array = require_array(behavior, f"the behaviour {name!r}")
+    whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
+    if whole and array.shape == shape[:1]:
+        return _labels(np.asarray(array).astype(int), name, shape)
+    return values_on(array, f"the behaviour {name!r}", shape)
+
+
+def _labels(labels: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """-1 and 1 for two labels, the larger of which is 1; a column each for more; outputs for vector-valued kernels."""
+    classes = np.unique(labels)
+    if len(shape) == 2:
+        if labels.min() < 0 or labels.max() >= shape[1]:
+            raise InputError(
+                f"Expected labels from 0 to {shape[1] - 1}, one an output; got {labels.min()} to {labels.max()}, for "
+                f"{name!r}. Use a Contrast for labels of -1 and 1."
+            )
+        return (labels[:, None] == np.arange(shape[1])).astype(float)
+    if len(classes) > MOST_CLASSES:
+        raise InputError(
+            f"Expected at most {MOST_CLASSES:,} labels; got {len(classes):,}, for {name!r}. Floats are values as they "
+            "stand."
+        )
+    if len(classes) <= 2:
+        return np.where(labels == classes[-1], 1.0, -1.0)
+    return (labels[:, None] == classes).astype(float)

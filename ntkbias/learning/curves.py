@@ -1,0 +1,211 @@
+"""The test error of a kernel by number of examples, predicted from its spectrum.
+
+With n examples and a ridge d (added to K) a kernel with eigenvalues r_i learns mode i to the part L_i, its
+learnability, and what is left of a target with coefficients v_i, and of noise of variance s^2, is the test error E:
+
+    sum_i L_i + d / kappa = n,   L_i = r_i / (r_i + kappa),   E = E0 (sum_i (1 - L_i)^2 v_i^2 + s^2)
+    E0 = n / (n - sum_i L_i^2)
+
+(Bordelon, Canatar and Pehlevan 2020, arXiv 2002.02561; Simon et al. 2021, arXiv 2110.03922). Learnabilities sum to n
+at ridge zero: a mode is learned at another's cost. Modes that are not known have eigenvalues far below kappa: their
+trace joins the ridge, for L_i ~ r_i / kappa, and without it the curves are wrong.
+
+The theory takes eigenfunctions for independent Gaussian variables. That is good in many dimensions; on a circle, where
+the modes of one frequency are tied to each other, it is qualitative only. On a finite domain it describes draws
+without replacement, without ridge and noise; with either, or with inputs drawn twice, it holds for n far below their
+number alone.
+
+>>> import ntkbias as nb
+>>> from ntkbias.learning import learning_curve
+>>> exact = nb.exact_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=4)), nb.domains.Hypercube(8), max_degree=8)
+>>> power = (exact.degrees == 1) * 1.0                  # a linear function
+>>> print(learning_curve(exact, power, [8, 32, 128]))
+      n   test error   learned      kappa
+      8       0.6911     23.7%     0.2162
+     32        0.178     63.6%    0.03828
+    128     0.007116     94.4%   0.004002
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from ntkbias.exact import ExactSpectrum
+from ntkbias.learning.modes import spectrum_of, values_on
+from ntkbias.spectrum import Spectrum
+from ntkbias.types import InputError, require_array, require_scale
+
+__all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
+
+LARGEST_RATIO = 600.0  # of the trace to kappa, in logarithms: beyond, float64 has no numbers
+
+
+class Levels(NamedTuple):
+    """Eigenvalues with their multiplicities, zero where they are noise, and the trace that they leave out."""
+
+    eigenvalues: np.ndarray
+    multiplicities: np.ndarray
+    tail: float
+    num_outputs: int = 1  # of vector-valued modes: each example then counts as often
+
+    def learnabilities(self, kappa: float) -> np.ndarray:
+        """r / (r + kappa)."""
+        known = self.eigenvalues > 0
+        return np.where(known, self.eigenvalues / np.where(known, self.eigenvalues + kappa, 1.0), 0.0)
+
+    def examples(self, kappa: float, ridge: float) -> float:
+        """The number of examples at which kappa has this value."""
+        known = float(self.multiplicities @ self.learnabilities(kappa))
+        return known / self.num_outputs + (ridge + self.tail / self.num_outputs) / kappa
+
+    def kappa(self, n: float, ridge: float) -> float:
+        """The kappa of n examples; zero where they determine all modes."""
+        total = float(self.multiplicities @ self.eigenvalues + self.tail) / self.num_outputs + ridge
+        modes = float(self.multiplicities @ (self.eigenvalues > 0)) / self.num_outputs
+        beyond = self.tail / self.num_outputs + ridge
+        if not total or (not beyond and n >= modes):
+            return 0.0
+        high = np.log(total / n)  # learnabilities are at most r / kappa
+        low = high - 1.0
+        while self.examples(np.exp(low), ridge) <= n and low > high - LARGEST_RATIO:
+            low -= 2 * (high - low)
+        if low <= high - LARGEST_RATIO:
+            return 0.0
+        root = scipy.optimize.brentq(lambda log: self.examples(np.exp(log), ridge) - n, low, high + 1e-9, xtol=1e-15)
+        return float(np.exp(root))
+
+
+class LearningCurve(eqx.Module):
+    """The predicted test error of kernel regression at each number of examples; a last axis `t` is that of targets."""
+
+    sizes: Int[Array, " s"]
+    errors: Float[Array, "s *t"]  # mean squared error on noisy test targets: less the noise, of the function
+    kappa: Float[Array, " s"]
+    overfitting: Float[Array, " s"]  # E0, by how much noise and what is not learned count more than once
+    learnabilities: Float[Array, "s k"]  # of the modes, or of the levels of an exact spectrum
+    power: Float[Array, "k *t"]  # of the target in each
+    beyond: Float[Array, "*t"]  # of the target, in no known mode: not learned
+    multiplicities: Float[Array, " k"]
+    ridge: float
+    noise: float
+
+    @property
+    def mode_errors(self) -> Float[Array, "s k *t"]:
+        """The part of the error that lies in each mode: with those of noise and of power beyond, they sum to it."""
+        extra = (1,) * (self.power.ndim - 1)
+        left = self.overfitting[:, None] * (1 - self.learnabilities) ** 2
+        return left.reshape(*left.shape, *extra) * self.power
+
+    @property
+    def learned(self) -> Float[Array, "s *t"]:
+        """The learnability of the target, sum_i L_i v_i^2 / sum_i v_i^2: from 0 to 1."""
+        return jnp.tensordot(self.learnabilities, self.power, 1) / (jnp.sum(self.power, 0) + self.beyond)
+
+    def __str__(self) -> str:
+        rows = [f"{'n':>7}{'test error':>13}{'learned':>10}{'kappa':>11}"]
+        errors = np.asarray(self.errors).reshape(len(self.sizes), -1).mean(1)
+        learned = np.asarray(self.learned).reshape(len(self.sizes), -1).mean(1)
+        for n, error, part, kappa in zip(self.sizes, errors, learned, self.kappa, strict=True):
+            rows.append(f"{int(n):7}{error:13.4g}{part:10.1%}{float(kappa):11.4g}")
+        return "\n".join(rows)
+
+
+def learning_curve(
+    spectrum: Any,
+    target: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    x: ArrayLike | None = None,
+    ridge: float = 0.0,
+    noise: float = 0.0,
+) -> LearningCurve:
+    """The test error of kernel regression on `sizes` `(s,)` examples, mode by mode.
+
+    `spectrum` is an `ExactSpectrum`, with the `target`'s power in each row, `(k,)` or `(k, t)` (`domain.energy` has
+    it); or a `Spectrum`, a matrix `(n, n)`, or a kernel with inputs `x`, which stand for the whole distribution, with
+    the target's values on them, `(n,)` or `(n, t)`. Of a `Spectrum` of n inputs take `sizes` far below n. `ridge` is
+    added to K, and `noise` is the variance of the labels', which counts in the test error, too.
+
+    Modes below the noise floor, or beyond those known, join the ridge with their trace; the target's power there is not
+    learned. That neglects their squares in E0, a relative error of up to (their largest eigenvalue / kappa)^2.
+
+    Costs a root of one equation a size, in k numbers each; a kernel or matrix its spectrum in addition.
+
+    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape, and a spectrum of
+    vector-valued modes, outputs="all".
+    """
+    require_scale("ridge", ridge)
+    require_scale("noise", noise)
+    counts = checked_sizes(sizes)
+    if not isinstance(spectrum, ExactSpectrum):
+        spectrum = spectrum_of(spectrum, x)
+    levels = levels_of(spectrum)
+    power, beyond = _power(spectrum, target)
+    kappa = np.array([levels.kappa(n, ridge) for n in counts])
+    learnabilities = np.stack([levels.learnabilities(value) for value in kappa])
+    free = counts - learnabilities**2 @ levels.multiplicities
+    with np.errstate(divide="ignore"):
+        overfitting = counts / np.maximum(free, 0.0)
+    extra = (1,) * (power.ndim - 1)
+    left = np.tensordot((1 - learnabilities) ** 2, power, 1) + beyond + noise
+    with np.errstate(invalid="ignore"):
+        errors = np.where(left == 0, 0.0, overfitting.reshape(-1, *extra) * left)  # also where as many as modes
+    dtype = jnp.result_type(float)
+    return LearningCurve(
+        sizes=jnp.asarray(counts),
+        errors=jnp.asarray(errors, dtype),
+        kappa=jnp.asarray(kappa, dtype),
+        overfitting=jnp.asarray(overfitting, dtype),
+        learnabilities=jnp.asarray(learnabilities, dtype),
+        power=jnp.asarray(power, dtype),
+        beyond=jnp.asarray(beyond, dtype),
+        multiplicities=jnp.asarray(levels.multiplicities, dtype),
+        ridge=float(ridge),
+        noise=float(noise),
+    )
+
+
+def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
+    """What a spectrum says of the operator's eigenvalues."""
+    values = np.where(np.asarray(spectrum.resolved), np.asarray(spectrum.eigenvalues, float), 0.0)
+    if isinstance(spectrum, ExactSpectrum):
+        multiplicities, outputs = np.asarray(spectrum.multiplicities, float), 1
+    else:
+        multiplicities = np.ones(len(values))
+        outputs = spectrum.eigenfunctions.shape[1] if spectrum.eigenfunctions.ndim == 3 else 1
+    tail = max(float(spectrum.trace) - float(multiplicities @ values), 0.0)
+    return Levels(values, multiplicities, tail, outputs)
+
+
+def checked_sizes(sizes: Any) -> np.ndarray:
+    """Numbers of examples `(s,)`."""
+    counts = require_array(sizes, "sizes")
+    whole = np.issubdtype(counts.dtype, np.integer) and counts.ndim == 1 and counts.size
+    if not whole or not bool(jnp.all(counts > 0)):
+        raise InputError(f"Expected sizes (s,) of whole numbers of examples, at least 1; got {sizes!r}.")
+    return np.asarray(counts)
+
+
+def _power(spectrum: Spectrum | ExactSpectrum, target: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The target's power in each mode, and in none."""
+    if isinstance(spectrum, ExactSpectrum):
+        power = values_on(target, "target", np.shape(spectrum.eigenvalues))
+        if np.any(power < 0):
+            raise InputError(
+                "Expected the target's power in each row, zero or more; got less. Square its coefficients."
+            )
+        return power, np.zeros(power.shape[1:])
+    if spectrum.eigenfunctions.ndim == 3:
+        raise InputError(
+            "Expected a spectrum of functions with one value an input; got outputs='all'. Use outputs='mean', and a "
+            "column of the target for each output."
+        )
+    power = np.asarray(spectrum.project(target), float) ** 2
+    weights = np.asarray(spectrum.weights, float)
+    total = np.tensordot(weights, np.asarray(target, float) ** 2, 1)
+    return power, np.maximum(total - power.sum(0), 0.0)

@@ -1,0 +1,229 @@
+"""Training as a kernel predicts it: gradient flow, gradient descent and momentum, mode by mode, in closed form.
+
+A network whose kernel K stays as it is (an infinitely wide or a linearised one) follows df/dt = -K P (f - y) under the
+loss 1/2 (f - y)^T P (f - y), by default with P = I / n. An error's coefficient in mode i, of eigenvalue r, becomes
+
+    gradient flow         exp(-r t)
+    gradient descent      (1 - h r)^s                               learning rate h, after s steps: t = h s
+    momentum (b)          p_{s+1} = p_s + b (p_s - p_{s-1}) - h r p_s    the heavy ball from rest: t = h s / (1 - b)
+
+times what it was. Outputs at other points follow from the same coefficients (Jacot, Gabriel and Hongler 2018, arXiv
+1806.07572; Lee et al. 2019, arXiv 1902.06720); momentum is Polyak's, as in `optax.sgd(h, momentum=b)`.
+
+>>> import jax.numpy as jnp, ntkbias as nb
+>>> from ntkbias.learning import gradient_descent, gradient_flow
+>>> x, _ = nb.domains.Circle().quadrature(32)
+>>> kernel, y = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), jnp.sign(x[:, 0] + 0.1)
+>>> flow = gradient_flow(kernel, y, [0.0, 10.0, 1_000.0], x=x, x_test=-x)
+>>> flow.outputs.shape, flow.test_outputs.shape, bool(flow.loss[2] < flow.loss[1] < flow.loss[0])
+((3, 32), (3, 32), True)
+>>> descent = gradient_descent(kernel, y, [0, 100, 10_000], 0.1, x=x)
+>>> bool(jnp.allclose(descent.outputs, flow.outputs, atol=0.02))
+True
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.types import InputError, require_array
+
+__all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
+
+
+class Trajectory(eqx.Module):
+    """A network's outputs at given times of training, and the error in each mode.
+
+    `times` are steps * learning rate (with momentum b divided by 1 - b). `decay` is what is left of a mode's error;
+    modes below the kernel's noise floor never move and are left out.
+    """
+
+    times: Float[Array, " t"]
+    outputs: Float[Array, "t n *o"]
+    test_outputs: Float[Array, "t m *o"] | None
+    loss: Float[Array, " t"]  # 1/2 (f - y)^T P (f - y), summed over columns of targets
+    rates: Float[Array, " k"]  # eigenvalues of K P: of K / n unless P was given
+    decay: Float[Array, "t k"]
+    initial_errors: Float[Array, "k *c"]  # of f0 - y, in each mode
+
+    @property
+    def mode_errors(self) -> Float[Array, "t k *c"]:
+        """The coefficient of f - y in each mode at each time."""
+        return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
+
+
+def gradient_flow(
+    kernel: Any,
+    y: ArrayLike,
+    times: ArrayLike,
+    *,
+    x: ArrayLike | None = None,
+    x_test: ArrayLike | None = None,
+    K_test: ArrayLike | None = None,
+    f0: ArrayLike | None = None,
+    f0_test: ArrayLike | None = None,
+    P: ArrayLike | None = None,
+) -> Trajectory:
+    """The outputs under gradient flow on 1/2 (f - y)^T P (f - y) at `times` `(t,)`, of which `inf` is the end.
+
+    `kernel` is a matrix `(n, n)` or `(n, o, n, o)`, a kernel with its inputs `x`, or a `Spectrum`, whose weights are
+    then P, and of which the modes that it holds move alone. `y` is `(n,)`, or `(n, t)` for as many functions that share
+    the kernel; for all pairs of outputs `(n, o)` or `(n, o, t)`. `P` is symmetric and positive semi-definite, `(n, n)`,
+    its diagonal `(n,)`, or `(n, o, n, o)`; by default I / n. Test points are `x_test` with a kernel or its spectrum, or
+    their rows of the kernel `K_test` `(m, n)` or `(m, o, n, o)`. The outputs start at `f0` and `f0_test`, by default
+    zero.
+
+    Exact at infinite width and for a linearised network; the kernel of a finite one moves. Rates are those of the
+    network for outputs="all", and "mean" at infinite width; "sum" is o times too fast. Costs an eigendecomposition, 10
+    N^3 operations for N = n o rows, unless a spectrum is given, and N k multiplications a time.
+
+    Raises `InputError` on shapes that do not fit, NaN, and a P or a kernel that is not symmetric and positive.
+    """
+    times = require_array(times, "times")
+    if times.ndim != 1 or not times.size or not bool(jnp.all(times >= 0)):
+        raise InputError(f"Expected times (t,) of zero or more; got {_seen(times)}.")
+    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
+    return problem.trajectory(np.asarray(times, float), *_flow(problem.modes.rates, np.asarray(times, float)))
+
+
+def gradient_descent(
+    kernel: Any,
+    y: ArrayLike,
+    steps: ArrayLike,
+    learning_rate: float,
+    *,
+    momentum: float = 0.0,
+    x: ArrayLike | None = None,
+    x_test: ArrayLike | None = None,
+    K_test: ArrayLike | None = None,
+    f0: ArrayLike | None = None,
+    f0_test: ArrayLike | None = None,
+    P: ArrayLike | None = None,
+) -> Trajectory:
+    """The outputs after `steps` `(t,)` whole steps of gradient descent, or of the heavy ball with `momentum`.
+
+    Exact at each step, however large the learning rate is: above `critical_learning_rate` the outputs grow without
+    bound. Of each mode the steps are a power of a 3 x 3 matrix, so s steps cost log s. The other arguments, the result
+    and the costs are those of `gradient_flow`; `times` are steps * learning rate / (1 - momentum).
+
+    Raises `InputError` as `gradient_flow` does, on steps that are not whole numbers, a learning rate that is not above
+    zero, a momentum outside [0, 1), and outputs beyond the largest float.
+    """
+    counts = require_array(steps, "steps")
+    if counts.ndim != 1 or not counts.size or not bool(jnp.all((counts >= 0) & (counts == jnp.round(counts)))):
+        raise InputError(f"Expected steps (t,) of whole numbers of zero or more; got {_seen(counts)}.")
+    _checked_step(learning_rate, momentum)
+    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
+    whole = np.asarray(counts, np.int64)
+    decay, gain = _steps(problem.modes.rates, whole, float(learning_rate), float(momentum))
+    if not np.isfinite(gain).all():
+        first = int(whole[~np.isfinite(gain).all(1)].min())
+        bound = 2 * (1 + momentum) / problem.modes.rates[0]
+        raise InputError(
+            f"Expected outputs within the range of floats; got infinity by step {first}. Choose a learning rate below "
+            f"the critical one, {bound:.4g}, or fewer steps."
+        )
+    return problem.trajectory(whole * learning_rate / (1 - momentum), decay, gain)
+
+
+class _Problem(NamedTuple):
+    """An error and the modes along which it goes."""
+
+    modes: Modes
+    start: np.ndarray  # (rows, c)
+    start_test: np.ndarray
+    targets: np.ndarray  # (rows, c)
+    columns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, modes: Modes, y: Any, f0: Any, f0_test: Any) -> "_Problem":
+        shape = modes.shape
+        targets = values_on(y, "y", shape)
+        columns = targets.shape[len(shape) :]
+        start = np.zeros_like(targets) if f0 is None else values_on(f0, "f0", shape)
+        if start.shape != targets.shape:
+            raise InputError(f"Expected f0 of the shape of y, {targets.shape}; got {start.shape}.")
+        start_test = np.zeros(())
+        if modes.test is None and f0_test is not None:
+            raise InputError("Expected x_test= or K_test= with f0_test; got neither.")
+        if modes.test is not None:
+            inner = (len(modes.test) // int(np.prod(shape[1:], dtype=int)), *shape[1:])
+            if f0 is not None and f0_test is None:
+                raise InputError(
+                    "Expected f0_test, the outputs at the test points, with f0; got none. Give f(params, x_test)."
+                )
+            start_test = np.zeros((*inner, *columns)) if f0_test is None else values_on(f0_test, "f0_test", inner)
+            if start_test.shape != (*inner, *columns):
+                raise InputError(f"Expected f0_test of shape {(*inner, *columns)}; got {start_test.shape}.")
+        rows = len(modes.synthesis)
+        return cls(modes, start.reshape(rows, -1), start_test, targets.reshape(rows, -1), columns)
+
+    def trajectory(self, times: np.ndarray, decay: np.ndarray, gain: np.ndarray) -> Trajectory:
+        modes, dtype = self.modes, jnp.result_type(float)
+        errors = modes.analysis @ (self.start - self.targets)
+        moved = np.moveaxis(gain[:, :, None] * errors, 0, -1).reshape(len(errors), -1)  # (k, c t)
+
+        def outputs(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
+            lost = np.moveaxis((rows @ moved).reshape(len(rows), -1, len(times)), -1, 0)
+            return start.reshape(len(rows), -1) - lost
+
+        train = outputs(modes.synthesis, self.start)
+        left = train - self.targets
+        weighted = modes.metric[:, None] * left if modes.metric.ndim == 1 else modes.metric @ left
+        test = None
+        if modes.test is not None:
+            found = outputs(modes.test, self.start_test)
+            test = jnp.asarray(found.reshape(len(times), *self.start_test.shape), dtype)
+        return Trajectory(
+            times=jnp.asarray(times, dtype),
+            outputs=jnp.asarray(train.reshape(len(times), *modes.shape, *self.columns), dtype),
+            test_outputs=test,
+            loss=jnp.asarray(np.sum(left * weighted, (1, 2)) / 2, dtype),
+            rates=jnp.asarray(modes.rates, dtype),
+            decay=jnp.asarray(decay, dtype),
+            initial_errors=jnp.asarray(errors.reshape(len(errors), *self.columns), dtype),
+        )
+
+
+def _flow(rates: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """exp(-r t), and its integral up to t."""
+    exponents = times[:, None] * rates
+    return np.exp(-exponents), -np.expm1(-exponents) / rates
+
+
+def _steps(rates: np.ndarray, steps: np.ndarray, rate: float, momentum: float) -> tuple[np.ndarray, np.ndarray]:
+    """What is left of a mode's error after each number of steps, p, and q = (1 - p) / r.
+
+    q_{s+1} = q_s + b (q_s - q_{s-1}) + h (1 - r q_s) from q = 0: sums, where 1 - p would cancel.
+    """
+    once = np.zeros((len(rates), 3, 3))
+    once[:, 0, 0], once[:, 0, 1], once[:, 0, 2] = 1 + momentum - rate * rates, -momentum, rate
+    once[:, 1, 0] = once[:, 2, 2] = 1.0
+    decay, gain = np.empty((len(steps), len(rates))), np.empty((len(steps), len(rates)))
+    power, done = np.broadcast_to(np.eye(3), once.shape), 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for place in np.argsort(steps, kind="stable"):
+            power = np.linalg.matrix_power(once, int(steps[place]) - done) @ power
+            done = int(steps[place])
+            gain[place] = power[:, 0, 2]
+            # The error obeys the recurrence without its constant, from p_0 = p_-1 = 1.
+            decay[place] = power[:, 0, 0] + power[:, 0, 1]
+    return decay, gain
+
+
+def _checked_step(learning_rate: Any, momentum: Any) -> None:
+    if np.ndim(learning_rate) or not np.isfinite(learning_rate) or not learning_rate > 0:
+        raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
+    if np.ndim(momentum) or not 0 <= momentum < 1:
+        raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
+
+
+def _seen(values: Array) -> str:
+    return (
+        f"shape {values.shape}" if values.ndim != 1 or not values.size else f"a smallest of {float(values.min()):.4g}"
+    )

@@ -1,0 +1,315 @@
+"""Which behaviours a network would learn, and how readily: from its kernel, before any training.
+
+Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of K / n, and power p = sum_i v_i^2,
+
+    alignment         sum_i r_i v_i^2 / p: the rate at which it begins to be learned
+    learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches 1 - 1/e, under gradient flow from zero
+    samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half
+
+with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Of an eigenfunction the learning
+time is 1 / r_i; the samples are those at which kappa falls to r_i. Power beyond the known modes counts as one more
+mode, with the mean eigenvalue that the alignment leaves for it. All of it holds for a kernel that stays as it is.
+
+>>> import jax.numpy as jnp, ntkbias as nb
+>>> from ntkbias.learning import learnability
+>>> x, _ = nb.domains.Circle().quadrature(64)
+>>> angle = jnp.arctan2(x[:, 1], x[:, 0])
+>>> behaviors = {f"sin {k}": jnp.sin(k * angle) for k in (4, 1, 2)} | {"right half": lambda x: jnp.sign(x[:, 0] + 0.01)}
+>>> result = learnability(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), behaviors, x=x)
+>>> result.ranking()
+('sin 1', 'right half', 'sin 2', 'sin 4')
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.eigen import eigh, top_modes
+from ntkbias.eigen import spectrum as spectrum_on
+from ntkbias.eigen.dense import CHEAP
+from ntkbias.kernels import Kernel, KernelOperator, as_operator
+from ntkbias.kernels.operator import Matrix
+from ntkbias.kernels.tiles import progress
+from ntkbias.learning.behaviors import columns_of
+from ntkbias.learning.curves import Levels, levels_of
+from ntkbias.spectrum import Spectrum
+from ntkbias.types import InputError, InputTypeError, require_positive, require_scale
+
+__all__ = ["Learnability", "learnability"]
+
+NUM_MODES = 100  # of a kernel too large to decompose
+LEARNED = 1 - np.exp(-1)  # the part of a target at its learning time: of an eigenfunction, at 1 / eigenvalue
+DEVIATIONS = 1.96  # of a 95 % interval
+ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
+
+
+class Learnability(eqx.Module):
+    """How readily each kernel would learn each behaviour, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
+
+    Infinite where a behaviour cannot be learned at all.
+    """
+
+    kernels: tuple[str, ...] = eqx.field(static=True)
+    behaviors: tuple[str, ...] = eqx.field(static=True)
+    alignment: Float[Array, "q b"]
+    learning_time: Float[Array, "q b"]
+    samples_needed: Float[Array, "q b"]
+    alignment_interval: Float[Array, "q b 2"]
+    learning_time_interval: Float[Array, "q b 2"]
+    samples_needed_interval: Float[Array, "q b 2"]
+    known_power: Float[Array, "q b"]  # the share of the target's power in the modes that were known
+
+    def ranking(self, kernel: str | None = None) -> tuple[str, ...]:
+        """The behaviours in the order of their learning times under one kernel, by default the first."""
+        if kernel is not None and kernel not in self.kernels:
+            raise InputError(f"Expected kernel to be one of {', '.join(self.kernels)}; got {kernel!r}.")
+        row = 0 if kernel is None else self.kernels.index(kernel)
+        order = np.argsort(np.asarray(self.learning_time[row]), kind="stable")
+        return tuple(self.behaviors[place] for place in order)
+
+    def __str__(self) -> str:
+        wide = max(map(len, ("behaviour", *self.behaviors)))
+        lines = []
+        for row, kernel in enumerate(self.kernels):
+            head = f"{'behaviour':{wide}}{'alignment':>12}{'learning time':>16}{'95 %':>22}{'samples':>12}{'95 %':>22}"
+            lines += [kernel, head]
+            for name in self.ranking(kernel):
+                place = row, self.behaviors.index(name)
+                values = self.alignment[place], self.learning_time[place], self.samples_needed[place]
+                alignment, time, samples = (f"{float(value):.4g}" for value in values)
+                spans = self.learning_time_interval[place], self.samples_needed_interval[place]
+                first, second = (f"{float(low):.4g} to {float(high):.4g}" for low, high in spans)
+                lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>22}{samples:>12}{second:>22}")
+        return "\n".join(lines)
+
+
+def learnability(
+    kernels: Any,
+    behaviors: Any,
+    *,
+    x: ArrayLike | None = None,
+    modes: int | Spectrum | Mapping[str, Spectrum] | None = None,
+    centered: bool = True,
+    ridge: float = 0.0,
+    key: PRNGKeyArray | None = None,
+) -> Learnability:
+    """How readily a network would learn each of `behaviors`; of several networks, or moments of training, by name.
+
+    `kernels` is a kernel with its inputs `x`, an operator, a matrix `(n, n)` or `(n, o, n, o)`, or a dict of such, on
+    the same inputs. `behaviors` is a behaviour or a dict of them by name; each is
+
+        labels          whole numbers `(n,)`: two values become -1 and 1, more a column each; o outputs are classes
+        values          floats `(n,)` or `(n, t)`, of vector-valued kernels `(n, o)` or `(n, o, t)`, as they stand
+        a function      of x, which returns either
+        a `Contrast`    of two outputs, for vector-valued kernels
+
+    `centered` takes the mean over inputs off each target, output by output: constants are learned first by most
+    networks, and would hide how unbalanced labels are learned. The kernel stays as it is. `ridge` is added to K.
+
+    `modes` is how many modes to find, or a `Spectrum` of the same inputs, one a kernel. By default all are for a kernel
+    or matrix of up to 5,000 rows, 100 for a larger kernel, and none for an operator. With few modes what lies beyond
+    them is taken together: learning times are then too short, and samples needed estimates.
+
+    Intervals are exp of the logarithm +- 1.96 standard deviations of the bootstrap over examples, linearised (the
+    infinitesimal jackknife; Efron 1982), at fixed modes: what another sample of n examples would give, but for how it
+    changes the modes.
+
+    Costs one product with the block of all targets, the diagonal, and the modes: an eigendecomposition, or `top_modes`
+    with random vectors from `key` (default: a fixed one). A progress bar counts kernels.
+
+    Raises `InputError` on what `kernel.operator` refuses, on behaviours of another shape, not finite, or constant if
+    `centered`, a function of inputs without them, and contrasts with a kernel of one value a pair.
+    """
+    require_scale("ridge", ridge)
+    named = dict(kernels) if isinstance(kernels, Mapping) else {"kernel": kernels}
+    if not named or not all(isinstance(name, str) for name in named):
+        raise InputTypeError("Expected kernels to be a kernel, or a dict of one or more by name; got other keys.")
+    if isinstance(modes, Spectrum) and len(named) > 1:
+        raise InputTypeError("Expected modes= to be a dict of spectra, one a kernel; got one Spectrum for several.")
+    operators = {name: _operator(kernel, x) for name, kernel in named.items()}
+    inputs = {name: _inputs(operator, x) for name, operator in operators.items()}
+    targets = {  # what can be refused is refused before the work
+        name: columns_of(behaviors, inputs[name], _shape(named[name], operator), centered)
+        for name, operator in operators.items()
+    }
+    key = jax.random.key(0) if key is None else key
+    rows = []
+    for name in progress(named, "kernels"):
+        given = modes.get(name) if isinstance(modes, Mapping) else modes
+        spectrum = _modes(named[name], operators[name], x, given, key)
+        rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
+    dtype = jnp.result_type(float)
+    values, logs, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3), (q, b, 3), (q, b)
+    spread = np.exp(DEVIATIONS * logs)
+    intervals = jnp.asarray(np.stack([values / spread, values * spread], -1), dtype)
+    values = jnp.asarray(values, dtype)
+    return Learnability(
+        kernels=tuple(named),
+        behaviors=tuple(next(iter(targets.values()))),
+        alignment=values[..., 0],
+        learning_time=values[..., 1],
+        samples_needed=values[..., 2],
+        alignment_interval=intervals[..., 0, :],
+        learning_time_interval=intervals[..., 1, :],
+        samples_needed_interval=intervals[..., 2, :],
+        known_power=jnp.asarray(known, dtype),
+    )
+
+
+def _measured(
+    operator: KernelOperator, spectrum: Spectrum | None, targets: list[np.ndarray], ridge: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Alignment, time and samples of each target, the standard deviations of their logarithms, and the known power."""
+    n = operator.num_examples
+    complete = spectrum is not None and len(spectrum.eigenvalues) == operator.shape[0]
+    block = np.concatenate(targets, 1)
+    products = np.zeros_like(block) if complete else np.asarray(operator @ block, float) / n
+    ends = np.cumsum([target.shape[1] for target in targets])
+    if spectrum is None:
+        levels = Levels(np.zeros(0), np.zeros(0), operator.trace() / n, operator.num_outputs)
+        functions = np.zeros((operator.shape[0], 0))
+    else:
+        levels = levels_of(spectrum)
+        functions = np.asarray(spectrum.eigenfunctions, float).reshape(operator.shape[0], -1)
+    values, logs, known = [], [], []
+    for target, product in zip(targets, np.split(products, ends[:-1], 1), strict=True):
+        found = _Target.of(levels, functions, target, None if complete else product, n)
+        values.append(found.numbers(ridge))
+        logs.append(found.deviations(ridge))
+        known.append(np.sum(found.power[:-1]) / np.sum(found.power))
+    return np.array(values), np.array(logs), np.array(known)
+
+
+class _Target(NamedTuple):
+    """A target in the known modes and, last, in all others together."""
+
+    levels: Levels
+    rates: np.ndarray  # (k + 1,): eigenvalues, and the mean eigenvalue beyond
+    power: np.ndarray  # (k + 1,)
+    parts: np.ndarray  # (rows, c): what lies beyond
+    functions: np.ndarray  # (rows, k)
+    coefficients: np.ndarray  # (k, c)
+    target: np.ndarray
+    num_examples: int
+
+    @classmethod
+    def of(
+        cls, levels: Levels, functions: np.ndarray, target: np.ndarray, product: np.ndarray | None, n: int
+    ) -> "_Target":
+        known = levels.eigenvalues > 0
+        coefficients = np.where(known[:, None], functions.T @ target / n, 0.0)
+        beyond = target - functions @ coefficients
+        power = np.append(np.sum(coefficients**2, 1), np.sum(beyond**2) / n)
+        if power[-1] < ROUNDING * np.sum(power):
+            power[-1] = 0.0
+        rate = 0.0
+        if product is not None and power[-1]:
+            left = np.sum(target * product) / n - levels.eigenvalues @ power[:-1]
+            rate = np.clip(left / power[-1], 0.0, np.min(levels.eigenvalues[known], initial=np.inf))
+        return cls(levels, np.append(levels.eigenvalues, rate), power, beyond, functions, coefficients, target, n)
+
+    def numbers(self, ridge: float) -> np.ndarray:
+        time, kappa = self.time(), self.kappa()
+        samples = np.inf if kappa == 0 else self.levels.examples(kappa, ridge)
+        return np.array([self.rates @ self.power / np.sum(self.power), time, samples])
+
+    def learned(self, gains: np.ndarray) -> float:
+        return float(gains @ self.power / np.sum(self.power))
+
+    def time(self) -> float:
+        """When the part 1 - 1/e of the target is learned."""
+        return _root(lambda t: self.learned(-np.expm1(-self.rates * t)) - LEARNED, self.rates)
+
+    def kappa(self) -> float:
+        """At which half of the target is learned."""
+        scale = _root(lambda s: self.learned(self.rates * s / (1 + self.rates * s)) - 0.5, self.rates)
+        return 1 / scale
+
+    def deviations(self, ridge: float) -> np.ndarray:
+        """Standard deviations of the logarithms of the three numbers over the bootstrap, to first order."""
+        time, kappa = self.time(), self.kappa()
+        with np.errstate(all="ignore"):
+            aligned = self.deviation(self.rates) / self.learned(self.rates)
+            decay = np.exp(-self.rates * time)
+            times = self.deviation(1 - decay) / (self.learned(self.rates * decay) * time)
+            part = self.rates / (self.rates + kappa)
+            slope = self.learned(part * (1 - part))  # - d learned / d log kappa
+            learnabilities = self.levels.learnabilities(kappa)
+            count = self.levels.examples(kappa, ridge)
+            # - d log n / d log kappa
+            known = self.levels.multiplicities @ (learnabilities * (1 - learnabilities)) / self.levels.num_outputs
+            steepness = (known + (ridge + self.levels.tail / self.levels.num_outputs) / kappa) / count
+            samples = self.deviation(part) / slope * steepness
+        return np.nan_to_num(np.array([aligned, times, samples]), nan=np.inf, posinf=np.inf)
+
+    def deviation(self, gains: np.ndarray) -> float:
+        """The standard deviation of sum_i g_i v_i^2 / sum_i v_i^2: y^T g(K) y / y^T y under random weights."""
+        image = self.functions @ (gains[:-1, None] * self.coefficients) + gains[-1] * self.parts
+        by_example = (self.num_examples, -1)
+        squares = np.sum((self.target**2).reshape(by_example), 1)
+        products = np.sum((self.target * image).reshape(by_example), 1)
+        mean = self.learned(gains)
+        influence = (2 * (products - products.mean()) - mean * (squares - squares.mean())) / np.mean(squares)
+        return float(np.linalg.norm(influence) / self.num_examples)
+
+
+def _root(function: Any, rates: np.ndarray) -> float:
+    """Where an increasing function of a positive number is zero; infinity if nowhere."""
+    positive = rates[rates > 0]
+    if not len(positive):
+        return np.inf
+    low, high = np.log(1e-3 / positive.max()), np.log(1e3 / positive.min())
+    if function(np.exp(high)) <= 0:
+        return np.inf
+    return float(np.exp(scipy.optimize.brentq(lambda log: function(np.exp(log)), low, high, xtol=1e-13)))
+
+
+def _operator(kernel: Any, x: Any) -> KernelOperator:
+    if isinstance(kernel, Kernel):
+        if x is None:
+            raise InputError("Expected the inputs x= with a kernel; got none. Give x=, or kernel.operator(x).")
+        return kernel.operator(x)
+    if isinstance(kernel, Spectrum):
+        raise InputTypeError("Expected a kernel, an operator or a matrix; got a Spectrum. Give it as modes=.")
+    return as_operator(kernel)
+
+
+def _inputs(operator: KernelOperator, x: Any) -> Any:
+    if x is None:
+        return None if operator.source is None else operator.source[1]
+    if len(x) != operator.num_examples:
+        raise InputError(f"Expected x to hold the {operator.num_examples} inputs of the kernel; got {len(x)}.")
+    return x
+
+
+def _shape(kernel: Any, operator: KernelOperator) -> tuple[int, ...]:
+    vector = kernel.outputs == "all" if isinstance(kernel, Kernel) else operator.num_outputs > 1
+    return (operator.num_examples, operator.num_outputs) if vector else (operator.num_examples,)
+
+
+def _modes(kernel: Any, operator: KernelOperator, x: Any, modes: Any, key: PRNGKeyArray) -> Spectrum | None:
+    """The modes that are given, asked for, or cheap."""
+    if isinstance(modes, Spectrum):
+        if modes.eigenfunctions[..., 0].size != operator.shape[0] or np.ptp(np.asarray(modes.weights)) > 1e-6:
+            raise InputError(
+                f"Expected modes= on the {operator.shape[0]} rows of the kernel, of equal weight; got eigenfunctions "
+                f"of shape {modes.eigenfunctions.shape}, or other weights."
+            )
+        return modes
+    if modes is not None:
+        require_positive("modes", modes)
+        return top_modes(operator, modes, key=key)
+    if isinstance(kernel, Kernel):
+        rows = operator.shape[0]
+        return spectrum_on(kernel, x, num_modes=None if rows <= CHEAP else min(NUM_MODES, rows), key=key)
+    if isinstance(operator, Matrix) and operator.shape[0] <= CHEAP:
+        shape = (operator.num_examples, operator.num_outputs)[: 1 + (operator.num_outputs > 1)]
+        return eigh(operator.matrix().reshape(*shape, *shape))
+    return None

@@ -1,0 +1,110 @@
+"""Networks that are linear in their parameters, and networks made lazy: what the kernel's theory holds for exactly.
+
+    linearize    f0(x) + J(x) (params - params0): trained by gradient descent its kernel never moves, so that it
+                 follows `gradient_descent` to rounding, at any width (Lee et al. 2019, arXiv 1902.06720)
+    lazy         alpha (f - f0) with the loss divided by alpha^2: as alpha grows, f hardly has to move, and its training
+                 tends to that of its linearisation (Chizat, Oyallon and Bach 2019, arXiv 1812.07956)
+
+Both are functions of (params, x), for optax or any other loop.
+
+>>> import jax, jax.numpy as jnp, optax, ntkbias as nb
+>>> from ntkbias.learning import gradient_descent, linearize
+>>> net = nb.nets.mlp(width=32, depth=1, b_std=0.1)
+>>> x, _ = nb.domains.Circle().quadrature(8)
+>>> params, y = net.init(jax.random.key(0), (2,)), x[:, :1] * x[:, 1:]
+>>> model, optimizer = linearize(net.apply, params, centered=True), optax.sgd(0.1)
+>>> moving, state = params, optimizer.init(params)
+>>> for step in range(50):
+...     updates, state = optimizer.update(jax.grad(model.loss)(moving, x, y), state)
+...     moving = optax.apply_updates(moving, updates)
+>>> predicted = gradient_descent(nb.empirical_ntk(net.apply, params), y, [50], 0.1, x=x).outputs[0]
+>>> bool(jnp.allclose(model(moving, x), predicted, atol=1e-5))
+True
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ntkbias.types import ApplyFunction, InputError, InputTypeError, Params
+
+__all__ = ["Lazy", "Linearized", "lazy", "linearize"]
+
+
+class Linearized(eqx.Module):
+    """A network's linearisation in its parameters, a function of (params, x); made by `linearize`."""
+
+    f: ApplyFunction = eqx.field(static=True)
+    params: Params  # where it touches f
+    centered: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
+        """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward derivative."""
+        shift = jax.tree.map(jnp.subtract, params, self.params)
+        value, change = jax.jvp(lambda p: self.f(p, x), (self.params,), (shift,))
+        return change if self.centered else value + change
+
+    def loss(self, params: Params, x: Array, y: Array) -> Float[Array, ""]:
+        """1/2 * mean over inputs * sum over outputs of the squared error."""
+        return _loss(self(params, x), y)
+
+
+class Lazy(eqx.Module):
+    """A network less what it was, times a scale, a function of (params, x); made by `lazy`."""
+
+    f: ApplyFunction = eqx.field(static=True)
+    params: Params  # where its outputs are zero
+    scale: float | Array
+
+    def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
+        """The outputs for a batch, `(n, ...)`. Costs two forward passes."""
+        return self.scale * (self.f(params, x) - self.f(jax.lax.stop_gradient(self.params), x))
+
+    def loss(self, params: Params, x: Array, y: Array) -> Float[Array, ""]:
+        """1/2 * mean over inputs * sum over outputs of the squared error, over scale^2: f keeps its speed."""
+        return _loss(self(params, x), y) / self.scale**2
+
+
+def linearize(f: ApplyFunction, params: Params, *, centered: bool = False) -> Linearized:
+    """f0(x) + J(x) (params - params0) as a function of (params, x), by one forward derivative; J is never formed.
+
+    `centered` leaves f0 out, so that training starts from zero outputs. Its empirical NTK is that of f at `params`,
+    whatever its parameters become; `gradient_descent` with that kernel predicts its training exactly. A fresh lambda
+    for f compiles again.
+
+    Raises `InputError` if f is no function, or params hold no arrays of floating-point numbers.
+    """
+    return Linearized(*_checked(f, params), centered)
+
+
+def lazy(f: ApplyFunction, params: Params, scale: float) -> Lazy:
+    """scale * (f - f0) as a function of (params, x), whose `loss` is divided by scale^2.
+
+    Its kernel is scale^2 times that of f, and the loss takes that back: rates of learning do not depend on the scale,
+    how far parameters move does, as 1 / scale. Where a loop brings its own loss, divide the learning rate by scale^2.
+
+    Raises `InputError` as `linearize` does, and on a scale that is not above zero.
+    """
+    if jnp.ndim(scale) or not scale > 0:
+        raise InputError(f"Expected a scale above zero; got {scale!r}.")
+    return Lazy(*_checked(f, params), scale)
+
+
+def _loss(outputs: Array, y: Array) -> Array:
+    if outputs.shape != y.shape:  # (n, 1) less (n,) would be a matrix
+        raise InputError(f"Expected targets of the shape of the outputs, {outputs.shape}; got {y.shape}. Reshape them.")
+    return jnp.sum((outputs - y) ** 2) / (2 * len(y))
+
+
+def _checked(f: ApplyFunction, params: Params) -> tuple[ApplyFunction, Params]:
+    if not callable(f):
+        raise InputTypeError(f"Expected a function f(params, x); got {type(f).__name__}.")
+    params = jax.tree.map(jnp.asarray, params)
+    leaves = jax.tree.leaves(params)
+    if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        raise InputTypeError(
+            "Expected params to be a pytree of floating-point arrays; got none, or others among them. Pass those to f "
+            "by functools.partial."
+        )
+    return f, params

@@ -1,0 +1,133 @@
+"""The test error of kernel regression by number of examples, measured on random draws from given inputs.
+
+The counterpart of `learning_curve`, with the standard errors that a comparison needs.
+
+>>> import jax, ntkbias as nb
+>>> from ntkbias.learning import learning_curve, measured_learning_curve
+>>> kernel, x = nb.infinite_ntk(nb.nets.mlp(depth=4)), nb.domains.Hypercube(6).quadrature(64)[0]
+>>> spectrum, y = nb.spectrum(kernel, x), x[:, 0] * x[:, 1]
+>>> measured = measured_learning_curve(kernel, y, [8, 16, 32], x=x, key=jax.random.key(0))
+>>> predicted = learning_curve(spectrum, y, measured.sizes)
+>>> bool((abs(predicted.errors - measured.errors) < 4 * measured.standard_errors).all())
+True
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias.kernels import as_operator
+from ntkbias.kernels.tiles import progress
+from ntkbias.learning.curves import checked_sizes
+from ntkbias.learning.modes import gram_of, values_on
+from ntkbias.types import InputError, require_key, require_positive, require_scale
+
+__all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
+
+
+class MeasuredLearningCurve(eqx.Module):
+    """The mean over draws of the test error at each number of examples; a last axis `t` is that of targets."""
+
+    sizes: Int[Array, " s"]
+    errors: Float[Array, "s *t"]  # mean squared error on noisy test targets: less the noise, of the function
+    standard_errors: Float[Array, "s *t"]  # of the mean over draws
+    learned: Float[Array, "s *t"]  # <f, y> / <y, y>: the target's learnability
+    learned_standard_errors: Float[Array, "s *t"]
+    ridge: float
+    noise: float
+    num_draws: int
+
+
+def measured_learning_curve(
+    kernel: Any,
+    y: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    x: ArrayLike | None = None,
+    ridge: float = 0.0,
+    noise: float = 0.0,
+    num_draws: int = 20,
+    replace: bool = False,
+    held_out: bool = False,
+    key: PRNGKeyArray,
+) -> MeasuredLearningCurve:
+    """Kernel regression on `num_draws` random sets of each of `sizes` `(s,)` examples.
+
+    `kernel` is a matrix `(N, N)`, or a kernel with all inputs `x`; `y` `(N,)` or `(N, t)` are the targets on them,
+    without noise: that, of variance `noise`, is drawn for each set of labels, and counts in the test error by its
+    variance. Examples are drawn without replacement unless `replace`; at ridge zero equal inputs then share the mean of
+    their labels. The test error is the mean over all N inputs, as in `learning_curve`, or over those that were not
+    drawn if `held_out`.
+
+    Costs n^3 / 3 + N n operations a draw, in float64, and the whole matrix; a progress bar counts draws.
+
+    Raises `InputError` on targets of another length, sizes beyond N, and, if `held_out`, sizes of N.
+    """
+    require_scale("ridge", ridge)
+    require_scale("noise", noise)
+    require_positive("num_draws", num_draws)
+    if num_draws < 2:
+        raise InputError("Expected at least 2 draws, whose differences tell the standard error; got 1.")
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(require_key(key))))
+    counts = checked_sizes(sizes)
+    operator = as_operator(gram_of(kernel, x))
+    total = operator.num_examples
+    if operator.num_outputs != 1:
+        raise InputError("Expected a kernel with one value a pair of inputs; got outputs='all'. Use outputs='mean'.")
+    targets = values_on(y, "y", (total,))
+    most = total - 1 if held_out else total
+    if counts.max() > most:
+        raise InputError(f"Expected sizes of at most {most}, of {total} inputs; got {counts.max()}.")
+    matrix, columns = operator.matrix().astype(float), targets.reshape(total, -1)
+    if not np.all(np.sum(columns**2, 0) > 0):
+        raise InputError("Expected targets that are not zero everywhere; got one of zeros. Leave it out.")
+    epsilon = float(np.finfo(operator.dtype).eps)
+    errors = np.empty((len(counts), num_draws, columns.shape[1]))
+    learned = np.empty_like(errors)
+    for place, draw in progress([(i, j) for i in range(len(counts)) for j in range(num_draws)], "draws"):
+        rows = rng.choice(total, counts[place], replace=replace)
+        labels = columns[rows] + noise**0.5 * rng.normal(size=(len(rows), columns.shape[1]))
+        outputs = matrix[:, rows] @ _solved(matrix[np.ix_(rows, rows)], labels, ridge, epsilon)
+        tested = np.setdiff1d(np.arange(total), rows) if held_out else slice(None)
+        left, right = outputs[tested], columns[tested]
+        errors[place, draw] = np.mean((left - right) ** 2, 0) + noise
+        learned[place, draw] = np.sum(left * right, 0) / np.maximum(np.sum(right**2, 0), np.finfo(float).tiny)
+
+    def mean(values: np.ndarray) -> Array:
+        return jnp.asarray(values.mean(1).reshape(-1, *targets.shape[1:]), jnp.result_type(float))
+
+    def standard_error(values: np.ndarray) -> Array:
+        spread = values.std(1, ddof=1) / num_draws**0.5
+        return jnp.asarray(spread.reshape(-1, *targets.shape[1:]), jnp.result_type(float))
+
+    return MeasuredLearningCurve(
+        sizes=jnp.asarray(counts),
+        errors=mean(errors),
+        standard_errors=standard_error(errors),
+        learned=mean(learned),
+        learned_standard_errors=standard_error(learned),
+        ridge=float(ridge),
+        noise=float(noise),
+        num_draws=num_draws,
+    )
+
+
+def _solved(matrix: np.ndarray, labels: np.ndarray, ridge: float, epsilon: float) -> np.ndarray:
+    """(K + ridge)^-1 y, of least norm where K is singular, as for inputs drawn twice."""
+    try:
+        factor = scipy.linalg.cho_factor(matrix + ridge * np.eye(len(matrix)), lower=True, check_finite=False)
+        pivots = np.abs(np.diagonal(factor[0]))
+        if pivots.min() > (len(matrix) * epsilon) ** 0.5 * pivots.max():
+            return scipy.linalg.cho_solve(factor, labels, check_finite=False)
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(matrix)
+    values = values + ridge
+    keep = values > len(matrix) * epsilon * values[-1]
+    return (vectors[:, keep] / values[keep]) @ (vectors[:, keep].T @ labels)

@@ -1,0 +1,165 @@
+"""How a kernel and a loss split an error into modes: what gradient flow, gradient descent and their tests share.
+
+Training moves the outputs by df = -K P (f - y) dt. With P = L L^T and the eigenpairs L^T K L = V diag(rate) V^T an
+error e has the coefficients V^T L^T e, each of which evolves alone, and moves outputs along the columns of K L V. This
+holds for a singular P, and for test points, whose rows of K stand in the place of those of the training points. For
+P = diag(w) the rates are a `Spectrum`'s eigenvalues, and the coefficients those of its eigenfunctions.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ntkbias.eigen import eigh
+from ntkbias.kernels import Kernel, as_operator
+from ntkbias.spectrum import Spectrum
+from ntkbias.types import InputError, InputTypeError, require_array, require_finite
+
+__all__ = ["Modes", "gram_of", "gram_rows", "modes_of", "spectrum_of", "values_on"]
+
+
+class Modes(NamedTuple):
+    """The modes of K P in float64 on the host: those with a rate above rounding, fastest first."""
+
+    rates: np.ndarray  # (k,)
+    analysis: np.ndarray  # (k, rows): from an error to its coefficients
+    synthesis: np.ndarray  # (rows, k): from coefficients times time to what the outputs lose
+    test: np.ndarray | None  # (test rows, k): the same at test points
+    metric: np.ndarray  # (rows,) or (rows, rows): P
+    shape: tuple[int, ...]  # (n,) or (n, o)
+
+
+def modes_of(kernel: Any, x: ArrayLike | None, x_test: ArrayLike | None, K_test: ArrayLike | None, P: Any) -> Modes:
+    """The modes of a matrix, a kernel on inputs, or a spectrum, under the loss 1/2 e^T P e."""
+    if x_test is not None and K_test is not None:
+        raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
+    if isinstance(kernel, Spectrum):
+        if x is not None or P is not None:
+            raise InputError(
+                "Expected neither x= nor P= beside a spectrum, which holds its inputs and weights; got one. Give the "
+                "kernel itself, or the spectrum of other weights."
+            )
+        return _of_spectrum(kernel, None if x_test is None else kernel.extend(x_test), K_test)
+    if isinstance(kernel, Kernel):
+        gram = gram_of(kernel, x)
+        if x_test is not None:
+            K_test = kernel(x_test, x)
+    elif x is not None or x_test is not None:
+        raise InputError(
+            "Expected x= and x_test= with a kernel alone; got them beside a matrix. Give the kernel, or K_test="
+        )
+    else:
+        gram = kernel
+    if P is None:
+        return _of_spectrum(eigh(gram), None, K_test)
+    return _of_loss(gram, K_test, P)
+
+
+def gram_of(kernel: Any, x: ArrayLike | None) -> Any:
+    """The Gram matrix of a kernel on x, or the matrix that `kernel` is."""
+    if not isinstance(kernel, Kernel):
+        return kernel
+    if x is None:
+        raise InputError("Expected the inputs x= with a kernel; got none. Give x=, or the matrix kernel(x).")
+    if kernel.outputs == "each":
+        raise InputError(
+            "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
+            "Use outputs='all' or 'mean', or kernel(x)[i] for output i."
+        )
+    return kernel(x)
+
+
+def spectrum_of(kernel: Any, x: ArrayLike | None) -> Spectrum:
+    """The spectrum itself, or that of a kernel on x or of a matrix."""
+    if isinstance(kernel, Spectrum):
+        return kernel
+    if isinstance(kernel, Kernel):
+        return eigh(gram_of(kernel, x))
+    if callable(kernel) or not hasattr(kernel, "shape"):
+        raise InputTypeError(f"Expected a spectrum, a kernel with x=, or a matrix; got {type(kernel).__name__}.")
+    return eigh(kernel)
+
+
+def _of_spectrum(spectrum: Spectrum, test_functions: Any, K_test: Any) -> Modes:
+    shape = spectrum.eigenfunctions.shape[:-1]
+    count = spectrum.num_resolved
+    rates = np.asarray(spectrum.eigenvalues, float)[:count]
+    functions = np.asarray(spectrum.eigenfunctions, float)[..., :count].reshape(-1, count)
+    weights = np.repeat(np.asarray(spectrum.weights, float), len(functions) // shape[0])
+    analysis = (weights[:, None] * functions).T
+    if K_test is not None:
+        test = gram_rows(K_test, shape) @ analysis.T
+    elif test_functions is not None:
+        test = np.asarray(test_functions, float).reshape(-1, count) * rates
+    else:
+        test = None
+    return Modes(rates, analysis, functions * rates, test, weights, shape)
+
+
+def _of_loss(gram: Any, K_test: Any, P: Any) -> Modes:
+    operator = as_operator(gram)
+    shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
+    matrix = operator.matrix().astype(float)
+    metric, root = _root(require_array(P, "P"), len(matrix), shape)
+    spectrum = eigh(jnp.asarray(root.T @ matrix @ root, operator.dtype))
+    rank, count = root.shape[1], spectrum.num_resolved
+    vectors = np.asarray(spectrum.eigenfunctions, float)[:, :count] / np.sqrt(rank)
+    analysis = (root @ vectors).T
+    test = None if K_test is None else gram_rows(K_test, shape) @ analysis.T
+    rates = rank * np.asarray(spectrum.eigenvalues, float)[:count]
+    return Modes(rates, analysis, matrix @ analysis.T, test, metric, shape)
+
+
+def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """P as `(rows,)` or `(rows, rows)`, and a matrix L with P = L L^T, of as many columns as P has rank."""
+    require_finite(P, "P")
+    values: np.ndarray = np.asarray(P, float)
+    n, outputs = shape[0], rows // shape[0]
+    if values.shape == (n,):
+        metric: np.ndarray = np.repeat(values, outputs)
+        if np.any(metric < 0) or not np.any(metric > 0):
+            raise InputError("Expected a loss matrix P that is positive semi-definite and not zero; got neither.")
+        return metric, np.diag(np.sqrt(metric))[:, metric > 0]
+    if values.shape == (n, n):
+        values = np.kron(values, np.eye(outputs))
+    if values.shape not in ((rows, rows), (*shape, *shape)):
+        raise InputError(
+            f"Expected a loss matrix P of shape ({n},), its diagonal, or ({n}, {n}), or with the outputs "
+            f"{(*shape, *shape)}; got {values.shape}."
+        )
+    metric = values.reshape(rows, rows)
+    scale = np.max(np.abs(metric))
+    noise = rows * scale * np.finfo(np.asarray(P).dtype if np.asarray(P).dtype.kind == "f" else float).eps
+    powers, vectors = np.linalg.eigh((metric + metric.T) / 2)
+    if np.max(np.abs(metric - metric.T)) > noise or powers[0] < -noise or not scale:
+        raise InputError(
+            "Expected a loss matrix P that is symmetric, positive semi-definite and not zero; got another, with "
+            f"smallest eigenvalue {powers[0]:.3g} and asymmetry {np.max(np.abs(metric - metric.T)):.3g}."
+        )
+    keep = powers > noise
+    return metric, vectors[:, keep] * np.sqrt(powers[keep])
+
+
+def values_on(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Values on the inputs, `(n,)` or `(n, o)`, or with one more axis of columns, in float64."""
+    array = require_array(values, name)
+    if array.shape[: len(shape)] != shape or array.ndim > len(shape) + 1 or not array.size:
+        raise InputError(
+            f"Expected {name} of shape {shape}, one value {'an input' if len(shape) == 1 else 'an input and output'}, "
+            f"or with one more axis; got {array.shape}."
+        )
+    require_finite(array, name)
+    return np.asarray(array, float)
+
+
+def gram_rows(K_test: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The kernel of test and training points as a matrix."""
+    values = require_array(K_test, "K_test")
+    axes = len(shape)
+    if values.ndim != 2 * axes or values.shape[axes:] != shape or values.shape[1:axes] != shape[1:] or not values.size:
+        expected = ("m", *map(str, shape)) if axes == 1 else ("m", str(shape[1]), *map(str, shape))
+        raise InputError(f"Expected K_test of shape ({', '.join(expected)}), kernel(x_test, x); got {values.shape}.")
+    require_finite(values, "K_test")
+    return np.asarray(values, float).reshape(-1, int(np.prod(shape)))
