@@ -6,25 +6,62 @@ A loss is a function of outputs and targets, both one row an input, to one numbe
     logistic        mean of log(1 + exp(-y u)), y = -1 or +1
     cross_entropy   mean of -sum_c p_c log softmax(u)_c, p the labels as probabilities
 
+A quadratic loss 1/2 (u - y)^T P (u - y) chooses by P which errors count. With P = diag(c), c quadrature weights, it is
+the mean over the domain in place of the sample's. The Sobolev loss of order s,
+
+    P_s = sum over degrees l of (1 + l)^{2 s} sum over Y of degree l of a a^T,    a_i = c_i Y(x_i),
+
+weighs an error of degree l with (1 + l)^{2 s}: gradient flow on a kernel with eigenvalues mu_l learns it at the rate
+mu_l (1 + l)^{2 s}, and s > 0 may turn a bias towards low degrees around (Yu, Yang and Townsend 2022, arXiv 2205.14300).
+
 >>> import jax.numpy as jnp
 >>> from ntkbias.losses import cross_entropy, mse, named
 >>> float(mse(jnp.zeros((4, 2)), jnp.ones((4, 2)))), named("mse") is mse
 (1.0, True)
 >>> float(cross_entropy(jnp.zeros((3, 10)), jnp.array([0, 4, 9])))    # log 10
 2.3026
+>>> from ntkbias.domains import Circle
+>>> from ntkbias.losses import sobolev
+>>> x, weights = Circle().quadrature(16)
+>>> loss = sobolev(Circle(), x, 1, max_degree=3, weights=weights)
+>>> zero, waves = jnp.zeros(16), Circle().harmonics(x, 3)
+>>> [round(float(loss(waves[:, i], zero)), 3) for i in (0, 1, 3, 5)]    # (1 + l)^2 / 2
+[0.5, 2.0, 4.5, 8.0]
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.types import InputError, InputTypeError, require_array, require_choice, require_finite
+from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
+from ntkbias.types import (
+    InputError,
+    InputTypeError,
+    require_array,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_weights,
+)
 
-__all__ = ["Loss", "checked_targets", "cross_entropy", "logistic", "mse", "named"]
+__all__ = [
+    "ImageSobolev",
+    "Loss",
+    "Quadratic",
+    "checked_targets",
+    "cross_entropy",
+    "logistic",
+    "mse",
+    "named",
+    "sobolev",
+    "weighted_mse",
+]
 
 Loss = Callable[[Array, Array], Array]
 
@@ -107,6 +144,131 @@ def checked_targets(loss: str | Loss, outputs: Any, targets: ArrayLike) -> Array
         raise InputError(
             f"Expected a loss that is one number; got shape {getattr(value, 'shape', None)}. Take the mean over inputs."
         )
+    return values
+
+
+class Quadratic(eqx.Module):
+    """1/2 the sum over outputs of (u - y)^T P (u - y), on n given inputs, with P = diag(diagonal) + factor factor^T.
+
+    A loss of the whole set of inputs, in their order: not for batches. A product with P costs n r multiplications; the
+    loss of `mse` has P = 1 / n.
+    """
+
+    diagonal: Float[Array, " n"]
+    factor: Float[Array, "n r"]
+
+    # As a function has it: a compiled program may be kept for this loss, and arrays have no hash.
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __call__(self, outputs: Float[Array, "n *o"], targets: Array) -> Float[Array, ""]:
+        """The loss; raises `InputError` on another number of outputs."""
+        n = len(self.diagonal)
+        if len(outputs) != n:
+            raise InputError(
+                f"Expected outputs of all {n} inputs that the loss was made for, in their order; got {len(outputs)}. "
+                "Train on full batches."
+            )
+        errors = (outputs - _like(outputs, targets)).reshape(n, -1)
+        parts = jnp.matmul(self.factor.T, errors, precision="highest")
+        return (jnp.sum(self.diagonal[:, None] * errors**2) + jnp.sum(parts**2)) / 2
+
+    @property
+    def matrix(self) -> Float[Array, "n n"]:
+        """P: under gradient flow with a kernel of Gram matrix K the outputs follow du/dt = -K P (u - y)."""
+        return jnp.diag(self.diagonal) + jnp.matmul(self.factor, self.factor.T, precision="highest")
+
+
+def weighted_mse(weights: ArrayLike) -> Quadratic:
+    """`mse` with a weight for each input, positive and of sum one, in place of 1 / n: P = diag(weights).
+
+    With `domains.quadrature_weights` or `domains.density_weights` an error counts as much where inputs are rare.
+    """
+    values = require_array(weights, "weights")
+    checked = _checked_weights(values, values.shape[0] if values.ndim else 0)
+    return Quadratic(checked, jnp.zeros((len(checked), 0), checked.dtype))
+
+
+def sobolev(
+    domain: HarmonicDomain, x: ArrayLike, order: float, *, max_degree: int, weights: ArrayLike | None = None
+) -> Quadratic:
+    """The Sobolev loss of this order s on inputs x: an error of degree l counts (1 + l)^{2 s}, beyond `max_degree` not.
+
+    `weights` c are by default `domains.quadrature_weights` exact to 2 `max_degree`, on which degrees do not mix; other
+    weights of sum one mix them by their errors. Of tuples of degrees l is the sum; on a torus, and with `FromHarmonics`
+    it is the frequency, times the radius. Order 0 is the mean square error in degrees up to `max_degree`. s may be
+    negative. In float32 high orders lose digits: (1 + l)^{2 s} is to stay below 1e6. Costs n h for h harmonics.
+
+    Raises `InputError` where no such weights exist, and on more harmonics than inputs.
+    """
+    if not isinstance(domain, HarmonicDomain):
+        raise InputTypeError(f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}.")
+    points = require_array(x, "x")
+    domain.check(points)
+    if isinstance(order, bool) or not isinstance(order, int | float | np.number) or not np.isfinite(order):
+        raise InputTypeError(f"Expected the order to be a finite number; got {order!r}.")
+    require_positive("max_degree", max_degree)
+    degree = _degrees(domain, max_degree)
+    if len(degree) > len(points):
+        raise InputError(
+            f"Expected a max_degree with at most as many harmonics as the {len(points)} inputs; got {len(degree)}."
+        )
+    values = (
+        quadrature_weights(domain, points, 2 * max_degree) if weights is None else require_array(weights, "weights")
+    )
+    measure = _checked_weights(values, len(points))
+    harmonics = domain.harmonics(points, max_degree)
+    factor = measure[:, None] * harmonics * jnp.asarray((1 + degree) ** order, harmonics.dtype)
+    return Quadratic(jnp.zeros_like(measure), factor)
+
+
+class ImageSobolev(eqx.Module):
+    """The Sobolev loss of outputs that are images: an error of wave number k counts (1 + |k|^2)^order.
+
+    Outputs and targets are `(n, height, width)` or `(n, height, width, channels)`; k are whole numbers of waves across
+    the image, up to half its pixels, and the transform is unitary, so that order 0 is `mse`. Batches are allowed.
+    """
+
+    order: float
+
+    def __call__(self, outputs: Float[Array, "n h w *c"], targets: Array) -> Float[Array, ""]:
+        """The loss; raises `InputError` on outputs that are no images."""
+        if outputs.ndim not in (3, 4):
+            raise InputError(
+                f"Expected outputs that are images, (n, height, width) or with channels; got shape {outputs.shape}."
+            )
+        waves = jnp.fft.fft2(outputs - _like(outputs, targets), axes=(1, 2), norm="ortho")
+        power = jnp.real(waves) ** 2 + jnp.imag(waves) ** 2
+        weight = self._weight(*outputs.shape[1:3]).reshape(*outputs.shape[1:3], *(1,) * (outputs.ndim - 3))
+        return jnp.sum(weight * power) / (2 * len(outputs))
+
+    def matrix(self, height: int, width: int) -> Float[Array, "p p"]:
+        """P of one image of height x width = p pixels, row by row: its loss is 1/2 (u - y)^T P (u - y)."""
+        pixels = jnp.eye(height * width).reshape(-1, height, width)
+        waves = jnp.fft.fft2(pixels, axes=(1, 2), norm="ortho") * self._weight(height, width)
+        return jnp.real(jnp.fft.ifft2(waves, axes=(1, 2), norm="ortho")).reshape(height * width, -1)
+
+    def _weight(self, height: int, width: int) -> Float[Array, "h w"]:
+        squares = (np.fft.fftfreq(height, 1 / height)[:, None]) ** 2 + np.fft.fftfreq(width, 1 / width) ** 2
+        return (1 + jnp.asarray(squares)) ** self.order
+
+
+def _degrees(domain: HarmonicDomain, max_degree: int) -> Float[np.ndarray, " h"]:
+    """The number l of each harmonic that a Sobolev norm counts by."""
+    degrees = domain.degrees(max_degree)
+    if isinstance(domain, Torus | FromHarmonics):
+        return np.asarray(domain.frequency(degrees), float) * getattr(domain, "radius", 1.0)
+    return degrees.reshape(len(degrees), -1).sum(1).astype(float)
+
+
+def _checked_weights(values: Array, n: int) -> Float[Array, " n"]:
+    """Weights as `require_weights`, but zero is allowed: quadrature leaves inputs out."""
+    if values.shape != (n,) or not bool(jnp.any(values == 0)) or bool(jnp.any(values < 0)):
+        return require_weights(values, n)
+    require_weights(values[values > 0], int(jnp.sum(values > 0)))
     return values
 
 

@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkbias.losses import checked_targets, cross_entropy, logistic, mse, named
+from ntkbias.domains import Circle, PointCloud, Torus
+from ntkbias.losses import (
+    ImageSobolev,
+    checked_targets,
+    cross_entropy,
+    logistic,
+    mse,
+    named,
+    sobolev,
+    weighted_mse,
+)
 from ntkbias.types import InputError, InputTypeError
 
 RNG = np.random.default_rng(0)
@@ -87,3 +97,83 @@ def test_bad_input_is_named(unchecked):
         checked_targets("cross_entropy", outputs, np.ones((3, 2)))
     with pytest.raises(InputError, match=r"a loss that is one number; got shape \(3, 2\)"):
         checked_targets(jnp.subtract, outputs, np.ones((3, 2)))
+
+
+def test_sobolev_weighs_each_degree(precision):
+    """Of random functions, against the double sum of its definition, and by degree."""
+    for domain in (Circle(), Torus(2)):
+        x, weights = domain.quadrature(64)
+        degree = 2
+        loss = sobolev(domain, x, 1.5, max_degree=degree, weights=weights)
+        basis = np.asarray(domain.harmonics(x, degree), float)
+        numbers = domain.degrees(degree) ** (0.5 if isinstance(domain, Torus) else 1.0)
+        expected = np.zeros((len(x), len(x)))
+        for column, number in zip(basis.T, numbers, strict=True):
+            a = np.asarray(weights) * column
+            expected += (1 + number) ** 3 * np.outer(a, a)
+        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # cancelling sums of some ten terms up to 27 times the smallest
+        np.testing.assert_allclose(loss.matrix, expected, atol=rtol * np.abs(expected).max())
+        errors = jnp.asarray(basis @ RNG.normal(size=(basis.shape[1], 2)))
+        value = 0.5 * np.einsum("io,ij,jo", errors, expected, errors)
+        np.testing.assert_allclose(loss(errors, jnp.zeros_like(errors)), value, rtol=rtol)
+        one = loss(jnp.asarray(basis[:, -1]), jnp.zeros(len(x)))
+        np.testing.assert_allclose(one, (1 + numbers[-1]) ** 3 / 2, rtol=rtol)
+
+
+def test_sobolev_of_order_zero_is_the_mean_square_error_of_the_low_degrees(x64):
+    x, _ = Circle().quadrature(9)  # with nine inputs degrees up to 4 are all functions
+    outputs = jnp.asarray(RNG.normal(size=(9, 2)))
+    loss = sobolev(Circle(), x, 0, max_degree=4)
+    np.testing.assert_allclose(loss(outputs, 0 * outputs), mse(outputs, 0 * outputs), rtol=1e-12)
+    np.testing.assert_allclose(loss.matrix, np.eye(9) / 9, atol=1e-14)
+
+
+def test_weighted_mean_square_error(x64):
+    weights = jnp.array([0.1, 0.0, 0.2, 0.7])
+    outputs, targets = jnp.asarray(RNG.normal(size=(2, 4, 3)))
+    loss = weighted_mse(weights)
+    expected = 0.5 * np.sum(np.asarray(weights)[:, None] * (outputs - targets) ** 2)
+    np.testing.assert_allclose(loss(outputs, targets), expected, rtol=1e-14)
+    np.testing.assert_allclose(loss.matrix, np.diag(weights))
+    np.testing.assert_allclose(weighted_mse(jnp.full(4, 0.25))(outputs, targets), mse(outputs, targets), rtol=1e-14)
+    np.testing.assert_allclose(jax.grad(loss)(outputs, targets), loss.matrix @ (outputs - targets), rtol=1e-13)
+
+
+def test_a_quadratic_loss_is_a_function_that_training_can_keep(x64):
+    loss = weighted_mse(jnp.full(4, 0.25))
+    assert hash(loss) == hash(loss)
+    assert loss != weighted_mse(jnp.full(4, 0.25))
+    assert float(jax.jit(lambda f, u: f(u, 0 * u), static_argnums=0)(loss, jnp.ones(4))) == 0.5
+    assert float(jax.jit(lambda f, u: f(u, 0 * u))(loss, jnp.ones(4))) == 0.5  # and as an argument of arrays
+
+
+def test_image_sobolev(x64):
+    """Order 0 is the mean square error, a plane wave counts (1 + |k|^2)^s, and the matrix is the loss."""
+    outputs, targets = jnp.asarray(RNG.normal(size=(2, 3, 4, 6, 2)))
+    np.testing.assert_allclose(ImageSobolev(0.0)(outputs, targets), mse(outputs, targets), rtol=1e-13)
+    rows, columns = np.mgrid[:4, :6]
+    wave = jnp.asarray(np.cos(2 * np.pi * (rows / 4 + 2 * columns / 6)))[None]
+    np.testing.assert_allclose(ImageSobolev(-1.0)(wave, 0 * wave), 12 / 2 / (1 + 1 + 4), rtol=1e-13)
+    error = np.asarray(outputs - targets)[0, :, :, 0]
+    matrix = ImageSobolev(1.5).matrix(4, 6)
+    by_matrix = 0.5 * error.ravel() @ matrix @ error.ravel()
+    np.testing.assert_allclose(ImageSobolev(1.5)(jnp.asarray(error)[None], jnp.zeros((1, 4, 6))), by_matrix, rtol=1e-12)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
+
+
+def test_bad_input_to_quadratic_losses_is_named(unchecked):
+    x, weights = Circle().quadrature(16)
+    with pytest.raises(InputError, match="outputs of all 16 inputs .* got 5. Train on full batches"):
+        weighted_mse(weights)(jnp.zeros(5), jnp.zeros(5))
+    with pytest.raises(InputError, match="positive weights; got some that are zero or negative"):
+        weighted_mse(jnp.array([1.5, -0.5]))
+    with pytest.raises(InputError, match="weights that sum to one; got 0.5"):
+        weighted_mse(jnp.array([0.5, 0.0]))
+    with pytest.raises(InputTypeError, match=r"a domain with harmonics, e.g. Circle\(\); got PointCloud"):
+        sobolev(PointCloud(), x, 1, max_degree=2)
+    with pytest.raises(InputError, match="at most as many harmonics as the 16 inputs; got 19"):
+        sobolev(Circle(), x, 1, max_degree=9)
+    with pytest.raises(InputTypeError, match="order to be a finite number; got 'one'"):
+        sobolev(Circle(), x, "one", max_degree=2)
+    with pytest.raises(InputError, match="outputs that are images"):
+        ImageSobolev(1.0)(jnp.zeros((3, 2)), jnp.zeros((3, 2)))
