@@ -20,7 +20,8 @@ whose step does not grow with the gradient, as Adam's, have no such time.
 
 import dataclasses
 import time as clock
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -47,6 +48,7 @@ from ntkbias.types import (
 
 __all__ = ["Trainer", "TrainingState", "checked_steps", "effective_learning_rates", "log_steps", "train"]
 
+Steps = Iterable[int] | np.ndarray
 Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (params, state, x, key) -> outputs, state
 
 FIRST_CALL = 16  # steps
@@ -63,7 +65,7 @@ def log_steps(num_steps: int, num_snapshots: int = 30) -> tuple[int, ...]:
     require_positive("num_snapshots", num_snapshots)
     if num_snapshots == 1:
         return (num_steps,)
-    spaced = np.geomspace(1, num_steps, num_snapshots - 1)
+    spaced = np.geomspace(num_steps, 1, num_snapshots - 1)  # from the last, which is kept where there is but one
     return (0, *np.unique(np.rint(spaced).astype(int)).tolist())
 
 
@@ -76,7 +78,7 @@ def train(
     num_steps: int,
     loss: str | losses.Loss = "mse",
     batch_size: int | None = None,
-    at: Sequence[int] | None = None,
+    at: Steps | None = None,
     state: Any = None,
     forward: Forward | None = None,
     key: PRNGKeyArray | None = None,
@@ -96,7 +98,7 @@ def train(
     compiled loop takes about half a second, so that Ctrl-C ends it soon.
 
     Raises `InputError`, before it trains, on targets that do not fit, an optimiser that is not one, and steps that are
-    not in ascending order. Where training diverges, what it yields last is not finite.
+    not in ascending order. Where training diverges, it ends at that step.
     """
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
     steps = checked_steps(at, num_steps)
@@ -348,19 +350,20 @@ def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
     return x, y
 
 
-def checked_steps(at: Sequence[int] | None, num_steps: int) -> tuple[int, ...]:
+def checked_steps(at: Steps | None, num_steps: int) -> tuple[int, ...]:
     """The steps to stop at, with 0 and `num_steps` among them; an `InputError` unless they ascend between those."""
     require_positive("num_steps", num_steps)
     if at is None:
         return log_steps(num_steps)
     try:
-        steps = [int(step) for step in at]
-        whole = all(step == given for step, given in zip(steps, at, strict=True))
+        given = list(at)
+        steps = [int(step) for step in given]
+        whole = all(step == one for step, one in zip(steps, given, strict=True))
     except (TypeError, ValueError):
         whole = False
     if not whole or not steps:
         raise InputTypeError(f"Expected at= to be whole numbers of steps, as (0, 10, 100); got {at!r}.")
-    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(steps)):
         raise InputError(f"Expected at= in ascending order, each step once; got {steps}. Use sorted(set(at)).")
     if steps[0] < 0 or steps[-1] > num_steps:
         raise InputError(f"Expected at= between 0 and num_steps, {num_steps}; got {steps[0]} to {steps[-1]}.")

@@ -70,11 +70,9 @@ def preconditioned_ntk(
     errors are those of `empirical_ntk`; raises `InputError` on a preconditioner of another structure or shape, with NaN
     or with numbers below zero.
     """
-    if jax.tree.structure(params) != jax.tree.structure(preconditioner):
-        raise InputError(
-            f"Expected a preconditioner like params, {jax.tree.structure(params)}; got "
-            f"{jax.tree.structure(preconditioner)}."
-        )
+    wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(preconditioner))
+    if wanted != given:
+        raise InputError(f"Expected a preconditioner like params, {wanted}; got {given}.")
     roots = []
     places = jax.tree_util.tree_leaves_with_path(params)
     for (path, leaf), scale in zip(places, jax.tree.leaves(preconditioner), strict=True):

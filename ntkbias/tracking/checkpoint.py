@@ -111,7 +111,7 @@ def open_history(path: str | Path) -> History:
     if not (folder / "run.json").exists() or not (folder / "about.json").exists():
         raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
     about, start = _json(folder / "about.json"), _arrays(folder / "start.npz")
-    rows = []
+    rows: list[dict[str, np.ndarray]] = []
     while (folder / f"snapshots/{len(rows):05d}.npz").exists():
         rows.append(_arrays(folder / f"snapshots/{len(rows):05d}.npz"))
     return history_of(rows, start["probe"], start.get("level_frequencies"), about)
@@ -132,7 +132,7 @@ def history_of(
         steps=(steps if num_runs is None else steps[0]).astype(int),
         times=times,
         learning_rates=rates,
-        values=values,
+        values=dict(values),
         probe=probe,
         level_frequencies=level_frequencies,
         axes=tuple((name, tuple(axes)) for name, axes in about["axes"].items()),

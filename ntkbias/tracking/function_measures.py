@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from ntkbias import losses
 from ntkbias.domains import HarmonicDomain
-from ntkbias.frequency import graph_frequency, rank_by_frequency
+from ntkbias.frequency import graph_frequency, harmonic_energy
+from ntkbias.frequency.measures import measured_by_harmonics, measured_on_graph
 from ntkbias.learning import gradient_flow
 from ntkbias.spectrum import Spectrum
 from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot, columns
@@ -32,8 +33,8 @@ __all__ = [
     "learnability",
     "learned",
     "loss",
-    "outputs",
     "output_spectrum",
+    "outputs",
     "probe_loss",
     "residual_frequency",
     "residual_spectrum",
@@ -107,11 +108,13 @@ def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
     """The frequency of each mode on the domain; those below the noise floor are NaN."""
     if at.setting.domain is None:
         return None
-    count = min(at.num_modes, at.spectrum.num_resolved)
-    found = np.full(at.num_modes, math.nan)
-    if count:
-        found[:count] = rank_by_frequency(at.spectrum, at.setting.domain, num_modes=count).frequencies
-    return found
+    domain, weights = at.setting.domain, np.asarray(at.spectrum.weights, np.float64)[None]
+    if isinstance(domain, HarmonicDomain):
+        measured = measured_by_harmonics(at.spectrum, domain, harmonic_energy(at.spectrum, domain), weights)
+    else:
+        measured = measured_on_graph(at.spectrum, domain, weights)
+    found = np.where(np.asarray(at.spectrum.resolved), measured.frequencies, math.nan)
+    return found[: at.num_modes]
 
 
 frequencies.axes = ("mode",)  # type: ignore[attr-defined]
@@ -207,7 +210,7 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
     flow = gradient_flow(
         spectrum,
         y.reshape(inner),
-        [at.time],
+        np.array([at.time]),
         K_test=cross,
         f0=start.train_outputs.reshape(inner),
         f0_test=start.outputs.reshape(at.num_examples, *inner[1:]),
@@ -230,8 +233,9 @@ def frozen_error(at: Snapshot) -> float | None:
 
 def frozen_loss(at: Snapshot) -> float | None:
     """The loss on the probe that the frozen kernel predicts."""
-    predicted = None if at.setting.probe_y is None else frozen_outputs(at)
-    return None if predicted is None else at.loss(predicted, at.setting.probe_y)
+    y = at.setting.probe_y
+    predicted = None if y is None else frozen_outputs(at)
+    return None if y is None or predicted is None else at.loss(predicted, y)
 
 
 def _energy(at: Snapshot, basis: Snapshot, function: np.ndarray) -> np.ndarray:

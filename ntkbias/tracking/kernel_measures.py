@@ -16,7 +16,6 @@ import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float, Int
 
-from ntkbias.kernels import empirical_ntk
 from ntkbias.learning import critical_learning_rate as critical
 from ntkbias.tracking.snapshot import Snapshot, frobenius
 
@@ -51,11 +50,11 @@ def eigenvalues(at: Snapshot) -> Float[np.ndarray, " k"]:
 
 
 def eigenfunctions(at: Snapshot) -> Float[np.ndarray, "n *o k"]:
-    """The first eigenfunctions on the probe, each with the sign in which it is nearest to the one before."""
+    """The first eigenfunctions on the probe, each with the sign of the one before that it is matched with."""
     functions = at.modes
     if at.previous is not None:
-        overlaps = np.sum(functions * at.previous.modes, 0)
-        functions = np.where(overlaps < 0, -functions, functions)
+        before = at.before["eigenfunctions"].reshape(functions.shape)[:, _matching(at)[0]]
+        functions = np.where(np.sum(functions * before, 0) < 0, -functions, functions)
     inner = (at.num_examples, at.num_outputs) if at.setting.outputs == "all" else (at.num_examples,)
     return functions.reshape(*inner, -1)
 
@@ -152,17 +151,16 @@ def kernel_drift(at: Snapshot) -> float | None:
     """||K_t - K_0|| / ||K_0||: of first order in the drift, with the change of scale."""
     if at.matrix is None or at.initial.matrix is None:
         return None
-    difference = at.matrix - at.initial.matrix
-    return math.sqrt(frobenius(difference, difference)) / at.initial.norm
+    difference, start = at.matrix - at.initial.matrix, at.initial.matrix
+    return math.sqrt(frobenius(difference, difference) / frobenius(start, start))
 
 
 def kernel_velocity(at: Snapshot) -> float | None:
     """S between this snapshot and the one before, over the steps between them (Fort et al.); NaN at the start."""
-    if at.matrix is None:
-        return None
     if at.previous is None:
-        return math.nan
-    return _distance(at.previous, at) / (at.step - at.previous.step)
+        return None if at.matrix is None else math.nan
+    distance = _distance(at.previous, at)
+    return None if distance is None else distance / (at.step - at.previous.step)
 
 
 def principal_angles(at: Snapshot) -> Float[np.ndarray, " k"]:
@@ -206,9 +204,7 @@ def critical_learning_rate(at: Snapshot) -> float | None:
     """
     if at.num_outputs == 1 or at.setting.outputs == "all":
         return float(2 / np.asarray(at.spectrum.eigenvalues, np.float64)[0])
-    if at.setting.has_state:
-        return None
-    kernel = empirical_ntk(at.setting.f, at.variables, outputs="all", memory_budget=at.setting.memory_budget)
+    kernel = at.kernel_of("all")
     return critical(kernel, at.setting.probe, tolerance=1e-3, key=at.setting.key)
 
 

@@ -61,7 +61,7 @@ DEFAULT: dict[str, Measure] = _named(
     function_measures.learnability,
     function_measures.learned,
     path_measures.trajectory_complexity,
-    path_measures.weight_norm,
+    network_measures.weight_norm,
 )
 
 # All of them: those that DEFAULT leaves out cost more kernels, gradients over all data, or memory.
@@ -80,9 +80,10 @@ ALL: dict[str, Measure] = DEFAULT | _named(
     path_measures.path_eigenvalues,
     path_measures.path_outputs,
     path_measures.path_error,
-    path_measures.gradient_norm,
-    path_measures.weight_norm_by_layer,
-    *network_measures.AVAILABLE,
+    network_measures.gradient_norm,
+    network_measures.weight_norm_by_layer,
+    network_measures.geometric_complexity,
+    network_measures.sharpness,
 )
 
 

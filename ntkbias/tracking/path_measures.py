@@ -1,4 +1,4 @@
-"""Measures of the path: what training has done so far, summed over the snapshots, and what the network is like now.
+"""Measures of the path: what training has done so far, summed over the snapshots.
 
 Under gradient flow outputs move by df/dt = -(1/n) K_t(x, train) r_t, with r_t = f_t - y, or n times the derivative of
 another loss, so that
@@ -12,7 +12,6 @@ flow between the steps of gradient descent. Where an optimiser has no time, ther
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -24,15 +23,12 @@ from ntkbias.tracking.snapshot import Snapshot
 from ntkbias.types import InputError
 
 __all__ = [
-    "gradient_norm",
     "path_eigenvalues",
     "path_error",
     "path_kernel",
     "path_outputs",
     "path_spectrum",
     "trajectory_complexity",
-    "weight_norm",
-    "weight_norm_by_layer",
 ]
 
 
@@ -105,34 +101,13 @@ def path_error(at: Snapshot) -> float | None:
 
 
 def trajectory_complexity(at: Snapshot) -> float:
-    """The sum of ||step|| sqrt(tr K / n) so far (Baratin et al. 2020, section 4), tr K by trapezia between snapshots.
+    """The sum of ||step|| sqrt(tr K / n) so far, K summed over outputs (Baratin et al. 2020), of all steps.
 
-    In a loop of your own steps between snapshots count as one straight line.
+    The root is averaged between snapshots. In a loop of your own the steps between snapshots count as one straight
+    line, as in `complexity.path_complexity`.
     """
     if at.previous is None:
         return 0.0
-    heights = [math.sqrt(snapshot.trace) for snapshot in (at.previous, at)]
+    outputs = at.num_outputs if at.setting.outputs == "mean" else 1
+    heights = [math.sqrt(outputs * snapshot.trace) for snapshot in (at.previous, at)]
     return float(at.before["trajectory_complexity"]) + at.path_length * sum(heights) / 2
-
-
-def gradient_norm(at: Snapshot) -> float:
-    """||gradient|| of the loss over all training inputs."""
-    return _norm(at.gradient)
-
-
-def weight_norm(at: Snapshot) -> float:
-    """||theta||."""
-    return _norm(at.params)
-
-
-def weight_norm_by_layer(at: Snapshot) -> Float[np.ndarray, " parameter"]:
-    """||theta|| of each parameter array, in the order of the pytree's leaves."""
-    return np.array([_norm(leaf) for leaf in jax.tree.leaves(at.params)])
-
-
-weight_norm_by_layer.axes = ("parameter",)  # type: ignore[attr-defined]
-
-
-def _norm(tree: object) -> float:
-    leaves = (np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree))
-    return math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in leaves))

@@ -142,7 +142,7 @@ class Recorder:
 
     def _row(self, run: int, index: int) -> dict[str, np.ndarray]:
         row = self.rows[index]
-        return dict(row) if self.num_runs is None else {name: value[run] for name, value in row.items()}
+        return dict(row) if self.num_runs is None else {name: np.asarray(value[run]) for name, value in row.items()}
 
     def _nothing(self) -> dict[str, np.ndarray]:
         """The row of a run that has diverged."""

@@ -129,10 +129,16 @@ class Snapshot:
     @cached_property
     def kernel(self) -> Kernel:
         """The empirical NTK of this step."""
-        options = {"outputs": self.setting.outputs, "memory_budget": self.setting.memory_budget}
-        if self.setting.has_state:
-            return ntk_of_some(self.setting.f, self.variables, "[0]", self.setting.probe, **options)
-        return empirical_ntk(self.setting.f, self.variables, **options)
+        return self.kernel_of(self.setting.outputs)
+
+    def kernel_of(self, outputs: Outputs) -> Kernel:
+        """The empirical NTK with these outputs."""
+        setting = self.setting
+        if not setting.has_state:
+            return empirical_ntk(setting.f, self.variables, outputs=outputs, memory_budget=setting.memory_budget)
+        return ntk_of_some(
+            setting.f, self.variables, "[0]", setting.probe, outputs=outputs, memory_budget=setting.memory_budget
+        )
 
     @property
     def num_examples(self) -> int:
@@ -174,11 +180,11 @@ class Snapshot:
     @cached_property
     def layer_matrices(self) -> dict[str, Float[np.ndarray, "rows rows"]]:
         """The part of each parameter that the network uses, by its path."""
-        probe, options = self.setting.probe, {"outputs": self.setting.outputs}
+        probe, outputs = self.setting.probe, self.setting.outputs
         kernels = empirical_ntk_by_layer(
-            self.setting.f, self.variables, **options, memory_budget=self.setting.memory_budget
+            self.setting.f, self.variables, outputs=outputs, memory_budget=self.setting.memory_budget
         )
-        used = set(used_paths(self.setting.f, self.variables, probe, self.setting.outputs))
+        used = set(used_paths(self.setting.f, self.variables, probe, outputs))
         parts = {path: kernel for path, kernel in kernels.items() if path in used and self._is_trained(path)}
         shape = self.num_rows, self.num_rows
         return {path: np.asarray(kernel(probe)).reshape(shape) for path, kernel in parts.items()}
@@ -238,10 +244,7 @@ class Snapshot:
     @cached_property
     def train_kernel(self) -> tuple[Spectrum, Array]:
         """The spectrum of all outputs on the training inputs, and the kernel of the probe with those."""
-        options = {"outputs": "all" if self.num_outputs > 1 else "mean", "memory_budget": self.setting.memory_budget}
-        kernel = empirical_ntk(self.setting.f, self.variables, **options)
-        if self.setting.has_state:
-            kernel = ntk_of_some(self.setting.f, self.variables, "[0]", self.setting.probe, **options)
+        kernel = self.kernel_of("all" if self.num_outputs > 1 else "mean")
         return eigh(kernel(self.setting.x)), kernel(self.setting.probe, self.setting.x)
 
     @cached_property

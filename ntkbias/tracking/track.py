@@ -39,6 +39,7 @@ from ntkbias.tracking.record import Clock, Recorder
 from ntkbias.tracking.snapshot import Setting
 from ntkbias.training import (
     Forward,
+    Steps,
     Trainer,
     TrainingState,
     checked_data,
@@ -73,7 +74,7 @@ def track(
     num_steps: int | None = None,
     loss: str | losses.Loss = "mse",
     batch_size: int | None = None,
-    at: Sequence[int] | None = None,
+    at: Steps | None = None,
     probe: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     test: tuple[ArrayLike, ArrayLike] | None = None,
     targets: Mapping[str, ArrayLike] | None = None,
@@ -140,11 +141,11 @@ def track_many(
     *,
     optimizer: Any,
     num_steps: int,
-    learning_rates: ArrayLike | None = None,
+    learning_rates: ArrayLike | Sequence[float] | None = None,
     at_once: int | None = None,
     loss: str | losses.Loss = "mse",
     batch_size: int | None = None,
-    at: Sequence[int] | None = None,
+    at: Steps | None = None,
     probe: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     test: tuple[ArrayLike, ArrayLike] | None = None,
     targets: Mapping[str, ArrayLike] | None = None,
@@ -170,7 +171,7 @@ def track_many(
     """
     rates = None if learning_rates is None else _checked_rates(learning_rates, optimizer)
     num_runs = _num_runs(params, None if rates is None else len(rates))
-    if rates is not None and all(jnp.shape(leaf)[:1] != (num_runs,) for leaf in jax.tree.leaves(params)):
+    if rates is not None and not all(jnp.shape(leaf)[:1] == (num_runs,) for leaf in jax.tree.leaves(params)):
         params, state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_runs, *jnp.shape(leaf))), (params, state))
     one, one_state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], (params, state))
     built = [optimizer] if rates is None else [optimizer(float(rate)) for rate in rates]
@@ -478,7 +479,7 @@ def _num_runs(params: Params, num_rates: int | None) -> int:
     return int(lengths.pop()[0])
 
 
-def _checked_rates(learning_rates: ArrayLike, optimizer: Any) -> np.ndarray:
+def _checked_rates(learning_rates: Any, optimizer: Any) -> np.ndarray:
     rates = np.asarray(require_array(learning_rates, "learning_rates"), np.float64)
     if rates.ndim != 1 or not rates.size or not np.all(rates > 0) or not np.isfinite(rates).all():
         raise InputError(f"Expected learning_rates (runs,) above zero; got {learning_rates!r}.")

@@ -1,0 +1,41 @@
+"""One small run, and what all tests of tracking share."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import ntkbias as nb
+from ntkbias.tracking import measures, track
+
+CIRCLE = nb.domains.Circle()
+
+
+@pytest.fixture(scope="session")
+def network():
+    net = nb.nets.mlp(width=24, depth=1, b_std=0.2)
+    return net.apply, net.init(jax.random.key(0), (2,))
+
+
+@pytest.fixture(scope="session")
+def data():
+    x, _ = CIRCLE.quadrature(16)
+    return x, jnp.sign(x[:, 0] + 0.1)
+
+
+@pytest.fixture(scope="session")
+def history(network, data):
+    """All measures of one run."""
+    x, y = data
+    return track(
+        *network,
+        data,
+        optimizer=optax.sgd(0.1),
+        num_steps=40,
+        at=[0, 1, 5, 20, 40],
+        test=(-x, -y),
+        targets={"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))},
+        domain=CIRCLE,
+        num_modes=6,
+        measures=measures.ALL,
+    )

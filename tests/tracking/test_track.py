@@ -1,0 +1,332 @@
+"""The whole way: one compiled program each, resumed bit for bit, with states, several runs, other people's loops."""
+
+import json
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import ntkbias as nb
+from ntkbias import losses
+from ntkbias.tracking import measures, open_history, track, track_many
+from ntkbias.training import log_steps, train
+from ntkbias.types import InputError
+
+FEW = measures.chosen("loss", "eigenvalues", "trace", "kernel_distance", "trajectory_complexity", "matched_modes")
+OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 24, "num_modes": 5, "measures": FEW}
+
+
+def same(one, other):
+    """Equal bit for bit."""
+    assert list(one) == list(other)
+    np.testing.assert_array_equal(one.steps, other.steps)
+    np.testing.assert_array_equal(one.times, other.times)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    for leaf, wanted in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+        np.testing.assert_array_equal(leaf, wanted)
+
+
+def traces(network, data, count, **options):
+    """How often f, the loss and a measure were called for a run with this many snapshots."""
+    seen = {"f": 0, "loss": 0}
+
+    def f(params, x):
+        seen["f"] += 1
+        return network[0](params, x)
+
+    def loss(outputs, targets):
+        seen["loss"] += 1
+        return losses.mse(outputs, targets)
+
+    measured = measures.DEFAULT | measures.chosen("path_outputs", "path_error", "gradient_norm")
+    options = {"optimizer": optax.sgd(0.1), "num_steps": 30, "measures": measured} | options
+    history = track(f, network[1], data, loss=loss, at=np.linspace(0, 30, count).astype(int), **options)
+    assert len(history) == count
+    return seen
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_all_snapshots_share_the_programs_of_the_first(network, data, batch_size):
+    """f and the loss are read when programs are compiled; as often for nine snapshots as for three."""
+    few, many = (traces(network, data, count, batch_size=batch_size) for count in (3, 9))
+    assert few == many
+
+
+def test_the_kernel_and_the_step_are_compiled_once(network, data, caplog):
+    def f(params, x):
+        return network[0](params, x)
+
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        track(f, network[1], data, at=log_steps(24, 9), **OPTIONS)
+    compiled = [record.getMessage() for record in caplog.records if "Finished XLA compilation" in record.getMessage()]
+    for program in ("_loop", "_gram"):
+        assert sum(f"jit({program})" in line for line in compiled) == 1, program
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("many", [False, True])
+def test_a_run_that_was_broken_off_goes_on_to_the_same_history(network, data, tmp_path, many, batch_size):
+    f, params = network
+    call, start = track, params
+    if many:
+        call, start = track_many, jax.tree.map(lambda leaf: jnp.stack([leaf, 0.9 * leaf]), params)
+    options = OPTIONS | {"optimizer": optax.adam(0.01), "batch_size": batch_size, "at": range(0, 25, 4)}
+    whole = call(f, start, data, **options)
+    for last in (0, 1, 4):  # the measurement after this one breaks off, as a signal might
+
+        def broken(at, last=last):
+            if at.step > 4 * last:
+                raise SystemExit
+            return at.trace
+
+        with pytest.raises(SystemExit):
+            call(f, start, data, **options | {"measures": FEW | {"trace": broken}}, checkpoint=tmp_path / f"{last}")
+        assert open_history(tmp_path / f"{last}").steps.tolist() == list(range(0, 4 * last + 1, 4))
+        resumed = call(f, start, data, **options, checkpoint=tmp_path / f"{last}")
+        same(resumed, whole)
+    again = call(f, start, data, **options, checkpoint=tmp_path / "4")  # finished: read, not trained
+    same(again, whole)
+    np.testing.assert_array_equal(open_history(tmp_path / "4")["loss"], whole["loss"])
+
+
+def test_killed_between_a_snapshot_and_its_state(network, data, tmp_path):
+    options = OPTIONS | {"at": range(0, 25, 4)}
+    whole = track(*network, data, **options, checkpoint=tmp_path / "run")
+    track(*network, data, **options | {"num_steps": 24}, checkpoint=tmp_path / "other")
+
+    def broken(at):
+        if at.step > 8:
+            raise SystemExit
+        return at.trace
+
+    with pytest.raises(SystemExit):
+        track(*network, data, **options | {"measures": FEW | {"trace": broken}}, checkpoint=tmp_path / "half")
+    shutil.copy(tmp_path / "other/snapshots/00003.npz", tmp_path / "half/snapshots/00003.npz")
+    (tmp_path / "half/.state.npz.1.part").write_bytes(b"half a file")
+    same(track(*network, data, **options, checkpoint=tmp_path / "half"), whole)
+
+
+def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
+    f, params = network
+    x, y = data
+    track(f, params, data, **OPTIONS, checkpoint=tmp_path)
+
+    def refused(message, f=f, params=params, data=data, **changed):
+        with pytest.raises(InputError, match=message):
+            track(f, params, data, **OPTIONS | changed, checkpoint=tmp_path)
+
+    refused("one that differs in optimizer \\(", optimizer=optax.sgd(0.2))
+    refused("differs in params \\(", params=jax.tree.map(lambda leaf: 2 * leaf, params))
+    refused("differs in data \\(.*, probe \\(", data=(x, -y))
+    refused("differs in steps \\(", num_steps=25)
+    refused("differs in measures \\(", measures=measures.chosen("loss"))
+    refused("differs in f. Choose another path", f=lambda params, x: 2 * f(params, x))
+    with pytest.raises(InputError, match="Expected the folder of track"):
+        open_history(tmp_path / "nothing")
+    (tmp_path / "state.npz").write_bytes(b"no archive")
+    refused("cannot be read")
+
+
+def test_training_that_diverges_keeps_its_history(data, tmp_path):
+    def f(params, x):
+        return x @ params
+
+    with pytest.warns(UserWarning, match="training diverged at step"):
+        history = track(
+            f, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=10_000, measures=FEW, checkpoint=tmp_path
+        )
+    assert "the loss or the update is not finite; the learning rate 9 is above 2 / the largest eigenvalue, 4" in (
+        history.stopped
+    )
+    assert 3 < len(history) < 30
+    assert np.isfinite(history["loss"]).all()
+    assert open_history(tmp_path).stopped == history.stopped
+    starts = jnp.ones((2, 2))
+    with pytest.warns(UserWarning, match="run 1 at step"):
+        many = track_many(
+            f, starts, data, optimizer=optax.sgd, learning_rates=[0.5, 9.0], num_steps=10_000, measures=FEW
+        )
+    assert np.isfinite(many["loss"][0]).all()
+    assert np.isnan(many["loss"][1, -1])
+    assert many["matched_modes"][1, -1, 0] == -1
+    assert many.run(0).stopped == many.stopped
+
+
+def test_ctrl_c_gives_the_history_so_far(network, data, tmp_path):
+    def pressed(at):
+        if at.step > 8:
+            raise KeyboardInterrupt
+        return at.trace
+
+    options = OPTIONS | {"at": range(0, 25, 4), "measures": FEW | {"trace": pressed}}
+    with pytest.warns(UserWarning, match="interrupted after the snapshot of step 8"):
+        history = track(*network, data, **options)
+    assert history.steps.tolist() == [0, 4, 8]
+    with pytest.raises(KeyboardInterrupt):
+        track(*network, data, **options, checkpoint=tmp_path)
+    assert open_history(tmp_path).steps.tolist() == [0, 4, 8]
+
+
+def test_runs_together_are_runs_alone(network, data):
+    f, _ = network
+    net = nb.nets.mlp(width=24, depth=1, b_std=0.2)
+    params = jax.vmap(lambda key: net.init(key, (2,)))(jax.random.split(jax.random.key(1), 4))
+    key, options = jax.random.key(3), OPTIONS | {"batch_size": 4}
+    together = track_many(f, params, data, **options, key=key)
+    assert together["eigenvalues"].shape == (4, len(together), 5)
+    assert together.axes_of("eigenvalues") == ("run", "snapshot", "mode")
+    two = track_many(f, params, data, **options, key=key, at_once=2)
+    one = jax.tree.map(lambda leaf: leaf[3], params)
+    alone = track(f, one, data, **options, key=jax.random.fold_in(key, 3))
+    for name in ("loss", "eigenvalues", "trajectory_complexity"):
+        np.testing.assert_allclose(together[name], two[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(together.run(3)[name], alone[name], rtol=1e-4, atol=1e-6)
+
+
+def test_learning_rates_side_by_side(network, data):
+    f, params = network
+    options = {**OPTIONS, "optimizer": optax.sgd}
+    history = track_many(f, params, data, learning_rates=[0.05, 0.1], **options)
+    alone = track(f, params, data, **OPTIONS)
+    np.testing.assert_allclose(history["loss"][1], alone["loss"], rtol=1e-5)
+    np.testing.assert_allclose(history.times[:, -1], [1.2, 2.4], rtol=1e-6)
+    np.testing.assert_allclose(history.learning_rates[:, 0], [0.05, 0.1], rtol=1e-6)
+
+
+def test_a_loop_of_ones_own(network, data, tmp_path):
+    f, params = network
+    steps = list(train(f, params, data, optimizer=optax.sgd(0.1), num_steps=24))
+    history = track(f, iter(steps), data, measures=FEW, num_modes=5, learning_rate=0.1)
+    wanted = track(f, params, data, **OPTIONS)
+    for name in ("loss", "eigenvalues", "kernel_distance"):
+        np.testing.assert_allclose(history[name], wanted[name], rtol=1e-6)
+    np.testing.assert_allclose(history.times, wanted.times, rtol=1e-6)
+    half = track(f, iter(steps[:4]), data, measures=FEW, num_modes=5, learning_rate=0.1, checkpoint=tmp_path)
+    assert len(half) == 4
+    resumed = track(f, iter(steps), data, measures=FEW, num_modes=5, learning_rate=0.1, checkpoint=tmp_path)
+    same(resumed, history)
+    with pytest.raises(InputError, match="Expected an iterator of \\(step, params\\) alone"):
+        track(f, iter(steps), data, optimizer=optax.sgd(0.1))
+    with pytest.raises(InputError, match="Expected steps in ascending order; got 21 after 24"):
+        track(f, iter(steps[::-1]), data, measures=FEW)
+    with pytest.raises(InputError, match="with one of them or more; got none"):
+        track(f, iter([]), data)
+
+
+def test_a_network_with_running_statistics(data, tmp_path):
+    """Batch normalisation by hand: the kernel is that of the parameters, at the statistics of the snapshot."""
+
+    def normalised(params, mean, x):
+        return jnp.tanh(x @ params["w"] - mean) @ params["v"]
+
+    def forward(params, state, x, key):
+        mean = jnp.mean(x @ params["w"], 0)
+        return normalised(params, mean, x), {"mean": 0.5 * state["mean"] + 0.5 * mean}
+
+    def f(variables, x):
+        params, state = variables
+        return normalised(params, state["mean"], x)
+
+    params = {"w": jax.random.normal(jax.random.key(0), (2, 5)), "v": jnp.ones((5, 1))}
+    options = {"optimizer": optax.sgd(0.1), "num_steps": 6, "at": range(7), "batch_size": 8}
+    options |= {"state": {"mean": jnp.zeros(5)}, "forward": forward}
+    options |= {"measures": measures.DEFAULT | measures.chosen("path_outputs", "trace_by_layer")}
+    history = track(f, params, data, **options, checkpoint=tmp_path)
+    final, state = history.params
+    x = data[0]
+    assert float(jnp.abs(state["mean"]).max()) > 0
+    kernel = nb.empirical_ntk(lambda p, x: normalised(p, state["mean"], x), final)
+    np.testing.assert_allclose(history["trace"][-1], jnp.trace(kernel(x)) / 16, rtol=1e-5)
+    assert dict(history.labels)["layer"] == ("[0]['v']", "[0]['w']")
+    same(track(f, params, data, **options, checkpoint=tmp_path), history)
+
+
+def test_users_add_measures(network, data):
+    def gap(at):
+        return at.spectrum.eigenvalues[0] - at.spectrum.eigenvalues[1]
+
+    def doubled(at):
+        return 2 * at.values["gap"]
+
+    mine = {"gap": gap, "doubled": doubled, "never": lambda at: None}
+    history = track(*network, data, **OPTIONS | {"measures": mine})
+    assert list(history) == ["gap", "doubled"]
+    np.testing.assert_array_equal(history["doubled"], 2 * history["gap"])
+
+
+def test_history_as_labelled_arrays(history):
+    xarray = pytest.importorskip("xarray", reason="the extra xarray is not installed")
+    dataset = history.to_xarray()
+    assert isinstance(dataset, xarray.Dataset)
+    assert dataset["eigenvalues"].dims == ("snapshot", "mode")
+    assert dataset["learned"].coords["behaviour"].values.tolist() == ["cos", "cos 3"]
+    assert dataset["step"].values.tolist() == [0, 1, 5, 20, 40]
+
+
+def test_history_without_xarray_says_how_to_get_it(history, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(InputError, match="Expected xarray to be installed"):
+        history.to_xarray()
+
+
+def test_history_is_saved_and_loaded(history, tmp_path):
+    nb.save(tmp_path / "history", history)
+    there = nb.load(tmp_path / "history")
+    assert there.axes == history.axes
+    assert there.labels == history.labels
+    for name in history:
+        np.testing.assert_array_equal(there[name], history[name])
+    assert json.loads((tmp_path / "history.json").read_text())
+    with pytest.raises(InputError, match="Expected the name of a measure that was taken; got 'los'"):
+        history["los"]
+    with pytest.raises(InputError, match="Expected one of several runs; got 0"):
+        history.run(0)
+
+
+def test_bad_input_is_named_before_training(unchecked, network, data):
+    f, params = network
+    x, y = data
+    calls = []
+
+    def measured(at):
+        calls.append(at)
+        return 0.0
+
+    def refused(message, error=InputError, call=track, **changed):
+        with pytest.raises(error, match=message):
+            call(f, params, data, **OPTIONS | {"measures": {"mine": measured}} | changed)
+
+    refused("of the shape of the training inputs; got shape \\(4, 3\\)", probe=jnp.ones((4, 3)))
+    refused("Expected inputs \\(n, 2\\) in test, .* got shape \\(4, 3\\)", test=(jnp.ones((4, 3)), y[:4]))
+    refused("as many targets as inputs in probe; got 3 targets for 16", probe=(x, y[:3]))
+    refused("Expected target 'a' of shape \\(16,\\) or \\(16, 1\\)", targets={"a": y[:5]})
+    refused("Expected target 'a' that is not zero everywhere", targets={"a": 0 * y})
+    refused("Expected targets to be a dictionary of named functions", error=TypeError, targets=y)
+    refused("Expected a domain, e.g. Circle", error=TypeError, domain="circle")
+    refused("Expected inputs at distance 2 from the origin", domain=nb.domains.Circle(2.0))
+    refused("Expected optimizer= and num_steps= with params", optimizer=None)
+    refused("Expected an optimiser of optax", error=TypeError, optimizer="adam")
+    refused("Expected at= in ascending order", at=[3, 2])
+    refused("Expected learning_rate= with an iterator of your own alone", learning_rate=0.1)
+    refused("got outputs='each'", outputs="each")
+    refused("Expected measures to be a dictionary", error=TypeError, measures=[measured])
+    refused("Expected the measure 'a' to be a function", error=TypeError, measures={"a": 3})
+    refused("Expected one measure or more", measures={})
+    refused("Expected the measure 'a' to give numbers; got str", error=TypeError, measures={"a": lambda at: "high"})
+    refused("Expected params with the runs as the first axis", call=track_many)
+    refused("an optimiser as a function of its learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
+    refused("Expected learning_rates \\(runs,\\) above zero", call=track_many, learning_rates=[-1.0])
+    with pytest.raises(InputError, match="Expected names of measures; got los. There are loss"):
+        measures.chosen("los")
+    assert not calls
+
+
+def test_a_measure_that_changes_its_shape_ends_the_run(network, data):
+    with pytest.warns(UserWarning, match="Expected the measure 'a' to keep its shape, \\(1,\\); got \\(2,\\)"):
+        history = track(*network, data, **OPTIONS | {"measures": {"a": lambda at: np.ones(1 + (at.step > 3))}})
+    assert history.steps.tolist() == [0, 1, 2, 3]
