@@ -50,6 +50,9 @@ def test_harmonics_are_orthonormal_under_quadrature(x64, name):
     assert basis.shape[1] == len(domain.degrees(max_degree))
     np.testing.assert_allclose(basis.T @ (weights[:, None] * basis), np.eye(basis.shape[1]), atol=1e-12)
     assert domain.max_degree(num_inputs) >= max_degree
+    grid = domain.grid(num_inputs)
+    domain.check(grid)
+    assert 1 <= len(grid) <= num_inputs
 
 
 @CASES
