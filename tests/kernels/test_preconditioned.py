@@ -1,0 +1,97 @@
+"""Kernels of preconditioned and loss-weighted training: against matrices, and against the steps that they describe."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import ntkbias as nb
+from ntkbias import losses
+from ntkbias.kernels.preconditioned import adam_preconditioner, loss_weighted_ntk, preconditioned_ntk
+from ntkbias.types import InputError
+
+NET = nb.nets.mlp(width=5, depth=1, num_outputs=3, activation="erf", b_std=0.3)
+X = jax.random.normal(jax.random.key(1), (6, 2))
+
+
+def problem():
+    """Parameters, and the Jacobian (n o, p), in the type that JAX is set to."""
+    params = NET.init(jax.random.key(0), (2,))
+    flat, unravel = ravel_pytree(params)
+    x = X.astype(flat.dtype)
+    return params, x, jax.jacobian(lambda v: NET.apply(unravel(v), x).reshape(-1))(flat)
+
+
+def test_preconditioned_is_j_p_j(precision):
+    params, x, J = problem()
+    P = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.1 * (leaf > 0), params)
+    found = preconditioned_ntk(NET.apply, params, P, outputs="all")(x).reshape(18, 18)
+    wanted = J @ jnp.diag(ravel_pytree(P)[0]) @ J.T
+    np.testing.assert_allclose(found, wanted, atol=50 * float(jnp.finfo(precision).eps) * float(wanted.max()))
+
+
+def test_a_step_of_adam_without_momentum_moves_outputs_by_its_kernel(x64):
+    """df = -rate K_P r / n to first order in the rate, for the v that the step uses."""
+    params, x, _ = problem()
+    y, rate = jnp.zeros((6, 3)), 1e-6
+    optimizer = optax.adam(rate, b1=0.0)
+    state = optimizer.init(params)
+    loss = jax.grad(lambda p: losses.mse(NET.apply(p, x), y))
+    for _ in range(3):
+        updates, state = optimizer.update(loss(params), state)
+        before, params = params, optax.apply_updates(params, updates)
+    kernel = preconditioned_ntk(NET.apply, before, adam_preconditioner(state), outputs="all")(x)
+    outputs = NET.apply(before, x)
+    moved = NET.apply(params, x) - outputs
+    np.testing.assert_allclose(moved, -rate * jnp.einsum("iajb,jb->ia", kernel, outputs - y) / 6, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["mse", "logistic", "cross_entropy"])
+def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, loss):
+    net = nb.nets.mlp(width=5, depth=1, num_outputs=1 if loss == "logistic" else 3, activation="erf")
+    params = net.init(jax.random.key(0), (2,))
+    flat, unravel = ravel_pytree(params)
+    x = X.astype(flat.dtype)
+    outputs = net.apply(params, x)
+    targets = {"mse": outputs * 0, "logistic": jnp.ones(6), "cross_entropy": jnp.array([0, 1, 2, 0, 1, 2])}[loss]
+    J = jax.jacobian(lambda v: net.apply(unravel(v), x).reshape(-1))(flat)
+    H = jax.hessian(lambda u: losses.named(loss)(u.reshape(outputs.shape), targets))(outputs.reshape(-1))
+    wanted = np.linalg.eigvalsh(J.T @ H @ J)[::-1]
+    found = nb.spectrum(loss_weighted_ntk(net.apply, params, loss), x).eigenvalues
+    count = min(len(wanted), len(found))
+    np.testing.assert_allclose(found[:count], wanted[:count], atol=1e-10 * wanted[0])
+
+
+def test_one_program_serves_all_parameters():
+    calls = []
+
+    def f(params, x):
+        calls.append(1)
+        return jnp.tanh(x @ params)
+
+    kernels = [preconditioned_ntk(f, jnp.eye(2) * size, jnp.ones((2, 2)) * size) for size in (1.0, 2.0, 3.0)]
+    kernels[0](X)
+    before = len(calls)
+    for kernel in kernels:
+        kernel(X)
+    assert len(calls) == before
+
+
+def test_bad_preconditioners_are_named(unchecked):
+    params = NET.init(jax.random.key(0), (2,))
+    with pytest.raises(InputError, match="Expected a preconditioner like params, PyTreeDef"):
+        preconditioned_ntk(NET.apply, params, jnp.ones(3))
+    with pytest.raises(InputError, match="Expected numbers of zero or more in preconditioner"):
+        preconditioned_ntk(NET.apply, params, jax.tree.map(lambda leaf: leaf - 10, params))
+    with pytest.raises(InputError, match="of the parameter's shape, \\(2, 5\\); got \\(3,\\)"):
+        preconditioned_ntk(lambda w, x: x @ w, jnp.ones((2, 5)), jnp.ones(3))
+    with pytest.raises(InputError, match="with that of optax.scale_by_adam in it; got 0"):
+        adam_preconditioner(optax.sgd(0.1).init(params))
+    with pytest.raises(InputError, match="after a step or more"):
+        adam_preconditioner(optax.adam(0.1).init(params))
+    with pytest.raises(InputError, match="loss to be one of mse, logistic, cross_entropy"):
+        loss_weighted_ntk(NET.apply, params, "hinge")
+    with pytest.raises(InputError, match="Expected one output for the logistic loss"):
+        loss_weighted_ntk(NET.apply, params, "logistic")(X)
