@@ -19,10 +19,14 @@ that all see the same state of the machine, and each result is checked against o
 - GEMM share: multiplications that the kernel needs (`cases.multiplications`) over our time, relative to the rate of a
   matrix product of 2048 rows and columns measured in the same turns.
 
+On a GPU all run in full float32 (no TensorFloat-32), one process at a time, and memory is not measured; `--together`
+takes the peers from this environment, neural-tangents through our adapter.
+
 Compilation (one call) and the transfer of inputs are not timed. Times are medians; what takes longer than 4 seconds is
 measured once. Memory is the peak of one call above what the process had in use before it, result included.
 
-    python benchmarks/empirical_ntk.py [--quick | --all | --growth] [--cases T] [--repeats N] [--limit S] [--json FILE]
+    python benchmarks/empirical_ntk.py [--quick | --all | --accelerator | --growth] [--together] [--cases T]
+                                       [--repeats N] [--limit S] [--json FILE]
 """
 
 import argparse
@@ -36,7 +40,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from peers.cases import CASES, GROWTH, Case, multiplications, save
+from peers.cases import CASES, GROWTH, ON_ACCELERATOR, Case, multiplications, save
 from peers.process import PEERS, Worker, machine
 
 OURS = ("ours", "Jacobian", "floor", "tight floor", "gemm")  # what is no peer
@@ -286,12 +290,12 @@ def show_growth(found: list[dict], budget: int) -> None:
         print(f"time ~ n^{np.polyfit(logs[:, 0], logs[:, 1], 1)[0]:.2f} over the last {len(last)} sizes")
 
 
-def workers_found(folder: Path) -> list[Worker]:
-    """Ours, and the peers whose environments are built; says which are missing."""
+def workers_found(folder: Path, together: bool) -> list[Worker]:
+    """Ours, and the peers whose environments are built, or that stand in ours; says which are missing."""
     here = Path(sys.executable)
     found = [Worker(name, here, "with_ntkbias.py", folder / f"{name}.log") for name in ("ours", "plain")]
     for name in ("neural-tangents", "torch"):
-        python = PEERS / name / "bin" / "python"
+        python = here if together else PEERS / name / "bin" / "python"
         if python.exists():
             found.append(Worker(name, python, f"with_{name.replace('-', '_')}.py", folder / f"{name}.log"))
         else:
@@ -311,6 +315,8 @@ def options() -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="a few small cases: a minute or two")
     size.add_argument("--all", action="store_true", help="every case: long")
     size.add_argument("--growth", action="store_true", help="no cases: how time and memory grow with n")
+    size.add_argument("--accelerator", action="store_true", help="the sizes that keep a GPU busy")
+    parser.add_argument("--together", action="store_true", help="the peers stand in this environment")
     parser.add_argument("--cases", default="", help="only cases whose name holds this, of all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=float, help="seconds to prepare one peer: 60 with --all, else 15")
@@ -321,6 +327,8 @@ def options() -> argparse.Namespace:
 def chosen_cases(wanted: argparse.Namespace) -> list[Case]:
     if wanted.growth:
         return []
+    if wanted.accelerator:
+        return [case for case in ON_ACCELERATOR if wanted.cases in case.name]
     groups = {"quick"} if wanted.quick else {"quick", "standard"}
     if wanted.cases or wanted.all:
         return [case for case in CASES if wanted.cases in case.name]
@@ -365,7 +373,7 @@ def main() -> None:
     wanted = options()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        workers = workers_found(folder)
+        workers = workers_found(folder, wanted.together)
         versions = [f"{package} {v}" for worker in workers for package, v in worker.versions.items()]
         print(f"{machine()}\n{', '.join(dict.fromkeys(versions))}; median of {wanted.repeats}, in turn")
         limit = wanted.limit or (60.0 if wanted.all else 15.0)
@@ -378,7 +386,7 @@ def main() -> None:
                 for case in chosen_cases(wanted):
                     found[case] = bench.run(case)
                     print(line(case, figures(case, found[case])), flush=True)
-                sizes = [] if wanted.cases else GROWTH[:3] if wanted.quick else GROWTH
+                sizes = [] if wanted.cases or wanted.accelerator else GROWTH[:3] if wanted.quick else GROWTH
                 grown = growth(bench, sizes) if sizes else []
             except KeyboardInterrupt:
                 print("\nInterrupted: what was measured so far.")

@@ -11,10 +11,14 @@ vector at a time; and a product with one vector costs what one backward and one 
 - `--products`: one product, and one of a block, over the time of one VJP and one JVP in the same batches.
 - `--growth`: time and peak memory of `top_modes` with n.
 - `--resume`: `top_modes` at the largest n, killed (SIGKILL) on the way, and called again.
+- `--resnet`, not run unless asked for, for an accelerator: `top_modes` of one output of a network of ResNet-18's shape
+  (11 million parameters) on photographs of CIFAR-10 and, where n is larger than what the files hold, their mirror
+  images and shifts; with the time of one product beside that of one VJP and one JVP.
 
 Peak memory is that of the process above what it has in use once the data are there and the package is imported.
 
-    python benchmarks/large_spectra.py [--peers] [--products] [--growth] [--resume] [--sizes N ...] [--outputs O]
+    python benchmarks/large_spectra.py [--peers] [--products] [--growth] [--resume] [--resnet] [--sizes N ...]
+                                       [--outputs O]
 """
 
 import argparse
@@ -23,9 +27,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from peers.cases import Case, weights
 from peers.process import machine
 
 ALL = ("products", "peers", "growth", "resume")
@@ -37,8 +43,10 @@ BATCH = 128  # of derivatives taken by hand
 def main() -> None:
     """Run what is asked for, all of it by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ALL:
+    for name in (*ALL, "resnet"):
         parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"), help="of --resnet")
+    parser.add_argument("--cifar10", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "cifar10")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of images; defaults differ")
     parser.add_argument("--outputs", type=int, default=10)
     parser.add_argument("--num-modes", type=int, default=100)
@@ -52,6 +60,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.method:
         print(json.dumps(measured(options)))
+        return
+    if options.resnet:
+        report_resnet(options)
         return
     asked = [name for name in ALL if getattr(options, name)] or list(ALL)
     data = "digits of MNIST" if options.mnist.is_dir() else "random images (no files of MNIST are there)"
@@ -187,6 +198,63 @@ def product_times(options: argparse.Namespace, n: int, outputs: int) -> dict[str
                 times[name].append(time.perf_counter() - begin)
     counted = {"forward": scale, "VJP": scale, "JVP": scale}
     return {name: counted.get(name, 1.0) * float(np.median(taken)) for name, taken in times.items()}
+
+
+def report_resnet(options: argparse.Namespace) -> None:
+    """The first modes of a large network on many photographs, in this process."""
+    import jax
+    import jax.numpy as jnp
+    from peers import networks
+
+    import ntkbias as nb
+
+    print(f"{machine()}, jax {jax.__version__}, {options.precision} precision", flush=True)
+    params = {name: jnp.asarray(value) for name, value in weights(Case("resnet18", 1, "all", 0)).items()}
+    for n in options.sizes or (2_000, 50_000):
+        x = photographs(options.cifar10, n)
+        kernel = nb.empirical_ntk(networks.resnet18, params, outputs="all", precision=options.precision)
+        operator = kernel.operator(x)
+        v = np.random.default_rng(0).normal(size=(n, options.num_modes)).astype(np.float32)
+        batch, tangent = jnp.asarray(x[:500]), jax.tree.map(jnp.ones_like, params)
+        with jax.default_matmul_precision({"highest": "float32"}.get(options.precision, options.precision)):
+            vjp = jax.jit(lambda p, x, v: jax.vjp(lambda p: networks.resnet18(p, x), p)[1](v)[0])
+            jvp = jax.jit(lambda p, x, u: jax.jvp(lambda p: networks.resnet18(p, x), (p,), (u,))[1])
+            derivatives = timed(vjp, params, batch, jnp.ones((500, 1))) + timed(jvp, params, batch, tangent)
+        passes, block = n / 500 * derivatives, timed(operator.__matmul__, v)
+        print(f"{n} photographs: one VJP and one JVP {passes:.2f} s, a product of {v.shape[1]} vectors {block:.2f} s")
+        start = time.perf_counter()
+        modes = nb.top_modes(operator, options.num_modes, key=jax.random.key(0), tolerance=options.tolerance)
+        seconds, stats = time.perf_counter() - start, jax.local_devices()[0].memory_stats() or {}
+        residual = float(jnp.max(modes.residuals / modes.eigenvalues))
+        print(
+            f"    top {options.num_modes}: {seconds:.1f} s, residuals within {residual:.1e} of the eigenvalue, "
+            f"{int(jnp.sum(modes.converged))} converged, {stats.get('peak_bytes_in_use', 0) / 2**30:.1f} GiB at most; "
+            f"shares of the trace {', '.join(f'{float(value / modes.trace):.3f}' for value in modes.eigenvalues[:5])}",
+            flush=True,
+        )
+
+
+def timed(step: Callable, *arguments: object) -> float:
+    """Seconds of the second call."""
+    import jax
+
+    jax.block_until_ready(step(*arguments))
+    start = time.perf_counter()
+    jax.block_until_ready(step(*arguments))
+    return time.perf_counter() - start
+
+
+def photographs(folder: Path, n: int) -> np.ndarray:
+    """n of CIFAR-10's; beyond what is there their mirror images, then all of them again, shifted by two pixels."""
+    import ntkbias as nb
+
+    if not folder.is_dir():
+        print("no files of CIFAR-10 are there: random images")
+        return np.random.default_rng(0).normal(size=(n, 32, 32, 3)).astype(np.float32)
+    x = nb.datasets.cifar10(folder).x
+    x = np.concatenate([x, x[:, :, ::-1]]) if n > len(x) else x
+    x = np.concatenate([x, np.roll(x, 2, axis=1)]) if n > len(x) else x
+    return x[:n]
 
 
 def command(options: argparse.Namespace, n: int, method: str, checkpoint: Path | None) -> list[str]:

@@ -12,7 +12,7 @@ Shape letters in annotations and docstrings: `n`, `m` examples, `d` features of 
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -28,6 +28,8 @@ __all__ = [
     "Parameterization",
     "Params",
     "Precision",
+    "are_finite",
+    "is_known",
     "require_array",
     "require_choice",
     "require_finite",
@@ -89,17 +91,39 @@ def require_array(value: object, name: str) -> Array:
 
 def require_finite(array: Array, name: str) -> None:
     """Raise an `InputError` if a concrete array has a NaN or an infinity; a traced one passes."""
-    if not jnp.issubdtype(array.dtype, jnp.floating):
+    if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
         return
-    try:
-        num_bad = int(np.sum(~np.isfinite(np.asarray(array))))
-    except jax.errors.TracerArrayConversionError:  # inside jit, vmap or grad the values are not known yet
-        return
+    num_bad = int(np.sum(~np.isfinite(np.asarray(array))))
     if num_bad:
         raise InputError(
             f"Expected finite numbers in {name}; got {num_bad} NaN or infinite of {array.size}. "
             "Remove or impute those entries first."
         )
+
+
+def are_finite(arrays: Sequence[Array]) -> bool:
+    """Whether no floating-point array has a NaN or an infinity, as far as their values are known.
+
+    Of several on an accelerator, one program there looks at all: reading them would take longer than most kernels.
+    """
+    known = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating) and is_known(array)]
+    if jax.default_backend() == "cpu":
+        return all(bool(np.all(np.isfinite(np.asarray(array)))) for array in known)
+    return bool(_are_finite(known))
+
+
+def is_known(array: Array) -> bool:
+    """Whether the array has values, which it has not yet inside jit, vmap and grad."""
+    try:
+        array.devices()
+    except jax.errors.ConcretizationTypeError:
+        return False
+    return True
+
+
+@jax.jit
+def _are_finite(arrays: list[Array]) -> Array:
+    return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(array)) for array in arrays)]))
 
 
 def require_key(key: Any) -> Array:

@@ -122,6 +122,26 @@ CASES = [
     Case("transformer", 1, "mean", 128),
     Case("transformer", 1, "mean", 512, group="all"),
 ]
+ON_ACCELERATOR = [
+    Case("mlp256", 10, "mean", 32),
+    Case("mlp256", 10, "all", 512),
+    Case("mlp256", 10, "mean", 997),
+    Case("mlp256", 10, "mean", 4096),
+    Case("mlp256", 1, "mean", 4096),
+    Case("mlp1024", 10, "mean", 200, 199),
+    Case("mlp1024", 10, "mean", 1000),
+    Case("cnn_flatten", 10, "mean", 64),
+    Case("cnn_flatten", 10, "mean", 1000),
+    Case("cnn_flatten", 1, "mean", 200, 199),
+    Case("cnn_flatten", 1, "mean", 997),
+    Case("cnn_pooled", 10, "all", 64),
+    Case("cnn_pooled", 10, "mean", 1000),
+    Case("resnet18", 1, "mean", 64),
+    Case("resnet18", 10, "mean", 16),
+    Case("transformer", 10, "mean", 128),
+    Case("transformer", 10, "mean", 1000),
+    Case("transformer", 1, "mean", 512),
+]
 GROWTH = [Case("mlp256", 10, "mean", n, group="growth", memory_budget=64 * 2**20) for n in (256, 512, 1024, 2048, 4096)]
 
 

@@ -4,12 +4,15 @@ import json
 import os
 import platform
 import queue
+import shutil
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 PEERS = Path(__file__).resolve().parents[2] / ".peers"
+# Several processes share a GPU, and all compute in full float32 there.
+ENV = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 MEMORY = 0.5  # of this machine's: a process that takes more is ended
 
 
@@ -28,7 +31,7 @@ class Worker:
         self.starts += 1
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1, env=ENV
             )
         self.answers = queue.Queue()
         threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
@@ -91,9 +94,14 @@ def _resident(pid: int) -> int:
 
 
 def machine() -> str:
-    """The processor and the number of its cores."""
+    """The processor and the number of its cores, and the GPU if there is one."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, {memory() / 2**30:.0f} GiB"
+    found = f"{model}, {os.cpu_count()} cores, {memory() / 2**30:.0f} GiB"
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+        found = ", ".join([*names, found])
+    return found

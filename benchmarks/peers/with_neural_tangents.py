@@ -8,11 +8,15 @@ import importlib.metadata
 
 import jax
 import jax.numpy as jnp
-import neural_tangents as nt
 import numpy as np
 from cases import Case, load, num_parameters
 from networks import function
 from worker import Part, Work, serve
+
+try:
+    import neural_tangents as nt
+except (ImportError, AttributeError):  # on current JAX
+    from ntkbias.adapters.neural_tangents import nt
 
 IMPLEMENTATIONS = {
     "structured derivatives": nt.NtkImplementation.STRUCTURED_DERIVATIVES,

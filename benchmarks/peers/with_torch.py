@@ -10,6 +10,8 @@ from torch.func import functional_call, jacrev, jvp, vjp, vmap
 from worker import Part, Work, serve
 
 JACOBIAN_BYTES = 2**31  # of one strip of examples
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+torch.backends.cudnn.allow_tf32 = False  # products of matrices are in full float32 already
 
 
 class Network(nn.Module):
@@ -119,7 +121,7 @@ def by_jacobians(model: Network, x1: torch.Tensor, x2: torch.Tensor | None, case
         return products(left, left if x2 is None else jacobians(x2), case)
     other = x1 if x2 is None else x2
     outputs = (case.num_outputs,) if case.outputs == "all" else ()
-    result = torch.empty((case.n, *outputs, case.columns, *outputs))
+    result = torch.empty((case.n, *outputs, case.columns, *outputs), device=DEVICE)
     for i in range(0, case.n, rows):
         left = jacobians(x1[i : i + rows])
         for j in range(i if x2 is None else 0, case.columns, rows):
@@ -154,7 +156,7 @@ def by_vector_products(model: Network, x1: torch.Tensor, x2: torch.Tensor | None
             pulled = vjp(lambda params: single(params, x1), params)[1](vector)
             return jvp(lambda params: single(params, x2), (params,), pulled)[1]
 
-        return vmap(product)(torch.eye(case.num_outputs))
+        return vmap(product)(torch.eye(case.num_outputs, device=DEVICE))
 
     every = vmap(vmap(pair, (None, 0)), (0, None))(x1, x1 if x2 is None else x2)  # (n, m, o, o)
     if case.outputs == "all":
@@ -187,11 +189,18 @@ METHODS = {
 
 def make(case: Case, path: str, method: str) -> Work:
     params, *inputs = load(path)
-    model = network(case, params)
-    tensors = [None if x is None else torch.tensor(x) for x in inputs]
+    model = network(case, params).to(DEVICE)
+    tensors = [None if x is None else torch.tensor(x, device=DEVICE) for x in inputs]
     if len(inputs[0].shape) == 4:
         tensors = [None if x is None else x.permute(0, 3, 1, 2).contiguous() for x in tensors]
-    return Work({method: Part(lambda: METHODS[method](model, *tensors, case))}, lambda K: K.detach().numpy())
+
+    def run() -> torch.Tensor:
+        result = METHODS[method](model, *tensors, case)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return Work({method: Part(run)}, lambda K: K.detach().cpu().numpy())
 
 
 def methods(case: Case) -> list[str]:

@@ -38,6 +38,7 @@ from ntkbias.types import (
     Outputs,
     Params,
     Precision,
+    are_finite,
     require_array,
     require_choice,
     require_finite,
@@ -367,15 +368,17 @@ def _checked(
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise InputError("Expected params to hold at least one array; got an empty pytree.")
-    for path, leaf in leaves:
-        name = f"params{jax.tree_util.keystr(path)}"
-        array = require_array(leaf, name)
+    named = {f"params{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    arrays = {name: require_array(leaf, name) for name, leaf in named.items()}
+    for name, array in arrays.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise InputTypeError(
                 f"Expected floating-point numbers in {name}; got {array.dtype}. "
                 "Close over what is not differentiated: lambda params, x: model(params, state, x)."
             )
-        require_finite(array, name)
+    if not are_finite(list(arrays.values())):
+        for name, array in arrays.items():
+            require_finite(array, name)
     params = jax.tree.map(jnp.asarray, params)
     try:
         f = _named(f)

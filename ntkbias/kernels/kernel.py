@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.kernels import tiles
 from ntkbias.kernels.operator import KernelOperator, block_operator
-from ntkbias.types import InputError, Outputs, require_array, require_finite
+from ntkbias.types import InputError, Outputs, is_known, require_array, require_finite
 
 __all__ = ["Kernel"]
 
@@ -215,13 +215,7 @@ def _on(device: jax.Device, kernel: Kernel) -> Kernel:
 
 def _is_traced(values: Any) -> bool:
     """Whether any array among the leaves has no values yet, as inside jit, vmap and grad."""
-    try:
-        for leaf in jax.tree.leaves(values):
-            if isinstance(leaf, jax.Array):
-                leaf.devices()
-    except jax.errors.ConcretizationTypeError:
-        return True
-    return False
+    return not all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
 @jax.jit
