@@ -162,27 +162,34 @@ def shift_curvature(
 
 def _product(problem: Problem, matrix: Curvature, vector: Float[Array, " p"]) -> Float[Array, " p"]:
     """The matrix times a vector of flattened parameters, batch by batch."""
-    _, unravel = ravel_pytree(problem.params)
-    direction = unravel(vector)
     total = jnp.zeros_like(vector)
-    times = _hessian_times if matrix == "hessian" else _gauss_newton_times
+    plus = _plus_hessian_times if matrix == "hessian" else _plus_gauss_newton_times
     for x, y, share in problem.parts():
-        total = total + share * ravel_pytree(times(problem.f, problem.loss, problem.params, direction, x, y))[0]
+        total = plus(problem.f, problem.loss, problem.params, vector, total, x, y, share)
     return total
 
 
 @eqx.filter_jit
-def _hessian_times(f: ApplyFunction, loss: Loss, params: Params, direction: Params, x: Array, y: Array) -> Params:
+def _plus_hessian_times(
+    f: ApplyFunction, loss: Loss, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
+) -> Array:
+    direction = ravel_pytree(params)[1](vector)
     with jax.default_matmul_precision("highest"):
-        return jax.jvp(jax.grad(lambda p: loss(f(p, x), y)), (params,), (direction,))[1]
+        product = jax.jvp(jax.grad(lambda p: loss(f(p, x), y)), (params,), (direction,))[1]
+    return total + share.astype(total.dtype) * ravel_pytree(product)[0]
 
 
 @eqx.filter_jit
-def _gauss_newton_times(f: ApplyFunction, loss: Loss, params: Params, direction: Params, x: Array, y: Array) -> Params:
+def _plus_gauss_newton_times(
+    f: ApplyFunction, loss: Loss, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
+) -> Array:
+    direction = ravel_pytree(params)[1](vector)
     with jax.default_matmul_precision("highest"):
-        outputs, tangent = jax.jvp(lambda p: f(p, x), (params,), (direction,))
+        outputs, pull = jax.vjp(lambda p: f(p, x), params)
+        tangent = jax.jvp(lambda p: f(p, x), (params,), (direction,))[1]
         curved = jax.jvp(jax.grad(lambda u: loss(u, y)), (outputs,), (tangent,))[1]
-        return jax.vjp(lambda p: f(p, x), params)[1](curved)[0]
+        product = pull(curved)[0]
+    return total + share.astype(total.dtype) * ravel_pytree(product)[0]
 
 
 def _operator(problem: Problem, matrix: Curvature, report: Callable[[], Any]) -> scipy.sparse.linalg.LinearOperator:

@@ -98,5 +98,6 @@ def _singular_values(matrix: Any, name: str) -> Float[Array, " k"]:
     return values
 
 
+@jax.jit
 def _entropic_rank(values: Float[Array, " k"]) -> Float[Array, ""]:
     return jnp.exp(jnp.sum(jax.scipy.special.entr(values / jnp.sum(values))))

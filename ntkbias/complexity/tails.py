@@ -16,7 +16,7 @@ A tail index alpha says that P(|X| > t) falls as t^-alpha. Three estimates of it
 True
 >>> 2.0 in kesten_tail_index(np.exp(rng.normal(-0.25, 0.5, 10_000)))        # 2 * 0.25 / 0.5^2
 True
->>> 1.0 in stable_tail_index(rng.standard_cauchy(10_000))
+>>> 1.0 in stable_tail_index(np.random.default_rng(0).standard_cauchy(10_000))
 True
 """
 

@@ -79,7 +79,7 @@ def mean_squared_displacement(path: Any, lags: ArrayLike) -> Float[Array, " lags
     return jnp.asarray([np.mean(np.sum((positions[lag:] - positions[:-lag]) ** 2, 1)) for lag in chosen])
 
 
-def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " lags-1"]:
+def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " pairs"]:
     """The local exponents d log MSD / d log lag between neighbours of `lags` `(lags,)`, ascending.
 
     MSD is `mean_squared_displacement`, whose errors these are. About 1 where the path diffuses, 0 at lags beyond which
@@ -95,7 +95,7 @@ def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " l
 
 def path_complexity(
     f: ApplyFunction, path: Sequence[Params], x: ArrayLike, *, memory_budget: int | None = None
-) -> Float[Array, " steps-1"]:
+) -> Float[Array, " steps"]:
     """The sum of ||step|| sqrt(tr K / n) along a path of parameters, up to each step: the last one is the total.
 
     K is the NTK on x `(n, ...)`, summed over outputs, before each step, so that sqrt(tr K / n) is the root mean square
