@@ -26,6 +26,7 @@ number alone.
     128     0.007116     94.4%   0.004002
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -118,7 +119,7 @@ class LearningCurve(eqx.Module):
 def learning_curve(
     spectrum: Any,
     target: ArrayLike,
-    sizes: ArrayLike,
+    sizes: ArrayLike | Sequence[int],
     *,
     x: ArrayLike | None = None,
     ridge: float = 0.0,

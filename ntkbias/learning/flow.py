@@ -22,6 +22,7 @@ times what it was. Outputs at other points follow from the same coefficients (Ja
 True
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -60,7 +61,7 @@ class Trajectory(eqx.Module):
 def gradient_flow(
     kernel: Any,
     y: ArrayLike,
-    times: ArrayLike,
+    times: ArrayLike | Sequence[float],
     *,
     x: ArrayLike | None = None,
     x_test: ArrayLike | None = None,
@@ -94,7 +95,7 @@ def gradient_flow(
 def gradient_descent(
     kernel: Any,
     y: ArrayLike,
-    steps: ArrayLike,
+    steps: ArrayLike | Sequence[int],
     learning_rate: float,
     *,
     momentum: float = 0.0,

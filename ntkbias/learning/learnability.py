@@ -3,11 +3,11 @@
 Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of K / n, and power p = sum_i v_i^2,
 
     alignment         sum_i r_i v_i^2 / p: the rate at which it begins to be learned
-    learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches 1 - 1/e, under gradient flow from zero
+    learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2
     samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half
 
-with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Of an eigenfunction the learning
-time is 1 / r_i; the samples are those at which kappa falls to r_i. Power beyond the known modes counts as one more
+with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
+zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Power beyond the known modes counts as one more
 mode, with the mean eigenvalue that the alignment leaves for it. All of it holds for a kernel that stays as it is.
 
 >>> import jax.numpy as jnp, ntkbias as nb
@@ -45,7 +45,7 @@ from ntkbias.types import InputError, InputTypeError, require_positive, require_
 __all__ = ["Learnability", "learnability"]
 
 NUM_MODES = 100  # of a kernel too large to decompose
-LEARNED = 1 - np.exp(-1)  # the part of a target at its learning time: of an eigenfunction, at 1 / eigenvalue
+HALF = 0.5  # of a target: what is learned after its time, and from the samples needed
 DEVIATIONS = 1.96  # of a 95 % interval
 ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
 
@@ -76,17 +76,17 @@ class Learnability(eqx.Module):
 
     def __str__(self) -> str:
         wide = max(map(len, ("behaviour", *self.behaviors)))
-        lines = []
+        lines: list[str] = []
         for row, kernel in enumerate(self.kernels):
-            head = f"{'behaviour':{wide}}{'alignment':>12}{'learning time':>16}{'95 %':>22}{'samples':>12}{'95 %':>22}"
-            lines += [kernel, head]
+            head = f"{'alignment':>12}{'learning time':>16}{'95 %':>26}{'samples':>12}{'95 %':>22}"
+            lines += [kernel, f"{'behaviour':{wide}}{head}"]
             for name in self.ranking(kernel):
                 place = row, self.behaviors.index(name)
                 values = self.alignment[place], self.learning_time[place], self.samples_needed[place]
                 alignment, time, samples = (f"{float(value):.4g}" for value in values)
                 spans = self.learning_time_interval[place], self.samples_needed_interval[place]
                 first, second = (f"{float(low):.4g} to {float(high):.4g}" for low, high in spans)
-                lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>22}{samples:>12}{second:>22}")
+                lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>26}{samples:>12}{second:>22}")
         return "\n".join(lines)
 
 
@@ -146,10 +146,11 @@ def learnability(
         spectrum = _modes(named[name], operators[name], x, given, key)
         rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
     dtype = jnp.result_type(float)
-    values, logs, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3), (q, b, 3), (q, b)
-    spread = np.exp(DEVIATIONS * logs)
-    intervals = jnp.asarray(np.stack([values / spread, values * spread], -1), dtype)
-    values = jnp.asarray(values, dtype)
+    found, logs, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3), (q, b, 3), (q, b)
+    with np.errstate(divide="ignore", over="ignore"):
+        centre, spread = np.log(found), np.where(np.isfinite(found), DEVIATIONS * logs, 0.0)
+        intervals = jnp.asarray(np.exp(np.stack([centre - spread, centre + spread], -1)), dtype)
+    values = jnp.asarray(found, dtype)
     return Learnability(
         kernels=tuple(named),
         behaviors=tuple(next(iter(targets.values()))),
@@ -224,12 +225,12 @@ class _Target(NamedTuple):
         return float(gains @ self.power / np.sum(self.power))
 
     def time(self) -> float:
-        """When the part 1 - 1/e of the target is learned."""
-        return _root(lambda t: self.learned(-np.expm1(-self.rates * t)) - LEARNED, self.rates)
+        """When half of the target is learned, over ln 2: of an eigenfunction, 1 / eigenvalue."""
+        return _root(lambda t: self.learned(-np.expm1(-self.rates * t)) - HALF, self.rates) / np.log(2)
 
     def kappa(self) -> float:
         """At which half of the target is learned."""
-        scale = _root(lambda s: self.learned(self.rates * s / (1 + self.rates * s)) - 0.5, self.rates)
+        scale = _root(lambda s: self.learned(self.rates * s / (1 + self.rates * s)) - HALF, self.rates)
         return 1 / scale
 
     def deviations(self, ridge: float) -> np.ndarray:
@@ -237,8 +238,9 @@ class _Target(NamedTuple):
         time, kappa = self.time(), self.kappa()
         with np.errstate(all="ignore"):
             aligned = self.deviation(self.rates) / self.learned(self.rates)
-            decay = np.exp(-self.rates * time)
-            times = self.deviation(1 - decay) / (self.learned(self.rates * decay) * time)
+            until = time * np.log(2)
+            decay = np.exp(-self.rates * until)
+            times = self.deviation(1 - decay) / (self.learned(self.rates * decay) * until)
             part = self.rates / (self.rates + kappa)
             slope = self.learned(part * (1 - part))  # - d learned / d log kappa
             learnabilities = self.levels.learnabilities(kappa)

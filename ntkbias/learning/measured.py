@@ -12,6 +12,7 @@ The counterpart of `learning_curve`, with the standard errors that a comparison 
 True
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -47,7 +48,7 @@ class MeasuredLearningCurve(eqx.Module):
 def measured_learning_curve(
     kernel: Any,
     y: ArrayLike,
-    sizes: ArrayLike,
+    sizes: ArrayLike | Sequence[int],
     *,
     x: ArrayLike | None = None,
     ridge: float = 0.0,

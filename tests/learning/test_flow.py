@@ -1,0 +1,192 @@
+"""Gradient flow, descent and momentum: against matrix exponentials, solvers of equations, and loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.linalg
+
+import ntkbias as nb
+from ntkbias.learning import gradient_descent, gradient_flow
+from ntkbias.types import InputError
+
+RNG = np.random.default_rng(0)
+N, M, O = 7, 4, 2
+TIMES = [0.0, 0.3, 2.0, 50.0]
+LOSSES = ("none", "singular")
+
+
+def gram(rows, test):
+    features = RNG.normal(size=(rows + test, rows + 2))
+    whole = features @ features.T
+    return whole[:rows, :rows], whole[rows:, :rows]
+
+
+K, K_TEST = gram(N, M)
+Y, F0, F0_TEST = RNG.normal(size=(N, 3)), RNG.normal(size=(N, 3)), RNG.normal(size=(M, 3))
+
+
+def loss_matrix(name, rows=N):
+    root = RNG.normal(size=(rows, rows if name == "matrix" else rows - 3))
+    return {"none": None, "diagonal": RNG.uniform(0.5, 2, rows)}.get(name, root @ root.T / rows)
+
+
+def as_matrix(P, rows=N, n=N):
+    return np.eye(rows) / n if P is None else np.diag(P) if P.ndim == 1 else P
+
+
+def by_exponential(K, K_test, P, y, f0, f0_test, time):
+    """The flow of training and test outputs together, d (f, g) = -(K, K_test) P (f - y), by one matrix exponential."""
+    rows = len(K)
+    generator = np.zeros((rows + len(K_test), rows + len(K_test)))
+    generator[:rows, :rows], generator[rows:, :rows] = -K @ P, -K_test @ P
+    state = scipy.linalg.expm(time * generator) @ np.concatenate([f0 - y, f0_test])
+    return state[:rows] + y, state[rows:]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_flow_is_the_matrix_exponential(x64, loss):
+    P = loss_matrix(loss)
+    found = gradient_flow(K, Y, TIMES, K_test=K_TEST, f0=F0, f0_test=F0_TEST, P=P)
+    for place, time in enumerate(TIMES):
+        train, test = by_exponential(K, K_TEST, as_matrix(P), Y, F0, F0_TEST, time)
+        np.testing.assert_allclose(found.outputs[place], train, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found.test_outputs[place], test, rtol=1e-9, atol=1e-9)
+        error = train - Y
+        np.testing.assert_allclose(found.loss[place], np.sum(error * (as_matrix(P) @ error)) / 2, atol=1e-9)
+
+
+def test_flow_solves_the_differential_equation(x64):
+    def slope(_, f):
+        return -K @ (f - Y[:, 0]) / N
+
+    solved = scipy.integrate.solve_ivp(slope, (0, 2), np.zeros(N), t_eval=[0.3, 2.0], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradient_flow(K, Y[:, 0], [0.3, 2.0]).outputs, solved.y.T, atol=1e-7)
+
+
+def by_loop(K, K_test, P, y, f0, f0_test, steps, rate, momentum):
+    """Heavy ball on the weights a of f = f0 + K a, as optax.sgd has it."""
+    weights, velocity = np.zeros_like(y), np.zeros_like(y)
+    for _ in range(steps):
+        velocity = momentum * velocity - P @ (f0 + K @ weights - y)
+        weights = weights + rate * velocity
+    return f0 + K @ weights, f0_test + K_test @ weights
+
+
+@pytest.mark.parametrize(("loss", "momentum"), [("none", 0.0), ("diagonal", 0.9), ("matrix", 0.9)])
+def test_steps_are_those_of_a_loop(x64, loss, momentum):
+    P = loss_matrix(loss)
+    rate = 1.5 / np.linalg.eigvals(K @ as_matrix(P)).real.max()
+    steps = [40, 0, 3]  # in any order
+    arguments = {"K_test": K_TEST, "f0": F0, "f0_test": F0_TEST, "P": P, "momentum": momentum}
+    found = gradient_descent(K, Y, steps, rate, **arguments)
+    for place, count in enumerate(steps):
+        train, test = by_loop(K, K_TEST, as_matrix(P), Y, F0, F0_TEST, count, rate, momentum)
+        np.testing.assert_allclose(found.outputs[place], train, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found.test_outputs[place], test, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.times, np.array(steps) * rate / (1 - momentum))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_all_pairs_of_outputs(x64, loss):
+    matrix, test = gram(N * O, M * O)
+    P = loss_matrix(loss, N * O)
+    y, f0, f0_test = RNG.normal(size=(N, O)), RNG.normal(size=(N, O)), RNG.normal(size=(M, O))
+    found = gradient_flow(
+        matrix.reshape(N, O, N, O),
+        y,
+        TIMES,
+        K_test=test.reshape(M, O, N, O),
+        f0=f0,
+        f0_test=f0_test,
+        P=None if P is None else P.reshape(N, O, N, O),
+    )
+    train, beyond = by_exponential(
+        matrix, test, as_matrix(P, N * O), y.reshape(-1, 1), f0.reshape(-1, 1), f0_test.reshape(-1, 1), TIMES[2]
+    )
+    np.testing.assert_allclose(found.outputs[2].reshape(-1, 1), train, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.test_outputs[2].reshape(-1, 1), beyond, rtol=1e-9, atol=1e-9)
+
+
+def test_the_ways_to_say_it_agree(x64):
+    """A kernel with inputs, its matrix, and its spectrum; P as weights, as a diagonal, and as a matrix."""
+    circle, kernel = nb.domains.Circle(), nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
+    x, x_test = (circle.sample(count, key=jax.random.key(seed)) for seed, count in ((0, N), (1, M)))
+    weights = np.arange(1.0, N + 1) / np.sum(np.arange(1.0, N + 1))
+    ways = [
+        gradient_flow(kernel, Y, TIMES, x=x, x_test=x_test, P=weights),
+        gradient_flow(kernel(x), Y, TIMES, K_test=kernel(x_test, x), P=np.diag(weights)),
+        gradient_flow(nb.spectrum(kernel, x, weights), Y, TIMES, x_test=x_test),
+        gradient_flow(nb.spectrum(kernel, x, weights), Y, TIMES, K_test=kernel(x_test, x)),
+    ]
+    for way in ways[1:]:
+        np.testing.assert_allclose(way.outputs, ways[0].outputs, atol=1e-8)
+        np.testing.assert_allclose(way.test_outputs, ways[0].test_outputs, atol=1e-8)
+        np.testing.assert_allclose(way.rates, ways[0].rates, rtol=1e-8)
+
+
+def test_laws(precision):
+    tolerance = 100 * float(jnp.finfo(jnp.zeros(()).dtype).eps) * np.linalg.cond(K)
+    start = gradient_flow(K, Y, [0.0], f0=F0).outputs[0]
+    np.testing.assert_allclose(start, F0, rtol=1e-6)
+    end = gradient_flow(K, Y, [np.inf], K_test=K_TEST)
+    np.testing.assert_allclose(end.outputs[0], Y, atol=tolerance)  # it interpolates
+    np.testing.assert_allclose(end.test_outputs[0], K_TEST @ np.linalg.solve(K, Y), atol=tolerance)
+    flow = gradient_flow(K, Y, TIMES)
+    assert bool(jnp.all(jnp.diff(flow.loss) < 0))
+    np.testing.assert_allclose(flow.decay, np.exp(-np.outer(TIMES, flow.rates)), rtol=1e-4, atol=1e-30)
+    spectrum = nb.eigh(K)
+    errors = spectrum.project(flow.outputs[1] - Y)
+    np.testing.assert_allclose(flow.mode_errors[1], errors, atol=10 * tolerance)
+    slow = gradient_descent(K, Y, [2_000], 1e-3 / float(flow.rates[0]))  # small steps flow, to first order in them
+    near = gradient_flow(K, Y, slow.times)
+    np.testing.assert_allclose(slow.outputs, near.outputs, atol=2e-3)
+
+
+def test_a_mode_decays_as_the_recurrence_says(x64):
+    found = gradient_descent(np.eye(N) * N, np.ones(N), [0, 1, 2, 500], 0.5, momentum=0.5)
+    rate, decay = 1.0, [1.0, 0.5]
+    while len(decay) < 501:
+        decay.append(decay[-1] + 0.5 * (decay[-1] - decay[-2]) - 0.5 * rate * decay[-1])
+    np.testing.assert_allclose(found.decay[:, 0], np.array(decay)[[0, 1, 2, 500]], atol=1e-15)
+
+
+def test_a_trajectory_is_saved(tmp_path):
+    flow = gradient_flow(K, Y, TIMES)
+    nb.save(tmp_path / "flow", flow)
+    np.testing.assert_array_equal(nb.load(tmp_path / "flow").outputs, flow.outputs)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do():
+    kernel, x = nb.infinite_ntk(nb.nets.mlp(depth=1)), np.eye(3)
+    y = np.ones(3)
+    each = nb.infinite_ntk(nb.nets.mlp(depth=1, num_outputs=2), outputs="each")
+    cases = [
+        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected y of shape (7,), one value an input, or with one more"),
+        (lambda: gradient_flow(K, Y, [-1.0]), "Expected times (t,) of zero or more; got a smallest of -1"),
+        (lambda: gradient_flow(K, Y, 1.0), "Expected times (t,) of zero or more; got shape ()"),
+        (lambda: gradient_flow(kernel, y, [1.0]), "Expected the inputs x= with a kernel; got none"),
+        (lambda: gradient_flow(each, y, [1.0], x=x), "got outputs='each'. Use outputs='all'"),
+        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected x= and x_test= with a kernel alone"),
+        (lambda: gradient_flow(nb.eigh(K), Y, [1.0], P=np.eye(N)), "Expected neither x= nor P= beside a spectrum"),
+        (lambda: gradient_flow(kernel, y, [1.0], x=x, x_test=x, K_test=x), "Expected test points as x_test= or as"),
+        (lambda: gradient_flow(K, Y, [1.0], f0=F0, K_test=K_TEST), "Expected f0_test, the outputs at the test points"),
+        (lambda: gradient_flow(K, Y, [1.0], f0_test=F0), "Expected x_test= or K_test= with f0_test; got neither"),
+        (lambda: gradient_flow(K, Y, [1.0], f0=np.ones(N)), "Expected f0 of the shape of y, (7, 3); got (7,)"),
+        (lambda: gradient_flow(K, Y, [1.0], K_test=K_TEST.T), "Expected K_test of shape (m, 7), kernel(x_test, x)"),
+        (lambda: gradient_flow(K, Y, [1.0], P=np.ones(3)), "Expected a loss matrix P of shape (7,), its diagonal"),
+        (lambda: gradient_flow(K, Y, [1.0], P=-np.eye(N)), "Expected a loss matrix P that is symmetric, positive"),
+        (lambda: gradient_flow(K, Y, [1.0], P=-np.ones(N)), "Expected a loss matrix P that is positive semi-definite"),
+        (lambda: gradient_flow(K[:, ::-1], Y, [1.0]), "Expected a symmetric matrix"),
+        (lambda: gradient_flow(K, Y * np.nan, [1.0]), "Expected finite numbers in y"),
+        (lambda: gradient_descent(K, Y, [0.5], 0.1), "Expected steps (t,) of whole numbers of zero or more"),
+        (lambda: gradient_descent(K, Y, [1], 0.0), "Expected a learning rate above zero; got 0.0"),
+        (lambda: gradient_descent(K, Y, [1], 0.1, momentum=1.0), "Expected a momentum of at least 0 and below 1"),
+        (lambda: gradient_descent(K, Y, [1, 10_000], 10.0), "got infinity by step 10000. Choose a learning rate below"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)

@@ -1,0 +1,111 @@
+"""Kernel ridge regression: scikit-learn's answer, refits that leave an example out, and the ridge of the least score."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+
+import ntkbias as nb
+from ntkbias.learning import gradient_flow, kernel_regression
+from ntkbias.types import InputError
+
+RNG = np.random.default_rng(0)
+N, M, O = 12, 5, 2
+
+
+def gram(rows, test, rank=None):
+    features = RNG.normal(size=(rows + test, rank or rows + 3))
+    whole = features @ features.T
+    return whole[:rows, :rows], whole[rows:, :rows]
+
+
+K, K_TEST = gram(N, M)
+Y = RNG.normal(size=(N, 3))
+
+
+def test_it_is_scikit_learn_s(precision):
+    fit = kernel_regression(K, Y, 0.3)
+    peer = KernelRidge(alpha=0.3, kernel="precomputed").fit(K, Y)
+    tolerance = 100 * float(jnp.finfo(jnp.zeros(()).dtype).eps)
+    np.testing.assert_allclose(fit.predict(K_TEST), peer.predict(K_TEST), atol=tolerance * np.abs(K_TEST).max())
+    np.testing.assert_allclose(fit.outputs, peer.predict(K), atol=tolerance * np.abs(K).max())
+    np.testing.assert_allclose(fit.effective_dimension, np.trace(K @ np.linalg.inv(K + 0.3 * np.eye(N))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("ridge", [0.3, None])
+def test_left_out_examples_are_those_of_refits(x64, ridge):
+    fit = kernel_regression(K, Y, ridge)
+    for i in range(N):
+        rest = np.delete(np.arange(N), i)
+        refit = kernel_regression(K[np.ix_(rest, rest)], Y[rest], float(fit.ridge))
+        np.testing.assert_allclose(fit.left_out[i], refit.predict(K[[i]][:, rest])[0], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(fit.leave_one_out_error, np.mean(np.sum((fit.left_out - Y) ** 2, 1)), rtol=1e-8)
+
+
+def test_all_pairs_of_outputs_and_their_examples_left_out(x64):
+    matrix, test = gram(N * O, M * O)
+    y = RNG.normal(size=(N, O))
+    fit = kernel_regression(matrix.reshape(N, O, N, O), y, 0.3)
+    weights = np.linalg.solve(matrix + 0.3 * np.eye(N * O), y.ravel())
+    np.testing.assert_allclose(fit.predict(test.reshape(M, O, N, O)).ravel(), test @ weights, atol=1e-10)
+    rest = np.arange(O, N * O)  # without the first example, all its outputs at once
+    weights = np.linalg.solve(matrix[np.ix_(rest, rest)] + 0.3 * np.eye(len(rest)), y.ravel()[rest])
+    np.testing.assert_allclose(fit.left_out[0], matrix[:O, rest] @ weights, atol=1e-10)
+
+
+def score(ridge):
+    hat = K @ np.linalg.inv(K + ridge * np.eye(N))
+    return N * np.sum((Y - hat @ Y) ** 2) / np.trace(np.eye(N) - hat) ** 2
+
+
+def test_the_ridge_has_the_least_score(x64):
+    fit = kernel_regression(K, Y)
+    grid = np.geomspace(1e-12, 10, 2_000) * np.linalg.eigvalsh(K)[-1]
+    least = min(map(score, grid))
+    np.testing.assert_allclose(fit.score, score(float(fit.ridge)), rtol=1e-8)
+    assert fit.score <= least * (1 + 1e-6)
+    np.testing.assert_allclose(kernel_regression(K, Y, float(fit.ridge)).coefficients, fit.coefficients, rtol=1e-8)
+
+
+def test_it_finds_the_noise(x64):
+    """With noise as large as the signal the ridge is large; without, as small as may be: over several draws."""
+    matrix, _ = gram(60, 0, 5)
+    matrix += 0.5 * np.eye(60)
+    ratios = []
+    for _ in range(5):
+        signal = matrix @ RNG.normal(size=60) / 20
+        noisy = kernel_regression(matrix, signal + np.std(signal) * RNG.normal(size=60))
+        ratios.append(float(noisy.ridge / kernel_regression(matrix, signal).ridge))
+    assert np.median(ratios) > 10
+
+
+def test_no_ridge_is_the_end_of_gradient_flow(x64):
+    fit = kernel_regression(K, Y, 0.0)
+    flow = gradient_flow(K, Y, [np.inf], K_test=K_TEST)
+    np.testing.assert_allclose(fit.predict(K_TEST), flow.test_outputs[0], rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(fit.outputs, Y)
+
+
+def test_a_fit_is_saved(tmp_path):
+    fit = kernel_regression(K, Y, 0.1)
+    nb.save(tmp_path / "fit", fit)
+    np.testing.assert_array_equal(nb.load(tmp_path / "fit").predict(K_TEST), fit.predict(K_TEST))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do():
+    fit = kernel_regression(K, Y, 0.1)
+    cases = [
+        (lambda: kernel_regression(K, Y[:3], 0.1), "Expected y of shape (12,), one value an input"),
+        (lambda: kernel_regression(K, Y, -1.0), "Expected ridge to be zero or more; got -1.0"),
+        (lambda: kernel_regression(np.ones((3, 3)), np.ones(3), 0.0), "Expected K + ridge to be positive definite"),
+        (lambda: kernel_regression(K[:, ::-1], Y, 0.1), "Expected a symmetric matrix"),
+        (lambda: kernel_regression(-K, Y), "Expected a positive semi-definite kernel"),
+        (lambda: kernel_regression(0 * K, Y), "Expected a kernel that is not zero; got one of zeros"),
+        (lambda: kernel_regression(K[:3], Y, 0.1), "Expected a matrix (n, n), or (n, o, n, o)"),
+        (lambda: fit.predict(K_TEST.T), "Expected K_test of shape (m, 12), kernel(x_test, x)"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
