@@ -147,8 +147,8 @@ def learning_curve(
         spectrum = spectrum_of(spectrum, x)
     levels = levels_of(spectrum)
     power, beyond = _power(spectrum, target)
-    kappa = np.array([levels.kappa(n, ridge) for n in counts])
-    learnabilities = np.stack([levels.learnabilities(value) for value in kappa])
+    kappa = np.array([levels.kappa(float(n), float(ridge)) for n in counts])
+    learnabilities = np.stack([levels.learnabilities(float(value)) for value in kappa])
     free = counts - learnabilities**2 @ levels.multiplicities
     with np.errstate(divide="ignore"):
         overfitting = counts / np.maximum(free, 0.0)
@@ -209,4 +209,4 @@ def _power(spectrum: Spectrum | ExactSpectrum, target: Any) -> tuple[np.ndarray,
     power = np.asarray(spectrum.project(target), float) ** 2
     weights = np.asarray(spectrum.weights, float)
     total = np.tensordot(weights, np.asarray(target, float) ** 2, 1)
-    return power, np.maximum(total - power.sum(0), 0.0)
+    return power, np.asarray(np.maximum(total - power.sum(0), 0.0))

@@ -7,8 +7,9 @@ Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of
     samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half
 
 with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
-zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Power beyond the known modes counts as one more
-mode, with the mean eigenvalue that the alignment leaves for it. All of it holds for a kernel that stays as it is.
+zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Power beyond the known
+modes counts as one more mode, with the mean eigenvalue that the alignment leaves for it. All of it holds for a kernel
+that stays as it is.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import learnability

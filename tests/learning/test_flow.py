@@ -12,7 +12,7 @@ from ntkbias.learning import gradient_descent, gradient_flow
 from ntkbias.types import InputError
 
 RNG = np.random.default_rng(0)
-N, M, O = 7, 4, 2
+N, M, OUTPUTS = 7, 4, 2
 TIMES = [0.0, 0.3, 2.0, 50.0]
 LOSSES = ("none", "singular")
 
@@ -90,20 +90,20 @@ def test_steps_are_those_of_a_loop(x64, loss, momentum):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_all_pairs_of_outputs(x64, loss):
-    matrix, test = gram(N * O, M * O)
-    P = loss_matrix(loss, N * O)
-    y, f0, f0_test = RNG.normal(size=(N, O)), RNG.normal(size=(N, O)), RNG.normal(size=(M, O))
+    matrix, test = gram(N * OUTPUTS, M * OUTPUTS)
+    P = loss_matrix(loss, N * OUTPUTS)
+    y, f0, f0_test = RNG.normal(size=(N, OUTPUTS)), RNG.normal(size=(N, OUTPUTS)), RNG.normal(size=(M, OUTPUTS))
     found = gradient_flow(
-        matrix.reshape(N, O, N, O),
+        matrix.reshape(N, OUTPUTS, N, OUTPUTS),
         y,
         TIMES,
-        K_test=test.reshape(M, O, N, O),
+        K_test=test.reshape(M, OUTPUTS, N, OUTPUTS),
         f0=f0,
         f0_test=f0_test,
-        P=None if P is None else P.reshape(N, O, N, O),
+        P=None if P is None else P.reshape(N, OUTPUTS, N, OUTPUTS),
     )
     train, beyond = by_exponential(
-        matrix, test, as_matrix(P, N * O), y.reshape(-1, 1), f0.reshape(-1, 1), f0_test.reshape(-1, 1), TIMES[2]
+        matrix, test, as_matrix(P, N * OUTPUTS), y.reshape(-1, 1), f0.reshape(-1, 1), f0_test.reshape(-1, 1), TIMES[2]
     )
     np.testing.assert_allclose(found.outputs[2].reshape(-1, 1), train, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found.test_outputs[2].reshape(-1, 1), beyond, rtol=1e-9, atol=1e-9)

@@ -1,4 +1,4 @@
-"""Kernel ridge regression: scikit-learn's answer, refits that leave an example out, and the ridge of the least score."""
+"""Kernel ridge regression: scikit-learn's answer, refits without an example, and the ridge of the least score."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from ntkbias.learning import gradient_flow, kernel_regression
 from ntkbias.types import InputError
 
 RNG = np.random.default_rng(0)
-N, M, O = 12, 5, 2
+N, M, OUTPUTS = 12, 5, 2
 
 
 def gram(rows, test, rank=None):
@@ -43,14 +43,14 @@ def test_left_out_examples_are_those_of_refits(x64, ridge):
 
 
 def test_all_pairs_of_outputs_and_their_examples_left_out(x64):
-    matrix, test = gram(N * O, M * O)
-    y = RNG.normal(size=(N, O))
-    fit = kernel_regression(matrix.reshape(N, O, N, O), y, 0.3)
-    weights = np.linalg.solve(matrix + 0.3 * np.eye(N * O), y.ravel())
-    np.testing.assert_allclose(fit.predict(test.reshape(M, O, N, O)).ravel(), test @ weights, atol=1e-10)
-    rest = np.arange(O, N * O)  # without the first example, all its outputs at once
+    matrix, test = gram(N * OUTPUTS, M * OUTPUTS)
+    y = RNG.normal(size=(N, OUTPUTS))
+    fit = kernel_regression(matrix.reshape(N, OUTPUTS, N, OUTPUTS), y, 0.3)
+    weights = np.linalg.solve(matrix + 0.3 * np.eye(N * OUTPUTS), y.ravel())
+    np.testing.assert_allclose(fit.predict(test.reshape(M, OUTPUTS, N, OUTPUTS)).ravel(), test @ weights, atol=1e-10)
+    rest = np.arange(OUTPUTS, N * OUTPUTS)  # without the first example, all its outputs at once
     weights = np.linalg.solve(matrix[np.ix_(rest, rest)] + 0.3 * np.eye(len(rest)), y.ravel()[rest])
-    np.testing.assert_allclose(fit.left_out[0], matrix[:O, rest] @ weights, atol=1e-10)
+    np.testing.assert_allclose(fit.left_out[0], matrix[:OUTPUTS, rest] @ weights, atol=1e-10)
 
 
 def score(ridge):
