@@ -260,13 +260,13 @@ def _ratios(
 def _calibrated(
     ratios: Float[np.ndarray, "b k"], distance: np.ndarray, coefficients: np.ndarray, domain: Domain, x: Array
 ) -> Measured:
-    """The frequencies of plane waves of these ratios; one whose interval reaches the last of them is not resolved."""
+    """The frequencies of plane waves of these ratios; one whose interval reaches the last, within 1 %, is not resolved."""
     dimension = domain.intrinsic_dimension(x)
     edges = (distance, coefficients, dimension, domain.correlation)
     limit = plane_wave_frequency(np.array([np.inf]), *edges)[0]
     frequencies, *resamples = plane_wave_frequency(ratios.ravel(), *edges).reshape(ratios.shape)
     spread = 1.96 * np.std(resamples, 0) if resamples else 0.0
-    return Measured(frequencies, np.reshape(resamples, (-1, len(frequencies))), frequencies + spread < limit)
+    return Measured(frequencies, np.reshape(resamples, (-1, len(frequencies))), frequencies + spread < 0.99 * limit)
 
 
 def _resampled_energy(

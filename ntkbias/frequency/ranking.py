@@ -97,7 +97,7 @@ class FrequencyRanking(eqx.Module):
     learning_times: Float[Array, " k"]
     energy: Float[Array, "k levels"] | None  # the power in each of `levels`, on a domain with harmonics
     levels: Int[Array, "levels *c"] | None  # the degree, or tuple of degrees, of each column of `energy`
-    decay: DecayExponent | None  # of the eigenvalues against frequency; None with fewer than three modes to fit
+    decay: DecayExponent | None  # of the eigenvalues against frequency; None with fewer than three frequencies to fit
     measure: str = eqx.field(static=True)
 
     @property
@@ -131,8 +131,9 @@ class FrequencyRanking(eqx.Module):
     def spearman_interval(self) -> tuple[float, float]:
         """`spearman` +- 1.96 deviations over the bootstrap, within -1 and 1; NaN where it is, or without resamples."""
         draws = [self._correlation(row) for row in np.asarray(self.resamples)]
-        center, spread = self.spearman, 1.96 * float(np.std(draws)) if draws else float("nan")
-        return max(-1.0, center - spread), min(1.0, center + spread)
+        spread = 1.96 * np.std(draws) if draws else np.nan
+        low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # a NaN stays one
+        return float(low), float(high)
 
     def by_eigenspace(self) -> Eigenspaces:
         """One row an eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share."""
@@ -243,6 +244,6 @@ def _decay(spectrum: Spectrum, frequencies: Float[np.ndarray, " k"], key: PRNGKe
     """The exponent over modes of positive frequency; the caller sets that of modes to be left out to zero."""
     last = min(len(frequencies), len(spectrum.weights) // 5, 200)
     fitted = frequencies[1:last]
-    if len(np.unique(fitted[fitted > 0])) < 2 or len(np.unique(fitted)) < 3:
+    if len(np.unique(fitted[fitted > 0])) < 3:
         return None
     return spectrum.decay_exponent("frequency", frequencies=frequencies, last=last, key=key)
