@@ -7,7 +7,7 @@ over snapshots it is a spectrogram of training. Elsewhere a function has one fre
 """
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +17,10 @@ from ntkbias import losses
 from ntkbias.domains import HarmonicDomain
 from ntkbias.frequency import graph_frequency, harmonic_energy
 from ntkbias.frequency.measures import measured_by_harmonics, measured_on_graph
-from ntkbias.learning import gradient_flow
+from ntkbias.learning import gradient_descent, gradient_flow
 from ntkbias.spectrum import Spectrum
 from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot, columns
+from ntkbias.types import InputError
 
 __all__ = [
     "accuracy",
@@ -195,10 +196,12 @@ for _of_behaviours in (learnability, learned):
 
 
 def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
-    """What the kernel at the start, kept, predicts on the probe: gradient flow on the squared error up to this time.
+    """What the kernel at the start, kept, predicts on the probe for the squared error, at this step.
 
-    Exact for a linear model under gradient flow. Costs at the start the kernel of all training inputs and outputs, and
-    its eigendecomposition; None for other losses, without a time, and for more than 1,500 rows.
+    Gradient descent step by step where the learning rate has been one number, which is exact for a linear model (NaN
+    beyond the largest float, above the critical rate); else gradient flow up to this time. Costs at the start the
+    kernel of all training inputs and outputs, and its eigendecomposition; None for other losses, without a time, and
+    for more than 1,500 rows.
     """
     y = columns(at.setting.y, at.num_outputs)
     mean_squares = at.setting.loss is losses.mse and math.isfinite(at.time)
@@ -207,16 +210,20 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
     start = at.initial
     spectrum, cross = start.train_kernel
     inner = at.train_outputs.shape if at.num_outputs > 1 else (len(y),)
-    flow = gradient_flow(
-        spectrum,
-        y.reshape(inner),
-        np.array([at.time]),
-        K_test=cross,
-        f0=start.train_outputs.reshape(inner),
-        f0_test=start.outputs.reshape(at.num_examples, *inner[1:]),
-    )
-    assert flow.test_outputs is not None
-    return np.asarray(flow.test_outputs, np.float64).reshape(at.outputs.shape)
+    options: dict[str, Any] = {
+        "K_test": cross,
+        "f0": start.train_outputs.reshape(inner),
+        "f0_test": start.outputs.reshape(at.num_examples, *inner[1:]),
+    }
+    if math.isclose(at.time, at.step * at.learning_rate, rel_tol=1e-6):
+        try:
+            found = gradient_descent(spectrum, y.reshape(inner), np.array([at.step]), at.learning_rate, **options)
+        except InputError:  # it says that the outputs are beyond the largest float
+            return np.full(at.outputs.shape, math.nan)
+    else:
+        found = gradient_flow(spectrum, y.reshape(inner), np.array([at.time]), **options)
+    assert found.test_outputs is not None
+    return np.asarray(found.test_outputs, np.float64).reshape(at.outputs.shape)
 
 
 frozen_outputs.axes = ("example", "output")  # type: ignore[attr-defined]
@@ -272,6 +279,3 @@ def _accuracy(found: np.ndarray, y: object) -> float | None:
         return float(np.mean(found.argmax(1) == values)) if values.dtype.kind in "iub" else None
     classes = values.shape == found.shape and np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-3)
     return float(np.mean(found.argmax(1) == values.argmax(1))) if classes else None
-
-
-Measure = Callable[[Snapshot], object]
