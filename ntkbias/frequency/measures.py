@@ -144,11 +144,15 @@ def gradient_frequency(
 
 
 def measured_on_graph(spectrum: Spectrum, domain: Domain, weights: Float[np.ndarray, "b n"]) -> Measured:
-    """The graph frequency under each row of weights, the first row the inputs' own."""
+    """The graph frequency under each row of weights, the first row the inputs' own.
+
+    An edge is there as often as both of its ends are: resampled weights enter as a product.
+    """
     x = require_inputs(spectrum, domain)
     first, second, distance = domain.neighbors(x)
     functions = np.asarray(spectrum.eigenfunctions)
-    coefficients = (weights[:, first] + weights[:, second]) / distance**2
+    times = weights / weights[0]
+    coefficients = (weights[0, first] + weights[0, second]) / distance**2 * times[:, first] * times[:, second]
     ratios = _ratios(functions, first, functions, second, coefficients, distance, spectrum)
     return _calibrated(ratios, distance, coefficients[0], domain, x)
 
@@ -260,7 +264,7 @@ def _ratios(
 def _calibrated(
     ratios: Float[np.ndarray, "b k"], distance: np.ndarray, coefficients: np.ndarray, domain: Domain, x: Array
 ) -> Measured:
-    """The frequencies of plane waves of these ratios; one whose interval reaches the last, within 1 %, is not resolved."""
+    """The frequencies of plane waves of these ratios; where the interval reaches the last, to 1 %, it is not resolved."""
     dimension = domain.intrinsic_dimension(x)
     edges = (distance, coefficients, dimension, domain.correlation)
     limit = plane_wave_frequency(np.array([np.inf]), *edges)[0]

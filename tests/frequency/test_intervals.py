@@ -55,8 +55,9 @@ def test_the_graphs_limit_is_marked():
     x, weights = CIRCLE.quadrature(24)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)
     ranking = nb.rank_by_frequency(spectrum, CIRCLE, measure="graph", num_resamples=10)
-    assert ranking.resolved[:21].all()  # to degree 10
-    assert not ranking.resolved[23]  # degree 12 turns at every node
+    unresolved = np.flatnonzero(~np.asarray(ranking.resolved))
+    assert len(unresolved) == 1  # degree 12 turns at every node
+    assert ranking.frequencies[unresolved[0]] == pytest.approx(12, rel=1e-3)
     assert ranking.spearman == pytest.approx(-1)
 
 
@@ -112,6 +113,7 @@ def test_intervals_cover_what_other_samples_give(measure):
     found, spans = np.asarray(found), np.asarray(spans)
     center = found.mean(0) if measure == "graph" else np.median(found, 0)
     covered = np.mean((spans[..., 0] <= center * (1 + 1e-6)) & (center * (1 - 1e-6) <= spans[..., 1]), 0)
+    print(covered, (spans[..., 1] - spans[..., 0]).mean(0) / 2 / (1.96 * found.std(0)))
     assert covered.min() > 0.95 - 3 * (0.95 * 0.05 / 40) ** 0.5
     if measure == "graph":  # and they are no wider than the scatter asks for
         np.testing.assert_allclose((spans[..., 1] - spans[..., 0]).mean(0) / 2, 1.96 * found.std(0), rtol=0.5)
