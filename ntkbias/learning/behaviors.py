@@ -10,7 +10,7 @@ A behaviour becomes columns of values, `(n, c)` or for vector-valued kernels `(n
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from ntkbias.learning.modes import values_on
 from ntkbias.types import InputError, InputTypeError, require_array
 
-__all__ = ["Contrast", "columns_of"]
+__all__ = ["Behavior", "Contrast", "behaviors_on"]
 
 MOST_CLASSES = 1_000  # columns of one labelling
 
@@ -52,8 +52,25 @@ class Contrast(eqx.Module):
         return target
 
 
-def columns_of(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, np.ndarray]:
-    """The values of each behaviour by name, `(rows, c)`, on inputs of `shape` `(n,)`, or `(n, o)`."""
+class Behavior(NamedTuple):
+    """A behaviour's values, and its labels where it is a labelling."""
+
+    columns: np.ndarray  # (rows, c), less their mean if centred
+    mean: np.ndarray  # (rows, c) or a number: what was taken off
+    codes: np.ndarray | None  # (labels, o c): the values that stand for each label
+    labels: np.ndarray | None  # (n,): which of them an example has
+
+    def right(self, outputs: np.ndarray) -> float:
+        """The part of the labels that these outputs `(rows, c)` are nearest to."""
+        assert self.codes is not None
+        assert self.labels is not None
+        values = (outputs + self.mean).reshape(len(self.labels), -1)
+        nearest = np.argmax(values @ self.codes.T - np.sum(self.codes**2, 1) / 2, 1)
+        return float(np.mean(nearest == self.labels))
+
+
+def behaviors_on(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Behavior]:
+    """Each behaviour by name on inputs of `shape` `(n,)`, or `(n, o)`."""
     if not isinstance(behaviors, Mapping):
         behaviors = {"target": behaviors}
     if not behaviors:
@@ -62,27 +79,31 @@ def columns_of(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -
     for name, behavior in behaviors.items():
         if not isinstance(name, str):
             raise InputTypeError(f"Expected names of behaviours to be strings; got {name!r}.")
-        values = _values(behavior, name, x, shape)
+        values, labelled = _values(behavior, name, x, shape)
         values = values.reshape(*shape, -1)
-        if centered:
-            values = values - values.mean(0)
-        columns = values.reshape(int(np.prod(shape)), -1)
-        scale = np.max(np.abs(columns))
-        if not scale > 1e-12 * (1 + np.max(np.abs(values))):
+        mean = values.mean(0) if centered else np.zeros(values.shape[1:])
+        columns = (values - mean).reshape(int(np.prod(shape)), -1)
+        if not np.max(np.abs(columns)) > 1e-12 * (1 + np.max(np.abs(values))):
             how = ", once its mean is taken off: centered=False keeps constants" if centered else ""
             raise InputError(f"Expected a behaviour that is not zero everywhere{how}; got {name!r} of zeros.")
-        found[name] = columns
+        offset = np.broadcast_to(mean, values.shape).reshape(columns.shape)
+        codes, labels = np.unique(values.reshape(shape[0], -1), axis=0, return_inverse=True)
+        if labelled or (len(codes) == 2 and not isinstance(behavior, Contrast)):
+            found[name] = Behavior(columns, offset, codes, labels.ravel())
+        else:
+            found[name] = Behavior(columns, offset, None, None)
     return found
 
 
-def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+    """The values of a behaviour, and whether they are labels."""
     if isinstance(behavior, Contrast):
         if len(shape) == 1:
             raise InputError(
                 f"Expected a kernel with outputs='all' for a contrast of outputs; got one value a pair of inputs, for "
                 f"{name!r}. Use empirical_ntk(f, params, outputs='all')."
             )
-        return behavior(np.empty(shape[0]) if x is None else x, shape[1])
+        return behavior(np.empty(shape[0]) if x is None else x, shape[1]), False
     if callable(behavior):
         if x is None:
             raise InputError(
@@ -92,11 +113,11 @@ def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> np.ndar
     array = require_array(behavior, f"the behaviour {name!r}")
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if whole and array.shape == shape[:1]:
-        return _labels(np.asarray(array).astype(int), name, shape)
-    return values_on(array, f"the behaviour {name!r}", shape)
+        return _codes(np.asarray(array).astype(int), name, shape), True
+    return values_on(array, f"the behaviour {name!r}", shape), False
 
 
-def _labels(labels: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _codes(labels: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """-1 and 1 for two labels, the larger of which is 1; a column each for more; outputs for vector-valued kernels."""
     classes = np.unique(labels)
     if len(shape) == 2:

@@ -5,6 +5,7 @@ Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of
     alignment         sum_i r_i v_i^2 / p: the rate at which it begins to be learned
     learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2
     samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half
+    label time        of a labelling, the time at which nine tenths of the examples are nearest to their label
 
 with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
 zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Power beyond the known
@@ -22,7 +23,7 @@ that stays as it is.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -38,14 +39,18 @@ from ntkbias.eigen.dense import CHEAP
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
 from ntkbias.kernels.operator import Matrix
 from ntkbias.kernels.tiles import progress
-from ntkbias.learning.behaviors import columns_of
+from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_positive, require_scale
+from ntkbias.types import InputError, InputTypeError, require_choice, require_positive, require_scale
 
 __all__ = ["Learnability", "learnability"]
 
+Measure = Literal["learning_time", "label_time", "samples_needed", "alignment"]
+
 NUM_MODES = 100  # of a kernel too large to decompose
+NUM_TIMES = 64  # at which labels are counted, twice: a label time is exact to a hundredth
+RIGHT = 0.9  # of the labels
 HALF = 0.5  # of a target: what is learned after its time, and from the samples needed
 DEVIATIONS = 1.96  # of a 95 % interval
 ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
@@ -65,29 +70,36 @@ class Learnability(eqx.Module):
     alignment_interval: Float[Array, "q b 2"]
     learning_time_interval: Float[Array, "q b 2"]
     samples_needed_interval: Float[Array, "q b 2"]
+    label_time: Float[Array, "q b"]  # NaN for a behaviour that is no labelling
     known_power: Float[Array, "q b"]  # the share of the target's power in the modes that were known
 
-    def ranking(self, kernel: str | None = None) -> tuple[str, ...]:
-        """The behaviours in the order of their learning times under one kernel, by default the first."""
+    def ranking(self, kernel: str | None = None, by: Measure = "learning_time") -> tuple[str, ...]:
+        """The behaviours, most readily learned first, under one kernel, by default the first.
+
+        `by` is "learning_time", "label_time", "samples_needed" or "alignment"; NaN come last.
+        """
+        require_choice("by", by, Measure)
         if kernel is not None and kernel not in self.kernels:
             raise InputError(f"Expected kernel to be one of {', '.join(self.kernels)}; got {kernel!r}.")
         row = 0 if kernel is None else self.kernels.index(kernel)
-        order = np.argsort(np.asarray(self.learning_time[row]), kind="stable")
+        order = np.argsort(np.asarray(getattr(self, by)[row]) * (-1 if by == "alignment" else 1), kind="stable")
         return tuple(self.behaviors[place] for place in order)
 
     def __str__(self) -> str:
         wide = max(map(len, ("behaviour", *self.behaviors)))
         lines: list[str] = []
         for row, kernel in enumerate(self.kernels):
-            head = f"{'alignment':>12}{'learning time':>16}{'95 %':>26}{'samples':>12}{'95 %':>22}"
+            head = f"{'alignment':>12}{'learning time':>16}{'95 %':>26}{'samples':>12}{'95 %':>22}{'label time':>13}"
             lines += [kernel, f"{'behaviour':{wide}}{head}"]
             for name in self.ranking(kernel):
                 place = row, self.behaviors.index(name)
                 values = self.alignment[place], self.learning_time[place], self.samples_needed[place]
                 alignment, time, samples = (f"{float(value):.4g}" for value in values)
                 spans = self.learning_time_interval[place], self.samples_needed_interval[place]
+                label_time = float(self.label_time[place])
+                labels = "-" if np.isnan(label_time) else f"{label_time:.4g}"
                 first, second = (f"{float(low):.4g} to {float(high):.4g}" for low, high in spans)
-                lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>26}{samples:>12}{second:>22}")
+                lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>26}{samples:>12}{second:>22}{labels:>13}")
         return "\n".join(lines)
 
 
@@ -112,7 +124,8 @@ def learnability(
         a `Contrast`    of two outputs, for vector-valued kernels
 
     `centered` takes the mean over inputs off each target, output by output: constants are learned first by most
-    networks, and would hide how unbalanced labels are learned. The kernel stays as it is. `ridge` is added to K.
+    networks, and would hide how unbalanced labels are learned; in label times the mean then counts as known. The kernel
+    stays as it is. `ridge` is added to K.
 
     `modes` is how many modes to find, or a `Spectrum` of the same inputs, one a kernel. By default all are for a kernel
     or matrix of up to 5,000 rows, 100 for a larger kernel, and none for an operator. With few modes what lies beyond
@@ -123,7 +136,8 @@ def learnability(
     changes the modes.
 
     Costs one product with the block of all targets, the diagonal, and the modes: an eigendecomposition, or `top_modes`
-    with random vectors from `key` (default: a fixed one). A progress bar counts kernels.
+    with random vectors from `key` (default: a fixed one). Label times cost up to 128 n k multiplications a column. A
+    progress bar counts kernels.
 
     Raises `InputError` on what `kernel.operator` refuses, on behaviours of another shape, not finite, or constant if
     `centered`, a function of inputs without them, and contrasts with a kernel of one value a pair.
@@ -137,7 +151,7 @@ def learnability(
     operators = {name: _operator(kernel, x) for name, kernel in named.items()}
     inputs = {name: _inputs(operator, x) for name, operator in operators.items()}
     targets = {  # what can be refused is refused before the work
-        name: columns_of(behaviors, inputs[name], _shape(named[name], operator), centered)
+        name: behaviors_on(behaviors, inputs[name], _shape(named[name], operator), centered)
         for name, operator in operators.items()
     }
     key = jax.random.key(0) if key is None else key
@@ -147,7 +161,7 @@ def learnability(
         spectrum = _modes(named[name], operators[name], x, given, key)
         rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
     dtype = jnp.result_type(float)
-    found, logs, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3), (q, b, 3), (q, b)
+    found, logs, labels, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3) twice, (q, b)
     with np.errstate(divide="ignore", over="ignore"):
         centre, spread = np.log(found), np.where(np.isfinite(found), DEVIATIONS * logs, 0.0)
         intervals = jnp.asarray(np.exp(np.stack([centre - spread, centre + spread], -1)), dtype)
@@ -161,32 +175,34 @@ def learnability(
         alignment_interval=intervals[..., 0, :],
         learning_time_interval=intervals[..., 1, :],
         samples_needed_interval=intervals[..., 2, :],
+        label_time=jnp.asarray(labels, dtype),
         known_power=jnp.asarray(known, dtype),
     )
 
 
 def _measured(
-    operator: KernelOperator, spectrum: Spectrum | None, targets: list[np.ndarray], ridge: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Alignment, time and samples of each target, the standard deviations of their logarithms, and the known power."""
+    operator: KernelOperator, spectrum: Spectrum | None, behaviors: list[Behavior], ridge: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Alignment, time and samples of each, the deviations of their logarithms, its label time, and the known power."""
     n = operator.num_examples
     complete = spectrum is not None and len(spectrum.eigenvalues) == operator.shape[0]
-    block = np.concatenate(targets, 1)
+    block = np.concatenate([behavior.columns for behavior in behaviors], 1)
     products = np.zeros_like(block) if complete else np.asarray(operator @ block, float) / n
-    ends = np.cumsum([target.shape[1] for target in targets])
+    ends = np.cumsum([behavior.columns.shape[1] for behavior in behaviors])
     if spectrum is None:
         levels = Levels(np.zeros(0), np.zeros(0), operator.trace() / n, operator.num_outputs)
         functions = np.zeros((operator.shape[0], 0))
     else:
         levels = levels_of(spectrum)
         functions = np.asarray(spectrum.eigenfunctions, float).reshape(operator.shape[0], -1)
-    values, logs, known = [], [], []
-    for target, product in zip(targets, np.split(products, ends[:-1], 1), strict=True):
-        found = _Target.of(levels, functions, target, None if complete else product, n)
+    values, logs, labels, known = [], [], [], []
+    for behavior, product in zip(behaviors, np.split(products, ends[:-1], 1), strict=True):
+        found = _Target.of(levels, functions, behavior.columns, None if complete else product, n)
         values.append(found.numbers(ridge))
         logs.append(found.deviations(ridge))
+        labels.append(found.label_time(behavior))
         known.append(np.sum(found.power[:-1]) / np.sum(found.power))
-    return np.array(values), np.array(logs), np.array(known)
+    return np.array(values), np.array(logs), np.array(labels), np.array(known)
 
 
 class _Target(NamedTuple):
@@ -234,6 +250,24 @@ class _Target(NamedTuple):
         scale = _root(lambda s: self.learned(self.rates * s / (1 + self.rates * s)) - HALF, self.rates)
         return 1 / scale
 
+    def outputs(self, gains: np.ndarray) -> np.ndarray:
+        """g(K) y: the target with so much of each mode."""
+        return self.functions @ (gains[:-1, None] * self.coefficients) + gains[-1] * self.parts
+
+    def label_time(self, behavior: Behavior) -> float:
+        """When nine tenths of the labels are right for the first time, of times on a grid that is refined once."""
+        positive = self.rates[(self.rates > 0) & (self.power > 0)]
+        if behavior.labels is None or not len(positive):
+            return np.nan if behavior.labels is None else np.inf
+        times = np.geomspace(1e-3 / positive.max(), 1e3 / positive.min(), NUM_TIMES)
+        for _ in range(2):
+            right = (behavior.right(self.outputs(-np.expm1(-self.rates * time))) >= RIGHT for time in times)
+            place = next((index for index, enough in enumerate(right) if enough), None)
+            if place is None:
+                return np.inf
+            times = np.geomspace(times[max(place - 1, 0)], times[place], NUM_TIMES)
+        return float(times[-1])
+
     def deviations(self, ridge: float) -> np.ndarray:
         """Standard deviations of the logarithms of the three numbers over the bootstrap, to first order."""
         time, kappa = self.time(), self.kappa()
@@ -254,7 +288,7 @@ class _Target(NamedTuple):
 
     def deviation(self, gains: np.ndarray) -> float:
         """The standard deviation of sum_i g_i v_i^2 / sum_i v_i^2: y^T g(K) y / y^T y under random weights."""
-        image = self.functions @ (gains[:-1, None] * self.coefficients) + gains[-1] * self.parts
+        image = self.outputs(gains)
         by_example = (self.num_examples, -1)
         squares = np.sum((self.target**2).reshape(by_example), 1)
         products = np.sum((self.target * image).reshape(by_example), 1)

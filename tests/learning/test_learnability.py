@@ -1,0 +1,237 @@
+"""Which behaviours are learned: by definition, against loops, from few modes, and before training on MNIST."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias.learning import Contrast, gradient_flow, learnability, learning_curve
+from ntkbias.types import InputError
+
+N, OUT = 24, 3
+X = jax.random.normal(jax.random.key(0), (N, 4))
+KERNEL = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
+MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def K():
+    x = np.asarray(X, float)
+    return 0.1 + np.exp(-np.sum((x[:, None] - x) ** 2, -1) / 8)  # a matrix that needs no compilation
+
+
+def test_numbers_are_their_definitions(x64, K):
+    y = RNG.normal(size=N)
+    found = learnability(K, {"target": y}, centered=False, ridge=0.1)
+    np.testing.assert_allclose(found.alignment[0, 0], y @ K @ y / (N * (y @ y)), rtol=1e-9)  # by |y|^2, not by |y|
+    flow = gradient_flow(K, y, found.learning_time[0] * np.log(2))
+    np.testing.assert_allclose(flow.outputs[0] @ y / (y @ y), 0.5, rtol=1e-8)
+    sizes = np.array([np.floor(found.samples_needed[0, 0]), np.ceil(found.samples_needed[0, 0])]).astype(int)
+    learned = learning_curve(K, y, sizes, ridge=0.1).learned
+    assert learned[0] <= 0.5 <= learned[1]
+
+
+def test_an_eigenfunction_is_learned_in_its_time(x64, K):
+    spectrum = nb.eigh(K)
+    names = [str(i) for i in range(0, N, 5)]
+    functions = {name: spectrum.eigenfunctions[:, int(name)] for name in names[::-1]}
+    found = learnability(K, functions, centered=False)
+    order = [found.behaviors.index(name) for name in names]
+    np.testing.assert_allclose(found.learning_time[0, order], 1 / spectrum.eigenvalues[::5], rtol=1e-8)
+    np.testing.assert_allclose(found.alignment[0, order], spectrum.eigenvalues[::5], rtol=1e-8)
+    kappa = spectrum.eigenvalues[::5]
+    samples = [jnp.sum(spectrum.eigenvalues / (spectrum.eigenvalues + value)) for value in kappa]
+    np.testing.assert_allclose(found.samples_needed[0, order], samples, rtol=1e-6)
+    assert found.ranking() == tuple(names)
+
+
+def test_what_is_rescaled_or_named_otherwise_is_the_same(x64, K):
+    y = RNG.choice([-1, 1], N)
+    one = learnability(K, {"y": y})
+    for other in (
+        learnability(K, y),
+        learnability(K, {"y": 5.0 * y - 3}),
+        learnability(K, {"y": np.where(y > 0, 8, 2)}),
+    ):
+        for field in ("alignment", "learning_time", "samples_needed", "learning_time_interval"):
+            np.testing.assert_allclose(getattr(other, field), getattr(one, field), rtol=1e-9)
+    twice = learnability(2 * K, {"y": y})
+    np.testing.assert_allclose(twice.learning_time, one.learning_time / 2, rtol=1e-9)
+    np.testing.assert_allclose(twice.samples_needed, one.samples_needed, rtol=1e-9)
+
+
+def test_ways_to_name_a_kernel_agree(x64):
+    behaviors = {"sign": lambda x: jnp.sign(x[:, 0]), "class": jnp.asarray(RNG.integers(0, 4, N))}
+    x = np.asarray(X, float)
+    K = np.asarray(KERNEL(x), float)
+    operator, spectrum = KERNEL.operator(x), nb.eigh(K)
+    given = learnability({"matrix": K, "kernel": KERNEL}, behaviors, x=x)
+    assert given.kernels == ("matrix", "kernel")
+    for found in (given.learning_time[1], learnability(operator, behaviors, modes=spectrum).learning_time[0]):
+        np.testing.assert_allclose(found, given.learning_time[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        learnability(operator, behaviors, modes=N).samples_needed[0], given.samples_needed[0], rtol=1e-4
+    )
+
+
+def test_with_few_modes_times_are_bounds_and_alignments_exact(x64, K):
+    y = RNG.normal(size=(N, 4))
+    behaviors = {str(i): column for i, column in enumerate(y.T)}
+    whole = learnability(K, behaviors)
+    for modes in (2, 10):
+        few = learnability(nb.as_operator(K), behaviors, modes=modes)
+        np.testing.assert_allclose(few.alignment, whole.alignment, rtol=1e-6)
+        assert bool(jnp.all(few.learning_time <= whole.learning_time * 1.000001))
+        assert bool(jnp.all((few.known_power > 0) & (few.known_power < 1)))
+    one_product = learnability(nb.as_operator(K) * 1.0, behaviors)
+    np.testing.assert_allclose(one_product.learning_time, 1 / one_product.alignment, rtol=1e-9)
+    np.testing.assert_allclose(one_product.alignment, whole.alignment, rtol=1e-5)
+    np.testing.assert_allclose(one_product.known_power, 0)
+
+
+def test_an_operator_costs_one_block_product(monkeypatch):
+    operator = nb.as_operator(np.eye(N, dtype=np.float32)) * 1.0
+    blocks = []
+    product = type(operator).product
+    monkeypatch.setattr(type(operator), "product", lambda self, v: blocks.append(v.shape) or product(self, v))
+    learnability(operator, {"a": RNG.normal(size=N), "b": RNG.integers(0, 3, N)})
+    assert blocks == [(N, 4)]
+
+
+def test_outputs_and_their_contrasts(x64):
+    net = nb.nets.mlp(8, 1, OUT)
+    params = jax.tree.map(lambda leaf: leaf.astype(float), net.init(jax.random.key(1), (4,)))
+    kernel = nb.empirical_ntk(net.apply, params, outputs="all")
+    x = X.astype(float)
+    signs, labels = RNG.choice([-1.0, 1.0], N), RNG.integers(0, OUT, N)
+    found = learnability(kernel, {"contrast": Contrast(0, 2, signs), "classes": labels}, x=x, centered=False)
+    matrix = np.asarray(kernel(x)).reshape(N * OUT, N * OUT)
+    targets = np.stack([signs, 0 * signs, -signs], 1), np.eye(OUT)[labels]
+    for place, target in enumerate(targets):
+        y = target.ravel()
+        np.testing.assert_allclose(found.alignment[0, place], y @ matrix @ y / (N * (y @ y)), rtol=1e-8)
+        flow = gradient_flow(matrix.reshape(N, OUT, N, OUT), target, found.learning_time[0, [place]] * np.log(2))
+        np.testing.assert_allclose(jnp.sum(flow.outputs[0] * target) / np.sum(target**2), 0.5, rtol=1e-7)
+    everywhere = learnability(kernel, Contrast(0, 2), x=x, centered=False)
+    assert float(everywhere.learning_time[0, 0]) < float(found.learning_time[0, 0])  # a constant comes first
+
+
+def test_independent_outputs_need_the_samples_of_one(x64, K):
+    """K for each output by itself: vector-valued modes, the same numbers."""
+    y = RNG.choice([-1.0, 1.0], N)
+    whole = np.einsum("nm,op->nomp", K, np.eye(2))
+    both, one = learnability(whole, Contrast(0, 1, y), ridge=0.3), learnability(K, y, ridge=0.3)
+    for field in ("alignment", "learning_time", "samples_needed", "samples_needed_interval", "alignment_interval"):
+        np.testing.assert_allclose(getattr(both, field), getattr(one, field), rtol=1e-7)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_label_times_are_when_labels_are_right(x64, K, classes):
+    labels = RNG.integers(0, classes, N)
+    found = learnability(K, {"labels": labels, "values": RNG.normal(size=N)}, centered=False)
+    columns = np.where(labels == 1, 1.0, -1.0)[:, None] if classes == 2 else np.eye(classes)[labels]
+    time = found.label_time[0, 0]
+
+    def right(time):
+        outputs = np.asarray(gradient_flow(K, columns, jnp.asarray([time])).outputs[0])
+        guessed = (outputs[:, 0] > 0) * 1 if classes == 2 else outputs.argmax(1)
+        return np.mean(guessed == labels)
+
+    assert right(time * 1.0001) >= 0.9
+    assert all(right(time * factor) < 0.9 for factor in (0.98, 0.5, 0.1))
+    assert bool(jnp.isnan(found.label_time[0, 1]))
+    assert found.ranking(by="label_time")[0] == "labels"
+
+
+def test_constants_are_taken_off(x64, K):
+    rare = (np.arange(N) < 3).astype(int)
+    taken, left = (learnability(K, rare, centered=centered) for centered in (True, False))
+    assert float(left.alignment[0, 0]) > 2 * float(taken.alignment[0, 0])
+    values = np.where(rare, 1.0, -1.0)
+    np.testing.assert_allclose(taken.alignment, learnability(K, values - values.mean(), centered=False).alignment)
+
+
+@pytest.mark.slow
+def test_intervals_cover_other_samples(x64):
+    """Twenty samples of 200 examples: the logarithms scatter as the intervals say, within a factor of 1.6."""
+    behaviors = {
+        "linear": lambda x: jnp.sign(x[:, 0] + 0.3 * x[:, 1]),
+        "product": lambda x: jnp.sign(x[:, 0] * x[:, 1]),
+        "wave": lambda x: jnp.sin(6 * x[:, 0]),
+    }
+    logs, widths = [], []
+    for seed in range(20):
+        x = jax.random.normal(jax.random.key(seed), (200, 4), float)
+        found = learnability(KERNEL, behaviors, x=x)
+        values = found.alignment, found.learning_time, found.samples_needed
+        spans = found.alignment_interval, found.learning_time_interval, found.samples_needed_interval
+        logs.append(np.log([value[0] for value in values]))
+        widths.append([np.log(span[0, :, 1] / span[0, :, 0]) / (2 * 1.96) for span in spans])
+    ratios = np.mean(widths, 0) / np.std(logs, 0, ddof=1)
+    print("stated over measured standard deviations (alignment, time, samples):", ratios.round(2).tolist())
+    assert np.all((ratios > 1 / 1.6) & (ratios < 1.6))
+
+
+@pytest.mark.slow
+def test_it_predicts_the_order_in_which_a_network_learns_mnist():
+    """Ten labellings, three seeds; see benchmarks/learnability.py, whose experiment this is."""
+    if not MNIST.is_dir():
+        pytest.skip(f"Expected files of MNIST in {MNIST}; there are none.")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+    import learnability as benchmark
+
+    found = [benchmark.compared(MNIST, 400, 256, 1_000, seed) for seed in range(3)]
+    correlations = {name: [benchmark.spearman(rows, name) for rows in found] for name in benchmark.PREDICTIONS}
+    print(correlations)
+    assert min(correlations["label time"]) > 0.9
+    assert np.median(correlations["learning time"]) > 0.8
+
+
+def test_a_result_is_saved_and_printed(tmp_path, K):
+    found = learnability({"first": K, "second": 2 * K}, {"a": RNG.normal(size=N), "bb": np.asarray(X[:, 0])})
+    nb.save(tmp_path / "found", found)
+    assert str(nb.load(tmp_path / "found")) == str(found)
+    lines = str(found).splitlines()
+    assert [line.split()[0] for line in lines] == ["first", "behaviour", "bb", "a", "second", "behaviour", "bb", "a"]
+    assert len({len(line) for line in lines if len(line.split()) > 1}) == 1  # columns are aligned
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do(K):
+    y = np.ones(N)
+    whole = np.einsum("nm,op->nomp", K, np.eye(2))
+    cases = [
+        (lambda: learnability(KERNEL, y), "Expected the inputs x= with a kernel; got none"),
+        (lambda: learnability(K, y), "Expected a behaviour that is not zero everywhere, once its mean is taken off"),
+        (
+            lambda: learnability(K, 0 * y, centered=False),
+            "Expected a behaviour that is not zero everywhere; got 'target'",
+        ),
+        (lambda: learnability(K, {}), "Expected a dict of one behaviour or more by name; got none"),
+        (lambda: learnability(K, {1: y}), "Expected names of behaviours to be strings; got 1"),
+        (lambda: learnability(K, {"a": y[:3]}), "Expected the behaviour 'a' of shape (24,), one value an input"),
+        (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the behaviour 'a'"),
+        (
+            lambda: learnability(K, {"a": jnp.sin}),
+            "Expected the inputs, x=, for a behaviour that is a function of them",
+        ),
+        (lambda: learnability(K, {"a": Contrast(0, 1)}), "Expected a kernel with outputs='all' for a contrast"),
+        (lambda: learnability(whole, Contrast(0, 0)), "Expected a contrast of two different outputs among 0 to 1"),
+        (lambda: learnability(whole, -np.arange(N)), "Expected labels from 0 to 1, one an output; got -23 to 0"),
+        (lambda: learnability({}, y), "Expected kernels to be a kernel, or a dict of one or more by name"),
+        (lambda: learnability(nb.eigh(K), y), "Expected a kernel, an operator or a matrix; got a Spectrum"),
+        (lambda: learnability(K, y, x=X[:3]), "Expected x to hold the 24 inputs of the kernel; got 3"),
+        (lambda: learnability(K, X[:, 0], modes=nb.eigh(K[:3, :3])), "Expected modes= on the 24 rows of the kernel"),
+        (lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigh(K)), "Expected modes= to be a dict of spectra"),
+        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected kernel to be one of kernel; got 'other'"),
+        (lambda: learnability(K, X[:, 0]).ranking(by="speed"), "Expected by to be one of learning_time, label_time"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
