@@ -216,7 +216,7 @@ class Trainer(eqx.Module):
         """This trainer, with its steps in a compiled loop unless they hold convolutions and run on a CPU."""
         if jax.default_backend() != "cpu":
             return self
-        order = None if self.batch_size is None else _orders(self, state, key, jnp.asarray(0), len(x))
+        order = None if self.batch_size is None else _orders(state.run, key, jnp.asarray(0), len(x))
         program = str(jax.make_jaxpr(self.step)(state, x, y, order, key))
         return dataclasses.replace(self, scanned="conv_general_dilated" not in program)
 
@@ -246,7 +246,7 @@ class Trainer(eqx.Module):
         order = None
         if self.batch_size is not None:
             epoch = step // (len(x) // self.batch_size)
-            order = _orders(self, state, key, jnp.asarray(epoch), len(x))
+            order = _orders(state.run, key, jnp.asarray(epoch), len(x))
         if self.scanned:
             return _loop(self, state, x, y, order, key, jnp.asarray(count))
         for _ in range(count):
@@ -317,14 +317,14 @@ def _one_step(
 
 
 @eqx.filter_jit
-def _orders(trainer: Trainer, state: TrainingState, key: PRNGKeyArray, epoch: Array, n: int) -> Array:
+def _orders(runs: Array | None, key: PRNGKeyArray, epoch: Array, n: int) -> Array:
     """The order of the examples in an epoch, of each run."""
 
     def order(run: Array | None) -> Array:
         own = jax.random.fold_in(jax.random.fold_in(_run_key(key, run), 1), epoch)
         return jax.random.permutation(own, n)
 
-    return jax.vmap(order)(state.run) if trainer.many else order(state.run)
+    return order(runs) if runs is None else jax.vmap(order)(runs)
 
 
 def _run_key(key: PRNGKeyArray, run: Array | None) -> PRNGKeyArray:

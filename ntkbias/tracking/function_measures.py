@@ -36,22 +36,23 @@ __all__ = [
     "loss",
     "output_spectrum",
     "outputs",
-    "probe_loss",
     "residual_frequency",
     "residual_spectrum",
     "test_accuracy",
     "test_loss",
+    "train_accuracy",
+    "train_loss",
 ]
 
 
-def loss(at: Snapshot) -> float:
+def loss(at: Snapshot) -> float | None:
+    """The loss on the probe, by default the first training inputs; `train_loss` is that of all of them."""
+    return None if at.setting.probe_y is None else at.loss(at.outputs, at.setting.probe_y)
+
+
+def train_loss(at: Snapshot) -> float:
     """The loss over all training inputs."""
     return at.loss(at.train_outputs, at.setting.y)
-
-
-def probe_loss(at: Snapshot) -> float | None:
-    """The loss on the probe."""
-    return None if at.setting.probe_y is None else at.loss(at.outputs, at.setting.probe_y)
 
 
 def test_loss(at: Snapshot) -> float | None:
@@ -62,7 +63,12 @@ def test_loss(at: Snapshot) -> float | None:
 
 
 def accuracy(at: Snapshot) -> float | None:
-    """The share of training inputs whose class is right: by sign for labels of -1 and 1, else by the largest output."""
+    """The share of the probe whose class is right: by sign for labels of -1 and 1, else by the largest output."""
+    return None if at.setting.probe_y is None else _accuracy(at.outputs, at.setting.probe_y)
+
+
+def train_accuracy(at: Snapshot) -> float | None:
+    """The share of all training inputs whose class is right."""
     return _accuracy(at.train_outputs, at.setting.y)
 
 

@@ -33,7 +33,6 @@ def _named(*functions: Measure) -> dict[str, Measure]:
 DEFAULT: dict[str, Measure] = _named(
     function_measures.loss,
     function_measures.accuracy,
-    function_measures.probe_loss,
     function_measures.test_loss,
     function_measures.test_accuracy,
     kernel_measures.eigenvalues,
@@ -72,6 +71,8 @@ ALL: dict[str, Measure] = DEFAULT | _named(
     kernel_measures.trace_by_layer,
     kernel_measures.critical_learning_rate,
     kernel_measures.eigenfunctions,
+    function_measures.train_loss,
+    function_measures.train_accuracy,
     function_measures.outputs,
     function_measures.frozen_outputs,
     function_measures.frozen_error,

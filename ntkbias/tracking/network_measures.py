@@ -1,6 +1,8 @@
 """Measures of the network itself, to stand beside its kernel: those of `ntkbias.complexity`, at a snapshot."""
 
+import jax
 import numpy as np
+import optax
 from jaxtyping import Float
 
 from ntkbias import complexity
@@ -27,12 +29,12 @@ def sharpness(at: Snapshot) -> float | None:
 
 def gradient_norm(at: Snapshot) -> float:
     """||gradient|| of the loss over all training inputs."""
-    return float(complexity.weight_norm(at.gradient))
+    return float(_norm(at.gradient))
 
 
 def weight_norm(at: Snapshot) -> float:
     """||theta||."""
-    return float(complexity.weight_norm(at.params))
+    return float(_norm(at.params))
 
 
 def weight_norm_by_layer(at: Snapshot) -> Float[np.ndarray, " parameter"]:
@@ -41,3 +43,5 @@ def weight_norm_by_layer(at: Snapshot) -> Float[np.ndarray, " parameter"]:
 
 
 weight_norm_by_layer.axes = ("parameter",)  # type: ignore[attr-defined]
+
+_norm = jax.jit(optax.tree.norm)  # one program: a snapshot after the other asks for it

@@ -99,7 +99,8 @@ def test_loss_accuracy_and_behaviours(history, path, data):
         assert history["accuracy"][row] == np.mean(np.sign(f) == y)
         close(history["learned"][row], [f @ phi / (phi @ phi) for phi in behaviours], 1)
         close(history["learnability"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviours])
-    np.testing.assert_array_equal(history["probe_loss"], history["loss"])
+    np.testing.assert_array_equal(history["train_loss"], history["loss"])
+    np.testing.assert_array_equal(history["train_accuracy"], history["accuracy"])
 
 
 def test_frequencies(history, path, data):
