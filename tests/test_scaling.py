@@ -162,9 +162,9 @@ class TestPreferred:
     def test_a_line_stays_a_line(self):
         forms = [
             preferred_scaling_law(SIZES, noisy(SIZES**-0.5, seed, scatter=0.05), num_resamples=2).form
-            for seed in range(40)
+            for seed in range(15)
         ]
-        assert forms.count("power") >= 36
+        assert forms.count("power") >= 14
 
     def test_bends_are_found(self):
         for seed in range(5):

@@ -30,8 +30,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.complexity.problem import checked_labels, checked_rows
-from ntkbias.types import InputError, InputTypeError, require_positive
+from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
+from ntkbias.types import InputError, require_positive
 
 __all__ = [
     "LayerInformation",
@@ -52,13 +52,13 @@ class LayerInformation(eqx.Module):
 
 def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
     """I(A; B) in bits of two labels `(n,)` an example, any numbers that stand for classes. Zero to log2 n."""
-    (first, second), _ = _checked(a, b)
+    first, second = _checked(a, b)
     return max(_entropy(first) + _entropy(second) - _entropy(first, second), 0.0)
 
 
 def conditional_mutual_information(a: ArrayLike, b: ArrayLike, given: ArrayLike) -> float:
     """I(A; B | C) in bits of three labels `(n,)` an example: what a and b share beyond what `given` tells of both."""
-    (first, second, third), _ = _checked(a, b, given)
+    first, second, third = _checked(a, b, given)
     joint = _entropy(first, third) + _entropy(second, third) - _entropy(first, second, third)
     return max(joint - _entropy(third), 0.0)
 
@@ -92,14 +92,10 @@ def layer_information(
     Raises `InputError` on limits that are no interval, and on layers of different lengths.
     """
     require_positive("num_bins", num_bins)
-    if isinstance(activations, str) or not isinstance(activations, Sequence) or not len(activations):
-        raise InputTypeError(
-            f"Expected a list of the layers' activations, each (n, ...); got {type(activations).__name__}."
-        )
     if limits is not None and not (len(limits) == 2 and limits[0] < limits[1]):
         raise InputError(f"Expected limits (low, high) of the bins, low below high; got {limits}.")
     with_input, with_label = [], []
-    for index, layer in enumerate(activations):
+    for index, layer in enumerate(checked_layers(activations)):
         rows = checked_rows(layer, f"activations[{index}]")
         classes = checked_labels(labels, len(rows))
         states = _states(rows, num_bins, limits)
@@ -122,8 +118,8 @@ def _entropy(*labels: Int[np.ndarray, " n"]) -> float:
     return float(-np.sum(shares * np.log2(shares)))
 
 
-def _checked(*labels: Any) -> tuple[list[np.ndarray], int]:
+def _checked(*labels: Any) -> list[Int[np.ndarray, " n"]]:
     n = np.size(labels[0])
     if not n:
         raise InputError("Expected at least one example; got none.")
-    return [checked_labels(values, n, f"label {index}") for index, values in enumerate(labels, 1)], n
+    return [checked_labels(values, n, f"label {index}") for index, values in enumerate(labels, 1)]

@@ -10,7 +10,7 @@ is that of one batch.
 (0.5, 1.0)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -21,9 +21,17 @@ from jaxtyping import Array, Float, Int
 
 from ntkbias.kernels import empirical_ntk
 from ntkbias.losses import Loss, checked_targets, named
-from ntkbias.types import ApplyFunction, InputError, Params, require_array, require_finite, require_positive
+from ntkbias.types import (
+    ApplyFunction,
+    InputError,
+    InputTypeError,
+    Params,
+    require_array,
+    require_finite,
+    require_positive,
+)
 
-__all__ = ["Network", "Problem", "checked_labels", "checked_rows"]
+__all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_rows"]
 
 
 class Network:
@@ -44,6 +52,10 @@ class Network:
     def outputs(self) -> jax.ShapeDtypeStruct:
         """Shape and type of the outputs."""
         return jax.eval_shape(self.f, self.params, self.x)
+
+    def values(self, x: Array) -> np.ndarray:
+        """The outputs for inputs like the network's own, on the host."""
+        return np.concatenate([np.asarray(_outputs(self.f, self.params, x[rows])) for rows in self.batches()])
 
     def batches(self) -> Iterator[slice]:
         """The inputs in turn, `batch_size` at a time."""
@@ -80,6 +92,12 @@ class Problem(Network):
 
 
 @eqx.filter_jit
+def _outputs(f: ApplyFunction, params: Params, x: Array) -> Array:
+    with jax.default_matmul_precision("highest"):
+        return f(params, x)
+
+
+@eqx.filter_jit
 def _plus_loss(f: ApplyFunction, loss: Loss, params: Params, total: Array, x: Array, y: Array, share: Array) -> Array:
     with jax.default_matmul_precision("highest"):
         return total + share.astype(total.dtype) * loss(f(params, x), y)
@@ -112,3 +130,13 @@ def checked_labels(labels: Any, n: int, name: str = "labels") -> Int[np.ndarray,
         raise InputError(f"Expected one label for each of {n} inputs in {name}; got shape {array.shape}.")
     require_finite(array, name)
     return np.unique(np.asarray(array), return_inverse=True)[1]
+
+
+def checked_layers(activations: Any) -> Sequence[Any]:
+    """The list of the layers' activations, or an `InputTypeError` if it is none."""
+    if isinstance(activations, str) or not isinstance(activations, Sequence) or not len(activations):
+        raise InputTypeError(
+            f"Expected a list of the layers' activations, each (n, ...); got {type(activations).__name__}. "
+            "One layer alone goes in a list."
+        )
+    return activations

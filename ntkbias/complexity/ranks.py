@@ -65,22 +65,20 @@ def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, 
     Costs a forward pass of d + 1 inputs. Raises `InputError` where `f` is not linear: then there is no such matrix.
     """
     size = math.prod(input_shape)
-    probe = np.asarray(jax.random.normal(jax.random.key(0), (2, size)))
-    inputs = jnp.concatenate([jnp.zeros((1, size)), jnp.eye(size), jnp.asarray(probe, float)])
-    network = Network(f, params, inputs.reshape(-1, *input_shape), batch_size=len(inputs))
-    with jax.default_matmul_precision("highest"):
-        outputs = network.f(network.params, network.x).reshape(len(inputs), -1)
+    probe = np.random.default_rng(0).normal(size=(2, size))
+    inputs = jnp.asarray(np.concatenate([np.zeros((1, size)), np.eye(size), probe]))
+    network = Network(f, params, inputs.reshape(-1, *input_shape), batch_size=1_024)
+    outputs = network.values(network.x).reshape(len(inputs), -1)
     matrix = outputs[1 : 1 + size] - outputs[0]
-    expected, found = inputs[1 + size :] @ matrix, outputs[1 + size :] - outputs[0]
-    scale = jnp.linalg.norm(inputs[1 + size :]) * jnp.linalg.norm(matrix) + jnp.linalg.norm(outputs[0])
-    error = float(jnp.linalg.norm(expected - found))
+    error = float(np.linalg.norm(probe @ matrix - (outputs[1 + size :] - outputs[0])))
+    scale = np.linalg.norm(probe) * np.linalg.norm(matrix) + np.linalg.norm(outputs[0])
     # Sums in another order differ by a few eps; a network that is not linear differs in the first digits.
-    if error > float(jnp.finfo(outputs.dtype).eps) ** 0.5 * float(scale):
+    if error > float(jnp.finfo(outputs.dtype).eps) ** 0.5 * scale:
         raise InputError(
             f"Expected a linear network, f(params, x) = x W; got outputs that differ from that by {error:.2g}. Use "
             "embedding_effective_rank of its features."
         )
-    return matrix
+    return jnp.asarray(matrix)
 
 
 def _singular_values(matrix: Any, name: str) -> Float[Array, " k"]:

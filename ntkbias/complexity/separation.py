@@ -25,7 +25,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.complexity.problem import checked_labels, checked_rows
+from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.layers import Sequential
 from ntkbias.types import InputError, InputTypeError, Params, require_array, require_finite, require_positive
 
@@ -96,8 +96,7 @@ def nearest_center_accuracy(
 
 def layer_separation(activations: Sequence[ArrayLike], labels: ArrayLike) -> Float[Array, " layers"]:
     """`nearest_center_accuracy` of each layer's activations `(n, ...)`, in order."""
-    _require_layers(activations)
-    return jnp.asarray([nearest_center_accuracy(layer, labels) for layer in activations])
+    return jnp.asarray([nearest_center_accuracy(layer, labels) for layer in checked_layers(activations)])
 
 
 def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_error: float = 0.05) -> int:
@@ -106,13 +105,13 @@ def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_
     The number of layers where there is none, as in the paper: look at `layer_separation` to tell it from a last layer
     that separates. What counts as a layer is what the list holds: give those after the activation, or all.
     """
-    _require_layers(activations)
+    layers = checked_layers(activations)
     if not 0 <= max_error < 1:
         raise InputError(f"Expected max_error from 0 to below 1, a share of examples; got {max_error!r}.")
-    for depth, layer in enumerate(activations, 1):
+    for depth, layer in enumerate(layers, 1):
         if 1 - nearest_center_accuracy(layer, labels) <= max_error:
             return depth
-    return len(activations)
+    return len(layers)
 
 
 def class_distance_variance(features: ArrayLike, labels: ArrayLike) -> float:
@@ -143,10 +142,3 @@ def _nearest(rows: Float[np.ndarray, "n d"], centers: Float[np.ndarray, "c d"]) 
     middle = centers.mean(0)  # differences of large numbers lose digits
     centers = centers - middle
     return np.argmin(np.sum(centers**2, 1) - 2 * (rows - middle) @ centers.T, 1)
-
-
-def _require_layers(activations: Any) -> None:
-    if isinstance(activations, str) or not isinstance(activations, Sequence) or not len(activations):
-        raise InputTypeError(
-            f"Expected a list of the layers' activations, each (n, ...); got {type(activations).__name__}."
-        )

@@ -107,7 +107,7 @@ def shuffled_auc(
         shuffle_coordinates(network.x, others, key=second) if len(others) else network.x,
     ]
     positive = labels == labels.max()
-    return ShuffledAUC(*(float(sklearn.metrics.roc_auc_score(positive, _scores(network, x))) for x in inputs))
+    return ShuffledAUC(*(float(sklearn.metrics.roc_auc_score(positive, network.values(x).ravel())) for x in inputs))
 
 
 def shuffle_coordinates(x: ArrayLike, coordinates: Any, *, key: PRNGKeyArray) -> Float[Array, "n ..."]:
@@ -150,10 +150,6 @@ def feature_responses(K: ArrayLike, outputs: ArrayLike, y: ArrayLike) -> Feature
     directions = directions * np.where(directions.sum(0) < 0, -1.0, 1.0)
     responses = directions.T @ (signs * np.asarray(values, float).ravel())
     return FeatureResponses(jnp.asarray(np.sqrt(squares)), jnp.asarray(responses), jnp.asarray(directions))
-
-
-def _scores(network: Network, x: Array) -> np.ndarray:
-    return np.concatenate([np.asarray(network.f(network.params, x[rows])).ravel() for rows in network.batches()])
 
 
 def _checked_coordinates(coordinates: Any, x: Array) -> np.ndarray:

@@ -82,9 +82,8 @@ class TestGradients:
         found = modified_loss(network, params, x, y, 0.1, batch_size=4)
         np.testing.assert_allclose(found, E + igr, rtol=1e-12)
 
-    @pytest.mark.parametrize(
-        "loss", ["cross_entropy", pytest.param(lambda u, y: jnp.mean((u[:, 0] - y) ** 4), marks=pytest.mark.slow)]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("loss", ["cross_entropy", lambda u, y: jnp.mean((u[:, 0] - y) ** 4)])
     def test_examples_add_up(self, x64, loss):
         params, (x, _) = params_of(), data()
         labels = np.array([0, 1, 1, 0, 1, 0])

@@ -28,6 +28,7 @@ class TestShuffledAUC:
         assert (complex_.plain, complex_.shuffled) == (1.0, 1.0)
         assert complex_.others_shuffled == pytest.approx(0.5, abs=4 / np.sqrt(1.5 * 4_000))
 
+    @pytest.mark.slow
     def test_an_inverted_score_inverts_the_auc(self):
         x, y = slabs(300, num_coordinates=2, seed=1)
         linear = lambda w, x: x @ w + 0.5 * x[:, 1]  # noqa: E731

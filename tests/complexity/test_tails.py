@@ -97,6 +97,7 @@ class TestGradientNoise:
         assert distances.min(1).max() < 1e-12
         assert len(np.unique(distances.argmin(1))) == 6
 
+    @pytest.mark.slow
     def test_gaussian_noise_has_index_two(self):
         """A mean over 64 of 500 examples of bounded gradients is nearly Gaussian."""
         x = np.random.default_rng(0).uniform(-1, 1, (500, 3))
