@@ -6,7 +6,6 @@ Also the densities of Basri et al. 2020 (arXiv 2003.04560).
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import scipy.stats
 
@@ -127,37 +126,30 @@ def test_at_order_one_the_rates_are_nearly_flat_and_plain_means_have_no_order(x6
 
 @pytest.mark.slow
 def test_a_finite_network_shows_the_same_order():
-    """Width 4,096, both orders: the loss of each frequency along training is ordered as the theory says."""
+    """Width 4,096 with an output scale of 30: lazy. At scale 1 it moves too far to reach the high frequencies.
+
+    There order 2.5 begins at a correlation of -0.9 and loses it within a hundred steps: the kernel has changed.
+    """
     x, angles = nodes()
-    targets = jnp.asarray(waves(angles), x.dtype)
-    net = nb.nets.mlp(width=4_096, depth=1, b_std=1.0)
-    even = CIRCLE.point(jnp.asarray(EVEN, x.dtype))
+    targets, even = jnp.asarray(waves(angles), x.dtype), CIRCLE.point(jnp.asarray(EVEN, x.dtype))
+    weights = quadrature_weights(CIRCLE, x, 40)
+    net, scale = nb.nets.mlp(width=4_096, depth=1, b_std=1.0), 30.0
+    start = net.init(jax.random.key(0), (2,))
+    gram = np.asarray(nb.infinite_ntk(net)(x), float)
+
+    def output(params, x):
+        return scale * (net.apply(params, x) - net.apply(start, x))[:, 0]
 
     def trained(loss, num_steps):
-        params = net.init(jax.random.key(0), (2,))
-        start = net.apply(params, x)[:, 0]
-
-        def objective(params):
-            return loss(net.apply(params, x)[:, 0] - start, targets)  # centred: the network begins at zero
-
-        gram = np.asarray(nb.infinite_ntk(net)(x), float)
-        matrix = np.asarray(loss.matrix, float)
-        optimizer = optax.sgd(stable_rate(gram, matrix))
-        state = optimizer.init(params)
-
-        @jax.jit
-        def step(params, state):
-            updates, state = optimizer.update(jax.grad(objective)(params), state)
-            return optax.apply_updates(params, updates), state
-
-        before = net.apply(params, even)[:, 0]
+        rate = stable_rate(gram, np.asarray(loss.matrix, float)) / scale**2
+        gradient = jax.jit(jax.grad(lambda params: loss(output(params, x), targets)))
+        params = start
         for _ in range(num_steps):
-            params, state = step(params, state)
-        return np.asarray(net.apply(params, even)[:, 0] - before)
+            params = jax.tree.map(lambda p, g: p - rate * g, params, gradient(params))
+        return np.asarray(output(params, even))
 
-    weights = quadrature_weights(CIRCLE, x, 40)
-    assert order(trained(sobolev(CIRCLE, x, 0, max_degree=20, weights=weights), 60)) > 0.9
-    assert order(trained(sobolev(CIRCLE, x, 2.5, max_degree=20, weights=weights), 100)) < -0.9
+    assert order(trained(sobolev(CIRCLE, x, 0, max_degree=10, weights=weights), 30)) > 0.95
+    assert order(trained(sobolev(CIRCLE, x, 2.5, max_degree=10, weights=weights), 20)) < -0.95
 
 
 def test_losses_of_equal_weights_are_the_plain_one(x64):
@@ -193,5 +185,4 @@ def test_eigenvalues_have_basris_limit(x64):
     root_integral = np.sqrt((1 + 0.8 * np.cos(angles)) / (2 * np.pi)).mean() * 2 * np.pi
     index = np.arange(40, 80)
     found = np.asarray(spectrum.eigenvalues)[index - 1] * index**2
-    print(found.mean(), root_integral**2 / np.pi**3)
     np.testing.assert_allclose(found.mean(), root_integral**2 / np.pi**3, rtol=0.03)
