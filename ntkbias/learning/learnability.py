@@ -23,13 +23,12 @@ that stays as it is.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -41,6 +40,7 @@ from ntkbias.kernels.operator import Matrix
 from ntkbias.kernels.tiles import progress
 from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
+from ntkbias.learning.target import Target
 from ntkbias.spectrum import Spectrum
 from ntkbias.types import InputError, InputTypeError, require_choice, require_positive, require_scale
 
@@ -49,11 +49,7 @@ __all__ = ["Learnability", "learnability"]
 Measure = Literal["learning_time", "label_time", "samples_needed", "alignment"]
 
 NUM_MODES = 100  # of a kernel too large to decompose
-NUM_TIMES = 64  # at which labels are counted, twice: a label time is exact to a hundredth
-RIGHT = 0.9  # of the labels
-HALF = 0.5  # of a target: what is learned after its time, and from the samples needed
 DEVIATIONS = 1.96  # of a 95 % interval
-ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
 
 
 class Learnability(eqx.Module):
@@ -132,8 +128,7 @@ def learnability(
     them is taken together: learning times are then too short, and samples needed estimates.
 
     Intervals are exp of the logarithm +- 1.96 standard deviations of the bootstrap over examples, linearised (the
-    infinitesimal jackknife; Efron 1982), at fixed modes: what another sample of n examples would give, but for how it
-    changes the modes.
+    infinitesimal jackknife; Efron 1982): what another sample of n examples would give.
 
     Costs one product with the block of all targets, the diagonal, and the modes: an eigendecomposition, or `top_modes`
     with random vectors from `key` (default: a fixed one). Label times cost up to 128 n k multiplications a column. A
@@ -197,115 +192,12 @@ def _measured(
         functions = np.asarray(spectrum.eigenfunctions, float).reshape(operator.shape[0], -1)
     values, logs, labels, known = [], [], [], []
     for behavior, product in zip(behaviors, np.split(products, ends[:-1], 1), strict=True):
-        found = _Target.of(levels, functions, behavior.columns, None if complete else product, n)
+        found = Target.of(levels, functions, behavior.columns, None if complete else product, n)
         values.append(found.numbers(ridge))
         logs.append(found.deviations(ridge))
         labels.append(found.label_time(behavior))
         known.append(np.sum(found.power[:-1]) / np.sum(found.power))
     return np.array(values), np.array(logs), np.array(labels), np.array(known)
-
-
-class _Target(NamedTuple):
-    """A target in the known modes and, last, in all others together."""
-
-    levels: Levels
-    rates: np.ndarray  # (k + 1,): eigenvalues, and the mean eigenvalue beyond
-    power: np.ndarray  # (k + 1,)
-    parts: np.ndarray  # (rows, c): what lies beyond
-    functions: np.ndarray  # (rows, k)
-    coefficients: np.ndarray  # (k, c)
-    target: np.ndarray
-    num_examples: int
-
-    @classmethod
-    def of(
-        cls, levels: Levels, functions: np.ndarray, target: np.ndarray, product: np.ndarray | None, n: int
-    ) -> "_Target":
-        known = levels.eigenvalues > 0
-        coefficients = np.where(known[:, None], functions.T @ target / n, 0.0)
-        beyond = target - functions @ coefficients
-        power = np.append(np.sum(coefficients**2, 1), np.sum(beyond**2) / n)
-        if power[-1] < ROUNDING * np.sum(power):
-            power[-1] = 0.0
-        rate = 0.0
-        if product is not None and power[-1]:
-            left = np.sum(target * product) / n - levels.eigenvalues @ power[:-1]
-            rate = np.clip(left / power[-1], 0.0, np.min(levels.eigenvalues[known], initial=np.inf))
-        return cls(levels, np.append(levels.eigenvalues, rate), power, beyond, functions, coefficients, target, n)
-
-    def numbers(self, ridge: float) -> np.ndarray:
-        time, kappa = self.time(), self.kappa()
-        samples = np.inf if kappa == 0 else self.levels.examples(kappa, ridge)
-        return np.array([self.rates @ self.power / np.sum(self.power), time, samples])
-
-    def learned(self, gains: np.ndarray) -> float:
-        return float(gains @ self.power / np.sum(self.power))
-
-    def time(self) -> float:
-        """When half of the target is learned, over ln 2: of an eigenfunction, 1 / eigenvalue."""
-        return _root(lambda t: self.learned(-np.expm1(-self.rates * t)) - HALF, self.rates) / np.log(2)
-
-    def kappa(self) -> float:
-        """At which half of the target is learned."""
-        scale = _root(lambda s: self.learned(self.rates * s / (1 + self.rates * s)) - HALF, self.rates)
-        return 1 / scale
-
-    def outputs(self, gains: np.ndarray) -> np.ndarray:
-        """g(K) y: the target with so much of each mode."""
-        return self.functions @ (gains[:-1, None] * self.coefficients) + gains[-1] * self.parts
-
-    def label_time(self, behavior: Behavior) -> float:
-        """When nine tenths of the labels are right for the first time, of times on a grid that is refined once."""
-        positive = self.rates[(self.rates > 0) & (self.power > 0)]
-        if behavior.labels is None or not len(positive):
-            return np.nan if behavior.labels is None else np.inf
-        times = np.geomspace(1e-3 / positive.max(), 1e3 / positive.min(), NUM_TIMES)
-        for _ in range(2):
-            right = (behavior.right(self.outputs(-np.expm1(-self.rates * time))) >= RIGHT for time in times)
-            place = next((index for index, enough in enumerate(right) if enough), None)
-            if place is None:
-                return np.inf
-            times = np.geomspace(times[max(place - 1, 0)], times[place], NUM_TIMES)
-        return float(times[-1])
-
-    def deviations(self, ridge: float) -> np.ndarray:
-        """Standard deviations of the logarithms of the three numbers over the bootstrap, to first order."""
-        time, kappa = self.time(), self.kappa()
-        with np.errstate(all="ignore"):
-            aligned = self.deviation(self.rates) / self.learned(self.rates)
-            until = time * np.log(2)
-            decay = np.exp(-self.rates * until)
-            times = self.deviation(1 - decay) / (self.learned(self.rates * decay) * until)
-            part = self.rates / (self.rates + kappa)
-            slope = self.learned(part * (1 - part))  # - d learned / d log kappa
-            learnabilities = self.levels.learnabilities(kappa)
-            count = self.levels.examples(kappa, ridge)
-            # - d log n / d log kappa
-            known = self.levels.multiplicities @ (learnabilities * (1 - learnabilities)) / self.levels.num_outputs
-            steepness = (known + (ridge + self.levels.tail / self.levels.num_outputs) / kappa) / count
-            samples = self.deviation(part) / slope * steepness
-        return np.nan_to_num(np.array([aligned, times, samples]), nan=np.inf, posinf=np.inf)
-
-    def deviation(self, gains: np.ndarray) -> float:
-        """The standard deviation of sum_i g_i v_i^2 / sum_i v_i^2: y^T g(K) y / y^T y under random weights."""
-        image = self.outputs(gains)
-        by_example = (self.num_examples, -1)
-        squares = np.sum((self.target**2).reshape(by_example), 1)
-        products = np.sum((self.target * image).reshape(by_example), 1)
-        mean = self.learned(gains)
-        influence = (2 * (products - products.mean()) - mean * (squares - squares.mean())) / np.mean(squares)
-        return float(np.linalg.norm(influence) / self.num_examples)
-
-
-def _root(function: Any, rates: np.ndarray) -> float:
-    """Where an increasing function of a positive number is zero; infinity if nowhere."""
-    positive = rates[rates > 0]
-    if not len(positive):
-        return np.inf
-    low, high = np.log(1e-3 / positive.max()), np.log(1e3 / positive.min())
-    if function(np.exp(high)) <= 0:
-        return np.inf
-    return float(np.exp(scipy.optimize.brentq(lambda log: function(np.exp(log)), low, high, xtol=1e-13)))
 
 
 def _operator(kernel: Any, x: Any) -> KernelOperator:

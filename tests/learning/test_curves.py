@@ -157,7 +157,7 @@ def test_the_trace_beyond_the_known_modes_matters(x64):
     exact = nb.exact_spectrum(DEEP, CUBE, max_degree=4)
     power = np.eye(5)[:, 1:3]
     sizes = [16, 24, 32]
-    measured = measured_learning_curve(DEEP, monomials(x)[:, :2], sizes, x=x, num_draws=200, key=jax.random.key(0))
+    measured = measured_learning_curve(DEEP, monomials(x)[:, :2], sizes, x=x, num_draws=400, key=jax.random.key(0))
 
     def deviations(exact):
         found = learning_curve(exact, power, sizes)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import ntkbias as nb
 from ntkbias.learning import Contrast, gradient_flow, learnability, learning_curve
@@ -156,6 +157,34 @@ def test_constants_are_taken_off(x64, K):
     np.testing.assert_allclose(taken.alignment, learnability(K, values - values.mean(), centered=False).alignment)
 
 
+def of_weights(K, y, weights, ridge):
+    """Logarithms of alignment, learning time and samples needed under weights of the examples: slow, and obvious."""
+    roots = np.sqrt(weights)
+    rates, vectors = np.linalg.eigh(roots[:, None] * K * roots)
+    power = (vectors.T @ (roots * y)) ** 2 / np.sum(weights * y**2)
+
+    def log_root(function):
+        return scipy.optimize.brentq(function, -30, 30, xtol=1e-14)
+
+    time = log_root(lambda log: power @ np.exp(-rates * np.exp(log)) - 0.5)
+    kappa = np.exp(log_root(lambda log: power @ (rates / (rates + np.exp(log))) - 0.5))
+    return np.array([np.log(power @ rates), time, np.log(np.sum(rates / (rates + kappa)) + ridge / kappa)])
+
+
+def test_intervals_are_the_linearised_bootstrap(x64, K):
+    y = RNG.normal(size=N)
+    step, uniform = 1e-5, np.full(N, 1 / N)
+    change = []
+    for one in np.eye(N):
+        sides = [of_weights(K, y, uniform + sign * step * (one - uniform), 0.1) for sign in (1, -1)]
+        change.append((sides[0] - sides[1]) / (2 * step))
+    expected = np.linalg.norm(change, axis=0) / N
+    found = learnability(K, y, centered=False, ridge=0.1)
+    spans = found.alignment_interval, found.learning_time_interval, found.samples_needed_interval
+    widths = [float(np.log(span[0, 0, 1] / span[0, 0, 0]) / (2 * 1.96)) for span in spans]
+    np.testing.assert_allclose(widths, expected, rtol=5e-3)  # of the integral over time on its grid
+
+
 @pytest.mark.slow
 def test_intervals_cover_other_samples(x64):
     """Twenty samples of 200 examples: the logarithms scatter as the intervals say, within a factor of 1.6."""
@@ -185,6 +214,9 @@ def test_it_predicts_the_order_in_which_a_network_learns_mnist():
     sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
     import learnability as benchmark
 
+    images, digits = nb.datasets.mnist(MNIST, num_examples=2_000)
+    made = benchmark.labellings(images.reshape(2_000, -1), digits, 100, nb.infinite_ntk(nb.nets.mlp(depth=1)), 0)
+    assert sum(made["parity"][1] != made["parity, a fifth flipped"][1]) == 20  # none is flipped twice
     found = [benchmark.compared(MNIST, 400, 256, 1_000, seed) for seed in range(3)]
     correlations = {name: [benchmark.spearman(rows, name) for rows in found] for name in benchmark.PREDICTIONS}
     print(correlations)
