@@ -41,7 +41,7 @@ __all__ = [
 def activations(
     net: Sequential, params: Params, x: ArrayLike, *, batch_size: int = 1_024
 ) -> list[Float[Array, "n ..."]]:
-    """What each layer of a `Sequential` network returns for inputs x `(n, ...)`, in order, on the host's arrays.
+    """What each layer of a `Sequential` network returns for inputs x `(n, ...)`, in order.
 
     Costs a forward pass, and the memory of all activations; `batch_size` inputs pass at a time. For a network of
     another kind, collect the list yourself: the measures take any.

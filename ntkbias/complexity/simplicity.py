@@ -82,7 +82,7 @@ def shuffled_auc(
     """How well one output of f ranks two classes: on x `(n, ...)`, and with some coordinates of x shuffled.
 
     `y` `(n,)` has two values, the larger one of the positive class. `coordinates` index the flattened inputs; they are
-    permuted together, over all examples. 1/2 is chance, with a standard error of about 1 / sqrt(3 n / 2) where the
+    permuted together, over all examples. 1/2 is chance, with a standard error of about 1 / sqrt(3 n) where the
     classes are balanced; below it the network misleads. Costs three forward passes.
 
     Raises `InputError` on an `f` of several outputs, labels of more or fewer than two values, and coordinates that x
