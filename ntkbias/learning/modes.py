@@ -4,6 +4,11 @@ Training moves the outputs by df = -K P (f - y) dt. With P = L L^T and the eigen
 error e has the coefficients V^T L^T e, each of which evolves alone, and moves outputs along the columns of K L V. This
 holds for a singular P, and for test points, whose rows of K stand in the place of those of the training points. For
 P = diag(w) the rates are a `Spectrum`'s eigenvalues, and the coefficients those of its eigenfunctions.
+
+>>> import numpy as np
+>>> from ntkbias.learning.modes import modes_of
+>>> modes_of(np.diag([4.0, 2.0]), None, None, None, P=np.array([1.0, 0.5])).rates.tolist()
+[4.0, 1.0]
 """
 
 from typing import Any, NamedTuple

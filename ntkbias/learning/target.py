@@ -2,6 +2,14 @@
 
 With eigenvalues r_i of K / n and the target's power v_i^2 in each mode, everything is a sum over modes. What lies
 beyond the known modes is one mode more, whose eigenvalue is the mean one of its power.
+
+>>> import numpy as np
+>>> from ntkbias.learning.curves import Levels
+>>> from ntkbias.learning.target import Target
+>>> levels = Levels(np.array([1.0, 0.25]), np.ones(2), 0.0)
+>>> second = Target.of(levels, np.eye(2) * 2**0.5, np.array([[0.0], [1.0]]), None, 2)
+>>> second.numbers(ridge=0.0).round(6).tolist()              # 1 / (1 + 1/4) + 1/2 samples
+[0.25, 4.0, 1.3]
 """
 
 from typing import Any, NamedTuple

@@ -58,7 +58,7 @@ def linearized(params):
 
 @pytest.mark.slow
 def test_no_matrix_is_formed(monkeypatch):
-    x = jax.random.normal(jax.random.key(0), (700, 4))
+    x = jax.random.normal(jax.random.key(0), (150, 4))
     kernel = nb.empirical_ntk(NET.apply, PARAMS, outputs="all")
     exact = 2 / float(nb.spectrum(kernel, x).eigenvalues[0])
 
