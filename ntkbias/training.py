@@ -46,7 +46,16 @@ from ntkbias.types import (
     require_positive,
 )
 
-__all__ = ["Trainer", "TrainingState", "checked_steps", "effective_learning_rates", "log_steps", "train"]
+__all__ = [
+    "Trainer",
+    "TrainingState",
+    "checked_data",
+    "checked_steps",
+    "effective_learning_rates",
+    "log_steps",
+    "train",
+    "trial_moves",
+]
 
 Steps = Iterable[int] | np.ndarray
 Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (params, state, x, key) -> outputs, state
@@ -377,6 +386,15 @@ def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray
     running the optimiser on one parameter, twice: with gradients of one, and of two.
     """
     require_positive("num_steps", num_steps)
+    once, twice = (trial_moves(optimizer, num_steps, gradient) for gradient in (1.0, 2.0))
+    if once is None or twice is None or not np.isfinite(once).all():
+        return None
+    proportional = np.abs(twice - 2 * once) <= PROBED * np.max(np.abs(once))
+    return once if proportional.all() and np.any(once != 0) else None
+
+
+def trial_moves(optimizer: Any, num_steps: int, gradient: float = 0.5) -> Float[np.ndarray, " steps"] | None:
+    """How far each step moves one parameter from zero, down a gradient that stays; None for optimisers of many."""
 
     @jax.jit
     def moves(gradient: Array) -> Array:
@@ -389,10 +407,7 @@ def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray
         return jax.lax.scan(step, optimizer.init(zero), None, length=num_steps)[1]
 
     try:
-        once, twice = (np.asarray(moves(jnp.asarray(size)), np.float64) for size in (1.0, 2.0))
-    except Exception:  # an optimiser of named parameters cannot be tried on one: it has no one rate
+        found = np.asarray(moves(jnp.asarray(gradient)), np.float64)
+    except Exception:  # one of named parameters, or of matrices, cannot be tried on a number
         return None
-    if once.shape != (num_steps,) or not np.isfinite(once).all():
-        return None
-    proportional = np.abs(twice - 2 * once) <= PROBED * np.max(np.abs(once))
-    return once if proportional.all() and np.any(once != 0) else None
+    return found if found.shape == (num_steps,) else None

@@ -6,8 +6,9 @@ another loss, so that
     f_T - f_0 = -(1/n) integral over t of K_t r_t        (exactly: what the path did)
     path kernel = (1/T) integral over t of K_t           (the mean kernel along it; Domingos 2020, arXiv 2012.00152)
 
-Integrals are trapezia between snapshots. `path_error` is what the first misses, for want of snapshots, and of gradient
-flow between the steps of gradient descent. Where an optimiser has no time, there is no integral, and both are None.
+Integrals are trapezia between snapshots. `path_error` is what the first misses: for want of snapshots, of the order of
+their spacing squared (of their spacing with ReLU, whose kernel jumps in time), and because the steps of gradient
+descent are no flow. Where an optimiser has no time, there is no integral, and both are None.
 """
 
 import math

@@ -14,29 +14,28 @@
 True
 """
 
+import dataclasses
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from ntkbias import losses
-from ntkbias.domains import Domain, HarmonicDomain
-from ntkbias.kernels import empirical_ntk
-from ntkbias.kernels.tiles import progress
+from ntkbias.domains import Domain
 from ntkbias.tracking import measures as known
-from ntkbias.tracking.checkpoint import Checkpoint, digest, history_of
+from ntkbias.tracking.checkpoint import digest
+from ntkbias.tracking.follow import described, follow, own_walk, trained_walk, variables_of
 from ntkbias.tracking.history import History
 from ntkbias.tracking.record import Clock, Recorder
 from ntkbias.tracking.snapshot import Setting
+from ntkbias.tracking.watch import Watched
 from ntkbias.training import (
     Forward,
     Steps,
@@ -45,6 +44,7 @@ from ntkbias.training import (
     checked_data,
     checked_steps,
     effective_learning_rates,
+    trial_moves,
 )
 from ntkbias.types import (
     ApplyFunction,
@@ -53,16 +53,12 @@ from ntkbias.types import (
     Outputs,
     Params,
     require_array,
-    require_choice,
-    require_finite,
-    require_key,
     require_positive,
 )
 
 __all__ = ["track", "track_many"]
 
-PROBE = 500  # training inputs that the kernel is followed on unless a probe is given
-FINGERPRINT = 8  # inputs on which a checkpoint's f is compared
+TRIED = 100  # steps of an optimiser by which a checkpoint's is compared
 
 
 def track(
@@ -113,25 +109,23 @@ def track(
     Raises `InputError` before training on what `train` and `empirical_ntk` refuse, on a probe or test inputs of another
     shape, targets of another length, a probe outside the domain, and a checkpoint of another run.
     """
+    watched = Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
     if isinstance(params, Iterator):
         if optimizer is not None or num_steps is not None or at is not None or forward is not None or batch_size:
             raise InputError(
                 "Expected an iterator of (step, params) alone, which trains by itself; got optimizer=, num_steps=, "
                 "at=, batch_size= or forward= as well. Leave them out."
             )
-        return _follow_iterator(
-            f, params, data, loss, learning_rate, state is not None, checkpoint, measures,
-            _Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key),
-        )  # fmt: skip
+        return _track_own(f, params, data, loss, learning_rate, state is not None, watched, measures, checkpoint)
     if optimizer is None or num_steps is None:
         raise InputError("Expected optimizer= and num_steps= with params; got none. Or give an iterator of your own.")
     if learning_rate is not None:
         raise InputError("Expected learning_rate= with an iterator of your own alone: an optimiser has its own.")
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
-    watched = _Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
-    run = _Run(trainer, x, y, checked_steps(at, num_steps), watched, known.checked(measures))
-    rates = effective_learning_rates(optimizer, num_steps)
-    return run.followed([trainer.start(params, state)], [rates], None, checkpoint, state is not None)
+    steps, taken = checked_steps(at, num_steps), known.checked(measures)
+    setting = watched.setting(trainer.f, params if state is None else (params, state), trainer.loss, x, y, state)
+    recorder = Recorder(setting, taken, Clock([effective_learning_rates(optimizer, num_steps)], num_steps), None)
+    return _trained(trainer, [trainer.start(params, state)], recorder, steps, [optimizer], checkpoint)
 
 
 def track_many(
@@ -174,297 +168,70 @@ def track_many(
     if rates is not None and not all(jnp.shape(leaf)[:1] == (num_runs,) for leaf in jax.tree.leaves(params)):
         params, state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_runs, *jnp.shape(leaf))), (params, state))
     one, one_state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], (params, state))
-    built = [optimizer] if rates is None else [optimizer(float(rate)) for rate in rates]
-    trainer, (x, y) = Trainer.checked(f, one, data, built[0], loss, batch_size, one_state, forward)
-    trainer = Trainer(trainer.f, forward, trainer.loss, optimizer, batch_size, many=True)
-    watched = _Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
-    run = _Run(trainer, x, y, checked_steps(at, num_steps), watched, known.checked(measures))
-    size = _group(trainer, one, one_state, x, y, num_runs, at_once, memory_budget)
+    optimizers = [optimizer] * num_runs if rates is None else [optimizer(float(rate)) for rate in rates]
+    trainer, (x, y) = Trainer.checked(f, one, data, optimizers[0], loss, batch_size, one_state, forward)
+    trainer = dataclasses.replace(trainer, optimizer=optimizer, many=True)
+    steps, taken = checked_steps(at, num_steps), known.checked(measures)
+    watched = Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
+    setting = watched.setting(trainer.f, one if state is None else (one, one_state), trainer.loss, x, y, state)
+    different = optimizers[:1] if rates is None else optimizers
+    found = [effective_learning_rates(each, num_steps) for each in different]
+    recorder = Recorder(setting, taken, Clock(found * (num_runs // len(found)), num_steps), num_runs)
+    size = _group(trainer, setting, one, one_state, num_runs, at_once)
     starts = []
     for first in range(0, num_runs, size):
         part = slice(first, first + size)
         chosen, chosen_state = jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf)[part], (params, state))
         own = None if rates is None else jnp.asarray(rates, float)[part]
         starts.append(trainer.start(chosen, chosen_state, jnp.arange(num_runs)[part], own))
-    times = [effective_learning_rates(each, num_steps) for each in built]
-    times = times if rates is not None else times * num_runs
-    return run.followed(starts, times, num_runs, checkpoint, state is not None)
+    return _trained(trainer, starts, recorder, steps, different, checkpoint)
 
 
-class _Watched(NamedTuple):
-    """What is looked at, as users give it."""
-
-    probe: Any
-    test: Any
-    targets: Any
-    domain: Any
-    outputs: Outputs
-    num_modes: int
-    memory_budget: int | None
-    key: Any
-
-    def setting(self, f: ApplyFunction, variables: Params, loss: Any, x: Array, y: Array, has_state: bool) -> Setting:
-        """The setting of snapshots, once all of it is checked."""
-        require_choice("outputs", self.outputs, Outputs)
-        if self.outputs == "each":
-            raise InputError("Expected a kernel that is one matrix; got outputs='each'. Use 'mean', 'sum' or 'all'.")
-        require_positive("num_modes", self.num_modes)
-        shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
-        probe, probe_y = self._probe(loss, x, y, shape)
-        kernel = empirical_ntk(f, variables, outputs=self.outputs, memory_budget=self.memory_budget)
-        kernel.check(probe, "the probe")
-        if self.domain is not None:
-            if not isinstance(self.domain, Domain):
-                raise InputTypeError(f"Expected a domain, e.g. Circle(); got {type(self.domain).__name__}.")
-            self.domain.check(probe)
-        test = None
-        if self.test is not None:
-            test_x, test_y = checked_data(self.test, "test")
-            _require_like(test_x, x, "test")
-            outputs = jax.ShapeDtypeStruct((len(test_x), *shape), jnp.float32)
-            test = test_x, losses.checked_targets(loss, outputs, test_y)
-        return Setting.of(
-            kernel.f,
-            (x, y),
-            (probe, probe_y),
-            loss,
-            test=test,
-            behaviours=self._behaviours(len(probe), math.prod(shape)),
-            domain=self.domain,
-            outputs=self.outputs,
-            num_modes=self.num_modes,
-            has_state=has_state,
-            memory_budget=kernel.memory_budget,
-            key=jax.random.key(0) if self.key is None else require_key(self.key),
-        )
-
-    def _probe(self, loss: Any, x: Array, y: Array, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
-        if self.probe is None:
-            return (x, y) if len(x) <= PROBE else (x[:PROBE], y[:PROBE])
-        if isinstance(self.probe, tuple | list):
-            probe, targets = checked_data(self.probe, "probe")
-            _require_like(probe, x, "probe")
-            return probe, losses.checked_targets(loss, jax.ShapeDtypeStruct((len(probe), *shape), jnp.float32), targets)
-        probe = require_array(self.probe, "probe")
-        _require_like(probe, x, "probe")
-        require_finite(probe, "probe")
-        return probe, None
-
-    def _behaviours(self, n: int, num_outputs: int) -> dict[str, Array]:
-        if self.targets is None:
-            return {}
-        if not isinstance(self.targets, Mapping) or not all(isinstance(name, str) for name in self.targets):
-            raise InputTypeError(
-                f"Expected targets to be a dictionary of named functions on the probe; got "
-                f"{type(self.targets).__name__}. Labels to train on are the y of data=(x, y)."
-            )
-        checked = {}
-        for name, values in self.targets.items():
-            array = require_array(values, f"target {name!r}")
-            if array.shape not in ((n,), (n, num_outputs)):
-                raise InputError(
-                    f"Expected target {name!r} of shape ({n},) or ({n}, {num_outputs}), a value for each input of the "
-                    f"probe; got {array.shape}."
-                )
-            require_finite(array, f"target {name!r}")
-            if not bool(jnp.any(array != 0)):
-                raise InputError(f"Expected target {name!r} that is not zero everywhere; got zeros.")
-            checked[name] = array
-        return checked
+def _trained(
+    trainer: Trainer,
+    starts: list[TrainingState],
+    recorder: Recorder,
+    steps: tuple[int, ...],
+    optimizers: list[Any],
+    checkpoint: Any,
+) -> History:
+    """Follow our own training."""
+    setting, num_runs = recorder.setting, recorder.num_runs
+    trainer = trainer.suited(starts[0], setting.x, setting.y, key=setting.key)
+    first = variables_of(starts, num_runs)
+    moves = [digest(trial_moves(each, min(steps[-1], TRIED))) for each in optimizers]
+    walk = trained_walk(trainer, starts, setting.x, setting.y, steps, setting.key, num_runs)
+    return follow(recorder, walk, first, starts, described(trainer, setting, first, recorder, steps, moves), checkpoint)
 
 
-class _Run(NamedTuple):
-    """One call of `track` or `track_many`."""
-
-    trainer: Trainer
-    x: Array
-    y: Array
-    at: tuple[int, ...]
-    watched: _Watched
-    measures: dict[str, known.Measure]
-
-    def followed(
-        self,
-        starts: list[TrainingState],
-        rates: list[np.ndarray | None],
-        num_runs: int | None,
-        checkpoint: Any,
-        has_state: bool,
-    ) -> History:
-        """Train the groups of runs in turn from snapshot to snapshot, and measure them."""
-        first = _variables(starts, num_runs)
-        trainer = self.trainer
-        setting = self.watched.setting(trainer.f, first[0], trainer.loss, self.x, self.y, has_state)
-        key = setting.key
-        trainer = trainer.suited(starts[0], self.x, self.y, key=key)
-        recorder = Recorder(setting, self.measures, Clock(rates, self.at[-1]), num_runs)
-        description = _description(self, setting, first, num_runs, rates)
-        place = nullcontext() if checkpoint is None else Checkpoint.claimed(
-            checkpoint, description, _start(setting, first)
-        )  # fmt: skip
-        with place as saved, progress(None, "training steps", total=self.at[-1]) as bar:
-            states = starts
-            if saved is not None and (loaded := saved.load(starts)) is not None:
-                rows, states = loaded
-                recorder.resume(rows, first, _variables(states, num_runs))
-                bar.update(recorder.step)
-            try:
-                for step in self.at[len(recorder.rows) :]:
-                    states = [
-                        trainer.advance(state, step, self.x, self.y, key=key, bar=bar if index == 0 else None)
-                        for index, state in enumerate(states)
-                    ]
-                    diverged, lengths = (
-                        np.concatenate([np.atleast_1d(np.asarray(getattr(state, name))) for state in states])
-                        for name in ("diverged_at", "path_length")
-                    )
-                    if not recorder.take(step, _variables(states, num_runs), lengths, diverged):
-                        break
-                    if saved is not None:
-                        if len(recorder.rows) == 1:
-                            saved.end(recorder.about())
-                        saved.save(len(recorder.rows) - 1, recorder.rows[-1], states)
-            except KeyboardInterrupt:
-                if saved is not None or not recorder.rows:
-                    raise
-                recorder.stopped = f"interrupted after the snapshot of step {recorder.step}"
-            return _ended(recorder, saved, first, _variables(states, num_runs), num_runs)
-
-
-def _ended(recorder: Recorder, saved: Checkpoint | None, first: list, last: list, num_runs: int | None) -> History:
-    """The history of a run that has come to its end, with a warning if that was not its last step."""
-    if recorder.stopped is not None:
-        warnings.warn(f"Expected training to go on to its last step; {recorder.stopped}.", stacklevel=4)
-    if saved is not None:
-        saved.end(recorder.about())
-    setting, params = recorder.setting, last[0]
-    if num_runs is not None:
-        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)
-    start = _start(setting, first)
-    return history_of(recorder.rows, start["probe"], start.get("level_frequencies"), recorder.about(), params)
-
-
-def _follow_iterator(
+def _track_own(
     f: ApplyFunction,
     iterates: Iterator[tuple[int, Params]],
     data: Any,
     loss: str | losses.Loss,
     learning_rate: float | None,
     has_state: bool,
-    checkpoint: Any,
+    watched: Watched,
     measures: Any,
-    watched: _Watched,
+    checkpoint: Any,
 ) -> History:
-    """Measure each (step, params) of somebody else's loop."""
+    """Follow somebody else's training."""
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
-    function, chosen = losses.named(loss), known.checked(measures)
-    x, y = checked_data(data)
+    function, taken, (x, y) = losses.named(loss), known.checked(measures), checked_data(data)
     try:
         step, variables = next(iterates)
     except StopIteration:
         raise InputError("Expected an iterator of (step, params) with one of them or more; got none.") from None
     except (TypeError, ValueError) as error:
-        raise InputTypeError(f"Expected an iterator of pairs (step, params); got {error}.") from error
-    shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
-    y = losses.checked_targets(function, jax.ShapeDtypeStruct((len(x), *shape), jnp.float32), y)
-    setting = watched.setting(f, variables, function, x, y, has_state)
-    recorder = Recorder(setting, chosen, Clock([learning_rate], None), None)
+        raise InputTypeError(f"Expected an iterator of pairs (step, params); got: {error}.") from error
+    y = losses.checked_targets(function, jax.eval_shape(f, variables, x), y)
+    setting = watched.setting(f, variables, function, x, y, True if has_state else None)
+    recorder = Recorder(setting, taken, Clock([learning_rate], None), None)
     trainer = Trainer(f, None, function, None, None)
-    first = [variables]
-    description = _description(_Run(trainer, x, y, (), watched, chosen), setting, first, None, [learning_rate])
-    place = nullcontext() if checkpoint is None else Checkpoint.claimed(checkpoint, description, _start(setting, first))
-    with place as saved:
-        if saved is not None and (loaded := saved.load(first)) is not None:
-            rows, reached = loaded
-            recorder.resume(rows, first, reached)
-        last, before = first, variables
-        try:
-            while True:
-                if not recorder.rows or step > recorder.step:
-                    length = float(optax.tree.norm(optax.tree.sub(variables, before))) if recorder.rows else 0.0
-                    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(variables))
-                    diverged = np.array([-1 if finite else step])
-                    if not recorder.take(int(step), [variables], np.array([length]), diverged):
-                        break
-                    if saved is not None:
-                        saved.end(recorder.about())
-                        saved.save(len(recorder.rows) - 1, recorder.rows[-1], [variables])
-                elif recorder.rows and not _passed(recorder, int(step)):
-                    raise InputError(f"Expected steps in ascending order; got {step} after {recorder.step}.")
-                last, before = [variables], variables
-                step, variables = next(iterates)
-        except StopIteration:
-            pass
-        except KeyboardInterrupt:
-            if saved is not None or not recorder.rows:
-                raise
-            recorder.stopped = f"interrupted after the snapshot of step {recorder.step}"
-        return _ended(recorder, saved, first, last, None)
-
-
-def _passed(recorder: Recorder, step: int) -> bool:
-    """Whether a resumed run has measured this step already."""
-    return recorder.resumed_at is not None and step <= recorder.resumed_at
-
-
-def _variables(states: list[TrainingState], num_runs: int | None) -> list[Params]:
-    """What f takes, of each run."""
-    if num_runs is None:
-        return [states[0].variables]
-    return [
-        jax.tree.map(lambda leaf, index=index: leaf[index], state.variables)
-        for state in states
-        for index in range(len(state.step))
-    ]
-
-
-def _start(setting: Setting, first: list[Params]) -> dict[str, np.ndarray]:
-    """What a folder holds of a run's beginning."""
-    start = {
-        "probe": np.asarray(setting.probe),
-        "outputs": np.stack([np.asarray(setting.f(each, setting.probe[:FINGERPRINT])) for each in first]),
-    }
-    if isinstance(setting.domain, HarmonicDomain):
-        levels = setting.domain.levels(setting.domain.max_degree(len(setting.probe)))
-        start["level_frequencies"] = np.asarray(setting.domain.frequency(jnp.asarray(levels, float)))
-    return start
-
-
-def _description(
-    run: _Run, setting: Setting, first: list[Params], num_runs: int | None, rates: list[Any]
-) -> dict[str, Any]:
-    """What has to be the same for a run to go on."""
-    return {
-        "runs": num_runs,
-        "steps": list(run.at),
-        "params": digest(first),
-        "data": digest(run.x, run.y),
-        "probe": digest(setting.probe, setting.probe_y),
-        "test": digest(setting.test),
-        "targets": {name: digest(values) for name, values in setting.behaviours.items()},
-        "loss": getattr(run.trainer.loss, "__qualname__", type(run.trainer.loss).__name__),
-        "optimizer": [_moves(rate) for rate in rates],
-        "batch_size": run.trainer.batch_size,
-        "measures": list(run.measures),
-        "domain": str(setting.domain),
-        "outputs": setting.outputs,
-        "num_modes": setting.num_modes,
-        "key": np.asarray(jax.random.key_data(setting.key)).ravel().tolist(),
-        "precision": str(jnp.result_type(float)),
-    }
-
-
-def _moves(rate: Any) -> Any:
-    return digest(rate) if isinstance(rate, np.ndarray) else rate
-
-
-def _require_like(x: Array, data: Array, name: str) -> None:
-    if x.ndim != data.ndim or x.shape[1:] != data.shape[1:] or not len(x):
-        raise InputError(
-            f"Expected inputs (n, {', '.join(map(str, data.shape[1:]))}) in {name}, of the shape of the training "
-            f"inputs; got shape {x.shape}."
-        )
+    description = described(trainer, setting, [variables], recorder, (), learning_rate)
+    walk = own_walk(iterates, (step, variables))
+    return follow(recorder, walk, [variables], [variables], description, checkpoint)
 
 
 def _num_runs(params: Params, num_rates: int | None) -> int:
@@ -491,27 +258,16 @@ def _checked_rates(learning_rates: Any, optimizer: Any) -> np.ndarray:
     return rates
 
 
-def _group(
-    trainer: Trainer,
-    params: Params,
-    state: Any,
-    x: Array,
-    y: Array,
-    num_runs: int,
-    at_once: int | None,
-    memory_budget: int | None,
-) -> int:
+def _group(trainer: Trainer, setting: Setting, params: Params, state: Any, num_runs: int, at_once: int | None) -> int:
     """How many runs are trained together: a divisor of their number, at most `at_once`, or as many as fit."""
     if at_once is not None:
         require_positive("at_once", at_once)
         fitting = at_once
     else:
-        from ntkbias.kernels.tiles import default_memory_budget
-
-        batch = slice(trainer.batch_size or len(x))
+        batch = slice(trainer.batch_size or len(setting.x))
+        x, y = setting.x[batch], setting.y[batch]
         variables = params if state is None else (params, state)
-        program = jax.make_jaxpr(jax.grad(lambda v: trainer.loss(trainer.f(v, x[batch]), y[batch])))(variables)
-        sizes = [v.aval.size * 4 for equation in program.jaxpr.eqns for v in equation.outvars]
-        budget = default_memory_budget() if memory_budget is None else memory_budget
-        fitting = max(1, budget // max(1, sum(sizes)))
+        program = jax.make_jaxpr(jax.grad(lambda variables: trainer.loss(trainer.f(variables, x), y)))(variables)
+        values = [value.aval for equation in program.jaxpr.eqns for value in equation.outvars]
+        fitting = setting.memory_budget // max(1, sum(value.size * value.dtype.itemsize for value in values))
     return max(size for size in range(1, num_runs + 1) if num_runs % size == 0 and size <= max(1, fitting))

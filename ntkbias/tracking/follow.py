@@ -1,0 +1,180 @@
+"""From snapshot to snapshot: what is reached is measured and saved, whoever trains.
+
+A walk yields what a run, or several together, have `Reached`; `follow` takes the measures there, keeps them on disk,
+and makes the history of them, however it ends.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ntkbias.domains import HarmonicDomain
+from ntkbias.kernels.tiles import progress
+from ntkbias.tracking.checkpoint import Checkpoint, digest, history_of
+from ntkbias.tracking.history import History
+from ntkbias.tracking.record import Recorder
+from ntkbias.tracking.snapshot import Setting
+from ntkbias.training import Trainer, TrainingState
+from ntkbias.types import InputError, Params
+
+__all__ = ["Reached", "Walk", "described", "follow", "own_walk", "trained_walk", "variables_of"]
+
+FINGERPRINT = 8  # inputs on which a checkpoint's f is compared
+
+
+class Reached(NamedTuple):
+    """Where all runs are at one step."""
+
+    step: int
+    variables: list[Params]  # what f takes, of each run
+    lengths: np.ndarray  # of the paths since the snapshot before
+    diverged: np.ndarray  # the step at which a run diverged, or -1
+    state: Any  # what it takes to go on
+
+
+Walk = Callable[[Any, int], Iterator[Reached]]  # from a saved state, or None, and the step of its snapshot
+
+
+def follow(
+    recorder: Recorder,
+    walk: Walk,
+    first: list[Params],
+    like: Any,
+    description: dict[str, Any],
+    checkpoint: Any,
+) -> History:
+    """Measure what `walk` reaches, from the variables `first`; states on disk have the form of `like`."""
+    start = _start(recorder.setting, first)
+    place: Any = nullcontext()
+    if checkpoint is not None:
+        place = Checkpoint.claimed(checkpoint, description, start)
+    last = first
+    with place as saved:
+        state = None
+        if saved is not None and (loaded := saved.load(like)) is not None:
+            rows, state = loaded
+            last = variables_of(state, recorder.num_runs)
+            recorder.resume(rows, first, last)
+        try:
+            for reached in walk(state, recorder.step):
+                if not recorder.take(reached.step, reached.variables, reached.lengths, reached.diverged):
+                    break
+                last = reached.variables
+                if saved is not None:
+                    if len(recorder.rows) == 1:
+                        saved.end(recorder.about())
+                    saved.save(len(recorder.rows) - 1, recorder.rows[-1], reached.state)
+        except KeyboardInterrupt:
+            if saved is not None or not recorder.rows:
+                raise
+            recorder.stopped = f"interrupted after the snapshot of step {recorder.step}"
+        if recorder.stopped is not None:
+            warnings.warn(f"Expected training to go on to its last step; {recorder.stopped}.", stacklevel=3)
+        if saved is not None:
+            saved.end(recorder.about())
+    params = last[0] if recorder.num_runs is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)
+    return history_of(recorder.rows, start["probe"], start.get("level_frequencies"), recorder.about(), params)
+
+
+def trained_walk(
+    trainer: Trainer, starts: list[TrainingState], x: Any, y: Any, at: tuple[int, ...], key: Any, num_runs: int | None
+) -> Walk:
+    """Our own training of groups of runs, each of which advances in turn."""
+
+    def walk(state: Any, step: int) -> Iterator[Reached]:
+        states = starts if state is None else state
+        with progress(None, "training steps", total=at[-1], initial=max(step, 0)) as bar:
+            for target in at:
+                if target <= step:
+                    continue
+                states = [
+                    trainer.advance(each, target, x, y, key=key, bar=bar if index == 0 else None)
+                    for index, each in enumerate(states)
+                ]
+                lengths, diverged = (
+                    np.concatenate([np.atleast_1d(np.asarray(getattr(each, name))) for each in states])
+                    for name in ("path_length", "diverged_at")
+                )
+                yield Reached(target, variables_of(states, num_runs), lengths, diverged, states)
+
+    return walk
+
+
+def own_walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:
+    """Somebody else's loop, whose first step has been taken; what a checkpoint has is passed over."""
+
+    def walk(state: Any, step: int) -> Iterator[Reached]:
+        reached, before = step, None
+        number, variables = first
+        while True:
+            number = int(number)
+            if number > reached:
+                length = 0.0 if before is None else float(optax.tree.norm(optax.tree.sub(variables, before)))
+                finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(variables))
+                diverged = np.array([-1 if finite else number])
+                yield Reached(number, [variables], np.array([length]), diverged, [variables])
+                reached = number
+            elif number > step:
+                raise InputError(f"Expected steps in ascending order; got {number} after {reached}.")
+            before = variables
+            try:
+                number, variables = next(iterates)
+            except StopIteration:
+                return
+
+    return walk
+
+
+def variables_of(states: list[Any], num_runs: int | None) -> list[Params]:
+    """What f takes, of each run, from the states of groups, or as it is."""
+    if not isinstance(states[0], TrainingState):
+        return states
+    if num_runs is None:
+        return [states[0].variables]
+    return [
+        jax.tree.map(lambda leaf, index=index: leaf[index], state.variables)
+        for state in states
+        for index in range(len(state.step))
+    ]
+
+
+def described(
+    trainer: Trainer, setting: Setting, first: list[Params], recorder: Recorder, at: tuple[int, ...], optimizers: Any
+) -> dict[str, Any]:
+    """What has to be the same for a run to go on."""
+    return {
+        "runs": recorder.num_runs,
+        "steps": list(at),
+        "params": digest(first),
+        "data": digest(setting.x, setting.y),
+        "probe": digest(setting.probe, setting.probe_y),
+        "test": digest(setting.test),
+        "targets": {name: digest(values) for name, values in setting.behaviours.items()},
+        "loss": getattr(setting.loss, "__qualname__", type(setting.loss).__name__),
+        "optimizer": optimizers,
+        "batch_size": trainer.batch_size,
+        "measures": list(recorder.measures),
+        "domain": str(setting.domain),
+        "outputs": setting.outputs,
+        "num_modes": setting.num_modes,
+        "key": np.asarray(jax.random.key_data(setting.key)).ravel().tolist(),
+        "precision": str(jnp.result_type(float)),
+    }
+
+
+def _start(setting: Setting, first: list[Params]) -> dict[str, np.ndarray]:
+    """What a folder holds of a run's beginning."""
+    start = {
+        "probe": np.asarray(setting.probe),
+        "outputs": np.stack([np.asarray(setting.f(each, setting.probe[:FINGERPRINT])) for each in first]),
+    }
+    if isinstance(setting.domain, HarmonicDomain):
+        levels = setting.domain.levels(setting.domain.max_degree(len(setting.probe)))
+        start["level_frequencies"] = np.asarray(setting.domain.frequency(jnp.asarray(levels, float)))
+    return start

@@ -1,0 +1,121 @@
+"""What a run looks at, as users give it: checked before training, and made the `Setting` of all snapshots."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkbias import losses
+from ntkbias.domains import Domain
+from ntkbias.kernels import empirical_ntk
+from ntkbias.tracking.snapshot import Setting
+from ntkbias.training import checked_data
+from ntkbias.types import (
+    ApplyFunction,
+    InputError,
+    InputTypeError,
+    Outputs,
+    Params,
+    require_array,
+    require_choice,
+    require_finite,
+    require_key,
+    require_positive,
+)
+
+__all__ = ["PROBE", "Watched"]
+
+PROBE = 500  # training inputs that the kernel is followed on unless a probe is given
+
+
+class Watched(NamedTuple):
+    """What is looked at, as users give it."""
+
+    probe: Any
+    test: Any
+    targets: Any
+    domain: Any
+    outputs: Outputs
+    num_modes: int
+    memory_budget: int | None
+    key: Any
+
+    def setting(self, f: ApplyFunction, variables: Params, loss: Any, x: Array, y: Array, state: Any) -> Setting:
+        """The setting of snapshots, once all of it is checked."""
+        require_choice("outputs", self.outputs, Outputs)
+        if self.outputs == "each":
+            raise InputError("Expected a kernel that is one matrix; got outputs='each'. Use 'mean', 'sum' or 'all'.")
+        require_positive("num_modes", self.num_modes)
+        shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
+        probe, probe_y = self._probe(loss, x, y, shape)
+        kernel = empirical_ntk(f, variables, outputs=self.outputs, memory_budget=self.memory_budget)
+        kernel.check(probe, "the probe")
+        if self.domain is not None:
+            if not isinstance(self.domain, Domain):
+                raise InputTypeError(f"Expected a domain, e.g. Circle(); got {type(self.domain).__name__}.")
+            self.domain.check(probe)
+        test = None
+        if self.test is not None:
+            test_x, test_y = checked_data(self.test, "test")
+            _require_like(test_x, x, "test")
+            outputs = jax.ShapeDtypeStruct((len(test_x), *shape), jnp.float32)
+            test = test_x, losses.checked_targets(loss, outputs, test_y)
+        return Setting.of(
+            kernel.f,
+            (x, y),
+            (probe, probe_y),
+            loss,
+            test=test,
+            behaviours=self._behaviours(len(probe), math.prod(shape)),
+            domain=self.domain,
+            outputs=self.outputs,
+            num_modes=self.num_modes,
+            has_state=state is not None,
+            memory_budget=kernel.memory_budget,
+            key=jax.random.key(0) if self.key is None else require_key(self.key),
+        )
+
+    def _probe(self, loss: Any, x: Array, y: Array, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
+        if self.probe is None:
+            return (x, y) if len(x) <= PROBE else (x[:PROBE], y[:PROBE])
+        if isinstance(self.probe, tuple | list):
+            probe, targets = checked_data(self.probe, "probe")
+            _require_like(probe, x, "probe")
+            return probe, losses.checked_targets(loss, jax.ShapeDtypeStruct((len(probe), *shape), jnp.float32), targets)
+        probe = require_array(self.probe, "probe")
+        _require_like(probe, x, "probe")
+        require_finite(probe, "probe")
+        return probe, None
+
+    def _behaviours(self, n: int, num_outputs: int) -> dict[str, Array]:
+        if self.targets is None:
+            return {}
+        if not isinstance(self.targets, Mapping) or not all(isinstance(name, str) for name in self.targets):
+            raise InputTypeError(
+                f"Expected targets to be a dictionary of named functions on the probe; got "
+                f"{type(self.targets).__name__}. Labels to train on are the y of data=(x, y)."
+            )
+        checked = {}
+        for name, values in self.targets.items():
+            array = require_array(values, f"target {name!r}")
+            if array.shape not in ((n,), (n, num_outputs)):
+                raise InputError(
+                    f"Expected target {name!r} of shape ({n},) or ({n}, {num_outputs}), a value for each input of the "
+                    f"probe; got {array.shape}."
+                )
+            require_finite(array, f"target {name!r}")
+            if not bool(jnp.any(array != 0)):
+                raise InputError(f"Expected target {name!r} that is not zero everywhere; got zeros.")
+            checked[name] = array
+        return checked
+
+
+def _require_like(x: Array, data: Array, name: str) -> None:
+    if x.ndim != data.ndim or x.shape[1:] != data.shape[1:] or not len(x):
+        raise InputError(
+            f"Expected inputs (n, {', '.join(map(str, data.shape[1:]))}) in {name}, of the shape of the training "
+            f"inputs; got shape {x.shape}."
+        )
