@@ -133,7 +133,7 @@ def learning_curve(
     added to K, and `noise` is the variance of the labels', which counts in the test error, too.
 
     Modes below the noise floor, or beyond those known, join the ridge with their trace; the target's power there is not
-    learned. That neglects their squares in E0, a relative error of up to (their largest eigenvalue / kappa)^2.
+    learned. That neglects sum_i L_i^2 over them in E0: at most their trace * their largest eigenvalue / kappa^2.
 
     Costs a root of one equation a size, in k numbers each; a kernel or matrix its spectrum in addition.
 

@@ -151,19 +151,21 @@ def test_on_a_finite_domain_noise_and_ridge_take_the_theory_out_of_its_range(x64
 def test_the_trace_beyond_the_known_modes_matters(x64):
     """Degrees up to 4 alone, with and without the trace of the others: right, and wrong by tens of standard errors.
 
-    What is left, the squares of learnabilities beyond, is below (0.0023 / kappa)^2 = 0.5 % of E0.
+    What is left, the squares of learnabilities beyond, is 0.2 (their trace) * 0.0023 (the largest) / kappa^2 of n:
+    0.3 at n = 24, some 1 % of E0.
     """
     x, _ = CUBE.quadrature(256)
     exact = nb.exact_spectrum(DEEP, CUBE, max_degree=4)
     power = np.eye(5)[:, 1:3]
-    sizes = [16, 24, 32]
-    measured = measured_learning_curve(DEEP, monomials(x)[:, :2], sizes, x=x, num_draws=400, key=jax.random.key(0))
+    sizes = [16, 24]
+    measured = measured_learning_curve(DEEP, monomials(x)[:, :2], sizes, x=x, num_draws=600, key=jax.random.key(0))
 
     def deviations(exact):
         found = learning_curve(exact, power, sizes)
         return np.abs(np.asarray((found.errors - measured.errors) / measured.standard_errors))
 
     cut = spectrum_of(exact.eigenvalues, exact.multiplicities)
+    print(deviations(exact), deviations(cut))
     assert deviations(exact).max() < 4
     assert deviations(cut).max() > 20
 
