@@ -99,7 +99,7 @@ def test_bad_input_is_named(unchecked):
         checked_targets(jnp.subtract, outputs, np.ones((3, 2)))
 
 
-def test_sobolev_weighs_each_degree(precision):
+def test_sobolev_weighs_each_degree(x64):
     """Of random functions, against the double sum of its definition, and by degree."""
     for domain in (Circle(), Torus(2)):
         x, weights = domain.quadrature(64)

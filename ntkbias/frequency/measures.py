@@ -264,7 +264,7 @@ def _ratios(
 def _calibrated(
     ratios: Float[np.ndarray, "b k"], distance: np.ndarray, coefficients: np.ndarray, domain: Domain, x: Array
 ) -> Measured:
-    """The frequencies of plane waves of these ratios; where the interval reaches the last, to 1 %, it is not resolved."""
+    """The frequencies of plane waves of these ratios; not resolved where the interval comes within 1 % of the last."""
     dimension = domain.intrinsic_dimension(x)
     edges = (distance, coefficients, dimension, domain.correlation)
     limit = plane_wave_frequency(np.array([np.inf]), *edges)[0]

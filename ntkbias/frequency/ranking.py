@@ -110,8 +110,9 @@ class FrequencyRanking(eqx.Module):
         """Where 95 % of samples of n inputs would put the frequency of each mode, as a function: +- 1.96 deviations.
 
         Of zero width where the dominant degree is the same in all resamples, and without an end where the mode is not
-        resolved. NaN without resamples. What another sample would do to the mode itself, as where eigenvalues nearly
-        coincide, is not in it.
+        resolved. NaN without resamples. On a graph a fifth to two fifths wider than the scatter over 40 samples of 150
+        inputs (95 to 100 % covered). What another sample would do to the mode itself, as where eigenvalues nearly
+        coincide, is not in it; and quadrature nodes are no random sample.
         """
         if len(self.resamples) == 0:
             return jnp.full((len(self.frequencies), 2), jnp.nan)

@@ -112,6 +112,7 @@ def test_density_weights_undo_a_density(seed):
     assert weights @ np.asarray(x[:, 0]) == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_merged_inputs_have_the_same_spectrum(x64):
     angles = jnp.array([0.1, 2.0, 0.1, 4.0, 5.0, 2.0, 0.1])
     merged = merge_coinciding(Circle().point(angles))

@@ -79,6 +79,7 @@ def test_eigenspaces_of_a_wide_relu_network_on_the_sphere(x64):
     np.testing.assert_array_equal(np.argmax(found.energy, 1), np.repeat(np.arange(4), [1, 3, 5, 7]))
 
 
+@pytest.mark.slow
 def test_derivatives_agree_with_differences_for_smooth_activations(x64):
     x, weights = Circle().quadrature(32)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, activation="erf", b_std=1.0)), x, weights)

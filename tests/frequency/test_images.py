@@ -54,6 +54,7 @@ def test_white_noise_has_density_one():
     np.testing.assert_allclose(response.density.mean(0), 1, atol=4 / np.sqrt(400 * 4))
 
 
+@pytest.mark.slow
 def test_modes_of_a_spectrum():
     """A dense network has no preference among pixels: its gradients are those of the images, white here."""
     x = IMAGES[:12]

@@ -11,7 +11,7 @@ import scipy.stats
 
 import ntkbias as nb
 from ntkbias.domains import Circle, merge_coinciding, quadrature_weights
-from ntkbias.losses import mse, sobolev, weighted_mse
+from ntkbias.losses import sobolev
 
 CIRCLE = Circle()
 ANGLES = np.concatenate(
@@ -150,13 +150,6 @@ def test_a_finite_network_shows_the_same_order():
 
     assert order(trained(sobolev(CIRCLE, x, 0, max_degree=10, weights=weights), 30)) > 0.95
     assert order(trained(sobolev(CIRCLE, x, 2.5, max_degree=10, weights=weights), 20)) < -0.95
-
-
-def test_losses_of_equal_weights_are_the_plain_one(x64):
-    x, weights = CIRCLE.quadrature(21)
-    outputs, targets = jnp.asarray(np.random.default_rng(0).normal(size=(2, 21)))
-    assert float(weighted_mse(weights)(outputs, targets)) == pytest.approx(float(mse(outputs, targets)))
-    assert float(sobolev(CIRCLE, x, 0, max_degree=10)(outputs, targets)) == pytest.approx(float(mse(outputs, targets)))
 
 
 @pytest.mark.slow
