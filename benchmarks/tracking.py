@@ -11,7 +11,7 @@ device and host is counted: calls that bring an array to the host, and their byt
 
 `--large` follows a probe of 5,000, and says what memory that took.
 
-    python benchmarks/tracking.py [--steps N] [--snapshots N] [--probe N] [--rounds N] [--large]
+    python benchmarks/tracking.py [--steps N] [--snapshots N] [--probe N] [--rounds N] [--alone] [--large]
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--snapshots", type=int, default=30)
     parser.add_argument("--probe", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="without other packages")
     parser.add_argument("--large", action="store_true", help="a probe of 5,000, and two snapshots")
     parser.add_argument("--mnist", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "mnist")
     parser.add_argument("--way", choices=("track", "apart"), help=argparse.SUPPRESS)  # in a process of its own
@@ -58,7 +59,7 @@ def main() -> None:
 
 def report(options: argparse.Namespace) -> None:
     """The table."""
-    ways = {"track": None, "apart": None} | ({} if options.large else peers())
+    ways = {"track": None, "apart": None} | ({} if options.large or options.alone else peers())
     found: dict[str, list[dict]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, python in ways.items():

@@ -21,6 +21,7 @@ whose step does not grow with the gradient, as Adam's, have no such time.
 import dataclasses
 import time as clock
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -311,21 +312,21 @@ class Trainer(eqx.Module):
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnums=0)
 def _loop(
     trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray, count: Array
 ) -> TrainingState:
     return jax.lax.fori_loop(0, count, lambda _, state: trainer.step(state, x, y, order, key), state)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnums=0)
 def _one_step(
     trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
 ) -> TrainingState:
     return trainer.step(state, x, y, order, key)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnums=3)
 def _orders(runs: Array | None, key: PRNGKeyArray, epoch: Array, n: int) -> Array:
     """The order of the examples in an epoch, of each run."""
 

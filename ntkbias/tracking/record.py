@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ntkbias.domains import HarmonicDomain
 from ntkbias.tracking.measures import Measure
-from ntkbias.tracking.snapshot import Setting, Snapshot
+from ntkbias.tracking.snapshot import DENSE_ROWS, Setting, Snapshot
 from ntkbias.types import InputError, InputTypeError, Params
 
 __all__ = ["Clock", "Recorder"]
@@ -59,11 +61,13 @@ class Recorder:
         if np.all(diverged >= 0):
             self.stopped = self._divergence(diverged)
             return False
+        threads = 1 if len(self.setting.probe) <= DENSE_ROWS else None
         try:
-            found = [
-                self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
-                for run, each in enumerate(variables)
-            ]
+            with _blas().limit(limits=threads, user_api="blas"):
+                found = [
+                    self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
+                    for run, each in enumerate(variables)
+                ]
         except InputError as error:
             if not self.rows:
                 raise
@@ -187,6 +191,12 @@ class Recorder:
                     f"{self.step}"
                 )
         return f"training diverged {where}: {cause}"
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's threads: for small matrices one is as fast, and does not wait for others where cores are shared."""
+    return ThreadpoolController()
 
 
 def _checked(name: str, value: Any, first: np.ndarray | None) -> np.ndarray:
