@@ -12,7 +12,7 @@ from pathlib import Path
 
 PEERS = Path(__file__).resolve().parents[2] / ".peers"
 # Several processes share a GPU, and all compute in full float32 there.
-ENV = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+ENV = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
 MEMORY = 0.5  # of this machine's: a process that takes more is ended
 
 

@@ -194,31 +194,36 @@ def in_one_program(
     second = first if x2 is None else Tiles(x2, rows)
     if len(first) == len(second) == 1:
         return tile(x1, x1 if x2 is None else x2, jnp.eye(len(x1), dtype=bool) if x2 is None else None)
-    padded1, padded2 = (jnp.concatenate([tiles[index] for index in range(len(tiles))]) for tiles in (first, second))
     step1, step2 = first.rows, second.rows
+    columns = x1 if x2 is None else x2
 
     @jax.checkpoint
     def block(i: Array, j: Array) -> Array:
-        piece1 = jax.lax.dynamic_slice_in_dim(padded1, i * step1, step1)
-        piece2 = jax.lax.dynamic_slice_in_dim(padded2, j * step2, step2)
+        piece1 = jax.lax.dynamic_slice_in_dim(x1, i, step1)
+        piece2 = jax.lax.dynamic_slice_in_dim(columns, j, step2)
         if x2 is not None:
             return tile(piece1, piece2, None)
-        own = i * step1 + jnp.arange(step1)[:, None] == j * step2 + jnp.arange(step2)
+        own = i + jnp.arange(step1)[:, None] == j + jnp.arange(step2)
         return tile(piece1, piece2, own)
 
     def put(whole: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
         i, j = place
         found = block(i, j)
-        whole = jax.lax.dynamic_update_slice(whole, found, (i * step1, j * step2))
+        whole = jax.lax.dynamic_update_slice(whole, found, (i, j))
         if x2 is None:
-            whole = jax.lax.dynamic_update_slice(whole, found.T, (j * step2, i * step1))
+            whole = jax.lax.dynamic_update_slice(whole, found.T, (j, i))
         return whole, None
 
-    pairs = np.array(pairs_of(first, None if x2 is None else second), np.int32)
-    dtype = jax.eval_shape(block, *pairs[0]).dtype
-    whole = jnp.zeros((len(padded1), len(padded2)), dtype)
-    whole, _ = jax.lax.scan(put, whole, (jnp.asarray(pairs[:, 0]), jnp.asarray(pairs[:, 1])))
-    return whole[: len(x1), : len(second.x)]
+    # The last tile reaches back over the one before it: nothing is filled up, and the result is not cut.
+    places = [
+        (min(i * step1, len(x1) - step1), min(j * step2, len(columns) - step2))
+        for i, j in pairs_of(first, None if x2 is None else second)
+    ]
+    rows_at, columns_at = np.array(places, np.int32).T
+    dtype = jax.eval_shape(block, rows_at[0], columns_at[0]).dtype
+    whole = jnp.zeros((len(x1), len(columns)), dtype)
+    whole, _ = jax.lax.scan(put, whole, (jnp.asarray(rows_at), jnp.asarray(columns_at)))
+    return whole
 
 
 def strips(num_examples: int) -> list[tuple[slice, slice]]:
