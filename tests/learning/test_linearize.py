@@ -68,6 +68,7 @@ def test_optax_trains_it_as_predicted(x64, centered, momentum):
     np.testing.assert_allclose(model.loss(moved, x, y), predicted.loss[0], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_its_kernel_never_moves(x64):
     f, params = network(5)
     params = of_type(params, float)
