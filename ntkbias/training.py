@@ -396,19 +396,19 @@ def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray
 
 def trial_moves(optimizer: Any, num_steps: int, gradient: float = 0.5) -> Float[np.ndarray, " steps"] | None:
     """How far each step moves one parameter from zero, down a gradient that stays; None for optimisers of many."""
-
-    @jax.jit
-    def moves(gradient: Array) -> Array:
-        zero = jnp.zeros(())
-
-        def step(state: Any, _: None) -> tuple[Any, Array]:
-            update, state = optimizer.update(gradient, state, zero)
-            return state, -update
-
-        return jax.lax.scan(step, optimizer.init(zero), None, length=num_steps)[1]
-
     try:
-        found = np.asarray(moves(jnp.asarray(gradient)), np.float64)
+        found = np.asarray(_moves(optimizer, num_steps, jnp.asarray(gradient)), np.float64)
     except Exception:  # one of named parameters, or of matrices, cannot be tried on a number
         return None
     return found if found.shape == (num_steps,) else None
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _moves(optimizer: Any, num_steps: int, gradient: Array) -> Array:
+    zero = jnp.zeros(())
+
+    def step(state: Any, _: None) -> tuple[Any, Array]:
+        update, state = optimizer.update(gradient, state, zero)
+        return state, -update
+
+    return jax.lax.scan(step, optimizer.init(zero), None, length=num_steps)[1]

@@ -26,7 +26,7 @@ def by_hand(params, optimizer, loss, num_steps):
     return params
 
 
-@pytest.mark.parametrize("loss", ["mse", "logistic"])
+@pytest.mark.parametrize("loss", ["mse", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_training_is_the_loop_by_hand(precision, loss):
     x = X.astype(precision)
     params = NET.init(jax.random.key(0), (3,))

@@ -108,7 +108,8 @@ def open_history(path: str | Path) -> History:
     Raises `InputError` where there is no run, or none with a snapshot, or a file is damaged.
     """
     folder = checked_folder(path)
-    if not (folder / "run.json").exists() or not (folder / "about.json").exists():
+    first = folder / "snapshots/00000.npz"
+    if not all(path.exists() for path in (folder / "run.json", folder / "about.json", first)):
         raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
     about, start = _json(folder / "about.json"), _arrays(folder / "start.npz")
     rows: list[dict[str, np.ndarray]] = []

@@ -58,8 +58,6 @@ from ntkbias.types import (
 
 __all__ = ["track", "track_many"]
 
-TRIED = 100  # steps of an optimiser by which a checkpoint's is compared
-
 
 def track(
     f: ApplyFunction,
@@ -199,7 +197,7 @@ def _trained(
     setting, num_runs = recorder.setting, recorder.num_runs
     trainer = trainer.suited(starts[0], setting.x, setting.y, key=setting.key)
     first = variables_of(starts, num_runs)
-    moves = [digest(trial_moves(each, min(steps[-1], TRIED))) for each in optimizers]
+    moves = [digest(trial_moves(each, steps[-1])) for each in optimizers]
     walk = trained_walk(trainer, starts, setting.x, setting.y, steps, setting.key, num_runs)
     return follow(recorder, walk, first, starts, described(trainer, setting, first, recorder, steps, moves), checkpoint)
 

@@ -50,7 +50,7 @@ def traces(network, data, count, **options):
     return seen
 
 
-@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("batch_size", [pytest.param(None, marks=pytest.mark.slow), 5])
 def test_all_snapshots_share_the_programs_of_the_first(network, data, batch_size):
     """f and the loss are read when programs are compiled; as often for nine snapshots as for three."""
     few, many = (traces(network, data, count, batch_size=batch_size) for count in (3, 9))
@@ -68,8 +68,10 @@ def test_the_kernel_and_the_step_are_compiled_once(network, data, caplog):
         assert sum(f"jit({program})" in line for line in compiled) == 1, program
 
 
-@pytest.mark.parametrize("batch_size", [None, 5])
-@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(
+    ("many", "batch_size"),
+    [(False, 5), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((False, None), (True, None), (True, 5)))],
+)
 def test_a_run_that_was_broken_off_goes_on_to_the_same_history(network, data, tmp_path, many, batch_size):
     f, params = network
     call, start = track, params
