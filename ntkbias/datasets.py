@@ -21,7 +21,7 @@ from jaxtyping import Float, Num
 
 from ntkbias.types import InputError, require_choice, require_positive
 
-__all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot"]
+__all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
 
 Split = Literal["train", "test"]
 OPENERS: dict[str, Callable[[Path], Any]] = {"": lambda path: path.open("rb"), ".gz": gzip.open, ".xz": lzma.open}
@@ -136,6 +136,38 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
                 "Remove those rows, or rescale."
             )
     return Dataset(x, y)
+
+
+def slabs(
+    num_examples: int, num_coordinates: int, *, num_slabs: int = 5, margin: float = 0.1, seed: int = 0
+) -> Dataset:
+    """Inputs `(n, d)` of which one coordinate is simple and each other as telling (LMS-k: Shah et al. 2020).
+
+    Labels y are -1 and 1. Coordinate 0 is y times a number from `margin` to 1: a line separates the classes. Every
+    other one lies in one of `num_slabs` slabs of alternating class; inner slabs of a class hold twice what its outer
+    ones do, so that no line along this coordinate separates the classes. Coordinates are independent given the class,
+    lie in [-1, 1], and each tells it without error. (arXiv 2006.07710.)
+
+    Raises `InputError` for an even number of slabs, or a margin that leaves them no room.
+    """
+    for name, value in (("num_examples", num_examples), ("num_coordinates", num_coordinates), ("num_slabs", num_slabs)):
+        require_positive(name, value)
+    if num_slabs < 3 or num_slabs % 2 == 0:
+        raise InputError(f"Expected an odd number of slabs, 3 or more; got {num_slabs}.")
+    if not 0 < margin < 1:
+        raise InputError(f"Expected a margin between 0 and 1; got {margin}.")
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.where(np.arange(num_examples) % 2, 1.0, -1.0))
+    x = np.empty((num_examples, num_coordinates))
+    x[:, 0] = y * rng.uniform(margin, 1, num_examples)
+    gap = 2 * margin / (num_slabs - 1)
+    width = (2 - gap * (num_slabs - 1)) / num_slabs
+    positive, negative = np.arange(0, num_slabs, 2), np.arange(1, num_slabs, 2)  # the outer slabs are positive
+    shares = np.where((positive == 0) | (positive == num_slabs - 1), 1, 2) / (num_slabs - 1)
+    for column in range(1, num_coordinates):
+        slab = np.where(y > 0, rng.choice(positive, num_examples, p=shares), rng.choice(negative, num_examples))
+        x[:, column] = -1 + slab * (width + gap) + rng.uniform(0, width, num_examples)
+    return Dataset(x.astype(np.float32), y)
 
 
 def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from slabs import slabs
 
 import ntkbias as nb
 from ntkbias.complexity import feature_responses, shuffle_coordinates, shuffled_auc
+from ntkbias.datasets import slabs
 from ntkbias.types import InputError
 
 

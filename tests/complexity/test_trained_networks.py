@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 from sklearn.linear_model import LogisticRegression
-from slabs import slabs
 from small_training import at, train
 
 import ntkbias as nb
@@ -25,6 +24,7 @@ from ntkbias.complexity import (
     path_complexity,
     shuffled_auc,
 )
+from ntkbias.datasets import slabs
 from ntkbias.losses import cross_entropy, logistic, mse
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,37 @@
+"""Pictures: one function a picture, from a value and axes to the axes. What is drawn is read off the values.
+
+Each function draws on `ax`, or on a new figure of pyplot if there is none. In all pictures of one comparison a kernel
+has the same colour: that of its place among `names`, from a palette that colour-blind readers tell apart (Okabe and
+Ito 2008). Modes are numbered from one, as in the tables of `report`.
+
+>>> import ntkbias as nb
+>>> x, weights = nb.domains.Circle().quadrature(16)
+>>> kernels = {"mlp": nb.infinite_ntk(nb.nets.mlp(depth=2))}
+>>> ax = nb.plots.spectra(nb.compare(kernels, x, nb.domains.Circle(), weights=weights))
+>>> ax.get_xlabel(), ax.get_ylabel()
+('mode index', 'eigenvalue of K / n')
+"""
+
+from ntkbias.plots.drawing import PANEL, SIZE, color, panels, save, svg
+from ntkbias.plots.eigenvalues import cumulative_power, exact_and_measured, spectra, spectral_density
+from ntkbias.plots.frequencies import eigenvalue_against_frequency, energy_per_degree
+from ntkbias.plots.functions import eigenfunctions
+from ntkbias.plots.laws import learning_curve, scaling_laws
+
+__all__ = [
+    "PANEL",
+    "SIZE",
+    "color",
+    "cumulative_power",
+    "eigenfunctions",
+    "eigenvalue_against_frequency",
+    "energy_per_degree",
+    "exact_and_measured",
+    "learning_curve",
+    "panels",
+    "save",
+    "scaling_laws",
+    "spectra",
+    "spectral_density",
+    "svg",
+]

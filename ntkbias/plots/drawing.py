@@ -1,0 +1,146 @@
+"""What all pictures share: colours, axes, legends, and figures as files.
+
+>>> from ntkbias.plots import drawing
+>>> drawing.color(0), drawing.label_of("mlp", "exponent -2")
+('#0072B2', 'mlp: exponent -2')
+"""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from ntkbias import results
+from ntkbias.compare import Comparison
+from ntkbias.types import InputTypeError, require_positive
+
+__all__ = [
+    "MARKERS",
+    "PALETTE",
+    "PANEL",
+    "SIZE",
+    "PlainLog",
+    "axes_of",
+    "by_name",
+    "color",
+    "draw_modes",
+    "label_of",
+    "legend",
+    "panels",
+    "save",
+    "svg",
+]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DPI = 150  # of a PNG file
+DPI_WITHIN_SVG = 120  # of scatters and heat maps, whose thousands of marks would make a large file
+SIZE = (7.0, 5.0)  # inches, of a figure of one picture
+PANEL = (2.4, 2.1)  # of one of several panels
+NUM_COLUMNS = 4
+MAX_NAME = 40  # characters of a kernel's name in a legend
+
+
+def color(index: int) -> str:
+    """The colour of the kernel at this place among a comparison's names, from 0; the ninth has that of the first."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
+    """A grid of axes, four a row, for this many panels, on a figure that takes their size or on a new one."""
+    require_positive("num_panels", num_panels)
+    figure = plt.figure() if figure is None else figure
+    columns = min(NUM_COLUMNS, num_panels)
+    rows = math.ceil(num_panels / columns)
+    figure.set_layout_engine("constrained")
+    figure.set_size_inches(PANEL[0] * columns + 0.6, PANEL[1] * rows + 0.2)
+    return figure.subplots(rows, columns, squeeze=False, sharey=True)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as the text of an SVG file without a date: equal figures give equal text."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "ntkbias"}):
+        figure.savefig(buffer, format="svg", dpi=DPI_WITHIN_SVG, metadata={"Date": None})
+    return buffer.getvalue().decode()
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `path`.svg and `path`.png (150 dots per inch), each whole or not at all; the figure stays open.
+
+    Raises `InputError` if a file cannot be written.
+    """
+    path = Path(path)
+    results.write(path.with_name(path.name + ".svg"), lambda file: file.write(svg(figure).encode()))
+    results.write(path.with_name(path.name + ".png"), lambda file: figure.savefig(file, format="png", dpi=DPI))
+
+
+def axes_of(ax: Axes | None) -> Axes:
+    """The axes to draw on, of a new figure if there are none, with a grid behind what is drawn."""
+    if ax is None:
+        ax = plt.subplots(figsize=SIZE, layout="constrained")[1]
+    ax.grid(True, color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def by_name(value: Any, single: type, field: str) -> dict[str, Any]:
+    """This field of a comparison by kernel; one value of this type is a comparison of one."""
+    if isinstance(value, single):
+        return {"kernel": value}
+    if not isinstance(value, Comparison):
+        raise InputTypeError(f"Expected a Comparison or a {single.__name__}; got {type(value).__name__}.")
+    return dict(zip(value.names, getattr(value, field), strict=True))
+
+
+def draw_modes(ax: Axes, values: np.ndarray, index: int, name: str) -> None:
+    """A line through one value a mode, with a dot for each of the first ones; beyond, dots would merge."""
+    numbers = np.arange(1, len(values) + 1)
+    style: dict[str, Any] = {"linewidth": 1.4, "markersize": 2.4, "markevery": slice(10)}
+    ax.plot(numbers, values, "-o", color=color(index), label=label_of(name), **style)
+
+
+def label_of(name: str, *facts: str) -> str:
+    """A legend's text, in which a name is no markup, and shown also where it begins with an underscore."""
+    name = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    name = name.replace("$", r"\$")
+    return ": ".join([f" {name}" if name.startswith("_") else name, *facts])
+
+
+def legend(ax: Axes, *more: Line2D, title: str | None = None) -> None:
+    """A legend below the axes, where it hides nothing."""
+    handles = [*ax.get_legend_handles_labels()[0], *more]
+    wide = max(len(str(handle.get_label())) for handle in handles) > 45
+    legend = ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans),
+        ncols=1 if wide else min(2, len(handles)),
+        frameon=False,
+        fontsize=9,
+        title=title,
+        title_fontsize=9,
+    )
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set(alpha=1, sizes=[30])
+
+
+class PlainLog(LogFormatter):
+    """Numbers of a logarithmic axis as 0.1 and 20, not as powers."""
+
+    def __call__(self, x, pos=None):
+        """The text at a tick; nothing where the axis is crowded."""
+        return super().__call__(x, pos) and f"{x:.3g}"

@@ -1,0 +1,125 @@
+"""Pictures of frequency: eigenvalues against it, and the degrees that modes are made of.
+
+>>> import ntkbias as nb
+>>> x, weights = nb.domains.Circle().quadrature(32)
+>>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+>>> ranking = nb.rank_by_frequency(spectrum, nb.domains.Circle())
+>>> nb.plots.energy_per_degree(ranking).get_ylabel()
+'degree of the harmonics'
+"""
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ntkbias.compare import Comparison
+from ntkbias.frequency import FrequencyRanking
+from ntkbias.plots.drawing import MARKERS, PlainLog, axes_of, by_name, color, label_of, legend
+from ntkbias.types import InputError, InputTypeError, require_positive
+
+__all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
+
+
+def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: Axes | None = None) -> Axes:
+    """The eigenvalue of each resolved mode against its frequency, with the power law fitted to them.
+
+    Both axes are logarithmic; where some modes have frequency zero, or next to it, the frequency axis is linear up to
+    the first of the others, as its label says. The dashed line is `FrequencyRanking.decay`, drawn over the modes that
+    it was fitted to. The legend gives its exponent with the 95 % interval, and Spearman's rank correlation.
+    """
+    rankings = by_name(comparison, FrequencyRanking, "rankings")
+    ax = axes_of(ax)
+    least = _least_on_logarithmic_axis(np.concatenate([np.asarray(r.frequencies) for r in rankings.values()]))
+    for index, (name, ranking) in enumerate(rankings.items()):
+        frequencies, eigenvalues = np.asarray(ranking.frequencies, float), np.asarray(ranking.eigenvalues, float)
+        ax.scatter(
+            frequencies,
+            eigenvalues,
+            s=14,
+            color=color(index),
+            marker=MARKERS[index % len(MARKERS)],
+            alpha=0.55,
+            linewidths=0,
+            label=label_of(name, _law(ranking)),
+            rasterized=True,
+        )
+        if ranking.decay is not None:
+            _draw_power_law(ax, ranking, least, color(index))
+    label = "radians per unit of length"
+    if min(float(np.min(r.frequencies)) for r in rankings.values()) < least:
+        ax.set_xscale("symlog", linthresh=least, linscale=0.4)
+        ax.set_xlim(left=-0.15 * least)
+        label += f"; the axis is linear below {least:.2g}"
+    else:
+        ax.set_xscale("log")
+    ax.set(yscale="log", xlabel=f"frequency ({label})", ylabel="eigenvalue of K / n")
+    ax.xaxis.set_major_formatter(PlainLog())
+    ax.xaxis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+    legend(ax, title="kernel: exponent of the power law (95 % interval), Spearman's ρ")
+    return ax
+
+
+def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_modes: int = 40) -> Axes:
+    """The share of each mode's power in the harmonics of each degree, as a heat map: modes across, degrees upwards.
+
+    Of the first `num_modes` modes, up to the last degree with a share of 5 % of the largest one. Raises `InputError`
+    for a ranking without harmonics.
+    """
+    if not isinstance(ranking, FrequencyRanking):
+        raise InputTypeError(f"Expected a FrequencyRanking; got {type(ranking).__name__}. Use comparison.rankings[i].")
+    require_positive("num_modes", num_modes)
+    if ranking.energy is None:
+        raise InputError(
+            f"Expected a ranking with the energy per degree; got one by the {ranking.measure} measure. "
+            "Rank with measure='harmonic', on a domain with harmonics."
+        )
+    ax = axes_of(ax)
+    energy = np.asarray(ranking.energy)[:num_modes]
+    energy = energy[:, : np.flatnonzero(energy.max(0) >= 0.05 * energy.max())[-1] + 1]
+    modes, degrees = energy.shape
+    mesh = ax.pcolormesh(
+        np.arange(modes + 1) + 0.5,
+        np.arange(degrees + 1) - 0.5,
+        energy.T,
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        rasterized=True,
+    )
+    ax.set(xlabel="mode index", ylabel="degree of the harmonics")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    labels = [str(level).strip("[]").replace(",", "") for level in np.asarray(ranking.levels)[:degrees].tolist()]
+    if labels != [str(index) for index in range(degrees)]:  # degrees that are missing, or several to a harmonic
+        shown = range(0, degrees, -(-degrees // 24))
+        ax.set_yticks(shown, [labels[index] for index in shown])
+    bar = ax.figure.colorbar(mesh, ax=ax, label="share of the mode's power")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return ax
+
+
+def _law(ranking: FrequencyRanking) -> str:
+    """Exponent, its interval and Spearman's rho, for a legend."""
+    law = "too few frequencies for a power law"
+    if ranking.decay is not None:
+        law = f"exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
+    return f"{law}, ρ {ranking.spearman:.3f}".replace("-", "−")
+
+
+def _least_on_logarithmic_axis(frequencies: Float[np.ndarray, " k"]) -> float:
+    """The least frequency that is not zero, nor a thousandth of the median: a constant function by its values."""
+    positive = frequencies[frequencies > 1e-3 * np.median(frequencies)]
+    return float(positive.min()) if len(positive) else 1.0
+
+
+def _draw_power_law(ax: Axes, ranking: FrequencyRanking, least: float, color: str) -> None:
+    """The fitted line over the fitted modes: least squares on logarithms goes through their geometric mean."""
+    assert ranking.decay is not None
+    fitted = slice(ranking.decay.first, ranking.decay.last)
+    frequencies, eigenvalues = np.asarray(ranking.frequencies, float)[fitted], np.asarray(ranking.eigenvalues)[fitted]
+    positive = frequencies > 0
+    middle_x, middle_y = (np.exp(np.mean(np.log(v[positive]))) for v in (frequencies, eigenvalues))
+    ends = np.array([max(frequencies[positive].min(), least), frequencies.max()])
+    line = middle_y * (ends / middle_x) ** ranking.decay.exponent
+    ax.plot(ends, line, "--", color=color, linewidth=1.6)

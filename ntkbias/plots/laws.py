@@ -1,0 +1,89 @@
+"""Pictures of error against size: scaling laws, and learning curves predicted and measured.
+
+>>> import numpy as np, ntkbias as nb
+>>> sizes = 2 ** np.arange(4, 10)
+>>> law = nb.scaling_law(sizes, 3 * sizes**-0.5 * np.random.default_rng(0).uniform(0.9, 1.1, (5, 6)), num_resamples=50)
+>>> nb.plots.scaling_laws(law).get_xlabel()
+'size n'
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ntkbias.learning import LearningCurve, MeasuredLearningCurve
+from ntkbias.plots.drawing import MARKERS, PlainLog, axes_of, color, label_of, legend
+from ntkbias.scaling import ScalingLaw
+from ntkbias.types import InputError, InputTypeError
+
+__all__ = ["learning_curve", "scaling_laws"]
+
+
+def scaling_laws(laws: Mapping[str, ScalingLaw] | ScalingLaw, ax: Axes | None = None, *, reach: float = 4.0) -> Axes:
+    """Errors against sizes with their fitted laws, on logarithmic axes, each up to `reach` times the largest size.
+
+    Points are means over replicates; bands are the 95 % intervals of `ScalingLaw.extrapolate`, beyond the sizes seen
+    those of the same form of law. The legend has the law and the interval of its exponent.
+
+    Raises `InputTypeError` for other values.
+    """
+    named = {"": laws} if isinstance(laws, ScalingLaw) else laws
+    if not isinstance(named, Mapping) or not all(isinstance(law, ScalingLaw) for law in named.values()):
+        raise InputTypeError(
+            f"Expected a ScalingLaw, or a dict of them by name; got {type(laws).__name__}. "
+            "Use scaling_law(sizes, errors)."
+        )
+    ax = axes_of(ax)
+    for index, (name, law) in enumerate(named.items()):
+        sizes = np.asarray(law.sizes, float)
+        band = law.extrapolate(np.geomspace(sizes.min(), reach * sizes.max(), 200))
+        fitted = f"{law.formula}, exponent {law.exponent}"
+        label = label_of(name, fitted) if name else fitted
+        ax.plot(sizes, law.errors, MARKERS[index % len(MARKERS)], color=color(index), markersize=5, label=label)
+        seen = np.asarray(band.sizes) <= sizes.max()
+        for part, style in ((seen, "-"), (~seen, "--")):
+            ax.plot(band.sizes[part], band.errors[part], style, color=color(index), linewidth=1.4)
+        ax.fill_between(band.sizes, band.low, band.high, color=color(index), alpha=0.2, linewidth=0)
+    ax.set(xscale="log", yscale="log", xlabel="size n", ylabel="error")
+    _plain_sizes(ax)
+    legend(ax)
+    return ax
+
+
+def learning_curve(
+    predicted: LearningCurve, measured: MeasuredLearningCurve | None = None, ax: Axes | None = None
+) -> Axes:
+    """The predicted test error against the number of examples, and the measured one with its 95 % interval.
+
+    Both axes are logarithmic; each target has a colour. Raises `InputTypeError` for other values.
+    """
+    if not isinstance(predicted, LearningCurve) or not isinstance(measured, MeasuredLearningCurve | None):
+        got = f"{type(predicted).__name__} and {type(measured).__name__}"
+        raise InputTypeError(f"Expected a LearningCurve, and a MeasuredLearningCurve or none; got {got}.")
+    curves = np.asarray(predicted.errors, float).reshape(len(predicted.sizes), -1)
+    points = None if measured is None else np.asarray(measured.errors, float).reshape(len(measured.sizes), -1)
+    if points is not None and points.shape[1] != curves.shape[1]:
+        raise InputError(f"Expected as many targets in both; got {curves.shape[1]} and {points.shape[1]}.")
+    ax = axes_of(ax)
+    for index, curve in enumerate(curves.T):
+        name = "predicted" if curves.shape[1] == 1 else f"target {index + 1}"
+        ax.plot(np.asarray(predicted.sizes), curve, "-", color=color(index), linewidth=1.4, label=name)
+    if measured is not None and points is not None:
+        spans = 1.96 * np.asarray(measured.standard_errors, float).reshape(points.shape)
+        for index, (values, span) in enumerate(zip(points.T, spans.T, strict=True)):
+            sides = np.stack([np.minimum(span, 0.99 * values), span])  # on a logarithmic axis nothing reaches zero
+            label = f"mean of {measured.num_draws} draws, 95 %" if index == 0 else None
+            style: dict[str, Any] = {"fmt": "o", "color": color(index), "markersize": 4, "capsize": 2, "label": label}
+            ax.errorbar(np.asarray(measured.sizes), values, sides, **style)
+    ax.set(xscale="log", yscale="log", xlabel="number of examples", ylabel="test error")
+    _plain_sizes(ax)
+    legend(ax)
+    return ax
+
+
+def _plain_sizes(ax: Axes) -> None:
+    """Numbers of examples as 64 and 2000, not as powers."""
+    ax.xaxis.set_major_formatter(PlainLog())
+    ax.xaxis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
