@@ -4,7 +4,7 @@ It computes the neural tangent kernel of a network, at a finite width and in the
 eigenfunctions, and ranks those by frequency and by how fast they are learned.
 """
 
-from ntkbias import adapters, complexity, datasets, domains, exact, layers, nets, plots, scaling, types
+from ntkbias import adapters, complexity, datasets, domains, exact, layers, losses, nets, plots, scaling, types
 from ntkbias.alignment import alignment, relative_alignment
 from ntkbias.compare import Comparison, compare
 from ntkbias.eigen import (
@@ -21,11 +21,22 @@ from ntkbias.eigen import (
 )
 from ntkbias.exact import ExactSpectrum, exact_spectrum, predicted_decay
 from ntkbias.frequency import (
+    Eigenspaces,
     FrequencyRanking,
+    ImageFrequencies,
+    InterpolationSpectrum,
+    directional_wave,
     dirichlet_frequency,
+    gradient_frequency,
     graph_frequency,
     harmonic_energy,
+    image_frequencies,
+    image_gradient_frequencies,
+    interpolation_path,
+    interpolation_spectrum,
+    radial_wave,
     rank_by_frequency,
+    smoothed_labels,
 )
 from ntkbias.kernels import (
     DotProductKernel,
@@ -76,10 +87,13 @@ __all__ = [
     "Contrast",
     "DecayExponent",
     "DotProductKernel",
+    "Eigenspaces",
     "Estimate",
     "ExactSpectrum",
     "FrequencyRanking",
+    "ImageFrequencies",
     "InputError",
+    "InterpolationSpectrum",
     "Interval",
     "Kernel",
     "KernelOnDisk",
@@ -103,6 +117,7 @@ __all__ = [
     "complexity",
     "critical_learning_rate",
     "datasets",
+    "directional_wave",
     "dirichlet_frequency",
     "domains",
     "effective_dimension",
@@ -116,10 +131,15 @@ __all__ = [
     "exponent_difference",
     "gradient_descent",
     "gradient_flow",
+    "gradient_frequency",
     "graph_frequency",
     "harmonic_energy",
+    "image_frequencies",
+    "image_gradient_frequencies",
     "infinite_nngp",
     "infinite_ntk",
+    "interpolation_path",
+    "interpolation_spectrum",
     "kernel_on_disk",
     "kernel_regression",
     "layers",
@@ -130,6 +150,7 @@ __all__ = [
     "linearize",
     "load",
     "log_determinant",
+    "losses",
     "measured_learning_curve",
     "nets",
     "ntk_velocity",
@@ -139,12 +160,14 @@ __all__ = [
     "predicted_decay",
     "preferred_scaling_law",
     "pseudo_ntk",
+    "radial_wave",
     "rank_by_frequency",
     "relative_alignment",
     "save",
     "scaling",
     "scaling_law",
     "sketch",
+    "smoothed_labels",
     "spectral_density",
     "spectrum",
     "top_modes",

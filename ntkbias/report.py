@@ -44,20 +44,20 @@ MEASURES = {
 KERNELS = """Eigenvalues are those of K / n, the kernel's matrix over the number of inputs, so that they do not grow
 with n; the trace is the sum of all of them. The effective rank is exp(entropy) of their shares. Spearman's ρ is the
 rank correlation of eigenvalue and frequency: -1 where low frequencies always come first. The decay exponent is that of
-eigenvalue against frequency. Its 95 % interval comes from resampling the inputs, with the frequencies as they are: it
-says nothing of how well a power law fits, nor of more inputs, and is too wide for quadrature nodes."""
+eigenvalue against frequency. Their 95 % intervals come from resampling the inputs, that of the exponent with the
+frequencies as they are, that of ρ with the modes: they say nothing of how well a power law fits, nor of more inputs,
+and are too wide for quadrature nodes. Both leave out modes whose frequency the inputs do not resolve."""
 MODES = """Fastest learned first. The learning time is 1 / eigenvalue, in units of step × learning rate: in that time
 gradient flow reduces a mode's error by a factor of e, for one output or an infinitely wide network. Modes of one
 eigenspace have eigenvalues too close to tell apart, and share their frequency: any rotation of them would do as
-well."""
+well. A frequency after > is a lower bound: the inputs do not tell it."""
 OVERVIEW = {  # one figure for all kernels
     "spectra": """The eigenvalues of each kernel, in descending order. The further left and the steeper a curve falls,
         the fewer functions are learned early. Dotted: the noise floor, below which an eigenvalue is rounding and is
         left out.""",
     "frequency": """Each point is a mode. Points that fall to the right show a preference for low frequencies. Dashed:
         the power law, over the modes that it was fitted to; where they bend away from it, no one exponent describes
-        them. Where points flatten or pile up at the far right, frequencies reach the limit of what these inputs tell
-        apart.""",
+        them. Hollow marks are at the limit of what these inputs tell apart: their frequency is a lower bound.""",
     "cumulative_power": """How much of the targets lies in the first k modes, all targets taken together. A curve that
         rises early belongs to a kernel under which these targets are learned early.""",
 }
@@ -188,7 +188,10 @@ def _number(value: Any) -> str:
 
 
 def _correlation(ranking: FrequencyRanking) -> str:
-    return f"{ranking.spearman:.3f}" if np.isfinite(ranking.spearman) else "not defined"
+    if not np.isfinite(ranking.spearman):
+        return "not defined"
+    low, high = (f"{end:.3f}" for end in ranking.spearman_interval)
+    return f"{ranking.spearman:.3f}" + (f" ({low} to {high})" if low != high else "")
 
 
 def _exponent(decay: DecayExponent | None, before: str = "") -> str:
@@ -221,7 +224,7 @@ def _rows(spectrum: Spectrum, ranking: FrequencyRanking, num_modes: int) -> list
             str(mode + 1),
             _number(ranking.eigenvalues[mode]),
             f"{float(ranking.eigenvalues[mode] / spectrum.trace):.2%}",
-            _number(ranking.frequencies[mode]),
+            ("" if ranking.resolved[mode] else ">") + _number(ranking.frequencies[mode]),
             *([] if ranking.purity is None else [f"{float(ranking.purity[mode]):.1%}"]),
             _number(ranking.learning_times[mode]),
         ]
@@ -301,9 +304,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _kernel_table(comparison: Comparison) -> str:
     """A row a kernel, with the colour that it has in the figures."""
-    heads = (
-        "kernel|trace|effective rank|resolved modes|Spearman's ρ|decay exponent (95 % interval)|mode 1|mode 2|mode 3"
-    )
+    heads = "kernel|trace|effective rank|resolved modes|Spearman's ρ (95 %)|decay exponent (95 %)|mode 1|mode 2|mode 3"
     rows = []
     for index, (name, spectrum, ranking) in enumerate(_kernels(comparison)):
         first = [_number(value) for value in ranking.eigenvalues[:3]]

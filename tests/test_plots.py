@@ -79,27 +79,47 @@ def test_modes_below_the_floor_are_left_out():
     assert_allclose(plots.spectra(spectrum).lines[0].get_ydata(), [1, 0.25])
 
 
+def full_marks(ax):
+    """The scatters of modes whose frequency is known."""
+    return [points for points in ax.collections if len(points.get_facecolor())]
+
+
 def test_a_kernel_has_one_colour_in_all_pictures(circle):
     spectra, power = plots.spectra(circle), plots.cumulative_power(circle)
     frequency = plots.eigenvalue_against_frequency(circle)
     for index in range(2):
         expected = plots.color(index)
         assert spectra.lines[2 * index].get_color() == power.lines[index].get_color() == expected
-        assert plt.matplotlib.colors.to_hex(frequency.collections[index].get_facecolor()[0]).upper() == expected
+        assert plt.matplotlib.colors.to_hex(full_marks(frequency)[index].get_facecolor()[0]).upper() == expected
         assert frequency.lines[index].get_color() == expected
     assert len({plots.color(index) for index in range(8)}) == 8
 
 
 def test_frequency_scatter_holds_every_mode_and_the_law(circle):
     ax = plots.eigenvalue_against_frequency(circle)
-    for points, line, ranking in zip(ax.collections, ax.lines, circle.rankings, strict=True):
-        assert_allclose(points.get_offsets(), np.stack([ranking.frequencies, ranking.eigenvalues], 1))
+    for points, line, ranking in zip(full_marks(ax), ax.lines, circle.rankings, strict=True):
+        known = np.asarray(ranking.resolved)
+        assert_allclose(points.get_offsets(), np.stack([ranking.frequencies, ranking.eigenvalues], 1)[known])
         (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
         assert_allclose(np.log(y1 / y0) / np.log(x1 / x0), ranking.decay.exponent)
     assert "radians per unit of length" in ax.get_xlabel()
     ranking = circle.rankings[0]
     law = f"depth 1: exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f}), "
     assert names_in_legend(ax)[0] == (law + f"ρ {ranking.spearman:.3f}").replace("-", "−")
+
+
+def test_modes_that_inputs_do_not_resolve_are_hollow():
+    sphere = nb.domains.Sphere(5)
+    x = sphere.sample(60, key=jax.random.key(0))
+    ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2)), x), sphere)
+    known = np.asarray(ranking.resolved)
+    ax = plots.eigenvalue_against_frequency(ranking)
+    full, hollow = ax.collections
+    assert 0 < known.sum() < len(known)
+    assert_allclose(full.get_offsets()[:, 1], np.asarray(ranking.eigenvalues)[known])
+    assert_allclose(hollow.get_offsets()[:, 1], np.asarray(ranking.eigenvalues)[~known])
+    assert len(hollow.get_facecolor()) == 0
+    assert "hollow: not resolved, the frequency is a lower bound" in names_in_legend(ax)
 
 
 def test_the_law_is_the_least_squares_line(circle):

@@ -8,9 +8,12 @@
 'degree of the harmonics'
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ntkbias.compare import Comparison
@@ -26,24 +29,14 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
 
     Both axes are logarithmic; where some modes have frequency zero, or next to it, the frequency axis is linear up to
     the first of the others, as its label says. The dashed line is `FrequencyRanking.decay`, drawn over the modes that
-    it was fitted to. The legend gives its exponent with the 95 % interval, and Spearman's rank correlation.
+    it was fitted to. The legend gives its exponent with the 95 % interval, and Spearman's rank correlation. Hollow
+    marks are modes that the inputs do not resolve.
     """
     rankings = by_name(comparison, FrequencyRanking, "rankings")
     ax = axes_of(ax)
     least = _least_on_logarithmic_axis(np.concatenate([np.asarray(r.frequencies) for r in rankings.values()]))
     for index, (name, ranking) in enumerate(rankings.items()):
-        frequencies, eigenvalues = np.asarray(ranking.frequencies, float), np.asarray(ranking.eigenvalues, float)
-        ax.scatter(
-            frequencies,
-            eigenvalues,
-            s=14,
-            color=color(index),
-            marker=MARKERS[index % len(MARKERS)],
-            alpha=0.55,
-            linewidths=0,
-            label=label_of(name, _law(ranking)),
-            rasterized=True,
-        )
+        _draw_ranking(ax, ranking, index, label_of(name, _law(ranking)))
         if ranking.decay is not None:
             _draw_power_law(ax, ranking, least, color(index))
     label = "radians per unit of length"
@@ -56,7 +49,12 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
     ax.set(yscale="log", xlabel=f"frequency ({label})", ylabel="eigenvalue of K / n")
     ax.xaxis.set_major_formatter(PlainLog())
     ax.xaxis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
-    legend(ax, title="kernel: exponent of the power law (95 % interval), Spearman's ρ")
+    if all(ranking.resolved.all() for ranking in rankings.values()):
+        entries = []
+    else:
+        note = "hollow: not resolved, the frequency is a lower bound"
+        entries = [Line2D([], [], linestyle="none", marker="o", color="0.4", fillstyle="none", label=note)]
+    legend(ax, *entries, title="kernel: exponent of the power law (95 % interval), Spearman's ρ")
     return ax
 
 
@@ -99,6 +97,17 @@ def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_mod
     return ax
 
 
+def _draw_ranking(ax: Axes, ranking: FrequencyRanking, index: int, label: str) -> None:
+    """A mark a mode: full where its frequency is known, hollow where there is but a lower bound of it."""
+    frequencies, eigenvalues = np.asarray(ranking.frequencies, float), np.asarray(ranking.eigenvalues, float)
+    known = np.asarray(ranking.resolved)
+    style: dict[str, Any] = {"s": 14, "marker": MARKERS[index % len(MARKERS)], "alpha": 0.55, "rasterized": True}
+    ax.scatter(frequencies[known], eigenvalues[known], color=color(index), linewidths=0, label=label, **style)
+    if not known.all():
+        bounds = frequencies[~known], eigenvalues[~known]
+        ax.scatter(*bounds, facecolors="none", edgecolors=color(index), linewidths=0.7, **style)
+
+
 def _law(ranking: FrequencyRanking) -> str:
     """Exponent, its interval and Spearman's rho, for a legend."""
     law = "too few frequencies for a power law"
@@ -118,8 +127,8 @@ def _draw_power_law(ax: Axes, ranking: FrequencyRanking, least: float, color: st
     assert ranking.decay is not None
     fitted = slice(ranking.decay.first, ranking.decay.last)
     frequencies, eigenvalues = np.asarray(ranking.frequencies, float)[fitted], np.asarray(ranking.eigenvalues)[fitted]
-    positive = frequencies > 0
+    positive = (frequencies > 0) & np.asarray(ranking.resolved)[fitted]
     middle_x, middle_y = (np.exp(np.mean(np.log(v[positive]))) for v in (frequencies, eigenvalues))
-    ends = np.array([max(frequencies[positive].min(), least), frequencies.max()])
+    ends = np.array([max(frequencies[positive].min(), least), frequencies[positive].max()])
     line = middle_y * (ends / middle_x) ** ranking.decay.exponent
     ax.plot(ends, line, "--", color=color, linewidth=1.6)

@@ -81,7 +81,8 @@ def _mode_title(ranking: FrequencyRanking, index: int) -> str:
     members = np.flatnonzero(np.asarray(ranking.eigenspace) == ranking.eigenspace[index]) + 1
     together = f" (of {members[0]}–{members[-1]})" if len(members) > 1 else ""
     value, frequency = float(ranking.eigenvalues[index]), float(ranking.frequencies[index])
-    return f"mode {index + 1}{together}: eigenvalue {value:.2g},\nfrequency {frequency:.3g}"
+    bound = "" if ranking.resolved[index] else "above "
+    return f"mode {index + 1}{together}: eigenvalue {value:.2g},\nfrequency {bound}{frequency:.3g}"
 
 
 def _draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str, angles: bool) -> None:
