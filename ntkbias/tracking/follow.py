@@ -50,10 +50,12 @@ def follow(
     checkpoint: Any,
 ) -> History:
     """Measure what `walk` reaches, from the variables `first`; states on disk have the form of `like`."""
-    start = _start(recorder.setting, first)
+    start = _start(recorder.setting)
     place: Any = nullcontext()
     if checkpoint is not None:
-        place = Checkpoint.claimed(checkpoint, description, start)
+        few = recorder.setting.probe[:FINGERPRINT]
+        outputs = np.stack([np.asarray(recorder.setting.f(each, few)) for each in first])
+        place = Checkpoint.claimed(checkpoint, description, start | {"outputs": outputs})
     last = first
     with place as saved:
         state = None
@@ -168,12 +170,9 @@ def described(
     }
 
 
-def _start(setting: Setting, first: list[Params]) -> dict[str, np.ndarray]:
-    """What a folder holds of a run's beginning."""
-    start = {
-        "probe": np.asarray(setting.probe),
-        "outputs": np.stack([np.asarray(setting.f(each, setting.probe[:FINGERPRINT])) for each in first]),
-    }
+def _start(setting: Setting) -> dict[str, np.ndarray]:
+    """What a history holds beside measures."""
+    start = {"probe": np.asarray(setting.probe)}
     if isinstance(setting.domain, HarmonicDomain):
         levels = setting.domain.levels(setting.domain.max_degree(len(setting.probe)))
         start["level_frequencies"] = np.asarray(setting.domain.frequency(jnp.asarray(levels, float)))

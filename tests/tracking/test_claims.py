@@ -212,7 +212,7 @@ def test_low_frequencies_are_learned_first():
         heights = np.sqrt(2 * history["output_spectrum"][:, :, frequencies]) / amplitudes
         first = np.where((heights > 0.8).any(1), (heights > 0.8).argmax(1), len(history))
         order = [scipy.stats.spearmanr(frequencies, row).statistic for row in first]
-        assert min(order) >= 0.9, order
+        assert min(order) >= (0.9 if amplitudes[0] == 1 else 0.999), first  # strictly so, where they grow
 
 
 def test_a_probe_of_five_thousand_in_bounded_memory():
