@@ -341,3 +341,45 @@ def test_a_folder_that_cannot_be_written_is_named(circle, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Choose a folder that can be written"):
         plots.save(plots.spectra(circle).figure, tmp_path / "file" / "figure")
+
+
+SIZES = np.array([32, 64, 128, 256, 512, 1024])
+
+
+def test_scaling_laws_are_drawn_as_they_are_fitted():
+    errors = 3 * SIZES**-0.5 * np.random.default_rng(0).uniform(0.9, 1.1, (5, 6))
+    law = nb.scaling_law(SIZES, errors, num_resamples=50)
+    ax = plots.scaling_laws({"net": law})
+    points, within, beyond = ax.lines
+    assert_allclose(points.get_ydata(), errors.mean(0), rtol=1e-6)
+    assert_allclose(within.get_ydata(), law.curve(within.get_xdata()), rtol=1e-5)
+    assert within.get_xdata().max() <= 1024 < beyond.get_xdata().min()
+    assert_allclose(beyond.get_xdata().max(), 4 * 1024, rtol=1e-5)
+    assert names_in_legend(ax)[0] == f"net: {law.formula}, exponent {law.exponent}"
+
+
+def test_learning_curves_have_a_line_and_points_with_intervals():
+    cube = nb.domains.Hypercube(4)
+    x, _ = cube.quadrature(16)
+    kernel = nb.infinite_ntk(nb.nets.mlp(depth=2))
+    y = x[:, 0] * x[:, 1]
+    predicted = nb.learning_curve(nb.spectrum(kernel, x), y, [2, 4, 8])
+    measured = nb.measured_learning_curve(kernel, y, [2, 4, 8], x=x, num_draws=3, key=jax.random.key(0))
+    ax = plots.learning_curve(predicted, measured)
+    assert_allclose(ax.lines[0].get_ydata(), predicted.errors, rtol=1e-6)
+    assert_allclose(ax.containers[0].lines[0].get_ydata(), measured.errors, rtol=1e-6)
+    assert names_in_legend(ax) == ["predicted", "mean of 3 draws, 95 %"]
+    assert plots.learning_curve(predicted).get_xlabel() == "number of examples"
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.scaling_laws(3), "Expected a ScalingLaw, or a dict of them by name; got int"),
+        (lambda: plots.learning_curve(3), "Expected a LearningCurve, and a MeasuredLearningCurve or none; got int and"),
+    ],
+)
+def test_laws_of_other_values(draw, message):
+    with pytest.raises(InputError, match=message):
+        draw()

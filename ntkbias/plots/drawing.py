@@ -143,4 +143,4 @@ class PlainLog(LogFormatter):
 
     def __call__(self, x, pos=None):
         """The text at a tick; nothing where the axis is crowded."""
-        return super().__call__(x, pos) and f"{x:.3g}"
+        return super().__call__(x, pos) and f"{x:.6g}"
