@@ -17,7 +17,7 @@ from ntkbias import losses
 from ntkbias.domains import HarmonicDomain
 from ntkbias.frequency import graph_frequency, harmonic_energy
 from ntkbias.frequency.measures import measured_by_harmonics, measured_on_graph
-from ntkbias.learning import gradient_descent, gradient_flow
+from ntkbias.learning import gradient_descent, gradient_flow, learnability
 from ntkbias.spectrum import Spectrum
 from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot, columns
 from ntkbias.types import InputError
@@ -31,13 +31,14 @@ __all__ = [
     "frozen_error",
     "frozen_loss",
     "frozen_outputs",
-    "learnability",
     "learned",
+    "learning_time",
     "loss",
     "output_spectrum",
     "outputs",
     "residual_frequency",
     "residual_spectrum",
+    "target_alignment",
     "test_accuracy",
     "test_loss",
     "train_accuracy",
@@ -168,11 +169,11 @@ def residual_frequency(at: Snapshot) -> float | None:
     return float(graph_frequency(mode, domain)[0])
 
 
-def learnability(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
-    """The rate at which gradient flow would begin to learn each named behaviour: phi^T K phi / (n phi^T phi).
+def target_alignment(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
+    """The rate at which gradient flow would begin to learn each named target: phi^T K phi / (n phi^T phi).
 
-    Over `trace` it is the kernel's share along the behaviour. The behaviour with the largest is learned first while the
-    kernel stays.
+    Over `trace` it is the kernel's share along the target. The one with the largest is learned first while the kernel
+    stays.
     """
     if not at.setting.behaviours:
         return None
@@ -187,8 +188,22 @@ def learnability(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
     return np.array(rates)
 
 
+def learning_time(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
+    """The time in which the current kernel, kept, would learn each named target: that of `learning.learnability`.
+
+    Of targets as they stand, with their mean; see there for what the time is, and for more.
+    """
+    if not at.setting.behaviours:
+        return None
+    targets = {name: _target(at, values) for name, values in at.setting.behaviours.items()}
+    if any(not _fits(at, target) for target in targets.values()):
+        return None
+    found = learnability(at.operator, targets, modes=at.spectrum, centered=False, key=at.setting.key)
+    return np.asarray(found.learning_time[0], np.float64)
+
+
 def learned(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
-    """How much of each named behaviour the outputs hold: <f, phi> / <phi, phi>, one when it is learned."""
+    """How much of each named target the outputs hold: <f, phi> / <phi, phi>, one when it is learned."""
     if not at.setting.behaviours:
         return None
     targets = [_target(at, values) for values in at.setting.behaviours.values()]
@@ -197,7 +212,7 @@ def learned(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
     return np.array([np.sum(at.outputs * target) / np.sum(target**2) for target in targets])
 
 
-for _of_behaviours in (learnability, learned):
+for _of_behaviours in (target_alignment, learning_time, learned):
     _of_behaviours.axes = ("behaviour",)  # type: ignore[attr-defined]
 
 

