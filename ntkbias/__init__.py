@@ -4,7 +4,20 @@ It computes the neural tangent kernel of a network, at a finite width and in the
 eigenfunctions, and ranks those by frequency and by how fast they are learned.
 """
 
-from ntkbias import adapters, complexity, datasets, domains, exact, layers, losses, nets, plots, scaling, types
+from ntkbias import (
+    adapters,
+    complexity,
+    datasets,
+    domains,
+    exact,
+    layers,
+    losses,
+    nets,
+    plots,
+    scaling,
+    tracking,
+    types,
+)
 from ntkbias.alignment import alignment, relative_alignment
 from ntkbias.compare import Comparison, compare
 from ntkbias.eigen import (
@@ -80,6 +93,8 @@ from ntkbias.learning import (
 from ntkbias.results import load, save
 from ntkbias.scaling import Interval, ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
 from ntkbias.spectrum import DecayExponent, Spectrum
+from ntkbias.tracking import History, open_history, path_spectrum, track, track_many
+from ntkbias.training import log_steps, train
 from ntkbias.types import InputError
 
 __all__ = [
@@ -91,6 +106,7 @@ __all__ = [
     "Estimate",
     "ExactSpectrum",
     "FrequencyRanking",
+    "History",
     "ImageFrequencies",
     "InputError",
     "InterpolationSpectrum",
@@ -150,12 +166,15 @@ __all__ = [
     "linearize",
     "load",
     "log_determinant",
+    "log_steps",
     "losses",
     "measured_learning_curve",
     "nets",
     "ntk_velocity",
     "nystrom",
+    "open_history",
     "open_kernel",
+    "path_spectrum",
     "plots",
     "predicted_decay",
     "preferred_scaling_law",
@@ -171,5 +190,9 @@ __all__ = [
     "spectral_density",
     "spectrum",
     "top_modes",
+    "track",
+    "track_many",
+    "tracking",
+    "train",
     "types",
 ]

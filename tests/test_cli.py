@@ -71,8 +71,8 @@ def test_the_same_seed_gives_the_same_values(tmp_path, capsys):
 
 BAD = {
     "unknown data": (
-        ["--data", "mnist"],
-        "Expected --data to be digits, circle or the path of an .npz file; got 'mnist'",
+        ["--data", "fashion"],
+        "Expected --data to be digits, circle, mnist, cifar10 or the path of an .npz file; got 'fashion'",
     ),
     "no file": (["--data", "nowhere.npz"], "Expected a file of arrays at nowhere.npz; there is none"),
     "width": (["--data", "circle", "--width", "0"], "Expected width to be at least 1; got 0"),

@@ -132,7 +132,7 @@ def test_summary_names_the_strongest_preference(circle):
         dataclasses.replace(circle.rankings[0].decay, exponent=a, low=a - 0.1, high=a + 0.1) for a in (-2.0, -3.0)
     ]
     rankings = tuple(dataclasses.replace(r, decay=d) for r, d in zip(circle.rankings, decays, strict=True))
-    summary = report._summary(dataclasses.replace(circle, rankings=rankings))
+    summary = report.comparison._summary(dataclasses.replace(circle, rankings=rankings))
     assert "2 kernels on 32 inputs (Circle)" in summary
     assert (
         "The steepest decay with frequency: depth 2, with an exponent of -3.00 (95 % interval -3.10 to -2.90)."
@@ -146,7 +146,7 @@ def test_summary_names_the_strongest_preference(circle):
 def test_summary_says_when_intervals_overlap_and_when_nothing_prefers_low_frequencies(circle):
     decay = circle.rankings[0].decay
     reverse = tuple(dataclasses.replace(r, decay=decay, frequencies=r.frequencies[::-1]) for r in circle.rankings)
-    summary = report._summary(dataclasses.replace(circle, rankings=reverse))
+    summary = report.comparison._summary(dataclasses.replace(circle, rankings=reverse))
     assert "which overlaps with that of depth 2." in summary
     assert "No preference for low frequencies" in summary
 
@@ -179,7 +179,7 @@ def test_file_names_are_plain_and_differ(circle):
     four = nb.Comparison(("A b/c", "a b\\c", "é", "../"), circle.spectra * 2, circle.rankings * 2, CIRCLE)
     names = [name for name in report.figures(four) if name.startswith("energy")]
     assert names == ["energy_a_b_c", "energy_a_b_c_2", "energy_kernel", "energy_kernel_2"]
-    assert report._slugs(["a 2", "a", "a", "x" * 300]) == ["a_2", "a", "a_3", "x" * 60]
+    assert report.page.slug_names(["a 2", "a", "a", "x" * 300]) == ["a_2", "a", "a_3", "x" * 60]
 
 
 def test_figures_belong_to_no_window_and_skip_targets_of_zeros(cloud):

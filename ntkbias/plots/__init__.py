@@ -16,18 +16,32 @@ from ntkbias.plots.drawing import PANEL, SIZE, color, panels, save, svg
 from ntkbias.plots.eigenvalues import cumulative_power, exact_and_measured, spectra, spectral_density
 from ntkbias.plots.frequencies import eigenvalue_against_frequency, energy_per_degree
 from ntkbias.plots.functions import eigenfunctions
+from ntkbias.plots.histories import (
+    alignments,
+    eigenfunction_frames,
+    eigenvalue_trajectories,
+    evolution,
+    frequency_spectrogram,
+    num_panels,
+)
 from ntkbias.plots.laws import learning_curve, scaling_laws
 
 __all__ = [
     "PANEL",
     "SIZE",
+    "alignments",
     "color",
     "cumulative_power",
+    "eigenfunction_frames",
     "eigenfunctions",
     "eigenvalue_against_frequency",
+    "eigenvalue_trajectories",
     "energy_per_degree",
+    "evolution",
     "exact_and_measured",
+    "frequency_spectrogram",
     "learning_curve",
+    "num_panels",
     "panels",
     "save",
     "scaling_laws",

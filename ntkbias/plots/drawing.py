@@ -26,6 +26,7 @@ from ntkbias.types import InputTypeError, require_positive
 
 __all__ = [
     "MARKERS",
+    "NUM_COLUMNS",
     "PALETTE",
     "PANEL",
     "SIZE",

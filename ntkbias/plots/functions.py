@@ -21,7 +21,7 @@ from ntkbias.plots.drawing import PALETTE, panels
 from ntkbias.spectrum import Spectrum
 from ntkbias.types import InputError, InputTypeError, require_positive
 
-__all__ = ["eigenfunctions"]
+__all__ = ["draw_curve", "draw_points", "eigenfunctions"]
 
 
 def eigenfunctions(
@@ -62,9 +62,9 @@ def eigenfunctions(
         ax.set_title(_mode_title(ranking, index), fontsize=8)
         ax.tick_params(labelsize=8)
         if chart.shape[1] == 1:
-            _draw_curve(ax, chart[:, 0], functions[:, index], color, isinstance(domain, Circle))
+            draw_curve(ax, chart[:, 0], functions[:, index], color, isinstance(domain, Circle))
         else:
-            points = _draw_points(ax, chart, functions[:, index], scale)
+            points = draw_points(ax, chart, functions[:, index], scale)
         if index % grid.shape[1] == 0:
             ax.set_ylabel(kind if chart.shape[1] == 1 else "coordinate 2", fontsize=8)
         if index + grid.shape[1] < num_shown:
@@ -85,7 +85,8 @@ def _mode_title(ranking: FrequencyRanking, index: int) -> str:
     return f"mode {index + 1}{together}: eigenvalue {value:.2g},\nfrequency {bound}{frequency:.3g}"
 
 
-def _draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str, angles: bool) -> None:
+def draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str, angles: bool) -> None:
+    """Values along a chart of one coordinate."""
     order = np.argsort(positions)
     ax.axhline(0, color="0.8", linewidth=0.8)
     ax.plot(positions[order], values[order], color=color, linewidth=1.4)
@@ -95,7 +96,8 @@ def _draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str,
         ax.set_xticks(np.arange(5) * np.pi / 2, ["0", "π/2", "π", "3π/2", "2π"])
 
 
-def _draw_points(ax: Axes, chart: np.ndarray, values: np.ndarray, scale: Normalize) -> PathCollection:
+def draw_points(ax: Axes, chart: np.ndarray, values: np.ndarray, scale: Normalize) -> PathCollection:
+    """Values at points of a chart of two coordinates, as colours."""
     size = float(np.clip(3_000 / len(chart), 1.5, 14))
     points = ax.scatter(
         chart[:, 0], chart[:, 1], c=values, s=size, cmap="RdBu_r", norm=scale, linewidths=0, rasterized=True

@@ -1,41 +1,34 @@
-"""A comparison as one self-contained HTML page, as figures by file name, and as a table for a terminal.
-
-The page holds what a reader needs to judge it: a summary in words, tables of kernels and of modes, figures with a text
-each that tells how to read it, and the settings and versions behind it all. It has no scripts and loads nothing.
+"""A comparison as parts of a page, as figures by file name, and as a table for a terminal.
 
 >>> import ntkbias as nb
+>>> from ntkbias.report import comparison
 >>> x, weights = nb.domains.Circle().quadrature(32)
->>> comparison = nb.compare({"mlp": nb.infinite_ntk(nb.nets.mlp())}, x, nb.domains.Circle(), weights=weights)
->>> list(figures(comparison))
+>>> found = nb.compare({"mlp": nb.infinite_ntk(nb.nets.mlp())}, x, nb.domains.Circle(), weights=weights)
+>>> list(comparison.figures(found))
 ['spectra', 'frequency', 'energy_mlp', 'eigenfunctions_mlp']
->>> print(table(comparison, 3).splitlines()[0])
+>>> print(comparison.table(found, 3).splitlines()[0])
 mlp
 """
 
 import html
-import re
 import textwrap
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Int
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkbias import plots, results
+from ntkbias import plots
 from ntkbias.compare import Comparison
 from ntkbias.frequency import FrequencyRanking
+from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, number, slug_names
 from ntkbias.spectrum import DecayExponent, Spectrum
 from ntkbias.types import require_positive
 
-__all__ = ["figures", "table", "write_report"]
+__all__ = ["body", "figures", "table"]
 
 TABLE_MODES = 20  # of each kernel in the page's tables
 FIGURE_MODES = 8
-WIDTH = 100  # columns of a terminal
-
 MEASURES = {
     "harmonic": "that of the harmonics of the degree that holds most of its power",
     "graph": "estimated on the graph of neighbouring inputs",
@@ -74,49 +67,6 @@ EACH = {  # one figure a kernel: heading and text
         names an eigenspace, whose members mean something only together.""",
     ),
 }
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --dim: #666 }
-@media (prefers-color-scheme: dark) { :root { --dim: #aaa } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 0 auto; padding: 1rem 1.5rem 3rem }
-h1 { line-height: 1.2 } h2 { margin-top: 2.5rem } h1, p, caption, figcaption { overflow-wrap: anywhere }
-svg { display: block; max-width: 100%; height: auto; margin: auto }
-.picture + figcaption { margin-top: .4rem } .wide .picture { overflow-x: auto }
-.wide svg { width: 100%; min-width: 700px; max-width: none }
-p { max-width: 75ch } figcaption, .note { color: var(--dim); font-size: .9rem }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 1.5rem }
-.wide { grid-column: 1 / -1 } figure { margin: 0; min-width: 0 } .scroll { overflow-x: auto }
-.picture { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .5rem }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding: .3rem 0 }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top }
-td { white-space: nowrap } .text td, .text th { text-align: left }
-.named td:first-child, .text td { white-space: normal; overflow-wrap: anywhere; min-width: 9em }
-.named th:first-child, .named td:first-child { text-align: left } thead th { vertical-align: bottom }
-.modes { font-size: .85rem } .modes th, .modes td { padding: .15rem .35rem }
-.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em }
-@media print { .grid { display: block } figure, tr { break-inside: avoid } }
-"""
-PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body>
-</html>
-"""
-
-
-def write_report(path: str | Path, comparison: Comparison, *, title: str, settings: dict[str, Any]) -> Path:
-    """Write the page to `path`, whole or not at all, and return the path.
-
-    `settings`, which may be nested, are what the run depended on; they stand at the end. Costs some seconds a kernel.
-    Raises `InputError` if the file cannot be written.
-    """
-    path = Path(path)
-    page = _page(comparison, title, settings)
-    results.write(path, lambda file: file.write(page.encode()))
-    return path
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
@@ -126,21 +76,21 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     "eigenfunctions_<kernel>", with the kernel's name in lower-case letters, digits and underscores. They belong to no
     window, and need no closing.
     """
-    drawn = {
-        "spectra": _drawn(plots.spectra, comparison),
-        "frequency": _drawn(plots.eigenvalue_against_frequency, comparison),
+    made = {
+        "spectra": drawn(plots.spectra, comparison),
+        "frequency": drawn(plots.eigenvalue_against_frequency, comparison),
     }
     if comparison.targets is not None and np.any(np.asarray(comparison.targets)):
-        drawn["cumulative_power"] = _drawn(plots.cumulative_power, comparison)
-    slugs = _slugs(comparison.names)
+        made["cumulative_power"] = drawn(plots.cumulative_power, comparison)
+    slugs = slug_names(comparison.names)
     for slug, ranking in zip(slugs, comparison.rankings, strict=True):
         if ranking.energy is not None:
-            drawn[f"energy_{slug}"] = _drawn(plots.energy_per_degree, ranking)
+            made[f"energy_{slug}"] = drawn(plots.energy_per_degree, ranking)
     for index, (slug, (_, spectrum, ranking)) in enumerate(zip(slugs, _kernels(comparison), strict=True)):
-        figure = drawn[f"eigenfunctions_{slug}"] = Figure()
+        figure = made[f"eigenfunctions_{slug}"] = Figure()
         axes = plots.panels(min(FIGURE_MODES, len(ranking.frequencies)), figure)
         plots.eigenfunctions(spectrum, ranking, comparison.domain, FIGURE_MODES, axes, color=plots.color(index))
-    return drawn
+    return made
 
 
 def table(comparison: Comparison, num_modes: int = 10) -> str:
@@ -166,27 +116,6 @@ def _kernels(comparison: Comparison) -> list[tuple[str, Spectrum, FrequencyRanki
     return list(zip(comparison.names, comparison.spectra, comparison.rankings, strict=True))
 
 
-def _drawn(draw: Callable[[Any, Axes], Axes], value: Any) -> Figure:
-    figure = Figure(figsize=plots.SIZE, layout="constrained")
-    draw(value, figure.subplots())
-    return figure
-
-
-def _slugs(names: Iterable[str]) -> list[str]:
-    """Names as parts of file names: lower-case letters, digits and underscores, no two alike."""
-    slugs: list[str] = []
-    for name in names:
-        stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:60] or "kernel"
-        candidates = [stem, *(f"{stem}_{number}" for number in range(2, len(slugs) + 3))]
-        slugs.append(next(candidate for candidate in candidates if candidate not in slugs))
-    return slugs
-
-
-def _number(value: Any) -> str:
-    """Three digits."""
-    return f"{float(value):#.3g}".rstrip(".")
-
-
 def _correlation(ranking: FrequencyRanking) -> str:
     if not np.isfinite(ranking.spearman):
         return "not defined"
@@ -201,8 +130,8 @@ def _exponent(decay: DecayExponent | None, before: str = "") -> str:
 def _facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[str]:
     """What a terminal shows of a kernel as a whole."""
     facts = [
-        f"trace {_number(spectrum.trace)}",
-        f"effective rank {_number(spectrum.effective_rank())}",
+        f"trace {number(spectrum.trace)}",
+        f"effective rank {number(spectrum.effective_rank())}",
         f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)} modes above the noise floor"
         + ("" if spectrum.method == "dense" else f" ({spectrum.method})"),
         f"Spearman's rho of eigenvalue and frequency {_correlation(ranking)}",
@@ -222,11 +151,11 @@ def _rows(spectrum: Spectrum, ranking: FrequencyRanking, num_modes: int) -> list
     return [
         [
             str(mode + 1),
-            _number(ranking.eigenvalues[mode]),
+            number(ranking.eigenvalues[mode]),
             f"{float(ranking.eigenvalues[mode] / spectrum.trace):.2%}",
-            ("" if ranking.resolved[mode] else ">") + _number(ranking.frequencies[mode]),
+            ("" if ranking.resolved[mode] else ">") + number(ranking.frequencies[mode]),
             *([] if ranking.purity is None else [f"{float(ranking.purity[mode]):.1%}"]),
-            _number(ranking.learning_times[mode]),
+            number(ranking.learning_times[mode]),
         ]
         for mode in range(min(num_modes, len(ranking.eigenvalues)))
     ]
@@ -239,29 +168,27 @@ def _brackets(eigenspace: Int[np.ndarray, " k"]) -> list[str]:
     return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
 
 
-def _page(comparison: Comparison, title: str, settings: dict[str, Any]) -> str:
+def body(comparison: Comparison) -> list[str]:
+    """The page's parts, as HTML: summary, kernels, figures, modes."""
     pictures = {name: plots.svg(figure) for name, figure in figures(comparison).items()}
-    overview = [_figure(name, pictures[name], html.escape(text)) for name, text in OVERVIEW.items() if name in pictures]
-    body = [
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(_summary(comparison))}</p>",
+    shown = [name for name in OVERVIEW if name in pictures]
+    overview = [html_figure(name, pictures[name], html.escape(OVERVIEW[name])) for name in shown]
+    parts = [
+        f"<p>{html.escape(_summary(comparison))}</p>",
         f"<h2>Kernels</h2>{_kernel_table(comparison)}<p class='note'>{KERNELS}</p>",
         f"<h2>Spectra and frequencies</h2><div class='grid'>{''.join(overview)}</div>",
     ]
-    slugs = dict(zip(_slugs(comparison.names), comparison.names, strict=True))
+    slugs = dict(zip(slug_names(comparison.names), comparison.names, strict=True))
     for kind, (heading, text) in EACH.items():
         each = [
-            _figure(f"{kind}_{slug}", pictures[f"{kind}_{slug}"], html.escape(name), "wide" * (kind != "energy"))
+            html_figure(f"{kind}_{slug}", pictures[f"{kind}_{slug}"], html.escape(name), "wide" * (kind != "energy"))
             for slug, name in slugs.items()
             if f"{kind}_{slug}" in pictures
         ]
         if each:
-            body.append(f"<h2>{heading}</h2><p class='note'>{text}</p><div class='grid'>{''.join(each)}</div>")
+            parts.append(f"<h2>{heading}</h2><p class='note'>{text}</p><div class='grid'>{''.join(each)}</div>")
     modes = [_mode_table(*kernel) for kernel in _kernels(comparison)]
-    body += [
-        f"<h2>The first modes</h2><p class='note'>{MODES}</p><div class='grid'>{''.join(modes)}</div>",
-        f"<h2>Settings and versions</h2>{_table(['setting', 'value'], _flat(settings), css='text')}",
-    ]
-    return PAGE.format(title=html.escape(title), style=STYLE, body="\n".join(body))
+    return [*parts, f"<h2>The first modes</h2><p class='note'>{MODES}</p><div class='grid'>{''.join(modes)}</div>"]
 
 
 def _summary(comparison: Comparison) -> str:
@@ -292,8 +219,8 @@ def _summary(comparison: Comparison) -> str:
         )
     ranks = {name: float(s.effective_rank()) for name, s in zip(names, comparison.spectra, strict=True)}
     low, high = min(ranks, key=lambda name: ranks[name]), max(ranks, key=lambda name: ranks[name])
-    spread = "is" if low == high else f"goes from {_number(ranks[low])} ({low}) to"
-    sentences.append(f"The effective rank {spread} {_number(ranks[high])} ({high}).")
+    spread = "is" if low == high else f"goes from {number(ranks[low])} ({low}) to"
+    sentences.append(f"The effective rank {spread} {number(ranks[high])} ({high}).")
     return " ".join(sentences)
 
 
@@ -307,12 +234,12 @@ def _kernel_table(comparison: Comparison) -> str:
     heads = "kernel|trace|effective rank|resolved modes|Spearman's ρ (95 %)|decay exponent (95 %)|mode 1|mode 2|mode 3"
     rows = []
     for index, (name, spectrum, ranking) in enumerate(_kernels(comparison)):
-        first = [_number(value) for value in ranking.eigenvalues[:3]]
+        first = [number(value) for value in ranking.eigenvalues[:3]]
         rows.append(
             [
                 f'<span class="swatch" style="background:{plots.color(index)}"></span>{html.escape(name)}',
-                _number(spectrum.trace),
-                _number(spectrum.effective_rank()),
+                number(spectrum.trace),
+                number(spectrum.effective_rank()),
                 f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)}",
                 _correlation(ranking),
                 _exponent(ranking.decay),
@@ -320,41 +247,11 @@ def _kernel_table(comparison: Comparison) -> str:
                 *["-"] * (3 - len(first)),
             ]
         )
-    return _table(heads.split("|"), rows, css="named")
+    return html_table(heads.split("|"), rows, css="named")
 
 
 def _mode_table(name: str, spectrum: Spectrum, ranking: FrequencyRanking) -> str:
     rows = _rows(spectrum, ranking, TABLE_MODES)
     spaces = np.asarray(ranking.eigenspace)[: len(rows)] + 1
     rows = [[*row, str(space)] for row, space in zip(rows, spaces, strict=True)]
-    return _table([*_heads(ranking), "eigenspace"], rows, caption=html.escape(name), css="modes")
-
-
-def _table(heads: list[str], rows: list[list[str]], caption: str = "", css: str = "") -> str:
-    """A table of cells that are HTML."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    title = f"<caption>{caption}</caption>" if caption else ""
-    content = f"<table class='{css}'>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<div class='scroll' tabindex='0'>{content}</div>"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[list[str]]:
-    """Rows of name and value, as HTML; the names of nested settings are joined by dots."""
-    rows = []
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            listed = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            rows.append([html.escape(f"{prefix}{name}"), html.escape(listed)])
-    return rows
-
-
-def _figure(name: str, svg: str, caption: str, css: str = "") -> str:
-    """An SVG file within the page: without its header and comments, and with its identifiers made its own."""
-    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    label = html.escape(name.replace("_", " "))
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return f'<figure class="{css}"><div class="picture">{svg}</div><figcaption>{caption}</figcaption></figure>'
+    return html_table([*_heads(ranking), "eigenspace"], rows, caption=html.escape(name), css="modes")

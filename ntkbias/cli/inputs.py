@@ -1,0 +1,135 @@
+"""From options to data, domain and network.
+
+>>> from ntkbias.cli.inputs import inputs
+>>> from ntkbias.cli.options import SpectrumOptions
+>>> inputs(SpectrumOptions(data="circle", num_examples=8)).x.shape
+(8, 2)
+"""
+
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ntkbias import datasets, nets, results
+from ntkbias.cli.options import Architecture, Options
+from ntkbias.domains import Circle, Domain, Images, PointCloud
+from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.layers import Layer
+from ntkbias.types import InputError, Params
+
+__all__ = ["Inputs", "initialised", "inputs", "network", "settings", "title", "write_json"]
+
+FEW = 2_000  # of data sets of files, unless more are asked for
+
+
+class Inputs(NamedTuple):
+    """The data of a run: inputs, their quadrature weights, labels or targets, and the domain they live in."""
+
+    x: Array
+    weights: Array | None
+    y: np.ndarray | None
+    domain: Domain
+
+    @property
+    def labelled(self) -> bool:
+        """Whether y are labels: whole numbers, one an input."""
+        return self.y is not None and self.y.ndim == 1 and self.y.dtype.kind in "iub"
+
+    @property
+    def targets(self) -> Array | None:
+        """Target functions with mean zero: one column for each label, or y as it stands."""
+        if self.y is None:
+            return None
+        columns = datasets.one_hot(self.y) if self.labelled else self.y.astype(np.float32)
+        return jnp.asarray(columns - columns.mean(0))
+
+
+def inputs(options: Options, split: datasets.Split = "train", num_examples: int | None = None) -> Inputs:
+    """The data that the options name, of mnist and cifar10 of this split; `num_examples` is that of the options."""
+    count = options.num_examples if num_examples is None else num_examples
+    if options.data == "circle":
+        circle = Circle()
+        x, weights = circle.quadrature(256 if count is None else count)
+        return Inputs(x, weights, None, circle)
+    if options.data == "digits":
+        data = datasets.digits(count, seed=options.seed)
+    elif options.data in ("mnist", "cifar10"):
+        if options.folder is None:
+            raise InputError(f"Expected --folder with the files of {options.data}; got none.")
+        read = datasets.mnist if options.data == "mnist" else datasets.cifar10
+        data = read(options.folder, split, FEW if count is None else count)
+    elif options.data.endswith(".npz"):
+        data = datasets.from_file(options.data, count)
+    else:
+        raise InputError(
+            f"Expected --data to be digits, circle, mnist, cifar10 or the path of an .npz file; got {options.data!r}."
+        )
+    x, y = jnp.asarray(data.x), data.y
+    domain: Domain = Images() if x.ndim == 4 else PointCloud()
+    domain.check(x)
+    return Inputs(x, None, y, domain)
+
+
+def network(options: Options, architecture: Architecture, num_outputs: int = 1) -> Layer:
+    """The network that the options name."""
+    if not 0 <= options.b_std < float("inf"):
+        raise InputError(f"Expected --b-std to be zero or more; got {options.b_std}.")
+    shared: dict[str, Any] = {
+        "width": options.width,
+        "depth": options.depth,
+        "num_outputs": num_outputs,
+        "activation": options.activation,
+        "b_std": options.b_std or None,
+        "parameterization": options.parameterization,
+    }
+    if architecture == "mlp":
+        return nets.mlp(**shared)
+    return nets.cnn(**shared, readout="pool" if architecture == "cnn-pool" else "flatten")
+
+
+def initialised(options: Options, net: Layer, input_shape: tuple[int, ...], num_runs: int | None = None) -> Params:
+    """Random parameters, or those of several runs, once it is known that they fit the memory."""
+    key = jax.random.key(options.seed)
+    if options.width >= 2**31:
+        raise InputError(f"Expected --width below 2^31; got {options.width}.")
+    shapes = jax.tree.leaves(jax.eval_shape(lambda: net.init(key, input_shape)))
+    num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes) * (num_runs or 1)
+    if num_bytes > 2 * default_memory_budget():  # half of the memory: running out of it would end the process
+        raise InputError(
+            f"Expected a network that fits the memory; got parameters of {num_bytes / 1e9:,.0f} GB. "
+            "Choose a smaller --width, or for spectra --limit infinite."
+        )
+    if num_runs is None:
+        return net.init(key, input_shape)
+    return jax.vmap(lambda key: net.init(key, input_shape))(jax.random.split(key, num_runs))
+
+
+def settings(options: Options, command: str) -> dict[str, Any]:
+    """Everything that the run depends on, ready for JSON."""
+    packages = ("ntkbias", "jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
+    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    return {
+        "command": command,
+        "options": chosen,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "precision": str(jnp.zeros(()).dtype),
+    }
+
+
+def title(settings: dict[str, Any]) -> str:
+    """What a page is called."""
+    return f"ntkbias {settings['command']}: {settings['options']['data']}"
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a dictionary as JSON, whole or not at all."""
+    results.write(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))

@@ -1,0 +1,138 @@
+"""`ntkbias track`: a network trained, its kernel followed, in a run folder.
+
+On the circle, which has no labels, the target is the sum of the waves cos(k angle) of degrees 1 to 8, all of one size:
+which of them is learned first is the network's own choice.
+"""
+
+import shutil
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from ntkbias import plots, report, results
+from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings, title, write_json
+from ntkbias.cli.options import TrackOptions
+from ntkbias.domains import Circle
+from ntkbias.kernels import empirical_ntk
+from ntkbias.layers import Layer
+from ntkbias.learning import critical_learning_rate
+from ntkbias.tracking import History, measures, track, track_many
+from ntkbias.training import log_steps
+from ntkbias.types import InputError, require_positive
+
+__all__ = ["run"]
+
+WAVES = 8
+MOMENTUM = 0.9
+ADAM_RATE = 1e-3
+
+
+class Task(NamedTuple):
+    """What is learned: training and test examples, and how many outputs that takes."""
+
+    x: Array
+    y: Array
+    test: tuple[Array, Array] | None
+    num_outputs: int
+
+
+def run(options: TrackOptions) -> None:
+    """Train, print the table of snapshots, and fill the run folder."""
+    started = time.perf_counter()
+    for name in ("num_steps", "probe", "num_snapshots", "num_runs", "width"):
+        require_positive(f"--{name.replace('_', '-')}", getattr(options, name))
+    if options.learning_rate is not None and not options.learning_rate > 0:
+        raise InputError(f"Expected --learning-rate above zero; got {options.learning_rate}.")
+    data = inputs(options)
+    task = _task(options, data)
+    net = network(options, options.net, task.num_outputs)
+    net.output_shape(task.x.shape[1:])
+    params = initialised(options, net, task.x.shape[1:], options.num_runs if options.num_runs > 1 else None)
+    rate = _learning_rate(options, net, params, task.x[: options.probe])
+    described = settings(options, "track") | {"learning rate": rate}
+    write_json(options.out / "settings.json", described)  # also finds out, before any work, whether we may write
+    history = _tracked(options, net, params, task, data, rate)
+    table = report.table(history)
+    print(table)
+    results.save(options.out / "history", history)
+    results.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
+    for name, figure in report.figures(history).items():
+        plots.save(figure, options.out / name)
+    report.write_report(options.out / "report.html", history, title=title(described), settings=described)
+    print(f"\n{len(task.x)} examples, {options.num_steps} steps of rate {rate:.3g}, ", end="")
+    print(f"{len(history)} snapshots, {time.perf_counter() - started:.0f} s.")
+    print(f"Report: {options.out / 'report.html'}")
+
+
+def _tracked(options: TrackOptions, net: Layer, params: Any, task: Task, data: Inputs, rate: float) -> History:
+    checkpoint = options.out / "checkpoint"
+    if not options.resume:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    optimizers = {"sgd": optax.sgd(rate), "momentum": optax.sgd(rate, MOMENTUM), "adam": optax.adam(rate)}
+    asked: dict[str, Any] = {
+        "optimizer": optimizers[options.optimizer],
+        "num_steps": options.num_steps,
+        "loss": options.loss,
+        "batch_size": options.batch_size,
+        "at": log_steps(options.num_steps, options.num_snapshots),
+        "probe": (task.x[: options.probe], task.y[: options.probe]),
+        "test": task.test,
+        "domain": data.domain,
+        "measures": measures.DEFAULT if options.measures == "default" else measures.ALL,
+        "key": jax.random.key(options.seed),
+        "checkpoint": checkpoint,
+    }
+    follow = track if options.num_runs == 1 else track_many
+    return follow(net.apply, params, (task.x, task.y), **asked)
+
+
+def _task(options: TrackOptions, data: Inputs) -> Task:
+    """Targets in the form that the loss takes, and the examples that are kept to test on."""
+    if isinstance(data.domain, Circle):
+        if options.loss != "mse":
+            raise InputError(f"Expected --loss mse on the circle, whose targets are waves; got {options.loss}.")
+        angles = data.domain.angle(data.x)[:, None] * jnp.arange(1, WAVES + 1)
+        return Task(data.x, jnp.cos(angles).sum(1), None, 1)
+    if data.y is None:
+        raise InputError(f"Expected labels or targets y in {options.data}, to be learned; got none.")
+    classes = np.unique(data.y) if data.labelled else None
+    if options.loss != "mse" and classes is None:
+        raise InputError(f"Expected whole numbers in y for --loss {options.loss}; got {data.y.dtype}. Use --loss mse.")
+    if options.loss == "logistic" and classes is not None and len(classes) != 2:
+        raise InputError(f"Expected two classes for --loss logistic; got {len(classes)}. Use --loss cross_entropy.")
+    x, y, test = data.x, data.y, None
+    if options.data in ("mnist", "cifar10"):
+        held = inputs(options, "test", options.test_examples) if options.test_examples else None
+        test = None if held is None or held.y is None else (held.x, held.y)
+    elif count := min(options.test_examples, len(x) // 5):
+        x, y, test = x[:-count], y[:-count], (x[-count:], y[-count:])
+    num_outputs = {"logistic": 1, "cross_entropy": 0 if classes is None else len(classes)}.get(options.loss)
+    if num_outputs is None:
+        num_outputs = len(classes) if classes is not None else 1 if data.y.ndim == 1 else data.y.shape[1]
+
+    def form(labels: np.ndarray) -> Array:
+        if classes is None:
+            return jnp.asarray(labels, float)
+        index = np.searchsorted(classes, labels)
+        if options.loss == "cross_entropy":
+            return jnp.asarray(index)
+        return jnp.asarray(2.0 * index - 1 if options.loss == "logistic" else np.eye(len(classes))[index], float)
+
+    return Task(x, form(y), None if test is None else (test[0], form(test[1])), num_outputs)
+
+
+def _learning_rate(options: TrackOptions, net: Layer, params: Any, probe: Array) -> float:
+    """The one asked for; for Adam 0.001; else half of the critical one, of the first run's kernel on the probe."""
+    if options.learning_rate is not None:
+        return options.learning_rate
+    if options.optimizer == "adam":
+        return ADAM_RATE
+    first = params if options.num_runs == 1 else jax.tree.map(lambda leaf: leaf[0], params)
+    kernel = empirical_ntk(net.apply, first, outputs="all")
+    momentum = MOMENTUM if options.optimizer == "momentum" else 0.0
+    return float(f"{critical_learning_rate(kernel, probe, momentum=momentum) / 2:.3g}")

@@ -1,0 +1,281 @@
+"""Pictures of a History: what became of a kernel in training.
+
+One function a picture, from a history and axes to the axes. Of several runs a line is their median, and a band reaches
+from the least to the largest run. Steps are on an axis that is linear up to the first step and logarithmic beyond.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+>>> from ntkbias.tracking import track
+>>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+>>> data = x, jnp.sign(x[:, 0] + 0.1)
+>>> history = track(net.apply, net.init(jax.random.key(0), (2,)), data, optimizer=optax.sgd(0.1), num_steps=10)
+>>> nb.plots.alignments(history).get_ylabel()
+'alignment of kernel and labels'
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator
+
+from ntkbias.domains import Circle, Domain
+from ntkbias.plots.drawing import NUM_COLUMNS, PALETTE, PANEL, axes_of, color, legend
+from ntkbias.plots.functions import draw_curve, draw_points
+from ntkbias.tracking import History
+from ntkbias.types import InputError, InputTypeError, require_positive
+
+__all__ = [
+    "alignments",
+    "eigenfunction_frames",
+    "eigenvalue_trajectories",
+    "evolution",
+    "frequency_spectrogram",
+    "num_panels",
+]
+
+DECADES = 6.0  # of power that a spectrogram shows
+# The panels of `evolution`: a title, and the measures in it with the names that the legend gives them.
+PANELS: tuple[tuple[str, dict[str, str], str], ...] = (
+    ("loss", {"loss": "probe", "train_loss": "training", "test_loss": "test"}, "log"),
+    ("accuracy", {"accuracy": "probe", "train_accuracy": "training", "test_accuracy": "test"}, "linear"),
+    ("alignment with labels", {"alignment": "uncentred", "centered_alignment": "centred"}, "linear"),
+    ("effective rank", {"effective_rank": "uncentred", "centered_effective_rank": "centred"}, "linear"),
+    ("trace of K / n", {"trace": "trace"}, "log"),
+    ("distance to the start", {"kernel_distance": "1 − cosine", "kernel_drift": "‖ΔK‖ / ‖K‖"}, "log"),
+    ("frequency of the residual", {"residual_frequency": "residual"}, "linear"),
+    ("trajectory's complexity", {"trajectory_complexity": "complexity"}, "linear"),
+)
+
+
+def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None) -> np.ndarray:
+    """The measures of one number along training, a panel a kind: those of `PANELS` that were taken; returns the axes.
+
+    What diverged or does not exist is left out. Raises `InputError` where none of them was taken.
+    """
+    shown = _panels_of(history)
+    grid = np.atleast_2d(_panels(len(shown)) if axes is None else np.asarray(axes))
+    if grid.size < len(shown):
+        raise InputError(f"Expected axes for {len(shown)} panels; got {grid.size}. Give more.")
+    for ax, (title, names, scale) in zip(grid.flat, shown, strict=False):
+        axes_of(ax)
+        for index, (name, label) in enumerate(names.items()):
+            _draw(ax, history, history[name], color(index), label)
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=8)
+        _step_axis(ax, history)
+        positive = np.concatenate([line.get_ydata()[line.get_ydata() > 0] for line in ax.lines])
+        if scale == "log" and positive.size and positive.max() > 10 * positive.min():
+            ax.set_yscale("log", nonpositive="mask")
+        if len(names) > 1:
+            ax.legend(fontsize=7, frameon=False)
+    for ax in list(grid.flat)[len(shown) :]:
+        ax.set_axis_off()
+    return grid
+
+
+def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_modes: int = 10) -> Axes:
+    """The largest eigenvalues of K / n along training, each mode followed through crossings in one colour.
+
+    A mode keeps the colour of the mode at the start that it came from by "matched_modes", where that was taken, dark
+    for the first. The dotted line is 2 / learning rate: where an eigenvalue of all outputs stands above it, gradient
+    descent on the squared error is unstable. Of several runs modes go by their rank, and are the median.
+    """
+    _require_history(history, "eigenvalues")
+    require_positive("num_modes", num_modes)
+    ax = axes_of(ax)
+    steps, values = _drawn(np.asarray(history.steps)), history["eigenvalues"]
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, num_modes))
+    if history.num_runs is None and "matched_modes" in history:
+        names = history["matched_modes"]
+        followed = np.full(values.shape, np.nan)
+        np.put_along_axis(followed, names, values, 1)
+        values = followed
+    for mode in range(min(num_modes, values.shape[-1])):
+        _draw(ax, history, values[..., mode], shades[mode], None)
+    rates = np.asarray(history.learning_rates)
+    if np.isfinite(rates).all() and np.ndim(rates) == 1 and np.all(rates > 0):
+        ax.plot(steps, 2 / rates, ":", color="0.4", linewidth=1.2, label="2 / learning rate")
+    ax.set(yscale="log", ylabel="eigenvalue of K / n")
+    _step_axis(ax, history)
+    if ax.get_legend_handles_labels()[0]:
+        legend(ax)
+    return ax
+
+
+def alignments(history: History, ax: Axes | None = None) -> Axes:
+    """The alignment of the kernel with the labels along training, uncentred, centred, and centred of each class."""
+    _require_history(history)
+    names = {"alignment": "uncentred", "centered_alignment": "centred (CKA)"}
+    shown = {name: label for name, label in names.items() if name in history}
+    if not shown:
+        raise InputError("Expected a history with 'alignment' or 'centered_alignment'; got neither. Give labels.")
+    ax = axes_of(ax)
+    if "alignment_by_class" in history:
+        classes = history["alignment_by_class"]
+        for index in range(classes.shape[-1]):
+            _draw(ax, history, classes[..., index], "0.75", "each class" if index == 0 else None, band=False)
+    for index, (name, label) in enumerate(shown.items()):
+        _draw(ax, history, history[name], color(index), label)
+    ax.set_ylabel("alignment of kernel and labels")
+    _step_axis(ax, history)
+    legend(ax)
+    return ax
+
+
+def frequency_spectrogram(
+    history: History, ax: Axes | None = None, *, measure: str = "residual_spectrum", decades: float = DECADES
+) -> Axes:
+    """The power of the residual, or of `measure="output_spectrum"`, in each frequency along training.
+
+    On a domain with harmonics. A frequency is learned where its column turns from dark to light. Of several runs it is
+    the geometric mean. Power is shown over `decades` below the largest.
+    """
+    _require_history(history, measure)
+    if history.level_frequencies is None:
+        raise InputError("Expected a history on a domain with harmonics; got none. Use track(..., domain=Circle()).")
+    ax = axes_of(ax)
+    power = history[measure]
+    floor = np.nanmax(power) * 10.0**-decades
+    power = np.exp(np.nanmean(np.log(np.maximum(power, floor)), 0)) if history.num_runs is not None else power
+    frequencies, group = np.unique(np.asarray(history.level_frequencies), return_inverse=True)
+    summed = np.zeros((len(power), len(frequencies)))
+    np.add.at(summed.T, group, np.asarray(power).T)
+    mesh = ax.pcolormesh(
+        _edges(frequencies),
+        _edges(_drawn(np.asarray(history.steps))),
+        np.maximum(summed, floor),
+        cmap="magma_r",
+        norm=LogNorm(floor, np.nanmax(summed)),
+        rasterized=True,
+    )
+    ax.grid(False)
+    ax.set_xlabel("frequency (radians per unit of length)")
+    _step_axis(ax, history, vertical=True)
+    name = {"residual_spectrum": "power of the residual", "output_spectrum": "power of the outputs"}
+    ax.figure.colorbar(mesh, ax=ax, label=name.get(measure, measure), extend="min")
+    return ax
+
+
+def eigenfunction_frames(
+    history: History,
+    domain: Domain,
+    *,
+    num_modes: int = 3,
+    num_frames: int = 5,
+    axes: np.ndarray | None = None,
+) -> np.ndarray:
+    """The first eigenfunctions of the kernel on the probe at snapshots along training: a row a mode, a column a step.
+
+    For a run with the measure "eigenfunctions". Frames are equally many snapshots apart; over charts of two coordinates
+    all have one scale. Of vector-valued modes the first output is drawn.
+    """
+    _require_history(history, "eigenfunctions")
+    if not isinstance(domain, Domain):
+        raise InputTypeError(f"Expected a domain, e.g. Circle(); got {type(domain).__name__}.")
+    if history.num_runs is not None:
+        raise InputError("Expected one run; got several. Use history.run(0).")
+    functions = history["eigenfunctions"]
+    functions = functions if functions.ndim == 3 else functions[:, :, 0]
+    num_modes = min(num_modes, functions.shape[-1])
+    frames = np.unique(np.linspace(0, len(history) - 1, num_frames).astype(int))
+    grid = axes
+    if grid is None:
+        figure = plt.figure(layout="constrained", figsize=(2.0 * len(frames) + 0.6, 1.9 * num_modes + 0.3))
+        grid = figure.subplots(num_modes, len(frames), squeeze=False, sharex=True, sharey=True)
+    chart = domain.chart(jnp.asarray(history.probe))
+    scale = Normalize(*np.quantile(np.abs(functions[..., :num_modes]), 0.99) * np.array([-1.0, 1.0]))
+    for column, frame in enumerate(frames):
+        for mode in range(num_modes):
+            ax = grid[mode, column]
+            ax.tick_params(labelsize=7)
+            values = functions[frame, :, mode]
+            if chart.shape[1] == 1:
+                draw_curve(ax, chart[:, 0], values, PALETTE[0], isinstance(domain, Circle))
+            else:
+                points = draw_points(ax, chart, values, scale)
+            ax.set_xlabel(ax.get_xlabel() if mode == num_modes - 1 else "", fontsize=7)
+            if mode == 0:
+                ax.set_title(f"step {int(history.steps[frame])}", fontsize=8)
+            if column == 0:
+                ax.set_ylabel(f"mode {mode + 1}", fontsize=8)
+    if chart.shape[1] == 2:
+        grid[0, 0].figure.colorbar(points, ax=list(grid.flat), extend="both", shrink=0.8, label="eigenfunction")
+    return grid
+
+
+def num_panels(history: History) -> int:
+    """How many axes `evolution` draws on."""
+    return len(_panels_of(history))
+
+
+def _panels_of(history: History) -> list[tuple[str, dict[str, str], str]]:
+    """The panels of `evolution` for which something was measured."""
+    _require_history(history)
+    shown = [(title, {k: v for k, v in names.items() if k in history}, scale) for title, names, scale in PANELS]
+    shown = [panel for panel in shown if panel[1]]
+    if not shown:
+        raise InputError(f"Expected a history with measures such as 'loss' or 'alignment'; got {list(history)}.")
+    return shown
+
+
+def _panels(count: int) -> np.ndarray:
+    """A grid whose panels have scales of their own, four a row."""
+    columns = min(NUM_COLUMNS, count)
+    rows = math.ceil(count / columns)
+    figure = plt.figure(layout="constrained", figsize=(PANEL[0] * columns + 0.6, PANEL[1] * rows + 0.2))
+    return figure.subplots(rows, columns, squeeze=False)
+
+
+def _draw(ax: Axes, history: History, values: np.ndarray, colour: Any, label: str | None, band: bool = True) -> None:
+    """A line of one run; of several their median, in a band from the least to the largest."""
+    steps = _drawn(np.asarray(history.steps))
+    values = np.asarray(values, float)
+    if history.num_runs is not None:
+        if band:
+            ax.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.2, linewidth=0)
+        values = np.nanmedian(values, 0)
+    ax.plot(steps, values, "-", color=colour, linewidth=1.4, label=label)
+
+
+def _drawn(steps: np.ndarray) -> np.ndarray:
+    return steps.astype(float)
+
+
+def _step_axis(ax: Axes, history: History, vertical: bool = False) -> None:
+    """Linear up to the first step, logarithmic beyond; plainly linear where snapshots are equally far apart."""
+    steps = np.asarray(history.steps)
+    gaps = np.diff(steps)
+    equal = len(gaps) == 0 or gaps.max() <= 2 * gaps.min()
+    if vertical:
+        ax.set_ylabel("step")
+        if not equal:
+            ax.set_yscale("symlog", linthresh=max(1, int(steps[steps > 0].min())))
+    else:
+        ax.set_xlabel("step", fontsize=8 if ax.get_title() else None)
+        if equal:
+            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        else:
+            ax.set_xscale("symlog", linthresh=max(1, int(steps[steps > 0].min())))
+        ax.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
+
+
+def _edges(middles: np.ndarray) -> np.ndarray:
+    """The edges of cells about these places; the first does not go below zero for steps."""
+    inner = (middles[1:] + middles[:-1]) / 2
+    first = middles[0] - (inner[0] - middles[0]) if len(inner) else middles[0] - 0.5
+    last = middles[-1] + (middles[-1] - inner[-1]) if len(inner) else middles[-1] + 0.5
+    return np.concatenate([[first], inner, [last]])
+
+
+def _require_history(history: Any, name: str | None = None) -> None:
+    if not isinstance(history, History):
+        raise InputTypeError(f"Expected a History; got {type(history).__name__}. Use track(f, params, data, ...).")
+    if name is not None and name not in history:
+        raise InputError(
+            f"Expected a history with the measure {name!r}; got {list(history)}. Add measures.chosen({name!r})."
+        )

@@ -1,0 +1,64 @@
+"""A comparison or a history as one self-contained HTML page, as figures by file name, and as a table for a terminal.
+
+The page holds what a reader needs to judge it: a summary in words, tables, figures with a text each that tells how to
+read it, and the settings and versions behind it all. It has no scripts and loads nothing.
+
+>>> import ntkbias as nb
+>>> x, weights = nb.domains.Circle().quadrature(32)
+>>> found = nb.compare({"mlp": nb.infinite_ntk(nb.nets.mlp())}, x, nb.domains.Circle(), weights=weights)
+>>> list(figures(found))
+['spectra', 'frequency', 'energy_mlp', 'eigenfunctions_mlp']
+>>> print(table(found, 3).splitlines()[0])
+mlp
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ntkbias import results
+from ntkbias.compare import Comparison
+from ntkbias.report import comparison, history
+from ntkbias.report.page import framed
+from ntkbias.tracking import History
+from ntkbias.types import InputTypeError
+
+__all__ = ["figures", "table", "write_report"]
+
+
+def write_report(path: str | Path, value: Comparison | History, *, title: str, settings: dict[str, Any]) -> Path:
+    """Write the page to `path`, whole or not at all, and return the path.
+
+    `settings`, which may be nested, are what the run depended on; they stand at the end. Costs some seconds a kernel,
+    or a history. Raises `InputError` if the file cannot be written.
+    """
+    path = Path(path)
+    page = framed(_room(value).body(value), title, settings)
+    results.write(path, lambda file: file.write(page.encode()))
+    return path
+
+
+def figures(value: Comparison | History) -> dict[str, Figure]:
+    """All figures of a comparison or a history by file name, without suffix: what the page shows.
+
+    Of a comparison "spectra", "frequency"; "cumulative_power" if there are targets; "energy_<kernel>" where there are
+    harmonics, and "eigenfunctions_<kernel>", with the kernel's name in lower-case letters, digits and underscores. Of a
+    history "evolution", and "eigenvalues", "alignments", "residual_spectrum" and "output_spectrum" where they were
+    measured. They belong to no window, and need no closing.
+    """
+    return _room(value).figures(value)
+
+
+def table(value: Comparison | History, num_rows: int = 10) -> str:
+    """The first modes of each kernel, or snapshots from first to last, as text of some 100 columns."""
+    return _room(value).table(value, num_rows)
+
+
+def _room(value: Any) -> ModuleType:
+    if isinstance(value, Comparison):
+        return comparison
+    if isinstance(value, History):
+        return history
+    raise InputTypeError(f"Expected a Comparison or a History; got {type(value).__name__}. Use compare or track.")

@@ -1,0 +1,138 @@
+"""A history of training as parts of a page, as figures by file name, and as a table for a terminal.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+>>> from ntkbias.report import history
+>>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+>>> params, data = net.init(jax.random.key(0), (2,)), (x, jnp.sign(x[:, 0] + 0.1))
+>>> options = {"optimizer": optax.sgd(0.1), "num_steps": 9, "domain": nb.domains.Circle()}
+>>> found = nb.track(net.apply, params, data, **options)
+>>> list(history.figures(found))
+['evolution', 'eigenvalues', 'alignments', 'residual_spectrum', 'output_spectrum']
+>>> history.table(found, 3).splitlines()[0].split()[:2]
+['step', 'time']
+"""
+
+import html
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ntkbias import plots
+from ntkbias.plots.drawing import NUM_COLUMNS
+from ntkbias.report.page import drawn, html_figure, html_table, number
+from ntkbias.tracking import History
+from ntkbias.types import require_positive
+
+__all__ = ["body", "figures", "table"]
+
+TABLE_ROWS = 30  # of the page
+# What a table shows of each snapshot, where it was measured, and what it is called there.
+COLUMNS = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "trace": "trace of K / n",
+    "effective_rank": "effective rank",
+    "centered_alignment": "centred alignment",
+    "kernel_drift": "drift of K",
+    "residual_frequency": "residual's frequency",
+}
+TEXTS = {
+    "evolution": """What was measured along training, a panel a kind. Of several runs a line is the median, and a band
+        reaches from the least to the largest run. Drift is the change of the kernel since the start, over its norm.""",
+    "eigenvalues": """The largest eigenvalues of K / n, each followed from snapshot to snapshot by the overlap of its
+        eigenfunction. Where lines rise, the functions are learned faster than the kernel at the start foretold.""",
+    "alignments": """How much of the kernel lies along the labels: from 0 to 1. Centred and uncentred alignment are two
+        quantities, which may move in opposite directions.""",
+    "residual_spectrum": """The power of what is not yet learned, by frequency: a frequency is learned where its column
+        turns from dark to light.""",
+    "output_spectrum": """The power of the network's outputs, by frequency: what has been learned so far.""",
+}
+
+
+def figures(history: History) -> dict[str, Figure]:
+    """All figures of a history by file name, without suffix: what the page shows.
+
+    "evolution"; "eigenvalues", "alignments", and on a domain with harmonics "residual_spectrum" and "output_spectrum",
+    where they were measured. They belong to no window, and need no closing.
+    """
+    made = {"evolution": _evolution(history)}
+    if "eigenvalues" in history:
+        made["eigenvalues"] = drawn(plots.eigenvalue_trajectories, history)
+    if "alignment" in history or "centered_alignment" in history:
+        made["alignments"] = drawn(plots.alignments, history)
+    if history.level_frequencies is not None:
+        for name in ("residual_spectrum", "output_spectrum"):
+            if name in history:
+                figure = Figure(figsize=plots.SIZE, layout="constrained")
+                plots.frequency_spectrogram(history, figure.subplots(), measure=name)
+                made[name] = figure
+    return made
+
+
+def table(history: History, num_rows: int = 10) -> str:
+    """At most this many snapshots, from first to last, as text; of several runs medians."""
+    require_positive("num_rows", num_rows)
+    heads, rows = _rows(history, num_rows)
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [heads, *rows]]
+    if history.num_runs is not None:
+        lines.insert(0, f"medians of {history.num_runs} runs")
+    return "\n".join([*lines, *([f"stopped: {history.stopped}"] if history.stopped else [])])
+
+
+def body(history: History) -> list[str]:
+    """The page's parts, as HTML: summary, figures, snapshots."""
+    pictures = {name: plots.svg(figure) for name, figure in figures(history).items()}
+    shown = [
+        html_figure(name, svg, html.escape(TEXTS[name]), "wide" * (name == "evolution"))
+        for name, svg in pictures.items()
+    ]
+    heads, rows = _rows(history, TABLE_ROWS)
+    cells = [[html.escape(cell) for cell in row] for row in rows]
+    return [
+        f"<p>{html.escape(_summary(history))}</p>",
+        f"<h2>Along training</h2><div class='grid'>{''.join(shown)}</div>",
+        f"<h2>Snapshots</h2>{html_table(heads, cells)}",
+    ]
+
+
+def _summary(history: History) -> str:
+    """How long, and from where to where."""
+    runs = "One run" if history.num_runs is None else f"{history.num_runs} runs (numbers are medians)"
+    steps = np.asarray(history.steps)
+    sentences = [f"{runs}, {len(history)} snapshots from step {steps[0]:,} to step {steps[-1]:,}."]
+    for name, title in COLUMNS.items():
+        if name in history and name != "kernel_drift":
+            values = _medians(history, history[name])
+            sentences.append(f"{title[0].upper()}{title[1:]}: {number(values[0])} to {number(values[-1])}.")
+    if "kernel_drift" in history:
+        sentences.append(f"The kernel moved by {number(_medians(history, history['kernel_drift'])[-1])} of its norm.")
+    return " ".join([*sentences, *([f"It stopped: {history.stopped}"] if history.stopped else [])])
+
+
+def _rows(history: History, num_rows: int) -> tuple[list[str], list[list[str]]]:
+    """Heads, and a row a snapshot: those nearest to equal distances among all."""
+    chosen = np.unique(np.linspace(0, len(history) - 1, num_rows).round().astype(int))
+    columns = {title: _medians(history, history[name]) for name, title in COLUMNS.items() if name in history}
+    times = _medians(history, np.asarray(history.times))
+    if np.isfinite(times).all():
+        columns = {"time": times} | columns
+    rows = [[f"{int(history.steps[at]):,}", *(number(values[at]) for values in columns.values())] for at in chosen]
+    return ["step", *columns], rows
+
+
+def _medians(history: History, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, float)
+    return values if history.num_runs is None else np.nanmedian(values, 0)
+
+
+def _evolution(history: History) -> Figure:
+    figure = Figure(layout="constrained")
+    count = plots.num_panels(history)
+    columns = min(NUM_COLUMNS, count)
+    rows = -(-count // columns)
+    figure.set_size_inches(plots.PANEL[0] * columns + 0.6, plots.PANEL[1] * rows + 0.2)
+    plots.evolution(history, figure.subplots(rows, columns, squeeze=False))
+    return figure
