@@ -61,6 +61,55 @@ def test_own_arrays_and_a_config_file_that_the_command_line_overrules(tmp_path, 
     assert nb.load(tmp_path / "run" / "comparison").names == ("mlp, infinite",)
 
 
+def test_track_leaves_a_whole_run_folder_and_goes_on(tmp_path, capsys):
+    arguments = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
+    code, out, err = run(capsys, *arguments, "--out", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"settings.json", "history.npz", "history.json", "table.txt", "report.html", "evolution.svg"} <= names
+    assert {"residual_spectrum.png", "eigenvalues.png", "alignments.png", "checkpoint"} <= names
+    history = nb.load(tmp_path / "run" / "history")
+    assert history.steps.tolist() == [0, 1, 3, 12]
+    assert history["loss"][-1] < history["loss"][0]
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["learning rate"] > 0
+    again = run(capsys, *arguments, "--resume", "--out", str(tmp_path / "run"))[1]
+    assert again.splitlines()[:5] == out.splitlines()[:5]
+    code, _, err = run(capsys, *arguments, "--resume", "--width", "8", "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert "Expected" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_track_several_runs_on_labels(tmp_path, capsys, loss):
+    arguments = ["track", *SMALL, "--num-steps", "40", "--num-runs", "2", "--loss", loss, "--probe", "20"]
+    code, out, err = run(capsys, *arguments, "--learning-rate", "0.5", "--out", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    assert "medians of 2 runs" in out
+    history = nb.load(tmp_path / "run" / "history")
+    assert history.num_runs == 2
+    assert history["accuracy"].shape == (2, len(history))
+
+
+BAD_TRACKS = {
+    "steps": (["--num-steps", "0"], "Expected --num-steps to be at least 1; got 0"),
+    "rate": (["--learning-rate", "-1"], "Expected --learning-rate above zero; got -1"),
+    "two classes": (["--loss", "logistic"], "Expected two classes for --loss logistic; got 10"),
+    "no folder": (["--data", "mnist"], "Expected --folder with the files of mnist; got none"),
+    "waves": (["--data", "circle", "--loss", "logistic"], "Expected --loss mse on the circle, whose targets are waves"),
+    "optimizer": (["--optimizer", "lion"], "invalid choice 'lion' for argument '--optimizer'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TRACKS)
+def test_bad_input_of_track(tmp_path, capsys, unchecked, name):
+    arguments, message = BAD_TRACKS[name]
+    code, _, err = run(capsys, "track", *arguments, "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_values(tmp_path, capsys):
     for name in ("a", "b"):

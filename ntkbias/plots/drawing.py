@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -38,6 +39,7 @@ __all__ = [
     "label_of",
     "legend",
     "panels",
+    "plain_numbers",
     "save",
     "svg",
 ]
@@ -137,6 +139,13 @@ def legend(ax: Axes, *more: Line2D, title: str | None = None) -> None:
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set(alpha=1, sizes=[30])
+
+
+def plain_numbers(*axes: Axis) -> None:
+    """Numbers along logarithmic axes as 64 and 2000 and 0.3, not as powers."""
+    for axis in axes:
+        axis.set_major_formatter(PlainLog())
+        axis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
 
 
 class PlainLog(LogFormatter):

@@ -19,7 +19,7 @@ from ntkbias.compare import Comparison
 from ntkbias.eigen.density import SpectralDensity
 from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking
-from ntkbias.plots.drawing import PlainLog, axes_of, by_name, color, draw_modes, legend
+from ntkbias.plots.drawing import axes_of, by_name, color, draw_modes, legend, plain_numbers
 from ntkbias.spectrum import Spectrum
 from ntkbias.types import InputError, InputTypeError
 
@@ -123,8 +123,7 @@ def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanki
     style: dict[str, Any] = {"s": 14, "color": color(0), "alpha": 0.55, "linewidths": 0, "rasterized": True}
     ax.scatter(places[drawn], found[drawn], label="measured", **style)
     ax.set(xscale="log", yscale="log", xlabel=label, ylabel="eigenvalue of K / n")
-    ax.xaxis.set_major_formatter(PlainLog())
-    ax.xaxis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+    plain_numbers(ax.xaxis)
     legend(ax)
     return ax
 

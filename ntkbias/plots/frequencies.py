@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ntkbias.compare import Comparison
 from ntkbias.frequency import FrequencyRanking
-from ntkbias.plots.drawing import MARKERS, PlainLog, axes_of, by_name, color, label_of, legend
+from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers
 from ntkbias.types import InputError, InputTypeError, require_positive
 
 __all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
@@ -47,8 +47,7 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
     else:
         ax.set_xscale("log")
     ax.set(yscale="log", xlabel=f"frequency ({label})", ylabel="eigenvalue of K / n")
-    ax.xaxis.set_major_formatter(PlainLog())
-    ax.xaxis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+    plain_numbers(ax.xaxis)
     if all(ranking.resolved.all() for ranking in rankings.values()):
         entries = []
     else:

@@ -21,10 +21,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ntkbias.domains import Circle, Domain
-from ntkbias.plots.drawing import NUM_COLUMNS, PALETTE, PANEL, axes_of, color, legend
+from ntkbias.plots.drawing import NUM_COLUMNS, PALETTE, PANEL, axes_of, color, legend, plain_numbers
 from ntkbias.plots.functions import draw_curve, draw_points
 from ntkbias.tracking import History
 from ntkbias.types import InputError, InputTypeError, require_positive
@@ -66,11 +66,12 @@ def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None)
         for index, (name, label) in enumerate(names.items()):
             _draw(ax, history, history[name], color(index), label)
         ax.set_title(title, fontsize=9)
-        ax.tick_params(labelsize=8)
+        ax.tick_params(which="both", labelsize=8)
         _step_axis(ax, history)
         positive = np.concatenate([line.get_ydata()[line.get_ydata() > 0] for line in ax.lines])
         if scale == "log" and positive.size and positive.max() > 10 * positive.min():
             ax.set_yscale("log", nonpositive="mask")
+            plain_numbers(ax.yaxis)
         if len(names) > 1:
             ax.legend(fontsize=7, frameon=False)
     for ax in list(grid.flat)[len(shown) :]:
@@ -255,12 +256,14 @@ def _step_axis(ax: Axes, history: History, vertical: bool = False) -> None:
         ax.set_ylabel("step")
         if not equal:
             ax.set_yscale("symlog", linthresh=max(1, int(steps[steps > 0].min())))
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     else:
         ax.set_xlabel("step", fontsize=8 if ax.get_title() else None)
         if equal:
             ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         else:
             ax.set_xscale("symlog", linthresh=max(1, int(steps[steps > 0].min())))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
 
 

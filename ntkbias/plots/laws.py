@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ntkbias.learning import LearningCurve, MeasuredLearningCurve
-from ntkbias.plots.drawing import MARKERS, PlainLog, axes_of, color, label_of, legend
+from ntkbias.plots.drawing import MARKERS, axes_of, color, label_of, legend, plain_numbers
 from ntkbias.scaling import ScalingLaw
 from ntkbias.types import InputError, InputTypeError
 
@@ -47,7 +47,7 @@ def scaling_laws(laws: Mapping[str, ScalingLaw] | ScalingLaw, ax: Axes | None = 
             ax.plot(band.sizes[part], band.errors[part], style, color=color(index), linewidth=1.4)
         ax.fill_between(band.sizes, band.low, band.high, color=color(index), alpha=0.2, linewidth=0)
     ax.set(xscale="log", yscale="log", xlabel="size n", ylabel="error")
-    _plain_numbers(ax)
+    plain_numbers(ax.xaxis, ax.yaxis)
     legend(ax)
     return ax
 
@@ -78,13 +78,6 @@ def learning_curve(
             style: dict[str, Any] = {"fmt": "o", "color": color(index), "markersize": 4, "capsize": 2, "label": label}
             ax.errorbar(np.asarray(measured.sizes), values, sides, **style)
     ax.set(xscale="log", yscale="log", xlabel="number of examples", ylabel="test error")
-    _plain_numbers(ax)
+    plain_numbers(ax.xaxis, ax.yaxis)
     legend(ax)
     return ax
-
-
-def _plain_numbers(ax: Axes) -> None:
-    """Numbers as 64 and 2000 and 0.3, not as powers."""
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PlainLog())
-        axis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))

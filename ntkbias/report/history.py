@@ -119,8 +119,13 @@ def _rows(history: History, num_rows: int) -> tuple[list[str], list[list[str]]]:
     times = _medians(history, np.asarray(history.times))
     if np.isfinite(times).all():
         columns = {"time": times} | columns
-    rows = [[f"{int(history.steps[at]):,}", *(number(values[at]) for values in columns.values())] for at in chosen]
+    rows = [[f"{int(history.steps[at]):,}", *(_cell(values[at]) for values in columns.values())] for at in chosen]
     return ["step", *columns], rows
+
+
+def _cell(value: float) -> str:
+    """Three digits, and whole numbers beyond a thousand."""
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e7 else number(value)
 
 
 def _medians(history: History, values: np.ndarray) -> np.ndarray:
