@@ -23,6 +23,7 @@ from ntkbias.types import InputError, InputTypeError, require_array
 __all__ = ["Behavior", "Contrast", "behaviors_on"]
 
 MOST_CLASSES = 1_000  # columns of one labelling
+ROUNDING = 1e-12  # of a target's values: far above that of a float64 mean, far below any difference of labels
 
 
 class Contrast(eqx.Module):
@@ -62,11 +63,25 @@ class Behavior(NamedTuple):
 
     def right(self, outputs: np.ndarray) -> float:
         """The part of the labels that these outputs `(rows, c)` are nearest to."""
+        return self._share(self._nearness(outputs))
+
+    def right_at_once(self, slopes: np.ndarray) -> float:
+        """The same as outputs leave zero along `slopes` `(rows, c)`: of labels that are equally near, these decide."""
+        assert self.codes is not None
+        at_zero = self._nearness(np.zeros_like(slopes))
+        tied = at_zero >= at_zero.max(1, keepdims=True) - ROUNDING * np.max(self.codes**2)
+        towards = slopes.reshape(len(at_zero), -1) @ self.codes.T
+        return self._share(np.where(tied, towards, -np.inf))
+
+    def _nearness(self, outputs: np.ndarray) -> np.ndarray:
+        """To each label `(n, labels)`: half the squared distance, but for its sign and a term of all labels alike."""
         assert self.codes is not None
         assert self.labels is not None
         values = (outputs + self.mean).reshape(len(self.labels), -1)
-        nearest = np.argmax(values @ self.codes.T - np.sum(self.codes**2, 1) / 2, 1)
-        return float(np.mean(nearest == self.labels))
+        return np.asarray(values @ self.codes.T - np.sum(self.codes**2, 1) / 2)
+
+    def _share(self, nearness: np.ndarray) -> float:
+        return float(np.mean(np.argmax(nearness, 1) == self.labels))
 
 
 def behaviors_on(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Behavior]:

@@ -72,13 +72,15 @@ class Learnability(eqx.Module):
     def ranking(self, kernel: str | None = None, by: Measure = "learning_time") -> tuple[str, ...]:
         """The behaviours, most readily learned first, under one kernel, by default the first.
 
-        `by` is "learning_time", "label_time", "samples_needed" or "alignment"; NaN come last.
+        `by` is "learning_time", "label_time", "samples_needed" or "alignment"; NaN come last. Equal ones, as label times
+        of zero, follow their learning times.
         """
         require_choice("by", by, Measure)
         if kernel is not None and kernel not in self.kernels:
             raise InputError(f"Expected kernel to be one of {', '.join(self.kernels)}; got {kernel!r}.")
         row = 0 if kernel is None else self.kernels.index(kernel)
-        order = np.argsort(np.asarray(getattr(self, by)[row]) * (-1 if by == "alignment" else 1), kind="stable")
+        values = np.asarray(getattr(self, by)[row]) * (-1 if by == "alignment" else 1)
+        order = np.lexsort((np.asarray(self.learning_time[row]), values))
         return tuple(self.behaviors[place] for place in order)
 
     def __str__(self) -> str:

@@ -82,17 +82,27 @@ class Target(NamedTuple):
         return self.functions @ (gains[:-1, None] * self.coefficients) + gains[-1] * self.parts
 
     def label_time(self, behavior: Behavior) -> float:
-        """When nine tenths of the labels are right for the first time, of times on a grid that is refined once."""
+        """When nine tenths of the labels are right for the first time, of times on a grid that is refined once.
+
+        Zero where they are right as soon as outputs move, whatever the rates of the modes are.
+        """
         positive = self.rates[(self.rates > 0) & (self.power > 0)]
         if behavior.labels is None or not len(positive):
             return np.nan if behavior.labels is None else np.inf
+        if behavior.right_at_once(self.outputs(self.rates)) >= RIGHT:
+            return 0.0
         times = np.geomspace(1e-3 / positive.max(), 1e3 / positive.min(), NUM_TIMES)
         for _ in range(2):
             right = (behavior.right(self.outputs(-np.expm1(-self.rates * time))) >= RIGHT for time in times)
             place = next((index for index, enough in enumerate(right) if enough), None)
             if place is None:
                 return np.inf
-            times = np.geomspace(times[max(place - 1, 0)], times[place], NUM_TIMES)
+            first = times[place]
+            times = (
+                np.geomspace(times[place - 1], first, NUM_TIMES)
+                if place
+                else first * np.arange(1, NUM_TIMES + 1) / NUM_TIMES
+            )
         return float(times[-1])
 
     def deviations(self, ridge: float) -> np.ndarray:

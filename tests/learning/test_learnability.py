@@ -149,6 +149,21 @@ def test_label_times_are_when_labels_are_right(x64, K, classes):
     assert found.ranking(by="label_time")[0] == "labels"
 
 
+def test_labels_that_are_right_at_once_have_label_time_zero(x64):
+    """Balanced labels that are eigenfunctions have the right sign as soon as outputs move, however slowly they do."""
+    bits = (np.arange(8)[:, None] >> np.arange(3)) % 2 * 2.0 - 1
+    K = 1.0 + (bits @ bits.T / 3) + (bits @ bits.T / 3) ** 3  # odd degrees alone beside the constant
+    behaviors = {"parity": bits.prod(1), "one bit": bits[:, 0], "values": RNG.normal(size=8)}
+    found = learnability(K, behaviors)
+    assert found.label_time[0, :2].tolist() == [0.0, 0.0]
+    assert found.ranking(by="label_time") == ("one bit", "parity", "values")  # ties by learning time
+    assert float(learnability(np.eye(6), np.arange(6) % 2).label_time[0, 0]) == 0.0
+    rare = learnability(np.eye(20), np.arange(20) < 1, centered=True)  # the mean, which counts as known, is right
+    assert float(rare.label_time[0, 0]) == 0.0
+    slow = learnability(np.eye(6), (np.arange(6) < 2).astype(int))  # at first all have the label of the majority
+    np.testing.assert_allclose(slow.label_time[0, 0], 6 * np.log(4 / 3), rtol=0.02)  # 4/3 (1 - exp(-t / 6)) is 1/3
+
+
 def test_constants_are_taken_off(x64, K):
     rare = (np.arange(N) < 3).astype(int)
     taken, left = (learnability(K, rare, centered=centered) for centered in (True, False))
