@@ -43,7 +43,7 @@ def effective_rank(matrix: ArrayLike) -> Float[Array, ""]:
 def stable_rank(matrix: ArrayLike) -> Float[Array, ""]:
     """||W||_F^2 / ||W||_2^2 of a matrix `(n, d)`: at most its rank, and moved little by small singular values."""
     values = _singular_values(matrix, "the matrix")
-    return jnp.sum(values**2) / values[0] ** 2
+    return jnp.sum((values / values[0]) ** 2)  # squares of the ratios are of a scale that is far from any limit
 
 
 def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> Float[Array, ""]:
@@ -53,10 +53,12 @@ def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> 
     matrix. Raises `InputError` on features that are all zero, or, where centred, all the same.
     """
     array = require_array(features, "features")
-    array = array.reshape(len(array), -1) if array.ndim > 1 else array
-    if centered and array.ndim == 2:
+    if array.ndim > 1 and array.size:
+        array = array.reshape(len(array), -1)
+    if centered and array.ndim == 2 and array.size:
         array = array - jnp.mean(array, 0)
-    return _entropic_rank(_singular_values(array, "features") ** 2)
+    values = _singular_values(array, "features")
+    return _entropic_rank((values / values[0]) ** 2)
 
 
 def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, ...]) -> Float[Array, "d o"]:

@@ -124,8 +124,8 @@ def class_distance_variance(features: ArrayLike, labels: ArrayLike) -> float:
     squares = np.bincount(classes, np.sum((rows - centers[classes]) ** 2, 1)) / np.bincount(classes)
     first, second = np.triu_indices(len(centers), 1)
     distances = np.sum((centers[first] - centers[second]) ** 2, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.mean((squares[first] + squares[second]) / (2 * distances)))
+    variances = (squares[first] + squares[second]) / 2
+    return float(np.mean(np.divide(variances, distances, out=np.full(len(distances), np.inf), where=distances > 0)))
 
 
 def _class_centers(rows: Float[np.ndarray, "n d"], labels: Any) -> tuple[Int[np.ndarray, " n"], np.ndarray]:

@@ -54,10 +54,15 @@ def displacement_exponent(path: Any, *, first: int = 1, last: int | None = None)
 
     `path` is an array `(steps, ...)` or a list of parameters, equally spaced in time. Times `first` to `last` (default:
     all) are fitted. Of one path it is a random number: for a diffusion in p dimensions its standard error is about
-    sqrt(2 / p); average over runs. Raises `InputError` on fewer than three times, and where the path does not move.
+    sqrt(2 / p); average over runs. Raises `InputError` on fewer than three times after the start, that is four states,
+    and where the path does not move.
     """
     positions = _positions(path)
     last = len(positions) - 1 if last is None else last
+    if len(positions) < 4:
+        raise InputError(
+            f"Expected a path of four states or more, the start and three times to fit; got {len(positions)}."
+        )
     if not 1 <= first < last - 1 <= len(positions) - 2:
         raise InputError(
             f"Expected three times or more to fit, from 1 to {len(positions) - 1}; got first {first} and last {last}."
@@ -116,8 +121,7 @@ def path_complexity(
 
 def weight_norm(params: Params) -> Float[Array, ""]:
     """The Euclidean norm of all parameters, of any pytree."""
-    norms = [jnp.sum(norm**2) for norm in weight_norms(params).values()]
-    return jnp.sqrt(jnp.sum(jnp.stack(norms)))
+    return _norm(jnp.stack(list(weight_norms(params).values())))
 
 
 def weight_norms(params: Params) -> dict[str, Float[Array, ""]]:
@@ -130,8 +134,15 @@ def weight_norms(params: Params) -> dict[str, Float[Array, ""]]:
         name = jax.tree_util.keystr(path)
         array = require_array(leaf, f"params{name}")
         require_finite(array, f"params{name}")
-        norms[name] = jnp.sqrt(jnp.sum(array.astype(jnp.result_type(array.dtype, float)) ** 2))
+        norms[name] = _norm(array.astype(jnp.result_type(array.dtype, float)))
     return norms
+
+
+def _norm(array: Array) -> Float[Array, ""]:
+    """The root of the sum of squares, of numbers that may be too large or too small to be squared."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(array), initial=0.0))
+    scale = jnp.ldexp(jnp.ones((), array.dtype), exponent - 1)  # a power of two, by which nothing is rounded
+    return scale * jnp.sqrt(jnp.sum((array / scale) ** 2))
 
 
 def _positions(path: Any) -> Float[np.ndarray, "steps p"]:

@@ -22,6 +22,8 @@ def test_laws(precision):
         np.testing.assert_allclose(rank(jnp.eye(6)), 6, rtol=20 * eps)
         np.testing.assert_allclose(rank(np.outer(W[:, 0], W[0])), 1, rtol=1e3 * eps)
         np.testing.assert_allclose([rank(-7 * W), rank(rotation @ W), rank(W.T)], rank(W), rtol=100 * eps)
+        for scale in (1e-25, 1e25):  # whose squares float32 does not hold
+            np.testing.assert_allclose(rank(scale * W), rank(W), rtol=100 * eps)
 
 
 def test_is_the_exponential_of_the_entropy(x64):
@@ -61,6 +63,8 @@ def test_bad_input_is_named():
         (lambda: effective_rank(jnp.full((2, 2), jnp.nan)), "Expected finite numbers in the matrix"),
         (lambda: embedding_effective_rank(jnp.ones((3, 2)), centered=True), "Expected features to differ from zero"),
         (lambda: embedding_effective_rank(jnp.ones(3)), "Expected features to be a matrix"),
+        (lambda: embedding_effective_rank(jnp.ones((0, 2))), "Expected features to be a matrix (n, d); got shape (0,"),
+        (lambda: embedding_effective_rank(jnp.ones((0, 2)), centered=True), "to be a matrix (n, d); got shape (0,"),
         (
             lambda: end_to_end_matrix(lambda w, x: jnp.tanh(x @ w), jnp.ones((2, 2)), (2,)),
             "Expected a linear network, f(params, x) = x W; got outputs that differ from that by",

@@ -70,6 +70,10 @@ def test_activations_are_the_layers_outputs():
     np.testing.assert_array_equal(found[1], np.maximum(found[0], 0))
 
 
+def test_classes_at_one_point_do_not_separate():
+    assert class_distance_variance(np.ones((4, 2)), np.array([0, 0, 1, 1])) == np.inf
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named():
     x, labels = classes(1.0)

@@ -96,6 +96,8 @@ def test_weight_norms():
         "['b'][0]": 12.0,
         "['b'][1]": 0.0,
     }
+    for scale in (1e-30, 1e30):  # whose squares float32 does not hold
+        np.testing.assert_allclose(weight_norm([scale * jnp.ones(9), scale * jnp.ones(7)]), 4 * scale, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -104,7 +106,8 @@ def test_bad_input_is_named():
     f = lambda w, x: x @ w  # noqa: E731
     cases = [
         (lambda: displacement_exponent(path[:1]), "Expected a path of two positions or more"),
-        (lambda: displacement_exponent(path[:3]), "Expected three times or more to fit, from 1 to 2"),
+        (lambda: displacement_exponent(path[:3]), "Expected a path of four states or more, the start and three"),
+        (lambda: displacement_exponent(path, last=2), "Expected three times or more to fit, from 1 to 29; got first 1"),
         (lambda: displacement_exponent(path, first=0), "got first 0 and last 29"),
         (lambda: displacement_exponent(still), "Expected a path that moves"),
         (lambda: displacement_exponent(np.nan * path), "Expected finite numbers in the path"),
