@@ -6,6 +6,7 @@ from ntkbias.kernels.explain import explain_ntk
 from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operator import KernelOperator, as_operator
+from ntkbias.kernels.preconditioned import adam_preconditioner, loss_weighted_ntk, preconditioned_ntk
 from ntkbias.kernels.pseudo import pseudo_ntk
 from ntkbias.kernels.sketch import Sketch, sketch
 from ntkbias.kernels.store import KernelOnDisk, kernel_on_disk, open_kernel
@@ -17,6 +18,7 @@ __all__ = [
     "KernelOnDisk",
     "KernelOperator",
     "Sketch",
+    "adam_preconditioner",
     "as_operator",
     "empirical_nngp",
     "empirical_ntk",
@@ -25,8 +27,10 @@ __all__ = [
     "infinite_nngp",
     "infinite_ntk",
     "kernel_on_disk",
+    "loss_weighted_ntk",
     "ntk_velocity",
     "open_kernel",
+    "preconditioned_ntk",
     "pseudo_ntk",
     "sketch",
 ]
