@@ -73,6 +73,14 @@ def test_rounding_is_told_from_signal(precision, rank):
     assert float(spectrum.noise_floor) > float(jnp.abs(spectrum.eigenvalues[rank:]).max())
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_the_noise_floor_has_the_scale_of_the_kernel(scale):
+    """The squares of these entries are beyond the range of float32."""
+    one, scaled = nb.eigh(gram(20, 2)), nb.eigh(gram(20, 2) * scale)
+    np.testing.assert_allclose(scaled.noise_floor / scale, one.noise_floor, rtol=1e-5)
+    assert scaled.num_resolved == 2
+
+
 def test_float32_gram_is_decomposed_in_float64():
     # 1e-6 beside 1 has no digit left in a float32 eigensolver's rounding of about n eps = 2e-5.
     values = jnp.concatenate([jnp.ones(1), jnp.full(149, 1e-6)])

@@ -41,7 +41,7 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
 
     epsilon = float(jnp.finfo(gram.dtype).eps)
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
-    noise_floor = (epsilon + solver) * jnp.linalg.norm(matrix)
+    noise_floor = (epsilon + solver) * _norm(matrix)
     require_positive_definite(values, epsilon)
     functions = vectors / roots[:, None]
     functions = signed(functions, roots[:, None]).reshape(*gram.shape[: gram.ndim // 2], -1)
@@ -55,6 +55,13 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
         noise_floor=noise_floor,
         weights=measure,
     )
+
+
+def _norm(matrix: Float[Array, "rows rows"]) -> Float[Array, ""]:
+    """||K||_F of entries whose squares are beyond the range of floats, too."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(matrix)))
+    scale = jnp.where(largest > 0, largest, 1.0)
+    return scale * jnp.linalg.norm(matrix / scale)
 
 
 def signed(functions: Float[Array, "rows k"], roots: Float[Array, "rows 1"]) -> Float[Array, "rows k"]:

@@ -349,7 +349,7 @@ def accepted_pivots(
     Each one that is accepted is eliminated, which gives what is left of K - K_S for those after it.
     """
     size = len(gram) // len(proposals)  # rows of an input
-    floor = _epsilon(gram) * float(np.linalg.norm(gram))
+    floor = _epsilon(gram) * float(np.linalg.norm(gram.astype(np.float64)))  # a float32 square may overflow
     left = gram.astype(np.float64) - features @ features.T
     bounds = np.diagonal(left).reshape(-1, size).sum(1)
     taken: list[int] = []
