@@ -202,14 +202,14 @@ def sobolev(
     it is the frequency, times the radius. Order 0 is the mean square error in degrees up to `max_degree`. s may be
     negative. In float32 high orders lose digits: (1 + l)^{2 s} is to stay below 1e6. Costs n h for h harmonics.
 
-    Raises `InputError` where no such weights exist, and on more harmonics than inputs.
+    Raises `InputError` where no such weights exist, on more harmonics than inputs, and on an order whose (1 + l)^{2 s}
+    overflows.
     """
     if not isinstance(domain, HarmonicDomain):
         raise InputTypeError(f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}.")
     points = require_array(x, "x")
     domain.check(points)
-    if isinstance(order, bool) or not isinstance(order, int | float | np.number) or not np.isfinite(order):
-        raise InputTypeError(f"Expected the order to be a finite number; got {order!r}.")
+    _require_order(order)
     require_positive("max_degree", max_degree)
     degree = _degrees(domain, max_degree)
     if len(degree) > len(points):
@@ -221,6 +221,7 @@ def sobolev(
     )
     measure = _checked_weights(values, len(points))
     harmonics = domain.harmonics(points, max_degree)
+    _require_held(1 + degree, 2 * order, harmonics.dtype)
     factor = measure[:, None] * harmonics * jnp.asarray((1 + degree) ** order, harmonics.dtype)
     return Quadratic(jnp.zeros_like(measure), factor)
 
@@ -233,6 +234,9 @@ class ImageSobolev(eqx.Module):
     """
 
     order: float
+
+    def __check_init__(self):
+        _require_order(self.order)
 
     def __call__(self, outputs: Float[Array, "n h w *c"], targets: Array) -> Float[Array, ""]:
         """The loss; raises `InputError` on outputs that are no images."""
@@ -253,7 +257,26 @@ class ImageSobolev(eqx.Module):
 
     def _weight(self, height: int, width: int) -> Float[Array, "h w"]:
         squares = (np.fft.fftfreq(height, 1 / height)[:, None]) ** 2 + np.fft.fftfreq(width, 1 / width) ** 2
+        _require_held(1 + squares, self.order, jnp.result_type(float))
         return (1 + jnp.asarray(squares)) ** self.order
+
+
+def _require_order(order: Any) -> None:
+    """Raise an `InputTypeError` unless the order is a finite number; a traced one passes."""
+    if isinstance(order, jax.Array) and order.ndim == 0:
+        require_finite(order, "the order")
+    elif isinstance(order, bool) or not isinstance(order, int | float | np.number) or not np.isfinite(order):
+        raise InputTypeError(f"Expected the order to be a finite number; got {order!r}.")
+
+
+def _require_held(bases: np.ndarray, power: Any, dtype: Any) -> None:
+    """Raise an `InputError` where the type does not hold bases^power; a traced power passes."""
+    most = float(np.max(bases))
+    if isinstance(power, int | float | np.number) and power * np.log(most) > np.log(float(jnp.finfo(dtype).max)):
+        raise InputError(
+            f"Expected an order whose weights {dtype} holds; got {most:g}^{power:g} at the highest frequency. "
+            "Choose a lower order, or a lower max_degree."
+        )
 
 
 def _degrees(domain: HarmonicDomain, max_degree: int) -> Float[np.ndarray, " h"]:

@@ -93,7 +93,8 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, str | Path) or not Path(path).name or Path(path).name == "..":
-        raise InputError(f"Expected the path of a file, without its suffix; got {path!r}.")
+        got = repr(path) if isinstance(path, str | Path) else type(path).__name__
+        raise InputError(f"Expected the path of a file, without its suffix; got {got}. Paths come first.")
     return Path(path)
 
 

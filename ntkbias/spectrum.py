@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ntkbias.kernels import Kernel
 from ntkbias.scaling import power_law
-from ntkbias.types import InputError, require_array, require_choice, require_finite, require_positive
+from ntkbias.types import InputError, require_array, require_choice, require_finite, require_key, require_positive
 
 __all__ = ["DecayExponent", "Spectrum"]
 
@@ -171,7 +171,7 @@ class Spectrum(eqx.Module):
         def exponent(eigenvalues: np.ndarray) -> float:
             return power_law(positions[fitted], eigenvalues[:last][fitted]).exponent
 
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0) if key is None else require_key(key)
         draws = [exponent(values) for values in self._resampled_eigenvalues(2 * last, num_resamples, key)]
         estimate, spread = exponent(np.asarray(self.eigenvalues, float)), float(1.96 * np.std(draws))
         return DecayExponent(estimate, estimate - spread, estimate + spread, against, first, last)

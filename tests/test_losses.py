@@ -175,5 +175,11 @@ def test_bad_input_to_quadratic_losses_is_named(unchecked):
         sobolev(Circle(), x, 1, max_degree=9)
     with pytest.raises(InputTypeError, match="order to be a finite number; got 'one'"):
         sobolev(Circle(), x, "one", max_degree=2)
+    with pytest.raises(InputError, match=r"an order whose weights float32 holds; got 4\^100 at the highest frequency"):
+        sobolev(Circle(), x, 50, max_degree=3)
+    with pytest.raises(InputTypeError, match="order to be a finite number; got nan"):
+        ImageSobolev(float("nan"))
+    with pytest.raises(InputError, match=r"an order whose weights float32 holds; got 33\^50"):
+        ImageSobolev(50)(jnp.ones((1, 8, 8)), jnp.ones((1, 8, 8)))
     with pytest.raises(InputError, match="outputs that are images"):
         ImageSobolev(1.0)(jnp.zeros((3, 2)), jnp.zeros((3, 2)))

@@ -369,6 +369,12 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     assert_allclose(ax.lines[0].get_ydata(), predicted.errors, rtol=1e-6)
     assert_allclose(ax.containers[0].lines[0].get_ydata(), measured.errors, rtol=1e-6)
     assert names_in_legend(ax) == ["predicted", "mean of 3 draws, 95 %"]
+    assert ax.get_legend().legend_handles[1].get_color() == plots.color(0)
+    two = nb.learning_curve(nb.spectrum(kernel, x), x[:, :2], [2, 4, 8])
+    drawn = nb.measured_learning_curve(kernel, x[:, :2], [2, 4, 8], x=x, num_draws=3, key=jax.random.key(0))
+    ax = plots.learning_curve(two, drawn)
+    assert names_in_legend(ax) == ["target 1", "target 2", "mean of 3 draws, 95 %"]
+    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # of no target
     assert plots.learning_curve(predicted).get_xlabel() == "number of examples"
 
 
@@ -377,6 +383,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     ("draw", "message"),
     [
         (lambda: plots.scaling_laws(3), "Expected a ScalingLaw, or a dict of them by name; got int"),
+        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty one"),
         (lambda: plots.learning_curve(3), "Expected a LearningCurve, and a MeasuredLearningCurve or none; got int and"),
     ],
 )

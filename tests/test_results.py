@@ -99,6 +99,8 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
     for path in ("", "..", None, 3):
         with pytest.raises(InputError, match="Expected the path of a file, without its suffix; got"):
             nb.save(path, 1)
+    with pytest.raises(InputError, match="without its suffix; got Spectrum. Paths come first.$"):
+        nb.save(nb.eigh(jnp.eye(3)), "v")
     (tmp_path / "w.npz").write_bytes(b"")
     np.savez(tmp_path / "w.npz")
     for text, reason in (

@@ -30,11 +30,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ntkbias.domains import Images
 from ntkbias.kernels.tiles import progress
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive
+from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_key, require_positive
 
 __all__ = ["ImageFrequencies", "image_frequencies", "image_gradient_frequencies"]
 
 NUM_BANDS = 6
+MOST_ROWS = 6  # functions that are printed, one a column
 
 
 class ImageFrequencies(eqx.Module):
@@ -56,14 +57,25 @@ class ImageFrequencies(eqx.Module):
         return self.energy / jnp.sum(self.energy, -1, keepdims=True)
 
     @property
-    def density(self) -> Float[Array, "*k bands"]:
-        """`share` over the part of all frequencies that the band holds: 1 for a gradient of white noise."""
-        return self.share * jnp.sum(self.counts) / self.counts
-
     def mean_frequency(self) -> Float[Array, "*k"]:
         """The mean of |k| over the energy, in cycles per pixel, each band at the middle of its edges."""
         middle = (self.edges[1:] + self.edges[:-1]) / 2
         return jnp.sum(self.share * middle, -1)
+
+    @property
+    def density(self) -> Float[Array, "*k bands"]:
+        """`share` over the part of all frequencies that the band holds: 1 for a gradient of white noise."""
+        return self.share * jnp.sum(self.counts) / self.counts
+
+    def __str__(self) -> str:
+        shares = np.asarray(self.share, float).reshape(-1, len(self.counts))
+        shown = range(min(len(shares), MOST_ROWS))
+        rows = [f"{'cycles per pixel':>18}" + "".join(f"{f'share {index + 1}':>10}" for index in shown)]
+        for low, high, values in zip(self.edges[:-1], self.edges[1:], shares[:MOST_ROWS].T, strict=True):
+            rows.append(f"{f'{low:.3f} to {high:.3f}':>18}" + "".join(f"{value:10.3f}" for value in values))
+        means = np.asarray(self.mean_frequency, float).reshape(-1)[:MOST_ROWS]
+        rows.append(f"{'mean frequency':>18}" + "".join(f"{value:10.3f}" for value in means))
+        return "\n".join(rows + [f"... and {len(shares) - MOST_ROWS} more"] * (len(shares) > MOST_ROWS))
 
 
 def image_frequencies(
@@ -86,13 +98,14 @@ def image_frequencies(
     """
     points = _checked(images, num_bands)
     require_positive("num_steps", num_steps)
+    key = jax.random.key(0) if key is None else require_key(key)
     respond = _function(function, num_modes)
-    scale = Images(min(10, max(1, len(points) - 2))).step_length(points) if scale is None else float(scale)
+    scale = _step_length(points) if scale is None else float(scale)
     if not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
     edges, masks = _bands(points.shape[1], points.shape[2], num_bands)
     energies = []
-    keys = jax.random.split(jax.random.key(0) if key is None else key, (num_bands, num_steps))
+    keys = jax.random.split(key, (num_bands, num_steps))
     for mask, band_keys in progress(list(zip(masks, keys, strict=True)), "bands"):
         total: Float[np.ndarray, "..."] | float = 0.0
         for one in band_keys:
@@ -128,14 +141,23 @@ def image_gradient_frequencies(
 def _response(
     edges: np.ndarray, masks: Bool[np.ndarray, "bands h w"], energy: np.ndarray, scale: float
 ) -> ImageFrequencies:
-    if not np.all(np.isfinite(energy)) or not np.all(energy.sum(-1) > 0):
-        raise InputError(
-            "Expected a function that changes with its images, by finite amounts; got a constant, or NaN or infinity."
-        )
     dtype = jnp.result_type(float)
+    least, most = jnp.finfo(dtype).tiny, jnp.finfo(dtype).max
+    total = energy.sum(-1)  # within what the type holds, so that shares of it are numbers
+    if not np.all((total >= least) & (total <= most)):
+        raise InputError(
+            "Expected a function that changes with its images, by finite amounts; got a constant, or NaN or infinity, "
+            f"or changes whose squares {dtype} does not hold. Rescale the images or the function."
+        )
     return ImageFrequencies(
         jnp.asarray(edges, dtype), jnp.asarray(masks.sum((1, 2))), jnp.asarray(energy, dtype), scale
     )
+
+
+def _step_length(points: Float[Array, "n h w c"]) -> float:
+    if len(points) < 2:
+        raise InputError("Expected two images or more to take a step's length from; got one. Give scale=.")
+    return Images(min(10, max(1, len(points) - 2))).step_length(points)
 
 
 def _bands(height: int, width: int, num_bands: int) -> tuple[Float[np.ndarray, " e"], Bool[np.ndarray, "bands h w"]]:

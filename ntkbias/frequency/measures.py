@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ntkbias.domains import Domain, HarmonicDomain, Hypercube
 from ntkbias.domains.domain import plane_wave_frequency
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_positive
+from ntkbias.types import InputError, InputTypeError, require_key, require_positive
 
 __all__ = [
     "dirichlet_frequency",
@@ -127,7 +127,7 @@ def gradient_frequency(
         raise InputError(
             "Expected a domain with directions; got Hypercube, whose inputs flip. Use dirichlet_frequency."
         )
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else require_key(key)
     step = 0.01 * domain.spacing(x)  # a chord that is a tangent to within 1e-4 of the spacing, and far above rounding
     nodes, start, end = domain.steps(x, step, num_points, key=key)
     direction = end - start
@@ -173,7 +173,7 @@ def measured_by_steps(
     scale = domain.step_length(x) if scale is None else scale
     if not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else require_key(key)
     nodes, start, end = domain.steps(x, scale, num_steps, key=key)
     count = len(nodes)
     functions = np.asarray(spectrum.extend(jnp.concatenate([start, end]), num_modes))

@@ -31,11 +31,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.kernels.tiles import progress
-from ntkbias.types import InputError, require_array, require_finite, require_positive
+from ntkbias.types import InputError, require_array, require_finite, require_key, require_positive
 
 __all__ = ["InterpolationSpectrum", "interpolation_path", "interpolation_spectrum"]
 
 _BATCH = 256  # samples of a path at a time
+_PATH_BYTES = 2**30  # of a path and its transform
+MOST_ROWS = 10  # bands of frequency that are printed
 
 
 class InterpolationSpectrum(eqx.Module):
@@ -59,16 +61,27 @@ class InterpolationSpectrum(eqx.Module):
         """The mean power over paths between examples of two classes."""
         return jnp.mean(self.between_each, 0)
 
+    @property
     def mean_frequency(self) -> tuple[float, float]:
         """sum f P(f) / sum P(f), of the power within and between classes."""
         f = self.frequencies
         return tuple(float(jnp.sum(f * power) / jnp.sum(power)) for power in (self.within, self.between))  # type: ignore[return-value]
 
+    def __str__(self) -> str:
+        within, between = self.mean_frequency
+        rows = [f"{'frequency':>10} {'within classes':>15} {'between classes':>16}"]
+        bands = np.array_split(np.arange(len(self.frequencies)), min(MOST_ROWS, len(self.frequencies)))
+        for band in bands:  # power of neighbouring frequencies together
+            f, a, b = (float(jnp.mean(part[band])) for part in (self.frequencies, self.within, self.between))
+            rows.append(f"{f:10.3g} {a:15.3g} {b:16.3g}")
+        paths = f"{len(self.within_each)} paths within, {len(self.between_each)} between"
+        return "\n".join([*rows, f"mean frequency {within:.3g} within, {between:.3g} between classes; {paths}"])
+
 
 def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -> Float[Array, "m ..."]:
     """Equally spaced examples from `start` to `end`, both included, at the distance nearest to `spacing` that fits.
 
-    Raises `InputError` on examples that coincide, or of different shapes.
+    Raises `InputError` on examples that coincide, or of different shapes, and a path of more than a gigabyte.
     """
     first, last = require_array(start, "start"), require_array(end, "end")
     if first.shape != last.shape:
@@ -78,8 +91,7 @@ def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -
     length = float(jnp.linalg.norm((last - first).ravel()))
     if not length > 0:
         raise InputError("Expected two examples that differ; got one twice.")
-    if not spacing > 0:
-        raise InputError(f"Expected a spacing above zero; got {spacing!r}.")
+    _require_spacing(spacing, length, first.nbytes)
     share = jnp.linspace(0, 1, max(1, round(length / spacing)) + 1).reshape(-1, *(1,) * first.ndim)
     return (1 - share) * first + share * last
 
@@ -100,7 +112,8 @@ def interpolation_spectrum(
     Frequencies go from 0 to 1 / (2 spacing), what samples at this distance can show. Pairs are distinct; where there
     are fewer all are taken. Costs the network on 2 `num_pairs` times the mean path's length over `spacing` samples.
 
-    Raises `InputError` on outputs that are no logits of two classes or more, and labels without a pair of each kind.
+    Raises `InputError` on outputs that are no finite logits of two classes or more, labels without a pair of each kind,
+    and paths of more than a gigabyte.
     """
     points, classes = require_array(x, "x"), np.asarray(require_array(labels, "labels"))
     require_finite(points, "x")
@@ -111,9 +124,11 @@ def interpolation_spectrum(
             f"Expected a whole-number label for each of {len(points)} inputs; got {classes.dtype} of shape "
             f"{classes.shape}."
         )
-    if not spacing > 0:
-        raise InputError(f"Expected a spacing above zero; got {spacing!r}.")
-    within, between = _pairs(points, classes, num_pairs, jax.random.key(0) if key is None else key)
+    key = jax.random.key(0) if key is None else require_key(key)
+    within, between = _pairs(points, classes, num_pairs, key)
+    ends = np.asarray(points, float).reshape(len(points), -1)[np.concatenate([within, between])]
+    longest = float(np.max(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)))
+    _require_spacing(spacing, longest, points[0].nbytes + 16 * num_frequencies)
     softmax = _batched(predict, points)
     frequencies = np.linspace(0, 0.5 / spacing, num_frequencies)
     powers = [
@@ -122,6 +137,17 @@ def interpolation_spectrum(
     ]
     each = jnp.asarray(np.stack(powers), jnp.result_type(float))
     return InterpolationSpectrum(jnp.asarray(frequencies, each.dtype), each[: len(within)], each[len(within) :])
+
+
+def _require_spacing(spacing: float, length: float, num_bytes: int) -> None:
+    """Raise an `InputError` unless a path of this length fits in memory, at so many bytes a sample."""
+    if not 0 < spacing < np.inf:
+        raise InputError(f"Expected a spacing above zero; got {spacing!r}.")
+    if length / spacing * num_bytes > _PATH_BYTES:
+        raise InputError(
+            f"Expected a path of at most {_PATH_BYTES // num_bytes:,} samples; got {length / spacing:,.0f}, a length "
+            f"of {length:.3g} at the spacing {spacing:g}. Choose a larger spacing."
+        )
 
 
 def _pairs(
@@ -170,6 +196,8 @@ def _path_power(
 ) -> Float[np.ndarray, " f"]:
     """|Fourier transform|^2 of the distance to the start, less its mean, under a Hann window of sum one."""
     probabilities = softmax(path)
+    if not np.isfinite(probabilities).all():
+        raise InputError("Expected finite logits from predict(x); got NaN or infinity on a path. Check its parameters.")
     distance = np.linalg.norm(probabilities - probabilities[0], axis=1)
     count = len(distance)
     window = np.sin(np.pi * (np.arange(count) + 0.5) / count) ** 2  # half a sample in, so that no sample counts zero

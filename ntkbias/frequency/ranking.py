@@ -40,7 +40,7 @@ from ntkbias.frequency.measures import (
     shared,
 )
 from ntkbias.spectrum import DecayExponent, Spectrum
-from ntkbias.types import InputError, InputTypeError, require_choice
+from ntkbias.types import InputError, InputTypeError, require_choice, require_key
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "Measure", "measure_on", "rank_by_frequency"]
 
@@ -183,7 +183,7 @@ def rank_by_frequency(
     measure = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else require_key(key)
     if spectrum.num_resolved == 0:
         raise InputError(
             f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."

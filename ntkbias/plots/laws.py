@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from ntkbias.learning import LearningCurve, MeasuredLearningCurve
 from ntkbias.plots.drawing import MARKERS, axes_of, color, label_of, legend, plain_numbers
@@ -27,13 +28,13 @@ def scaling_laws(laws: Mapping[str, ScalingLaw] | ScalingLaw, ax: Axes | None = 
     Points are means over replicates; bands are the 95 % intervals of `ScalingLaw.extrapolate`, beyond the sizes seen
     those of the same form of law. The legend has the law and the interval of its exponent.
 
-    Raises `InputTypeError` for other values.
+    Raises `InputTypeError` for other values, and for no law at all.
     """
     named = {"": laws} if isinstance(laws, ScalingLaw) else laws
-    if not isinstance(named, Mapping) or not all(isinstance(law, ScalingLaw) for law in named.values()):
+    if not isinstance(named, Mapping) or not named or not all(isinstance(law, ScalingLaw) for law in named.values()):
+        got = "an empty one" if isinstance(named, Mapping) and not named else type(laws).__name__
         raise InputTypeError(
-            f"Expected a ScalingLaw, or a dict of them by name; got {type(laws).__name__}. "
-            "Use scaling_law(sizes, errors)."
+            f"Expected a ScalingLaw, or a dict of them by name; got {got}. Use scaling_law(sizes, errors)."
         )
     ax = axes_of(ax)
     for index, (name, law) in enumerate(named.items()):
@@ -70,14 +71,17 @@ def learning_curve(
     for index, curve in enumerate(curves.T):
         name = "predicted" if curves.shape[1] == 1 else f"target {index + 1}"
         ax.plot(np.asarray(predicted.sizes), curve, "-", color=color(index), linewidth=1.4, label=name)
+    entries: list[Line2D] = []
     if measured is not None and points is not None:
         spans = 1.96 * np.asarray(measured.standard_errors, float).reshape(points.shape)
         for index, (values, span) in enumerate(zip(points.T, spans.T, strict=True)):
             sides = np.stack([np.minimum(span, 0.99 * values), span])  # on a logarithmic axis nothing reaches zero
-            label = f"mean of {measured.num_draws} draws, 95 %" if index == 0 else None
-            style: dict[str, Any] = {"fmt": "o", "color": color(index), "markersize": 4, "capsize": 2, "label": label}
+            style: dict[str, Any] = {"fmt": "o", "color": color(index), "markersize": 4, "capsize": 2}
             ax.errorbar(np.asarray(measured.sizes), values, sides, **style)
+        shade = color(0) if curves.shape[1] == 1 else "0.4"  # of no target where there are several
+        label = f"mean of {measured.num_draws} draws, 95 %"
+        entries = [Line2D([], [], linestyle="none", marker="o", markersize=4, color=shade, label=label)]
     ax.set(xscale="log", yscale="log", xlabel="number of examples", ylabel="test error")
     plain_numbers(ax.xaxis, ax.yaxis)
-    legend(ax)
+    legend(ax, *entries)
     return ax

@@ -30,7 +30,7 @@ def test_a_wave_has_its_own_frequency():
     assert int(response.counts.sum()) == 48
     places = np.searchsorted(np.linspace(0, radius, 6), [0, 1 / 6, 1 / 4, 5 / 8], side="right") - 1
     np.testing.assert_allclose(response.share, np.eye(5)[places], atol=1e-5)
-    np.testing.assert_allclose(response.mean_frequency(), (places + 0.5) * radius / 5, rtol=1e-4)
+    np.testing.assert_allclose(response.mean_frequency, (places + 0.5) * radius / 5, rtol=1e-4)
     np.testing.assert_allclose(response.energy.sum(1), total_gradient(responses), rtol=1e-4)
 
 
@@ -71,6 +71,9 @@ def test_it_is_saved(tmp_path):
     loaded = nb.load(tmp_path / "response")
     assert isinstance(loaded, ImageFrequencies)
     np.testing.assert_array_equal(loaded.share, value.share)
+    lines = str(value).splitlines()
+    assert lines[1].split() == ["0.000", "to", "0.354", f"{value.share[0]:.3f}"]
+    assert lines[-1].split() == ["mean", "frequency", f"{value.mean_frequency:.3f}"]
 
 
 def test_bad_input_is_named(unchecked):
@@ -82,6 +85,12 @@ def test_bad_input_is_named(unchecked):
         image_gradient_frequencies(lambda x: x, IMAGES)
     with pytest.raises(InputError, match="a scale above zero; got 0"):
         image_frequencies(responses, IMAGES, scale=0)
+    with pytest.raises(InputError, match="two images or more to take a step's length from; got one. Give scale="):
+        image_frequencies(responses, IMAGES[:1])
+    with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key"):
+        image_frequencies(responses, IMAGES, key=3)
+    with pytest.raises(InputError, match="or changes whose squares float32 does not hold"):
+        image_gradient_frequencies(lambda x: jnp.sum(x**2, (1, 2, 3)), 1e20 * IMAGES)
     with pytest.raises(InputError, match="a function that changes with its images"):
         image_gradient_frequencies(lambda x: jnp.ones(len(x)), IMAGES)
     with pytest.raises(InputError, match="bands that each hold a frequency of 6 x 8 pixels; got an empty one of 60"):

@@ -82,5 +82,5 @@ def test_paths_within_a_class_are_lower_than_between_classes():
         predict, jnp.asarray(x * 0.5), jnp.asarray(y), num_pairs=100, spacing=0.25, num_frequencies=40
     )
     within, between = np.asarray(spectrum.within), np.asarray(spectrum.between)
-    print(within.sum() / between.sum(), spectrum.mean_frequency())
+    print(within.sum() / between.sum(), spectrum.mean_frequency)
     assert within.sum() < 0.5 * between.sum()

@@ -77,7 +77,11 @@ def test_spectra_are_saved_and_drawn_again_alike(tmp_path):
     assert first.between_each.shape == (3, 64)
     nb.save(tmp_path / "spectrum", first)
     np.testing.assert_array_equal(nb.load(tmp_path / "spectrum").within, first.within)
-    within, between = first.mean_frequency()
+    within, between = first.mean_frequency
+    lines = str(first).splitlines()
+    assert lines[0].split() == ["frequency", "within", "classes", "between", "classes"]
+    assert len(lines) == 12
+    assert lines[-1].endswith(f"{between:.3g} between classes; 2 paths within, 3 between")
     assert 0 < within < 0.5
     assert 0 < between < 0.5
 
@@ -108,6 +112,14 @@ def test_bad_input_is_named(unchecked):
         interpolation_path(X[0], X[0, :1])
     with pytest.raises(InputError, match="a spacing above zero; got 0"):
         interpolation_path(X[0], X[1], 0)
+    with pytest.raises(InputError, match="a path of at most 134,217,728 samples; got 4"):
+        interpolation_path(X[0], X[1], 1e-10)
+    with pytest.raises(InputError, match=r"a path of at most .* samples; got .* at the spacing 1e-12"):
+        interpolation_spectrum(network, X, LABELS, spacing=1e-12)
+    with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key\\(0\\); got int"):
+        interpolation_spectrum(network, X, LABELS, key=1)
+    with pytest.raises(InputError, match=r"finite logits from predict\(x\); got NaN or infinity on a path"):
+        interpolation_spectrum(lambda x: jnp.nan * network(x), X, LABELS)
     with pytest.raises(InputError, match="a whole-number label for each of 5 inputs; got float32"):
         interpolation_spectrum(network, X, jnp.ones(5))
     with pytest.raises(InputError, match="two different examples of one class; got none among 5 inputs of 5 classes"):

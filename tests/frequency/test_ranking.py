@@ -125,6 +125,9 @@ def test_bad_input_is_named(unchecked, infinite):
         nb.rank_by_frequency(infinite, nb.domains.Circle(2.0))
     with pytest.raises(InputError, match="Expected a scale above zero; got -1"):
         nb.dirichlet_frequency(infinite, CIRCLE, scale=-1.0)
+    for call in (nb.rank_by_frequency, nb.dirichlet_frequency, nb.gradient_frequency):
+        with pytest.raises(TypeError, match="Expected a key of jax.random, as jax.random.key.*; got int"):
+            call(infinite, CIRCLE, key=3)
     with pytest.raises(InputError, match="num_steps to be at least 1"):
         nb.dirichlet_frequency(infinite, CIRCLE, num_steps=0)
     zero = nb.Spectrum(**{**vars(nb.eigh(jnp.zeros((256, 256)))), "x": GRID[0]})
