@@ -34,9 +34,11 @@ __all__ = [
     "require_choice",
     "require_finite",
     "require_key",
+    "require_known",
     "require_positive",
     "require_scale",
     "require_weights",
+    "require_whole_numbers",
 ]
 
 Params = Any
@@ -70,6 +72,21 @@ def require_positive(name: str, value: object) -> None:
         raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
     if value < 1:
         raise InputError(f"Expected {name} to be at least 1; got {value}.")
+
+
+def require_whole_numbers(values: object, expected: str, least: int) -> np.ndarray:
+    """Return whole numbers `(k,)` of at least `least` in int64 on the host, or raise an `InputError`.
+
+    JAX would wrap those beyond int32. `expected` opens the message, as "Expected steps (t,) of zero or more".
+    """
+    require_array(values, "the numbers")
+    host = np.asarray(values)
+    if host.ndim != 1 or not host.size:
+        raise InputError(f"{expected}; got shape {host.shape}.")
+    fit = (host >= least) & (host <= 2**53) & (np.round(host) == host)  # floats beyond have no fractions
+    if not fit.all():
+        raise InputError(f"{expected}; got {host[~fit][0]}.")
+    return host.astype(np.int64)
 
 
 def require_array(value: object, name: str) -> Array:
@@ -112,6 +129,15 @@ def are_finite(arrays: Sequence[Array]) -> bool:
     return bool(_are_finite(known))
 
 
+def require_known(values: Any, name: str) -> None:
+    """Raise an `InputError` if an array in the pytree is traced: for what works on the host, in float64."""
+    if not all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array)):
+        raise InputError(
+            f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
+            "them: it works in float64 on the host."
+        )
+
+
 def is_known(array: Array) -> bool:
     """Whether the array has values, which it has not yet inside jit, vmap and grad."""
     try:
@@ -140,9 +166,11 @@ def require_key(key: Any) -> Array:
 def require_scale(name: str, value: object) -> None:
     """Raise an `InputError` unless `value` is a finite number of zero or more, or traced."""
     array = require_array(value, name)
+    if array.ndim:
+        raise InputError(f"Expected {name} to be one number; got shape {array.shape}.")
     require_finite(array, name)
     try:
-        negative = array.ndim == 0 and bool(array < 0)
+        negative = bool(array < 0)
     except jax.errors.ConcretizationTypeError:
         return
     if negative:

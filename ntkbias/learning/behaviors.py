@@ -98,7 +98,7 @@ def behaviors_on(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool)
         values = values.reshape(*shape, -1)
         mean = values.mean(0) if centered else np.zeros(values.shape[1:])
         columns = (values - mean).reshape(int(np.prod(shape)), -1)
-        if not np.max(np.abs(columns)) > 1e-12 * (1 + np.max(np.abs(values))):
+        if not np.max(np.abs(columns)) > ROUNDING * np.max(np.abs(values)):
             how = ", once its mean is taken off: centered=False keeps constants" if centered else ""
             raise InputError(f"Expected a behaviour that is not zero everywhere{how}; got {name!r} of zeros.")
         offset = np.broadcast_to(mean, values.shape).reshape(columns.shape)

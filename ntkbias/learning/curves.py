@@ -37,12 +37,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkbias.exact import ExactSpectrum
-from ntkbias.learning.modes import spectrum_of, values_on
+from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, require_array, require_scale
+from ntkbias.types import InputError, require_known, require_scale, require_whole_numbers
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
 
+ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
 LARGEST_RATIO = 600.0  # of the trace to kappa, in logarithms: beyond, float64 has no numbers
 
 
@@ -99,8 +100,10 @@ class LearningCurve(eqx.Module):
     def mode_errors(self) -> Float[Array, "s k *t"]:
         """The part of the error that lies in each mode: with those of noise and of power beyond, they sum to it."""
         extra = (1,) * (self.power.ndim - 1)
-        left = self.overfitting[:, None] * (1 - self.learnabilities) ** 2
-        return left.reshape(*left.shape, *extra) * self.power
+        unlearned = (1 - self.learnabilities) ** 2
+        left = jnp.where(unlearned == 0, 0.0, self.overfitting[:, None] * unlearned)  # also where as many as modes
+        parts = left.reshape(*left.shape, *extra) * self.power
+        return jnp.where(self.power == 0, 0.0, parts)
 
     @property
     def learned(self) -> Float[Array, "s *t"]:
@@ -137,9 +140,10 @@ def learning_curve(
 
     Costs a root of one equation a size, in k numbers each; a kernel or matrix its spectrum in addition.
 
-    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape, and a spectrum of
-    vector-valued modes, outputs="all".
+    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape or whose squares
+    overflow, and a spectrum of vector-valued modes, outputs="all".
     """
+    require_known((spectrum, target, sizes, x, ridge, noise), "learning_curve")
     require_scale("ridge", ridge)
     require_scale("noise", noise)
     counts = checked_sizes(sizes)
@@ -153,7 +157,10 @@ def learning_curve(
     with np.errstate(divide="ignore"):
         overfitting = counts / np.maximum(free, 0.0)
     extra = (1,) * (power.ndim - 1)
-    left = np.tensordot((1 - learnabilities) ** 2, power, 1) + beyond + noise
+    unlearned = np.tensordot((1 - learnabilities) ** 2, power, 1) + beyond
+    # All modes known and as many examples: E0 grows as 1 / kappa, what is left of the target falls as kappa^2.
+    everything = (kappa.reshape(-1, *extra) == 0) & (unlearned <= ROUNDING * (power.sum(0) + beyond))
+    left = np.where(everything, 0.0, unlearned) + noise
     with np.errstate(invalid="ignore"):
         errors = np.where(left == 0, 0.0, overfitting.reshape(-1, *extra) * left)  # also where as many as modes
     dtype = jnp.result_type(float)
@@ -179,17 +186,19 @@ def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
     else:
         multiplicities = np.ones(len(values))
         outputs = spectrum.eigenfunctions.shape[1] if spectrum.eigenfunctions.ndim == 3 else 1
-    tail = max(float(spectrum.trace) - float(multiplicities @ values), 0.0)
+    rows = spectrum.eigenfunctions[..., 0].size if isinstance(spectrum, Spectrum) else np.inf
+    all_known = len(values) == rows and bool(np.all(values > 0))  # what the trace has beyond is then rounding
+    tail = 0.0 if all_known else max(float(spectrum.trace) - float(multiplicities @ values), 0.0)
     return Levels(values, multiplicities, tail, outputs)
 
 
 def checked_sizes(sizes: Any) -> np.ndarray:
     """Numbers of examples `(s,)`."""
-    counts = require_array(sizes, "sizes")
-    whole = np.issubdtype(counts.dtype, np.integer) and counts.ndim == 1 and counts.size
-    if not whole or not bool(jnp.all(counts > 0)):
-        raise InputError(f"Expected sizes (s,) of whole numbers of examples, at least 1; got {sizes!r}.")
-    return np.asarray(counts)
+    counts = require_whole_numbers(sizes, "Expected sizes (s,) of whole numbers of examples, at least 1", 1)
+    largest = np.iinfo(jnp.result_type(int)).max
+    if counts.max() > largest:
+        raise InputError(f"Expected sizes of at most {largest}, the largest whole number here; got {counts.max()}.")
+    return counts
 
 
 def _power(spectrum: Spectrum | ExactSpectrum, target: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +215,9 @@ def _power(spectrum: Spectrum | ExactSpectrum, target: Any) -> tuple[np.ndarray,
             "Expected a spectrum of functions with one value an input; got outputs='all'. Use outputs='mean', and a "
             "column of the target for each output."
         )
-    power = np.asarray(spectrum.project(target), float) ** 2
-    weights = np.asarray(spectrum.weights, float)
-    total = np.tensordot(weights, np.asarray(target, float) ** 2, 1)
-    return power, np.asarray(np.maximum(total - power.sum(0), 0.0))
+    values = values_on(target, "target", spectrum.eigenfunctions.shape[:1])
+    require_squares(values, "target")
+    functions, weights = np.asarray(spectrum.eigenfunctions, float), np.asarray(spectrum.weights, float)
+    coefficients = np.tensordot(functions * weights[:, None], values, ([0], [0]))
+    left = values - np.tensordot(functions, coefficients, 1)  # its squares: a difference of powers would be rounding
+    return coefficients**2, np.asarray(np.tensordot(weights, left**2, 1))

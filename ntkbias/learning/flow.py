@@ -22,7 +22,7 @@ times what it was. Outputs at other points follow from the same coefficients (Ja
 True
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -32,16 +32,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.learning.modes import Modes, modes_of, values_on
-from ntkbias.types import InputError, require_array
+from ntkbias.types import InputError, require_array, require_known, require_whole_numbers
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
+
+SCALE = "Divide y and the initial outputs by their scale."
+HALF = 0.5  # of its error: beyond, a mode counts as not yet learned
 
 
 class Trajectory(eqx.Module):
     """A network's outputs at given times of training, and the error in each mode.
 
     `times` are steps * learning rate (with momentum b divided by 1 - b). `decay` is what is left of a mode's error;
-    modes below the kernel's noise floor never move and are left out.
+    modes below the kernel's noise floor never move and are left out. Printed, it is a table of the loss, the part of
+    the error's power in the modes that is left, and how many modes still have more than half of their error.
     """
 
     times: Float[Array, " t"]
@@ -56,6 +60,16 @@ class Trajectory(eqx.Module):
     def mode_errors(self) -> Float[Array, "t k *c"]:
         """The coefficient of f - y in each mode at each time."""
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
+
+    def __str__(self) -> str:
+        power = np.sum(np.square(np.asarray(self.initial_errors, float)).reshape(len(self.rates), -1), 1)
+        left = np.asarray(self.decay, float) ** 2 @ power
+        rows = [f"{'time':>11}{'loss':>13}{'error left':>13}{'modes left':>13}"]
+        for place, (time, loss) in enumerate(zip(self.times, self.loss, strict=True)):
+            part = f"{left[place] / power.sum():.1%}" if power.sum() else "-"
+            slow = int(np.sum(np.abs(np.asarray(self.decay[place])) > HALF))
+            rows.append(f"{float(time):11.4g}{float(loss):13.4g}{part:>13}{f'{slow} of {len(self.rates)}':>13}")
+        return "\n".join(rows)
 
 
 def gradient_flow(
@@ -80,16 +94,26 @@ def gradient_flow(
     zero.
 
     Exact at infinite width and for a linearised network; the kernel of a finite one moves. Rates are those of the
-    network for outputs="all", and "mean" at infinite width; "sum" is o times too fast. Costs an eigendecomposition, 10
-    N^3 operations for N = n o rows, unless a spectrum is given, and N k multiplications a time.
+    network for outputs="all", and "mean" at infinite width; "sum" is o times too fast. Of a finite network with several
+    outputs, "mean" and "sum" give a warning, where `critical_learning_rate`, a bound, refuses them.
 
-    Raises `InputError` on shapes that do not fit, NaN, and a P or a kernel that is not symmetric and positive.
+    Costs an eigendecomposition, 10 N^3 operations for N = n o rows, unless a spectrum is given, and N k multiplications
+    a time.
+
+    Raises `InputError` on shapes that do not fit, NaN, outputs or losses beyond the largest float, and a P or a kernel
+    that is not symmetric and positive.
     """
+    require_known((kernel, y, times, x, x_test, K_test, f0, f0_test, P), "gradient_flow")
     times = require_array(times, "times")
     if times.ndim != 1 or not times.size or not bool(jnp.all(times >= 0)):
         raise InputError(f"Expected times (t,) of zero or more; got {_seen(times)}.")
     problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
-    return problem.trajectory(np.asarray(times, float), *_flow(problem.modes.rates, np.asarray(times, float)))
+    moments = np.asarray(times, float)
+
+    def advice(place: int) -> str:
+        return f"at time {moments[place]:.4g}. {SCALE}"
+
+    return problem.trajectory(moments, *_flow(problem.modes.rates, moments), advice)
 
 
 def gradient_descent(
@@ -113,23 +137,21 @@ def gradient_descent(
     and the costs are those of `gradient_flow`; `times` are steps * learning rate / (1 - momentum).
 
     Raises `InputError` as `gradient_flow` does, on steps that are not whole numbers, a learning rate that is not above
-    zero, a momentum outside [0, 1), and outputs beyond the largest float.
+    zero, a momentum outside [0, 1), and outputs or losses beyond the largest float.
     """
-    counts = require_array(steps, "steps")
-    if counts.ndim != 1 or not counts.size or not bool(jnp.all((counts >= 0) & (counts == jnp.round(counts)))):
-        raise InputError(f"Expected steps (t,) of whole numbers of zero or more; got {_seen(counts)}.")
+    arguments = (kernel, y, steps, learning_rate, momentum, x, x_test, K_test, f0, f0_test, P)
+    require_known(arguments, "gradient_descent")
+    whole = require_whole_numbers(steps, "Expected steps (t,) of whole numbers of zero or more", 0)
     _checked_step(learning_rate, momentum)
     problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
-    whole = np.asarray(counts, np.int64)
     decay, gain = _steps(problem.modes.rates, whole, float(learning_rate), float(momentum))
-    if not np.isfinite(gain).all():
-        first = int(whole[~np.isfinite(gain).all(1)].min())
-        bound = 2 * (1 + momentum) / problem.modes.rates[0]
-        raise InputError(
-            f"Expected outputs within the range of floats; got infinity by step {first}. Choose a learning rate below "
-            f"the critical one, {bound:.4g}, or fewer steps."
-        )
-    return problem.trajectory(whole * learning_rate / (1 - momentum), decay, gain)
+
+    def advice(place: int) -> str:
+        bound = 2 * (1 + momentum) / np.max(problem.modes.rates, initial=0.0)
+        slower = f"Choose a learning rate below the critical one, {bound:.4g}, or fewer steps."
+        return f"by step {whole[place]}. {slower if learning_rate > bound else SCALE}"
+
+    return problem.trajectory(whole * learning_rate / (1 - momentum), decay, gain, advice)
 
 
 class _Problem(NamedTuple):
@@ -164,27 +186,34 @@ class _Problem(NamedTuple):
         rows = len(modes.synthesis)
         return cls(modes, start.reshape(rows, -1), start_test, targets.reshape(rows, -1), columns)
 
-    def trajectory(self, times: np.ndarray, decay: np.ndarray, gain: np.ndarray) -> Trajectory:
-        modes, dtype = self.modes, jnp.result_type(float)
+    def trajectory(
+        self, times: np.ndarray, decay: np.ndarray, gain: np.ndarray, advice: Callable[[int], str]
+    ) -> Trajectory:
+        """Outputs and losses; where they are too large, an error with advice about the first of these times."""
+        modes, dtype = self.modes, np.dtype(jnp.result_type(float))
         errors = modes.analysis @ (self.start - self.targets)
-        moved = np.moveaxis(gain[:, :, None] * errors, 0, -1).reshape(len(errors), -1)  # (k, c t)
 
         def outputs(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
-            lost = np.moveaxis((rows @ moved).reshape(len(rows), -1, len(times)), -1, 0)
-            return start.reshape(len(rows), -1) - lost
+            return start.reshape(len(rows), -1) - np.moveaxis(np.tensordot(rows, moved, 1), -1, 0)
 
-        train = outputs(modes.synthesis, self.start)
-        left = train - self.targets
-        weighted = modes.metric[:, None] * left if modes.metric.ndim == 1 else modes.metric @ left
-        test = None
-        if modes.test is not None:
-            found = outputs(modes.test, self.start_test)
-            test = jnp.asarray(found.reshape(len(times), *self.start_test.shape), dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = np.moveaxis(gain[:, :, None] * errors, 0, -1)  # (k, c, t)
+            train = outputs(modes.synthesis, self.start)
+            found = None if modes.test is None else outputs(modes.test, self.start_test)
+            left = train - self.targets
+            weighted = modes.metric[:, None] * left if modes.metric.ndim == 1 else modes.metric @ left
+            loss = np.sum(left * weighted, (1, 2)) / 2
+        known = [values.reshape(len(times), -1) for values in (train, loss, decay, found) if values is not None]
+        beyond = ~(np.abs(np.concatenate(known, 1)) <= np.finfo(dtype).max).all(1)
+        if beyond.any():
+            first = int(np.flatnonzero(beyond)[np.argmin(times[beyond])])
+            raise InputError(f"Expected outputs and a loss within the range of {dtype}; got infinity {advice(first)}")
+        test = None if found is None else jnp.asarray(found.reshape(len(times), *self.start_test.shape), dtype)
         return Trajectory(
             times=jnp.asarray(times, dtype),
             outputs=jnp.asarray(train.reshape(len(times), *modes.shape, *self.columns), dtype),
             test_outputs=test,
-            loss=jnp.asarray(np.sum(left * weighted, (1, 2)) / 2, dtype),
+            loss=jnp.asarray(loss, dtype),
             rates=jnp.asarray(modes.rates, dtype),
             decay=jnp.asarray(decay, dtype),
             initial_errors=jnp.asarray(errors.reshape(len(errors), *self.columns), dtype),

@@ -35,14 +35,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
-from ntkbias.kernels import Kernel, KernelOperator, as_operator
+from ntkbias.kernels import Kernel, KernelOperator
 from ntkbias.kernels.operator import Matrix
 from ntkbias.kernels.tiles import progress
 from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
+from ntkbias.learning.modes import operator_of
 from ntkbias.learning.target import Target
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_choice, require_positive, require_scale
+from ntkbias.types import (
+    InputError,
+    InputTypeError,
+    require_choice,
+    require_known,
+    require_positive,
+    require_scale,
+)
 
 __all__ = ["Learnability", "learnability"]
 
@@ -55,7 +63,19 @@ DEVIATIONS = 1.96  # of a 95 % interval
 class Learnability(eqx.Module):
     """How readily each kernel would learn each behaviour, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
 
-    Infinite where a behaviour cannot be learned at all.
+    Time is steps * learning rate, of gradient flow from zero. With the eigenvalues r_i of K / n:
+
+        alignment         the mean of r_i, weighted by the target's power in mode i: the rate at which it begins to be
+                          learned, y^T K y / (n |y|^2)
+        learning time     that after which half of the target's power is learned, over ln 2: for an eigenfunction
+                          1 / r_i, when its error has come down by e
+        samples needed    the number of examples from which kernel regression learns half of the target
+        label time        of a labelling, the time at which nine tenths of the examples are nearest to their own label
+                          for the first time; 0 where they are at once, as labels that are a balanced eigenfunction, and
+                          NaN for a behaviour that is no labelling. It has no interval.
+
+    Infinite where a behaviour cannot be learned at all. Learning times of eigenfunctions of values +-1 have intervals
+    of no width: to first order no reweighting of examples changes them. Printed, it is a table a kernel.
     """
 
     kernels: tuple[str, ...] = eqx.field(static=True)
@@ -72,8 +92,8 @@ class Learnability(eqx.Module):
     def ranking(self, kernel: str | None = None, by: Measure = "learning_time") -> tuple[str, ...]:
         """The behaviours, most readily learned first, under one kernel, by default the first.
 
-        `by` is "learning_time", "label_time", "samples_needed" or "alignment"; NaN come last. Equal ones, as label times
-        of zero, follow their learning times.
+        `by` is "learning_time", "label_time", "samples_needed" or "alignment"; NaN come last. Equal ones, as label
+        times of zero, follow their learning times.
         """
         require_choice("by", by, Measure)
         if kernel is not None and kernel not in self.kernels:
@@ -113,12 +133,24 @@ def learnability(
 ) -> Learnability:
     """How readily a network would learn each of `behaviors`; of several networks, or moments of training, by name.
 
+    Of a target y with coefficients v_i in the modes of K / n, of eigenvalues r_i, and power p = sum_i v_i^2, it gives
+
+        alignment         sum_i r_i v_i^2 / p: the rate at which it begins to be learned
+        learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2: a half-life, as
+                          the 1 / r_i of an eigenfunction
+        samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half (see `learning_curve`)
+        label time        of a labelling, the first time at which nine tenths of the examples are nearest to their
+                          label; 0 if they are as soon as the outputs move, which a slow behaviour's may be, too
+
+    with time = steps * learning rate of gradient flow from zero outputs, for a kernel that stays as it is.
+
     `kernels` is a kernel with its inputs `x`, an operator, a matrix `(n, n)` or `(n, o, n, o)`, or a dict of such, on
     the same inputs. `behaviors` is a behaviour or a dict of them by name; each is
 
         labels          whole numbers `(n,)`: two values become -1 and 1, more a column each; o outputs are classes
         values          floats `(n,)` or `(n, t)`, of vector-valued kernels `(n, o)` or `(n, o, t)`, as they stand
-        a function      of x, which returns either
+        a function      of x, a JAX array, which returns either; a column beyond the last, as x[:, 7] of 3, is by
+                        JAX's rule the last
         a `Contrast`    of two outputs, for vector-valued kernels
 
     `centered` takes the mean over inputs off each target, output by output: constants are learned first by most
@@ -138,15 +170,23 @@ def learnability(
     progress bar counts kernels.
 
     Raises `InputError` on what `kernel.operator` refuses, on behaviours of another shape, not finite, or constant if
-    `centered`, a function of inputs without them, and contrasts with a kernel of one value a pair.
+    `centered`, a function of inputs without them, kernels on different numbers of inputs, traced arrays, and contrasts
+    with a kernel of one value a pair.
     """
+    require_known((kernels, behaviors, x, modes, ridge), "learnability")
     require_scale("ridge", ridge)
     named = dict(kernels) if isinstance(kernels, Mapping) else {"kernel": kernels}
-    if not named or not all(isinstance(name, str) for name in named):
-        raise InputTypeError("Expected kernels to be a kernel, or a dict of one or more by name; got other keys.")
+    if not named:
+        raise InputError("Expected kernels to be a kernel, or a dict of one or more by name; got an empty dict.")
+    if not all(isinstance(name, str) for name in named):
+        raise InputTypeError(f"Expected names of kernels to be strings; got {', '.join(map(repr, named))}.")
     if isinstance(modes, Spectrum) and len(named) > 1:
         raise InputTypeError("Expected modes= to be a dict of spectra, one a kernel; got one Spectrum for several.")
     operators = {name: _operator(kernel, x) for name, kernel in named.items()}
+    counts = {name: operator.num_examples for name, operator in operators.items()}
+    if len(set(counts.values())) > 1:
+        got = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+        raise InputError(f"Expected kernels on the same inputs; got {got}. Compare them in one call each.")
     inputs = {name: _inputs(operator, x) for name, operator in operators.items()}
     targets = {  # what can be refused is refused before the work
         name: behaviors_on(behaviors, inputs[name], _shape(named[name], operator), centered)
@@ -210,7 +250,7 @@ def _operator(kernel: Any, x: Any) -> KernelOperator:
         return kernel.operator(x)
     if isinstance(kernel, Spectrum):
         raise InputTypeError("Expected a kernel, an operator or a matrix; got a Spectrum. Give it as modes=.")
-    return as_operator(kernel)
+    return operator_of(kernel)
 
 
 def _inputs(operator: KernelOperator, x: Any) -> Any:

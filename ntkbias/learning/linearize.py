@@ -22,6 +22,8 @@ Both are functions of (params, x), for optax or any other loop.
 True
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,11 @@ class Linearized(eqx.Module):
     centered: bool = eqx.field(static=True, default=False)
 
     def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
-        """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward derivative."""
+        """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward derivative.
+
+        Raises `InputError` on params of another structure, or other shapes, than those that were linearised.
+        """
+        _require_like(params, self.params)
         shift = jax.tree.map(jnp.subtract, params, self.params)
         value, change = jax.jvp(lambda p: self.f(p, x), (self.params,), (shift,))
         return change if self.centered else value + change
@@ -89,6 +95,27 @@ def lazy(f: ApplyFunction, params: Params, scale: float) -> Lazy:
     if jnp.ndim(scale) or not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
     return Lazy(*_checked(f, params), scale)
+
+
+def _require_like(params: Params, own: Params) -> None:
+    """Raise an `InputError` unless both trees have the same leaves, of the same shapes."""
+    theirs, ours = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, own)
+    )
+    for path in (*ours, *theirs):
+        if theirs.get(path) != ours.get(path):
+            got, asked = (f"shape {tree[path]}" if path in tree else "none" for tree in (theirs, ours))
+            raise InputError(
+                f"Expected params like those that were linearised, {asked} at {path or 'the root'}; got {got}. Start "
+                "from them, as linearize(f, params).params."
+            )
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (own, params)]
+    if structures[0] != structures[1]:
+        raise InputTypeError(
+            f"Expected params like those that were linearised, {structures[0]}; got {structures[1]}. Start from them, "
+            "as linearize(f, params).params."
+        )
 
 
 def _loss(outputs: Array, y: Array) -> Array:

@@ -23,17 +23,19 @@ import scipy.linalg
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.kernels import as_operator
 from ntkbias.kernels.tiles import progress
 from ntkbias.learning.curves import checked_sizes
-from ntkbias.learning.modes import gram_of, values_on
-from ntkbias.types import InputError, require_key, require_positive, require_scale
+from ntkbias.learning.modes import gram_of, operator_of, require_squares, values_on
+from ntkbias.types import InputError, require_key, require_known, require_positive, require_scale
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
 
 class MeasuredLearningCurve(eqx.Module):
-    """The mean over draws of the test error at each number of examples; a last axis `t` is that of targets."""
+    """The mean over draws of the test error at each number of examples; a last axis `t` is that of targets.
+
+    Printed, it is a table of means over targets.
+    """
 
     sizes: Int[Array, " s"]
     errors: Float[Array, "s *t"]  # mean squared error on noisy test targets: less the noise, of the function
@@ -43,6 +45,14 @@ class MeasuredLearningCurve(eqx.Module):
     ridge: float
     noise: float
     num_draws: int
+
+    def __str__(self) -> str:
+        rows = [f"{'n':>7}{'test error':>13}{'+-':>10}{'learned':>10}{'+-':>8}"]
+        fields = self.errors, self.standard_errors, self.learned, self.learned_standard_errors
+        means = (np.asarray(field, float).reshape(len(self.sizes), -1).mean(1) for field in fields)
+        for n, error, spread, part, scatter in zip(self.sizes, *means, strict=True):
+            rows.append(f"{int(n):7}{error:13.4g}{spread:10.2g}{part:10.1%}{scatter:8.1%}")
+        return "\n".join(rows)
 
 
 def measured_learning_curve(
@@ -70,6 +80,7 @@ def measured_learning_curve(
 
     Raises `InputError` on targets of another length, sizes beyond N, and, if `held_out`, sizes of N.
     """
+    require_known((kernel, y, sizes, x, ridge, noise), "measured_learning_curve")
     require_scale("ridge", ridge)
     require_scale("noise", noise)
     require_positive("num_draws", num_draws)
@@ -77,11 +88,12 @@ def measured_learning_curve(
         raise InputError("Expected at least 2 draws, whose differences tell the standard error; got 1.")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(require_key(key))))
     counts = checked_sizes(sizes)
-    operator = as_operator(gram_of(kernel, x))
+    operator = operator_of(gram_of(kernel, x))
     total = operator.num_examples
     if operator.num_outputs != 1:
         raise InputError("Expected a kernel with one value a pair of inputs; got outputs='all'. Use outputs='mean'.")
     targets = values_on(y, "y", (total,))
+    require_squares(targets, "y")
     most = total - 1 if held_out else total
     if counts.max() > most:
         raise InputError(f"Expected sizes of at most {most}, of {total} inputs; got {counts.max()}.")

@@ -11,18 +11,30 @@ P = diag(w) the rates are a `Spectrum`'s eigenvalues, and the coefficients those
 [4.0, 1.0]
 """
 
+import warnings
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from ntkbias.eigen import eigh
-from ntkbias.kernels import Kernel, as_operator
+from ntkbias.kernels import Kernel, KernelOperator, as_operator
 from ntkbias.spectrum import Spectrum
 from ntkbias.types import InputError, InputTypeError, require_array, require_finite
 
-__all__ = ["Modes", "gram_of", "gram_rows", "modes_of", "spectrum_of", "values_on"]
+__all__ = [
+    "Modes",
+    "finite_outputs",
+    "gram_of",
+    "gram_rows",
+    "modes_of",
+    "operator_of",
+    "require_squares",
+    "spectrum_of",
+    "values_on",
+]
 
 
 class Modes(NamedTuple):
@@ -40,6 +52,7 @@ def modes_of(kernel: Any, x: ArrayLike | None, x_test: ArrayLike | None, K_test:
     """The modes of a matrix, a kernel on inputs, or a spectrum, under the loss 1/2 e^T P e."""
     if x_test is not None and K_test is not None:
         raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
+    _warn_of_partial_outputs(kernel, x)
     if isinstance(kernel, Spectrum):
         if x is not None or P is not None:
             raise InputError(
@@ -82,29 +95,61 @@ def spectrum_of(kernel: Any, x: ArrayLike | None) -> Spectrum:
         return kernel
     if isinstance(kernel, Kernel):
         return eigh(gram_of(kernel, x))
-    if callable(kernel) or not hasattr(kernel, "shape"):
+    if callable(kernel) or not (hasattr(kernel, "shape") or isinstance(kernel, list | tuple)):
         raise InputTypeError(f"Expected a spectrum, a kernel with x=, or a matrix; got {type(kernel).__name__}.")
     return eigh(kernel)
+
+
+def finite_outputs(kernel: Kernel, x: Any) -> int | None:
+    """How many outputs the finite network has that this kernel, or a part of it, is of; None at infinite width."""
+
+    def counts(part: Any) -> bool:
+        return isinstance(part, Kernel) and hasattr(part, "num_outputs")
+
+    parts = filter(counts, jax.tree.leaves(kernel, is_leaf=counts))
+    return max((part.num_outputs(jnp.asarray(x)) for part in parts), default=None)
+
+
+def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
+    """The mean of a finite network's blocks has not its rates; at infinite width it has."""
+    if isinstance(kernel, Spectrum):
+        kernel, x = kernel.kernel, kernel.x
+    if not isinstance(kernel, Kernel) or x is None or kernel.outputs not in ("mean", "sum"):
+        return
+    count = finite_outputs(kernel, x) or 1
+    if count > 1:
+        means = "approximate" if kernel.outputs == "mean" else f"approximate, and {count} times too fast"
+        warnings.warn(
+            "Expected a kernel of all outputs, which a network of finite width follows; got outputs="
+            f"{kernel.outputs!r} of {count} outputs: its rates are {means}. Use outputs='all'.",
+            stacklevel=4,
+        )
+
+
+def operator_of(matrix: Any) -> KernelOperator:
+    """What `as_operator` makes of a matrix, which may be nested lists."""
+    return as_operator(require_array(matrix, "the matrix") if isinstance(matrix, list | tuple) else matrix)
 
 
 def _of_spectrum(spectrum: Spectrum, test_functions: Any, K_test: Any) -> Modes:
     shape = spectrum.eigenfunctions.shape[:-1]
     count = spectrum.num_resolved
     rates = np.asarray(spectrum.eigenvalues, float)[:count]
-    functions = np.asarray(spectrum.eigenfunctions, float)[..., :count].reshape(-1, count)
+    functions = np.asarray(spectrum.eigenfunctions, float)[..., :count].reshape(int(np.prod(shape)), count)
     weights = np.repeat(np.asarray(spectrum.weights, float), len(functions) // shape[0])
     analysis = (weights[:, None] * functions).T
     if K_test is not None:
         test = gram_rows(K_test, shape) @ analysis.T
     elif test_functions is not None:
-        test = np.asarray(test_functions, float).reshape(-1, count) * rates
+        test = np.asarray(test_functions, float)
+        test = test.reshape(int(np.prod(test.shape[:-1])), count) * rates
     else:
         test = None
     return Modes(rates, analysis, functions * rates, test, weights, shape)
 
 
 def _of_loss(gram: Any, K_test: Any, P: Any) -> Modes:
-    operator = as_operator(gram)
+    operator = operator_of(gram)
     shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
     matrix = operator.matrix().astype(float)
     metric, root = _root(require_array(P, "P"), len(matrix), shape)
@@ -125,7 +170,8 @@ def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
     if values.shape == (n,):
         metric: np.ndarray = np.repeat(values, outputs)
         if np.any(metric < 0) or not np.any(metric > 0):
-            raise InputError("Expected a loss matrix P that is positive semi-definite and not zero; got neither.")
+            got = "zeros" if not np.any(metric) else f"{metric.min():.3g} on its diagonal"
+            raise InputError(f"Expected a loss matrix P that is positive semi-definite and not zero; got {got}.")
         return metric, np.diag(np.sqrt(metric))[:, metric > 0]
     if values.shape == (n, n):
         values = np.kron(values, np.eye(outputs))
@@ -136,9 +182,11 @@ def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
         )
     metric = values.reshape(rows, rows)
     scale = np.max(np.abs(metric))
+    if not scale:
+        raise InputError("Expected a loss matrix P that is positive semi-definite and not zero; got zeros.")
     noise = rows * scale * np.finfo(np.asarray(P).dtype if np.asarray(P).dtype.kind == "f" else float).eps
     powers, vectors = np.linalg.eigh((metric + metric.T) / 2)
-    if np.max(np.abs(metric - metric.T)) > noise or powers[0] < -noise or not scale:
+    if np.max(np.abs(metric - metric.T)) > noise or powers[0] < -noise:
         raise InputError(
             "Expected a loss matrix P that is symmetric, positive semi-definite and not zero; got another, with "
             f"smallest eigenvalue {powers[0]:.3g} and asymmetry {np.max(np.abs(metric - metric.T)):.3g}."
@@ -157,6 +205,18 @@ def values_on(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
         )
     require_finite(array, name)
     return np.asarray(array, float)
+
+
+def require_squares(values: np.ndarray, name: str) -> None:
+    """Raise an `InputError` if the values' squares, of which results have sums, are beyond the range of floats."""
+    dtype = np.dtype(jnp.result_type(float))
+    with np.errstate(over="ignore"):
+        total = np.sum(values**2)
+    if not total <= np.finfo(dtype).max:
+        raise InputError(
+            f"Expected {name} whose squares sum to a number within the range of {dtype}; got one of "
+            f"{np.max(np.abs(values)):.3g}. Divide it by its scale."
+        )
 
 
 def gram_rows(K_test: Any, shape: tuple[int, ...]) -> np.ndarray:

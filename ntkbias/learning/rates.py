@@ -20,9 +20,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.eigen import top_modes
-from ntkbias.kernels import Kernel, as_operator
+from ntkbias.kernels import Kernel
+from ntkbias.learning.modes import finite_outputs, operator_of
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.types import InputError, InputTypeError, require_known
 
 __all__ = ["critical_learning_rate", "learning_times"]
 
@@ -50,30 +51,41 @@ def critical_learning_rate(
 
     For the loss 1/2 * mean over inputs * sum over outputs; one that averages over o outputs allows o times as much.
     `kernel` is a kernel with its inputs `x`, for which no matrix is formed, an operator, a matrix or a `Spectrum`. It
-    has to count all outputs: "all", or "mean" at infinite width. Too large by a factor of 1 + `tolerance` at most.
+    has to count all outputs: "all", or "mean" at infinite width; a spectrum or an operator that knows its kernel is
+    held to that as well, which of a bare matrix nobody can say. Too large by a factor of 1 + `tolerance` at most.
 
     Costs some ten products with a block of 16 vectors, drawn by `key` (default: a fixed one), or for few rows an
-    eigendecomposition. Raises `InputError` on a kernel of some outputs, and on one that is zero.
+    eigendecomposition. Raises `InputError` on a kernel of some outputs, on one that is zero, and on traced arrays.
     """
+    require_known((kernel, x, momentum), "critical_learning_rate")
     if not 0 <= momentum < 1:
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
+    if isinstance(kernel, Kernel) and x is None:
+        raise InputError("Expected the inputs x with a kernel; got none. Give x, or kernel.operator(x).")
+    _require_all_outputs(*_source(kernel, x))
     if not isinstance(kernel, Spectrum):
-        operator = _of_all_outputs(kernel, x).operator(x) if isinstance(kernel, Kernel) else as_operator(kernel)
+        operator = kernel.operator(x) if isinstance(kernel, Kernel) else operator_of(kernel)
         kernel = top_modes(operator, 1, key=jax.random.key(0) if key is None else key, tolerance=tolerance)
     if not kernel.num_resolved:
         raise InputError("Expected a kernel with an eigenvalue above zero; got none: every learning rate converges.")
     return float(2 * (1 + momentum) / np.asarray(kernel.eigenvalues, float)[0])
 
 
-def _of_all_outputs(kernel: Kernel, x: Any) -> Kernel:
-    if x is None:
-        raise InputError("Expected the inputs x with a kernel; got none. Give x, or kernel.operator(x).")
-    outputs = getattr(kernel, "num_outputs", None)  # an empirical kernel's: at infinite width "mean" will do
-    one = outputs is not None and outputs(jnp.asarray(x)) == 1
-    partial = ("sum", "each") if outputs is None else ("mean", "sum", "each")
-    if kernel.outputs in partial and not one:
+def _source(kernel: Any, x: Any) -> tuple[Kernel | None, Any]:
+    """The kernel and inputs that this is, or is made of, as far as it knows."""
+    if isinstance(kernel, Kernel):
+        return kernel, x
+    if isinstance(kernel, Spectrum):
+        return kernel.kernel, kernel.x
+    return getattr(kernel, "source", None) or (None, None)
+
+
+def _require_all_outputs(kernel: Kernel | None, x: Any) -> None:
+    if kernel is None or kernel.outputs == "all":
+        return
+    count = finite_outputs(kernel, x)
+    if count != 1 and (count is not None or kernel.outputs in ("sum", "each")):
         raise InputError(
             f"Expected a kernel of all outputs, whose largest eigenvalue bounds the learning rate; got outputs="
             f"{kernel.outputs!r}. Use outputs='all'; at infinite width 'mean' has the same eigenvalues."
         )
-    return kernel

@@ -30,9 +30,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.eigen.dense import require_positive_definite
-from ntkbias.kernels import KernelOperator, as_operator
-from ntkbias.learning.modes import gram_rows, values_on
-from ntkbias.types import InputError, require_scale
+from ntkbias.kernels import KernelOperator
+from ntkbias.learning.modes import gram_rows, operator_of, require_squares, values_on
+from ntkbias.types import InputError, require_known, require_scale
 
 __all__ = ["KernelRegression", "kernel_regression"]
 
@@ -50,10 +50,25 @@ class KernelRegression(eqx.Module):
     effective_dimension: Float[Array, ""]  # tr K (K + ridge)^-1
 
     @property
+    def training_error(self) -> Float[Array, ""]:
+        """The mean over examples of the squared error of the fit, summed over outputs."""
+        return jnp.sum((self.ridge * self.coefficients) ** 2) / len(self.coefficients)
+
+    @property
     def leave_one_out_error(self) -> Float[Array, ""]:
         """The mean over examples of the squared error of their predictions by all others, summed over outputs."""
         targets = self.outputs + self.ridge * self.coefficients
         return jnp.sum((self.left_out - targets) ** 2) / len(targets)
+
+    def __str__(self) -> str:
+        return (
+            f"kernel regression of {len(self.coefficients)} examples\n"
+            f"ridge                  {float(self.ridge):.4g}\n"
+            f"effective dimension    {float(self.effective_dimension):.4g}\n"
+            f"training error         {float(self.training_error):.4g}\n"
+            f"leave-one-out error    {float(self.leave_one_out_error):.4g}\n"
+            f"cross-validation score {float(self.score):.4g}"
+        )
 
     def predict(self, K_test: ArrayLike) -> Float[Array, "m *o"]:
         """The outputs at m points, given their rows of the kernel, `kernel(x_test, x)`. Costs m n multiplications."""
@@ -74,11 +89,13 @@ def kernel_regression(K: ArrayLike, y: ArrayLike, ridge: float | None = None) ->
     inverse for the examples left out), without one an eigendecomposition, 10 N^3.
 
     Raises `InputError` on a matrix that is not square, symmetric, finite and positive semi-definite, targets of another
-    length, a negative ridge, and a `K + ridge` that is singular to rounding.
+    length or whose squares overflow, traced arrays, a negative ridge, and a `K + ridge` that is singular to rounding.
     """
-    operator = as_operator(K)
+    require_known((K, y, ridge), "kernel_regression")
+    operator = operator_of(K)
     shape = (operator.num_examples, operator.num_outputs)[: np.ndim(K) // 2]
     targets = values_on(y, "y", shape)
+    require_squares(targets, "y")
     if len(shape) == 2 and targets.ndim > 2:
         raise InputError(f"Expected y of shape {shape}, one value an input and output; got {targets.shape}.")
     flat = targets.reshape(operator.shape[0], -1)

@@ -86,6 +86,20 @@ def test_laws(precision):
     np.testing.assert_allclose(learning_curve(some, np.ones(4), [4, 8]).errors, 0, atol=1e-6)
 
 
+def test_as_many_examples_as_modes_learn_everything(precision):
+    """Without ridge and noise the error falls to zero there, whatever rounding leaves beyond the modes."""
+    features = np.random.default_rng(0).normal(size=(9, 12))
+    K, y = jnp.asarray(features @ features.T), jnp.asarray(features[:, :2])
+    curve = learning_curve(K, y, [8, 9, 20])
+    assert bool(jnp.all(curve.errors[0] > 0))
+    np.testing.assert_array_equal(curve.errors[1:], 0)
+    np.testing.assert_array_equal(curve.mode_errors[1:], 0)
+    assert float(jnp.max(curve.beyond)) < 1e-10  # a sum of squares: the rounding itself is 1e-6
+    assert learning_curve(K, y[:, 0], [9], noise=0.1).errors[0] == jnp.inf
+    blind = learning_curve(jnp.asarray(features[:, :4] @ features[:, :4].T), y, [9])  # no ridge, and too few modes
+    assert bool(jnp.all(blind.errors >= 0))
+
+
 def test_a_spectrum_gives_the_curve_of_its_degrees(x64):
     """The same operator, by modes on all points of a cube and by degrees."""
     cube, kernel = nb.domains.Hypercube(4), nb.infinite_ntk(nb.nets.mlp(depth=2))
@@ -208,6 +222,14 @@ def test_measured_curves_count_examples_and_scatter(x64):
     assert bool(jnp.isfinite(twice.errors).all())
 
 
+def test_measured_curves_are_printed():
+    curve = measured_learning_curve(np.eye(4) + 1, np.arange(4.0), [2, 4], key=jax.random.key(0))
+    lines = str(curve).splitlines()
+    assert lines[0].split() == ["n", "test", "error", "+-", "learned", "+-"]
+    assert [line.split()[0] for line in lines[1:]] == ["2", "4"]
+    assert float(lines[1].split()[1]) == pytest.approx(float(curve.errors[0]), rel=1e-3)
+
+
 def test_curves_are_saved_and_printed(tmp_path):
     curve = learning_curve(EXACT, POWER, SIZES)
     nb.save(tmp_path / "curve", curve)
@@ -224,6 +246,12 @@ def test_errors_say_what_to_do():
         (lambda: learning_curve(EXACT, np.ones(3), SIZES), "Expected target of shape (100,)"),
         (lambda: learning_curve(EXACT, -POWER, SIZES), "Expected the target's power in each row, zero or more"),
         (lambda: learning_curve(EXACT, POWER, [0, 1]), "Expected sizes (s,) of whole numbers of examples, at least 1"),
+        (
+            lambda: learning_curve(EXACT, POWER, [2**31]),
+            "Expected sizes of at most 2147483647, the largest whole number",
+        ),
+        (lambda: learning_curve(K, 1e25 * np.arange(4), [1]), "Expected target whose squares sum to a number within"),
+        (lambda: jax.jit(lambda y: learning_curve(K, y, [1]))(np.ones(4)), "Expected arrays with values in learning_c"),
         (lambda: learning_curve(EXACT, POWER, [1.5]), "Expected sizes (s,) of whole numbers of examples"),
         (lambda: learning_curve(EXACT, POWER, SIZES, ridge=-1), "Expected ridge to be zero or more; got -1"),
         (lambda: learning_curve(EXACT, POWER, SIZES, noise=-1), "Expected noise to be zero or more; got -1"),

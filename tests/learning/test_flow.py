@@ -151,10 +151,50 @@ def test_a_mode_decays_as_the_recurrence_says(x64):
     np.testing.assert_allclose(found.decay[:, 0], np.array(decay)[[0, 1, 2, 500]], atol=1e-15)
 
 
-def test_a_trajectory_is_saved(tmp_path):
+def test_a_kernel_of_zeros_moves_nothing():
+    for P in (None, np.ones(N)):
+        flow = gradient_flow(0 * K, Y, [0.0, np.inf], K_test=0 * K_TEST, f0=F0, f0_test=F0_TEST, P=P)
+        np.testing.assert_array_equal(flow.outputs, np.float32([F0, F0]))
+        np.testing.assert_array_equal(flow.test_outputs, np.float32([F0_TEST, F0_TEST]))
+        assert flow.rates.shape == (0,)
+        assert flow.loss[0] == flow.loss[1]
+    np.testing.assert_array_equal(gradient_descent(0 * K, Y, [5], 1.0).outputs, 0 * Y[None])
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_a_kernel_s_scale_is_that_of_time(scale):
+    """Also where the squares of its entries are beyond float32: rounding is no signal, and signal no rounding."""
+    features = np.random.default_rng(1).normal(size=(N, 2)).astype(np.float32)
+    matrix = features @ features.T
+    one, scaled = gradient_flow(matrix, Y, [1.0, np.inf]), gradient_flow(matrix * scale, Y, [1 / scale, np.inf])
+    assert scaled.rates.shape == (2,)
+    np.testing.assert_allclose(scaled.loss, one.loss, rtol=1e-5)
+
+
+def test_steps_beyond_int32_are_counted():
+    flow = gradient_descent(np.diag([N * 1e-9] * N), np.ones(N), np.array([2**31, 3e9]), 0.1)
+    np.testing.assert_allclose(flow.decay[:, 0], np.exp([-0.1 * 2.147483648, -0.3]), rtol=1e-6)
+    whole = gradient_descent(np.diag([N * 1e-9] * N), np.ones(N), [2**31], 0.1)
+    np.testing.assert_array_equal(whole.outputs[0], flow.outputs[0])
+
+
+def test_part_of_a_finite_network_s_outputs_gives_a_warning():
+    net, x = nb.nets.mlp(4, 1, 3), np.eye(3, dtype=np.float32)
+    params = net.init(jax.random.key(0), (3,))
+    kernel = nb.empirical_ntk(net.apply, params, outputs="sum")
+    for given, inputs in ((kernel, x), (nb.spectrum(kernel, x), None), (0.5 * kernel, x)):
+        with pytest.warns(UserWarning, match="got outputs='sum' of 3 outputs: its rates are .* 3 times too fast"):
+            gradient_flow(given, np.ones(3), [1.0], x=inputs)
+
+
+def test_a_trajectory_is_saved_and_printed(tmp_path):
     flow = gradient_flow(K, Y, TIMES)
     nb.save(tmp_path / "flow", flow)
     np.testing.assert_array_equal(nb.load(tmp_path / "flow").outputs, flow.outputs)
+    lines = str(flow).splitlines()
+    assert lines[0].split() == ["time", "loss", "error", "left", "modes", "left"]
+    assert lines[1].split()[2:] == ["100.0%", "7", "of", "7"]
+    assert len(lines) == 1 + len(TIMES)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -184,6 +224,20 @@ def test_errors_say_what_to_do():
         (lambda: gradient_descent(K, Y, [1], 0.0), "Expected a learning rate above zero; got 0.0"),
         (lambda: gradient_descent(K, Y, [1], 0.1, momentum=1.0), "Expected a momentum of at least 0 and below 1"),
         (lambda: gradient_descent(K, Y, [1, 10_000], 10.0), "got infinity by step 10000. Choose a learning rate below"),
+        (
+            lambda: gradient_descent(K, Y, [1, 50], 1e3),
+            "float32; got infinity by step 50. Choose a learning rate below",
+        ),
+        (lambda: gradient_descent(K, Y * 1e25, [1], 1e-3), "got infinity by step 1. Divide y and the initial outputs"),
+        (lambda: gradient_flow(K, Y * 1e25, [1.0]), "a loss within the range of float32; got infinity at time 1. Div"),
+        (
+            lambda: gradient_descent(K, Y, [np.inf], 0.1),
+            "Expected steps (t,) of whole numbers of zero or more; got inf",
+        ),
+        (lambda: gradient_flow(K, Y, [1.0], P=np.zeros(N)), "positive semi-definite and not zero; got zeros"),
+        (lambda: gradient_flow(K, Y, [1.0], P=np.zeros((N, N))), "positive semi-definite and not zero; got zeros"),
+        (lambda: jax.jit(lambda k: gradient_flow(k, Y, [1.0]))(K), "Expected arrays with values in gradient_flow; got"),
+        (lambda: jax.jit(lambda h: gradient_descent(K, Y, [1], h))(1.0), "Expected arrays with values in gradient_des"),
     ]
     for call, message in cases:
         with pytest.raises(InputError) as error:

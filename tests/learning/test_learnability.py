@@ -66,6 +66,12 @@ def test_what_is_rescaled_or_named_otherwise_is_the_same(x64, K):
     np.testing.assert_allclose(twice.samples_needed, one.samples_needed, rtol=1e-9)
 
 
+def test_small_targets_are_no_zeros(x64, K):
+    y = RNG.normal(size=N)
+    small, one = (learnability(K.tolist(), y * scale) for scale in (1e-20, 1.0))
+    np.testing.assert_allclose(small.learning_time, one.learning_time, rtol=1e-9)
+
+
 def test_ways_to_name_a_kernel_agree(x64):
     behaviors = {"sign": lambda x: jnp.sign(x[:, 0]), "class": jnp.asarray(RNG.integers(0, 4, N))}
     x = np.asarray(X, float)
@@ -151,17 +157,15 @@ def test_label_times_are_when_labels_are_right(x64, K, classes):
 
 def test_labels_that_are_right_at_once_have_label_time_zero(x64):
     """Balanced labels that are eigenfunctions have the right sign as soon as outputs move, however slowly they do."""
-    bits = (np.arange(8)[:, None] >> np.arange(3)) % 2 * 2.0 - 1
-    K = 1.0 + (bits @ bits.T / 3) + (bits @ bits.T / 3) ** 3  # odd degrees alone beside the constant
-    behaviors = {"parity": bits.prod(1), "one bit": bits[:, 0], "values": RNG.normal(size=8)}
-    found = learnability(K, behaviors)
+    place = np.arange(N)
+    fast, slow = np.where(place < N / 2, 1.0, -1.0), (-1.0) ** place
+    K = np.eye(N) + 5 * np.outer(fast, fast) + np.outer(slow, slow)
+    found = learnability(K, {"slow": slow, "fast": fast, "values": RNG.normal(size=N)})
     assert found.label_time[0, :2].tolist() == [0.0, 0.0]
-    assert found.ranking(by="label_time") == ("one bit", "parity", "values")  # ties by learning time
-    assert float(learnability(np.eye(6), np.arange(6) % 2).label_time[0, 0]) == 0.0
-    rare = learnability(np.eye(20), np.arange(20) < 1, centered=True)  # the mean, which counts as known, is right
-    assert float(rare.label_time[0, 0]) == 0.0
-    slow = learnability(np.eye(6), (np.arange(6) < 2).astype(int))  # at first all have the label of the majority
-    np.testing.assert_allclose(slow.label_time[0, 0], 6 * np.log(4 / 3), rtol=0.02)  # 4/3 (1 - exp(-t / 6)) is 1/3
+    assert found.ranking(by="label_time") == ("fast", "slow", "values")  # ties by learning time
+    times = learnability(np.eye(N), {"rare": (place < 2).astype(int), "third": (place < N / 3).astype(int)}).label_time
+    assert float(times[0, 0]) == 0.0  # the mean, which counts as known, is right for 22 of 24
+    np.testing.assert_allclose(times[0, 1], N * np.log(4 / 3), rtol=0.02)  # 4/3 (1 - exp(-t / N)) is 1/3
 
 
 def test_constants_are_taken_off(x64, K):
@@ -273,7 +277,13 @@ def test_errors_say_what_to_do(K):
         (lambda: learnability(K, {"a": Contrast(0, 1)}), "Expected a kernel with outputs='all' for a contrast"),
         (lambda: learnability(whole, Contrast(0, 0)), "Expected a contrast of two different outputs among 0 to 1"),
         (lambda: learnability(whole, -np.arange(N)), "Expected labels from 0 to 1, one an output; got -23 to 0"),
-        (lambda: learnability({}, y), "Expected kernels to be a kernel, or a dict of one or more by name"),
+        (
+            lambda: learnability({}, y),
+            "Expected kernels to be a kernel, or a dict of one or more by name; got an empty",
+        ),
+        (lambda: learnability({1: K}, y), "Expected names of kernels to be strings; got 1"),
+        (lambda: learnability({"a": K, "b": K[:3, :3]}, y), "on the same inputs; got 24 of 'a', 3 of 'b'"),
+        (lambda: jax.jit(learnability)(K, y), "Expected arrays with values in learnability; got traced ones"),
         (lambda: learnability(nb.eigh(K), y), "Expected a kernel, an operator or a matrix; got a Spectrum"),
         (lambda: learnability(K, y, x=X[:3]), "Expected x to hold the 24 inputs of the kernel; got 3"),
         (lambda: learnability(K, X[:, 0], modes=nb.eigh(K[:3, :3])), "Expected modes= on the 24 rows of the kernel"),

@@ -126,10 +126,17 @@ def test_wide_networks_follow_their_kernel_mode_by_mode():
 @pytest.mark.usefixtures("unchecked")
 def test_errors_say_what_to_do():
     f, params = network(5)
+
+    def g(params, x):
+        return params["a"] * x
+
     cases = [
         (lambda: linearize("net", params), "Expected a function f(params, x); got str"),
         (lambda: linearize(f, {"steps": 3}), "Expected params to be a pytree of floating-point arrays"),
         (lambda: lazy(f, params, 0.0), "Expected a scale above zero; got 0.0"),
+        (lambda: linearize(g, {"a": X})({}, X), "linearised, shape (6, 3) at ['a']; got none. Start from them"),
+        (lambda: linearize(g, {"a": X})({"a": X, "b": X}, X), "linearised, none at ['b']; got shape (6, 3). Start"),
+        (lambda: linearize(g, {"a": X})({"a": X[:2]}, X), "linearised, shape (6, 3) at ['a']; got shape (2, 3). Start"),
         (lambda: linearize(f, params).loss(params, X, Y[:, 0]), "Expected targets of the shape of the outputs, (6, 2)"),
     ]
     for call, message in cases:

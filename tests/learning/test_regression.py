@@ -1,5 +1,6 @@
 """Kernel ridge regression: scikit-learn's answer, refits without an example, and the ridge of the least score."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,8 +87,18 @@ def test_no_ridge_is_the_end_of_gradient_flow(x64):
     np.testing.assert_allclose(fit.outputs, Y)
 
 
-def test_a_fit_is_saved(tmp_path):
+def test_lists_are_matrices(x64, unchecked):
+    fit = kernel_regression(K.tolist(), Y, 0.3)
+    np.testing.assert_array_equal(fit.outputs, kernel_regression(K, Y, 0.3).outputs)
+
+
+def test_a_fit_is_saved_and_printed(tmp_path):
     fit = kernel_regression(K, Y, 0.1)
+    np.testing.assert_allclose(fit.training_error, np.mean(np.sum((fit.outputs - Y) ** 2, 1)), rtol=1e-3)
+    lines = str(fit).splitlines()
+    assert lines[0] == "kernel regression of 12 examples"
+    assert lines[1].split() == ["ridge", "0.1"]
+    assert lines[4].split() == ["leave-one-out", "error", f"{float(fit.leave_one_out_error):.4g}"]
     nb.save(tmp_path / "fit", fit)
     np.testing.assert_array_equal(nb.load(tmp_path / "fit").predict(K_TEST), fit.predict(K_TEST))
 
@@ -98,6 +109,12 @@ def test_errors_say_what_to_do():
     cases = [
         (lambda: kernel_regression(K, Y[:3], 0.1), "Expected y of shape (12,), one value an input"),
         (lambda: kernel_regression(K, Y, -1.0), "Expected ridge to be zero or more; got -1.0"),
+        (lambda: kernel_regression(K, Y, [1.0, 2.0]), "Expected ridge to be one number; got shape (2,)"),
+        (
+            lambda: kernel_regression(K, Y * 1e25),
+            "Expected y whose squares sum to a number within the range of float32",
+        ),
+        (lambda: jax.jit(kernel_regression)(K, Y), "Expected arrays with values in kernel_regression; got traced ones"),
         (lambda: kernel_regression(np.ones((3, 3)), np.ones(3), 0.0), "Expected K + ridge to be positive definite"),
         (lambda: kernel_regression(K[:, ::-1], Y, 0.1), "Expected a symmetric matrix"),
         (lambda: kernel_regression(-K, Y), "Expected a positive semi-definite kernel"),
