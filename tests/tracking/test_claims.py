@@ -54,17 +54,17 @@ def disk(key):
     return x, jnp.where(jnp.sum(x**2, 1) < 2 / jnp.pi, 1.0, -1.0)
 
 
-def test_the_kernel_aligns_with_the_disk():
-    """Baratin et al. 2020: eight seeds, trained together.
-
-    The rank of the centred kernel dips before the training accuracy passes 0.9: by 15 % and more in the median, and by
-    10 % in seven of eight seeds or more. That it does in each seed does not hold for every draw: of eight inits on one
-    draw of the data the least dip was 10 %, of eight draws of both 5 %.
-    """
+def disk_runs():
+    """Eight seeds, trained together: f, their parameters, data, and how they are trained."""
     init, f = pytorch_mlp(2, 60, 60, 60, 1)
-    data, test = disk(jax.random.key(100)), disk(jax.random.key(200))
     params = jax.vmap(init)(jax.random.split(jax.random.key(0), 8))
-    options = {"optimizer": optax.sgd(0.05), "loss": "logistic"}
+    return f, params, disk(jax.random.key(100)), {"optimizer": optax.sgd(0.05), "loss": "logistic"}
+
+
+def test_the_kernel_aligns_with_the_disk():
+    """Baratin et al. 2020: the kernel's trace grows, it aligns with the labels, and its two ranks disagree."""
+    f, params, data, options = disk_runs()
+    test = disk(jax.random.key(200))
     taken = measures.chosen("centered_alignment", "trace", "effective_rank", "centered_effective_rank")
     at = sorted({0, *(int(5 * 1.15**i) for i in range(46) if 5 * 1.15**i < 3_000)})
     history = track_many(f, params, data, num_steps=3_000, at=at, probe=test, measures=taken, **options)
@@ -78,15 +78,28 @@ def test_the_kernel_aligns_with_the_disk():
     assert np.all(change[0] > 2)
     assert np.all(change[1] < 1.3)
 
+
+@pytest.fixture(scope="module")
+def dips():
+    """By how much the rank of the centred kernel falls, in each seed, before the training accuracy passes 0.9."""
+    f, params, data, options = disk_runs()
     taken = measures.chosen("accuracy", "centered_effective_rank")
     early = track_many(f, params, data, num_steps=600, at=range(0, 601, 20), measures=taken, **options)
-    dips = []
+    found = []
     for ranks, accuracy in zip(early["centered_effective_rank"], early["accuracy"], strict=True):
         passed = int(np.argmax(accuracy > 0.9))
         assert accuracy[passed] > 0.9
-        dips.append(1 - ranks[: passed + 1].min() / ranks[0])
+        found.append(1 - ranks[: passed + 1].min() / ranks[0])
+    return np.array(found)
+
+
+def test_the_rank_of_the_centred_kernel_dips_in_the_median(dips):
     assert np.median(dips) >= 0.15
-    assert np.sum(np.array(dips) >= 0.1) >= 7
+
+
+@pytest.mark.xfail(strict=True, reason="7 of 8 seeds dip by 14 to 31 %, one by 9.6 %; of eight fresh draws, one by 5 %")
+def test_the_rank_of_the_centred_kernel_dips_in_each_seed(dips):
+    assert np.all(dips >= 0.1)
 
 
 @pytest.mark.parametrize("seed", range(3))

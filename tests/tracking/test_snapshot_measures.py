@@ -37,6 +37,7 @@ def close(found, wanted, scale=None):
     np.testing.assert_allclose(found, wanted, atol=3e-5 * scale)
 
 
+@pytest.mark.slow
 def test_size_and_rank(history, path):
     _, kernels, _ = path
     for row, K in enumerate(kernels):

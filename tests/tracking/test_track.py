@@ -174,6 +174,7 @@ def test_ctrl_c_gives_the_history_so_far(network, data, tmp_path):
     assert open_history(tmp_path).steps.tolist() == [0, 4, 8]
 
 
+@pytest.mark.slow
 def test_runs_together_are_runs_alone(network, data):
     f, _ = network
     net = nb.nets.mlp(width=24, depth=1, b_std=0.2)
