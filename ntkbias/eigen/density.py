@@ -398,7 +398,10 @@ def _inner(others: list[Array], vectors: Array) -> list[Array]:
 @jax.jit
 def _unit(vectors: Array, least: Float[Array, " p"]) -> tuple[Array, Float[Array, " p"]]:
     """Vectors of norm one, and what their norms were; zeros for those of at most the least norm."""
-    norms = jnp.sqrt(jnp.sum(vectors**2, tuple(range(vectors.ndim - 1))))
+    axes = tuple(range(vectors.ndim - 1))
+    largest = jnp.max(jnp.abs(vectors), axes)
+    scale = jnp.where(largest > 0, largest, 1)  # squares of small or large numbers leave the range of float32
+    norms = scale * jnp.sqrt(jnp.sum((vectors / scale) ** 2, axes))
     kept = norms > least
     return jnp.where(kept, vectors / jnp.where(kept, norms, 1), 0), jnp.where(kept, norms, 0)
 

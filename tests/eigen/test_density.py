@@ -33,6 +33,17 @@ VALUES = 10.0 ** np.linspace(0, -4, N)  # eigenvalues of K / n that fall as a sm
 POINTS = np.array([3e-4, 3e-3, 0.04, 0.5])  # between them
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [2.0**-70, 2.0**70])
+def test_a_density_has_the_scale_of_the_operator(scale):
+    """Also where the squares of its entries are beyond float32."""
+    matrix = matrix_of(VALUES).astype(np.float32)
+    one, scaled = (spectral_density(matrix * np.float32(c), num_probes=2, num_steps=6, key=KEY) for c in (1, scale))
+    np.testing.assert_allclose(scaled.diagonals / scale, one.diagonals, rtol=1e-6)
+    np.testing.assert_allclose(scaled.off_diagonals / scale, one.off_diagonals, rtol=1e-6)
+    np.testing.assert_allclose(scaled.noise_floor / scale, one.noise_floor, rtol=1e-6)
+
+
 def drawn(density, key=KEY):
     """For each probe the squared overlaps with the eigenvectors of `matrix_of`, which sum to the number of rows."""
     probes = np.asarray(slq._probes(nb.as_operator(np.eye(N)), key, range(len(density.diagonals))))
