@@ -147,6 +147,17 @@ def test_frequencies_next_to_zero_do_not_stretch_the_axis(circle):
     assert plots.eigenvalue_against_frequency(ranking).get_xscale() == "symlog"
 
 
+def test_one_mode_has_its_axis_and_no_correlation(circle):
+    ranking = circle.rankings[0]
+    modes = {"eigenvalues", "frequencies", "resolved", "eigenspace", "learning_times"}
+    first = {name: getattr(ranking, name)[:1] for name in modes}
+    one = dataclasses.replace(ranking, **first, resamples=ranking.resamples[:, :1], energy=None, decay=None)
+    ax = plots.eigenvalue_against_frequency(one)
+    assert ax.get_xlim()[1] == 1
+    assert names_in_legend(ax)[0] == "too few frequencies for a power law, ρ not defined"
+    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a ranking alone has no name
+
+
 def test_no_law_where_none_was_fitted(circle):
     ranking = eqx.tree_at(lambda r: r.decay, circle.rankings[0], None)
     ax = plots.eigenvalue_against_frequency(ranking)

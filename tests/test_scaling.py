@@ -271,3 +271,20 @@ def test_bad_input_is_named():
         assert message in str(error.value)
     with pytest.raises(InputTypeError, match="Expected two laws made by scaling_law; got float"):
         exponent_difference(law, -0.5)
+
+
+def test_errors_that_do_not_fall_have_exponent_zero():
+    sizes = 2.0 ** np.arange(4, 10)
+    for form, formula in (("power", "1 n^0"), ("offset", "1 n^0 + 0")):
+        law = scaling_law(sizes, np.ones(6), form, num_resamples=20)
+        assert str(law) == f"error = {formula}, exponent 0 (0 to 0) over 6 sizes of one curve"
+        np.testing.assert_allclose(law.curve(sizes), 1, rtol=1e-5)
+
+
+def test_a_band_is_a_table():
+    sizes = 2.0 ** np.arange(4, 10)
+    band = scaling_law(sizes, 2 / sizes, num_resamples=20).extrapolate(np.array([1000]))
+    assert [line.split() for line in str(band).splitlines()] == [
+        ["size", "error", "95", "%", "interval"],
+        ["1000", "0.002", "0.002", "to", "0.002"],
+    ]

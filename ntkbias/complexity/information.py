@@ -49,6 +49,13 @@ class LayerInformation(eqx.Module):
     with_label: Float[Array, " layers"]  # I(T; Y)
     num_bins: int = eqx.field(static=True)
 
+    def __str__(self) -> str:
+        rows = [f"{'layer':>5} {'bits with input':>16} {'bits with label':>16}"]
+        columns = np.asarray(self.with_input), np.asarray(self.with_label)
+        for index, (inputs, label) in enumerate(zip(*columns, strict=True), 1):
+            rows.append(f"{index:5d} {inputs:16.3f} {label:16.3f}")
+        return "\n".join([*rows, f"of activations in {self.num_bins} bins"])
+
 
 def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
     """I(A; B) in bits of two labels `(n,)` an example, any numbers that stand for classes. Zero to log2 n."""
@@ -115,7 +122,7 @@ def _entropy(*labels: Int[np.ndarray, " n"]) -> float:
     """The entropy of the tuples of labels, in bits."""
     _, counts = np.unique(np.stack(labels, 1), axis=0, return_counts=True)
     shares = counts / counts.sum()
-    return float(-np.sum(shares * np.log2(shares)))
+    return float(np.sum(shares * np.log2(1 / shares)))
 
 
 def _checked(*labels: Any) -> list[Int[np.ndarray, " n"]]:

@@ -160,19 +160,15 @@ class HarmonicDomain(Domain):
         max_degree = whole("max_degree", max_degree)
         values = jnp.asarray(functions).reshape(len(x), -1)
         if self._num_harmonics(max_degree) <= len(x):
-            power = compiled(self._basis_energy, values, x, weights, max_degree)
+            levels = self.levels(max_degree)
+            columns = jnp.asarray(_columns(self.degrees(max_degree), levels))
+            power = _power_in_levels(self.harmonics(x, max_degree), values, weights, columns, len(levels))
         else:
             power = self._projector_energy(values, x, weights, max_degree)
         return power.reshape(-1, functions.shape[-1], power.shape[-1]).sum(0)
 
     def _num_harmonics(self, max_degree: int) -> int:
         return sum(self.multiplicity(level) for level in _names(self.levels(max_degree)))
-
-    def _basis_energy(self, values: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "f levels"]:
-        levels = self.levels(max_degree)
-        coefficients = jnp.einsum("nh,n,nf->hf", self.harmonics(x, max_degree), weights, values, precision="highest")
-        per_level = jnp.zeros((len(levels), values.shape[1]), coefficients.dtype)
-        return per_level.at[_columns(self.degrees(max_degree), levels)].add(coefficients**2).T
 
     def _projector_energy(self, values: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "f levels"]:
         """The double sum of weights, values and projectors."""
@@ -305,6 +301,15 @@ def require_harmonics(domain: HarmonicDomain, degree: object) -> int:
     if domain.multiplicity(number) == 0:
         raise InputError(f"Expected a degree that has harmonics on {domain!r}; got {number}. See `levels`.")
     return number
+
+
+@functools.partial(jax.jit, static_argnames="num_levels")
+def _power_in_levels(
+    basis: Array, values: Array, weights: Array, columns: Int[Array, " h"], num_levels: int
+) -> Float[Array, "f levels"]:
+    """The squares of each function's coefficients, summed by level. The basis is formed outside: it compiles longer."""
+    coefficients = jnp.einsum("nh,n,nf->hf", basis, weights, values, precision="highest")
+    return jnp.zeros((num_levels, values.shape[1]), coefficients.dtype).at[columns].add(coefficients**2).T
 
 
 @eqx.filter_jit

@@ -68,10 +68,10 @@ class ImageFrequencies(eqx.Module):
         return self.share * jnp.sum(self.counts) / self.counts
 
     def __str__(self) -> str:
-        shares = np.asarray(self.share, float).reshape(-1, len(self.counts))
+        edges, shares = np.asarray(self.edges), np.asarray(self.share, float).reshape(-1, len(self.counts))
         shown = range(min(len(shares), MOST_ROWS))
         rows = [f"{'cycles per pixel':>18}" + "".join(f"{f'share {index + 1}':>10}" for index in shown)]
-        for low, high, values in zip(self.edges[:-1], self.edges[1:], shares[:MOST_ROWS].T, strict=True):
+        for low, high, values in zip(edges[:-1], edges[1:], shares[:MOST_ROWS].T, strict=True):
             rows.append(f"{f'{low:.3f} to {high:.3f}':>18}" + "".join(f"{value:10.3f}" for value in values))
         means = np.asarray(self.mean_frequency, float).reshape(-1)[:MOST_ROWS]
         rows.append(f"{'mean frequency':>18}" + "".join(f"{value:10.3f}" for value in means))

@@ -70,9 +70,10 @@ class InterpolationSpectrum(eqx.Module):
     def __str__(self) -> str:
         within, between = self.mean_frequency
         rows = [f"{'frequency':>10} {'within classes':>15} {'between classes':>16}"]
+        columns = [np.asarray(part, float) for part in (self.frequencies, self.within, self.between)]
         bands = np.array_split(np.arange(len(self.frequencies)), min(MOST_ROWS, len(self.frequencies)))
         for band in bands:  # power of neighbouring frequencies together
-            f, a, b = (float(jnp.mean(part[band])) for part in (self.frequencies, self.within, self.between))
+            f, a, b = (np.mean(part[band]) for part in columns)
             rows.append(f"{f:10.3g} {a:15.3g} {b:16.3g}")
         paths = f"{len(self.within_each)} paths within, {len(self.between_each)} between"
         return "\n".join([*rows, f"mean frequency {within:.3g} within, {between:.3g} between classes; {paths}"])

@@ -29,20 +29,22 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
 
     Both axes are logarithmic; where some modes have frequency zero, or next to it, the frequency axis is linear up to
     the first of the others, as its label says. The dashed line is `FrequencyRanking.decay`, drawn over the modes that
-    it was fitted to. The legend gives its exponent with the 95 % interval, and Spearman's rank correlation. Hollow
-    marks are modes that the inputs do not resolve.
+    it was fitted to. The legend gives its exponent, the slope over those modes and not the one that eigenvalues tend
+    to, with the 95 % interval, and Spearman's rank correlation. Hollow marks are modes that the inputs do not resolve.
     """
     rankings = by_name(comparison, FrequencyRanking, "rankings")
     ax = axes_of(ax)
     least = _least_on_logarithmic_axis(np.concatenate([np.asarray(r.frequencies) for r in rankings.values()]))
     for index, (name, ranking) in enumerate(rankings.items()):
-        _draw_ranking(ax, ranking, index, label_of(name, _law(ranking)))
+        law = _law(ranking)
+        _draw_ranking(ax, ranking, index, law if isinstance(comparison, FrequencyRanking) else label_of(name, law))
         if ranking.decay is not None:
             _draw_power_law(ax, ranking, least, color(index))
     label = "radians per unit of length"
     if min(float(np.min(r.frequencies)) for r in rankings.values()) < least:
         ax.set_xscale("symlog", linthresh=least, linscale=0.4)
-        ax.set_xlim(left=-0.15 * least)
+        most = max(float(np.max(r.frequencies)) for r in rankings.values())
+        ax.set_xlim(left=-0.15 * least, right=None if most >= least else least)
         label += f"; the axis is linear below {least:.2g}"
     else:
         ax.set_xscale("log")
@@ -53,7 +55,8 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
     else:
         note = "hollow: not resolved, the frequency is a lower bound"
         entries = [Line2D([], [], linestyle="none", marker="o", color="0.4", fillstyle="none", label=note)]
-    legend(ax, *entries, title="kernel: exponent of the power law (95 % interval), Spearman's ρ")
+    title = "slope of the dashed line (95 % interval), Spearman's ρ"
+    legend(ax, *entries, title=title if isinstance(comparison, FrequencyRanking) else f"kernel: {title}")
     return ax
 
 
@@ -112,7 +115,8 @@ def _law(ranking: FrequencyRanking) -> str:
     law = "too few frequencies for a power law"
     if ranking.decay is not None:
         law = f"exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
-    return f"{law}, ρ {ranking.spearman:.3f}".replace("-", "−")
+    rho = f"{ranking.spearman:.3f}" if np.isfinite(ranking.spearman) else "not defined"
+    return f"{law}, ρ {rho}".replace("-", "−")
 
 
 def _least_on_logarithmic_axis(frequencies: Float[np.ndarray, " k"]) -> float:

@@ -60,6 +60,13 @@ class ErrorBand(eqx.Module):
     low: Float[Array, " m"]
     high: Float[Array, " m"]
 
+    def __str__(self) -> str:
+        rows = [f"{'size':>10} {'error':>10}  95 % interval"]
+        columns = map(np.asarray, (self.sizes, self.errors, self.low, self.high))
+        for size, error, low, high in zip(*columns, strict=True):
+            rows.append(f"{size:10.6g} {error:10.3g}  {low:.3g} to {high:.3g}")
+        return "\n".join(rows)
+
 
 class ScalingLaw(eqx.Module):
     """A law fitted to errors at several sizes, with a 95 % interval for each of its parameters.
@@ -174,7 +181,7 @@ def scaling_law(
     freedom = replicates - 1 if replicates else len(n) - law.num_parameters
     half = _half_width(_natural(law, draws), freedom, replicates or len(n))
     return ScalingLaw(
-        parameters=_intervals(law, found, half),
+        parameters=_intervals(law, found, half, mean.min()),
         draws=jnp.asarray(draws),
         sizes=jnp.asarray(n),
         errors=jnp.asarray(mean),
@@ -284,15 +291,22 @@ def _natural(form: Form, draws: Float[np.ndarray, "draws p"]) -> Float[np.ndarra
     return np.concatenate([draws[:, :place], np.exp(draws[:, place:])], 1)
 
 
-def _intervals(form: Form, found: Float[np.ndarray, " p"], half: Float[np.ndarray, " p"]) -> dict[str, Interval]:
+def _intervals(
+    form: Form, found: Float[np.ndarray, " p"], half: Float[np.ndarray, " p"], least: float
+) -> dict[str, Interval]:
+    """Each parameter with its interval; exponents and offsets that errors known to 1e-6 do not show are zero."""
     intervals = {}
     for name, positive, value, width in zip(form.names, form.positive, found, half, strict=True):
         if name == "offset":
-            ends = (np.exp(value), max(np.exp(value) - width, 0.0), np.exp(value) + width)
+            offset = float(np.exp(value))
+            offset = 0.0 if offset < 2 * ROUNDING * least else offset
+            ends: tuple[float, ...] = (offset, max(offset - width, 0.0), offset + width)
         else:
             ends = (value, value - width, value + width)
             if name == "break_width":
                 ends = (value, max(value - width, 0.0), value + width)
+            if name.endswith("exponent"):
+                ends = tuple(0.0 if abs(end) < ROUNDING else end for end in ends)
             ends = tuple(np.exp(ends)) if positive else ends
         intervals[name] = Interval(*(float(end) for end in ends))
     return intervals

@@ -83,6 +83,33 @@ def test_an_eigenspace_is_one_row():
     assert lines[-1].endswith("not resolved")
 
 
+@pytest.mark.slow
+def test_a_product_rule_splits_eigenspaces_of_kernels_that_are_not_smooth():
+    """Nodes without the sphere's symmetry: of a smooth kernel their error is rounding."""
+    x, weights = Sphere(3).quadrature(200)
+
+    def multiplicities(activation):
+        kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, activation=activation, b_std=0.1))
+        return nb.rank_by_frequency(nb.spectrum(kernel, x, weights), Sphere(3)).by_eigenspace().multiplicities.tolist()
+
+    assert multiplicities("erf")[:8] == [3, 1, 7, 5, 11, 9, 15, 13]
+    assert multiplicities("relu")[:3] == [1, 2, 1]  # degree 1 in two
+
+
+def test_a_ranking_prints_its_first_modes(ten):
+    lines = str(ten).splitlines()
+    assert lines[0].split() == ["mode", "eigenvalue", "frequency", "95", "%", "interval", "learning", "time"]
+    assert len(lines) == 14
+    assert lines[2].split()[:3] == ["2", f"{ten.eigenvalues[1]:.4g}", f"{ten.frequencies[1]:.4g}"]
+    assert lines[11] == f"... and {len(ten.eigenvalues) - 10} more; {int(ten.resolved.sum())} are resolved"
+    assert lines[12].startswith(f"Spearman's rho of eigenvalue and frequency: {ten.spearman:.3f} (")
+    assert lines[13] == "exponent: too few frequencies for a power law"
+    last = jax.tree.map(lambda v: v[-1:], ten)
+    last = dataclasses.replace(last, resamples=ten.resamples[:0, -1:], energy=None, levels=None)
+    assert "not resolved" in str(last)
+    assert "frequency: not defined" in str(last)
+
+
 def test_a_ranking_and_its_eigenspaces_are_saved(tmp_path, ten):
     nb.save(tmp_path / "both", {"ranking": ten, "spaces": ten.by_eigenspace()})
     loaded = nb.load(tmp_path / "both")
