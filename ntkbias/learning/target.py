@@ -18,7 +18,7 @@ import numpy as np
 import scipy.optimize
 
 from ntkbias.learning.behaviors import Behavior
-from ntkbias.learning.curves import Levels
+from ntkbias.learning.curves import ROUNDING, Levels
 
 __all__ = ["Target"]
 
@@ -26,7 +26,6 @@ NUM_TIMES = 64  # at which labels are counted, twice: a label time is exact to a
 NUM_NODES = 24  # of each half of an integral over time
 RIGHT = 0.9  # of the labels
 HALF = 0.5  # of a target: what is learned after its time, and from the samples needed
-ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
 
 
 class Target(NamedTuple):
