@@ -32,10 +32,10 @@ class Clock:
         return float(self.rates[run][min(step, len(self.rates[run]) - 1)])
 
     def time(self, run: int, step: int) -> float:
-        """The sum of the rates of the steps so far."""
+        """The sum of the rates of the steps so far; NaN from the start where there are none."""
         if self.is_steady:
             return step * float(self.rates[run][0])
-        return math.fsum(self.rates[run][:step])
+        return math.fsum(self.rates[run][:step]) if math.isfinite(self.rates[run][0]) else math.nan
 
 
 class Recorder:

@@ -333,3 +333,14 @@ def test_a_measure_that_changes_its_shape_ends_the_run(network, data):
     with pytest.warns(UserWarning, match="Expected the measure 'a' to keep its shape, \\(1,\\); got \\(2,\\)"):
         history = track(*network, data, **OPTIONS | {"measures": {"a": lambda at: np.ones(1 + (at.step > 3))}})
     assert history.steps.tolist() == [0, 1, 2, 3]
+
+
+def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
+    """Adam's step does not grow with the gradient: there is no time, at step 0 neither."""
+    timed = measures.chosen("frozen_outputs", "frozen_error", "path_kernel", "path_outputs", "path_error")
+    options = {"num_steps": 2, "measures": measures.chosen("weight_norm") | timed}
+    history = track(lambda params, x: x @ params, jnp.ones(2), data, optimizer=optax.adam(1e-2), **options)
+    assert list(history) == ["weight_norm"]
+    assert history.steps.tolist() == [0, 1, 2]
+    assert np.isnan(history.times).all()
+    assert history.stopped is None
