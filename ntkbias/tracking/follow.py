@@ -7,6 +7,7 @@ and makes the history of them, however it ends.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,8 @@ from ntkbias.types import InputError, Params
 
 __all__ = ["Reached", "Walk", "described", "follow", "own_walk", "trained_walk", "variables_of"]
 
+OTHER_LOOP = "Expected the loop that the checkpoint is of, to go on with it; got one that "
+CHOICE = "Choose another path, or delete that folder to begin again."
 FINGERPRINT = 8  # inputs on which a checkpoint's f is compared
 
 
@@ -38,7 +41,7 @@ class Reached(NamedTuple):
     state: Any  # what it takes to go on
 
 
-Walk = Callable[[Any, int], Iterator[Reached]]  # from a saved state, or None, and the step of its snapshot
+Walk = Callable[[Any, tuple[int, ...]], Iterator[Reached]]  # from a saved state, or None, and the steps it has seen
 
 
 def follow(
@@ -64,7 +67,7 @@ def follow(
             last = variables_of(state, recorder.num_runs)
             recorder.resume(rows, first, last)
         try:
-            for reached in walk(state, recorder.step):
+            for reached in walk(state, recorder.steps):
                 if not recorder.take(reached.step, reached.variables, reached.lengths, reached.diverged):
                     break
                 last = reached.variables
@@ -89,11 +92,11 @@ def trained_walk(
 ) -> Walk:
     """Our own training of groups of runs, each of which advances in turn."""
 
-    def walk(state: Any, step: int) -> Iterator[Reached]:
+    def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
         states = starts if state is None else state
-        with progress(None, "training steps", total=at[-1], initial=max(step, 0)) as bar:
+        with progress(None, "training steps", total=at[-1], initial=max(seen, default=0)) as bar:
             for target in at:
-                if target <= step:
+                if target <= max(seen, default=-1):
                     continue
                 states = [
                     trainer.advance(each, target, x, y, key=key, bar=bar if index == 0 else None)
@@ -109,28 +112,34 @@ def trained_walk(
 
 
 def own_walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:
-    """Somebody else's loop, whose first step has been taken; what a checkpoint has is passed over."""
+    """Somebody else's loop, whose first step has been taken; what a checkpoint has is compared, and passed over."""
 
-    def walk(state: Any, step: int) -> Iterator[Reached]:
-        reached, before = step, None
-        number, variables = first
-        while True:
-            number = int(number)
-            if number > reached:
+    def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
+        reached, before = -1, None
+        for index, (step, variables) in enumerate(chain([first], iterates)):
+            number = int(step)
+            if number <= reached:
+                raise InputError(f"Expected steps in ascending order; got {number} after {reached}.")
+            if index < len(seen):
+                _require_seen(number, variables, seen[index], state[0] if index == len(seen) - 1 else None)
+            else:
                 length = 0.0 if before is None else float(optax.tree.norm(optax.tree.sub(variables, before)))
                 finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(variables))
                 diverged = np.array([-1 if finite else number])
                 yield Reached(number, [variables], np.array([length]), diverged, [variables])
-                reached = number
-            elif number > step:
-                raise InputError(f"Expected steps in ascending order; got {number} after {reached}.")
-            before = variables
-            try:
-                number, variables = next(iterates)
-            except StopIteration:
-                return
+            reached, before = number, variables
+        if reached < max(seen, default=-1):
+            raise InputError(f"{OTHER_LOOP}ends at step {reached}, before step {seen[-1]} that is there. {CHOICE}")
 
     return walk
+
+
+def _require_seen(step: int, variables: Params, seen: int, saved: Params | None) -> None:
+    """Raise an `InputError` unless a loop of one's own comes by the step that a checkpoint has, with what it has."""
+    if step != seen:
+        raise InputError(f"{OTHER_LOOP}yields step {step} where step {seen} is there. {CHOICE}")
+    if saved is not None and digest(jax.tree.map(jnp.asarray, variables)) != digest(jax.tree.map(jnp.asarray, saved)):
+        raise InputError(f"{OTHER_LOOP}has other params at step {step}. {CHOICE}")
 
 
 def variables_of(states: list[Any], num_runs: int | None) -> list[Params]:

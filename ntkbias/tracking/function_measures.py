@@ -217,9 +217,9 @@ for _of_behaviours in (target_alignment, learning_time, learned):
 
 
 def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
-    """What the kernel at the start, kept, predicts on the probe for the squared error, at this step.
+    """What the kernel at the first snapshot, kept, predicts on the probe for the squared error, at this step.
 
-    Gradient descent step by step where the learning rate has been one number, which is exact for a linear model (NaN
+    Time is counted from that snapshot, at whatever step a loop of your own begins. Gradient descent step by step where the learning rate has been one number, which is exact for a linear model (NaN
     beyond the largest float, above the critical rate); else gradient flow up to this time. Costs at the start the
     kernel of all training inputs and outputs, and its eigendecomposition; None for other losses, without a time, and
     for more than 1,500 rows.
@@ -229,6 +229,7 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
     if not mean_squares or y.size > DENSE_ROWS or y.shape != at.train_outputs.shape:
         return None
     start = at.initial
+    num_steps, span = at.step - start.step, at.time - start.time
     spectrum, cross = start.train_kernel
     inner = at.train_outputs.shape if at.num_outputs > 1 else (len(y),)
     options: dict[str, Any] = {
@@ -236,13 +237,13 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
         "f0": start.train_outputs.reshape(inner),
         "f0_test": start.outputs.reshape(at.num_examples, *inner[1:]),
     }
-    if math.isclose(at.time, at.step * at.learning_rate, rel_tol=1e-6):
+    if math.isclose(span, num_steps * at.learning_rate, rel_tol=1e-6):
         try:
-            found = gradient_descent(spectrum, y.reshape(inner), np.array([at.step]), at.learning_rate, **options)
+            found = gradient_descent(spectrum, y.reshape(inner), np.array([num_steps]), at.learning_rate, **options)
         except InputError:  # it says that the outputs are beyond the largest float
             return np.full(at.outputs.shape, math.nan)
     else:
-        found = gradient_flow(spectrum, y.reshape(inner), np.array([at.time]), **options)
+        found = gradient_flow(spectrum, y.reshape(inner), np.array([span]), **options)
     assert found.test_outputs is not None
     return np.asarray(found.test_outputs, np.float64).reshape(at.outputs.shape)
 

@@ -34,15 +34,19 @@ __all__ = [
 
 
 def path_kernel(at: Snapshot) -> Float[np.ndarray, "rows rows"] | None:
-    """The mean of the kernel over time so far, on the probe; at the start the kernel itself. Held for each snapshot."""
+    """The mean of the kernel over time since the first snapshot, on the probe; there the kernel itself.
+
+    Held for each snapshot.
+    """
     if at.matrix is None or not math.isfinite(at.time):
         return None
     if at.previous is None:
         return at.matrix
     assert at.previous.matrix is not None
-    before, span = at.previous.time, at.time - at.previous.time
+    start = at.initial.time
+    before, span = at.previous.time - start, at.time - at.previous.time
     added = (at.previous.matrix + at.matrix) * (span / 2)
-    return ((before * at.before["path_kernel"] + added) / at.time).astype(at.matrix.dtype)
+    return ((before * at.before["path_kernel"] + added) / (at.time - start)).astype(at.matrix.dtype)
 
 
 path_kernel.axes = ("row", "column")  # type: ignore[attr-defined]

@@ -52,9 +52,14 @@ class Recorder:
         self.previous: list[Snapshot | None] = []
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of the snapshots so far."""
+        return tuple(int(np.max(row["(step)"])) for row in self.rows)
+
+    @property
     def step(self) -> int:
         """The step of the last snapshot."""
-        return int(np.max(self.rows[-1]["(step)"])) if self.rows else -1
+        return self.steps[-1] if self.rows else -1
 
     def take(self, step: int, variables: list[Params], lengths: np.ndarray, diverged: np.ndarray) -> bool:
         """Measure all runs at a step; False, with the reason in `stopped`, where that came to nothing."""

@@ -100,7 +100,8 @@ def track(
     need the matrix are then left out, and modes come from products.
 
     `checkpoint` names a folder that is renewed at each snapshot: the same call goes on from it after any end of the
-    process, to the same history bit for bit on one device, and `open_history` reads it meanwhile. At Ctrl-C the history
+    process, to the same history bit for bit on one device, and `open_history` reads it meanwhile. A loop of your own
+    has to come by the same steps, with the same params bit for bit at the last of them. At Ctrl-C the history
     so far comes back with a warning; with a checkpoint Ctrl-C is raised as usual. Where training diverges, the history
     ends before, and `stopped` says at which step, and why, as does a warning.
 

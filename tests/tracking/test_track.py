@@ -344,3 +344,41 @@ def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
     assert history.steps.tolist() == [0, 1, 2]
     assert np.isnan(history.times).all()
     assert history.stopped is None
+
+
+def descent(params, x, y, steps, rate):
+    """A loop of one's own: gradient descent on f(params, x) = x @ params, as (step, params) at these steps."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    for step in range(max(steps) + 1):
+        if step in steps:
+            yield step, jnp.asarray(params, jnp.float32)
+        params = params - rate * x.T @ (x @ params - y) / len(x)
+
+
+def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
+    """Two loops that begin alike are not one run."""
+    x, y = data
+
+    def of(steps, rate, path=tmp_path):
+        loop = descent(np.ones(2), x, y, steps, rate)
+        return track(lambda params, x: x @ params, loop, data, measures=measures.chosen("loss"), checkpoint=path)
+
+    of([0, 1, 5], 0.5)
+    with pytest.raises(InputError, match="got one that has other params at step 5. Choose another path, or delete"):
+        of([0, 1, 5, 9], 0.05)
+    with pytest.raises(InputError, match="got one that yields step 2 where step 1 is there"):
+        of([0, 2, 5, 9], 0.5)
+    with pytest.raises(InputError, match="got one that ends at step 1, before step 5 that is there"):
+        of([0, 1], 0.5)
+    same(of([0, 1, 5, 9], 0.5), of([0, 1, 5, 9], 0.5, None))
+
+
+def test_what_the_first_kernel_foretells_is_counted_from_its_own_step(data):
+    """A linear model, whose kernel stays: descent on it is followed exactly, from whichever step its loop begins."""
+    x, y = data
+    taken = measures.chosen("outputs", "frozen_outputs", "path_kernel")
+    loop = descent(np.array([2.0, -1.0]), x, y, [3, 5, 9], 0.5)
+    history = track(lambda params, x: x @ params, loop, data, measures=taken, learning_rate=0.5)
+    np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some roundings of float32
+    np.testing.assert_allclose(history["path_kernel"], np.stack(3 * [x @ x.T]), atol=1e-6)
+    np.testing.assert_array_equal(history.times, [1.5, 2.5, 4.5])
