@@ -30,7 +30,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from ntkbias.domains.domain import HarmonicDomain, whole
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive
+from ntkbias.types import (
+    InputError,
+    InputTypeError,
+    require_array,
+    require_finite,
+    require_known,
+    require_positive,
+)
 
 __all__ = ["Merged", "density_weights", "merge_coinciding", "minimum_norm_weights", "quadrature_weights"]
 
@@ -141,6 +148,7 @@ def merge_coinciding(x: ArrayLike, tolerance: float | None = None) -> Merged:
 
 def _moments(domain: HarmonicDomain, x: ArrayLike, max_degree: int) -> tuple[Array, Float[np.ndarray, "h n"]]:
     """The inputs, and the harmonics at them as rows."""
+    require_known(x, "the inputs of quadrature weights")
     if not isinstance(domain, HarmonicDomain):
         raise InputTypeError(f"Expected a domain with harmonics; got {type(domain).__name__}. Use density_weights(x).")
     max_degree = whole("max_degree", max_degree)

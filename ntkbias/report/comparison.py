@@ -37,9 +37,10 @@ MEASURES = {
 KERNELS = """Eigenvalues are those of K / n, the kernel's matrix over the number of inputs, so that they do not grow
 with n; the trace is the sum of all of them. The effective rank is exp(entropy) of their shares. Spearman's ρ is the
 rank correlation of eigenvalue and frequency: -1 where low frequencies always come first. The decay exponent is that of
-eigenvalue against frequency. Their 95 % intervals come from resampling the inputs, that of the exponent with the
-frequencies as they are, that of ρ with the modes: they say nothing of how well a power law fits, nor of more inputs,
-and are too wide for quadrature nodes. Both leave out modes whose frequency the inputs do not resolve."""
+eigenvalue against frequency over the modes of the dashed line, a local slope. Their 95 % intervals come from
+resampling the inputs, that of the exponent with the frequencies as they are, that of ρ with the modes: they say
+nothing of how well a power law fits, nor of more inputs, and are too wide for quadrature nodes. Both leave out modes
+whose frequency the inputs do not resolve."""
 MODES = """Fastest learned first. The learning time is 1 / eigenvalue, in units of step × learning rate: in that time
 gradient flow reduces a mode's error by a factor of e, for one output or an infinitely wide network. Modes of one
 eigenspace have eigenvalues too close to tell apart, and share their frequency: any rotation of them would do as
