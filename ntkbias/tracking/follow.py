@@ -59,7 +59,7 @@ def follow(
         few = recorder.setting.probe[:FINGERPRINT]
         outputs = np.stack([np.asarray(recorder.setting.f(each, few)) for each in first])
         place = Checkpoint.claimed(checkpoint, description, start | {"outputs": outputs})
-    last = first
+    last, warned = first, 0
     with place as saved:
         state = None
         if saved is not None and (loaded := saved.load(like)) is not None:
@@ -71,6 +71,7 @@ def follow(
                 if not recorder.take(reached.step, reached.variables, reached.lengths, reached.diverged):
                     break
                 last = reached.variables
+                warned = _warn_of_failures(recorder, warned)
                 if saved is not None:
                     if len(recorder.rows) == 1:
                         saved.end(recorder.about())
@@ -80,11 +81,22 @@ def follow(
                 raise
             recorder.stopped = f"interrupted after the snapshot of step {recorder.step}"
         if recorder.stopped is not None:
-            warnings.warn(f"Expected training to go on to its last step; {recorder.stopped}.", stacklevel=3)
+            warnings.warn(f"Expected training to go on to its last step; {recorder.stopped}.", stacklevel=4)
         if saved is not None:
             saved.end(recorder.about())
     params = last[0] if recorder.num_runs is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)
     return history_of(recorder.rows, start["probe"], start.get("level_frequencies"), recorder.about(), params)
+
+
+def _warn_of_failures(recorder: Recorder, warned: int) -> int:
+    """Warn of the measures that failed for the first time, beyond those warned of; how many there are now."""
+    for name, failure in list(recorder.failed.items())[warned:]:
+        warnings.warn(
+            f"Expected the measure {name!r} to go on as it began; {failure}. Where it fails it has NaN, or -1 for "
+            "whole numbers, and training goes on.",
+            stacklevel=5,
+        )
+    return len(recorder.failed)
 
 
 def trained_walk(

@@ -219,10 +219,10 @@ for _of_behaviours in (target_alignment, learning_time, learned):
 def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
     """What the kernel at the first snapshot, kept, predicts on the probe for the squared error, at this step.
 
-    Time is counted from that snapshot, at whatever step a loop of your own begins. Gradient descent step by step where the learning rate has been one number, which is exact for a linear model (NaN
-    beyond the largest float, above the critical rate); else gradient flow up to this time. Costs at the start the
-    kernel of all training inputs and outputs, and its eigendecomposition; None for other losses, without a time, and
-    for more than 1,500 rows.
+    Time is counted from that snapshot, at whatever step a loop of your own begins. Gradient descent step by step where
+    the learning rate has been one number, which is exact for a linear model (NaN beyond the largest float, above the
+    critical rate); else gradient flow up to this time. Costs at the start the kernel of all training inputs and
+    outputs, and its eigendecomposition; None for other losses, without a time, and for more than 1,500 rows.
     """
     y = columns(at.setting.y, at.num_outputs)
     mean_squares = at.setting.loss is losses.mse and math.isfinite(at.time)

@@ -2,8 +2,10 @@
 
 A measure is a function of a `Snapshot` that gives a number, or an array of one shape at all snapshots. They are taken
 in the dictionary's order, and a later one finds the values of earlier ones in `snapshot.values`, and those of the
-snapshot before in `snapshot.before`. One that gives None at the first snapshot does not apply, and is left out. Its
-axes have the names in its attribute `axes`, where it has one.
+snapshot before in `snapshot.before`. One that gives None at the first snapshot does not apply, and is left out;
+one that raises there ends the call. Later on, one that raises, gives None or changes its shape has NaN there, or -1 for
+whole numbers, with a warning that names it, and training goes on. Its axes have the names in its attribute `axes`,
+where it has one.
 
 >>> from ntkbias.tracking import measures
 >>> def ratio(at):

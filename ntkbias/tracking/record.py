@@ -45,7 +45,7 @@ class Recorder:
         self.setting, self.measures, self.clock, self.num_runs = setting, dict(measures), clock, num_runs
         self.rows: list[dict[str, np.ndarray]] = []
         self.stopped: str | None = None
-        self.resumed_at: int | None = None
+        self.failed: dict[str, str] = {}  # measures that came to nothing after the first snapshot: how, when first
         self.axes: dict[str, list[str]] = {}
         self.labels: dict[str, list[str]] = {}
         self.initial: list[Snapshot] = []
@@ -62,22 +62,16 @@ class Recorder:
         return self.steps[-1] if self.rows else -1
 
     def take(self, step: int, variables: list[Params], lengths: np.ndarray, diverged: np.ndarray) -> bool:
-        """Measure all runs at a step; False, with the reason in `stopped`, where that came to nothing."""
+        """Measure all runs at a step; False, with the reason in `stopped`, where all have diverged."""
         if np.all(diverged >= 0):
             self.stopped = self._divergence(diverged)
             return False
         threads = 1 if len(self.setting.probe) <= DENSE_ROWS else None
-        try:
-            with _blas().limit(limits=threads, user_api="blas"):
-                found = [
-                    self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
-                    for run, each in enumerate(variables)
-                ]
-        except InputError as error:
-            if not self.rows:
-                raise
-            self.stopped = f"a measure at step {step} came to nothing: {error}"
-            return False
+        with _blas().limit(limits=threads, user_api="blas"):
+            found = [
+                self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
+                for run, each in enumerate(variables)
+            ]
         for row, run in zip(found, range(len(found)), strict=True):
             row["(step)"] = np.asarray(step)
             row["(time)"] = np.asarray(self.clock.time(run, step))
@@ -93,13 +87,13 @@ class Recorder:
     def resume(self, rows: list[dict[str, np.ndarray]], first: list[Params], last: list[Params]) -> None:
         """Go on after these rows, from the variables at the start and at the last of them."""
         self.rows = rows
-        self.resumed_at = self.step
         self.measures = {name: measure for name, measure in self.measures.items() if name in rows[0]}
         self.initial, self.previous = [], []
         for run, (start, reached) in enumerate(zip(first, last, strict=True)):
             step = int(np.ravel(rows[0]["(step)"])[0])
             self.initial.append(self._snapshot(run, step, start, 0.0, None, None))
-            self._name(self.initial[-1], self._row(run, 0))
+            self.initial[-1].values = self._row(run, 0)
+            self._name(self.initial[-1], self.initial[-1].values)
             if len(rows) == 1:
                 previous = self.initial[-1]
             else:
@@ -117,13 +111,11 @@ class Recorder:
         initial = None if is_first else self.initial[run]
         at = self._snapshot(run, step, variables, length, previous, initial)
         for name, measure in list(self.measures.items()):
-            value = measure(at)
+            value = self._value(at, run, name, measure)
             if value is None:
-                if self.rows or run:
-                    raise InputError(f"Expected the measure {name!r} at all snapshots; got None at step {step}.")
                 del self.measures[name]  # it does not apply
-                continue
-            at.values[name] = _checked(name, value, None if not self.rows else self._row(run, 0)[name])
+            else:
+                at.values[name] = value
         if is_first:
             self.initial.append(at)
             self.previous.append(at)
@@ -133,6 +125,28 @@ class Recorder:
             at.before = {}
             self.previous[run] = at
         return dict(at.values)
+
+    def _value(self, at: Snapshot, run: int, name: str, measure: Measure) -> np.ndarray | None:
+        """What a measure gives; where it does not apply at the first snapshot None, where it fails later NaN or -1."""
+        like = self.initial[run if self.rows else 0].values.get(name) if self.initial else None
+        try:
+            value = measure(at)
+            found = None if value is None else _numbers(name, value)
+            failure = "it gave None" if found is None else f"it gave shape {found.shape}"
+        except Exception as error:  # a measure is anybody's function, and may raise anything
+            failure = f"it raised {type(error).__name__}: {str(error).rstrip('.')}"
+            if like is None and isinstance(error, InputError | InputTypeError):
+                raise
+            if like is None:
+                raise InputError(
+                    f"Expected the measure {name!r} to give numbers at step {at.step}; {failure}."
+                ) from error
+            found = None
+        if like is None or (found is not None and found.shape == like.shape):
+            return found
+        where = f"at step {at.step}" if self.num_runs is None else f"at step {at.step} of run {run}"
+        self.failed.setdefault(name, f"{where} {failure}")
+        return _missing(like)
 
     def _snapshot(
         self, run: int, step: int, variables: Params, length: float, previous: Snapshot | None, initial: Snapshot | None
@@ -155,10 +169,7 @@ class Recorder:
 
     def _nothing(self) -> dict[str, np.ndarray]:
         """The row of a run that has diverged."""
-        like = self._row(0, 0)
-        return {
-            name: np.full_like(like[name], math.nan if like[name].dtype.kind == "f" else -1) for name in self.measures
-        }
+        return {name: _missing(self.initial[0].values[name]) for name in self.measures}
 
     def _name(self, at: Snapshot, values: Mapping[str, np.ndarray]) -> None:
         """The names of axes and of what lies along them, once the first snapshot has told."""
@@ -204,16 +215,17 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _checked(name: str, value: Any, first: np.ndarray | None) -> np.ndarray:
-    """A measure's value as an array of numbers, of the shape that it had at the start."""
+def _missing(like: np.ndarray) -> np.ndarray:
+    """In place of a value: NaN, and -1 for whole numbers."""
+    return np.full_like(like, math.nan if like.dtype.kind == "f" else -1)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """A measure's value as an array of numbers, of which whole ones have a sign."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
         array = np.empty(0, object)
     if array.dtype.kind not in "biuf":
         raise InputTypeError(f"Expected the measure {name!r} to give numbers; got {type(value).__name__}.")
-    if first is not None and array.shape != first.shape:
-        raise InputError(
-            f"Expected the measure {name!r} to keep its shape, {first.shape}; got {array.shape}. Cut or fill it up."
-        )
-    return array
+    return array.astype(int) if array.dtype.kind in "bu" else array

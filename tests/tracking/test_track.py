@@ -31,6 +31,18 @@ def same(one, other):
         np.testing.assert_array_equal(leaf, wanted)
 
 
+def breaking():
+    """Measures of which one breaks the process off, as a signal might, after the step in a dictionary, if any."""
+    end = {}
+
+    def trace(at):
+        if at.step > end.get("step", at.step):
+            raise SystemExit
+        return at.trace
+
+    return FEW | {"trace": trace}, end
+
+
 def traces(network, data, count, **options):
     """How often f, the loss and a measure were called for a run with this many snapshots."""
     seen = {"f": 0, "loss": 0}
@@ -78,16 +90,13 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_history(network, data, tm
     if many:
         call, start = track_many, jax.tree.map(lambda leaf: jnp.stack([leaf, 0.9 * leaf]), params)
     options = OPTIONS | {"optimizer": optax.adam(0.01), "batch_size": batch_size, "at": range(0, 25, 4)}
+    options["measures"], end = breaking()
     whole = call(f, start, data, **options)
-    for last in (0, 1, 4):  # the measurement after this one breaks off, as a signal might
-
-        def broken(at, last=last):
-            if at.step > 4 * last:
-                raise SystemExit
-            return at.trace
-
+    for last in (0, 1, 4):
+        end["step"] = 4 * last
         with pytest.raises(SystemExit):
-            call(f, start, data, **options | {"measures": FEW | {"trace": broken}}, checkpoint=tmp_path / f"{last}")
+            call(f, start, data, **options, checkpoint=tmp_path / f"{last}")
+        end.clear()
         assert open_history(tmp_path / f"{last}").steps.tolist() == list(range(0, 4 * last + 1, 4))
         resumed = call(f, start, data, **options, checkpoint=tmp_path / f"{last}")
         same(resumed, whole)
@@ -97,17 +106,14 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_history(network, data, tm
 
 
 def test_killed_between_a_snapshot_and_its_state(network, data, tmp_path):
-    options = OPTIONS | {"at": range(0, 25, 4)}
+    taken, end = breaking()
+    options = OPTIONS | {"at": range(0, 25, 4), "measures": taken}
     whole = track(*network, data, **options, checkpoint=tmp_path / "run")
     track(*network, data, **options | {"num_steps": 24}, checkpoint=tmp_path / "other")
-
-    def broken(at):
-        if at.step > 8:
-            raise SystemExit
-        return at.trace
-
+    end["step"] = 8
     with pytest.raises(SystemExit):
-        track(*network, data, **options | {"measures": FEW | {"trace": broken}}, checkpoint=tmp_path / "half")
+        track(*network, data, **options, checkpoint=tmp_path / "half")
+    end.clear()
     shutil.copy(tmp_path / "other/snapshots/00003.npz", tmp_path / "half/snapshots/00003.npz")
     (tmp_path / "half/.state.npz.1.part").write_bytes(b"half a file")
     same(track(*network, data, **options, checkpoint=tmp_path / "half"), whole)
@@ -329,10 +335,49 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     assert not calls
 
 
-def test_a_measure_that_changes_its_shape_ends_the_run(network, data):
-    with pytest.warns(UserWarning, match="Expected the measure 'a' to keep its shape, \\(1,\\); got \\(2,\\)"):
-        history = track(*network, data, **OPTIONS | {"measures": {"a": lambda at: np.ones(1 + (at.step > 3))}})
-    assert history.steps.tolist() == [0, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("fail", "failure"),
+    [
+        (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
+        (lambda: None, "it gave None"),
+        (lambda: np.ones(2), "it gave shape \\(2,\\)"),
+        (lambda: "high", "it raised InputTypeError: Expected the measure '[ab]' to give numbers; got str"),
+    ],
+)
+def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fail, failure):
+    def f(params, x):
+        return x @ params
+
+    taken = {"a": lambda at: fail() if at.step == 2 else np.ones(1), "b": lambda at: fail() if at.step == 2 else [True]}
+    options = {"optimizer": optax.sgd(0.1), "num_steps": 3, "measures": taken | measures.chosen("weight_norm")}
+    with pytest.warns(
+        UserWarning, match=f"Expected the measure '[ab]' to go on as it began; at step 2 {failure}. Where"
+    ):
+        history = track(f, jnp.ones(2), data, **options)
+    np.testing.assert_array_equal(history["a"][:, 0], [1, 1, np.nan, 1])
+    np.testing.assert_array_equal(history["b"][:, 0], [1, 1, -1, 1])
+    assert np.isfinite(history["weight_norm"]).all()
+    assert history.stopped is None
+
+
+def test_a_measure_that_fails_in_one_run_of_several(data):
+    options = {"optimizer": optax.sgd, "learning_rates": [0.1, 0.2], "num_steps": 2}
+    fails = {"a": lambda at: 1 / 0 if at.step == 2 and at.learning_rate > 0.15 else 3.0}
+    with pytest.warns(UserWarning, match="'a' to go on as it began; at step 2 of run 1 it raised ZeroDivisionError"):
+        history = track_many(lambda params, x: x @ params, jnp.ones((2, 2)), data, **options, measures=fails)
+    np.testing.assert_array_equal(history["a"], [[3, 3, 3], [3, 3, np.nan]])
+
+
+def test_a_measure_that_fails_at_once_is_named(data):
+    with pytest.raises(InputError, match="Expected the measure 'a' to give numbers at step 0; it raised ZeroDivision"):
+        track(
+            lambda params, x: x @ params,
+            jnp.ones(2),
+            data,
+            optimizer=optax.sgd(0.1),
+            num_steps=3,
+            measures={"a": lambda at: 1 / 0},
+        )
 
 
 def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
