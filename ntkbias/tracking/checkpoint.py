@@ -15,9 +15,12 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import CellType, CodeType
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,9 +30,10 @@ from ntkbias.results import write
 from ntkbias.tracking.history import History, stacked
 from ntkbias.types import InputError, InputTypeError
 
-__all__ = ["Checkpoint", "digest", "open_history"]
+__all__ = ["Checkpoint", "code_digest", "digest", "open_history"]
 
 FORMAT = 1
+FINGERPRINTS = ("params", "data", "probe", "test", "optimizer", "key", "f")  # of which a run's description has digests
 SHOWN = 40  # characters of a value in a message
 
 
@@ -68,11 +72,10 @@ class Checkpoint:
             outputs = _arrays(self.folder / "start.npz").get("outputs")
             if outputs is None or outputs.shape != start["outputs"].shape or not _close(outputs, start["outputs"]):
                 different = ["f"]
+        if "steps" in different and there.get("steps", [])[-1:] != here["steps"][-1:]:
+            different = [name for name in different if name != "optimizer"]  # compared step by step, to the last
         if different:
-            shown = [
-                f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" if name in here else name
-                for name in different
-            ]
+            shown = [_difference(name, there.get(name), here.get(name)) for name in different]
             raise InputError(
                 f"Expected the run that {self.folder} is of, to go on with it; got one that differs in "
                 f"{', '.join(shown)}. Choose another path, or delete that folder to begin again."
@@ -153,6 +156,51 @@ def digest(*trees: Any) -> str:
     return found.hexdigest()[:16]
 
 
+def code_digest(function: Any) -> str:
+    """A fingerprint of what a function does: its code, its constants, defaults, and the plain values it closes over.
+
+    Not of the functions that it calls, nor of objects and their contents; of a value that can be called, its type and
+    its arrays. Another version of Python may compile to other code.
+    """
+    bound: list[Any] = []
+    while isinstance(function, partial) or hasattr(function, "__wrapped__") or hasattr(function, "__func__"):
+        if isinstance(function, partial):
+            bound += [function.args, sorted(function.keywords.items())]
+            function = function.func
+        else:
+            function = function.__wrapped__ if hasattr(function, "__wrapped__") else function.__func__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        parts = type(function).__qualname__, digest(eqx.filter(function, eqx.is_array))
+    else:
+        cells = [_contents(cell) for cell in function.__closure__ or ()]
+        defaults = function.__defaults__, sorted((function.__kwdefaults__ or {}).items())
+        parts = _told(code, function.__doc__), _told((defaults, cells))
+    return hashlib.sha256("\n".join([*parts, _told(bound)]).encode()).hexdigest()[:16]
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is still empty
+        return None
+
+
+def _told(value: Any, doc: str | None = None) -> str:
+    """Code, without its docstring, or a plain value, as a text that is the same in each process."""
+    if isinstance(value, CodeType):
+        constants = [_told(each) for each in value.co_consts if each is not doc]
+        return f"{value.co_code.hex()} {value.co_names} {constants}"
+    if isinstance(value, list | tuple):
+        return str([_told(each) for each in value])
+    if isinstance(value, frozenset):
+        return str(sorted(_told(each) for each in value))
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return digest(value)
+    plain = value is None or value is ... or isinstance(value, str | int | float | complex | bytes)
+    return repr(value) if plain else getattr(value, "__qualname__", type(value).__qualname__)
+
+
 def checked_folder(path: Any) -> Path:
     """The path of a folder, or an error."""
     if not isinstance(path, str | Path) or not Path(path).name:
@@ -197,6 +245,16 @@ def _close(left: np.ndarray, right: np.ndarray) -> bool:
     return bool(np.max(np.abs(left - right)) <= 1e-3 * max(float(np.max(np.abs(right))), 1e-30))
 
 
+def _difference(name: str, there: Any, here: Any) -> str:
+    """What differs: of dictionaries in which names, else from what to what, but for fingerprints."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return f"{name} ({', '.join(key for key in {**there, **here} if there.get(key) != here.get(key))})"
+    shown = [f"{_short(value)} {place}" for value, place in ((there, "there"), (here, "here"))]
+    return name if name in FINGERPRINTS or _short(there) == _short(here) else f"{name} ({', '.join(shown)})"
+
+
 def _short(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return f"{len(value)} up to {value[-1]}"
     text = str(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

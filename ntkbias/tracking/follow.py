@@ -17,7 +17,7 @@ import optax
 
 from ntkbias.domains import HarmonicDomain
 from ntkbias.kernels.tiles import progress
-from ntkbias.tracking.checkpoint import Checkpoint, digest, history_of
+from ntkbias.tracking.checkpoint import Checkpoint, code_digest, digest, history_of
 from ntkbias.tracking.history import History
 from ntkbias.tracking.record import Recorder
 from ntkbias.tracking.snapshot import Setting
@@ -182,7 +182,7 @@ def described(
         "loss": getattr(setting.loss, "__qualname__", type(setting.loss).__name__),
         "optimizer": optimizers,
         "batch_size": trainer.batch_size,
-        "measures": list(recorder.measures),
+        "measures": {name: code_digest(measure) for name, measure in recorder.measures.items()},
         "domain": str(setting.domain),
         "outputs": setting.outputs,
         "num_modes": setting.num_modes,

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import pytest
 import ntkbias as nb
 from ntkbias import losses
 from ntkbias.tracking import measures, open_history, track, track_many
+from ntkbias.tracking.checkpoint import code_digest
 from ntkbias.training import log_steps, train
 from ntkbias.types import InputError
 
@@ -128,16 +130,39 @@ def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
         with pytest.raises(InputError, match=message):
             track(f, params, data, **OPTIONS | changed, checkpoint=tmp_path)
 
-    refused("one that differs in optimizer \\(", optimizer=optax.sgd(0.2))
-    refused("differs in params \\(", params=jax.tree.map(lambda leaf: 2 * leaf, params))
-    refused("differs in data \\(.*, probe \\(", data=(x, -y))
-    refused("differs in steps \\(", num_steps=25)
-    refused("differs in measures \\(", measures=measures.chosen("loss"))
+    refused("one that differs in optimizer. Choose", optimizer=optax.sgd(0.2))
+    refused("differs in params. Choose", params=jax.tree.map(lambda leaf: 2 * leaf, params))
+    refused("differs in data, probe. Choose", data=(x, -y))
+    refused("differs in num_modes \\(5 there, 6 here\\). Choose", num_modes=6)
+    refused("differs in steps \\(19 up to 24 there, 19 up to 25 here\\). Choose", num_steps=25)
+    refused("differs in steps \\(19 up to 24 there, 3 up to 24 here\\). Choose", at=[0, 1])
+    refused("differs in measures \\(trace\\). Choose", measures=FEW | {"trace": lambda at: 2 * at.trace})
+    fewer = measures.chosen(*[name for name in FEW if name != "eigenvalues"])
+    refused("differs in measures \\(eigenvalues\\). Choose", measures=fewer)
     refused("differs in f. Choose another path", f=lambda params, x: 2 * f(params, x))
     with pytest.raises(InputError, match="Expected the folder of track"):
         open_history(tmp_path / "nothing")
     (tmp_path / "state.npz").write_bytes(b"no archive")
     refused("cannot be read")
+
+
+def test_measures_are_told_apart_by_what_they_do():
+    def of(factor, power=1):
+        return lambda at, shift=power: factor * at.trace + shift
+
+    def documented(at):
+        """A docstring."""
+        return at.trace
+
+    def undocumented(at):
+        return at.trace
+
+    apart = [of(2), of(3), of(2, 4), lambda at: at.trace, lambda at: at.norm, partial(of(2), shift=5)]
+    assert len({code_digest(each) for each in apart}) == len(apart)
+    assert code_digest(of(2)) == code_digest(of(2))
+    assert code_digest(documented) == code_digest(undocumented)
+    assert code_digest(jax.jit(of(2))) == code_digest(of(2))
+    assert len({code_digest(each) for each in measures.ALL.values()}) == len(measures.ALL)
 
 
 def test_training_that_diverges_keeps_its_history(data, tmp_path):
