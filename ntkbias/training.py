@@ -54,6 +54,8 @@ __all__ = [
     "checked_steps",
     "effective_learning_rates",
     "log_steps",
+    "output_shape",
+    "shapes",
     "train",
     "trial_moves",
 ]
@@ -198,9 +200,9 @@ class Trainer(eqx.Module):
             hash(f)
         except TypeError:  # a method of a value that holds arrays: identity tells it apart
             f = Function(f)
-        outputs = jax.eval_shape(f, params if state is None else (params, state), x)
-        if getattr(outputs, "shape", ())[:1] != (len(x),):
-            raise InputError(f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs.")
+        outputs = output_shape(f, params if state is None else (params, state), x)
+        if forward is not None:
+            _require_forward(forward, params, state, x, outputs)
         y = losses.checked_targets(function, outputs, y)
         if batch_size is not None:
             require_positive("batch_size", batch_size)
@@ -358,6 +360,60 @@ def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
             "inputs."
         )
     return x, y
+
+
+def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtypeStruct:
+    """Shape and type of f(variables, x), or an `InputError` where f does not take them, or gives no row an input."""
+    if not jax.tree.leaves(variables):
+        raise InputError("Expected params to hold at least one array; got an empty pytree.")
+    wrong = [leaf for leaf in jax.tree.leaves(variables) if not isinstance(leaf, int | float) and not _is_array(leaf)]
+    if wrong:
+        raise InputTypeError(
+            f"Expected params to be a pytree of arrays, as of net.init; got {type(wrong[0]).__name__}."
+        )
+    try:
+        outputs = jax.eval_shape(f, variables, x)
+    except (InputError, InputTypeError):
+        raise
+    except Exception as error:  # f is the user's function, and may raise anything
+        raise InputError(
+            f"Expected f to take these params and inputs of shape {x.shape}; it raised {_in_brief(error)}. "
+            "Compare them with those of net.init."
+        ) from error
+    if getattr(outputs, "shape", ())[:1] != (len(x),):
+        raise InputError(f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs.")
+    return outputs
+
+
+def _require_forward(forward: Forward, params: Params, state: Any, x: Array, outputs: jax.ShapeDtypeStruct) -> None:
+    """Raise an `InputError` unless forward gives outputs like those of f, and a state like the one it took."""
+    state = jax.tree.map(jnp.asarray, state)
+    found = jax.eval_shape(forward, params, state, x, jax.random.key(0))
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise InputError(f"Expected forward to return the pair (outputs, state); got {shapes(found)}.")
+    if getattr(found[0], "shape", None) != outputs.shape:
+        raise InputError(
+            f"Expected forward to return outputs of the shape of f's, {outputs.shape}; got {shapes(found[0])}."
+        )
+    if shapes(found[1]) != shapes(state):
+        raise InputError(
+            f"Expected forward to return a state like the one it took, {shapes(state)}; got {shapes(found[1])}."
+        )
+
+
+def shapes(tree: Any) -> str:
+    """The structure of a pytree with types and shapes in place of arrays, as a text."""
+    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, int | float) else leaf, tree)
+    return eqx.tree_pformat(eqx.filter_eval_shape(lambda: arrays), struct_as_array=True, width=10**6)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def _in_brief(error: Exception) -> str:
+    """The type of an error, and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
 
 
 def checked_steps(at: Steps | None, num_steps: int) -> tuple[int, ...]:

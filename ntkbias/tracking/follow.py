@@ -4,6 +4,7 @@ A walk yields what a run, or several together, have `Reached`; `follow` takes th
 and makes the history of them, however it ends.
 """
 
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -21,10 +22,10 @@ from ntkbias.tracking.checkpoint import Checkpoint, code_digest, digest, history
 from ntkbias.tracking.history import History
 from ntkbias.tracking.record import Recorder
 from ntkbias.tracking.snapshot import Setting
-from ntkbias.training import Trainer, TrainingState
-from ntkbias.types import InputError, Params
+from ntkbias.training import Trainer, TrainingState, shapes
+from ntkbias.types import InputError, InputTypeError, Params
 
-__all__ = ["Reached", "Walk", "described", "follow", "own_walk", "trained_walk", "variables_of"]
+__all__ = ["Reached", "Walk", "described", "follow", "own_pairs", "own_walk", "trained_walk", "variables_of"]
 
 OTHER_LOOP = "Expected the loop that the checkpoint is of, to go on with it; got one that "
 CHOICE = "Choose another path, or delete that folder to begin again."
@@ -123,13 +124,34 @@ def trained_walk(
     return walk
 
 
+def own_pairs(iterates: Iterator[Any]) -> Iterator[tuple[int, Params]]:
+    """What somebody else's loop yields, as long as it is (step, params), with params of one structure and shape."""
+    first = None
+    for found in iterates:
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise InputTypeError(f"Expected an iterator of pairs (step, params); got {type(found).__name__}.")
+        step, variables = found
+        try:
+            number = operator.index(step)
+        except TypeError:
+            got = f"{type(step).__name__} first"
+            raise InputTypeError(
+                f"Expected an iterator of pairs (step, params), whole numbers first; got {got}."
+            ) from None
+        first = shapes(variables) if first is None else first
+        if shapes(variables) != first:
+            raise InputError(
+                f"Expected params of the same shapes at all steps, {first}; got {shapes(variables)} at step {number}."
+            )
+        yield number, variables
+
+
 def own_walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:
     """Somebody else's loop, whose first step has been taken; what a checkpoint has is compared, and passed over."""
 
     def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
         reached, before = -1, None
-        for index, (step, variables) in enumerate(chain([first], iterates)):
-            number = int(step)
+        for index, (number, variables) in enumerate(chain([first], iterates)):
             if number <= reached:
                 raise InputError(f"Expected steps in ascending order; got {number} after {reached}.")
             if index < len(seen):

@@ -31,7 +31,7 @@ from ntkbias import losses
 from ntkbias.domains import Domain
 from ntkbias.tracking import measures as known
 from ntkbias.tracking.checkpoint import digest
-from ntkbias.tracking.follow import described, follow, own_walk, trained_walk, variables_of
+from ntkbias.tracking.follow import described, follow, own_pairs, own_walk, trained_walk, variables_of
 from ntkbias.tracking.history import History
 from ntkbias.tracking.record import Clock, Recorder
 from ntkbias.tracking.snapshot import Setting
@@ -44,6 +44,7 @@ from ntkbias.training import (
     checked_data,
     checked_steps,
     effective_learning_rates,
+    output_shape,
     trial_moves,
 )
 from ntkbias.types import (
@@ -117,7 +118,9 @@ def track(
             )
         return _track_own(f, params, data, loss, learning_rate, state is not None, watched, measures, checkpoint)
     if optimizer is None or num_steps is None:
-        raise InputError("Expected optimizer= and num_steps= with params; got none. Or give an iterator of your own.")
+        listed = isinstance(params, list | tuple) and params and all(_is_pair(each) for each in params)
+        hint = "params are a list of (step, params): use iter(...)" if listed else "give an iterator of your own"
+        raise InputError(f"Expected optimizer= and num_steps= with params; got none. Or {hint}.")
     if learning_rate is not None:
         raise InputError("Expected learning_rate= with an iterator of your own alone: an optimiser has its own.")
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
@@ -165,6 +168,7 @@ def track_many(
     rates = None if learning_rates is None else _checked_rates(learning_rates, optimizer)
     num_runs = _num_runs(params, None if rates is None else len(rates))
     if rates is not None and not all(jnp.shape(leaf)[:1] == (num_runs,) for leaf in jax.tree.leaves(params)):
+        _require_one_run(f, params, state, data, num_runs)
         params, state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_runs, *jnp.shape(leaf))), (params, state))
     one, one_state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], (params, state))
     optimizers = [optimizer] * num_runs if rates is None else [optimizer(float(rate)) for rate in rates]
@@ -218,19 +222,23 @@ def _track_own(
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
     function, taken, (x, y) = losses.named(loss), known.checked(measures), checked_data(data)
+    pairs = own_pairs(iterates)
     try:
-        step, variables = next(iterates)
+        first = next(pairs)
     except StopIteration:
         raise InputError("Expected an iterator of (step, params) with one of them or more; got none.") from None
-    except (TypeError, ValueError) as error:
-        raise InputTypeError(f"Expected an iterator of pairs (step, params); got: {error}.") from error
-    y = losses.checked_targets(function, jax.eval_shape(f, variables, x), y)
+    variables = first[1]
+    y = losses.checked_targets(function, output_shape(f, variables, x), y)
     setting = watched.setting(f, variables, function, x, y, True if has_state else None)
     recorder = Recorder(setting, taken, Clock([learning_rate], None), None)
     trainer = Trainer(f, None, function, None, None)
     description = described(trainer, setting, [variables], recorder, (), learning_rate)
-    walk = own_walk(iterates, (step, variables))
+    walk = own_walk(pairs, first)
     return follow(recorder, walk, [variables], [variables], description, checkpoint)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], int | np.integer)
 
 
 def _num_runs(params: Params, num_rates: int | None) -> int:
@@ -243,6 +251,19 @@ def _num_runs(params: Params, num_rates: int | None) -> int:
             f"{sorted(lengths)}. Use jax.vmap(lambda key: net.init(key, shape))(keys)."
         )
     return int(lengths.pop()[0])
+
+
+def _require_one_run(f: ApplyFunction, params: Params, state: Any, data: Any, num_rates: int) -> None:
+    """Raise an `InputError` where params are not those of one run, and no `num_rates` runs either."""
+    x, _ = checked_data(data)
+    try:
+        output_shape(f, params if state is None else (params, state), x)
+    except InputError as error:
+        firsts = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)})
+        raise InputError(
+            f"Expected params of one run, or with as many runs as learning_rates, {num_rates}, as the first axis of "
+            f"each array; got arrays of first axes {firsts}."
+        ) from error
 
 
 def _checked_rates(learning_rates: Any, optimizer: Any) -> np.ndarray:

@@ -452,3 +452,44 @@ def test_what_the_first_kernel_foretells_is_counted_from_its_own_step(data):
     np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some roundings of float32
     np.testing.assert_allclose(history["path_kernel"], np.stack(3 * [x @ x.T]), atol=1e-6)
     np.testing.assert_array_equal(history.times, [1.5, 2.5, 4.5])
+
+
+def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
+    f, params = network
+    loss = measures.chosen("loss")
+
+    def refused(message, error=InputError, call=track, params=params, f=f, **options):
+        with pytest.raises(error, match=message):
+            call(f, params, data, measures=loss, **options)
+
+    refused(
+        "Expected an iterator of pairs \\(step, params\\), whole .* got list first",
+        TypeError,
+        params=iter([(params, 0)]),
+    )
+    refused("Expected an iterator of pairs \\(step, params\\); got int", TypeError, params=iter([0, 1]))
+    halves = jax.tree.map(lambda leaf: leaf[:1], params)
+    refused("the same shapes at all steps, .*f32\\[2,24\\].* got .* at step 1", params=iter([(0, params), (1, halves)]))
+    refused("params are a list of \\(step, params\\): use iter\\(...\\)", params=[(0, params), (5, params)])
+
+    trained = {"optimizer": optax.sgd(0.1), "num_steps": 3}
+    refused("Expected params to hold at least one array; got an empty", params={}, **trained)
+    refused("Expected params to be a pytree of arrays, .* got str", TypeError, params="a", **trained)
+    refused("Expected f to take these params and inputs of shape \\(16, 2\\); it raised ", params={"a": 1.0}, **trained)
+    three = jax.tree.map(lambda leaf: jnp.stack(3 * [leaf]), params)
+    message = "of one run, or with as many runs as learning_rates, 2, as the first axis of each array; got .*\\(3,\\)"
+    trained["optimizer"] = optax.sgd
+    refused(message, call=track_many, params=three, learning_rates=[0.1, 0.2], **trained)
+
+
+def test_a_forward_that_does_not_fit_is_named_before_training(data):
+    def refused(message, forward):
+        options = {"optimizer": optax.sgd(0.1), "num_steps": 3, "state": {"m": jnp.zeros(1)}, "forward": forward}
+        with pytest.raises(InputError, match=message):
+            track(lambda both, x: x @ both[0] - both[1]["m"], jnp.ones(2), data, **options)
+
+    refused("forward to return the pair \\(outputs, state\\); got f32\\[16\\]", lambda p, s, x, key: x @ p)
+    refused("outputs of the shape of f's, \\(16,\\); got f32\\[\\]", lambda p, s, x, key: (jnp.sum(x @ p), s))
+    refused(
+        "state like the one it took, {'m': f32\\[1\\]}; got {'m': f32\\[2\\]}", lambda p, s, x, key: (x @ p, {"m": p})
+    )
