@@ -82,7 +82,9 @@ def follow(
                 raise
             recorder.stopped = f"interrupted after the snapshot of step {recorder.step}"
         if recorder.stopped is not None:
-            warnings.warn(f"Expected training to go on to its last step; {recorder.stopped}.", stacklevel=4)
+            warnings.warn(
+                f"Expected training to reach its last step; it ended early: {recorder.stopped}.", stacklevel=4
+            )
         if saved is not None:
             saved.end(recorder.about())
     params = last[0] if recorder.num_runs is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)

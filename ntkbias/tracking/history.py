@@ -9,6 +9,9 @@
 (True, ('snapshot', 'mode'))
 >>> float(history.times[-1])
 1.0
+>>> print(history)    # doctest: +ELLIPSIS
+History: ... snapshots, steps 0 to 10
+  loss: ...
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +30,9 @@ class History(eqx.Module):
     """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
 
     `times` are step * learning rate, NaN for optimisers that have none (Adam). `stopped` says why a run ended before
-    its last step; None where it did not.
+    its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them; they are not
+    saved: None after `save` and `load`, of `open_history`, and of one of several runs. `print` shows each number at the
+    first and the last snapshot.
     """
 
     steps: Int[np.ndarray | Array, " t"]
@@ -48,6 +53,19 @@ class History(eqx.Module):
 
     def __contains__(self, name: object) -> bool:
         return name in self.values
+
+    def __str__(self) -> str:
+        """How many snapshots there are, and each number at the first and the last; of several runs medians."""
+        runs = "" if self.num_runs is None else f" of {self.num_runs} runs (medians)"
+        lines = [f"History{runs}: {len(self)} snapshots, steps {int(self.steps[0])} to {int(self.steps[-1])}"]
+        for name, value in self.values.items():
+            if np.ndim(value) == np.ndim(self.times):
+                ends = np.asarray(value, float)[..., [0, -1]].reshape(-1, 2)
+                first, last = (np.median(end[~np.isnan(end)]) if not np.isnan(end).all() else np.nan for end in ends.T)
+                lines.append(f"  {name}: {first:.4g} to {last:.4g}")
+        others = [name for name, value in self.values.items() if np.ndim(value) != np.ndim(self.times)]
+        lines += [f"  arrays: {', '.join(others)}"] if others else []
+        return "\n".join(lines + ([f"  stopped: {self.stopped}"] if self.stopped else []))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)

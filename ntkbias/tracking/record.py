@@ -195,18 +195,28 @@ class Recorder:
         runs = np.flatnonzero(diverged >= 0)
         where = f"at step {diverged[runs[0]]}"
         if self.num_runs is not None:
-            where = ", ".join(f"run {run} at step {diverged[run]}" for run in runs)
+            where = ", ".join(f"in run {run} at step {diverged[run]}" for run in runs)
         cause = "the loss or the update is not finite"
-        if self.rows:
-            row = self._row(int(runs[0]), -1)
-            rate, top = float(row["(learning rate)"]), row.get("eigenvalues")
-            largest = math.nan if top is None else float(np.max(top))
-            if rate * largest > 2:
-                cause += (
-                    f"; the learning rate {rate:.3g} is above 2 / the largest eigenvalue, {2 / largest:.3g}, of step "
-                    f"{self.step}"
-                )
+        if (found := self._above_critical(int(runs[0]))) is not None:
+            step, rate, critical = found
+            cause += (
+                f"; the learning rate {rate:.3g} is above 2 / the largest eigenvalue, {critical:.3g}, of step {step}"
+            )
         return f"training diverged {where}: {cause}"
+
+    def _above_critical(self, run: int) -> tuple[int, float, float] | None:
+        """Step, rate and critical rate where a run's rate came to be above the critical one, to stay so to the end.
+
+        The largest eigenvalue of the last snapshot may be that of outputs that are already beyond all bounds.
+        """
+        found = None
+        for index in reversed(range(len(self.rows))):
+            row = self._row(run, index)
+            rate, top = float(row["(learning rate)"]), float(np.max(row.get("eigenvalues", math.nan)))
+            if math.isfinite(top) and not rate * top > 2:
+                break
+            found = (self.steps[index], rate, 2 / top) if rate * top > 2 and math.isfinite(top) else found
+        return found
 
 
 @cache

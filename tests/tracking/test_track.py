@@ -169,7 +169,7 @@ def test_training_that_diverges_keeps_its_history(data, tmp_path):
     def f(params, x):
         return x @ params
 
-    with pytest.warns(UserWarning, match="training diverged at step"):
+    with pytest.warns(UserWarning, match="to reach its last step; it ended early: training diverged at step"):
         history = track(
             f, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=10_000, measures=FEW, checkpoint=tmp_path
         )
@@ -180,7 +180,7 @@ def test_training_that_diverges_keeps_its_history(data, tmp_path):
     assert np.isfinite(history["loss"]).all()
     assert open_history(tmp_path).stopped == history.stopped
     starts = jnp.ones((2, 2))
-    with pytest.warns(UserWarning, match="run 1 at step"):
+    with pytest.warns(UserWarning, match="training diverged in run 1 at step"):
         many = track_many(
             f, starts, data, optimizer=optax.sgd, learning_rates=[0.5, 9.0], num_steps=10_000, measures=FEW
         )
@@ -493,3 +493,25 @@ def test_a_forward_that_does_not_fit_is_named_before_training(data):
     refused(
         "state like the one it took, {'m': f32\\[1\\]}; got {'m': f32\\[2\\]}", lambda p, s, x, key: (x @ p, {"m": p})
     )
+
+
+def test_divergence_names_the_eigenvalue_that_caused_it(data):
+    """Not that of the outputs that have already grown beyond all bounds."""
+    taken = measures.chosen("eigenvalues")
+    with pytest.warns(UserWarning, match="ended early"):
+        history = track(
+            lambda params, x: x @ params**3, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=50, measures=taken
+        )
+    assert history["eigenvalues"][-1, 0] > 1e6 * history["eigenvalues"][0, 0]
+    assert history.stopped.endswith(f"eigenvalue, {2 / history['eigenvalues'][0, 0]:.3g}, of step 0")
+
+
+def test_a_history_prints_its_numbers(data):
+    def f(params, x):
+        return x @ params
+
+    options = {"num_steps": 2, "measures": {"step": lambda at: at.step, "two": lambda at: [1.0, 2.0]}}
+    history = track(f, jnp.ones(2), data, optimizer=optax.sgd(0.1), **options)
+    assert str(history) == "History: 3 snapshots, steps 0 to 2\n  step: 0 to 2\n  arrays: two"
+    many = track_many(f, jnp.ones((3, 2)), data, optimizer=optax.sgd(0.1), **options)
+    assert str(many).splitlines()[:2] == ["History of 3 runs (medians): 3 snapshots, steps 0 to 2", "  step: 0 to 2"]
