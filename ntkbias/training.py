@@ -97,6 +97,8 @@ def train(
 ) -> Iterator[tuple[int, Params]]:
     """Train `f(params, x)` on `data`, and yield (step, params) at the steps `at` (default: `log_steps(num_steps)`).
 
+    Step 0 and the last step, `num_steps`, are always among them.
+
     `data` is (x, y), inputs `(n, ...)` and what `loss` takes as targets. Batches are all of the data, or with
     `batch_size` that many examples from a new permutation each epoch, drawn by `key`; what is left over at the end of
     an epoch waits for the next. The training loss is the mean over the batch.
@@ -109,8 +111,8 @@ def train(
     The same call gives the same numbers bit for bit on one device. The data stay on the device, and one call of a
     compiled loop takes about half a second, so that Ctrl-C ends it soon.
 
-    Raises `InputError`, before it trains, on targets that do not fit, an optimiser that is not one, and steps that are
-    not in ascending order. Where training diverges, it ends at that step.
+    Raises `InputError`, before it trains, on targets, params or a forward that do not fit, an optimiser that is not
+    one, and steps that are not in ascending order. Where training diverges, it ends at that step.
     """
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
     steps = checked_steps(at, num_steps)

@@ -30,9 +30,9 @@ class History(eqx.Module):
     """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
 
     `times` are step * learning rate, NaN for optimisers that have none (Adam). `stopped` says why a run ended before
-    its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them; they are not
-    saved: None after `save` and `load`, of `open_history`, and of one of several runs. `print` shows each number at the
-    first and the last snapshot.
+    its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them: None after
+    `save` and `load`, from `open_history`, and in one of several runs. As a text it shows each number at the first and
+    at the last snapshot.
     """
 
     steps: Int[np.ndarray | Array, " t"]

@@ -100,7 +100,9 @@ def chosen(*names: str) -> dict[str, Measure]:
 
 
 def checked(measures: Any) -> dict[str, Measure]:
-    """The measures as a dictionary of functions, or an `InputTypeError`."""
+    """The measures as a dictionary of functions, `DEFAULT` for None; or an `InputTypeError`."""
+    if measures is None:
+        return dict(DEFAULT)
     if not isinstance(measures, Mapping) or not all(isinstance(name, str) for name in measures):
         raise InputTypeError(
             f"Expected measures to be a dictionary from names to functions; got {type(measures).__name__}. "

@@ -74,7 +74,7 @@ def track(
     test: tuple[ArrayLike, ArrayLike] | None = None,
     targets: Mapping[str, ArrayLike] | None = None,
     domain: Domain | None = None,
-    measures: Mapping[str, known.Measure] = known.DEFAULT,
+    measures: Mapping[str, known.Measure] | None = None,
     outputs: Outputs = "mean",
     num_modes: int = 20,
     learning_rate: float | None = None,
@@ -86,6 +86,9 @@ def track(
 ) -> History:
     """Train `f(params, x)` and take `measures` at the steps `at` (default: 0, then 29 on a logarithmic scale).
 
+    Step 0 and the last step, `num_steps`, are always among them. A network that is not trained goes as
+    `iter([(0, params)])`; `num_steps` is at least 1.
+
     Training is that of `train`: `data` (x, y), `optimizer`, `num_steps`, `loss`, `batch_size`, `state` and `forward`
     have their meaning there. Or `params` is an iterator of (step, params), a loop of your own or a folder of
     checkpoints, of which every one is measured (with `state`: (step, (params, state)); the value of `state` itself is
@@ -94,20 +97,24 @@ def track(
     The kernel is that of `probe`, inputs or (inputs, targets) (default: the first 500 of the data), with these
     `outputs`; measures by mode report the first `num_modes`. `test` is (x, y); `targets` are named functions on the
     probe, `(n,)` or `(n, o)`, to be watched; on a `domain` modes and residuals have frequencies. `measures` is a
-    dictionary of functions of a `Snapshot`, see `ntkbias.tracking.measures`.
+    dictionary of functions of a `Snapshot` (default: `ntkbias.tracking.measures.DEFAULT`; see there). One that fails
+    after the first snapshot has NaN there, or -1 for whole numbers, with a warning.
 
     All snapshots share one compiled kernel, and all steps one compiled step. Beyond training it costs a kernel and an
     eigendecomposition a snapshot. Memory holds three matrices of the probe up to 1 GiB, and none beyond: measures that
     need the matrix are then left out, and modes come from products.
 
-    `checkpoint` names a folder that is renewed at each snapshot: the same call goes on from it after any end of the
-    process, to the same history bit for bit on one device, and `open_history` reads it meanwhile. A loop of your own
-    has to come by the same steps, with the same params bit for bit at the last of them. At Ctrl-C the history
-    so far comes back with a warning; with a checkpoint Ctrl-C is raised as usual. Where training diverges, the history
-    ends before, and `stopped` says at which step, and why, as does a warning.
+    `checkpoint` names a folder that is renewed at each snapshot; files of other names that lie there stay. The same
+    call goes on from it after any end of the process, to the same history bit for bit on one device, and `open_history`
+    reads it meanwhile. A loop of your own has to come by the same steps, with the same params, bit for bit, at the last
+    of them. At Ctrl-C the history so far comes back with a warning; with a checkpoint Ctrl-C is raised as usual. Where
+    training diverges, the history ends before, and `stopped` says at which step, and why, as does a warning.
+    `History.params` are those of the last snapshot; they are not saved with the history.
 
     Raises `InputError` before training on what `train` and `empirical_ntk` refuse, on a probe or test inputs of another
-    shape, targets of another length, a probe outside the domain, and a checkpoint of another run.
+    shape, targets of another length, a probe outside the domain, a measure that fails at the first snapshot, and a
+    checkpoint of another run, of which measures are told apart by their names and their own code, not by that of what
+    they call; and on the way on steps of a loop of your own that do not ascend, and params of other shapes.
     """
     watched = Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
     if isinstance(params, Iterator):
@@ -146,7 +153,7 @@ def track_many(
     test: tuple[ArrayLike, ArrayLike] | None = None,
     targets: Mapping[str, ArrayLike] | None = None,
     domain: Domain | None = None,
-    measures: Mapping[str, known.Measure] = known.DEFAULT,
+    measures: Mapping[str, known.Measure] | None = None,
     outputs: Outputs = "mean",
     num_modes: int = 20,
     state: Any = None,

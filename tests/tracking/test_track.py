@@ -1,5 +1,6 @@
 """The whole way: one compiled program each, resumed bit for bit, with states, several runs, other people's loops."""
 
+import inspect
 import json
 import shutil
 import sys
@@ -515,3 +516,9 @@ def test_a_history_prints_its_numbers(data):
     assert str(history) == "History: 3 snapshots, steps 0 to 2\n  step: 0 to 2\n  arrays: two"
     many = track_many(f, jnp.ones((3, 2)), data, optimizer=optax.sgd(0.1), **options)
     assert str(many).splitlines()[:2] == ["History of 3 runs (medians): 3 snapshots, steps 0 to 2", "  step: 0 to 2"]
+
+
+def test_the_default_measures_are_no_page_of_the_signature():
+    for call in (track, track_many):
+        assert inspect.signature(call).parameters["measures"].default is None
+    assert measures.checked(None) == measures.DEFAULT
