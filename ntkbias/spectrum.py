@@ -28,13 +28,14 @@ from ntkbias.kernels import Kernel
 from ntkbias.scaling import power_law
 from ntkbias.types import InputError, require_array, require_choice, require_finite, require_key, require_positive
 
-__all__ = ["DecayExponent", "Spectrum"]
+__all__ = ["DecayExponent", "Spectrum", "blas"]
 
 SMALL = 512  # modes: up to here NumPy's threads wait for each other longer than they save
 
 
 @functools.cache
-def _blas() -> ThreadpoolController:
+def blas() -> ThreadpoolController:
+    """NumPy's threads: for small matrices one is as fast, and does not wait for others where cores are shared."""
     return ThreadpoolController()  # looking for the libraries costs milliseconds
 
 
@@ -202,7 +203,7 @@ class Spectrum(eqx.Module):
         weights /= weights.sum(1, keepdims=True)
         floor = np.finfo(float).tiny
         resampled = []
-        with _blas().limit(limits=1 if features.shape[-1] <= SMALL else None, user_api="blas"):
+        with blas().limit(limits=1 if features.shape[-1] <= SMALL else None, user_api="blas"):
             for row in weights:
                 scaled = np.sqrt(row).reshape(-1, *(1,) * (features.ndim - 1)) * features
                 scaled = scaled.reshape(-1, scaled.shape[-1])

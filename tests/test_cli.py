@@ -51,6 +51,7 @@ def test_spectrum_of_one_network_on_digits(tmp_path, capsys):
     assert nb.load(tmp_path / "run" / "comparison").targets.shape == (40, 10)
 
 
+@pytest.mark.slow
 def test_own_arrays_and_a_config_file_that_the_command_line_overrules(tmp_path, capsys):
     np.savez(tmp_path / "own.npz", x=np.random.default_rng(0).normal(size=(30, 3)), y=np.arange(30.0))
     config = tmp_path / "settings.toml"

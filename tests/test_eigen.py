@@ -41,6 +41,7 @@ def test_eigenvalues_do_not_grow_with_the_number_of_inputs(x64):
     np.testing.assert_allclose(few.eigenvalues[:16], many.eigenvalues[:16], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_input_twice_with_half_the_weight_changes_nothing(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
     x = jax.random.normal(jax.random.key(0), (10, 3))
@@ -102,6 +103,7 @@ def test_all_outputs_are_divided_by_n_alone(x64):
     np.testing.assert_allclose(spectrum.extend(x), spectrum.eigenfunctions[..., : spectrum.num_resolved], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_all_outputs_of_an_infinite_network_repeat_the_mean_ones(x64):
     x = jax.random.normal(jax.random.key(1), (5, 2))
     net = nb.nets.mlp(depth=2, num_outputs=3)
@@ -110,6 +112,7 @@ def test_all_outputs_of_an_infinite_network_repeat_the_mean_ones(x64):
     assert every.eigenspace.tolist() == np.repeat(np.arange(5), 3).tolist()
 
 
+@pytest.mark.slow
 def test_passes_through_jit_and_vmap(x64):
     stack = jnp.stack([gram(5, 5, seed) for seed in range(3)])
     together = jax.vmap(nb.eigh)(stack)

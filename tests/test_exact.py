@@ -231,6 +231,7 @@ def test_predicted_decay_in_float64():
     assert_allclose([decay.even, decay.odd], -3, atol=0.01)
 
 
+@pytest.mark.slow
 def test_circle_agrees_with_its_spectrum_on_a_grid(x64):
     """An analytic kernel: the grid's own error is below rounding."""
     kernel = ntk(1, activation="erf", b_std=0.3)
@@ -435,6 +436,7 @@ def test_mehler_kernel_has_hermite_degrees(dimension):
     assert_allclose(exact.trace, 1, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_homogeneous_kernel_on_a_gaussian_is_that_of_the_sphere():
     """K = r r' f(t) has one radial function, r, and E r^2 = d scale^2 times the sphere's eigenvalue."""
     exact = exact_spectrum(nngp(1), Gaussian(3, 2.0), 4)
@@ -533,6 +535,7 @@ def test_two_circles_are_a_torus():
     assert_allclose(product.eigenvalues, [by_index[tuple(k)] for k in product.degrees.tolist()], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_drawn_leaves_agree_with_the_full_product(monkeypatch):
     """Brute force, every leaf by its rule, against draws of the inactive ones; errors hold."""
     domain, kernel = SphereProduct(((0, 1), (2, 3)), 4), nb.infinite_ntk(deep_cnn(2))

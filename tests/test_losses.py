@@ -99,6 +99,7 @@ def test_bad_input_is_named(unchecked):
         checked_targets(jnp.subtract, outputs, np.ones((3, 2)))
 
 
+@pytest.mark.slow
 def test_sobolev_weighs_each_degree(x64):
     """Of random functions, against the double sum of its definition, and by degree."""
     for domain in (Circle(), Torus(2)):
@@ -147,6 +148,7 @@ def test_a_quadratic_loss_is_a_function_that_training_can_keep(x64):
     assert float(jax.jit(lambda f, u: f(u, 0 * u))(loss, jnp.ones(4))) == 0.5  # and as an argument of arrays
 
 
+@pytest.mark.slow
 def test_image_sobolev(x64):
     """Order 0 is the mean square error, a plane wave counts (1 + |k|^2)^s, and the matrix is the loss."""
     outputs, targets = jnp.asarray(RNG.normal(size=(2, 3, 4, 6, 2)))

@@ -99,6 +99,7 @@ def test_state_and_keys_travel():
     assert len({float(s["noise"]) for s in states}) == 5
 
 
+@pytest.mark.slow
 def test_several_runs_together_are_those_of_each_alone():
     keys = jax.random.split(jax.random.key(0), 3)
     params = jax.vmap(lambda key: NET.init(key, (3,)))(keys)

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from ntkbias.domains import HarmonicDomain
+from ntkbias.spectrum import blas
 from ntkbias.tracking.measures import Measure
 from ntkbias.tracking.snapshot import DENSE_ROWS, Setting, Snapshot
 from ntkbias.types import InputError, InputTypeError, Params
@@ -67,7 +66,7 @@ class Recorder:
             self.stopped = self._divergence(diverged)
             return False
         threads = 1 if len(self.setting.probe) <= DENSE_ROWS else None
-        with _blas().limit(limits=threads, user_api="blas"):
+        with blas().limit(limits=threads, user_api="blas"):
             found = [
                 self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
                 for run, each in enumerate(variables)
@@ -217,12 +216,6 @@ class Recorder:
                 break
             found = (self.steps[index], rate, 2 / top) if rate * top > 2 and math.isfinite(top) else found
         return found
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """NumPy's threads: for small matrices one is as fast, and does not wait for others where cores are shared."""
-    return ThreadpoolController()
 
 
 def _missing(like: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ def test_arrays_of_the_caller_may_change_afterwards():
     np.testing.assert_array_equal(f(1.0, jnp.ones((1, 2))), [[2.0, 2.0]])
 
 
+@pytest.mark.slow
 def test_libraries_are_imported_when_their_adapter_is_called():
     check = "import sys, ntkbias.adapters; print([name for name in ('flax', 'haiku') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -63,6 +63,7 @@ class Tied(eqx.Module):
         return out(jnp.tanh(jax.vmap(embedding)(tokens).sum(0)))
 
 
+@pytest.mark.slow
 def test_an_equinox_mlp_with_dropout_and_a_key(x64):
     model, x = in_float64(Mlp(jax.random.key(0))), normal(4, 3)
     f, params = nb.adapters.equinox(model)
@@ -72,6 +73,7 @@ def test_an_equinox_mlp_with_dropout_and_a_key(x64):
     assert_adapted(f, params, x, jax.vmap(lambda x: inference(x, key=None)))
 
 
+@pytest.mark.slow
 def test_an_equinox_cnn_with_batch_norm(x64):
     (model, state), x = eqx.nn.make_with_state(Cnn)(jax.random.key(0)), normal(4, 2, 3, 4)
     model = in_float64(model)

@@ -93,6 +93,7 @@ def nnx_model(make):
     return model
 
 
+@pytest.mark.slow
 def test_an_nnx_mlp_with_dropout(x64):
     model, x = nnx_model(Mlp), normal(4, 3)
     before = nnx.split(model)
@@ -102,6 +103,7 @@ def test_an_nnx_mlp_with_dropout(x64):
     assert_adapted(f, params, x, lambda x: model.out(model.features(x)))
 
 
+@pytest.mark.slow
 def test_an_nnx_cnn_with_batch_norm(x64):
     model, x = nnx_model(Cnn), normal(4, 6, 4, 2)
     model(3 * x + 1)
@@ -244,6 +246,7 @@ def test_a_linen_mlp(x64):
     assert_adapted(f, params, x, partial(module.apply, variables))
 
 
+@pytest.mark.slow
 def test_a_linen_cnn_with_batch_norm_and_dropout(x64):
     module, x = LinenCnn(), normal(4, 4, 4, 2)
     variables = in_float64(jax.jit(partial(module.init, train=False))(jax.random.key(0), x))

@@ -50,6 +50,7 @@ def test_a_haiku_cnn_with_batch_norm(x64):
     assert_adapted(f, params, x, lambda x: net.apply(params, state, None, x, False)[0])
 
 
+@pytest.mark.slow
 def test_haiku_attention_on_tokens(x64):
     net, tokens = hk.transform(attention), jnp.asarray([[0, 1, 2], [3, 4, 5]])
     params = in_float64(jax.jit(net.init)(jax.random.key(0), tokens))

@@ -19,6 +19,7 @@ def waves(x):
 FREQUENCIES = tuple(float(k) for k in CIRCLE.degrees(6))
 
 
+@pytest.mark.slow
 def test_the_circles_own_harmonics_give_the_circles_ranking():
     x, weights = CIRCLE.quadrature(24)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)

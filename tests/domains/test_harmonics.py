@@ -235,6 +235,7 @@ def test_the_default_projector_is_the_sum_over_harmonics(x64):
     np.testing.assert_allclose(HarmonicDomain.projectors(circle, x, x, 2), expected, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_power_beyond_the_last_degree_is_ranked_last():
     """Nine nodes tell degrees up to 4 apart; eight nodes 3, and have a wave of degree 4 besides."""
     x, weights = Circle().quadrature(8)

@@ -92,6 +92,7 @@ def test_levels_are_tuples_and_their_frequency_that_of_the_sum():
     np.testing.assert_allclose(domain.frequency(domain.levels(2)) ** 2, np.array([0, 3, 3, 8, 6, 8]) / 4, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_dense_kernel_is_ranked_across_leaves():
     """exp(mean of t): the leaves' linear functions share an eigenspace, and each has half of its power."""
     domain = SphereProduct((0, 1), 2)
@@ -103,6 +104,7 @@ def test_a_dense_kernel_is_ranked_across_leaves():
     np.testing.assert_allclose(ranking.energy[1:, 1:3], 0.5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_targets_have_unit_variance_on_many_leaves(x64):
     x = DEEP.sample(4_000, key=jax.random.key(0))
     DEEP.check(x)

@@ -113,6 +113,7 @@ def test_same_as_the_dense_spectrum_of_a_kernel(outputs, x64):
         np.testing.assert_allclose(modes.extend(x[:5], 4), modes.eigenfunctions[:5, ..., :4], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fewer_parameters_than_rows_and_more(x64):
     """J^T J and J J^T: two ways to one answer."""
     net = nb.nets.mlp(4, 1)
@@ -289,6 +290,7 @@ class TestCheckpoints:
 
 
 class TestSpectrumChooses:
+    @pytest.mark.slow
     def test_dense_or_by_products(self, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", 2)
         from ntkbias.eigen import automatic
@@ -307,6 +309,7 @@ class TestSpectrumChooses:
         with pytest.warns(UserWarning, match="got 200 rows, for which all modes take .* The first 100 are found"):
             assert len(nb.spectrum(kernel, x).eigenvalues) == 100
 
+    @pytest.mark.slow
     def test_saved_and_loaded(self, tmp_path):
         modes = nb.top_modes(matrix_of(spectra()["pairs"]), 6, key=KEY)
         nb.save(tmp_path / "modes", modes)
@@ -363,6 +366,7 @@ class TestBadInput:
 
 
 class TestWhatAFreshReaderFound:
+    @pytest.mark.slow
     @pytest.mark.parametrize("scale", [1e-25, 1e-17, 1e17, 1e25])
     def test_scale_drops_out(self, scale):
         """Squares of such numbers vanish or overflow in float32."""
@@ -379,6 +383,7 @@ class TestWhatAFreshReaderFound:
         exact = np.linalg.eigvalsh(K.astype(float))[::-1][:10] / 300
         assert np.all(np.abs(np.asarray(modes.eigenvalues, float) - exact) <= np.asarray(modes.residuals, float))
 
+    @pytest.mark.slow
     def test_stops_where_rounding_is_the_limit(self):
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         with pytest.warns(UserWarning, match=r"not improved in 30 products: raise tolerance, or use float64"):
@@ -403,6 +408,7 @@ class TestWhatAFreshReaderFound:
         modes = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)
         np.testing.assert_allclose(modes.eigenvalues, expected.eigenvalues, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_few_parameters_and_many_rows_never_form_the_large_matrix(self, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", 2)
         net = nb.nets.mlp(6, 1)

@@ -23,6 +23,7 @@ def responses(x):
     return jnp.stack([inner[0], jnp.sin(0.1 * inner[1]), inner[2] ** 2, jnp.tanh(0.1 * inner[3])], 1)
 
 
+@pytest.mark.slow
 def test_a_wave_has_its_own_frequency():
     response = image_gradient_frequencies(responses, IMAGES, num_bands=5)
     radius = np.hypot(0.5, 0.5)
@@ -48,6 +49,7 @@ def test_differences_agree_with_derivatives():
     np.testing.assert_allclose(found.share, exact.share, atol=0.1)
 
 
+@pytest.mark.slow
 def test_white_noise_has_density_one():
     weights = jax.random.normal(jax.random.key(1), (6, 8, 2, 400))
     response = image_gradient_frequencies(lambda x: jnp.tensordot(x, weights, 3), IMAGES[:1], num_bands=4)

@@ -65,6 +65,7 @@ def test_the_graphs_limit_is_marked():
     assert ranking.spearman == pytest.approx(-1)
 
 
+@pytest.mark.slow
 def test_an_eigenspace_is_one_row():
     x, weights = CIRCLE.quadrature(32)
     ranking = nb.rank_by_frequency(

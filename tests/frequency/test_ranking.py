@@ -51,6 +51,7 @@ def test_without_bias_odd_degrees_from_three_on_are_out_of_order(no_bias):
     assert float(no_bias.eigenvalues[np.asarray(odd) > 0.5].max()) < float(no_bias.noise_floor)
 
 
+@pytest.mark.slow
 def test_without_bias_a_finite_network_learns_degree_three_late():
     """At width 1,024 the zeros of the limit become small: degree 4 and 6 come before degree 3."""
     net = nb.nets.mlp(width=1024, depth=1)
@@ -72,6 +73,7 @@ def test_three_measures_agree_up_to_a_fifth_of_the_sampling_limit(request, domai
         assert frequencies[0] < 0.05  # a constant
 
 
+@pytest.mark.slow
 def test_frequency_scales_with_the_radius():
     wide = nb.domains.Circle(2.0)
     x, weights = wide.quadrature(128)
@@ -81,6 +83,7 @@ def test_frequency_scales_with_the_radius():
     np.testing.assert_allclose(nb.graph_frequency(spectrum, wide)[1:9], exact[1:9], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_random_inputs_are_ranked_like_the_grid():
     x = CIRCLE.sample(500, key=jax.random.key(0))
     ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x), CIRCLE)

@@ -95,6 +95,7 @@ def test_a_budget_of_one_byte_still_gives_the_kernel(make):
     assert_near(make(f, params, memory_budget=1)(x1, x2), make(f, params)(x1, x2), 1e-6)
 
 
+@pytest.mark.slow
 @each_function
 def test_nngp_is_the_product_of_outputs(name, x64):
     f, params, x1, x2 = function_case(name)

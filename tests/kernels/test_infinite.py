@@ -197,6 +197,7 @@ def test_symmetric_positive_and_without_order(name, precision):
     assert_near(kernel(x[order]), whole[np.ix_(order, order)], 10 * eps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", OUTPUTS)
 def test_outputs_and_blocks(outputs, x64):
     net, shape = net_case("cnn, strides")
@@ -214,6 +215,7 @@ def test_outputs_and_blocks(outputs, x64):
     assert_near(small(x), kernel(x), 1e-12)
 
 
+@pytest.mark.slow
 def test_ragged_blocks(x64):
     x, y = inputs((3,), 7), inputs((3,), 5, seed=1)
     net, _ = net_case("mlp, erf")

@@ -385,6 +385,7 @@ def mlp_of_two(x64):
     return x, *((kernel, matrix_of(kernel, x)) for kernel in kernels)
 
 
+@pytest.mark.slow
 def test_sums_and_multiples(mlp_of_two):
     x, (one, gram1), (two, gram2) = mlp_of_two
     operator, other = one.operator(x), two.operator(x)

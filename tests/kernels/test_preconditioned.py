@@ -24,6 +24,7 @@ def problem():
     return params, x, jax.jacobian(lambda v: NET.apply(unravel(v), x).reshape(-1))(flat)
 
 
+@pytest.mark.slow
 def test_preconditioned_is_j_p_j(precision):
     params, x, J = problem()
     P = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.1 * (leaf > 0), params)
@@ -48,6 +49,7 @@ def test_a_step_of_adam_without_momentum_moves_outputs_by_its_kernel(x64):
     np.testing.assert_allclose(moved, -rate * jnp.einsum("iajb,jb->ia", kernel, outputs - y) / 6, rtol=1e-3, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "logistic", "cross_entropy"])
 def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, loss):
     net = nb.nets.mlp(width=5, depth=1, num_outputs=1 if loss == "logistic" else 3, activation="erf")

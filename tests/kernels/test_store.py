@@ -193,6 +193,7 @@ def test_float64(tmp_path, x64):
     np.testing.assert_allclose(on_disk, kernel(x), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_bfloat16(tmp_path):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), PARAMS)
     kernel = nb.empirical_ntk(f, params)
@@ -688,6 +689,7 @@ def fill_together(folder):
     print(Path(folder, "a").read_text(), Path(folder, "b").read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(tmp_path, whole):
     counts = [int(count) for count in printed(f"fill_together({str(tmp_path)!r})").split()]
     assert sum(counts) == NUM_BLOCKS

@@ -263,6 +263,7 @@ def test_price_theorem(name, x64):
     assert np.all(np.abs(slopes[:, 0, 0] - values[:, 1]) <= factor * error * scale)
 
 
+@pytest.mark.slow
 @each_case
 def test_derivatives_agree_with_differences(name, x64):
     """By covariance, variances and, on the diagonal, all three at once."""

@@ -86,6 +86,7 @@ def test_a_frozen_net_has_no_ntk():
     assert np.all(np.diag(nngp) > 0)
 
 
+@pytest.mark.slow
 def test_the_empirical_kernel_is_that_of_the_last_layer(x64):
     hidden, shape = HIDDEN["dense"]
     net, x = Sequential((Frozen(hidden), Dense(2, 1.3))), inputs(4, *shape)

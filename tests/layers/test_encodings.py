@@ -117,6 +117,7 @@ def test_features_of_angles_are_harmonics_of_the_circle(x64):
     assert_near(kernel(turned), kernel(x), 1e-12)
 
 
+@pytest.mark.slow
 def test_spectrum_flattens_as_amplitudes_do(x64):
     """Tancik et al. 2020: a_j = j^-p; the smaller p is, the slower the spectrum of the composed NTK decays."""
     x = jnp.arange(64)[:, None] / 64

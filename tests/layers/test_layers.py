@@ -76,6 +76,7 @@ ALL = Needs(Positions.ALL, Positions.ALL)
 EQUAL = Needs(Positions.EQUAL, Positions.EQUAL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if layer.needs(EQUAL) == EQUAL])
 def test_pairs_hold_the_same_positions(name, x64):
     """Two ways to one answer: what is carried at equal positions is the diagonal of what is carried for all pairs."""

@@ -86,6 +86,7 @@ def test_laws(precision):
     np.testing.assert_allclose(learning_curve(some, np.ones(4), [4, 8]).errors, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_as_many_examples_as_modes_learn_everything():
     """Without ridge and noise the error falls to zero there, whatever rounding leaves beyond the modes."""
     features = np.random.default_rng(0).normal(size=(9, 12)).astype(np.float32)
@@ -98,6 +99,7 @@ def test_as_many_examples_as_modes_learn_everything():
     assert np.all(np.isinf(learning_curve(spectrum, features[:, :2], [9], noise=0.1).errors))
 
 
+@pytest.mark.slow
 def test_a_spectrum_gives_the_curve_of_its_degrees(x64):
     """The same operator, by modes on all points of a cube and by degrees."""
     cube, kernel = nb.domains.Hypercube(4), nb.infinite_ntk(nb.nets.mlp(depth=2))

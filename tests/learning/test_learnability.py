@@ -110,6 +110,7 @@ def test_an_operator_costs_one_block_product(monkeypatch):
     assert blocks == [(N, 4)]
 
 
+@pytest.mark.slow
 def test_outputs_and_their_contrasts(x64):
     net = nb.nets.mlp(8, 1, OUT)
     params = jax.tree.map(lambda leaf: leaf.astype(float), net.init(jax.random.key(1), (4,)))
@@ -128,6 +129,7 @@ def test_outputs_and_their_contrasts(x64):
     assert float(everywhere.learning_time[0, 0]) < float(found.learning_time[0, 0])  # a constant comes first
 
 
+@pytest.mark.slow
 def test_independent_outputs_need_the_samples_of_one(x64, K):
     """K for each output by itself: vector-valued modes, the same numbers."""
     y = RNG.choice([-1.0, 1.0], N)

@@ -35,6 +35,7 @@ def trained(loss, params, optimizer, num_steps, *data):
     return jax.jit(lambda p: jax.lax.scan(step, (p, optimizer.init(p)), None, num_steps)[0][0])(params)
 
 
+@pytest.mark.slow
 def test_it_is_the_first_order_expansion(x64):
     f, params = network(5)
     params = of_type(params, float)
@@ -53,6 +54,7 @@ def test_it_is_the_first_order_expansion(x64):
     assert 80 < errors[0] / errors[1] < 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("centered", "momentum"), [(False, 0.9), (True, 0.0)])
 def test_optax_trains_it_as_predicted(x64, centered, momentum):
     """With and without f0, outputs at training and test points, at width 5: to rounding."""

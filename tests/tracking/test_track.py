@@ -223,6 +223,7 @@ def test_runs_together_are_runs_alone(network, data):
         np.testing.assert_allclose(together.run(3)[name], alone[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_learning_rates_side_by_side(network, data):
     f, params = network
     options = {**OPTIONS, "optimizer": optax.sgd}
