@@ -26,7 +26,7 @@ from ntkbias.types import InputError, InputTypeError, Outputs, require_choice, r
 __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
 
 LIVE_ARRAYS = 8  # of a tile's entries at once, where a layer's temporaries are largest
-CACHED = 2**14  # entries of a tile on a CPU: its arrays stay in the cache from layer to layer
+CACHED = 2**16  # entries of a tile on a CPU: its arrays stay in the cache from layer to layer
 UNCACHED = 2**26  # and on an accelerator, which needs many at once to be busy
 LONGEST = 2**30  # entries of a block: some ten seconds on a CPU, so that progress shows and little is lost
 
