@@ -34,6 +34,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias import losses
+from ntkbias.compilation import compiled
 from ntkbias.kernels.empirical import Function
 from ntkbias.kernels.tiles import progress
 from ntkbias.types import (
@@ -323,7 +324,7 @@ def _loop(
     return jax.lax.fori_loop(0, count, lambda _, state: trainer.step(state, x, y, order, key), state)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled
 def _one_step(
     trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
 ) -> TrainingState:

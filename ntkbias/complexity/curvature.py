@@ -21,7 +21,6 @@ True
 from collections.abc import Callable
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +29,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.kernels.tiles import progress
 from ntkbias.losses import Loss
@@ -169,7 +169,7 @@ def _product(problem: Problem, matrix: Curvature, vector: Float[Array, " p"]) ->
     return total
 
 
-@eqx.filter_jit
+@compiled
 def _plus_hessian_times(
     f: ApplyFunction, loss: Loss, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
 ) -> Array:
@@ -179,7 +179,7 @@ def _plus_hessian_times(
     return total + share.astype(total.dtype) * ravel_pytree(product)[0]
 
 
-@eqx.filter_jit
+@compiled
 def _plus_gauss_newton_times(
     f: ApplyFunction, loss: Loss, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
 ) -> Array:

@@ -18,12 +18,12 @@ to order h^2: its second term is the implicit gradient regularisation, a prefere
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
 from ntkbias.losses import Loss
 from ntkbias.types import ApplyFunction, Params, require_scale
@@ -57,7 +57,7 @@ def geometric_complexity(f: ApplyFunction, params: Params, x: ArrayLike, *, batc
     return total / len(network.x)
 
 
-@eqx.filter_jit
+@compiled
 def _squared_slopes(f: ApplyFunction, params: Params, x: Array, output: Any) -> Array:
     """The sum over a batch of ||d f_output / d x||^2; examples do not mix, so one backward pass has all of them."""
 
@@ -100,7 +100,7 @@ def example_gradient_norms(
     return jnp.concatenate(parts)
 
 
-@eqx.filter_jit
+@compiled
 def _example_norms(f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array) -> Array:
     def of_one(x: Array, y: Array) -> Array:
         return _norm(jax.grad(lambda p: loss(f(p, x[None]), y[None]))(params))

@@ -13,12 +13,12 @@ is that of one batch.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ntkbias.compilation import compiled
 from ntkbias.kernels import empirical_ntk
 from ntkbias.losses import Loss, checked_targets, named
 from ntkbias.types import (
@@ -91,19 +91,19 @@ class Problem(Network):
         return total
 
 
-@eqx.filter_jit
+@compiled
 def _outputs(f: ApplyFunction, params: Params, x: Array) -> Array:
     with jax.default_matmul_precision("highest"):
         return f(params, x)
 
 
-@eqx.filter_jit
+@compiled
 def _plus_loss(f: ApplyFunction, loss: Loss, params: Params, total: Array, x: Array, y: Array, share: Array) -> Array:
     with jax.default_matmul_precision("highest"):
         return total + share.astype(total.dtype) * loss(f(params, x), y)
 
 
-@eqx.filter_jit
+@compiled
 def _plus_gradient(
     f: ApplyFunction, loss: Loss, params: Params, total: Params, x: Array, y: Array, share: Array
 ) -> Params:

@@ -23,7 +23,6 @@ True
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +31,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem, checked_rows
 from ntkbias.kernels.tiles import progress
 from ntkbias.losses import Loss
@@ -170,7 +170,7 @@ def gradient_noise(
     return jnp.stack(draws)
 
 
-@eqx.filter_jit
+@compiled
 def _minibatch_gradient(
     f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array, batch_size: int, key: Any
 ) -> Array:

@@ -30,6 +30,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.compilation import compiled
 from ntkbias.kernels.tiles import progress
 from ntkbias.types import InputError, require_array, require_finite, require_key, require_positive
 
@@ -181,13 +182,13 @@ def _batched(predict: Callable[[Array], Array], x: Array) -> Callable[[Array], F
         raise InputError(
             f"Expected predict(x) to give logits (n, classes) of two classes or more; got {got} of {_BATCH} inputs."
         )
-    compiled = jax.jit(lambda batch: jax.nn.softmax(predict(batch), axis=-1))
+    probabilities_of = compiled(lambda batch: jax.nn.softmax(predict(batch), axis=-1))
 
     def batches(path: Array) -> Iterator[np.ndarray]:
         for begin in range(0, len(path), _BATCH):
             part = path[begin : begin + _BATCH]
             padded = jnp.concatenate([part, jnp.broadcast_to(part[-1:], (_BATCH - len(part), *part.shape[1:]))])
-            yield np.asarray(compiled(padded), float)[: len(part)]
+            yield np.asarray(probabilities_of(padded), float)[: len(part)]
 
     return lambda path: np.concatenate(list(batches(path)))
 

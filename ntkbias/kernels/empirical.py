@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ntkbias.compilation import compiled
 from ntkbias.kernels.factors import Factor, inner_products
 from ntkbias.kernels.jacobian import JacobianOperator
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
@@ -215,8 +216,11 @@ class EmpiricalNTK(_Empirical):
         }
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
-        n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
-        parts = strips(n) if features2 is None else [(slice(n), slice(m))]
+        first, second = (_any_factor(side) for side in (features1, features1 if features2 is None else features2))
+        if features2 is None:
+            parts = strips(first.num_examples, first.num_outputs if self.outputs == "all" else 1)
+        else:
+            parts = [(slice(first.num_examples), slice(second.num_examples))]
         total: list[Any] = [0.0] * len(parts)
         with jax.default_matmul_precision(self.precision):
             for path, factor in features1.items():
@@ -272,8 +276,8 @@ def _rows(
     return max(1, block), max(1, one_pass)
 
 
-def _num_examples(features: dict[str, Factor]) -> int:
-    return next(iter(features.values())).num_examples
+def _any_factor(features: dict[str, Factor]) -> Factor:
+    return next(iter(features.values()))
 
 
 class EmpiricalNNGP(_Empirical):
@@ -295,7 +299,7 @@ class EmpiricalNNGP(_Empirical):
 _independent: set[tuple] = set()  # functions, with shapes of parameters and inputs, known not to mix examples
 
 
-@eqx.filter_jit
+@compiled
 def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
     """How much outputs change when other examples join the batch, relative to the largest."""
     together = f(params, x)

@@ -26,13 +26,15 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ntkbias.types import Outputs
 
 CACHED, UNCACHED = 2**21, 2**28  # bytes of gradients that are formed at once, on a CPU and on an accelerator
+WIDEST = 2**21  # bytes of one side of a matrix product along what it sums over, on a CPU
+LEAST_WIDTH = 512  # numbers that a product sums over at least: fewer are slower
+PATCHED = 2**23  # bytes of patches that are held at once, on a CPU
 MOST_FORMED = 2**25  # bytes of a convolution's gradients that are multiplied by vectors at once, on a CPU
 Parts = Sequence[tuple[slice, slice]]
 
@@ -93,6 +95,11 @@ class Factor(eqx.Module):
         """How many examples there are."""
         return len(jax.tree.leaves(self)[0])
 
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs there are, or are left where they were folded."""
+        return jax.tree.leaves(self)[-1].shape[1]
+
     def kept(self) -> "Factor":
         """What to keep of this factor until it is contracted: itself, or its gradients where those are smaller."""
         return self
@@ -120,7 +127,7 @@ class Whole(Factor):
 
     def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
         left, right = self.jacobian, (self if other is None else other).jacobian
-        return [self.scale**2 * inner_products(left[rows], right[columns], outputs) for rows, columns in parts]
+        return [self.scale**2 * block for block in _blocks_of_products(left, right, parts, outputs)]
 
     def operations(self, num_others: int, outputs: Outputs) -> float:
         n, o, p = self.jacobian.shape
@@ -253,9 +260,12 @@ class Product(Formable):
         joined = super().joined(others)
         return Product(self.scale, joined.activation, self.cotangent) if self.shared else joined
 
+    def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
+        if self.activation.shape[2] > 1:
+            return super().blocks(other, parts, outputs)
+        return self._outer(self if other is None else other, parts, outputs)
+
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
-        if self.activation.shape[2] == 1:
-            return self._outer(other, outputs)
         inner = partial(jnp.einsum, "bti,mbsi->mtbs")
         left, right = (self.activation, self.cotangent), (other.activation, other.cotangent)
         return _by_positions(inner, left, right, outputs)
@@ -332,16 +342,18 @@ class Product(Formable):
         _, _, b, t, j = self.cotangent.shape
         return b * t * self.activation.shape[-1] * j
 
-    def _outer(self, other: "Product", outputs: Outputs) -> Array:
+    def _outer(self, other: "Product", parts: Parts, outputs: Outputs) -> list[Array]:
         """One position: the Gram matrix of activations times that of cotangents, entry by entry."""
-        total: Any = 0.0
+        total: list[Any] = [0.0] * len(parts)
+        own = [(slice(None), slice(None))] if self.shared else parts
         for b in range(self.activation.shape[1]):
-            inner = self.activation[:, b, 0] @ other.activation[:, b, 0].T
-            outer = inner_products(self.cotangent[:, :, b, 0], other.cotangent[:, :, b, 0], outputs)
+            inner = _blocks_of_products(self.activation[:, b], other.activation[:, b], parts, "sum")
             if outputs == "all":
-                inner = inner[:, None, :, None]
-            total += inner * outer
-        return total
+                inner = [block[:, None, :, None] for block in inner]
+            left, right = self.cotangent[:, :, b, 0], other.cotangent[:, :, b, 0]
+            outer = _blocks_of_products(left, right, own, outputs) * (len(parts) if self.shared else 1)
+            total = [t + i * o for t, i, o in zip(total, inner, outer, strict=True)]
+        return [self.scale**2 * block for block in total]
 
 
 class Lookup(Formable):
@@ -440,11 +452,15 @@ class Convolution(Formable):
         return self._blocks_by_gradients(other, [(slice(None), slice(None))], outputs)[0]
 
     def formed(self) -> Whole:
-        # On CPUs one example after the other: there XLA's grouped convolutions, and large patches, are slow.
+        sides = self.activation, self.cotangent
         if jax.default_backend() == "cpu":
-            gradients = lax.map(lambda example: self._gradient(*example), (self.activation, self.cotangent))
+            num_patches = math.prod(self.cotangent.shape[2:-1]) * math.prod(self.window)
+            patch_bytes = (
+                self.activation.shape[1] * num_patches * self.activation.shape[-1] * self.cotangent.dtype.itemsize
+            )
+            gradients = lax.map(lambda side: self._gradient(*side), sides, batch_size=max(1, PATCHED // patch_bytes))
         else:
-            gradients = jax.vmap(self._gradient_by_patches)(self.activation, self.cotangent)
+            gradients = jax.vmap(self._gradient)(*sides)
         return Whole(self.scale, gradients.reshape(*self.cotangent.shape[:2], -1))
 
     def gradient_bytes(self) -> int:
@@ -500,36 +516,21 @@ class Convolution(Formable):
         return positions * math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
 
     def _gradient(self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]) -> Array:
-        """One example's gradient `(o, i, *window, j)`: a convolution of its inputs, channel by channel."""
-        num_outputs, last = len(cotangent), inputs.ndim - 1
-        space = tuple(range(1, last))
-        numbers = lax.ConvDimensionNumbers((0, last, *space), (last, last - 1, *range(last - 1)), (0, last, *space))
-        kernel = jnp.moveaxis(cotangent, (0, 1), (-2, -3))
-        gradient = lax.conv_general_dilated(
-            jnp.moveaxis(inputs, (0, -1), (-1, 0)),
-            kernel.reshape(*kernel.shape[:-2], -1),
-            self.strides,
-            "VALID",
-            rhs_dilation=self.dilation,
-            dimension_numbers=numbers,
-        )
-        return jnp.moveaxis(gradient.reshape(*gradient.shape[:-1], num_outputs, -1), -2, 0)
+        """One example's gradient `(o, *window i, j)`, as one matrix product with the patches of its inputs.
 
-    def _gradient_by_patches(
-        self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]
-    ) -> Array:
-        """The same as one matrix product; patches are slices, one for each place in the window."""
-        positions = cotangent.shape[2:-1]
-        patches = []
-        for offset in np.ndindex(*self.window):
-            start = [f * s for f, s in zip(offset, self.strides, strict=True)]
-            stop = [a + (q - 1) * d + 1 for a, q, d in zip(start, positions, self.dilation, strict=True)]
-            limits = [inputs.shape[0], *stop, inputs.shape[-1]]
-            patches.append(lax.slice(inputs, [0, *start, 0], limits, [1, *self.dilation, 1]))
-        stacked = jnp.stack(patches, -1)  # (b, *q, i, f)
-        axes = list(range(cotangent.ndim - 2))
-        gradient = jnp.tensordot(cotangent, stacked, ((1, *range(2, cotangent.ndim - 1)), axes))  # (o, j, i, f)
-        return jnp.moveaxis(gradient, 1, -1)
+        Patches are slices along one axis after the other, the last first, so that what is copied is long.
+        """
+        patches = jnp.moveaxis(inputs, -1, 0)  # (i, b, *positions)
+        for axis in range(-1, 1 - inputs.ndim, -1):
+            step, stride, length = self.strides[axis], self.dilation[axis], cotangent.shape[axis - 1]
+            reach = (length - 1) * stride + 1
+            starts = [index * step for index in range(self.window[axis])]
+            patches = jnp.stack([lax.slice_in_dim(patches, at, at + reach, stride, axis) for at in starts])
+        # The barrier: XLA on CPUs would make them again where the product reads them, entry by entry.
+        patches = lax.optimization_barrier(patches)  # (*window, i, b, *q)
+        contracted = list(range(1, cotangent.ndim - 1))
+        gradient = jnp.tensordot(patches, cotangent, ([axis - cotangent.ndim + 1 for axis in contracted], contracted))
+        return jnp.moveaxis(gradient, -2, 0)
 
 
 def _split(array: Array, axis: int, count: int) -> Array:
@@ -578,6 +579,27 @@ def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: 
     if outputs == "all":
         return jnp.einsum("nap,mbp->namb", a, b)
     return a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
+
+
+def _blocks_of_products(
+    left: Float[Array, "n o p"], right: Float[Array, "m o p"], parts: Parts, outputs: Outputs
+) -> list[Array]:
+    """The `inner_products` of some rows with some columns, summed over pieces of p that a CPU's caches hold."""
+
+    def of(left: Array, right: Array) -> list[Array]:
+        return [inner_products(left[rows], right[columns], outputs) for rows, columns in parts]
+
+    (_, o, p), rows = left.shape, max(len(left), len(right))
+    width = max(LEAST_WIDTH, WIDEST // (rows * o * left.dtype.itemsize))
+    if jax.default_backend() != "cpu" or p < 2 * width:
+        return of(left, right)
+
+    def add(total: list[Array], start: Array) -> tuple[list[Array], None]:
+        pieces = [lax.dynamic_slice_in_dim(side, start, width, 2) for side in (left, right)]
+        return [t + block for t, block in zip(total, of(*pieces), strict=True)], None
+
+    rest = p % width + width
+    return lax.scan(add, of(left[..., :rest], right[..., :rest]), jnp.arange(rest, p, width))[0]
 
 
 def _pairs_of(num_outputs: int, outputs: Outputs) -> int:

@@ -35,6 +35,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.compilation import compiled
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.operator import KernelOperator, Scaled
 from ntkbias.kernels.structure import factor_shapes, signature
@@ -449,7 +450,7 @@ def _batch(array: Array, start: Array, size: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(array, start, size)
 
 
-@eqx.filter_jit
+@compiled
 def _factors(kernel: "EmpiricalNTK", mesh: Mesh | None, x: Array) -> dict[str, Factor]:
     """The factors of a batch on each device."""
     arrays, static = eqx.partition(kernel, eqx.is_array)
@@ -461,7 +462,7 @@ def _factors(kernel: "EmpiricalNTK", mesh: Mesh | None, x: Array) -> dict[str, F
         return _on_devices(function, mesh, False, True)(arrays, x)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _pulled(of: tuple, total: Coordinates) -> Coordinates:
     """Each device's sum, and J^T v of a batch."""
     found, vectors, start, mesh = of
@@ -474,7 +475,7 @@ def _pulled(of: tuple, total: Coordinates) -> Coordinates:
         return _on_devices(function, mesh, True, True, False, True)(found, vectors, start, total)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _pushed(of: tuple, result: Array) -> Array:
     """The result with J u of a batch put into it."""
     found, tangents, start, mesh = of
@@ -486,7 +487,7 @@ def _pushed(of: tuple, result: Array) -> Array:
         return _on_devices(function, mesh, True, False, False, True)(found, tangents, start, result)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
     """Each device's sum, and J^T D J u of a batch, for the squares D of its rows' scales."""
     found, tangents, squares, start, mesh = of
@@ -502,7 +503,7 @@ def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
         return _on_devices(function, mesh, True, False, True, False, True)(found, tangents, squares, start, total)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _squared(of: tuple, result: Array) -> Array:
     """The result with the squared norms of a batch's rows put into it."""
     found, start, mesh = of
@@ -528,7 +529,7 @@ def _length(found: dict[str, Factor]) -> int:
     return next(iter(found.values())).num_examples
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
     """Each device's sum, and J^T v of a batch, by one backward pass a vector."""
     kernel, x, vectors, start, mesh = of
@@ -551,7 +552,7 @@ def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
         return _on_devices(function, mesh, False, True, True, False, True)(arrays, x, vectors, start, total)
 
 
-@eqx.filter_jit(donate="all-except-first")
+@compiled(donate="all-except-first")
 def _pushed_by_passes(of: tuple, result: Array) -> Array:
     """The result with J u of a batch put into it, by one forward pass a vector."""
     kernel, x, tangents, start, mesh = of

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.compilation import compiled
 from ntkbias.kernels import tiles
 from ntkbias.kernels.operator import KernelOperator, block_operator
 from ntkbias.types import InputError, Outputs, is_known, require_array, require_finite
@@ -223,20 +224,20 @@ def _all_finite(gram: Array) -> Array:
     return jnp.isfinite(jnp.max(jnp.abs(gram)))  # without a second array of that size
 
 
-@eqx.filter_jit
+@compiled
 def _gram(kernel: Kernel, x1: Array, x2: Array | None) -> Array:
     """One block in one program."""
     with jax.default_matmul_precision("highest"):
         return kernel.contract(kernel.features(x1), None if x2 is None else kernel.features(x2))
 
 
-@eqx.filter_jit
+@compiled
 def _features(kernel: Kernel, x: Array) -> Any:
     with jax.default_matmul_precision("highest"):
         return kernel.features(x)
 
 
-@eqx.filter_jit
+@compiled
 def _contract(kernel: Kernel, features1: Any, features2: Any | None) -> Array:
     with jax.default_matmul_precision("highest"):
         return kernel.contract(features1, features2)

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias import losses
+from ntkbias.compilation import compiled
 from ntkbias.domains import Domain
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
@@ -345,7 +346,7 @@ def frobenius(left: Float[np.ndarray, "n m"], right: Float[np.ndarray, "n m"]) -
     return float(sum(np.vdot(left[s].astype(np.float64), right[s].astype(np.float64)) for s in strips))
 
 
-@eqx.filter_jit
+@compiled
 def _applied(f: ApplyFunction, variables: Params, x: Array) -> Array:
     return f(variables, x).reshape(len(x), -1)
 
@@ -360,13 +361,13 @@ def _loss_gradient(loss: losses.Loss, outputs: Array, y: Array) -> Array:
     return jax.grad(loss)(outputs, y)
 
 
-@eqx.filter_jit
+@compiled
 def _pulled_back(f: ApplyFunction, variables: Params, has_state: bool, x: Array, cotangent: Array) -> Params:
     of_params, params = _of_params(f, variables, has_state, x)
     return jax.vjp(of_params, params)[1](cotangent.astype(jax.eval_shape(of_params, params).dtype))[0]
 
 
-@eqx.filter_jit
+@compiled
 def _pushed(f: ApplyFunction, variables: Params, has_state: bool, x: Array, direction: Params) -> Array:
     of_params, params = _of_params(f, variables, has_state, x)
     return jax.jvp(of_params, (params,), (direction,))[1]
