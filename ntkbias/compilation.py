@@ -1,8 +1,8 @@
 """Compiled functions that hold a network: `equinox.filter_jit`, with the compiler's options that its convolutions want.
 
 Since JAX 0.9 or so XLA gives float32 convolutions on a CPU to YNNPACK, and products of matrices. Those of Eigen, which
-it had before and still has, are the faster convolutions: twice in JAX 0.10 (155 for 66 GFLOP/s of 3 x 3 x 32 x 32 on two
-cores with AVX-512), and a training step takes a quarter less in 0.12. YNNPACK's products are the faster ones, and stay.
+it had before and still has, are the faster convolutions: twice in JAX 0.10 (3 x 3, 32 to 32 channels on two cores with
+AVX-512: 155 GFLOP/s for 66), and a training step takes a quarter less in 0.12. YNNPACK's products are faster, and stay.
 An XLA_FLAGS in the environment that names the option is left alone.
 
 >>> import jax.numpy as jnp

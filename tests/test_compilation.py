@@ -43,7 +43,8 @@ def test_the_first_argument_is_kept_and_others_are_given_away():
     add = compiled(lambda a, b: b + a, donate="all-except-first")
     a, b = jnp.ones(1000), jnp.ones(1000)
     assert add(a, b)[0] == 2
-    assert not a.is_deleted() and b.is_deleted()
+    assert not a.is_deleted()
+    assert b.is_deleted()
 
 
 def test_flags_of_the_environment_are_left_alone(monkeypatch, values):
