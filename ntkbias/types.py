@@ -125,8 +125,13 @@ def are_finite(arrays: Sequence[Array]) -> bool:
     """
     known = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating) and is_known(array)]
     if jax.default_backend() == "cpu":
-        return all(bool(np.all(np.isfinite(np.asarray(array)))) for array in known)
+        return all(_is_finite(np.asarray(array)) for array in known if array.size)
     return bool(_are_finite(known))
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether the extremes are finite, which are NaN where one number is: without a second array."""
+    return bool(np.isfinite(np.min(array)) and np.isfinite(np.max(array)))
 
 
 def require_known(values: Any, name: str) -> None:

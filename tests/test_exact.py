@@ -212,6 +212,16 @@ def test_decay_of_steps_on_every_sphere(dimension, num_layers, request):
     assert_decay(DotProductKernel(steps(num_layers)), dimension, expected, 0.09)
 
 
+@pytest.mark.slow
+def test_the_decay_of_steps_that_is_not_reached_at_80_is_reached_beyond():
+    """Eight dimensions, three layers: slope -7.39 over 20 to 80, then -7.43, -7.45, -7.47 as degrees double."""
+    exact = exact_spectrum(DotProductKernel(steps(3)), Sphere(8), 640)
+    assert np.all(exact.errors[20:640] < 2e-3 * exact.eigenvalues[20:640])
+    even = np.array([exact.decay(first, 4 * first).even for first in (20, 40, 80, 160)])
+    assert np.all(np.diff(np.abs(even + 7.5)) < 0)
+    assert_allclose(even[1:], -7.5, atol=0.09)
+
+
 def test_predicted_decay_knows_what_cancels():
     assert str(predicted_decay(ntk(1), Sphere(3))) == "even degrees -3.00, odd degrees -inf"
     assert_allclose(predicted_decay(nb.nets.mlp(depth=1), Torus(2)).even, -3)  # a net stands for its NTK

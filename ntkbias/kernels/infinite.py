@@ -27,6 +27,7 @@ __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
 
 LIVE_ARRAYS = 8  # of a tile's entries at once, where a layer's temporaries are largest
 CACHED = 2**16  # entries of a tile on a CPU: its arrays stay in the cache from layer to layer
+CACHED_PAIRS = 3 * 2**12  # where a pair of inputs is one entry: as fast, and next to nothing beside the result
 UNCACHED = 2**26  # and on an accelerator, which needs many at once to be busy
 LONGEST = 2**30  # entries of a block: some ten seconds on a CPU, so that progress shows and little is lost
 
@@ -78,7 +79,9 @@ class InfiniteKernel(Kernel):
     def _positions_and_tile_rows(self, x: Array) -> tuple[int, int]:
         """How many entries the covariance of two inputs has, and how many inputs a side of a tile has."""
         positions = math.prod(x.shape[1:-1]) ** self.net.needs(Needs()).cross
-        entries = CACHED if jax.default_backend() == "cpu" else UNCACHED
+        entries = UNCACHED
+        if jax.default_backend() == "cpu":
+            entries = CACHED if positions > 1 else CACHED_PAIRS
         by_memory = self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize)
         return positions, max(1, math.isqrt(min(entries, by_memory) // positions))
 
