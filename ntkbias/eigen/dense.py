@@ -8,6 +8,8 @@ With W = diag(w) it is that of the symmetric problem W^1/2 K W^1/2 v = eigenvalu
 ([1.0, 1.0, 0.5, 0.0], [0, 0, 1, 2], 3)
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, require_array, require_finite, require_positive, require_weights
+from ntkbias.types import InputError, is_known, require_array, require_finite, require_positive, require_weights
 
 __all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positive_definite", "signed"]
 
@@ -34,27 +36,47 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     """
     gram = _checked_gram(require_array(K, "K"))
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
+    kept = checked_num_modes(num_modes, n * o)
     measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else require_weights(weights, n)
-    roots = jnp.repeat(jnp.sqrt(measure.astype(gram.dtype)), o)
-    matrix = roots[:, None] * gram.reshape(n * o, n * o) * roots
-    values, vectors, residuals = _decompose((matrix + matrix.T) / 2)
+    matrix, roots, norm, trace = _weighted(gram, measure)
+    values, vectors, residuals = _decompose(matrix)
 
     epsilon = float(jnp.finfo(gram.dtype).eps)
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
-    noise_floor = (epsilon + solver) * _norm(matrix)
     require_positive_definite(values, epsilon)
-    functions = vectors / roots[:, None]
-    functions = signed(functions, roots[:, None]).reshape(*gram.shape[: gram.ndim // 2], -1)
-    keep = slice(checked_num_modes(num_modes, n * o))
-    return Spectrum(
-        eigenvalues=values[keep],
-        eigenfunctions=functions[..., keep],
-        eigenspace=eigenspaces(values[keep], noise_floor, epsilon**0.5),
-        trace=jnp.trace(matrix),
-        residuals=residuals[keep],
-        noise_floor=noise_floor,
-        weights=measure,
-    )
+    noise_floor = (epsilon + solver) * norm
+    modes = _modes(values, vectors, residuals, roots, noise_floor, epsilon**0.5, kept)
+    functions = modes["eigenfunctions"].reshape(*gram.shape[: gram.ndim // 2], -1)
+    return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, noise_floor=noise_floor, weights=measure)
+
+
+@jax.jit
+def _weighted(gram: Array, measure: Array) -> tuple[Array, Array, Array, Array]:
+    """W^1/2 K W^1/2, the square roots of its weights, its norm and its trace."""
+    rows = round(gram.size**0.5)
+    roots = jnp.repeat(jnp.sqrt(measure.astype(gram.dtype)), rows // len(gram))
+    matrix = roots[:, None] * gram.reshape(rows, rows) * roots
+    return (matrix + matrix.T) / 2, roots, _norm(matrix), jnp.trace(matrix)
+
+
+@partial(jax.jit, static_argnums=(5, 6))
+def _modes(
+    values: Array,
+    vectors: Array,
+    residuals: Array,
+    roots: Array,
+    noise_floor: Array,
+    relative_gap: float,
+    kept: int,
+) -> dict[str, Array]:
+    """The first eigenpairs as a spectrum has them."""
+    functions = signed(vectors[:, :kept] / roots[:, None], roots[:, None])
+    return {
+        "eigenvalues": values[:kept],
+        "eigenfunctions": functions,
+        "eigenspace": eigenspaces(values[:kept], noise_floor, relative_gap),
+        "residuals": residuals[:kept],
+    }
 
 
 def _norm(matrix: Float[Array, "rows rows"]) -> Float[Array, ""]:
@@ -99,9 +121,7 @@ def _checked_gram(K: Array) -> Array:
     if not jnp.issubdtype(K.dtype, jnp.floating):
         K = K.astype(float)
     require_finite(K, "the kernel's Gram matrix")
-    rows = round(K.size**0.5)
-    matrix = K.reshape(rows, rows)
-    largest, difference = jnp.max(jnp.abs(matrix)), jnp.max(jnp.abs(matrix - matrix.T))
+    largest, difference = _extremes(K)
     try:
         symmetric = bool(difference <= jnp.finfo(K.dtype).eps ** 0.5 * largest)
     except jax.errors.ConcretizationTypeError:
@@ -112,6 +132,14 @@ def _checked_gram(K: Array) -> Array:
             f"beside a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
         )
     return K
+
+
+@jax.jit
+def _extremes(gram: Array) -> tuple[Array, Array]:
+    """The largest entry, and the largest difference of one from its mirror image."""
+    rows = round(gram.size**0.5)
+    matrix = gram.reshape(rows, rows)
+    return jnp.max(jnp.abs(matrix)), jnp.max(jnp.abs(matrix - matrix.T))
 
 
 def checked_num_modes(num_modes: int | None, rows: int) -> int:
@@ -126,10 +154,10 @@ def checked_num_modes(num_modes: int | None, rows: int) -> int:
 
 def require_positive_definite(values: Array, epsilon: float) -> None:
     """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest."""
-    try:
-        least, largest = float(values[-1]), float(jnp.abs(values[0]))
-    except jax.errors.ConcretizationTypeError:
+    if not is_known(values):
         return
+    least, largest = (float(value) for value in np.asarray(values)[[-1, 0]])
+    largest = abs(largest)
     if least < -(epsilon**0.5) * max(largest, -least):
         raise InputError(
             f"Expected a positive semi-definite kernel; got an eigenvalue of {least:.3g} beside a largest of "

