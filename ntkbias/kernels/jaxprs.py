@@ -1,8 +1,8 @@
 """Programs as values: the few things that differ between JAX versions, behind one function and one class.
 
 A jaxpr is JAX's record of a traced function, a list of equations. `flat_jaxpr` traces a function and inlines what it
-calls, so that its equations can be read in order; `Program` knows what each variable depends on, and runs one for
-outputs of our choice. Public names of `jax.extend` only.
+calls, so that its equations can be read in order; on CPUs it takes the zeros out of what strided convolutions pull back.
+`Program` knows what each variable depends on, and runs one for outputs of our choice. Public names of `jax.extend` only.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.jaxprs import flat_jaxpr
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 __all__ = ["Operand", "Program", "flat_jaxpr"]
@@ -108,6 +110,8 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
             results = _run(body.jaxpr, body.consts, inputs)
         elif name == "scan" and "num_consts" in equation.params and 0 < equation.params["length"] <= LONGEST_UNROLLED:
             results = _unrolled(equation, body, inputs)
+        elif name == "conv_general_dilated" and _is_spread(equation):
+            results = [_by_phases(equation, *inputs)]
         else:
             results = _one(equation, inputs, jaxpr.debug_info)
         values.update(zip(equation.outvars, results, strict=True))
@@ -135,6 +139,55 @@ def _unrolled(equation: Any, body: Any, inputs: list) -> list:
     if equation.params["reverse"]:
         collected.reverse()
     return [*carry, *(jnp.stack(column) for column in zip(*collected, strict=True))]
+
+
+def _is_spread(equation: Any) -> bool:
+    """Whether a convolution is of inputs with zeros between them, as the derivative of one with strides, on a CPU."""
+    params = equation.params
+    plain = {1} == {*params["window_strides"], *params["rhs_dilation"], params["feature_group_count"]}
+    once = params["batch_group_count"] == 1
+    return jax.default_backend() == "cpu" and plain and once and max(params["lhs_dilation"], default=1) > 1
+
+
+def _by_phases(equation: Any, x: Array, window: Array) -> Array:
+    """A convolution of inputs with s - 1 zeros after each, without the multiplications by these zeros.
+
+    Output s q + r is the sum over j of input q + (r + t - low) / s + j times the window at t + s j, where t is low - r
+    modulo s: each remainder r is a convolution with a part of the window. On GPUs cuDNN does as much.
+    """
+    params, shape = equation.params, equation.outvars[0].aval.shape
+    numbers, spread = params["dimension_numbers"], params["lhs_dilation"]
+    counts = [-(-shape[axis] // s) for axis, s in zip(numbers.out_spec[2:], spread, strict=True)]
+    size = list(shape)
+    for axis, count in zip(numbers.out_spec[2:], counts, strict=True):
+        size[axis] = count
+    options = {name: params[name] for name in ("precision", "preferred_element_type")}
+    parts = []
+    for remainder in np.ndindex(*spread):
+        part, padding, inputs = window, [(0, 0)] * len(spread), x
+        for k, (r, s) in enumerate(zip(remainder, spread, strict=True)):
+            low, across, along = params["padding"][k][0], numbers.rhs_spec[2 + k], numbers.lhs_spec[2 + k]
+            first = (low - r) % s
+            part = lax.slice_in_dim(part, min(first, part.shape[across]), None, s, across)
+            before = -((r + first - low) // s)
+            after = counts[k] + part.shape[across] - 1 - before - x.shape[along]
+            # Cut here: XLA's fast convolutions on CPUs do not take padding below zero.
+            cut = [(0, 0, 0)] * x.ndim
+            cut[along] = min(before, 0), min(after, 0), 0
+            inputs = lax.pad(inputs, jnp.zeros((), x.dtype), cut)
+            padding[k] = max(before, 0), max(after, 0)
+        if 0 in part.shape:  # no place of the window meets an input
+            parts.append(jnp.zeros(size, equation.outvars[0].aval.dtype))
+            continue
+        strides = (1,) * len(spread)
+        parts.append(lax.conv_general_dilated(inputs, part, strides, padding, dimension_numbers=numbers, **options))
+    # Remainders next to their positions, last axis first.
+    whole = jnp.stack(parts).reshape(*spread, *parts[0].shape)
+    for k in reversed(range(len(spread))):
+        axis = numbers.out_spec[2 + k] + k + 1
+        whole = jnp.moveaxis(whole, k, axis)
+        whole = whole.reshape(*whole.shape[: axis - 1], -1, *whole.shape[axis + 1 :])
+    return lax.slice(whole, (0,) * whole.ndim, shape)
 
 
 def _one(equation: Any, inputs: list, info: Any) -> list:

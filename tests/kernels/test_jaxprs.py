@@ -1,0 +1,61 @@
+"""Flat jaxprs: the derivatives of convolutions with strides, without their multiplications by zeros."""
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkbias.kernels.jaxprs import flat_jaxpr
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(
+    ("length", "window", "strides", "padding"),
+    [
+        ((6,), 3, (2,), "SAME"),
+        ((7,), 2, (3,), "VALID"),
+        ((8, 9), 3, (2, 2), "SAME"),
+        ((8, 9), 1, (2, 3), "VALID"),
+        ((6, 5), 4, (1, 2), [(2, 0), (0, 3)]),
+        ((9, 9), 2, (4, 3), [(1, 2), (0, 0)]),
+        ((4, 5, 6), 3, (2, 1, 2), "SAME"),
+    ],
+)
+def test_what_a_strided_convolution_pulls_back(x64, length, window, strides, padding, channels_last):
+    names = "DHW"[-len(length) :]
+    if channels_last:
+        numbers = (f"N{names}C", f"{names}IO", f"N{names}C")
+        shapes = (2, *length, 2), (*[window] * len(length), 2, 3)
+    else:
+        numbers = (f"NC{names}", f"OI{names}", f"NC{names}")
+        shapes = (2, 2, *length), (3, 2, *[window] * len(length))
+    x, w = (jax.random.normal(jax.random.key(k), shape) for k, shape in enumerate(shapes))
+
+    def pulled(w, cotangent):
+        def f(x):
+            return jax.lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=numbers)
+
+        return jax.vjp(f, x)[1](cotangent)[0]
+
+    out = jax.lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=numbers)
+    cotangent = jax.random.normal(jax.random.key(2), out.shape)
+    closed = flat_jaxpr(pulled, w, cotangent)
+    (found,) = jex.jaxpr_as_fun(closed)(w, cotangent)
+    np.testing.assert_allclose(found, pulled(w, cotangent), atol=1e-12)
+    if jax.default_backend() == "cpu":
+        convolutions = [e for e in closed.jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+        assert convolutions
+        assert all(set(each.params["lhs_dilation"]) == {1} for each in convolutions)
+
+
+def test_a_remainder_that_no_place_of_the_window_meets_is_zero():
+    def pulled(w, cotangent):
+        def f(x):
+            return jax.lax.conv_general_dilated(x, w, (3,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
+
+        return jax.vjp(f, jnp.ones((1, 6, 1)))[1](cotangent)[0]
+
+    values = jnp.full((1, 1, 1), 2.0), jnp.ones((1, 2, 1))
+    (found,) = jex.jaxpr_as_fun(flat_jaxpr(pulled, *values))(*values)
+    assert found.ravel().tolist() == [2, 0, 0, 2, 0, 0]
