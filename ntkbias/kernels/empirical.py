@@ -216,11 +216,8 @@ class EmpiricalNTK(_Empirical):
         }
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
-        first, second = (_any_factor(side) for side in (features1, features1 if features2 is None else features2))
-        if features2 is None:
-            parts = strips(first.num_examples, first.num_outputs if self.outputs == "all" else 1)
-        else:
-            parts = [(slice(first.num_examples), slice(second.num_examples))]
+        n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
+        parts = strips(n) if features2 is None else [(slice(n), slice(m))]
         total: list[Any] = [0.0] * len(parts)
         with jax.default_matmul_precision(self.precision):
             for path, factor in features1.items():
@@ -276,8 +273,8 @@ def _rows(
     return max(1, block), max(1, one_pass)
 
 
-def _any_factor(features: dict[str, Factor]) -> Factor:
-    return next(iter(features.values()))
+def _num_examples(features: dict[str, Factor]) -> int:
+    return next(iter(features.values())).num_examples
 
 
 class EmpiricalNNGP(_Empirical):

@@ -95,11 +95,6 @@ class Factor(eqx.Module):
         """How many examples there are."""
         return len(jax.tree.leaves(self)[0])
 
-    @property
-    def num_outputs(self) -> int:
-        """How many outputs there are, or are left where they were folded."""
-        return jax.tree.leaves(self)[-1].shape[1]
-
     def kept(self) -> "Factor":
         """What to keep of this factor until it is contracted: itself, or its gradients where those are smaller."""
         return self

@@ -1,8 +1,9 @@
 """Programs as values: the few things that differ between JAX versions, behind one function and one class.
 
 A jaxpr is JAX's record of a traced function, a list of equations. `flat_jaxpr` traces a function and inlines what it
-calls, so that its equations can be read in order; on CPUs it takes the zeros out of what strided convolutions pull back.
-`Program` knows what each variable depends on, and runs one for outputs of our choice. Public names of `jax.extend` only.
+calls, so that its equations can be read in order; on CPUs it takes the zeros out of what strided convolutions pull
+back. `Program` knows what each variable depends on, and runs one for outputs of our choice. Public names of
+`jax.extend` only.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.jaxprs import flat_jaxpr

@@ -47,7 +47,7 @@ __all__ = [
 
 # A square block's upper triangle is computed in strips: more of them save work, narrow ones lose speed.
 MOST_STRIPS = 8
-LEAST_STRIP, LEAST_STRIP_ON_ACCELERATOR = 128, 1024  # rows: shorter ones lose what they save
+LEAST_STRIP, LEAST_STRIP_ON_ACCELERATOR = 240, 1024  # rows: shorter ones lose what they save
 SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
 
 
@@ -226,13 +226,10 @@ def in_one_program(
     return whole
 
 
-def strips(num_examples: int, rows: int = 1) -> list[tuple[slice, slice]]:
-    """The examples of the strips that cover the upper triangle of a square block: a little over half of it.
-
-    `rows` are those of an example.
-    """
+def strips(num_examples: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the strips that cover the upper triangle of a square block: a little over half of it."""
     least = LEAST_STRIP if jax.default_backend() == "cpu" else LEAST_STRIP_ON_ACCELERATOR
-    count = max(1, min(MOST_STRIPS, num_examples, num_examples * rows // least))
+    count = max(1, min(MOST_STRIPS, num_examples // least))
     ends = [num_examples * index // count for index in range(count + 1)]
     return [(slice(start, end), slice(start, num_examples)) for start, end in pairwise(ends)]
 
