@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.domains.domain import Edges, HarmonicDomain
-from ntkbias.types import InputError, require_finite, require_positive
+from ntkbias.types import InputError, require_finite, require_key, require_positive
 
 __all__ = ["Circle"]
 
@@ -57,7 +57,7 @@ class Circle(HarmonicDomain):
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n 2"]:
         """Independent points, uniform on the circle."""
         require_positive("num_inputs", num_inputs)
-        return self.point(jax.random.uniform(key, (num_inputs,), maxval=2 * jnp.pi))
+        return self.point(jax.random.uniform(require_key(key), (num_inputs,), maxval=2 * jnp.pi))
 
     def grid(self, num_inputs: int) -> Float[Array, "n 2"]:
         """Equally spaced points, the first at angle zero."""

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, TensorDomain, nodes_a_dimension, random_steps
 from ntkbias.domains.sphere import Sphere, nearest_pairs, require_radius
-from ntkbias.types import InputError, require_finite, require_positive
+from ntkbias.types import InputError, require_finite, require_key, require_positive
 
 __all__ = ["Gaussian"]
 
@@ -54,7 +54,7 @@ class Gaussian(TensorDomain):
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
         """Independent normal inputs."""
         require_positive("num_inputs", num_inputs)
-        return self.scale * jax.random.normal(key, (num_inputs, self.dimension))
+        return self.scale * jax.random.normal(require_key(key), (num_inputs, self.dimension))
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """Nodes and weights; at most `num_inputs` of them.

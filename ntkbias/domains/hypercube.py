@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.domains.domain import Edges, TensorDomain
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError, require_finite, require_positive
+from ntkbias.types import InputError, require_finite, require_key, require_positive
 
 __all__ = ["Hypercube"]
 
@@ -50,7 +50,7 @@ class Hypercube(TensorDomain):
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
         """Independent corners, uniform; they may coincide."""
         require_positive("num_inputs", num_inputs)
-        return jax.random.rademacher(key, (num_inputs, self.dimension), float)
+        return jax.random.rademacher(require_key(key), (num_inputs, self.dimension), float)
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """All corners with equal weights where `num_inputs` suffices, else a regular fraction of 2^m <= `num_inputs`.

@@ -38,7 +38,7 @@ from ntkbias.domains.domain import (
     whole,
 )
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError, InputTypeError, require_finite, require_positive
+from ntkbias.types import InputError, InputTypeError, require_finite, require_key, require_positive
 
 __all__ = ["Sphere"]
 
@@ -69,7 +69,7 @@ class Sphere(HarmonicDomain):
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
         """Independent points, uniform on the sphere."""
         require_positive("num_inputs", num_inputs)
-        x = jax.random.normal(key, (num_inputs, self.dimension))
+        x = jax.random.normal(require_key(key), (num_inputs, self.dimension))
         return self.radius * x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
     def grid(self, num_inputs: int) -> Float[Array, "n d"]:

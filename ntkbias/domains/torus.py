@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, TensorDomain, nodes_a_dimension, random_steps
 from ntkbias.domains.sphere import arc_length, nearest_pairs, require_on_spheres, require_radius, walk_on_spheres
-from ntkbias.types import InputError, require_positive
+from ntkbias.types import InputError, require_key, require_positive
 
 __all__ = ["Torus"]
 
@@ -55,7 +55,7 @@ class Torus(TensorDomain):
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n c"]:
         """Independent points, uniform on the torus."""
         require_positive("num_inputs", num_inputs)
-        return self.point(jax.random.uniform(key, (num_inputs, self.dimension), maxval=2 * jnp.pi))
+        return self.point(jax.random.uniform(require_key(key), (num_inputs, self.dimension), maxval=2 * jnp.pi))
 
     def grid(self, num_inputs: int) -> Float[Array, "n c"]:
         """Up to four dimensions m equally spaced angles a circle, m the largest with m^dimension <= `num_inputs`.

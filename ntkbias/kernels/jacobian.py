@@ -199,7 +199,9 @@ class JacobianOperator(KernelOperator):
         scaled = super().__mul__(factor)
         if not isinstance(scaled, Scaled) or not scaled.factor > 0:
             return scaled
-        return self._scaled(scaled.factor**0.5)
+        product = self._scaled(scaled.factor**0.5)
+        product.source = scaled.source
+        return product
 
     __rmul__ = __mul__
 

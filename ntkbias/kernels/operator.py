@@ -171,6 +171,9 @@ class Scaled(_Derived):
     def __init__(self, operator: KernelOperator, factor: float) -> None:
         super().__init__(operator)
         self.factor = factor
+        if operator.source is not None:
+            kernel, x = operator.source
+            self.source = factor * kernel, x
 
     def product(self, vectors: Array) -> Array:
         return self.factor * self.operator.product(vectors)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkbias.domains import Circle, Images, PointCloud
+from ntkbias.domains import Circle, Gaussian, Hypercube, Images, PointCloud, Sphere, SphereProduct, Torus
 from ntkbias.domains.domain import plane_wave_frequency
-from ntkbias.types import InputError
+from ntkbias.types import InputError, InputTypeError
 
 
 @pytest.mark.parametrize("radius", [1.0, 2.5])
@@ -123,3 +123,10 @@ def test_bad_input_is_named(unchecked):
         Images().check(jnp.ones((20, 8, 8)))
     with pytest.raises(InputError, match="inputs that all coincide"):
         PointCloud(num_neighbors=2).neighbors(jnp.ones((5, 2)))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("domain", [Circle(), Torus(2), Sphere(3), Hypercube(4), Gaussian(2), SphereProduct((0, 1), 2)])
+def test_a_seed_is_no_key(domain):
+    with pytest.raises(InputTypeError, match=r"Expected a key of jax.random, as jax.random.key\(0\); got int"):
+        domain.sample(3, key=3)
