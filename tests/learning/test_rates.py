@@ -89,7 +89,7 @@ def test_errors_say_what_to_do():
             lambda: critical_learning_rate(kernel.operator(X)),
             "largest eigenvalue bounds the learning rate; got outputs",
         ),
-        (lambda: critical_learning_rate(2 * kernel.operator(X)), "largest eigenvalue bounds the learning rate; got out"),
+        (lambda: critical_learning_rate(2 * kernel.operator(X)), "largest eigenvalue bounds the learning rate"),
         (lambda: critical_learning_rate(0.5 * kernel, X), "Expected a kernel of all outputs, whose largest eigenvalue"),
         (lambda: jax.jit(critical_learning_rate)(np.eye(3)), "Expected arrays with values in critical_learning_rate"),
         (lambda: critical_learning_rate(kernel), "Expected the inputs x with a kernel; got none"),
