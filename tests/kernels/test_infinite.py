@@ -118,7 +118,7 @@ def reference(x, widths, activation, w_stds, b_std, b_init, parameterization, wi
         (1, {}),
         (2, {"b_std": 0.6, "w_std": 1.3}),
         (3, {"b_std": 0.6, "b_init": 0.0}),
-        (5, {"b_std": 0.4, "b_init": 1.7}),
+        pytest.param(5, {"b_std": 0.4, "b_init": 1.7}, marks=pytest.mark.slow),
     ],
 )
 def test_mlp_is_the_closed_form(activation, depth, options, parameterization, x64):
@@ -280,7 +280,7 @@ def test_width_matters_in_the_standard_parameterization_alone(x64):
 # -- derivatives -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", ["relu", "erf"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("erf", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("b_std", [None, 0.5])
 def test_derivatives_are_finite_where_inputs_meet(activation, b_std):
     kernel = nb.infinite_ntk(nb.nets.mlp(8, 2, activation=activation, b_std=b_std))

@@ -9,7 +9,7 @@ import pytest
 from ntkbias.kernels.jaxprs import flat_jaxpr
 
 
-@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("channels_last", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("length", "window", "strides", "padding"),
     [

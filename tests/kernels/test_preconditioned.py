@@ -33,6 +33,7 @@ def test_preconditioned_is_j_p_j(precision):
     np.testing.assert_allclose(found, wanted, atol=50 * float(jnp.finfo(precision).eps) * float(wanted.max()))
 
 
+@pytest.mark.slow
 def test_a_step_of_adam_without_momentum_moves_outputs_by_its_kernel(x64):
     """df = -rate K_P r / n to first order in the rate, for the v that the step uses."""
     params, x, _ = problem()
