@@ -1,4 +1,4 @@
-"""Compiled functions that hold a network: `equinox.filter_jit`, with the compiler's options that its convolutions want.
+"""Compiled functions that hold a network: `jax.jit`, with the compiler's options that its convolutions want.
 
 Since JAX 0.9 or so XLA gives float32 convolutions on a CPU to YNNPACK, and products of matrices. Those of Eigen, which
 it had before and still has, are the faster convolutions: twice in JAX 0.10 (3 x 3, 32 to 32 channels on two cores with
@@ -14,40 +14,62 @@ An XLA_FLAGS in the environment that names the option is left alone.
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import equinox as eqx
 import jax
+import numpy as np
 
 __all__ = ["compiled"]
 
+ARRAYS = (jax.Array, np.ndarray, np.generic)
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
 
 
-def compiled(f: Callable | None = None, *, donate: Literal["none", "all-except-first"] = "none") -> Callable:
-    """`equinox.filter_jit(f, donate=...)` with convolutions as fast as the device has them; a decorator, too.
+def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callable:
+    """`jax.jit(f)`, with convolutions as fast as the device has them; a decorator, too.
 
+    Arguments are pytrees, by position. Their arrays are those of the program; whatever else they hold is part of what it
+    is compiled for, and has to be hashable. With `donate_rest` the arrays of all arguments but the first are given away.
     Inside another compiled function, and under `grad`, f becomes part of that, with its options.
     """
     if f is None:
-        return functools.partial(compiled, donate=donate)
-    inlined = eqx.filter_jit(f, donate=donate)
-    alone = functools.cache(
-        lambda: eqx.filter_jit(f, donate=donate, compiler_options=_options())  # type: ignore[call-overload]
-    )
+        return functools.partial(compiled, donate_rest=donate_rest)
+
+    def run(static: tuple, first: list, rest: list) -> Any:
+        return f(*_whole(first, static[0]), *_whole(rest, static[1]))
+
+    run.__name__, run.__qualname__ = f.__name__, f.__qualname__
+    jit = functools.partial(jax.jit, run, static_argnums=0, donate_argnums=2 if donate_rest else ())
+    inlined = jit()
+    alone = functools.cache(lambda: jit(compiler_options=_options()))
 
     @functools.wraps(f)
     def call(*args: Any) -> Any:
+        (first, fixed), (rest, others) = _parted(args[:1]), _parted(args[1:])
+        static = fixed, others
         if jax.default_backend() != "cpu" or not _options():
-            return inlined(*args)
+            return inlined(static, first, rest)
         try:
-            return alone()(*args)
+            return alone()(static, first, rest)
         except ValueError as error:
             if "`compiler_options` can only be passed to top-level" not in str(error):
                 raise
-            return inlined(*args)
+            return inlined(static, first, rest)
 
     return call
+
+
+def _parted(tree: Any) -> tuple[list, tuple]:
+    """The arrays of a pytree, and the rest of it, which has a hash."""
+    leaves, treedef = jax.tree.flatten(tree)
+    arrays = [leaf if isinstance(leaf, ARRAYS) else None for leaf in leaves]
+    return arrays, (tuple(None if isinstance(leaf, ARRAYS) else leaf for leaf in leaves), treedef)
+
+
+def _whole(arrays: list, static: tuple) -> Any:
+    """The pytree of these parts."""
+    others, treedef = static
+    return jax.tree.unflatten(treedef, [o if a is None else a for a, o in zip(arrays, others, strict=True)])
 
 
 @functools.cache

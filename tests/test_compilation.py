@@ -40,7 +40,7 @@ def test_an_error_of_the_function_itself_is_not_swallowed():
 
 
 def test_the_first_argument_is_kept_and_others_are_given_away():
-    add = compiled(lambda a, b: b + a, donate="all-except-first")
+    add = compiled(lambda a, b: b + a, donate_rest=True)
     a, b = jnp.ones(1000), jnp.ones(1000)
     assert add(a, b)[0] == 2
     assert not a.is_deleted()

@@ -137,8 +137,7 @@ class _Empirical(Kernel):
 
     def num_outputs(self, x: Array) -> int:
         """The number of outputs of `f` for one input, its axes multiplied."""
-        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        return math.prod(output_shape(self.f, *signature(self.params, x), one, "x")[1:])
+        return _num_outputs(self.f, signature(self.params, x))
 
 
 @lru_cache(maxsize=256)
@@ -178,6 +177,13 @@ def output_shape(
     return shape
 
 
+def _num_outputs(f: ApplyFunction, found: tuple) -> int:
+    """The number of outputs for one input, given a `signature`."""
+    *_, example, _ = found
+    one = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
+    return math.prod(output_shape(f, *found, one, "x")[1:])
+
+
 class EmpiricalNTK(_Empirical):
     """The empirical NTK as a kernel; made by `empirical_ntk`."""
 
@@ -193,15 +199,10 @@ class EmpiricalNTK(_Empirical):
                 )
 
     def block_rows(self, x: Array) -> int:
-        return self._rows(x)[0]
+        return _sides(self, x)[0]
 
     def pass_rows(self, x: Array) -> int:
-        return self._rows(x)[1]
-
-    def _rows(self, x: Array) -> tuple[int, int]:
-        found = signature(self.params, x)
-        block, one_pass = _rows(self.f, found, self.outputs, self.precision, self.only, self.memory_budget)
-        return min(block, _square_rows(self.memory_budget, self.num_outputs(x), self.outputs)), one_pass
+        return _sides(self, x)[1]
 
     def features(self, x: Array) -> dict[str, Factor]:
         """What each parameter's part of the kernel is made of, by its path."""
@@ -247,6 +248,14 @@ class EmpiricalNTK(_Empirical):
             return jax.tree.unflatten(treedef, [replaced.get(index, leaf) for index, leaf in enumerate(leaves)])
 
         return [leaves[index] for index in places], whole
+
+
+def _sides(kernel: EmpiricalNTK, x: Array) -> tuple[int, int]:
+    """How many examples a block of the kernel and a pass may have."""
+    found = signature(kernel.params, x)
+    block, one_pass = _rows(kernel.f, found, kernel.outputs, kernel.precision, kernel.only, kernel.memory_budget)
+    square = _square_rows(kernel.memory_budget, _num_outputs(kernel.f, found), kernel.outputs)
+    return min(block, square), one_pass
 
 
 @lru_cache(maxsize=256)

@@ -464,7 +464,7 @@ def _factors(kernel: "EmpiricalNTK", mesh: Mesh | None, x: Array) -> dict[str, F
         return _on_devices(function, mesh, False, True)(arrays, x)
 
 
-@compiled(donate="all-except-first")
+@compiled(donate_rest=True)
 def _pulled(of: tuple, total: Coordinates) -> Coordinates:
     """Each device's sum, and J^T v of a batch."""
     found, vectors, start, mesh = of
@@ -477,7 +477,7 @@ def _pulled(of: tuple, total: Coordinates) -> Coordinates:
         return _on_devices(function, mesh, True, True, False, True)(found, vectors, start, total)
 
 
-@compiled(donate="all-except-first")
+@compiled(donate_rest=True)
 def _pushed(of: tuple, result: Array) -> Array:
     """The result with J u of a batch put into it."""
     found, tangents, start, mesh = of
@@ -489,7 +489,7 @@ def _pushed(of: tuple, result: Array) -> Array:
         return _on_devices(function, mesh, True, False, False, True)(found, tangents, start, result)
 
 
-@compiled(donate="all-except-first")
+@compiled(donate_rest=True)
 def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
     """Each device's sum, and J^T D J u of a batch, for the squares D of its rows' scales."""
     found, tangents, squares, start, mesh = of
@@ -505,7 +505,7 @@ def _pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
         return _on_devices(function, mesh, True, False, True, False, True)(found, tangents, squares, start, total)
 
 
-@compiled(donate="all-except-first")
+@compiled(donate_rest=True)
 def _squared(of: tuple, result: Array) -> Array:
     """The result with the squared norms of a batch's rows put into it."""
     found, start, mesh = of
@@ -531,7 +531,7 @@ def _length(found: dict[str, Factor]) -> int:
     return next(iter(found.values())).num_examples
 
 
-@compiled(donate="all-except-first")
+@compiled(donate_rest=True)
 def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
     """Each device's sum, and J^T v of a batch, by one backward pass a vector."""
     kernel, x, vectors, start, mesh = of
@@ -554,7 +554,7 @@ def _pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
         return _on_devices(function, mesh, False, True, True, False, True)(arrays, x, vectors, start, total)
 
 
-@compiled(donate="all-except-first")
+@compiled(donate_rest=True)
 def _pushed_by_passes(of: tuple, result: Array) -> Array:
     """The result with J u of a batch put into it, by one forward pass a vector."""
     kernel, x, tangents, start, mesh = of

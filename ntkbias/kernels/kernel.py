@@ -13,7 +13,7 @@ kernels add and scale.
 """
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,9 +26,10 @@ from ntkbias.kernels import tiles
 from ntkbias.kernels.operator import KernelOperator, block_operator
 from ntkbias.types import InputError, Outputs, is_known, require_array, require_finite
 
-__all__ = ["Kernel"]
+__all__ = ["Kernel", "checked"]
 
 EXAMPLE_AXES: dict[str, tuple[int, int]] = {"mean": (0, 1), "sum": (0, 1), "each": (1, 2), "all": (0, 2)}
+MOST_REMEMBERED = 256  # structures of kernels and inputs
 PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
 
@@ -62,16 +63,19 @@ class Kernel(eqx.Module):
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num_examples], *pieces)
 
     def check(self, x: Array, name: str) -> None:
-        """Raise an `InputError` if this kernel cannot take `x`; subclasses add what they know of its shape."""
+        """Raise an `InputError` if this kernel cannot take inputs of the shape and type of `x`.
+
+        It is asked once for each shape; numbers are looked at elsewhere, each time.
+        """
 
     def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
         """The Gram matrix of `x1` `(n, ...)` and `x2` `(m, ...)`; of `x1` with itself, at half the work, without `x2`.
 
         Raises `InputError` on empty inputs, NaN or infinite values, and inputs whose shapes differ.
         """
-        x1 = self._checked(x1, "x1")
+        x1, plan = _planned(self, x1, "x1")
         if x2 is not None:
-            x2 = self._checked(x2, "x2")
+            x2, _ = _planned(self, x2, "x2")
             if x1.shape[1:] != x2.shape[1:]:
                 raise InputError(
                     f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
@@ -79,15 +83,15 @@ class Kernel(eqx.Module):
                 )
         # Where values are traced the work belongs to the surrounding program, on whatever devices that runs.
         traced = _is_traced((self, x1, x2))
-        workers = [self._worker()] if traced else self.workers()
-        num_processes = 1 if traced else jax.process_count()
+        num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
         longest = max(len(x1), 0 if x2 is None else len(x2))
         # Twice as many columns as devices, so that each has a share of the triangle.
-        places = num_processes * len(workers)
-        rows = min(self.block_rows(x1), -(-longest // (2 * places if places > 1 else 1)))
-        if places == 1 and longest <= min(rows, self.pass_rows(x1)):
+        places = num_processes * num_devices
+        rows = min(plan.block_rows, -(-longest // (2 * places if places > 1 else 1)))
+        if places == 1 and longest <= min(rows, plan.pass_rows):
             gram = _gram(self, x1, x2)
         else:
+            workers = [self._worker()] if traced else self.workers()
             axes = EXAMPLE_AXES[self.outputs]
             gram = tiles.gram(workers, x1, x2, rows=rows, axes=axes, num_processes=num_processes)
         if not _is_traced(gram) and not _all_finite(gram):
@@ -141,9 +145,9 @@ class Kernel(eqx.Module):
         if isinstance(x, np.ndarray) and x.ndim >= 2 and x.size:
             length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
             for start in range(0, len(x), length):
-                self._checked(x[start : start + length], "x")
+                checked(self, x[start : start + length], "x")
         else:
-            x = np.asarray(self._checked(x, "x"))
+            x = np.asarray(checked(self, x, "x"))
         operator = self._operator(x)
         operator.source = self, x
         return operator
@@ -167,7 +171,7 @@ class Kernel(eqx.Module):
         centred alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
         reference. Raises `InputError` on the inputs that calling the kernel refuses.
         """
-        reference = self._checked(reference, "reference")
+        reference = checked(self, reference, "reference")
         first, second = EXAMPLE_AXES[self.outputs]
         mean = jnp.mean(self(reference), (first, second), keepdims=True)
         return Centered(self.outputs, self, reference, mean)
@@ -195,18 +199,44 @@ class Kernel(eqx.Module):
     def __truediv__(self, divisor: float | Array) -> "Kernel":
         return self * (1 / divisor)
 
-    def _checked(self, x: Any, name: str) -> Array:
-        x = require_array(x, name)
-        if x.ndim < 2:
-            raise InputError(
-                f"Expected {name} to be a batch of inputs, with two axes or more; got shape {x.shape}. "
-                "One input of d features is (1, d); n inputs of one feature are (n, 1)."
-            )
-        if x.size == 0:
-            raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
-        require_finite(x, name)
-        self.check(x, name)
-        return x
+class Plan(NamedTuple):
+    """What a kernel makes of inputs of one shape, once they are found to be right: the sizes of blocks and passes."""
+
+    block_rows: int
+    pass_rows: int
+
+
+_plans: dict[tuple, Plan] = {}  # by a kernel's structure, shapes and types, and those of inputs
+
+
+def checked(kernel: Kernel, x: Any, name: str) -> Array:
+    """The inputs as an array; an `InputError` if they are none that this kernel takes."""
+    return _planned(kernel, x, name)[0]
+
+
+def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
+    """The inputs as an array, and how to go about them; an `InputError` if they are none that this kernel takes."""
+    x = require_array(x, name)
+    if x.ndim < 2:
+        raise InputError(
+            f"Expected {name} to be a batch of inputs, with two axes or more; got shape {x.shape}. "
+            "One input of d features is (1, d); n inputs of one feature are (n, 1)."
+        )
+    if x.size == 0:
+        raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
+    require_finite(x, name)
+    leaves, treedef = jax.tree.flatten((kernel, x))
+    shapes = tuple((leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf for leaf in leaves)
+    key = treedef, shapes, jax.config.jax_enable_x64
+    plan = _plans.get(key)
+    if plan is None:
+        kernel.check(x, name)
+        plan = Plan(kernel.block_rows(x), kernel.pass_rows(x))
+        if not _is_traced((kernel, x)):  # some of what is checked takes values
+            if len(_plans) >= MOST_REMEMBERED:
+                _plans.clear()
+            _plans[key] = plan
+    return x, plan
 
 
 def _on(device: jax.Device, kernel: Kernel) -> Kernel:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.kernels.claims import PART, StorageError, claimed, reason_of, storage_errors
-from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
+from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel, checked
 from ntkbias.kernels.tiles import gram
 from ntkbias.types import InputError, require_array, require_finite
 
@@ -74,10 +74,10 @@ def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
     Raises what `kernel(x)` raises.
     """
     if not isinstance(x, np.ndarray | jax.Array) or x.ndim < 2 or not x.size:
-        x = kernel._checked(x, name)
+        x = checked(kernel, x, name)
     x = np.asarray(x)
     length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
-    first = np.asarray(kernel._checked(x[:length], name if len(x) <= length else f"{name}[:{length}]"))
+    first = np.asarray(checked(kernel, x[:length], name if len(x) <= length else f"{name}[:{length}]"))
 
     def pieces() -> Iterator[np.ndarray]:
         yield first
