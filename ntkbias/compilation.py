@@ -28,8 +28,8 @@ FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK tak
 def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callable:
     """`jax.jit(f)`, with convolutions as fast as the device has them; a decorator, too.
 
-    Arguments are pytrees, by position. Their arrays are those of the program; whatever else they hold is part of what it
-    is compiled for, and has to be hashable. With `donate_rest` the arrays of all arguments but the first are given away.
+    Arguments are pytrees, by position. Their arrays are the program's; whatever else they hold is a constant that it is
+    compiled for, and has to be hashable. With `donate_rest` the arrays of all arguments but the first are given away.
     Inside another compiled function, and under `grad`, f becomes part of that, with its options.
     """
     if f is None:

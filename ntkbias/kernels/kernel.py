@@ -199,6 +199,7 @@ class Kernel(eqx.Module):
     def __truediv__(self, divisor: float | Array) -> "Kernel":
         return self * (1 / divisor)
 
+
 class Plan(NamedTuple):
     """What a kernel makes of inputs of one shape, once they are found to be right: the sizes of blocks and passes."""
 
@@ -227,7 +228,7 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
     require_finite(x, name)
     leaves, treedef = jax.tree.flatten((kernel, x))
     shapes = tuple((leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf for leaf in leaves)
-    key = treedef, shapes, jax.config.jax_enable_x64
+    key = treedef, shapes, jnp.result_type(float)
     plan = _plans.get(key)
     if plan is None:
         kernel.check(x, name)

@@ -27,8 +27,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ntkbias.kernels.factors import Convolution, Factor, Lookup, Product, Whole
+from ntkbias.kernels.factors import Factor, Whole
 from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
+from ntkbias.kernels.layer_factors import Convolution, Lookup, Product
 from ntkbias.kernels.separation import is_zero, separated
 from ntkbias.types import ApplyFunction, InputError, Outputs, Params
 

@@ -15,8 +15,8 @@ from cases import FUNCTIONS, LAYERS, NETS, assert_near, budget_for, function_cas
 import ntkbias as nb
 from ntkbias.kernels import jacobian
 from ntkbias.kernels.empirical import EmpiricalNTK
-from ntkbias.kernels.factors import Lookup
 from ntkbias.kernels.jacobian import JacobianOperator, Layout
+from ntkbias.kernels.layer_factors import Lookup
 from ntkbias.types import InputError, InputTypeError
 
 WAYS = ("passes", "gradients", "gradients held")
