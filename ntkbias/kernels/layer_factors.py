@@ -81,9 +81,14 @@ class Product(Formable):
         return _by_positions(inner, left, right, outputs)
 
     def formed(self) -> Whole:
-        n, o = self.cotangent.shape[:2]
-        gradients = jnp.einsum("nbti,nobtj->nobij", self.activation, self.cotangent)
-        return Whole(self.scale, gradients.reshape(n, o, -1))
+        n, o, _, _, j = self.cotangent.shape
+        activation, cotangent = self.activation, jnp.moveaxis(self.cotangent, 1, 3)  # (n, b, t, i) and (n, b, t, o, j)
+        # The product lays out the free axes of its first operand first, which CPUs have to transpose: the smaller one's.
+        left, right = (cotangent, activation) if o > 1 or j < activation.shape[-1] else (activation, cotangent)
+        gradients = lax.dot_general(left, right, (((2,), (2,)), ((0, 1), (0, 1))))
+        if left is activation:  # (n, b, i, 1, j)
+            return Whole(self.scale, gradients.reshape(n, 1, -1))
+        return Whole(self.scale, jnp.moveaxis(gradients, 2, 1).reshape(n, o, -1))  # from (n, b, o, j, i)
 
     def gradient_bytes(self) -> int:
         _, o, b, _, j = self.cotangent.shape
