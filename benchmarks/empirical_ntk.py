@@ -23,7 +23,8 @@ On a GPU all run in full float32 (no TensorFloat-32), one process at a time, and
 takes the peers from this environment, neural-tangents through our adapter.
 
 Compilation (one call) and the transfer of inputs are not timed. Times are medians; what takes longer than 4 seconds is
-measured once. Memory is the peak of one call above what the process had in use before it, result included.
+measured once. Memory is the peak of one call above what the process had in use before it, result included; the largest
+of five.
 
     python benchmarks/empirical_ntk.py [--quick | --all | --accelerator | --growth] [--together] [--cases T]
                                        [--repeats N] [--limit S] [--json FILE]
