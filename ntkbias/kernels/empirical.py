@@ -210,12 +210,6 @@ class EmpiricalNTK(_Empirical):
             found = self._chosen(factors(self.f, self.params, x, self.outputs, self.precision))
             return {path: factor.kept() for path, factor in found.items()}
 
-    def joined(self, pieces: list[dict[str, Factor]], num_examples: int) -> dict[str, Factor]:
-        return {
-            path: first.joined([piece[path] for piece in pieces[1:]])[:num_examples]
-            for path, first in pieces[0].items()
-        }
-
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
         parts = strips(n) if features2 is None else [(slice(n), slice(m))]
@@ -272,8 +266,8 @@ def _rows(
     raw = [factor for path, factor in shapes.items() if only is None or path in only]
     kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
     held = sum(factor.row_bytes() for factor in kept)
-    # Two sides, one of them also in the pieces that it is made of; the blocks themselves have the last quarter.
-    block = memory_budget // 2 // (3 * held)
+    # Two sides; a pass has a quarter, and the blocks themselves another.
+    block = memory_budget // 2 // (2 * held)
     # A pass holds, beside what is read off it, what it came from.
     pass_bytes = memory_budget // PASS_SHARE
     if jax.default_backend() == "cpu":

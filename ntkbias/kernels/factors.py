@@ -118,10 +118,6 @@ class Factor(eqx.Module):
     def __getitem__(self, examples: slice) -> Self:
         return jax.tree.map(lambda array: array[examples], self)
 
-    def joined(self, others: Sequence["Factor"]) -> Self:
-        """The factor of these examples and then those of `others`."""
-        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), self, *others)
-
 
 class Whole(Factor):
     """The gradient itself, `(n, o, p)`: right for any parameter."""

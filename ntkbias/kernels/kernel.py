@@ -43,7 +43,10 @@ class Kernel(eqx.Module):
     outputs: Outputs = eqx.field(static=True)
 
     def features(self, x: Array) -> Any:
-        """What is computed once for a set of inputs and used in every block with another: by default the inputs."""
+        """What is computed once for a set of inputs and used in every block with another: by default the inputs.
+
+        A pytree of arrays whose first axis is that of the inputs; one of length 1 may be the same for all of them.
+        """
         return x
 
     @abc.abstractmethod
@@ -57,10 +60,6 @@ class Kernel(eqx.Module):
     def pass_rows(self, x: Array) -> int:
         """Of how many examples the features are computed at once; those of a side are put together."""
         return self.block_rows(x)
-
-    def joined(self, pieces: list[Any], num_examples: int) -> Any:
-        """The features of one set of inputs from those of its pieces, of which the last may be filled up."""
-        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num_examples], *pieces)
 
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` if this kernel cannot take inputs of the shape and type of `x`.
@@ -110,9 +109,15 @@ class Kernel(eqx.Module):
 
     def _worker(self, device: jax.Device | None = None, home: jax.Device | None = None) -> tiles.Worker:
         def features(piece: Array) -> Any:
-            passes = tiles.Tiles(piece if device is None else jax.device_put(piece, device), self.pass_rows(piece))
-            found = [_features(self, passes[index]) for index in range(len(passes))]
-            return found[0] if len(found) == 1 else _joined(self, found, len(piece))
+            x = piece if device is None else jax.device_put(piece, device)
+            passes = -(-len(x) // self.pass_rows(x))
+            if passes == 1:
+                return _features(self, x)
+            # Each pass writes into the whole; the last one reaches back over the one before it.
+            found, rows = _room(self, x), -(-len(x) // passes)
+            for index in range(passes):
+                found = _filled((self, x, np.int32(min(index * rows, len(x) - rows)), rows), found)
+            return found
 
         def contract(left: Any, right: Any | None) -> Array:
             block = _contract(self, left, right)
@@ -274,9 +279,27 @@ def _contract(kernel: Kernel, features1: Any, features2: Any | None) -> Array:
         return kernel.contract(features1, features2)
 
 
-@eqx.filter_jit
-def _joined(kernel: Kernel, pieces: list[Any], num_examples: int) -> Any:
-    return kernel.joined(pieces, num_examples)
+@compiled
+def _room(kernel: Kernel, x: Array) -> Any:
+    """The features of these inputs, before they are known."""
+    with jax.default_matmul_precision("highest"):
+        shapes = jax.eval_shape(kernel.features, x)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+@compiled(donate_rest=True)
+def _filled(of: tuple, whole: Any) -> Any:
+    """The features of all inputs, in their own memory, with those of `rows` of them put in their place."""
+    kernel, x, start, rows = of
+    with jax.default_matmul_precision("highest"):
+        found = kernel.features(jax.lax.dynamic_slice_in_dim(x, start, rows))
+
+    def put(whole: Array, part: Array) -> Array:
+        if len(part) < rows:  # the same for all
+            return part
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
+
+    return jax.tree.map(put, whole, found)
 
 
 class Sum(Kernel):
@@ -304,10 +327,6 @@ class Sum(Kernel):
     def pass_rows(self, x: Array) -> int:
         return min(self.left.pass_rows(x), self.right.pass_rows(x))
 
-    def joined(self, pieces: list[Any], num_examples: int) -> Any:
-        left, right = zip(*pieces, strict=True)
-        return self.left.joined(list(left), num_examples), self.right.joined(list(right), num_examples)
-
     def check(self, x: Array, name: str) -> None:
         self.left.check(x, name)
         self.right.check(x, name)
@@ -333,9 +352,6 @@ class Scaled(Kernel):
 
     def pass_rows(self, x: Array) -> int:
         return self.kernel.pass_rows(x)
-
-    def joined(self, pieces: list[Any], num_examples: int) -> Any:
-        return self.kernel.joined(pieces, num_examples)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
@@ -371,10 +387,6 @@ class Centered(Kernel):
 
     def block_rows(self, x: Array) -> int:
         return self.kernel.block_rows(x)
-
-    def joined(self, pieces: list[Any], num_examples: int) -> Any:
-        own, means = zip(*pieces, strict=True)
-        return self.kernel.joined(list(own), num_examples), jnp.concatenate(means)[:num_examples]
 
     def _operator(self, x: np.ndarray) -> KernelOperator:
         if x.shape == self.reference.shape and np.array_equal(x, self.reference):

@@ -18,7 +18,7 @@ gradient is a product over patches, and always formed.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,10 +66,6 @@ class Product(Formable):
         cotangent = self.cotangent if self.shared else self.cotangent[examples]
         return Product(self.scale, self.activation[examples], cotangent)
 
-    def joined(self, others: Sequence["Factor"]) -> "Product":
-        joined = super().joined(others)
-        return Product(self.scale, joined.activation, self.cotangent) if self.shared else joined
-
     def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
         if self.activation.shape[2] > 1:
             return super().blocks(other, parts, outputs)
@@ -83,7 +79,7 @@ class Product(Formable):
     def formed(self) -> Whole:
         n, o, _, _, j = self.cotangent.shape
         activation, cotangent = self.activation, jnp.moveaxis(self.cotangent, 1, 3)  # (n, b, t, i) and (n, b, t, o, j)
-        # The product lays out the free axes of its first operand first, which CPUs have to transpose: the smaller one's.
+        # CPUs have to transpose the first operand of the product, and its free axes come out first: the smaller one.
         left, right = (cotangent, activation) if o > 1 or j < activation.shape[-1] else (activation, cotangent)
         gradients = lax.dot_general(left, right, (((2,), (2,)), ((0, 1), (0, 1))))
         if left is activation:  # (n, b, i, 1, j)

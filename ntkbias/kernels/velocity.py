@@ -85,10 +85,6 @@ class NTKVelocity(Kernel):
     def pass_rows(self, x: Array) -> int:
         return max(1, self.kernel.pass_rows(x) // 2)
 
-    def joined(self, pieces: list[Any], num_examples: int) -> Any:
-        values, tangents = zip(*pieces, strict=True)
-        return self.kernel.joined(list(values), num_examples), self.kernel.joined(list(tangents), num_examples)
-
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
         try:
