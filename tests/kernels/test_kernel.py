@@ -8,6 +8,7 @@ import pytest
 from cases import assert_near, function_case
 
 import ntkbias as nb
+from ntkbias.kernels.empirical import EmpiricalNTK
 from ntkbias.types import InputError, InputTypeError
 
 F, PARAMS, X1, X2 = function_case("mlp")
@@ -38,6 +39,34 @@ def test_blocks_inside_jit(make):
     assert small.block_rows(X1) == 1
     assert_near(jax.jit(lambda a, b: small(a, b))(X1[:2], X2[:3]), kernel(X1, X2)[:2, :3], EPS)
     assert_near(small(X1[:4]), kernel(X1)[:4, :4], EPS)
+
+
+@pytest.mark.parametrize("name", ["mlp", "shared read-outs", "lookup of any index"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_features_are_made_in_passes(name, rows, monkeypatch):
+    """The last pass reaches back over the one before it, and what is the same for all examples stays so."""
+    f, params, x, _ = function_case(name)
+    monkeypatch.setattr(EmpiricalNTK, "pass_rows", lambda kernel, x: rows)
+    kernel = nb.empirical_ntk(lambda params, x: f(params, x), params, outputs="all")  # a function not seen before
+    assert len(x) % 3
+    assert_near(kernel(x), kernel.contract(kernel.features(x), None), EPS)
+
+
+def test_what_shapes_tell_is_found_once(monkeypatch):
+    asked, check = [], EmpiricalNTK.check
+    monkeypatch.setattr(EmpiricalNTK, "check", lambda kernel, x, name: asked.append(len(x)) or check(kernel, x, name))
+
+    def f(params, x):
+        return F(params, x)
+
+    for params in (PARAMS, jax.tree.map(lambda p: 2 * p, PARAMS)):
+        nb.empirical_ntk(f, params)(X1, X2)
+    jax.jit(lambda x: nb.empirical_ntk(f, PARAMS)(x))(X1[:2])  # without numbers, of which some are asked for
+    nb.empirical_ntk(f, PARAMS)(X1[:2])
+    assert asked == [len(X1), len(X2), 2, 2]
+    for _ in range(2):
+        with pytest.raises(InputError, match="Expected f"):
+            nb.empirical_ntk(f, PARAMS)(X1[:, :1])
 
 
 @each_kernel
