@@ -13,6 +13,8 @@ kernels add and scale.
 """
 
 import abc
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -113,11 +115,14 @@ class Kernel(eqx.Module):
             passes = -(-len(x) // self.pass_rows(x))
             if passes == 1:
                 return _features(self, x)
-            # Each pass writes into the whole; the last one reaches back over the one before it.
-            found, rows = _room(self, x), -(-len(x) // passes)
-            for index in range(passes):
-                found = _filled((self, x, np.int32(min(index * rows, len(x) - rows)), rows), found)
-            return found
+            # Each pass is put in its place once the next one has begun; the last reaches back over the one before it.
+            rows = -(-len(x) // passes)
+            starts = [np.int32(min(index * rows, len(x) - rows)) for index in range(passes)]
+            found, some = _room(self, x), _features_of_some(self, x, starts[0], rows)
+            for start, following in pairwise(starts):
+                some_more = _features_of_some(self, x, following, rows)
+                found, some = _placed(start, some, found), some_more
+            return _placed(starts[-1], some, found)
 
         def contract(left: Any, right: Any | None) -> Array:
             block = _contract(self, left, right)
@@ -287,19 +292,23 @@ def _room(kernel: Kernel, x: Array) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-@compiled(donate_rest=True)
-def _filled(of: tuple, whole: Any) -> Any:
-    """The features of all inputs, in their own memory, with those of `rows` of them put in their place."""
-    kernel, x, start, rows = of
+@compiled
+def _features_of_some(kernel: Kernel, x: Array, start: Array, rows: int) -> Any:
     with jax.default_matmul_precision("highest"):
-        found = kernel.features(jax.lax.dynamic_slice_in_dim(x, start, rows))
+        return kernel.features(jax.lax.dynamic_slice_in_dim(x, start, rows))
 
-    def put(whole: Array, part: Array) -> Array:
+
+@partial(jax.jit, donate_argnums=2)
+def _placed(start: Array, some: Any, whole: Any) -> Any:
+    """The features of all inputs, in their own memory, with those of some put in their place."""
+    rows = max(len(leaf) for leaf in jax.tree.leaves(some))
+
+    def put(part: Array, whole: Array) -> Array:
         if len(part) < rows:  # the same for all
             return part
         return jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
 
-    return jax.tree.map(put, whole, found)
+    return jax.tree.map(put, some, whole)
 
 
 class Sum(Kernel):
