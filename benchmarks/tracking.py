@@ -13,7 +13,7 @@ device and host is counted: calls that bring an array to the host, and their byt
 
 `--large` follows a probe of 5,000, and says what memory that took.
 
-    python benchmarks/tracking.py [--steps N] [--snapshots N] [--probe N] [--rounds N] [--alone] [--large]
+    python benchmarks/tracking.py [--steps N] [--snapshots N] [--probe N] [--rounds N] [--alone | --peer T] [--large]
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--probe", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="without other packages")
+    parser.add_argument("--peer", default="", help="only other packages whose name holds this")
     parser.add_argument("--large", action="store_true", help="a probe of 5,000, and two snapshots")
     parser.add_argument("--mnist", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "mnist")
     parser.add_argument(
@@ -63,7 +64,8 @@ def main() -> None:
 
 def report(options: argparse.Namespace) -> None:
     """The table."""
-    ways = dict.fromkeys(WAYS) | ({} if options.large or options.alone else peers())
+    others = {} if options.large or options.alone else peers()
+    ways = dict.fromkeys(WAYS) | {name: python for name, python in others.items() if options.peer in name}
     found: dict[str, list[dict]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, python in ways.items():

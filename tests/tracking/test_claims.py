@@ -210,7 +210,7 @@ def test_the_path_kernel_closes_what_training_did(activation, fall, last):
 def test_low_frequencies_are_learned_first():
     """Rahaman et al. 2019 (arXiv 1806.08734), on fewer frequencies: the order in which they pass 0.8 is theirs.
 
-    The paper's signal, up to frequency 50 and 6 layers of 256, takes hours on two cores.
+    The paper's own signal and network are `benchmarks/spectral_bias.py`, some 40 minutes on two cores.
     """
     init, network = pytorch_mlp(1, 128, 128, 128, 1)
     x, _ = CIRCLE.quadrature(64)
