@@ -24,7 +24,7 @@ takes the peers from this environment, neural-tangents through our adapter.
 
 Compilation (one call) and the transfer of inputs are not timed. Times are medians; what takes longer than 4 seconds is
 measured once. Memory is the peak of one call above what the process had in use before it, result included; the largest
-of five.
+of five where they take a second or less.
 
     python benchmarks/empirical_ntk.py [--quick | --all | --accelerator | --growth] [--together] [--cases T]
                                        [--repeats N] [--limit S] [--json FILE]

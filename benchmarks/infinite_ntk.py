@@ -8,7 +8,8 @@ compared: one that differs by 1e-3 of the largest entry or more is reported and 
 - ours: `infinite_ntk(net)(x)`. neural-tangents: `jax.jit(kernel_fn)` on all inputs at once, and `nt.batch` over small
   batches; the faster counts.
 - compile: the first call less a later one.
-- memory: the peak of one call above what the process had in use before it, result included; the largest of five.
+- memory: the peak of one call above what the process had in use before it, result included; the
+  largest of five where they take a second or less.
 - x bytes: our time over the time that moving each layer's two kernels once in and once out of memory would take, at the
   bandwidth of a copy measured in the same turns. Below one: the cache spares the memory.
 

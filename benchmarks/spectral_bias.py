@@ -87,7 +87,7 @@ def main() -> None:
         )
         print("    k =    " + "".join(f"{k:8d}" for k in FREQUENCIES) + "   rank correlation    loss")
         for seed, (row, loss) in enumerate(zip(steps, history["loss"][:, -1], strict=True)):
-            order = scipy.stats.spearmanr(FREQUENCIES, row).statistic
+            order = scipy.stats.spearmanr(FREQUENCIES, row).statistic if np.ptp(row) else np.nan
             cells = "".join(f"{step:8d}" if step <= options.steps else "   never" for step in row)
             print(f"    seed {seed:2d}{cells}{order:19.3f}{loss:8.1e}")
         print(flush=True)

@@ -199,10 +199,10 @@ class EmpiricalNTK(_Empirical):
                 )
 
     def block_rows(self, x: Array) -> int:
-        return _sides(self, x)[0]
+        return _block_and_pass_rows(self, x)[0]
 
     def pass_rows(self, x: Array) -> int:
-        return _sides(self, x)[1]
+        return _block_and_pass_rows(self, x)[1]
 
     def features(self, x: Array) -> dict[str, Factor]:
         """What each parameter's part of the kernel is made of, by its path."""
@@ -244,7 +244,7 @@ class EmpiricalNTK(_Empirical):
         return [leaves[index] for index in places], whole
 
 
-def _sides(kernel: EmpiricalNTK, x: Array) -> tuple[int, int]:
+def _block_and_pass_rows(kernel: EmpiricalNTK, x: Array) -> tuple[int, int]:
     """How many examples a block of the kernel and a pass may have."""
     found = signature(kernel.params, x)
     block, one_pass = _rows(kernel.f, found, kernel.outputs, kernel.precision, kernel.only, kernel.memory_budget)

@@ -13,6 +13,7 @@ kernels add and scale.
 """
 
 import abc
+import contextlib
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -118,11 +119,13 @@ class Kernel(eqx.Module):
             # Each pass is put in its place once the next one has begun; the last reaches back over the one before it.
             rows = -(-len(x) // passes)
             starts = [np.int32(min(index * rows, len(x) - rows)) for index in range(passes)]
-            found, some = _room(self, x), _features_of_some(self, x, starts[0], rows)
+            with contextlib.nullcontext() if device is None else jax.default_device(device):
+                whole = _room(self, x)
+            found = _features_of_rows(self, x, starts[0], rows)
             for start, following in pairwise(starts):
-                some_more = _features_of_some(self, x, following, rows)
-                found, some = _placed(start, some, found), some_more
-            return _placed(starts[-1], some, found)
+                next_found = _features_of_rows(self, x, following, rows)
+                whole, found = _put(rows, start, found, whole), next_found
+            return _put(rows, starts[-1], found, whole)
 
         def contract(left: Any, right: Any | None) -> Array:
             block = _contract(self, left, right)
@@ -237,8 +240,8 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
         raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
     require_finite(x, name)
     leaves, treedef = jax.tree.flatten((kernel, x))
-    shapes = tuple((leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf for leaf in leaves)
-    key = treedef, shapes, jnp.result_type(float)
+    shapes = (type(leaf) if isinstance(leaf, int | float) else _shape(leaf) for leaf in leaves)
+    key = treedef, tuple(shapes), jnp.result_type(float)
     plan = _plans.get(key)
     if plan is None:
         kernel.check(x, name)
@@ -248,6 +251,11 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
                 _plans.clear()
             _plans[key] = plan
     return x, plan
+
+
+def _shape(leaf: Any) -> Any:
+    """The shape and type of an array; anything else itself."""
+    return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
 
 
 def _on(device: jax.Device, kernel: Kernel) -> Kernel:
@@ -293,22 +301,21 @@ def _room(kernel: Kernel, x: Array) -> Any:
 
 
 @compiled
-def _features_of_some(kernel: Kernel, x: Array, start: Array, rows: int) -> Any:
+def _features_of_rows(kernel: Kernel, x: Array, start: Array, rows: int) -> Any:
     with jax.default_matmul_precision("highest"):
         return kernel.features(jax.lax.dynamic_slice_in_dim(x, start, rows))
 
 
-@partial(jax.jit, donate_argnums=2)
-def _placed(start: Array, some: Any, whole: Any) -> Any:
-    """The features of all inputs, in their own memory, with those of some put in their place."""
-    rows = max(len(leaf) for leaf in jax.tree.leaves(some))
+@partial(jax.jit, static_argnums=0, donate_argnums=3)
+def _put(rows: int, start: Array, found: Any, whole: Any) -> Any:
+    """The features of all inputs, in their own memory, with those of `rows` of them put in their place."""
 
     def put(part: Array, whole: Array) -> Array:
         if len(part) < rows:  # the same for all
             return part
         return jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
 
-    return jax.tree.map(put, some, whole)
+    return jax.tree.map(put, found, whole)
 
 
 class Sum(Kernel):
@@ -396,6 +403,9 @@ class Centered(Kernel):
 
     def block_rows(self, x: Array) -> int:
         return self.kernel.block_rows(x)
+
+    def pass_rows(self, x: Array) -> int:
+        return self.kernel.pass_rows(x)
 
     def _operator(self, x: np.ndarray) -> KernelOperator:
         if x.shape == self.reference.shape and np.array_equal(x, self.reference):

@@ -57,6 +57,20 @@ def test_four_devices(expected, tmp_path):
     for worker in kernels[0].workers():
         used |= {d for leaf in jax.tree.leaves(worker.features(x1)) for d in leaf.devices()}
     assert used == set(jax.devices())
+
+    # Features that are made in passes have their room where the passes run.
+    from ntkbias.kernels import kernel as module
+    from ntkbias.kernels.empirical import EmpiricalNTK
+    room, pass_rows, rooms = module._room, EmpiricalNTK.pass_rows, []
+    def recorded(*args):
+        whole = room(*args)
+        rooms.append({d for leaf in jax.tree.leaves(whole) for d in leaf.devices()})
+        return whole
+    module._room, EmpiricalNTK.pass_rows = recorded, lambda kernel, x: 5
+    for worker in kernels[0].workers():
+        worker.features(x1)
+    assert rooms == [{d} for d in jax.devices()]
+    module._room, EmpiricalNTK.pass_rows = room, pass_rows
     assert jnp.allclose(jax.jit(lambda x: kernels[0](x))(x1), grams[0], atol=1e-5)  # inside a program: where that runs
     np.savez(sys.argv[1], *grams)
     """
