@@ -8,7 +8,7 @@ Biases are there, and PyTorch's default initialisation. A frequency that never p
 last. Networks are trained together; about 20 minutes a signal on two cores. With `--figures` the heat map of what each
 first network has not yet learned is saved for both signals.
 
-    python benchmarks/spectral_bias.py [--steps N] [--every N] [--seeds N] [--figures FOLDER]
+    python benchmarks/spectral_bias.py [--steps N] [--every N] [--seeds N] [--signal NAME] [--figures FOLDER]
 """
 
 import argparse
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--every", type=int, default=250, help="steps between two looks")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--signal", choices=SIGNALS, help="of these amplitudes alone")
     parser.add_argument("--figures", type=Path, help="a folder to save heat maps in")
     options = parser.parse_args()
     print(f"{machine()}\n{options.seeds} networks, {options.steps} steps, looked at every {options.every}\n")
@@ -68,7 +69,8 @@ def main() -> None:
     phases = np.random.default_rng(0).uniform(0, 2 * np.pi, len(FREQUENCIES))
     sines = np.sin(np.outer(np.asarray(CIRCLE.angle(x)), FREQUENCIES) + phases)
     params = jax.vmap(init)(jax.random.split(jax.random.key(0), options.seeds))
-    for name, amplitudes in SIGNALS.items():
+    for name in [options.signal] if options.signal else SIGNALS:
+        amplitudes = SIGNALS[name]
         start = time.perf_counter()
         history = track_many(
             network,
