@@ -16,12 +16,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
-import numpy as np
 
 __all__ = ["compiled"]
 
-ARRAYS = (jax.Array, np.ndarray, np.generic)
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
 
 
@@ -62,8 +61,8 @@ def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callabl
 def _parted(tree: Any) -> tuple[list, tuple]:
     """The arrays of a pytree, and the rest of it, which has a hash."""
     leaves, treedef = jax.tree.flatten(tree)
-    arrays = [leaf if isinstance(leaf, ARRAYS) else None for leaf in leaves]
-    return arrays, (tuple(None if isinstance(leaf, ARRAYS) else leaf for leaf in leaves), treedef)
+    arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
+    return arrays, (tuple(None if eqx.is_array(leaf) else leaf for leaf in leaves), treedef)
 
 
 def _whole(arrays: list, static: tuple) -> Any:
