@@ -399,7 +399,7 @@ FUNCTIONS = {
     "depthwise convolution": Function(_convolved(feature_group_count=3), _dict(w=(2, 2, 1, 3)), _normal(4, 4, 3)),
     "dilated convolution": Function(_convolved(rhs_dilation=(2, 1)), _dict(w=(3, 2, 2, 3)), _normal(5, 4, 2)),
     "strided convolution": Function(_convolved((2, 3), "VALID"), _dict(w=(2, 3, 2, 3)), _normal(5, 6, 2)),
-    "strided even window": Function(_convolved((2, 3)), _dict(w=(2, 4, 2, 3)), _normal(6, 6, 2)),
+    "strided large window": Function(_convolved((2, 3)), _dict(w=(6, 6, 2, 3)), _normal(6, 6, 2)),
     "dilated inputs": Function(
         _convolved(padding=((1, 1), (1, 1)), lhs_dilation=(2, 2)), _dict(w=(3, 3, 2, 2)), _normal(3, 3, 2)
     ),

@@ -211,8 +211,11 @@ class EmpiricalNTK(_Empirical):
             return {path: factor.kept() for path, factor in found.items()}
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
-        n, m = (_num_examples(side) for side in (features1, features1 if features2 is None else features2))
-        parts = strips(n) if features2 is None else [(slice(n), slice(m))]
+        one = next(iter(features1.values()))
+        if features2 is None:
+            parts = strips(one.num_examples, one.num_outputs if self.outputs == "all" else 1)
+        else:
+            parts = [(slice(one.num_examples), slice(next(iter(features2.values())).num_examples))]
         total: list[Any] = [0.0] * len(parts)
         with jax.default_matmul_precision(self.precision):
             for path, factor in features1.items():
@@ -274,10 +277,6 @@ def _rows(
         pass_bytes = min(pass_bytes, CACHED)
     one_pass = pass_bytes // (2 * sum(factor.row_bytes() for factor in raw))
     return max(1, block), max(1, one_pass)
-
-
-def _num_examples(features: dict[str, Factor]) -> int:
-    return next(iter(features.values())).num_examples
 
 
 class EmpiricalNNGP(_Empirical):

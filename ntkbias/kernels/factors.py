@@ -103,6 +103,11 @@ class Factor(eqx.Module):
         """How many examples there are."""
         return len(jax.tree.leaves(self)[0])
 
+    @property
+    @abc.abstractmethod
+    def num_outputs(self) -> int:
+        """How many gradients an example has; fewer than the network's outputs where those were folded."""
+
     def kept(self) -> "Factor":
         """What to keep of this factor until it is contracted: itself, or its gradients where those are smaller."""
         return self
@@ -123,6 +128,10 @@ class Whole(Factor):
     """The gradient itself, `(n, o, p)`: right for any parameter."""
 
     jacobian: Float[Array, "n o p"]
+
+    @property
+    def num_outputs(self) -> int:
+        return self.jacobian.shape[1]
 
     def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
         left, right = self.jacobian, (self if other is None else other).jacobian
@@ -161,6 +170,10 @@ class Formable(Factor):
 
     activation: eqx.AbstractVar[Array]
     cotangent: eqx.AbstractVar[Array]
+
+    @property
+    def num_outputs(self) -> int:
+        return self.cotangent.shape[1]
 
     @abc.abstractmethod
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
@@ -207,11 +220,19 @@ class Formable(Factor):
             return self._blocks_by_gradients(other, parts, outputs)
         return [self.scale**2 * self[rows].block_by_pairs(right[columns], outputs) for rows, columns in parts]
 
+    @property
+    def divides_cotangents(self) -> bool:
+        """Whether gradients are formed in pieces of the cotangents' last axis, or of the activations'.
+
+        Whichever is arranged anew for the product, so that this is done once.
+        """
+        return True
+
     def _blocks_by_gradients(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
-        """By gradients, formed in pieces that fit a CPU's caches: of some outputs, and some rows of the matrix."""
+        """By gradients, formed in pieces that fit a CPU's caches: of some outputs, and a part of the weights."""
         sides = [self] if other is None else [self, other]
         num_bytes = sum(side.num_examples * side.gradient_bytes() for side in sides)
-        per_output, per_row = self._pieces(num_bytes, outputs)
+        per_output, per_matrix = self._pieces(num_bytes, outputs)
 
         def of_piece(cotangents: list[Array], activations: list[Array]) -> list[Array]:
             formed = [
@@ -220,21 +241,26 @@ class Formable(Factor):
             ]
             return formed[0].blocks(None if other is None else formed[1], parts, outputs)
 
+        activations = [side.activation for side in sides]
+
+        def of_outputs(cotangents: list[Array]) -> list[Array]:
+            if self.divides_cotangents:
+                pieces = [split(cotangent, -1, per_matrix) for cotangent in cotangents]
+                return summed(lambda piece: of_piece(piece, activations), pieces)
+            pieces = [split(activation, -1, per_matrix) for activation in activations]
+            return summed(lambda piece: of_piece(cotangents, piece), pieces)
+
         cotangents = [split(side.cotangent, 1, per_output) for side in sides]
-        activations = [split(side.activation, -1, per_row) for side in sides]
-
-        def of_outputs(piece: list[Array]) -> list[Array]:
-            return summed(lambda rows: of_piece(piece, rows), activations)
-
         if outputs != "each":
             return summed(of_outputs, cotangents)
         return [jnp.concatenate(list(block)) for block in lax.map(of_outputs, cotangents)]
 
     def _pieces(self, num_bytes: int, outputs: Outputs) -> tuple[int, int]:
-        """Into how many pieces to divide outputs, and rows of the matrix of weights."""
+        """Into how many pieces to divide outputs, and the matrix of weights."""
         wanted = -(-num_bytes // (CACHED if jax.default_backend() == "cpu" else UNCACHED))
         per_output = 1 if outputs == "all" else divisor(self.cotangent.shape[1], wanted)
-        return per_output, divisor(self.activation.shape[-1], -(-wanted // per_output))
+        divided = self.cotangent if self.divides_cotangents else self.activation
+        return per_output, divisor(divided.shape[-1], -(-wanted // per_output))
 
 
 def split(array: Array, axis: int, count: int) -> Array:
@@ -265,23 +291,31 @@ def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: 
     """Inner products over the last axis, laid out as `outputs` says; "mean" is done as "sum"."""
     if outputs == "each":
         return jnp.einsum("nop,mop->onm", a, b)
-    if outputs == "all":
-        return jnp.einsum("nap,mbp->namb", a, b)
-    return a.reshape(len(a), -1) @ b.reshape(len(b), -1).T
+    # As a product of two matrices, by rows: with more axes XLA on CPUs transposes the second.
+    (n, o, _), m = a.shape, len(b)
+    rows = (n * o, m * o) if outputs == "all" else (n, m)
+    products = lax.dot_general(a.reshape(rows[0], -1), b.reshape(rows[1], -1), (((1,), (1,)), ((), ())))
+    return products.reshape(n, o, m, o) if outputs == "all" else products
 
 
 def blocks_of_products(
     left: Float[Array, "n o p"], right: Float[Array, "m o p"], parts: Parts, outputs: Outputs
 ) -> list[Array]:
-    """The `inner_products` of some rows with some columns, summed over pieces of p that a CPU's caches hold."""
+    """The `inner_products` of some rows with some columns, summed over pieces of p that a CPU's caches hold.
+
+    Copies of whole rows would take memory anew at each call, which costs as much as a product of 500 numbers a row.
+    """
 
     def of(left: Array, right: Array) -> list[Array]:
         return [inner_products(left[rows], right[columns], outputs) for rows, columns in parts]
 
+    if outputs not in ("each", "all"):
+        left, right = (side.reshape(len(side), 1, -1) for side in (left, right))
     (_, o, p), rows = left.shape, max(len(left), len(right))
-    width = max(LEAST_WIDTH, WIDEST // (rows * o * left.dtype.itemsize))
-    if jax.default_backend() != "cpu" or p < 2 * width:
+    count = p // max(LEAST_WIDTH, WIDEST // (rows * o * left.dtype.itemsize))
+    if jax.default_backend() != "cpu" or count < 2:
         return of(left, right)
+    width = p // count
 
     def add(total: list[Array], start: Array) -> tuple[list[Array], None]:
         pieces = [lax.dynamic_slice_in_dim(side, start, width, 2) for side in (left, right)]

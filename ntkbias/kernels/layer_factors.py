@@ -42,7 +42,8 @@ from ntkbias.kernels.factors import (
 )
 from ntkbias.types import Outputs
 
-PATCHED = 2**23  # bytes of patches that are held at once, on a CPU
+PATCHED = 2**22  # bytes of patches that are held at once, on a CPU
+MOST_SLICES = 32  # of inputs, that make patches at once
 MOST_FORMED = 2**25  # bytes of a convolution's gradients that are multiplied by vectors at once, on a CPU
 
 __all__ = ["Convolution", "Lookup", "Product"]
@@ -76,11 +77,16 @@ class Product(Formable):
         left, right = (self.activation, self.cotangent), (other.activation, other.cotangent)
         return _by_positions(inner, left, right, outputs)
 
+    @property
+    def divides_cotangents(self) -> bool:
+        _, o, _, _, j = self.cotangent.shape
+        return o > 1 or j < self.activation.shape[-1]
+
     def formed(self) -> Whole:
-        n, o, _, _, j = self.cotangent.shape
+        n, o = self.cotangent.shape[:2]
         activation, cotangent = self.activation, jnp.moveaxis(self.cotangent, 1, 3)  # (n, b, t, i) and (n, b, t, o, j)
-        # CPUs have to transpose the first operand of the product, and its free axes come out first: the smaller one.
-        left, right = (cotangent, activation) if o > 1 or j < activation.shape[-1] else (activation, cotangent)
+        # CPUs have to transpose the first operand of the product, and its free axes come out first.
+        left, right = (cotangent, activation) if self.divides_cotangents else (activation, cotangent)
         gradients = lax.dot_general(left, right, (((2,), (2,)), ((0, 1), (0, 1))))
         if left is activation:  # (n, b, i, 1, j)
             return Whole(self.scale, gradients.reshape(n, 1, -1))
@@ -259,6 +265,10 @@ class Convolution(Formable):
     strides: tuple[int, ...] = eqx.field(static=True)
     dilation: tuple[int, ...] = eqx.field(static=True)
 
+    @property
+    def divides_cotangents(self) -> bool:
+        return False
+
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
         return self._blocks_by_gradients(other, [(slice(None), slice(None))], outputs)[0]
 
@@ -329,19 +339,23 @@ class Convolution(Formable):
     def _gradient(self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]) -> Array:
         """One example's gradient `(o, *window i, j)`, as one matrix product with the patches of its inputs.
 
-        Patches are slices along one axis after the other, the last first, so that what is copied is long.
+        Those of a large window are put together axis by axis: compilers take long over many pieces.
         """
-        patches = jnp.moveaxis(inputs, -1, 0)  # (i, b, *positions)
-        for axis in range(-1, 1 - inputs.ndim, -1):
-            step, stride, length = self.strides[axis], self.dilation[axis], cotangent.shape[axis - 1]
+        slices = [inputs]
+        together = math.prod(self.window) <= MOST_SLICES
+        for axis in range(len(self.window), 0, -1):
+            step, stride, length = self.strides[axis - 1], self.dilation[axis - 1], cotangent.shape[axis + 1]
             reach = (length - 1) * stride + 1
-            starts = [index * step for index in range(self.window[axis])]
-            patches = jnp.stack([lax.slice_in_dim(patches, at, at + reach, stride, axis) for at in starts])
+            starts = [index * step for index in range(self.window[axis - 1])]
+            slices = [lax.slice_in_dim(s, at, at + reach, stride, axis) for at in starts for s in slices]
+            slices = slices if together else [jnp.concatenate(slices, -1)]
+        o, j = len(cotangent), cotangent.shape[-1]
+        patches = jnp.concatenate([piece.reshape(-1, piece.shape[-1]) for piece in slices], 1)  # (b *q, *window i)
         # The barrier: XLA on CPUs would make them again where the product reads them, entry by entry.
-        patches = lax.optimization_barrier(patches)  # (*window, i, b, *q)
-        contracted = list(range(1, cotangent.ndim - 1))
-        gradient = jnp.tensordot(patches, cotangent, ([axis - cotangent.ndim + 1 for axis in contracted], contracted))
-        return jnp.moveaxis(gradient, -2, 0)
+        patches = lax.optimization_barrier(patches)
+        cotangents = jnp.moveaxis(cotangent, 0, -2).reshape(-1, o * j)
+        gradient = lax.dot_general(patches, cotangents, (((0,), (0,)), ((), ())))
+        return jnp.moveaxis(gradient.reshape(-1, o, j), 1, 0)
 
 
 def _by_positions(

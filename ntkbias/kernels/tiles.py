@@ -226,10 +226,13 @@ def in_one_program(
     return whole
 
 
-def strips(num_examples: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of the strips that cover the upper triangle of a square block: a little over half of it."""
+def strips(num_examples: int, rows_of_each: int = 1) -> list[tuple[slice, slice]]:
+    """The examples of each strip, by rows and by columns, that cover the upper triangle of a square block.
+
+    They are a little over half of it. `rows_of_each`: how many rows of the matrix an example has.
+    """
     least = LEAST_STRIP if jax.default_backend() == "cpu" else LEAST_STRIP_ON_ACCELERATOR
-    count = max(1, min(MOST_STRIPS, num_examples // least))
+    count = max(1, min(MOST_STRIPS, num_examples * rows_of_each // least, num_examples))
     ends = [num_examples * index // count for index in range(count + 1)]
     return [(slice(start, end), slice(start, num_examples)) for start, end in pairwise(ends)]
 

@@ -10,6 +10,7 @@ import pytest
 from cases import FUNCTIONS, OUTPUTS, assert_near, budget_for, from_all, function_case
 
 import ntkbias as nb
+from ntkbias.kernels import factors, layer_factors, tiles
 from ntkbias.types import InputError, InputTypeError
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
@@ -87,6 +88,29 @@ def test_blocks_do_not_change_the_ntk(name, outputs, rows, x64):
     expected = explicit_ntk_of_case(name)
     assert_near(kernel(x1, x2), from_all(expected[:7, :, 7:], outputs), 1e-10)
     assert_near(kernel(x1), from_all(expected[:7, :, :7], outputs), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["cnn", "several heads", "embedding"])
+def test_pieces_and_strips_do_not_change_the_ntk(name, x64, monkeypatch):
+    for module, constant, few in (
+        (factors, "CACHED", 256),  # bytes
+        (factors, "WIDEST", 64),
+        (factors, "LEAST_WIDTH", 3),  # numbers
+        (layer_factors, "PATCHED", 1024),
+        (tiles, "LEAST_STRIP", 2),  # rows
+    ):
+        monkeypatch.setattr(module, constant, few)
+    f, params, x1, x2 = function_case(name)
+
+    @jax.jit
+    def kernels(params, x1, x2):
+        made = [nb.empirical_ntk(f, params, outputs=outputs) for outputs in OUTPUTS]
+        return [(kernel(x1, x2), kernel(x1)) for kernel in made]
+
+    expected = explicit_ntk_of_case(name)
+    for outputs, (across, own) in zip(OUTPUTS, kernels(params, x1, x2), strict=True):
+        assert_near(across, from_all(expected[:7, :, 7:], outputs), 1e-10)
+        assert_near(own, from_all(expected[:7, :, :7], outputs), 1e-10)
 
 
 @pytest.mark.parametrize("make", [nb.empirical_nngp, nb.empirical_ntk])
