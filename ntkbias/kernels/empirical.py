@@ -269,8 +269,8 @@ def _rows(
     raw = [factor for path, factor in shapes.items() if only is None or path in only]
     kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
     held = sum(factor.row_bytes() for factor in kept)
-    # Two sides, and what passes are about to add to one of them; the blocks themselves have the last quarter.
-    block = memory_budget // 2 // (3 * held)
+    # Of seven shares two are the sides, one is what passes are about to add; copies and the blocks have the others.
+    block = memory_budget // (7 * held)
     # A pass holds, beside what is read off it, what it came from.
     pass_bytes = memory_budget // PASS_SHARE
     if jax.default_backend() == "cpu":
