@@ -222,9 +222,9 @@ class Formable(Factor):
 
     @property
     def divides_cotangents(self) -> bool:
-        """Whether gradients are formed in pieces of the cotangents' last axis, or of the activations'.
+        """Whether pieces of the gradients are better of some cotangents' columns than of some activations'.
 
-        Whichever is arranged anew for the product, so that this is done once.
+        What is arranged anew for the product had better be divided: the other side is, too, for each piece.
         """
         return True
 
@@ -232,7 +232,11 @@ class Formable(Factor):
         """By gradients, formed in pieces that fit a CPU's caches: of some outputs, and a part of the weights."""
         sides = [self] if other is None else [self, other]
         num_bytes = sum(side.num_examples * side.gradient_bytes() for side in sides)
-        per_output, per_matrix = self._pieces(num_bytes, outputs)
+        wanted = -(-num_bytes // (CACHED if jax.default_backend() == "cpu" else UNCACHED))
+        per_output = 1 if outputs == "all" else divisor(self.cotangent.shape[1], wanted)
+        wanted = -(-wanted // per_output)
+        i, j = self.activation.shape[-1], self.cotangent.shape[-1]
+        by_cotangents = j >= min(i, wanted) if self.divides_cotangents else i < min(j, wanted)
 
         def of_piece(cotangents: list[Array], activations: list[Array]) -> list[Array]:
             formed = [
@@ -244,10 +248,10 @@ class Formable(Factor):
         activations = [side.activation for side in sides]
 
         def of_outputs(cotangents: list[Array]) -> list[Array]:
-            if self.divides_cotangents:
-                pieces = [split(cotangent, -1, per_matrix) for cotangent in cotangents]
+            if by_cotangents:
+                pieces = [split(cotangent, -1, wanted) for cotangent in cotangents]
                 return summed(lambda piece: of_piece(piece, activations), pieces)
-            pieces = [split(activation, -1, per_matrix) for activation in activations]
+            pieces = [split(activation, -1, wanted) for activation in activations]
             return summed(lambda piece: of_piece(cotangents, piece), pieces)
 
         cotangents = [split(side.cotangent, 1, per_output) for side in sides]
@@ -255,18 +259,16 @@ class Formable(Factor):
             return summed(of_outputs, cotangents)
         return [jnp.concatenate(list(block)) for block in lax.map(of_outputs, cotangents)]
 
-    def _pieces(self, num_bytes: int, outputs: Outputs) -> tuple[int, int]:
-        """Into how many pieces to divide outputs, and the matrix of weights."""
-        wanted = -(-num_bytes // (CACHED if jax.default_backend() == "cpu" else UNCACHED))
-        per_output = 1 if outputs == "all" else divisor(self.cotangent.shape[1], wanted)
-        divided = self.cotangent if self.divides_cotangents else self.activation
-        return per_output, divisor(divided.shape[-1], -(-wanted // per_output))
 
-
-def split(array: Array, axis: int, count: int) -> Array:
-    """An axis in `count` parts, which come first."""
+def split(array: Array, axis: int, most: int) -> Array:
+    """An axis in at most so many equal parts, which come first; the last is filled up with zeros."""
     axis %= array.ndim
-    shape = (*array.shape[:axis], count, array.shape[axis] // count, *array.shape[axis + 1 :])
+    width = -(-array.shape[axis] // most)
+    count = -(-array.shape[axis] // width)
+    missing = count * width - array.shape[axis]
+    if missing:
+        array = jnp.pad(array, [(0, missing if place == axis else 0) for place in range(array.ndim)])
+    shape = (*array.shape[:axis], count, width, *array.shape[axis + 1 :])
     return jnp.moveaxis(array.reshape(shape), axis, 0)
 
 
@@ -303,7 +305,8 @@ def blocks_of_products(
 ) -> list[Array]:
     """The `inner_products` of some rows with some columns, summed over pieces of p that a CPU's caches hold.
 
-    Copies of whole rows would take memory anew at each call, which costs as much as a product of 500 numbers a row.
+    The rows and columns of strips are copied for their products: whole ones would be more memory than a process keeps
+    from call to call, and to get it anew takes as long as a good part of the products.
     """
 
     def of(left: Array, right: Array) -> list[Array]:

@@ -90,7 +90,8 @@ class Kernel(eqx.Module):
         # Twice as many columns as devices, so that each has a share of the triangle.
         places = num_processes * num_devices
         rows = min(plan.block_rows, -(-longest // (2 * places if places > 1 else 1)))
-        if places == 1 and longest <= min(rows, plan.pass_rows):
+        # In one program where that is small: on CPUs the memory of a large one is mapped anew at each call.
+        if places == 1 and longest <= min(rows, plan.pass_rows // 2):
             gram = _gram(self, x1, x2)
         else:
             workers = [self._worker()] if traced else self.workers()

@@ -276,9 +276,7 @@ class Convolution(Formable):
         sides = self.activation, self.cotangent
         if jax.default_backend() == "cpu":
             num_patches = math.prod(self.cotangent.shape[2:-1]) * math.prod(self.window)
-            patch_bytes = (
-                self.activation.shape[1] * num_patches * self.activation.shape[-1] * self.cotangent.dtype.itemsize
-            )
+            patch_bytes = num_patches * self.activation.shape[-1] * self.cotangent.dtype.itemsize
             gradients = lax.map(lambda side: self._gradient(*side), sides, batch_size=max(1, PATCHED // patch_bytes))
         else:
             gradients = jax.vmap(self._gradient)(*sides)
@@ -339,22 +337,26 @@ class Convolution(Formable):
     def _gradient(self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]) -> Array:
         """One example's gradient `(o, *window i, j)`, as one matrix product with the patches of its inputs.
 
-        Those of a large window are put together axis by axis: compilers take long over many pieces.
+        Those of a large window are put together axis by axis: compilers take long over many pieces. They have the
+        positions last, so that what is copied is long.
         """
-        slices = [inputs]
-        together = math.prod(self.window) <= MOST_SLICES
+        o, j = len(cotangent), cotangent.shape[-1]
+        cotangents = jnp.moveaxis(cotangent, 0, -2).reshape(-1, o * j)  # (b *q, o j)
+        large = math.prod(self.window) > MOST_SLICES
+        slices = [jnp.moveaxis(inputs, -1, 0) if large else inputs]
         for axis in range(len(self.window), 0, -1):
             step, stride, length = self.strides[axis - 1], self.dilation[axis - 1], cotangent.shape[axis + 1]
-            reach = (length - 1) * stride + 1
+            reach, place = (length - 1) * stride + 1, axis - inputs.ndim + (1 if large else 0)
             starts = [index * step for index in range(self.window[axis - 1])]
-            slices = [lax.slice_in_dim(s, at, at + reach, stride, axis) for at in starts for s in slices]
-            slices = slices if together else [jnp.concatenate(slices, -1)]
-        o, j = len(cotangent), cotangent.shape[-1]
-        patches = jnp.concatenate([piece.reshape(-1, piece.shape[-1]) for piece in slices], 1)  # (b *q, *window i)
+            slices = [lax.slice_in_dim(s, at, at + reach, stride, place) for at in starts for s in slices]
+            slices = [jnp.stack(slices)] if large else slices
+        if large:
+            patches = slices[0].reshape(-1, len(cotangents))  # (*window i, b *q)
+        else:
+            patches = jnp.concatenate([piece.reshape(len(cotangents), -1) for piece in slices], 1)
         # The barrier: XLA on CPUs would make them again where the product reads them, entry by entry.
         patches = lax.optimization_barrier(patches)
-        cotangents = jnp.moveaxis(cotangent, 0, -2).reshape(-1, o * j)
-        gradient = lax.dot_general(patches, cotangents, (((0,), (0,)), ((), ())))
+        gradient = lax.dot_general(patches, cotangents, (((1 if large else 0,), (0,)), ((), ())))
         return jnp.moveaxis(gradient.reshape(-1, o, j), 1, 0)
 
 
