@@ -32,6 +32,7 @@ from ntkbias.eigen import (
     spectrum,
     top_modes,
 )
+from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum, exact_spectrum, predicted_decay
 from ntkbias.frequency import (
     Eigenspaces,
@@ -98,7 +99,6 @@ from ntkbias.scaling import Interval, ScalingLaw, exponent_difference, preferred
 from ntkbias.spectrum import DecayExponent, Spectrum
 from ntkbias.tracking import History, open_history, path_spectrum, track, track_many
 from ntkbias.training import log_steps, train
-from ntkbias.types import InputError
 
 __all__ = [
     "Comparison",

@@ -26,8 +26,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array, require_finite, require_weights
+from ntkbias.errors import InputError
 from ntkbias.kernels import KernelOperator, as_operator
-from ntkbias.types import InputError, require_array, require_finite, require_weights
 
 __all__ = ["alignment", "relative_alignment"]
 

@@ -15,13 +15,14 @@ import equinox as eqx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_finite
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking, Measure, measure_on, rank_by_frequency
 from ntkbias.kernels import Kernel
-from ntkbias.kernels.tiles import progress
+from ntkbias.progress import progress
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite
 
 __all__ = ["Comparison", "compare"]
 

@@ -19,7 +19,8 @@ import numpy as np
 import sklearn.datasets
 from jaxtyping import Float, Num
 
-from ntkbias.types import InputError, require_choice, require_positive
+from ntkbias.checks import require_choice, require_positive
+from ntkbias.errors import InputError
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
 

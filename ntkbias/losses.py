@@ -39,16 +39,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_positive, require_weights
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    require_array,
-    require_choice,
-    require_finite,
-    require_positive,
-    require_weights,
-)
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = [
     "ImageSobolev",

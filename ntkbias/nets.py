@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 import equinox as eqx
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
     Activation,
     Angle,
@@ -39,15 +41,7 @@ from ntkbias.layers import (
 )
 from ntkbias.layers.attention import Mechanism, Scaling
 from ntkbias.layers.conv import Padding
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    Parameterization,
-    require_array,
-    require_choice,
-    require_finite,
-    require_positive,
-)
+from ntkbias.types import Parameterization
 
 __all__ = ["Norm", "Readout", "cnn", "fourier_features", "mlp", "myrtle", "patch_network", "resnet", "transformer"]
 

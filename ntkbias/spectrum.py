@@ -13,7 +13,6 @@ Its eigenfunctions are the functions that gradient descent learns one by one, mo
 True
 """
 
-import functools
 from typing import Literal
 
 import equinox as eqx
@@ -22,21 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-from threadpoolctl import ThreadpoolController
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.scaling import power_law
-from ntkbias.types import InputError, require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.threads import blas
 
-__all__ = ["DecayExponent", "Spectrum", "blas"]
+__all__ = ["DecayExponent", "Spectrum"]
 
 SMALL = 512  # modes: up to here NumPy's threads wait for each other longer than they save
-
-
-@functools.cache
-def blas() -> ThreadpoolController:
-    """NumPy's threads: for small matrices one is as fast, and does not wait for others where cores are shared."""
-    return ThreadpoolController()  # looking for the libraries costs milliseconds
 
 
 class DecayExponent(eqx.Module):

@@ -34,19 +34,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias import losses
+from ntkbias.checks import require_array, require_finite, require_key, require_positive
 from ntkbias.compilation import compiled
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical import Function
-from ntkbias.kernels.tiles import progress
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Params,
-    require_array,
-    require_finite,
-    require_key,
-    require_positive,
-)
+from ntkbias.progress import progress
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
     "Trainer",

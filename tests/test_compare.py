@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 CIRCLE = nb.domains.Circle()
 KERNELS = {f"depth {depth}": nb.infinite_ntk(nb.nets.mlp(depth=depth, b_std=0.1)) for depth in (1, 4)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ntkbias import datasets
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 IMAGES = (np.arange(6 * 28 * 28) * 7 % 251).astype(np.uint8).reshape(6, 28, 28)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 def gram(n, rank, seed=0):

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose
 
 import ntkbias as nb
 from ntkbias.domains import Circle, Gaussian, Hypercube, Sphere, SphereProduct, Torus
+from ntkbias.errors import InputError
 from ntkbias.exact import (
     DotProductKernel,
     ExactSpectrum,
@@ -31,7 +32,6 @@ from ntkbias.exact.sphere_product import product_spectrum
 from ntkbias.kernels import Kernel
 from ntkbias.layers import ABRelu, Conv, Dense, Flatten, Relu, Residual, Sequential, SinPlusCos
 from ntkbias.scaling import power_law
-from ntkbias.types import InputError
 
 DIGITS = 50
 EPS = np.finfo(float).eps

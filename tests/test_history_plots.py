@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose
 
 import ntkbias as nb
 from ntkbias import plots, report
+from ntkbias.errors import InputError
 from ntkbias.tracking import measures
-from ntkbias.types import InputError
 
 CIRCLE = nb.domains.Circle()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ntkbias.domains import Circle, PointCloud, Torus
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses import (
     ImageSobolev,
     checked_targets,
@@ -16,7 +17,6 @@ from ntkbias.losses import (
     sobolev,
     weighted_mse,
 )
-from ntkbias.types import InputError, InputTypeError
 
 RNG = np.random.default_rng(0)
 

@@ -6,8 +6,8 @@ import pytest
 from cases import NETS, PARAMETERIZATIONS, assert_near, net_case
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import AvgPool, Conv, Dense, Erf, Flatten, GlobalAvgPool, Identity, Relu, Residual, Sequential
-from ntkbias.types import InputError, InputTypeError
 
 
 def linear_layers(net):

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 import ntkbias as nb
 from ntkbias import plots
 from ntkbias.eigen.density import spectral_density
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 CIRCLE = nb.domains.Circle()
 

@@ -14,7 +14,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import report
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 CIRCLE = nb.domains.Circle()
 VOID = {"meta", "br", "img", "hr", "link", "input"}

@@ -9,7 +9,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import results
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 def ranking():

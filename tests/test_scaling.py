@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling import Interval, exponent_difference, power_law, preferred_scaling_law, scaling_law
 from ntkbias.scaling.forms import FORMS, fit
-from ntkbias.types import InputError, InputTypeError
 
 SIZES = 2.0 ** np.arange(5, 14)
 

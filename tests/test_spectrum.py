@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 CIRCLE = nb.domains.Circle()
 KERNEL = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.types import Params
 
 __all__ = ["Adapted", "Method", "called", "library", "require_one_array", "require_type"]
 

@@ -18,7 +18,8 @@ from typing import Any
 from jaxtyping import Array
 
 from ntkbias.adapters.adapted import Adapted, Method, called, library, require_one_array, require_type
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.types import Params
 
 __all__ = ["flax_linen", "flax_nnx"]
 

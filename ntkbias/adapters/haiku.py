@@ -15,7 +15,8 @@ from typing import Any
 from jaxtyping import Array
 
 from ntkbias.adapters.adapted import Adapted, library, require_type
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.types import Params
 
 __all__ = ["haiku"]
 

@@ -53,9 +53,10 @@ from jax import core  # noqa: TID251  (neural-tangents is written for these two:
 from jax.interpreters import ad  # noqa: TID251
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Covariance, Layer, Needs, Positions
 from ntkbias.layers.layer import require_positions
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.types import Params
 
 __all__ = ["Stax", "from_stax", "nt", "stax"]
 

@@ -15,7 +15,7 @@ import jax
 
 from ntkbias.cli import spectra, tracking
 from ntkbias.cli.options import CompareOptions, SpectrumOptions, TrackOptions, parsed, with_config
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 __all__ = ["CompareOptions", "SpectrumOptions", "TrackOptions", "main"]
 

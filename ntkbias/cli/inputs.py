@@ -21,9 +21,10 @@ from jaxtyping import Array
 from ntkbias import datasets, nets, results
 from ntkbias.cli.options import Architecture, Options
 from ntkbias.domains import Circle, Domain, Images, PointCloud
-from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.errors import InputError
 from ntkbias.layers import Layer
-from ntkbias.types import InputError, Params
+from ntkbias.memory import default_memory_budget
+from ntkbias.types import Params
 
 __all__ = ["Inputs", "initialised", "inputs", "network", "settings", "title", "write_json"]
 

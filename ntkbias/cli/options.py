@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ntkbias.errors import InputError
 from ntkbias.frequency import Measure
-from ntkbias.types import InputError, Parameterization
+from ntkbias.types import Parameterization
 
 __all__ = [
     "Architecture",

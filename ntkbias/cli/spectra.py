@@ -7,12 +7,13 @@ from typing import Any
 import jax
 
 from ntkbias import plots, report, results
+from ntkbias.checks import require_positive
 from ntkbias.cli.inputs import initialised, inputs, network, settings, title, write_json
 from ntkbias.cli.options import Architecture, Limit, SpectraOptions
 from ntkbias.compare import Comparison, compare
 from ntkbias.domains import Images
+from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, empirical_ntk, infinite_ntk
-from ntkbias.types import InputError, require_positive
 
 __all__ = ["run"]
 

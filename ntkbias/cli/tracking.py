@@ -15,15 +15,16 @@ import optax
 from jaxtyping import Array
 
 from ntkbias import plots, report, results
+from ntkbias.checks import require_positive
 from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings, title, write_json
 from ntkbias.cli.options import TrackOptions
 from ntkbias.domains import Circle
+from ntkbias.errors import InputError
 from ntkbias.kernels import empirical_ntk
 from ntkbias.layers import Layer
 from ntkbias.learning import critical_learning_rate
 from ntkbias.tracking import History, measures, track, track_many
 from ntkbias.training import log_steps
-from ntkbias.types import InputError, require_positive
 
 __all__ = ["run"]
 

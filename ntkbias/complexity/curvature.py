@@ -29,20 +29,13 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
-from ntkbias.kernels.tiles import progress
+from ntkbias.errors import InputError
 from ntkbias.losses import Loss
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    Params,
-    require_array,
-    require_choice,
-    require_finite,
-    require_key,
-    require_positive,
-)
+from ntkbias.progress import progress
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Curvature", "hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
 

@@ -23,10 +23,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_scale
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
 from ntkbias.losses import Loss
-from ntkbias.types import ApplyFunction, Params, require_scale
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
     "example_gradient_norms",

@@ -30,8 +30,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_positive
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
-from ntkbias.types import InputError, require_positive
+from ntkbias.errors import InputError
 
 __all__ = [
     "LayerInformation",

@@ -18,18 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_array, require_finite, require_positive
 from ntkbias.compilation import compiled
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import empirical_ntk
 from ntkbias.losses import Loss, checked_targets, named
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Params,
-    require_array,
-    require_finite,
-    require_positive,
-)
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_rows"]
 

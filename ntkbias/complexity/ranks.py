@@ -25,8 +25,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array, require_finite
 from ntkbias.complexity.problem import Network
-from ntkbias.types import ApplyFunction, InputError, Params, require_array, require_finite
+from ntkbias.errors import InputError
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["effective_rank", "embedding_effective_rank", "end_to_end_matrix", "stable_rank"]
 

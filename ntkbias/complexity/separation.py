@@ -25,9 +25,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_array, require_finite, require_positive
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Sequential
-from ntkbias.types import InputError, InputTypeError, Params, require_array, require_finite, require_positive
+from ntkbias.types import Params
 
 __all__ = [
     "activations",

@@ -34,15 +34,10 @@ import sklearn.metrics
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_finite, require_key
 from ntkbias.complexity.problem import Network
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    Params,
-    require_array,
-    require_finite,
-    require_key,
-)
+from ntkbias.errors import InputError
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["FeatureResponses", "ShuffledAUC", "feature_responses", "shuffle_coordinates", "shuffled_auc"]
 

@@ -31,12 +31,14 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_key, require_positive
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem, checked_rows
-from ntkbias.kernels.tiles import progress
+from ntkbias.errors import InputError
 from ntkbias.losses import Loss
+from ntkbias.progress import progress
 from ntkbias.scaling import Interval
-from ntkbias.types import ApplyFunction, InputError, Params, require_key, require_positive
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["gradient_noise", "hill_tail_index", "kesten_tail_index", "stable_tail_index"]
 

@@ -24,18 +24,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_array, require_finite, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import empirical_ntk
-from ntkbias.kernels.tiles import progress
+from ntkbias.progress import progress
 from ntkbias.scaling import power_law
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Params,
-    require_array,
-    require_finite,
-    require_positive,
-)
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
     "displacement_exponent",

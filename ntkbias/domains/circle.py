@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_finite, require_key, require_positive
 from ntkbias.domains.domain import Edges, HarmonicDomain
-from ntkbias.types import InputError, require_finite, require_key, require_positive
+from ntkbias.errors import InputError
 
 __all__ = ["Circle"]
 

@@ -34,7 +34,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["MAX_PRODUCT_DIMENSIONS", "Domain", "Edges", "HarmonicDomain", "TensorDomain", "plane_wave_frequency"]
 

@@ -23,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_finite
 from ntkbias.domains.domain import Domain, Edges, HarmonicDomain, whole
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError, InputTypeError, require_finite
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["FromHarmonics"]
 

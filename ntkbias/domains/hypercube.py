@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_finite, require_key, require_positive
 from ntkbias.domains.domain import Edges, TensorDomain
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError, require_finite, require_key, require_positive
+from ntkbias.errors import InputError
 
 __all__ = ["Hypercube"]
 

@@ -10,7 +10,7 @@ True
 from jaxtyping import Array
 
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 __all__ = ["Images"]
 

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from ntkbias.checks import require_finite, require_positive
 from ntkbias.domains.domain import Domain, Edges
-from ntkbias.types import InputError, require_finite, require_positive
+from ntkbias.errors import InputError
 
 __all__ = ["PointCloud"]
 

@@ -27,6 +27,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_finite, require_key, require_positive
 from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
@@ -38,7 +39,7 @@ from ntkbias.domains.domain import (
     whole,
 )
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import InputError, InputTypeError, require_finite, require_key, require_positive
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["Sphere"]
 

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_positive
 from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
@@ -52,7 +53,7 @@ from ntkbias.domains.sphere import (
     require_radius,
     walk_on_spheres,
 )
-from ntkbias.types import InputError, InputTypeError, require_positive
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["SphereProduct"]
 

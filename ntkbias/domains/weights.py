@@ -28,16 +28,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from sklearn.neighbors import NearestNeighbors
 
+from ntkbias.checks import require_array, require_finite, require_known, require_positive
 from ntkbias.domains.domain import HarmonicDomain, whole
 from ntkbias.domains.point_cloud import PointCloud
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    require_array,
-    require_finite,
-    require_known,
-    require_positive,
-)
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["Merged", "density_weights", "merge_coinciding", "minimum_norm_weights", "quadrature_weights"]
 

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
+from ntkbias.checks import require_array, require_weights
 from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
-from ntkbias.kernels.tiles import default_memory_budget
+from ntkbias.memory import default_memory_budget
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_weights
 
 __all__ = ["spectrum"]
 

@@ -16,8 +16,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import is_known, require_array, require_finite, require_positive, require_weights
+from ntkbias.errors import InputError
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, is_known, require_array, require_finite, require_positive, require_weights
 
 __all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positive_definite", "signed"]
 

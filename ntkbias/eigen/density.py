@@ -29,19 +29,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_finite, require_key, require_positive, require_scale, require_weights
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import KernelOperator, as_operator
-from ntkbias.kernels.tiles import default_memory_budget, progress
+from ntkbias.memory import default_memory_budget
+from ntkbias.progress import progress
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    require_array,
-    require_finite,
-    require_key,
-    require_positive,
-    require_scale,
-    require_weights,
-)
 
 __all__ = ["Estimate", "SpectralDensity", "effective_dimension", "log_determinant", "spectral_density"]
 

@@ -30,19 +30,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_choice, require_key, require_positive, require_weights
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    require_array,
-    require_choice,
-    require_key,
-    require_positive,
-    require_weights,
-)
 
 __all__ = ["NystromSpectrum", "nystrom"]
 

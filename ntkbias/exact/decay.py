@@ -24,12 +24,12 @@ import numpy as np
 import scipy.linalg
 
 from ntkbias.domains import Circle, Domain, Sphere, Torus
+from ntkbias.errors import InputTypeError
 from ntkbias.exact.digits import UnknownFormula, kernel_digits
 from ntkbias.exact.profile import checked_invariance, checked_kernel, kernel_values, rotation
 from ntkbias.exact.value import Decay
 from ntkbias.kernels import Kernel, infinite_ntk
 from ntkbias.layers import Layer
-from ntkbias.types import InputTypeError
 
 __all__ = ["predicted_decay"]
 

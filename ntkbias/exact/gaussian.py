@@ -23,11 +23,11 @@ import numpy as np
 import scipy.stats
 
 from ntkbias.domains import Gaussian, Sphere
+from ntkbias.errors import InputError
 from ntkbias.exact.profile import AngleRule, angle_rule, checked_invariance, kernel_values, on_plane, rotation
 from ntkbias.exact.sphere import angular_means
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
-from ntkbias.types import InputError
 
 __all__ = ["by_hermite_degree", "gaussian_spectrum"]
 

@@ -21,11 +21,11 @@ import mpmath
 import numpy as np
 
 from ntkbias.domains import Hypercube
+from ntkbias.errors import InputError
 from ntkbias.exact.digits import UnknownFormula, kernel_digits
 from ntkbias.exact.profile import checked_invariance, kernel_values
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
-from ntkbias.types import InputError
 
 __all__ = ["hypercube_spectrum"]
 

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
-from ntkbias.types import InputError, InputTypeError
 
 __all__ = [
     "AngleRule",

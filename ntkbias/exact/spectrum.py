@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ntkbias.domains import Circle, Domain, Gaussian, Hypercube, Sphere, SphereProduct, Torus
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.exact.gaussian import gaussian_spectrum
 from ntkbias.exact.hypercube import hypercube_spectrum
 from ntkbias.exact.profile import checked_kernel
@@ -24,7 +25,6 @@ from ntkbias.exact.sphere_product import product_spectrum
 from ntkbias.exact.torus import torus_spectrum
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
-from ntkbias.types import InputError, InputTypeError
 
 __all__ = ["exact_spectrum"]
 

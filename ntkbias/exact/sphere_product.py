@@ -27,7 +27,9 @@ import scipy.special
 from jax.typing import ArrayLike
 from jaxtyping import Float, PRNGKeyArray
 
+from ntkbias.checks import require_positive
 from ntkbias.domains import SphereProduct
+from ntkbias.errors import InputError
 from ntkbias.exact.profile import (
     checked_invariance,
     checked_kernel,
@@ -37,7 +39,6 @@ from ntkbias.exact.profile import (
 )
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
-from ntkbias.types import InputError, require_positive
 
 __all__ = ["product_spectrum", "spectrum_of_degrees"]
 

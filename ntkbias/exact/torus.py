@@ -22,10 +22,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkbias.domains import Torus
+from ntkbias.errors import InputError
 from ntkbias.exact.profile import checked_invariance, kernel_values
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
-from ntkbias.types import InputError
 
 __all__ = ["torus_spectrum"]
 

@@ -19,9 +19,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling import power_law
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_positive
 
 __all__ = ["Decay", "ExactSpectrum", "beside"]
 

@@ -27,10 +27,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_finite, require_key, require_positive
 from ntkbias.domains import Images
-from ntkbias.kernels.tiles import progress
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.progress import progress
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_key, require_positive
 
 __all__ = ["ImageFrequencies", "image_frequencies", "image_gradient_frequencies"]
 

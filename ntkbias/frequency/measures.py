@@ -26,10 +26,11 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_key, require_positive
 from ntkbias.domains import Domain, HarmonicDomain, Hypercube
 from ntkbias.domains.domain import plane_wave_frequency
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_key, require_positive
 
 __all__ = [
     "dirichlet_frequency",

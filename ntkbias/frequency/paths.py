@@ -30,9 +30,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_finite, require_key, require_positive
 from ntkbias.compilation import compiled
-from ntkbias.kernels.tiles import progress
-from ntkbias.types import InputError, require_array, require_finite, require_key, require_positive
+from ntkbias.errors import InputError
+from ntkbias.progress import progress
 
 __all__ = ["InterpolationSpectrum", "interpolation_path", "interpolation_spectrum"]
 

@@ -29,7 +29,9 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_choice, require_key
 from ntkbias.domains import Domain, HarmonicDomain
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency.measures import (
     harmonic_energy,
     measured_by_harmonics,
@@ -40,7 +42,6 @@ from ntkbias.frequency.measures import (
     shared,
 )
 from ntkbias.spectrum import DecayExponent, Spectrum
-from ntkbias.types import InputError, InputTypeError, require_choice, require_key
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "Measure", "measure_on", "rank_by_frequency"]
 

@@ -23,7 +23,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_positive, require_scale
+from ntkbias.checks import require_array, require_finite, require_positive, require_scale
+from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["directional_wave", "radial_wave", "smoothed_labels"]
 

@@ -27,7 +27,7 @@ try:
 except ImportError:  # a system without POSIX locks can read, and says so when asked to write
     fcntl = None  # type: ignore[assignment]
 
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 __all__ = ["PART", "Claim", "StorageError", "claim", "claimed", "reason_of", "storage_errors"]
 

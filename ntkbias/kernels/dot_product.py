@@ -12,9 +12,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.errors import InputTypeError
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.tiles import default_memory_budget
-from ntkbias.types import InputTypeError
+from ntkbias.memory import default_memory_budget
 
 __all__ = ["DotProductKernel"]
 

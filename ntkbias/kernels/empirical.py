@@ -25,26 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ntkbias.checks import are_finite, require_array, require_choice, require_finite, require_positive
 from ntkbias.compilation import compiled
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.factors import Factor, inner_products
 from ntkbias.kernels.jacobian import JacobianOperator
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
 from ntkbias.kernels.operator import KernelOperator
 from ntkbias.kernels.structure import factor_shapes, factors, signature
-from ntkbias.kernels.tiles import default_memory_budget, mirrored, strips
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Outputs,
-    Params,
-    Precision,
-    are_finite,
-    require_array,
-    require_choice,
-    require_finite,
-    require_positive,
-)
+from ntkbias.kernels.tiles import mirrored, strips
+from ntkbias.memory import default_memory_budget
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 MOST_REMEMBERED = 1024  # functions
 CACHED = 2**25  # bytes: larger passes leave a CPU's caches, and are slower

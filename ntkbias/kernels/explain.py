@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ntkbias.checks import require_array
 from ntkbias.kernels.empirical import empirical_ntk
 from ntkbias.kernels.structure import factors
-from ntkbias.types import ApplyFunction, Outputs, Params, require_array
+from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["explain_ntk"]
 

@@ -18,10 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.checks import require_choice, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.tiles import default_memory_budget, in_one_program
+from ntkbias.kernels.tiles import in_one_program
 from ntkbias.layers import Covariance, Layer, Needs, split_fixed
-from ntkbias.types import InputError, InputTypeError, Outputs, require_choice, require_positive
+from ntkbias.memory import default_memory_budget
+from ntkbias.types import Outputs
 
 __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
 

@@ -36,10 +36,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.compilation import compiled
+from ntkbias.errors import InputError
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.operator import KernelOperator, Scaled
 from ntkbias.kernels.structure import factor_shapes, signature
-from ntkbias.types import ApplyFunction, InputError, Params
+from ntkbias.types import ApplyFunction, Params
 
 if TYPE_CHECKING:
     from ntkbias.kernels.empirical import EmpiricalNTK

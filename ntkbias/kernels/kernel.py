@@ -24,10 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.checks import is_known, require_array, require_finite
 from ntkbias.compilation import compiled
+from ntkbias.errors import InputError
 from ntkbias.kernels import tiles
 from ntkbias.kernels.operator import KernelOperator, block_operator
-from ntkbias.types import InputError, Outputs, is_known, require_array, require_finite
+from ntkbias.types import Outputs
 
 __all__ = ["Kernel", "checked"]
 

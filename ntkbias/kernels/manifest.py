@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbias.checks import require_array, require_finite
+from ntkbias.errors import InputError
 from ntkbias.kernels.claims import PART, StorageError, claimed, reason_of, storage_errors
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel, checked
 from ntkbias.kernels.tiles import gram
-from ntkbias.types import InputError, require_array, require_finite
 
 __all__ = [
     "Inputs",

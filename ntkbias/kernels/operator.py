@@ -23,8 +23,9 @@ from jax.experimental import multihost_utils
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array, require_finite, require_weights
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import tiles
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite, require_weights
 
 if TYPE_CHECKING:
     from ntkbias.kernels.kernel import Kernel

@@ -35,19 +35,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from ntkbias.checks import require_array, require_choice, require_finite
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
 from ntkbias.kernels.structure import factor_shapes, signature
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Outputs,
-    Params,
-    Precision,
-    require_array,
-    require_choice,
-    require_finite,
-)
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["adam_preconditioner", "loss_weighted_ntk", "ntk_of_some", "preconditioned_ntk", "used_paths"]
 

@@ -24,8 +24,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_choice, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
-from ntkbias.types import ApplyFunction, InputError, InputTypeError, Params, Precision, require_choice, require_positive
+from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["pseudo_ntk"]
 

@@ -28,11 +28,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
+from ntkbias.checks import require_key, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.jacobian import HELD_SHARE, TANGENT_SHARE, Coordinates, JacobianOperator
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operator import KernelOperator
-from ntkbias.kernels.tiles import Tiles, progress
-from ntkbias.types import InputError, InputTypeError, require_key, require_positive
+from ntkbias.kernels.tiles import Tiles
+from ntkbias.progress import progress
 
 __all__ = ["Sketch", "sketch"]
 

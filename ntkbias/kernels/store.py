@@ -35,11 +35,14 @@ import scipy.sparse.linalg
 from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
 
+from ntkbias.checks import require_array, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import manifest as manifests
 from ntkbias.kernels.claims import PART, Claim, StorageError, claim, claimed, reason_of, storage_errors
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
-from ntkbias.kernels.tiles import Tiles, blocks, pairs_of, progress
-from ntkbias.types import InputError, InputTypeError, Outputs, require_array, require_positive
+from ntkbias.kernels.tiles import Tiles, blocks, pairs_of
+from ntkbias.progress import progress
+from ntkbias.types import Outputs
 
 __all__ = ["KernelOnDisk", "kernel_on_disk", "open_kernel"]
 

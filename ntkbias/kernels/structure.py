@@ -27,11 +27,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ntkbias.errors import InputError
 from ntkbias.kernels.factors import Factor, Whole
 from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
 from ntkbias.kernels.layer_factors import Convolution, Lookup, Product
 from ntkbias.kernels.separation import is_zero, separated
-from ntkbias.types import ApplyFunction, InputError, Outputs, Params
+from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["factor_shapes", "factors", "signature"]
 

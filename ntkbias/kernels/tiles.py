@@ -10,13 +10,10 @@ program serves them all: the last ones are filled up with copies of an example, 
 (5, 5)
 """
 
-import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,22 +22,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-from ntkbias.types import require_positive
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # in a notebook without ipywidgets the bar is made of text
-    from tqdm.auto import tqdm
+from ntkbias.checks import require_positive
+from ntkbias.progress import progress
 
 __all__ = [
     "Tiles",
     "Worker",
     "blocks",
-    "default_memory_budget",
     "gram",
     "in_one_program",
     "mirrored",
     "pairs_of",
-    "progress",
     "strips",
     "transpose",
 ]
@@ -48,17 +40,6 @@ __all__ = [
 # A square block's upper triangle is computed in strips: more of them save work, narrow ones lose speed.
 MOST_STRIPS = 8
 LEAST_STRIP, LEAST_STRIP_ON_ACCELERATOR = 240, 1024  # rows: shorter ones lose what they save
-SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
-
-
-def default_memory_budget() -> int:
-    """Bytes that the factors of one block may take: a quarter of the memory of the device, or of this machine."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    total = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit, on Linux
-    if not stats and limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-    return int(SHARE * total)
 
 
 class Worker(NamedTuple):
@@ -254,17 +235,6 @@ def mirrored(parts: Sequence[Array], axes: tuple[int, int]) -> Array:
         ]
         rows.append(jnp.concatenate([*below, part], axes[1]))
     return jnp.concatenate(rows, axes[0])
-
-
-def progress(items: Iterable | None, label: str, **options: Any) -> Any:
-    """The items, with a bar in a terminal or notebook once it takes longer than two seconds.
-
-    Without items it is the bar alone, to be updated by hand; `options` are tqdm's, as `total` and `initial`.
-
-    TQDM_DISABLE=1 in the environment silences it; where output goes to a file it is silent anyway.
-    """
-    notebook = tqdm.__mro__[0].__module__.endswith("notebook")
-    return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)
 
 
 def transpose(block: Array, axes: tuple[int, int]) -> Array:

@@ -22,9 +22,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.checks import require_array, require_finite
+from ntkbias.errors import InputError
 from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.types import ApplyFunction, InputError, Outputs, Params, Precision, require_array, require_finite
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["NTKVelocity", "ntk_velocity"]
 

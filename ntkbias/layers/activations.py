@@ -34,21 +34,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_positive, require_scale
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.arc_cosine import arc_cosine, smoothed_angle
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.hermite import expansion_dual, polynomial_dual, polynomial_slope
 from ntkbias.layers.layer import Layer
 from ntkbias.layers.orthant import linear_spline_dual
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    Params,
-    require_array,
-    require_choice,
-    require_finite,
-    require_positive,
-    require_scale,
-)
+from ntkbias.types import Params
 
 NUM_TERMS = 64  # of a Hermite expansion, unless told otherwise
 

@@ -30,10 +30,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_choice, require_positive, require_scale
+from ntkbias.errors import InputError
 from ntkbias.layers.activations import Abs, Relu
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer, affine_init, require_some_positions
-from ntkbias.types import InputError, Parameterization, Params, require_choice, require_positive, require_scale
+from ntkbias.types import Parameterization, Params
 
 __all__ = ["Mechanism", "Scaling", "SelfAttention"]
 

@@ -27,9 +27,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_finite, require_scale
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.layer import Layer
-from ntkbias.types import InputError, InputTypeError, Params, require_array, require_finite, require_scale
+from ntkbias.types import Params
 
 __all__ = ["Concatenate", "Dropout", "Frozen", "Identity", "Product", "Residual", "Scale", "Sequential", "Sum"]
 

@@ -28,9 +28,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_choice, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs, Positions, materialized
 from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
-from ntkbias.types import InputError, InputTypeError, Parameterization, Params, require_choice, require_positive
+from ntkbias.types import Parameterization, Params
 
 __all__ = ["Conv", "LocallyConnected", "Padding", "Window"]
 

@@ -28,7 +28,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ntkbias.types import InputError, Parameterization
+from ntkbias.errors import InputError
+from ntkbias.types import Parameterization
 
 __all__ = ["Covariance", "Needs", "Positions", "materialized"]
 

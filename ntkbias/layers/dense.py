@@ -14,9 +14,10 @@
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_choice, require_positive
 from ntkbias.layers.covariance import Covariance
 from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
-from ntkbias.types import Parameterization, Params, require_choice, require_positive
+from ntkbias.types import Parameterization, Params
 
 __all__ = ["Dense"]
 

@@ -30,20 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_positive, require_scale
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.combine import Sequential
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer, require_positions, require_some_positions
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    Parameterization,
-    Params,
-    require_array,
-    require_choice,
-    require_finite,
-    require_positive,
-    require_scale,
-)
+from ntkbias.types import Parameterization, Params
 
 __all__ = [
     "Angle",

@@ -17,8 +17,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_positive, require_scale
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
-from ntkbias.types import InputError, InputTypeError, Params, require_positive, require_scale
+from ntkbias.types import Params
 
 __all__ = ["Layer", "affine_init", "require_positions", "require_scales", "require_some_positions"]
 

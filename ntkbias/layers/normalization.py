@@ -20,9 +20,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_choice, require_scale
+from ntkbias.errors import InputError
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer, require_positions
-from ntkbias.types import InputError, Params, require_choice, require_scale
+from ntkbias.types import Params
 
 __all__ = ["LayerNorm", "NormAxes"]
 

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
-from ntkbias.types import InputError, InputTypeError, require_array
 
 __all__ = ["Behavior", "Contrast", "behaviors_on"]
 

@@ -36,10 +36,11 @@ import scipy.optimize
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_known, require_scale, require_whole_numbers
+from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, require_known, require_scale, require_whole_numbers
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
 

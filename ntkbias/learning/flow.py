@@ -31,8 +31,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_array, require_known, require_whole_numbers
+from ntkbias.errors import InputError
 from ntkbias.learning.modes import Modes, modes_of, values_on
-from ntkbias.types import InputError, require_array, require_known, require_whole_numbers
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
 

@@ -32,25 +32,19 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_choice, require_known, require_positive, require_scale
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator
 from ntkbias.kernels.operator import Matrix
-from ntkbias.kernels.tiles import progress
 from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.modes import operator_of
 from ntkbias.learning.target import Target
+from ntkbias.progress import progress
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    require_choice,
-    require_known,
-    require_positive,
-    require_scale,
-)
 
 __all__ = ["Learnability", "learnability"]
 

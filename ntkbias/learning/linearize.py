@@ -29,7 +29,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbias.types import ApplyFunction, InputError, InputTypeError, Params
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 

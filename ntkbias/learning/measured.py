@@ -23,10 +23,11 @@ import scipy.linalg
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.kernels.tiles import progress
+from ntkbias.checks import require_key, require_known, require_positive, require_scale
+from ntkbias.errors import InputError
 from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, operator_of, require_squares, values_on
-from ntkbias.types import InputError, require_key, require_known, require_positive, require_scale
+from ntkbias.progress import progress
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 

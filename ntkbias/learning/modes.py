@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ntkbias.checks import require_array, require_finite
 from ntkbias.eigen import eigh
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_array, require_finite
 
 __all__ = [
     "Modes",

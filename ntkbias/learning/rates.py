@@ -19,11 +19,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_known
 from ntkbias.eigen import top_modes
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.learning.modes import finite_outputs, operator_of
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_known
 
 __all__ = ["critical_learning_rate", "learning_times"]
 

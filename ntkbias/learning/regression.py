@@ -29,10 +29,11 @@ import scipy.optimize
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.checks import require_known, require_scale
 from ntkbias.eigen.dense import require_positive_definite
+from ntkbias.errors import InputError
 from ntkbias.kernels import KernelOperator
 from ntkbias.learning.modes import gram_rows, operator_of, require_squares, values_on
-from ntkbias.types import InputError, require_known, require_scale
 
 __all__ = ["KernelRegression", "kernel_regression"]
 

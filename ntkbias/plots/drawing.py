@@ -22,8 +22,9 @@ from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from ntkbias import results
+from ntkbias.checks import require_positive
 from ntkbias.compare import Comparison
-from ntkbias.types import InputTypeError, require_positive
+from ntkbias.errors import InputTypeError
 
 __all__ = [
     "MARKERS",

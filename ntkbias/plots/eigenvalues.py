@@ -17,11 +17,11 @@ from matplotlib.ticker import LogFormatter, PercentFormatter
 
 from ntkbias.compare import Comparison
 from ntkbias.eigen.density import SpectralDensity
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import axes_of, by_name, color, draw_modes, legend, plain_numbers
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError
 
 __all__ = ["cumulative_power", "exact_and_measured", "spectra", "spectral_density"]
 

@@ -16,10 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ntkbias.checks import require_positive
 from ntkbias.compare import Comparison
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers
-from ntkbias.types import InputError, InputTypeError, require_positive
 
 __all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
 

@@ -15,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import Normalize
 
+from ntkbias.checks import require_positive
 from ntkbias.domains import Circle, Domain
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import PALETTE, panels
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import InputError, InputTypeError, require_positive
 
 __all__ = ["draw_curve", "draw_points", "eigenfunctions"]
 

@@ -23,11 +23,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from ntkbias.checks import require_positive
 from ntkbias.domains import Circle, Domain
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.plots.drawing import NUM_COLUMNS, PALETTE, PANEL, axes_of, color, legend, plain_numbers
 from ntkbias.plots.functions import draw_curve, draw_points
 from ntkbias.tracking import History
-from ntkbias.types import InputError, InputTypeError, require_positive
 
 __all__ = [
     "alignments",

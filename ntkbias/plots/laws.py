@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning import LearningCurve, MeasuredLearningCurve
 from ntkbias.plots.drawing import MARKERS, axes_of, color, label_of, legend, plain_numbers
 from ntkbias.scaling import ScalingLaw
-from ntkbias.types import InputError, InputTypeError
 
 __all__ = ["learning_curve", "scaling_laws"]
 

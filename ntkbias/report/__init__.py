@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from ntkbias import results
 from ntkbias.compare import Comparison
+from ntkbias.errors import InputTypeError
 from ntkbias.report import comparison, history
 from ntkbias.report.page import framed
 from ntkbias.tracking import History
-from ntkbias.types import InputTypeError
 
 __all__ = ["figures", "table", "write_report"]
 

@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ntkbias import plots
+from ntkbias.checks import require_positive
 from ntkbias.plots.drawing import NUM_COLUMNS
 from ntkbias.report.page import drawn, html_figure, html_table, number
 from ntkbias.tracking import History
-from ntkbias.types import require_positive
 
 __all__ = ["body", "figures", "table"]
 

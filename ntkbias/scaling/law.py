@@ -32,18 +32,10 @@ import scipy.stats
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive, require_scale
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
-from ntkbias.types import (
-    InputError,
-    InputTypeError,
-    require_array,
-    require_choice,
-    require_finite,
-    require_key,
-    require_positive,
-    require_scale,
-)
 
 __all__ = ["ErrorBand", "LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
 

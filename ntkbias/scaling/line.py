@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 __all__ = ["PowerLaw", "power_law"]
 

@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.claims import claimed
 from ntkbias.results import write
 from ntkbias.tracking.history import History, stacked
-from ntkbias.types import InputError, InputTypeError
 
 __all__ = ["Checkpoint", "code_digest", "digest", "open_history"]
 

@@ -17,13 +17,14 @@ import numpy as np
 import optax
 
 from ntkbias.domains import HarmonicDomain
-from ntkbias.kernels.tiles import progress
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.progress import progress
 from ntkbias.tracking.checkpoint import Checkpoint, code_digest, digest, history_of
 from ntkbias.tracking.history import History
 from ntkbias.tracking.record import Recorder
 from ntkbias.tracking.snapshot import Setting
 from ntkbias.training import Trainer, TrainingState, shapes
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.types import Params
 
 __all__ = ["Reached", "Walk", "described", "follow", "own_pairs", "own_walk", "trained_walk", "variables_of"]
 

@@ -15,12 +15,12 @@ from jaxtyping import Float
 
 from ntkbias import losses
 from ntkbias.domains import HarmonicDomain
+from ntkbias.errors import InputError
 from ntkbias.frequency import graph_frequency, harmonic_energy
 from ntkbias.frequency.measures import measured_by_harmonics, measured_on_graph
 from ntkbias.learning import gradient_descent, gradient_flow, learnability
 from ntkbias.spectrum import Spectrum
 from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot, columns
-from ntkbias.types import InputError
 
 __all__ = [
     "accuracy",

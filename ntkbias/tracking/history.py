@@ -21,7 +21,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 __all__ = ["History", "stacked"]
 

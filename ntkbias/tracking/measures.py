@@ -18,9 +18,9 @@ where it has one.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.tracking import function_measures, kernel_measures, network_measures, path_measures
 from ntkbias.tracking.snapshot import Snapshot
-from ntkbias.types import InputError, InputTypeError
 
 __all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen"]
 

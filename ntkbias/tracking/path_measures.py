@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkbias.eigen import eigh
+from ntkbias.errors import InputError
 from ntkbias.spectrum import Spectrum
 from ntkbias.tracking.history import History
 from ntkbias.tracking.snapshot import Snapshot
-from ntkbias.types import InputError
 
 __all__ = [
     "path_eigenvalues",

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from ntkbias.domains import HarmonicDomain
-from ntkbias.spectrum import blas
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.threads import blas
 from ntkbias.tracking.measures import Measure
 from ntkbias.tracking.snapshot import DENSE_ROWS, Setting, Snapshot
-from ntkbias.types import InputError, InputTypeError, Params
+from ntkbias.types import Params
 
 __all__ = ["Clock", "Recorder"]
 

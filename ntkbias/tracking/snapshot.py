@@ -27,11 +27,13 @@ from ntkbias import losses
 from ntkbias.compilation import compiled
 from ntkbias.domains import Domain
 from ntkbias.eigen import eigh, top_modes
+from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
 from ntkbias.kernels.preconditioned import ntk_of_some, used_paths
-from ntkbias.kernels.tiles import Tiles, default_memory_budget
+from ntkbias.kernels.tiles import Tiles
+from ntkbias.memory import default_memory_budget
 from ntkbias.spectrum import Spectrum
-from ntkbias.types import ApplyFunction, InputError, Outputs, Params
+from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["Setting", "Snapshot", "frobenius"]
 

@@ -28,7 +28,9 @@ from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
 from ntkbias import losses
+from ntkbias.checks import require_array, require_positive
 from ntkbias.domains import Domain
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.tracking import measures as known
 from ntkbias.tracking.checkpoint import digest
 from ntkbias.tracking.follow import described, follow, own_pairs, own_walk, trained_walk, variables_of
@@ -47,15 +49,7 @@ from ntkbias.training import (
     output_shape,
     trial_moves,
 )
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Outputs,
-    Params,
-    require_array,
-    require_positive,
-)
+from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["track", "track_many"]
 

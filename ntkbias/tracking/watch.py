@@ -9,22 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ntkbias import losses
+from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
 from ntkbias.domains import Domain
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import empirical_ntk
 from ntkbias.tracking.snapshot import Setting
 from ntkbias.training import checked_data
-from ntkbias.types import (
-    ApplyFunction,
-    InputError,
-    InputTypeError,
-    Outputs,
-    Params,
-    require_array,
-    require_choice,
-    require_finite,
-    require_key,
-    require_positive,
-)
+from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["PROBE", "Watched"]
 

@@ -10,7 +10,7 @@ from flax import linen, nnx
 from laws import assert_adapted, in_float64, same
 
 import ntkbias as nb
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 def normal(*shape):

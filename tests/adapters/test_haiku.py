@@ -8,7 +8,7 @@ import pytest
 from laws import assert_adapted, in_float64
 
 import ntkbias as nb
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 def normal(*shape):

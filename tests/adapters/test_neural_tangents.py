@@ -14,8 +14,8 @@ import pytest
 from cases import assert_near, budget_for
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Conv, Covariance, Dense, Flatten, GlobalAvgPool, Needs, Positions, Relu, Residual, Sequential
-from ntkbias.types import InputError, InputTypeError
 
 if importlib.util.find_spec("neural_tangents") is None:
     pytest.skip("neural-tangents is not installed", allow_module_level=True)

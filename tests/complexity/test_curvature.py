@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import ntkbias as nb
 from ntkbias.complexity import hessian_eigenvalues, hessian_operator, sharpness, shift_curvature
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 RNG = np.random.default_rng(0)
 X, TARGETS = RNG.normal(size=(9, 3)), RNG.normal(size=(9, 2))

@@ -14,7 +14,7 @@ from ntkbias.complexity import (
     loss_gradient,
     modified_loss,
 )
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 def network(params, x):

@@ -11,7 +11,7 @@ from ntkbias.complexity import (
     layer_information,
     mutual_information,
 )
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 def labels(count, n=500, seed=0):

@@ -6,7 +6,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.complexity import effective_rank, embedding_effective_rank, end_to_end_matrix, stable_rank
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 def matrix(n=6, d=6, seed=0):

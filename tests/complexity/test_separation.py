@@ -14,7 +14,7 @@ from ntkbias.complexity import (
     layer_separation,
     nearest_center_accuracy,
 )
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 def classes(spread, n=60, seed=0):

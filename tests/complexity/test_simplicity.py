@@ -9,7 +9,7 @@ import scipy.optimize
 import ntkbias as nb
 from ntkbias.complexity import feature_responses, shuffle_coordinates, shuffled_auc
 from ntkbias.datasets import slabs
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 class TestShuffledAUC:

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from ntkbias.complexity import gradient_noise, hill_tail_index, kesten_tail_index, loss_gradient, stable_tail_index
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 def stable(alpha, size, seed=0):

@@ -15,7 +15,7 @@ from ntkbias.complexity import (
     weight_norm,
     weight_norms,
 )
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 NUM_STEPS, NUM_PARAMETERS = 4_000, 200
 LAGS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256])

@@ -7,7 +7,7 @@ import pytest
 
 from ntkbias.domains import Circle, Gaussian, Hypercube, Images, PointCloud, Sphere, SphereProduct, Torus
 from ntkbias.domains.domain import plane_wave_frequency
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 @pytest.mark.parametrize("radius", [1.0, 2.5])

@@ -7,7 +7,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.domains import Circle, FromHarmonics
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 CIRCLE = Circle()
 

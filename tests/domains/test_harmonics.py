@@ -12,7 +12,7 @@ from cases import DOMAINS, standard_errors
 import ntkbias as nb
 from ntkbias.domains import Circle, Gaussian, HarmonicDomain, Hypercube
 from ntkbias.domains.domain import plane_wave_frequency
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 CASES = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if case.slow else ()) for name, case in DOMAINS.items()]

@@ -10,7 +10,7 @@ import scipy.special
 
 import ntkbias as nb
 from ntkbias.domains import Gaussian, Hypercube, SphereProduct, Torus
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 
 def test_torus_modes_are_all_multi_indices_of_a_ball(x64):

@@ -8,7 +8,7 @@ import scipy.special
 
 import ntkbias as nb
 from ntkbias.domains import Circle, Sphere
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 def test_harmonics_span_those_of_scipy(x64):

@@ -7,7 +7,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.domains import SphereProduct
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 
 def target(*active):

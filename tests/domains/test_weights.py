@@ -18,7 +18,7 @@ from ntkbias.domains import (
     minimum_norm_weights,
     quadrature_weights,
 )
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 # The nodes of Yu, Yang and Townsend 2022, section 5: some coincide.
 NONUNIFORM = np.concatenate(

@@ -12,7 +12,7 @@ from matfree import decomp, funm
 import ntkbias as nb
 from ntkbias.eigen import density as slq
 from ntkbias.eigen.density import Estimate, effective_dimension, log_determinant, spectral_density
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 KEY = jax.random.key(0)
 N = 60

@@ -15,7 +15,7 @@ import scipy.sparse.linalg
 
 import ntkbias as nb
 from ntkbias.eigen import krylov
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 KEY = jax.random.key(0)
 

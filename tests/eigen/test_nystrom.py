@@ -10,7 +10,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.eigen.nystrom import accepted_pivots, nystrom
-from ntkbias.types import InputError, InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 
 METHODS = ("pivoted_cholesky", "leverage", "uniform")
 each_method = pytest.mark.parametrize("method", METHODS)

@@ -7,8 +7,8 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.domains import Circle, Hypercube, Sphere, SphereProduct, Torus
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import dirichlet_frequency, gradient_frequency
-from ntkbias.types import InputError, InputTypeError
 
 # The domain, how many nodes, and how many modes are compared: whole degrees, whose eigenvalues stand apart.
 EXACT = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import ImageFrequencies, image_frequencies, image_gradient_frequencies
-from ntkbias.types import InputError, InputTypeError
 
 IMAGES = jax.random.normal(jax.random.key(0), (30, 6, 8, 2))
 

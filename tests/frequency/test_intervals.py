@@ -10,7 +10,7 @@ import scipy.stats
 
 import ntkbias as nb
 from ntkbias.domains import Circle, PointCloud, Sphere
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 CIRCLE = Circle()
 

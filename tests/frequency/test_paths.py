@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import (
     directional_wave,
     interpolation_path,
@@ -14,7 +15,6 @@ from ntkbias.frequency import (
     smoothed_labels,
 )
 from ntkbias.frequency.paths import _path_power
-from ntkbias.types import InputError, InputTypeError
 
 X = jnp.array([[0.0, 0.0], [40.0, 0.0], [0.0, 9.0], [40.0, 9.0], [3.0, 3.0]])
 LABELS = jnp.array([0, 0, 1, 1, 2])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.types import InputError
+from ntkbias.errors import InputError
 
 CIRCLE = nb.domains.Circle()
 GRID = CIRCLE.quadrature(256)

@@ -7,8 +7,8 @@ import pytest
 from cases import OUTPUTS, assert_near, budget_for, function_case
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.kernel import EXAMPLE_AXES
-from ntkbias.types import InputError, InputTypeError
 
 F, PARAMS, X1, X2 = function_case("mlp")
 

@@ -10,8 +10,8 @@ import pytest
 from cases import FUNCTIONS, OUTPUTS, assert_near, budget_for, from_all, function_case
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import factors, layer_factors, tiles
-from ntkbias.types import InputError, InputTypeError
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
 LINEAR = {"w": np.arange(6.0).reshape(3, 2) - 2.0}

@@ -12,8 +12,8 @@ import scipy.stats
 from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, budget_for, net_case, standard_errors
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Conv, Dense, Flatten, GlobalAvgPool, Relu, Sequential
-from ntkbias.types import InputError, InputTypeError
 
 each_net = pytest.mark.parametrize("name", NETS)
 MAKERS = {"ntk": nb.infinite_ntk, "nngp": nb.infinite_nngp}

@@ -8,8 +8,8 @@ import pytest
 from cases import assert_near, function_case
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical import EmpiricalNTK
-from ntkbias.types import InputError, InputTypeError
 
 F, PARAMS, X1, X2 = function_case("mlp")
 NET = nb.nets.mlp(16, 2, 2, b_std=0.3)

@@ -13,11 +13,11 @@ import scipy.sparse.linalg
 from cases import FUNCTIONS, LAYERS, NETS, assert_near, budget_for, function_case, net_case
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import jacobian
 from ntkbias.kernels.empirical import EmpiricalNTK
 from ntkbias.kernels.jacobian import JacobianOperator, Layout
 from ntkbias.kernels.layer_factors import Lookup
-from ntkbias.types import InputError, InputTypeError
 
 WAYS = ("passes", "gradients", "gradients held")
 FORWARDLESS = ("custom derivative",)  # a custom_vjp has no forward derivative, and so no products by passes

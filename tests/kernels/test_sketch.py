@@ -7,9 +7,9 @@ import pytest
 from cases import assert_near, function_case
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.jacobian import Layout
 from ntkbias.kernels.sketch import Sketch, sketch
-from ntkbias.types import InputError, InputTypeError
 
 NET = nb.nets.mlp(16, 1, 3)
 PARAMS = NET.init(jax.random.key(0), (2,))

@@ -18,9 +18,9 @@ import pytest
 import scipy.sparse.linalg
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import claims, manifest, store
 from ntkbias.kernels.claims import StorageError
-from ntkbias.types import InputError, InputTypeError
 
 ROWS = 2  # of a block; X has seven examples, so that the last blocks are not full
 NUM_BLOCKS = 10

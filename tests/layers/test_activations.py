@@ -13,11 +13,11 @@ import scipy.special as special
 from cases import assert_near
 
 from ntkbias import layers
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import ACTIVATIONS, Elementwise, activation
 from ntkbias.layers.activations import Expansion
 from ntkbias.layers.arc_cosine import arc_cosine, cosine_defect
 from ntkbias.layers.hermite import expansion_dual, polynomial_dual
-from ntkbias.types import InputError, InputTypeError
 
 
 class Case(NamedTuple):

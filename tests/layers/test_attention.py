@@ -9,6 +9,7 @@ import pytest
 from cases import assert_near, root_width_law
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
     Covariance,
     Dense,
@@ -25,7 +26,6 @@ from ntkbias.layers import (
     SelfAttention,
     Sequential,
 )
-from ntkbias.types import InputError, InputTypeError
 
 STDS = {"w_query_std": 1.1, "w_key_std": 0.9, "w_value_std": 1.3, "w_out_std": 0.8}
 LIMITS = [

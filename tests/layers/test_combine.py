@@ -8,6 +8,7 @@ import scipy.signal
 from cases import assert_near
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
     AvgPool,
     Concatenate,
@@ -32,7 +33,6 @@ from ntkbias.layers import (
     Sum,
     SumPool,
 )
-from ntkbias.types import InputError, InputTypeError
 
 
 def inputs(*shape, seed=0):

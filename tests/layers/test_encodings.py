@@ -7,6 +7,7 @@ import pytest
 from cases import assert_near, root_width_law
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
     Angle,
     Covariance,
@@ -25,7 +26,6 @@ from ntkbias.layers import (
     SinusoidalEncoding,
     split_fixed,
 )
-from ntkbias.types import InputError, InputTypeError
 
 ALL = Needs(Positions.ALL, Positions.ALL)
 

@@ -8,6 +8,7 @@ import scipy.stats
 from cases import INEXACT, LAYERS, assert_near, standard_errors
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
     Conv,
     Covariance,
@@ -23,7 +24,6 @@ from ntkbias.layers import (
     Residual,
     Sequential,
 )
-from ntkbias.types import InputError, InputTypeError
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
 

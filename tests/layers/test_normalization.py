@@ -6,6 +6,7 @@ import pytest
 from cases import assert_near, root_width_law
 
 import ntkbias as nb
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
     Conv,
     Covariance,
@@ -18,7 +19,6 @@ from ntkbias.layers import (
     Relu,
     Sequential,
 )
-from ntkbias.types import InputError, InputTypeError
 
 
 def normal(*shape, seed=0):

@@ -7,9 +7,9 @@ import pytest
 import scipy.optimize
 
 import ntkbias as nb
+from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.learning import learning_curve, measured_learning_curve
-from ntkbias.types import InputError
 
 SIZES = [1, 4, 16, 64]
 

@@ -8,8 +8,8 @@ import scipy.integrate
 import scipy.linalg
 
 import ntkbias as nb
+from ntkbias.errors import InputError
 from ntkbias.learning import gradient_descent, gradient_flow
-from ntkbias.types import InputError
 
 RNG = np.random.default_rng(0)
 N, M, OUTPUTS = 7, 4, 2

@@ -10,8 +10,8 @@ import pytest
 import scipy.optimize
 
 import ntkbias as nb
+from ntkbias.errors import InputError
 from ntkbias.learning import Contrast, gradient_flow, learnability, learning_curve
-from ntkbias.types import InputError
 
 N, OUT = 24, 3
 X = jax.random.normal(jax.random.key(0), (N, 4))

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import ntkbias as nb
+from ntkbias.errors import InputError
 from ntkbias.learning import critical_learning_rate, gradient_descent, lazy, linearize
-from ntkbias.types import InputError
 
 X = jax.random.normal(jax.random.key(0), (6, 3))
 X_TEST = jax.random.normal(jax.random.key(1), (4, 3))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
+from ntkbias.errors import InputError
 from ntkbias.kernels.jacobian import JacobianOperator
 from ntkbias.learning import critical_learning_rate, gradient_descent, gradient_flow, learning_times, linearize
-from ntkbias.types import InputError
 
 NET = nb.nets.mlp(16, 1, 3)
 PARAMS = NET.init(jax.random.key(1), (4,))

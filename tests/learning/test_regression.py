@@ -7,8 +7,8 @@ import pytest
 from sklearn.kernel_ridge import KernelRidge
 
 import ntkbias as nb
+from ntkbias.errors import InputError
 from ntkbias.learning import gradient_flow, kernel_regression
-from ntkbias.types import InputError
 
 RNG = np.random.default_rng(0)
 N, M, OUTPUTS = 12, 5, 2

@@ -14,10 +14,10 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import losses
+from ntkbias.errors import InputError
 from ntkbias.tracking import measures, open_history, track, track_many
 from ntkbias.tracking.checkpoint import code_digest
 from ntkbias.training import log_steps, train
-from ntkbias.types import InputError
 
 FEW = measures.chosen("loss", "eigenvalues", "trace", "kernel_distance", "trajectory_complexity", "matched_modes")
 OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 24, "num_modes": 5, "measures": FEW}

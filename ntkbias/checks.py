@@ -1,0 +1,175 @@
+"""Checks of arguments at the public boundary: each returns what it was given, or raises an `InputError`.
+
+>>> from ntkbias.checks import require_finite
+>>> from ntkbias.errors import InputError
+>>> import jax.numpy as jnp
+>>> try:
+...     require_finite(jnp.array([1.0, jnp.nan]), "x")
+... except InputError as error:
+...     print(error)
+Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
+"""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ntkbias.errors import InputError, InputTypeError
+
+__all__ = [
+    "are_finite",
+    "is_known",
+    "require_array",
+    "require_choice",
+    "require_finite",
+    "require_key",
+    "require_known",
+    "require_positive",
+    "require_scale",
+    "require_weights",
+    "require_whole_numbers",
+]
+
+
+def require_choice(name: str, value: object, choices: Any) -> None:
+    """Raise an `InputError` unless `value` is one of the names in `choices`: a `Literal`, or strings."""
+    known = list(get_args(choices) or choices)
+    if value not in known:
+        raise InputError(f"Expected {name} to be one of {', '.join(known)}; got {value!r}.")
+
+
+def require_positive(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
+    if value < 1:
+        raise InputError(f"Expected {name} to be at least 1; got {value}.")
+
+
+def require_whole_numbers(values: object, expected: str, least: int) -> np.ndarray:
+    """Return whole numbers `(k,)` of at least `least` in int64 on the host, or raise an `InputError`.
+
+    JAX would wrap those beyond int32. `expected` opens the message, as "Expected steps (t,) of zero or more".
+    """
+    require_array(values, "the numbers")
+    host = np.asarray(values)
+    if host.ndim != 1 or not host.size:
+        raise InputError(f"{expected}; got shape {host.shape}.")
+    fit = (host >= least) & (host <= 2**53) & (np.round(host) == host)  # floats beyond have no fractions
+    if not fit.all():
+        raise InputError(f"{expected}; got {host[~fit][0]}.")
+    return host.astype(np.int64)
+
+
+def require_array(value: object, name: str) -> Array:
+    """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but numbers."""
+    try:
+        host = value if isinstance(value, jax.Array) else np.asarray(value)
+    except (TypeError, ValueError):  # nested lists of different lengths
+        host = np.empty(0, object)
+    if not isinstance(host, jax.Array) and host.dtype.kind in "OSUMm":
+        got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
+        raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. Convert it by numpy.asarray.")
+    array = jnp.asarray(host)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise InputTypeError(
+            f"Expected {name} to be an array of real numbers; got {array.dtype}. Stack its real and imaginary parts."
+        )
+    return array
+
+
+def require_finite(array: Array, name: str) -> None:
+    """Raise an `InputError` if a concrete array has a NaN or an infinity; a traced one passes."""
+    if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
+        return
+    num_bad = int(np.sum(~np.isfinite(np.asarray(array))))
+    if num_bad:
+        raise InputError(
+            f"Expected finite numbers in {name}; got {num_bad} NaN or infinite of {array.size}. "
+            "Remove or impute those entries first."
+        )
+
+
+def are_finite(arrays: Sequence[Array]) -> bool:
+    """Whether no floating-point array has a NaN or an infinity, as far as their values are known.
+
+    Of several on an accelerator, one program there looks at all: reading them would take longer than most kernels.
+    """
+    known = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating) and is_known(array)]
+    if jax.default_backend() == "cpu":
+        return all(_is_finite(np.asarray(array)) for array in known if array.size)
+    return bool(_are_finite(known))
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether the extremes are finite, which are NaN where one number is: without a second array."""
+    return bool(np.isfinite(np.min(array)) and np.isfinite(np.max(array)))
+
+
+def require_known(values: Any, name: str) -> None:
+    """Raise an `InputError` if an array in the pytree is traced: for what works on the host, in float64."""
+    if not all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array)):
+        raise InputError(
+            f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
+            "them: it works in float64 on the host."
+        )
+
+
+def is_known(array: Array) -> bool:
+    """Whether the array has values, which it has not yet inside jit, vmap and grad."""
+    try:
+        array.devices()
+    except jax.errors.ConcretizationTypeError:
+        return False
+    return True
+
+
+@jax.jit
+def _are_finite(arrays: list[Array]) -> Array:
+    return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(array)) for array in arrays)]))
+
+
+def require_key(key: Any) -> Array:
+    """Return one key of jax.random, of the new kind, or raise an `InputTypeError`."""
+    try:
+        key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    except (TypeError, ValueError, AttributeError):
+        raise InputTypeError(f"Expected a key of jax.random, as jax.random.key(0); got {type(key).__name__}.") from None
+    if key.ndim:
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Choose one of them: keys[0].")
+    return key
+
+
+def require_scale(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a finite number of zero or more, or traced."""
+    array = require_array(value, name)
+    if array.ndim:
+        raise InputError(f"Expected {name} to be one number; got shape {array.shape}.")
+    require_finite(array, name)
+    try:
+        negative = bool(array < 0)
+    except jax.errors.ConcretizationTypeError:
+        return
+    if negative:
+        raise InputError(f"Expected {name} to be zero or more; got {value!r}.")
+
+
+def require_weights(values: Any, n: int) -> Array:
+    """Return the weights `(n,)` of n examples, or raise an `InputError` unless they are positive and sum to one."""
+    weights = require_array(values, "weights")
+    if weights.shape != (n,):
+        raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
+    require_finite(weights, "weights")
+    try:
+        positive, total = bool(jnp.all(weights > 0)), float(jnp.sum(weights))
+    except jax.errors.ConcretizationTypeError:
+        return weights
+    if not positive:
+        raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
+    if abs(total - 1) > 1e-4:  # far above the rounding of a float32 sum, far below any other normalisation
+        raise InputError(f"Expected weights that sum to one; got {total:.6g}. Divide them by their sum.")
+    return weights
