@@ -1,8 +1,8 @@
-"""How much memory a kernel may take when nobody says.
+"""How much memory a kernel may take: what its user says, or a share of what there is.
 
->>> from ntkbias.memory import default_memory_budget
->>> default_memory_budget() > 0
-True
+>>> from ntkbias.memory import checked_memory_budget, default_memory_budget
+>>> checked_memory_budget(2**20), checked_memory_budget(None) == default_memory_budget() > 0
+(1048576, True)
 """
 
 import os
@@ -10,9 +10,19 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["default_memory_budget"]
+from ntkbias.checks import require_positive
+
+__all__ = ["checked_memory_budget", "default_memory_budget"]
 
 SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
+
+
+def checked_memory_budget(memory_budget: int | None) -> int:
+    """The bytes that a user gives, or the default without them; an `InputError` unless they are one or more."""
+    if memory_budget is None:
+        return default_memory_budget()
+    require_positive("memory_budget (bytes)", memory_budget)
+    return memory_budget
 
 
 def default_memory_budget() -> int:

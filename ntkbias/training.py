@@ -37,7 +37,7 @@ from ntkbias import losses
 from ntkbias.checks import require_array, require_finite, require_key, require_positive
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.empirical import Function
+from ntkbias.function import Function
 from ntkbias.progress import progress
 from ntkbias.types import ApplyFunction, Params
 

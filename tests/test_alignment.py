@@ -8,7 +8,7 @@ import pytest
 import ntkbias as nb
 from ntkbias.alignment import alignment, relative_alignment
 from ntkbias.errors import InputError
-from ntkbias.kernels.jacobian import JacobianOperator
+from ntkbias.kernels.operators import JacobianOperator
 
 NET = nb.nets.mlp(12, 1, 3)
 PARAMS = NET.init(jax.random.key(1), (4,))

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_array, require_finite, require_positive
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import empirical_ntk
+from ntkbias.function import checked_function, require_inputs
 from ntkbias.losses import Loss, checked_targets, named
 from ntkbias.types import ApplyFunction, Params
 
@@ -32,15 +32,14 @@ class Network:
     """f(params, x) on inputs x `(n, ...)`, checked, and walked through by batches."""
 
     def __init__(self, f: ApplyFunction, params: Params, x: Any, batch_size: int) -> None:
-        kernel = empirical_ntk(f, params)  # which checks f and params
-        self.f, self.params = kernel.f, kernel.params
+        self.f, self.params = checked_function(f, params)
         self.x = require_array(x, "x")
         if self.x.ndim < 2 or not self.x.size:
             raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {self.x.shape}.")
         require_finite(self.x, "x")
         require_positive("batch_size", batch_size)
         self.batch_size = batch_size
-        kernel.check(self.x, "x")
+        require_inputs(self.f, self.params, self.x, "x")
 
     @property
     def outputs(self) -> jax.ShapeDtypeStruct:

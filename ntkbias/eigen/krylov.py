@@ -43,7 +43,7 @@ from ntkbias.checks import require_key, require_positive, require_weights
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite, signed
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import KernelOperator, as_operator
-from ntkbias.kernels.jacobian import JacobianOperator, ParameterOperator
+from ntkbias.kernels.operators import JacobianOperator, ParameterOperator
 from ntkbias.progress import progress
 from ntkbias.results import write
 from ntkbias.spectrum import Spectrum

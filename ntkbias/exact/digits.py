@@ -27,8 +27,8 @@ import numpy as np
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.dot_product import DotProductKernel
 from ntkbias.kernels.infinite import InfiniteKernel
-from ntkbias.kernels.jaxprs import flat_jaxpr
 from ntkbias.kernels.kernel import Scaled, Sum
+from ntkbias.kernels.reading import flat_jaxpr
 from ntkbias.layers import (
     ABRelu,
     Abs,

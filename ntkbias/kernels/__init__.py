@@ -1,16 +1,23 @@
 """Kernels: functions of two sets of inputs, empirical and at infinite width, evaluated by blocks."""
 
+from ntkbias.kernels.disk import KernelOnDisk, kernel_on_disk, open_kernel
 from ntkbias.kernels.dot_product import DotProductKernel
-from ntkbias.kernels.empirical import empirical_nngp, empirical_ntk, empirical_ntk_by_layer
-from ntkbias.kernels.explain import explain_ntk
+from ntkbias.kernels.empirical import (
+    Sketch,
+    adam_preconditioner,
+    empirical_nngp,
+    empirical_ntk,
+    empirical_ntk_by_layer,
+    explain_ntk,
+    loss_weighted_ntk,
+    ntk_velocity,
+    preconditioned_ntk,
+    pseudo_ntk,
+    sketch,
+)
 from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.operator import KernelOperator, as_operator
-from ntkbias.kernels.preconditioned import adam_preconditioner, loss_weighted_ntk, preconditioned_ntk
-from ntkbias.kernels.pseudo import pseudo_ntk
-from ntkbias.kernels.sketch import Sketch, sketch
-from ntkbias.kernels.store import KernelOnDisk, kernel_on_disk, open_kernel
-from ntkbias.kernels.velocity import ntk_velocity
+from ntkbias.kernels.operators import KernelOperator, as_operator
 
 __all__ = [
     "DotProductKernel",

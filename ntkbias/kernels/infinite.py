@@ -18,12 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkbias.checks import require_choice, require_positive
+from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.outputs import num_entries, of_independent
 from ntkbias.kernels.tiles import in_one_program
 from ntkbias.layers import Covariance, Layer, Needs, split_fixed
-from ntkbias.memory import default_memory_budget
+from ntkbias.memory import checked_memory_budget
 from ntkbias.types import Outputs
 
 __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
@@ -75,7 +76,7 @@ class InfiniteKernel(Kernel):
 
     def block_rows(self, x: Array) -> int:
         positions, _ = self._positions_and_tile_rows(x)
-        entries = 1 if self.outputs in ("mean", "sum") else self.net.output_shape(x.shape[1:])[0] ** 2
+        entries = num_entries(self.net.output_shape(x.shape[1:])[0], self.outputs)
         by_memory = self.memory_budget // (LIVE_ARRAYS * x.dtype.itemsize * entries)
         return max(1, math.isqrt(min(by_memory, LONGEST // positions)))
 
@@ -104,18 +105,7 @@ class InfiniteKernel(Kernel):
             return jnp.zeros_like(covariance.nngp) if kernel is None else kernel
 
         gram = in_one_program(tile, features1, features2, rows)
-        return _spread(gram, net.output_shape(features1.shape[1:])[0], self.outputs)
-
-
-def _spread(gram: Array, num_outputs: int, outputs: Outputs) -> Array:
-    """The kernel of one output `(n, m)`, laid out for `num_outputs` independent ones."""
-    if outputs == "mean":
-        return gram
-    if outputs == "sum":
-        return num_outputs * gram
-    if outputs == "each":
-        return jnp.broadcast_to(gram, (num_outputs, *gram.shape))
-    return jnp.einsum("nm,ab->namb", gram, jnp.eye(num_outputs, dtype=gram.dtype))
+        return of_independent(gram, net.output_shape(features1.shape[1:])[0], self.outputs)
 
 
 def _infinite(net: Layer, kind: str, outputs: Outputs, memory_budget: int | None) -> InfiniteKernel:
@@ -125,6 +115,4 @@ def _infinite(net: Layer, kind: str, outputs: Outputs, memory_budget: int | None
             "For any other function f(params, x) use empirical_ntk."
         )
     require_choice("outputs", outputs, Outputs)
-    memory_budget = default_memory_budget() if memory_budget is None else memory_budget
-    require_positive("memory_budget (bytes)", memory_budget)
-    return InfiniteKernel(outputs, net, kind, memory_budget)
+    return InfiniteKernel(outputs, net, kind, checked_memory_budget(memory_budget))

@@ -13,9 +13,6 @@ kernels add and scale.
 """
 
 import abc
-import contextlib
-from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -24,16 +21,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbias.checks import is_known, require_array, require_finite
-from ntkbias.compilation import compiled
+from ntkbias.checks import is_known, require_array, require_finite, require_positive
 from ntkbias.errors import InputError
-from ntkbias.kernels import tiles
-from ntkbias.kernels.operator import KernelOperator, block_operator
+from ntkbias.kernels import operators
+from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
+from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
+from ntkbias.kernels.outputs import arrangement, transposed
+from ntkbias.kernels.tiles import Tiles
 from ntkbias.types import Outputs
 
 __all__ = ["Kernel", "checked"]
 
-EXAMPLE_AXES: dict[str, tuple[int, int]] = {"mean": (0, 1), "sum": (0, 1), "each": (1, 2), "all": (0, 2)}
 MOST_REMEMBERED = 256  # structures of kernels and inputs
 PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
@@ -94,57 +92,31 @@ class Kernel(eqx.Module):
         rows = min(plan.block_rows, -(-longest // (2 * places if places > 1 else 1)))
         # In one program where that is small: on CPUs the memory of a large one is mapped anew at each call.
         if places == 1 and longest <= min(rows, plan.pass_rows // 2):
-            gram = _gram(self, x1, x2)
+            found = gram_in_one_program(self, x1, x2)
         else:
-            workers = [self._worker()] if traced else self.workers()
-            axes = EXAMPLE_AXES[self.outputs]
-            gram = tiles.gram(workers, x1, x2, rows=rows, axes=axes, num_processes=num_processes)
-        if not _is_traced(gram) and not _all_finite(gram):
+            workers = [worker_of(self)] if traced else self.workers()
+            found = gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
+        if not _is_traced(found) and not _all_finite(found):
             raise InputError(
                 "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
                 "Check the scale of inputs and parameters."
             )
-        return gram
+        return found
 
-    def workers(self) -> list[tiles.Worker]:
-        """This kernel's compiled functions on each device of this process; blocks come back to the first."""
-        devices = jax.local_devices()
-        if len(devices) == 1:
-            return [self._worker()]
-        return [_on(device, self)._worker(device, devices[0]) for device in devices]
+    def workers(self) -> list[Worker]:
+        """This kernel's compiled programs on each device of this process; blocks come back to the first."""
+        return workers_of(self)
 
-    def _worker(self, device: jax.Device | None = None, home: jax.Device | None = None) -> tiles.Worker:
-        def features(piece: Array) -> Any:
-            x = piece if device is None else jax.device_put(piece, device)
-            passes = -(-len(x) // self.pass_rows(x))
-            if passes == 1:
-                return _features(self, x)
-            # Each pass is put in its place once the next one has begun; the last reaches back over the one before it.
-            rows = -(-len(x) // passes)
-            starts = [np.int32(min(index * rows, len(x) - rows)) for index in range(passes)]
-            with contextlib.nullcontext() if device is None else jax.default_device(device):
-                whole = _room(self, x)
-            found = _features_of_rows(self, x, starts[0], rows)
-            for start, following in pairwise(starts):
-                next_found = _features_of_rows(self, x, following, rows)
-                whole, found = _put(rows, start, found, whole), next_found
-            return _put(rows, starts[-1], found, whole)
-
-        def contract(left: Any, right: Any | None) -> Array:
-            block = _contract(self, left, right)
-            return block if home is None else jax.device_put(block, home)
-
-        return tiles.Worker(features, contract)
-
-    def operator(self, x: Any) -> KernelOperator:
+    def operator(self, x: Any, *, num_products: int = MANY_PRODUCTS) -> KernelOperator:
         """The kernel of the inputs `x` `(n, ...)` with themselves as a linear operator: products, never the matrix.
 
         Of `(n, n)`, and `(n o, n o)` for outputs="all". An empirical NTK multiplies by its Jacobian: for a vector at
         the cost of a backward and a forward pass over the inputs ("mean" and "sum": one of each an output), and less
-        for each of a block. Sums and multiples of kernels are those of operators; any other kernel takes its products
-        from blocks, half of the matrix each time. Memory stays within the kernel's `memory_budget`. `x` may be a
-        `numpy.memmap`, read piece by piece. The kernel of one layer, `empirical_ntk_by_layer(...)[path]`, is that of
-        one block of columns of the Jacobian.
+        for each of a block. Where gradients fit an eighth of the memory budget, they are kept from product to product,
+        if that pays for `num_products` of them: say 1 for a single one. Sums and multiples of kernels are those of
+        operators; any other kernel takes its products from blocks, half of the matrix each time. Memory stays within
+        the kernel's `memory_budget`. `x` may be a `numpy.memmap`, read piece by piece. The kernel of one layer,
+        `empirical_ntk_by_layer(...)[path]`, is that of one block of columns of the Jacobian.
 
         Raises `InputError` on the inputs that calling the kernel refuses, and for outputs="each".
         """
@@ -158,25 +130,29 @@ class Kernel(eqx.Module):
                 "Expected values to make an operator of; got ones that are traced, as under jit, vmap or grad. Make "
                 "the operator outside, or evaluate the kernel itself."
             )
+        require_positive("num_products", num_products)
         if isinstance(x, np.ndarray) and x.ndim >= 2 and x.size:
             length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
             for start in range(0, len(x), length):
                 checked(self, x[start : start + length], "x")
         else:
             x = np.asarray(checked(self, x, "x"))
-        operator = self._operator(x)
-        operator.source = self, x
-        return operator
+        return self._operator(x, Source(self, x), num_products)
 
-    def _operator(self, x: np.ndarray) -> KernelOperator:
-        return block_operator(self, x, self.rows_an_example(x))
+    def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
+        """The operator of checked inputs, of which `source` says what it is of."""
+        one = self._gram_of_one(x)
+        dtype = jnp.result_type(one.dtype, np.float32)  # the kernel's: its inputs may be narrower than its parameters
+        rows = min(self.block_rows(jnp.asarray(x[:1])), len(x))
+        return BlockOperator(self.workers(), x, rows, self.rows_an_example(x), dtype, source)
 
     def rows_an_example(self, x: Array | np.ndarray) -> int:
         """How many rows of the matrix each of these examples has: its outputs for "all", one for "mean" and "sum"."""
-        if self.outputs != "all":
-            return 1
+        return self._gram_of_one(x).shape[1] if self.outputs == "all" else 1
+
+    def _gram_of_one(self, x: Array | np.ndarray) -> jax.ShapeDtypeStruct:
         one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
-        return jax.eval_shape(lambda one: self.contract(self.features(one), None), one).shape[1]
+        return jax.eval_shape(lambda one: self.contract(self.features(one), None), one)
 
     def centered(self, reference: Any) -> "Centered":
         """The kernel of this one's features less their mean over the inputs `reference` `(r, ...)`.
@@ -188,8 +164,7 @@ class Kernel(eqx.Module):
         reference. Raises `InputError` on the inputs that calling the kernel refuses.
         """
         reference = checked(self, reference, "reference")
-        first, second = EXAMPLE_AXES[self.outputs]
-        mean = jnp.mean(self(reference), (first, second), keepdims=True)
+        mean = jnp.mean(self(reference), arrangement(self.outputs).axes, keepdims=True)
         return Centered(self.outputs, self, reference, mean)
 
     def __add__(self, other: "Kernel") -> "Kernel":
@@ -261,11 +236,6 @@ def _shape(leaf: Any) -> Any:
     return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
 
 
-def _on(device: jax.Device, kernel: Kernel) -> Kernel:
-    """The kernel with its arrays on a device."""
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, device) if isinstance(leaf, jax.Array) else leaf, kernel)
-
-
 def _is_traced(values: Any) -> bool:
     """Whether any array among the leaves has no values yet, as inside jit, vmap and grad."""
     return not all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
@@ -274,51 +244,6 @@ def _is_traced(values: Any) -> bool:
 @jax.jit
 def _all_finite(gram: Array) -> Array:
     return jnp.isfinite(jnp.max(jnp.abs(gram)))  # without a second array of that size
-
-
-@compiled
-def _gram(kernel: Kernel, x1: Array, x2: Array | None) -> Array:
-    """One block in one program."""
-    with jax.default_matmul_precision("highest"):
-        return kernel.contract(kernel.features(x1), None if x2 is None else kernel.features(x2))
-
-
-@compiled
-def _features(kernel: Kernel, x: Array) -> Any:
-    with jax.default_matmul_precision("highest"):
-        return kernel.features(x)
-
-
-@compiled
-def _contract(kernel: Kernel, features1: Any, features2: Any | None) -> Array:
-    with jax.default_matmul_precision("highest"):
-        return kernel.contract(features1, features2)
-
-
-@compiled
-def _room(kernel: Kernel, x: Array) -> Any:
-    """The features of these inputs, before they are known."""
-    with jax.default_matmul_precision("highest"):
-        shapes = jax.eval_shape(kernel.features, x)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-@compiled
-def _features_of_rows(kernel: Kernel, x: Array, start: Array, rows: int) -> Any:
-    with jax.default_matmul_precision("highest"):
-        return kernel.features(jax.lax.dynamic_slice_in_dim(x, start, rows))
-
-
-@partial(jax.jit, static_argnums=0, donate_argnums=3)
-def _put(rows: int, start: Array, found: Any, whole: Any) -> Any:
-    """The features of all inputs, in their own memory, with those of `rows` of them put in their place."""
-
-    def put(part: Array, whole: Array) -> Array:
-        if len(part) < rows:  # the same for all
-            return part
-        return jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
-
-    return jax.tree.map(put, found, whole)
 
 
 class Sum(Kernel):
@@ -350,8 +275,9 @@ class Sum(Kernel):
         self.left.check(x, name)
         self.right.check(x, name)
 
-    def _operator(self, x: np.ndarray) -> KernelOperator:
-        return self.left._operator(x) + self.right._operator(x)
+    def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
+        left, right = (part._operator(x, Source(part, x), num_products) for part in (self.left, self.right))
+        return operators.Sum(left, right, source)
 
 
 class Scaled(Kernel):
@@ -375,8 +301,8 @@ class Scaled(Kernel):
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
 
-    def _operator(self, x: np.ndarray) -> KernelOperator:
-        return self.kernel._operator(x) * float(self.factor)
+    def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
+        return self.kernel._operator(x, Source(self.kernel, x), num_products) * float(self.factor)
 
 
 class Centered(Kernel):
@@ -388,21 +314,22 @@ class Centered(Kernel):
 
     def features(self, x: Array) -> Any:
         own = self.kernel.features(x)
-        tiles_of = tiles.Tiles(self.reference, min(self.block_rows(x), len(self.reference)))
-        axis = EXAMPLE_AXES[self.outputs][1]
+        pieces = Tiles(self.reference, min(self.block_rows(x), len(self.reference)))
+        axes = arrangement(self.outputs).axes
         total: Any = 0.0
-        for index in range(len(tiles_of)):
-            block = self.kernel.contract(own, self.kernel.features(tiles_of[index]))
-            bounds = tiles_of.bounds(index)
-            total += jnp.sum(jax.lax.slice_in_dim(block, 0, bounds.stop - bounds.start, axis=axis), axis, keepdims=True)
+        for index in range(len(pieces)):
+            block = self.kernel.contract(own, self.kernel.features(pieces[index]))
+            bounds = pieces.bounds(index)
+            block = jax.lax.slice_in_dim(block, 0, bounds.stop - bounds.start, axis=axes[1])
+            total += jnp.sum(block, axes[1], keepdims=True)
         # Examples first, as in all features.
-        return own, jnp.moveaxis(total / len(self.reference), EXAMPLE_AXES[self.outputs][0], 0)
+        return own, jnp.moveaxis(total / len(self.reference), axes[0], 0)
 
     def contract(self, features1: Any, features2: Any | None) -> Array:
-        axes = EXAMPLE_AXES[self.outputs]
-        left, right = (jnp.moveaxis(side[1], 0, axes[0]) for side in (features1, features2 or features1))
+        axis = arrangement(self.outputs).axes[0]
+        left, right = (jnp.moveaxis(side[1], 0, axis) for side in (features1, features2 or features1))
         gram = self.kernel.contract(features1[0], None if features2 is None else features2[0])
-        return gram - left - tiles.transpose(right, axes) + self.mean
+        return gram - left - transposed(right, self.outputs) + self.mean
 
     def block_rows(self, x: Array) -> int:
         return self.kernel.block_rows(x)
@@ -410,10 +337,10 @@ class Centered(Kernel):
     def pass_rows(self, x: Array) -> int:
         return self.kernel.pass_rows(x)
 
-    def _operator(self, x: np.ndarray) -> KernelOperator:
+    def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
         if x.shape == self.reference.shape and np.array_equal(x, self.reference):
-            return self.kernel._operator(x).centered()
-        return super()._operator(x)
+            return operators.Centered(self.kernel._operator(x, Source(self.kernel, x), num_products), source)
+        return super()._operator(x, source, num_products)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)

@@ -38,7 +38,7 @@ from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator
-from ntkbias.kernels.operator import Matrix
+from ntkbias.kernels.operators import Matrix
 from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.modes import operator_of

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.claims import claimed
+from ntkbias.kernels.disk.claims import claimed
 from ntkbias.results import write
 from ntkbias.tracking.history import History, stacked
 

@@ -29,7 +29,7 @@ from ntkbias.domains import Domain
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
-from ntkbias.kernels.preconditioned import ntk_of_some, used_paths
+from ntkbias.kernels.empirical import ntk_of_some, used_paths
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.memory import default_memory_budget
 from ntkbias.spectrum import Spectrum

@@ -12,7 +12,8 @@ from ntkbias import losses
 from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import empirical_ntk
+from ntkbias.function import checked_function, require_inputs
+from ntkbias.memory import checked_memory_budget
 from ntkbias.tracking.snapshot import Setting
 from ntkbias.training import checked_data
 from ntkbias.types import ApplyFunction, Outputs, Params
@@ -42,8 +43,8 @@ class Watched(NamedTuple):
         require_positive("num_modes", self.num_modes)
         shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
         probe, probe_y = self._probe(loss, x, y, shape)
-        kernel = empirical_ntk(f, variables, outputs=self.outputs, memory_budget=self.memory_budget)
-        kernel.check(probe, "the probe")
+        f, variables = checked_function(f, variables)
+        require_inputs(f, variables, probe, "the probe")
         if self.domain is not None:
             if not isinstance(self.domain, Domain):
                 raise InputTypeError(f"Expected a domain, e.g. Circle(); got {type(self.domain).__name__}.")
@@ -55,7 +56,7 @@ class Watched(NamedTuple):
             outputs = jax.ShapeDtypeStruct((len(test_x), *shape), jnp.float32)
             test = test_x, losses.checked_targets(loss, outputs, test_y)
         return Setting.of(
-            kernel.f,
+            f,
             (x, y),
             (probe, probe_y),
             loss,
@@ -65,7 +66,7 @@ class Watched(NamedTuple):
             outputs=self.outputs,
             num_modes=self.num_modes,
             has_state=state is not None,
-            memory_budget=kernel.memory_budget,
+            memory_budget=checked_memory_budget(self.memory_budget),
             key=jax.random.key(0) if self.key is None else require_key(self.key),
         )
 

@@ -42,7 +42,7 @@ assert jax.process_count() == 2
 """
 SLOW = """
 import time
-from ntkbias.kernels.jacobian import JacobianOperator
+from ntkbias.kernels.operators import JacobianOperator
 quick = JacobianOperator.pulled_and_pushed
 def slow(operator, tangents):
     time.sleep(0.5)

@@ -8,7 +8,7 @@ from cases import OUTPUTS, assert_near, budget_for, function_case
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.kernel import EXAMPLE_AXES
+from ntkbias.kernels.outputs import arrangement
 
 F, PARAMS, X1, X2 = function_case("mlp")
 
@@ -22,7 +22,7 @@ class TestCentered:
     def test_is_the_doubly_centred_gram_matrix(self, outputs, x64):
         f, params, x1, x2 = function_case("mlp")
         kernel = nb.empirical_ntk(f, params, outputs=outputs)
-        axes = EXAMPLE_AXES[outputs]
+        axes = arrangement(outputs).axes
         rule = {(0, 1): "ni,ij,mj->nm", (1, 2): "ni,oij,mj->onm", (0, 2): "ni,iajb,mj->namb"}[axes]
         centre = centering(len(x1))
         centred = kernel.centered(x1)

@@ -59,7 +59,7 @@ def test_four_devices(expected, tmp_path):
     assert used == set(jax.devices())
 
     # Features that are made in passes have their room where the passes run.
-    from ntkbias.kernels import kernel as module
+    from ntkbias.kernels import evaluation as module
     from ntkbias.kernels.empirical import EmpiricalNTK
     room, pass_rows, rooms = module._room, EmpiricalNTK.pass_rows, []
     def recorded(*args):

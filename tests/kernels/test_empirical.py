@@ -11,7 +11,8 @@ from cases import FUNCTIONS, OUTPUTS, assert_near, budget_for, from_all, functio
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import factors, layer_factors, tiles
+from ntkbias.kernels import tiles
+from ntkbias.kernels.factors import convolution, formable, pieces
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
 LINEAR = {"w": np.arange(6.0).reshape(3, 2) - 2.0}
@@ -93,10 +94,10 @@ def test_blocks_do_not_change_the_ntk(name, outputs, rows, x64):
 @pytest.mark.parametrize("name", ["cnn", "several heads", "embedding"])
 def test_pieces_and_strips_do_not_change_the_ntk(name, x64, monkeypatch):
     for module, constant, few in (
-        (factors, "CACHED", 256),  # bytes
-        (factors, "WIDEST", 64),
-        (factors, "LEAST_WIDTH", 3),  # numbers
-        (layer_factors, "PATCHED", 1024),
+        (formable, "CACHED", 256),  # bytes
+        (pieces, "WIDEST", 64),
+        (pieces, "LEAST_WIDTH", 3),  # numbers
+        (convolution, "PATCHED", 1024),
         (tiles, "LEAST_STRIP", 2),  # rows
     ):
         monkeypatch.setattr(module, constant, few)

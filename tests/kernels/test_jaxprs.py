@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkbias.kernels.jaxprs import flat_jaxpr
+from ntkbias.kernels.reading import flat_jaxpr
 
 
 @pytest.mark.parametrize("channels_last", [True, pytest.param(False, marks=pytest.mark.slow)])

@@ -79,7 +79,7 @@ def test_vmap_over_inputs(make):
 def test_vmap_over_stacked_params():
     kernels = [nb.empirical_ntk(F, jax.tree.map(lambda p: scale * p, PARAMS)) for scale in (0.5, 1.0, 2.0)]  # noqa: B023
     expected = jnp.stack([kernel(X1) for kernel in kernels])
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(kernel.params for kernel in kernels))
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(kernel.gradients.params for kernel in kernels))
     assert_near(jax.vmap(lambda p: nb.empirical_ntk(F, p)(X1))(params), expected, EPS)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *kernels)
     assert_near(jax.vmap(lambda kernel: kernel(X1))(stacked), expected, EPS)

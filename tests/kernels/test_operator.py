@@ -14,10 +14,10 @@ from cases import FUNCTIONS, LAYERS, NETS, assert_near, budget_for, function_cas
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import jacobian
-from ntkbias.kernels.empirical import EmpiricalNTK
-from ntkbias.kernels.jacobian import JacobianOperator, Layout
-from ntkbias.kernels.layer_factors import Lookup
+from ntkbias.kernels.factors import Lookup
+from ntkbias.kernels.gradients import Gradients
+from ntkbias.kernels.operators import Jacobian, JacobianOperator, by_gradients, by_passes, jacobian
+from ntkbias.kernels.operators.layout import Layout
 
 WAYS = ("passes", "gradients", "gradients held")
 FORWARDLESS = ("custom derivative",)  # a custom_vjp has no forward derivative, and so no products by passes
@@ -28,9 +28,9 @@ FEW = [("mlp", "all"), ("shared read-outs", "sum")]
 def take(monkeypatch, way, rows=None):
     """Products one way, whatever is cheapest; with `rows`, by batches of so many examples, and of twice as many."""
     monkeypatch.setattr(JacobianOperator, "by_passes", lambda operator, k: way == "passes")
-    monkeypatch.setattr(JacobianOperator, "_can_hold", lambda operator: way == "gradients held")
+    monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: way == "gradients held")
     if rows:
-        monkeypatch.setattr(EmpiricalNTK, "pass_rows", lambda kernel, x: rows)
+        monkeypatch.setattr(Gradients, "pass_rows", lambda gradients, x: rows)
         monkeypatch.setattr(jacobian, "BATCH", 2 * rows)
 
 
@@ -167,11 +167,11 @@ def test_a_small_budget_takes_small_batches_and_few_vectors_at_once(x64):
     make = functools.partial(nb.empirical_ntk, f, params, outputs="all")
     gram = matrix_of(make(), x)
     least = make(memory_budget=1).operator(x)
-    assert least.layout.small == least._vectors_at_once() == 1
-    assert not least._can_hold()
+    assert least.jacobian.layout.small == least.jacobian.vectors_at_once() == 1
+    assert not least.jacobian.keeps
     assert_operator_is(least, gram, 1e-12, vector=False)  # three products of one vector
     size = least.num_parameters * least.dtype.itemsize
-    assert make(memory_budget=8 * size).operator(x)._vectors_at_once() == 2  # a quarter of the budget
+    assert make(memory_budget=8 * size).operator(x).jacobian.vectors_at_once() == 2  # a quarter of the budget
 
 
 def test_layouts_hold_every_example_once():
@@ -206,40 +206,69 @@ def test_what_is_held_is_the_same_again(monkeypatch, x64):
     take(monkeypatch, "gradients held", rows=3)
     operator = nb.empirical_ntk(f, params, outputs="all").operator(x)
     first = operator @ vectors(14, 3)
-    assert len(operator.held) == operator.layout.share // operator.layout.small > 1
+    assert operator.jacobian.keeps
+    assert operator.jacobian.layout.share > operator.jacobian.layout.small
     np.testing.assert_array_equal(operator @ vectors(14, 3), first)
 
 
 def test_cheaper_way_is_taken():
-    """One vector goes by passes until factors to hold have paid; blocks by gradients, and what passes cannot hold."""
+    """A vector goes by passes unless factors are kept for many; blocks by gradients, and what passes cannot hold."""
     rng = np.random.default_rng(0)
     params = {"w": rng.normal(size=(8, 64)).astype(np.float32), "o": rng.normal(size=(64, 4)).astype(np.float32)}
     x = rng.normal(size=(200, 8)).astype(np.float32)
     make = functools.partial(nb.empirical_ntk, two_layers, params, outputs="all")
     tight, loose = make(memory_budget=2**16).operator(x), make().operator(x)
-    assert not tight._can_hold()
-    assert loose._can_hold()
+    assert not tight.jacobian.keeps
+    assert loose.jacobian.keeps
     assert tight.by_passes(1)
     assert not tight.by_passes(64)
+    assert not loose.by_passes(1)
+    assert make().operator(x, num_products=1).by_passes(1)
     # What a pass keeps of an example: inputs and derivatives of two layers, 8 + 64 and 64 + 4 numbers.
-    assert tight.pass_bytes == 4 * 140
-    assert tight.layout.large <= tight._pass_rows(1) == 2**16 // (jacobian.TANGENT_SHARE * 4 * 140)
-    assert make(memory_budget=2).operator(x).layout.large == 1
+    assert tight.jacobian.pass_bytes == 4 * 140
+    assert tight.jacobian.layout.large <= tight.jacobian.pass_rows(1) == 2**16 // (jacobian.TANGENT_SHARE * 4 * 140)
+    assert make(memory_budget=2).operator(x).jacobian.layout.large == 1
     assert not make(memory_budget=2).operator(x).by_passes(1)
     mean = nb.empirical_ntk(two_layers, params, outputs="mean").operator(x)
-    assert mean.pass_bytes == 4 * tight.pass_bytes  # by passes every output goes alone
+    assert mean.jacobian.pass_bytes == 4 * tight.jacobian.pass_bytes  # by passes every output goes alone
 
 
-def test_products_that_are_held_take_over(x64):
-    """The first products may go another way than those after: to rounding they are the same, and then they stay."""
+@pytest.mark.parametrize("num_products", [1, 16])
+def test_a_product_does_not_depend_on_what_was_asked_before(num_products, x64):
+    """The way is a function of the arguments: what is kept on the way changes no bit."""
+    f, params, x, _ = function_case("mlp")
+    kernel = nb.empirical_ntk(f, params, outputs="all")
+    operator, v = kernel.operator(x, num_products=num_products), vectors(14, 3)
+    ways = [operator.by_passes(count) for count in range(1, 8)]
+    first = operator @ v
+    for _ in range(4):
+        operator.diagonal()
+        np.testing.assert_array_equal(operator @ v, first)
+    assert [operator.by_passes(count) for count in range(1, 8)] == ways
+    np.testing.assert_array_equal(
+        (2.0 * operator).weighted(np.full(7, 1 / 7)) @ v, 2.0 * operator.weighted(np.full(7, 1 / 7)) @ v
+    )
+
+
+def test_multiples_and_weighted_operators_share_the_jacobian(x64):
     f, params, x, _ = function_case("mlp")
     operator = nb.empirical_ntk(f, params, outputs="all").operator(x)
-    v = vectors(14, 3)
-    products = [operator @ v for _ in range(8)]
-    assert operator.held is not None
-    for product in products:
-        assert_near(product, products[-1], 1e-12)
-    np.testing.assert_array_equal(products[-2], products[-1])
+    assert (2.0 * operator).jacobian is operator.weighted(np.full(7, 1 / 7)).jacobian is operator.jacobian
+
+
+def test_operators_know_their_kernel_and_inputs():
+    """Of a multiple and a sum that of the kernel that has such an operator."""
+    f, params, x, _ = function_case("mlp")
+    kernel, limit = nb.empirical_ntk(f, params), nb.infinite_ntk(nb.nets.mlp(depth=1))
+    for made in (kernel, limit, kernel + limit, kernel + kernel, kernel.centered(x), limit.centered(x)):
+        source = made.operator(x).source
+        assert source.kernel is made
+        np.testing.assert_array_equal(source.x, x)
+    doubled = (2.0 * kernel.operator(x)).source
+    assert_near(doubled.kernel(x), 2.0 * kernel(x), 1e-6)
+    assert (2.0 * kernel).operator(x).source.kernel.kernel is kernel
+    assert kernel.operator(x).weighted(np.full(7, 1 / 7)).source is None
+    assert nb.as_operator(np.eye(7)).source is None
 
 
 @pytest.mark.parametrize("way", ["passes", pytest.param("gradients", marks=pytest.mark.slow)])
@@ -300,7 +329,7 @@ def test_a_function_without_forward_derivative_goes_by_gradients(monkeypatch, x6
     """JAX refuses the JVP of a custom_vjp: its kernel is that of the derivative it states, by gradients."""
     f, params, x, _ = function_case("custom derivative")
     # Nothing is held: by count, passes would be cheaper for one vector.
-    monkeypatch.setattr(JacobianOperator, "_can_hold", lambda operator: False)
+    monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: False)
     kernel = nb.empirical_ntk(f, params, outputs="all")
     operator = kernel.operator(x)
     plain = nb.empirical_ntk(lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"], params, outputs="all").operator(x)
@@ -320,7 +349,7 @@ def two_layers(params, x):
 )
 def test_narrow_parameters(first, second, monkeypatch):
     """Vectors and sums over examples are of float32 at least, whatever the parameters are."""
-    monkeypatch.setattr(JacobianOperator, "_can_hold", lambda operator: False)
+    monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: False)
     rng = np.random.default_rng(0)
     params = {"w": jnp.asarray(rng.normal(size=(3, 8)), first), "o": jnp.asarray(rng.normal(size=(8, 2)), second)}
     x = rng.normal(size=(60, 3)).astype(np.float32)
@@ -348,7 +377,7 @@ def test_double_inputs_where_jax_is_single(monkeypatch, tmp_path):
     np.testing.assert_array_equal(kernel.operator(doubles.tolist()) @ block, kernel.operator(x) @ block)
     np.save(tmp_path / "x.npy", doubles)
     mapped = kernel.operator(np.load(tmp_path / "x.npy", mmap_mode="r"))
-    assert isinstance(mapped.x, np.memmap)  # read batch by batch, and not before
+    assert isinstance(mapped.jacobian.x, np.memmap)  # read batch by batch, and not before
     np.testing.assert_array_equal(mapped @ block, kernel.operator(x) @ block)
 
 
@@ -359,10 +388,10 @@ def test_every_product_is_at_highest_precision(outputs, monkeypatch):
     operator = nb.empirical_ntk(f, params, outputs=outputs).operator(x[:1])
     on_parameters = operator.on_parameters()
     v, u = (each.pack(vectors(each.shape[0], 1).astype(np.float32)) for each in (operator, on_parameters))
-    found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), operator.factors)
+    found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), operator.jacobian.factors)
 
     def diagonal(found):
-        return jacobian._squared((found, jnp.int32(0), None), v)
+        return by_gradients.squared((found, jnp.int32(0), None), v)
 
     programs = [("passes", operator.product, v), ("gradients", operator.product, v)]
     programs += [("gradients", on_parameters.product, u), ("gradients", diagonal, found)]
@@ -409,8 +438,8 @@ def test_sums_and_multiples(mlp_of_two):
 def test_sums_of_two_precisions(monkeypatch, mlp_of_two):
     """The sum has the wider type, and each part is computed in its own."""
     x, (double, gram), _ = mlp_of_two
-    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), double.params)
-    single = nb.empirical_ntk(double.f, narrow, outputs="all")
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), double.gradients.params)
+    single = nb.empirical_ntk(double.gradients.f, narrow, outputs="all")
     matrix = nb.as_operator(gram.reshape(7, 2, 7, 2))
     v = vectors(14, 3)
     expected = matrix_of(single, x) + gram
@@ -439,7 +468,7 @@ def test_centring_is_that_of_the_dense_matrix(mlp_of_two):
     # Constants, one an output, are its null space.
     assert np.abs(operator @ np.tile(np.eye(2), (7, 1))).max() <= 1e-12 * np.abs(gram).max()
     assert_operator_is(operator.centered(), centred(gram, 2), 1e-12)
-    nngp = nb.empirical_nngp(kernel.f, kernel.params)
+    nngp = nb.empirical_nngp(kernel.gradients.f, kernel.gradients.params)
     assert_operator_is(nngp.centered(x).operator(x), centred(matrix_of(nngp, x), 1), 1e-12)  # by blocks
     mean = np.einsum("nama->nm", gram.reshape(7, 2, 7, 2))
     assert_operator_is(nb.as_operator(mean).centered(), centred(mean, 1), 1e-12)
@@ -482,7 +511,8 @@ def test_scipy_finds_the_eigenvalues(mlp_of_two):
 
 def test_matrices_in_other_forms(mlp_of_two, tmp_path):
     x, (kernel, gram), _ = mlp_of_two
-    mean, whole = (nb.empirical_nngp(kernel.f, kernel.params, outputs=outputs) for outputs in ("mean", "all"))
+    network = kernel.gradients.f, kernel.gradients.params
+    mean, whole = (nb.empirical_nngp(*network, outputs=outputs) for outputs in ("mean", "all"))
     forms = {
         "array": (gram, gram, 1),
         "array of outputs": (gram.reshape(7, 2, 7, 2), gram, 2),
@@ -616,22 +646,23 @@ def test_a_compiled_program_is_as_large_for_any_number_of_examples(monkeypatch):
 
     def sizes(n):
         operator = nb.empirical_ntk(f, params, outputs="all").operator(x[:n])
-        layout, mesh = operator.layout, operator.layout.mesh
-        batch, start = next(layout.batches(operator.x, layout.small))
-        large, _ = next(layout.batches(operator.x, layout.large))
+        whole = operator.jacobian
+        layout, mesh = whole.layout, whole.layout.mesh
+        batch, start = next(layout.batches(whole.x, layout.small))
+        large, _ = next(layout.batches(whole.x, layout.large))
         v = operator.pack(np.ones((2 * n, 2), np.float32))
-        found = jacobian._factors(operator.placed, mesh, batch)
-        tangents = jax.tree.map(lambda total: total[0], operator._zeros(2))
+        found = by_gradients.factors(whole.placed, mesh, batch)
+        tangents = jax.tree.map(lambda total: total[0], whole._zero_coordinates(2))
         chosen = [jnp.zeros((2, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(params)]
         totals = [leaf[None] for leaf in chosen]
-        of = (operator.placed, large)
+        of, both = (whole.placed, large), (found, tangents, operator.roots, start, mesh)
         programs = [
-            lambda: jacobian._factors(operator.placed, mesh, batch),
-            lambda: jacobian._pulled((found, v, start, mesh), operator._zeros(2)),
-            lambda: jacobian._pushed((found, tangents, start, mesh), v),
-            lambda: jacobian._pulled_and_pushed((found, tangents, operator.roots, start, mesh), operator._zeros(2)),
-            lambda: jacobian._pulled_by_passes((*of, v, start, mesh), totals),
-            lambda: jacobian._pushed_by_passes((*of, chosen, start, mesh), v),
+            lambda: by_gradients.factors(whole.placed, mesh, batch),
+            lambda: by_gradients.pulled((found, v, start, mesh), whole._zero_coordinates(2)),
+            lambda: by_gradients.pushed((found, tangents, start, mesh), v),
+            lambda: by_gradients.pulled_and_pushed(both, whole._zero_coordinates(2)),
+            lambda: by_passes.pulled_by_passes((*of, v, start, mesh), totals),
+            lambda: by_passes.pushed_by_passes((*of, chosen, start, mesh), v),
         ]
         return [count_equations(jax.make_jaxpr(program)().jaxpr) for program in programs]
 
@@ -645,10 +676,10 @@ def test_a_compiled_program_is_as_large_for_any_number_of_examples(monkeypatch):
 MEMORY = """
 import resource, sys
 import jax, numpy as np, ntkbias as nb
-from ntkbias.kernels.jacobian import JacobianOperator
+from ntkbias.kernels.operators import Jacobian, JacobianOperator
 way, n = sys.argv[1], int(sys.argv[2])
 JacobianOperator.by_passes = lambda operator, k: way == "passes"
-JacobianOperator._can_hold = lambda operator: False
+Jacobian._can_keep = lambda jacobian: False
 net = nb.nets.mlp(256, 2, 2)
 x = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
 kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (8,)), outputs="all", memory_budget=2**25)

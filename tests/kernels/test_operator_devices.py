@@ -12,8 +12,7 @@ import pytest
 
 COMMON = """
 import sys, jax, jax.numpy as jnp, numpy as np, ntkbias as nb
-from ntkbias.kernels import jacobian
-from ntkbias.kernels.jacobian import JacobianOperator
+from ntkbias.kernels.operators import Jacobian, JacobianOperator, jacobian, layout
 
 cheaper = JacobianOperator.by_passes
 net = nb.nets.mlp(16, 2, 3)
@@ -38,7 +37,7 @@ for outputs, rows in (("all", 111), ("mean", 37)):
 limit = nb.infinite_ntk(net).operator(x)
 answers += [limit @ v[:37], limit.diagonal(), limit.centered() @ v[:37]]
 answers += [(operator + limit) @ v[:37], (limit + -2.0 * operator) @ v[:37]]
-JacobianOperator.by_passes, JacobianOperator._can_hold = cheaper, lambda operator: False
+JacobianOperator.by_passes, Jacobian._can_keep = cheaper, lambda jacobian: False
 narrow = [jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params[0]), *params[1:]]
 answers += [nb.empirical_ntk(net.apply, narrow).operator(x) @ v[:37]]
 """
@@ -80,7 +79,7 @@ def assert_same(path, expected):
 def test_four_devices(expected, tmp_path):
     ending = """
     assert len(jax.devices()) == 4
-    assert operator.layout.num_devices == 4
+    assert operator.jacobian.layout.num_devices == 4
     assert set(operator.pack(v[:37]).devices()) == set(jax.devices())
     np.savez(sys.argv[1], *answers)
     """
@@ -121,18 +120,18 @@ v = rng.normal(size=(30 * num_devices, 2)).astype(np.float32)
 kernel = nb.empirical_ntk(net.apply, params, outputs="all")
 gram = np.asarray(kernel(x)).reshape(len(v), len(v))
 jacobian.BATCH = 6
-type(kernel).pass_rows = lambda kernel, x: 3  # several batches, and one message
-sums, reduced = [], jacobian._reduced
+type(kernel.gradients).pass_rows = lambda gradients, x: 3  # several batches, and one message
+sums, reduced = [], layout._reduced
 
 def counted(total, sharding):
     sums.append(sum(leaf.nbytes for leaf in jax.tree.leaves(total)) // num_devices)
     return reduced(total, sharding)
 
-jacobian._reduced = counted
+layout._reduced = counted
 for passes in (True, False):
     JacobianOperator.by_passes = lambda operator, k: passes
     operator = kernel.operator(x)
-    assert operator.layout.num_batches > 1
+    assert operator.jacobian.layout.num_batches > 1
     product = operator @ v
     np.testing.assert_allclose(product, gram @ v, rtol=0, atol=2e-6 * np.abs(gram @ v).max())
 operator.on_parameters() @ np.ones((operator.num_parameters, 2))

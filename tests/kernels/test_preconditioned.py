@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 import ntkbias as nb
 from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.kernels.preconditioned import adam_preconditioner, loss_weighted_ntk, preconditioned_ntk
+from ntkbias.kernels.empirical import adam_preconditioner, loss_weighted_ntk, preconditioned_ntk
 
 NET = nb.nets.mlp(width=5, depth=1, num_outputs=3, activation="erf", b_std=0.3)
 X = jax.random.normal(jax.random.key(1), (6, 2))

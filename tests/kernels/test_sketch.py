@@ -8,8 +8,9 @@ from cases import assert_near, function_case
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.jacobian import Layout
-from ntkbias.kernels.sketch import Sketch, sketch
+from ntkbias.kernels.empirical import Sketch, sketch
+from ntkbias.kernels.operators import Jacobian
+from ntkbias.kernels.operators.layout import Layout
 
 NET = nb.nets.mlp(16, 1, 3)
 PARAMS = NET.init(jax.random.key(0), (2,))
@@ -78,7 +79,7 @@ def test_neither_budget_nor_batches_change_it(outputs):
 @pytest.mark.parametrize(("budget", "dim"), [(None, 200), (20_000, 200), (1, 4)])
 def test_the_data_are_read_once_and_gradients_made_once(budget, dim, monkeypatch):
     read, pushed = [], []
-    batches, push = Layout.batches, nb.kernels.jacobian.JacobianOperator.push
+    batches, push = Layout.batches, Jacobian.push
 
     def counted(self, x, size):
         for batch in batches(self, x, size):
@@ -86,7 +87,7 @@ def test_the_data_are_read_once_and_gradients_made_once(budget, dim, monkeypatch
             yield batch
 
     monkeypatch.setattr(Layout, "batches", counted)
-    monkeypatch.setattr(nb.kernels.jacobian.JacobianOperator, "push", lambda self, u: pushed.append(1) or push(self, u))
+    monkeypatch.setattr(Jacobian, "push", lambda self, u: pushed.append(1) or push(self, u))
     n = 20
     sketch(network("all", budget), inputs(n), dim, key=KEY)
     assert n <= sum(read) < 1.5 * n  # pieces are of one length, and the last one filled up

@@ -19,8 +19,8 @@ import scipy.sparse.linalg
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import claims, manifest, store
-from ntkbias.kernels.claims import StorageError
+from ntkbias.kernels.disk import claims, manifest, writer
+from ntkbias.kernels.disk.claims import StorageError
 
 ROWS = 2  # of a block; X has seven examples, so that the last blocks are not full
 NUM_BLOCKS = 10
@@ -75,7 +75,7 @@ def computed(monkeypatch):
 class _Computed(list):
     def __init__(self, monkeypatch):
         self.stops = {}
-        write = store._write_block
+        write = writer._write_block
 
         def counting(folder, pair, block, right):
             if len(self) + 1 in self.stops:
@@ -83,7 +83,7 @@ class _Computed(list):
             write(folder, pair, block, right)
             self.append(pair)
 
-        monkeypatch.setattr(store, "_write_block", counting)
+        monkeypatch.setattr(writer, "_write_block", counting)
 
     def stop(self, at, error):
         self.stops[at] = error
@@ -252,7 +252,7 @@ def test_a_resumed_store_is_the_same_files(tmp_path, whole, computed):
 
 
 def test_blocks_computed_in_another_order_are_the_same_files(tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(store, "pairs_of", backwards)
+    monkeypatch.setattr(writer, "places_of", backwards)
     stored(tmp_path)
     assert contents(tmp_path) == whole
 
@@ -285,7 +285,7 @@ def test_a_complete_store_needs_no_writing(tmp_path, whole, computed, monkeypatc
 def test_default_rows_fit_the_budget_and_a_block_of_bounded_size(tmp_path, monkeypatch):
     kernel = ntk(memory_budget=800)
     assert nb.kernel_on_disk(tmp_path / "a", kernel, X).block_shape[0] <= kernel.block_rows(jnp.asarray(X)) < 7
-    monkeypatch.setattr(store, "MAX_ENTRIES", 16)
+    monkeypatch.setattr(writer, "MAX_ENTRIES", 16)
     assert nb.kernel_on_disk(tmp_path / "b", ntk(), X, Y).block_shape == (4, 3)
     assert nb.kernel_on_disk(tmp_path / "c", ntk("all"), X, Y).block_shape == (2, 2)
 
@@ -575,14 +575,14 @@ def test_a_real_limit_of_file_sizes(tmp_path):
 
 
 def test_too_small_a_disk_is_named_before_the_work(tmp_path, whole, computed, monkeypatch):
-    usage = store.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=111))  # 7 * 8 / 2 floats are 112
+    usage = writer.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=111))  # 7 * 8 / 2 floats are 112
     with pytest.raises(
         StorageError, match=r"Expected .* GiB of free space for the 10 missing blocks in .*; got 1.03e-07"
     ):
         stored(tmp_path)
     assert not computed
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=200))
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=200))
     stored(tmp_path)
     assert contents(tmp_path) == whole
 
@@ -669,14 +669,14 @@ def fill_together(folder):
     """Fill a store by two processes at once; each prints how many blocks it computed."""
 
     def fill(name, other):
-        write, count = store._write_block, []
+        write, count = writer._write_block, []
 
         def slow(*arguments):
             time.sleep(0.1)  # long enough for the other to meet it
             write(*arguments)
             count.append(1)
 
-        store._write_block = slow
+        writer._write_block = slow
         jnp.zeros(1)
         Path(folder, name).touch()
         while not Path(folder, other).exists():

@@ -7,7 +7,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.errors import InputError
-from ntkbias.kernels.jacobian import JacobianOperator
+from ntkbias.kernels.operators import JacobianOperator
 from ntkbias.learning import critical_learning_rate, gradient_descent, gradient_flow, learning_times, linearize
 
 NET = nb.nets.mlp(16, 1, 3)

@@ -1,40 +1,32 @@
-"""Reads how f uses its parameters, so that the Jacobian is never formed.
+"""Where a parameter's gradient comes from: the one equation that brings an activation together with a cotangent.
 
-The gradient of one output of one example, a function of (params, x, cotangent), is traced. From each parameter's
-gradient we walk back through what only relabels or scales it to its sink: the one equation that brings an activation,
-which does not depend on the cotangent, together with a quantity that does. Their values are all that the kernel needs
-(`factors`). Reading the gradient, and not the forward pass, makes this right for custom derivatives, weights used
-several times, and models that are themselves vmapped: where there is no single sink of a known kind, the parameter's
-whole gradient is taken.
+A sink says which values of the gradient's program a factor is made of, and how. A kind of equation is known by a
+function that makes a sink of it, or returns None; where no kind is, the whole gradient is taken, which is always right.
 
->>> import jax.numpy as jnp
->>> from ntkbias.kernels.structure import factors
->>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
->>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}
->>> {path: type(factor).__name__ for path, factor in factors(f, params, jnp.ones((4, 3))).items()}
-{"['hidden']": 'Product', "['out']": 'Product'}
+>>> import jax, jax.numpy as jnp
+>>> from ntkbias.kernels.reading.programs import Program, flat_jaxpr
+>>> loss = lambda w, x, cotangent: jnp.vdot(x @ w, cotangent)
+>>> closed = flat_jaxpr(jax.grad(loss), jnp.ones((3, 2)), jnp.ones(3), jnp.ones(2))
+>>> sink = sink_of(closed.jaxpr.outvars[0], Program(closed), summed=False)
+>>> len(sink.operands)                                        # the activation x, and the cotangent
+2
 """
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ntkbias.errors import InputError
-from ntkbias.kernels.factors import Factor, Whole
-from ntkbias.kernels.jaxprs import Operand, Program, flat_jaxpr
-from ntkbias.kernels.layer_factors import Convolution, Lookup, Product
-from ntkbias.kernels.separation import is_zero, separated
-from ntkbias.types import ApplyFunction, Outputs, Params
+from ntkbias.kernels.factors import Convolution, Factor, Lookup, Product, Whole
+from ntkbias.kernels.reading.programs import Operand, Program
+from ntkbias.kernels.reading.separation import is_zero, separated
 
-__all__ = ["factor_shapes", "factors", "signature"]
+__all__ = ["Sink", "sink_of"]
 
 RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
 
@@ -46,115 +38,11 @@ class Sink(NamedTuple):
     build: Callable[..., Factor]  # of the examples, and the operands' values
 
 
-class Structure(NamedTuple):
-    """How to evaluate the factors of one example and cotangent."""
+def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
+    """The sink of a parameter's gradient, found by walking to the equation that makes it.
 
-    run: Callable[..., list]
-    paths: list[str]  # of all parameters
-    sinks: dict[str, Sink]  # by the path of the parameter, for those that matter
-    output_shape: tuple[int, ...]
-    dtype: Any
-
-
-def factors(
-    f: ApplyFunction, params: Params, x: Array, outputs: Outputs = "all", precision: str = "highest"
-) -> dict[str, Factor]:
-    """The factor of each parameter's block of the kernel, by its path, for the examples `x` `(n, ...)`.
-
-    Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
-    has none. For "sum" and "mean" what is returned has the right sum over outputs, of which it may have fewer; for
-    "mean" it is that of the gradients divided by the square root of their number.
+    `summed`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
     """
-    leaves = jax.tree.leaves(params)
-    structure = _read(f, *signature(params, x), outputs in ("sum", "mean"), precision)
-    num_outputs = math.prod(structure.output_shape)
-    cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
-    operands = [operand for sink in structure.sinks.values() for operand in sink.operands]
-
-    def example(x: Array) -> list[Array]:
-        axes = [0 if operand.of_cotangent else None for operand in operands]
-        return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
-
-    values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
-    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
-    types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
-
-    def widened(value: Array, path: str) -> Array:
-        return value.astype(types[path]) if jnp.issubdtype(value.dtype, jnp.floating) else value
-
-    scale = num_outputs**-0.5 if outputs == "mean" else 1.0
-    return {
-        path: sink.build(x, *(widened(next(values), path) for _ in sink.operands)).scaled(scale)
-        for path, sink in structure.sinks.items()
-    }
-
-
-@lru_cache(maxsize=256)
-def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: str) -> dict[str, Factor]:
-    """The factors of one example with shapes in place of arrays, given a `signature`; tracing takes long."""
-    treedef, leaves, example, _ = found
-    batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
-    evaluate = partial(factors, f, outputs=outputs, precision=precision)
-    return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
-
-
-def signature(params: Params, x: Array) -> tuple:
-    """What the structure of f depends on: shapes and types of parameters and of one example, and the default type."""
-    leaves, treedef = jax.tree.flatten(params)
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), str(jnp.result_type(float))
-
-
-@lru_cache(maxsize=256)
-def _read(
-    f: ApplyFunction,
-    treedef: Any,
-    leaves: tuple[jax.ShapeDtypeStruct, ...],
-    example: jax.ShapeDtypeStruct,
-    default_dtype: str,
-    traced: bool,
-    precision: str,
-) -> Structure:
-    """Trace the gradient of one output of one example, and find the sink of each parameter.
-
-    `traced`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
-    """
-
-    def outputs(leaves: list[Array], x: Array) -> Array:
-        return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
-
-    def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
-        return jax.vjp(lambda leaves: outputs(leaves, x), leaves)[1](cotangent)[0]
-
-    with jax.default_matmul_precision(precision):
-        output = jax.eval_shape(outputs, list(leaves), example)
-        try:
-            closed = flat_jaxpr(gradient, list(leaves), example, output)
-        except ValueError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
-    program = Program(closed)
-    if not any(program.of_cotangent(variable) for variable in closed.jaxpr.outvars):
-        raise InputError(
-            "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
-        )
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(_numbered(treedef))]
-    found = {
-        path: _sink(variable, program, traced)
-        for path, variable, leaf in zip(paths, closed.jaxpr.outvars, leaves, strict=True)
-        if program.of_cotangent(variable) and math.prod(leaf.shape)
-    }
-    run = program.evaluator([operand for sink in found.values() for operand in sink.operands])
-    return Structure(run, paths, found, output.shape, output.dtype)
-
-
-def _numbered(treedef: Any) -> Any:
-    """A pytree of this structure, to name its leaves by."""
-    return jax.tree.unflatten(treedef, range(treedef.num_leaves))
-
-
-def _sink(gradient: Any, program: Program, traced: bool) -> Sink:
-    """Walk from a parameter's gradient to the equation that makes it."""
     variable, scale = gradient, 1.0
     while (equation := program.producer(variable)) is not None:
         name = equation.primitive.name
@@ -169,11 +57,11 @@ def _sink(gradient: Any, program: Program, traced: bool) -> Sink:
             break
     known = {"dot_general": _product, "conv_general_dilated": _convolution, "scatter-add": _lookup}
     if equation is not None and equation.primitive.name in known:
-        sink = known[equation.primitive.name](equation, scale, program, traced)
+        sink = known[equation.primitive.name](equation, scale, program, summed)
         if sink is not None:
             return sink
 
-    cotangent = _cotangent(gradient, program, traced, ())
+    cotangent = _cotangent(gradient, program, summed, ())
 
     def whole(x: Array, *values: Array) -> Whole:
         jacobian = _for_each(cotangent.array(*values), len(x))
@@ -191,7 +79,7 @@ class Cotangent(NamedTuple):
     constant: bool  # along the positions
 
 
-def _cotangent(variable: Any, program: Program, traced: bool, positions: Sequence[int]) -> Cotangent:
+def _cotangent(variable: Any, program: Program, summed: bool, positions: Sequence[int]) -> Cotangent:
     """The cotangent that a variable holds, in the fewest numbers.
 
     Under a sum over outputs, c[a, j] = d(x)[j] w[a, j] for outputs a is as good as the single d(x)[j] |w[:, j]|, which
@@ -201,7 +89,7 @@ def _cotangent(variable: Any, program: Program, traced: bool, positions: Sequenc
     parts = separated(program, variable)
     constant = parts is not None and set(positions) <= parts.constant
     shared = not program.of_example(variable)
-    fold = traced and constant
+    fold = summed and constant
     if parts is None or not (shared or fold):
         return Cotangent((program.operand(variable),), lambda array: array, False, False)
     if not fold:
@@ -236,7 +124,7 @@ def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
     return None
 
 
-def _product(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:
+def _product(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:
     """The sink of a weight matrix: a product of an activation and a cotangent, contracted over positions."""
     left, right = equation.invars
     if program.of_cotangent(left) == program.of_cotangent(right) or _is_literal(left) or _is_literal(right):
@@ -245,7 +133,7 @@ def _product(equation: Any, scale: float, program: Program, traced: bool) -> Sin
     if program.of_cotangent(left):
         left, right, contracted, batch = right, left, contracted[::-1], batch[::-1]
     positions = [axis for axis in contracted[1] if right.aval.shape[axis] > 1]
-    cotangent = _cotangent(right, program, traced, positions)
+    cotangent = _cotangent(right, program, summed, positions)
 
     def build(x: Array, activation: Array, *values: Array) -> Product:
         activations = _canonical(activation, contracted[0], batch[0], 1)
@@ -268,7 +156,7 @@ def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...]
     return jnp.transpose(array, order).reshape(*array.shape[:lead], *sizes)
 
 
-def _lookup(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:
+def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:
     """The sink of a table of which rows are looked up, an embedding: a scatter of cotangents into its rows."""
     table, indices, updates = equation.invars
     params, numbers = equation.params, equation.params["dimension_numbers"]
@@ -281,7 +169,7 @@ def _lookup(equation: Any, scale: float, program: Program, traced: bool) -> Sink
     if not rows or not is_zero(program, table) or program.of_cotangent(indices) or not program.of_cotangent(updates):
         return None
     lead = [axis for axis in range(updates.aval.ndim) if axis not in window]
-    cotangent = _cotangent(updates, program, traced, [axis for axis in lead if updates.aval.shape[axis] > 1])
+    cotangent = _cotangent(updates, program, summed, [axis for axis in lead if updates.aval.shape[axis] > 1])
     clipped = params["mode"] == lax.GatherScatterMode.CLIP
 
     def build(x: Array, index: Array, *values: Array) -> Lookup:
@@ -295,7 +183,7 @@ def _lookup(equation: Any, scale: float, program: Program, traced: bool) -> Sink
     return Sink((program.operand(indices), *cotangent.operands), build)
 
 
-def _convolution(equation: Any, scale: float, program: Program, traced: bool) -> Sink | None:
+def _convolution(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:
     """The sink of a convolution's window: itself a convolution, whose batch axis is the window's axis of channels."""
     inputs, cotangent = equation.invars
     params = equation.params
@@ -306,7 +194,7 @@ def _convolution(equation: Any, scale: float, program: Program, traced: bool) ->
     left, right = numbers.lhs_spec, numbers.rhs_spec  # (batch, channel, *spatial), (out, in, *spatial)
     window = tuple(equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:])
     padding = [(low, high, 0) for low, high in params["padding"]]
-    cotangent_of = _cotangent(cotangent, program, traced, (right[1], *right[2:]))
+    cotangent_of = _cotangent(cotangent, program, summed, (right[1], *right[2:]))
 
     def build(x: Array, activation: Array, *values: Array) -> Convolution:
         order = (left[1], *left[2:], left[0])

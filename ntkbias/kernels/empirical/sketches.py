@@ -8,11 +8,10 @@ sample covariances do: Koltchinskii and Lounici 2017): a sketch serves inner pro
 ones. Gradients projected so are how TRAK attributes predictions to data (Park et al. 2023, arXiv 2303.14186).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
->>> from ntkbias.kernels.sketch import sketch
 >>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
 >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
 >>> x = jax.random.normal(jax.random.key(1), (20, 2))
->>> gradients = sketch(kernel, x, 1000, key=jax.random.key(2))
+>>> gradients = nb.sketch(kernel, x, 1000, key=jax.random.key(2))
 >>> errors = (gradients.gram() - kernel(x)) / gradients.standard_error()
 >>> gradients.features.shape, 0.5 < float(jnp.std(errors)) < 2.0
 ((20, 1000), True)
@@ -30,9 +29,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from ntkbias.checks import require_key, require_positive
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.jacobian import HELD_SHARE, TANGENT_SHARE, Coordinates, JacobianOperator
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.operator import KernelOperator
+from ntkbias.kernels.operators import Features, Jacobian, JacobianOperator, KernelOperator
+from ntkbias.kernels.operators.by_gradients import Coordinates
+from ntkbias.kernels.operators.jacobian import HELD_SHARE
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.progress import progress
 
@@ -64,30 +64,10 @@ class Sketch(eqx.Module):
 
     def operator(self) -> KernelOperator:
         """The kernel estimated as an operator: S (S^T v), of 2 n o dim multiplications a vector."""
-        return FeatureOperator(self.features)
+        return Features(self.features)
 
     def __getitem__(self, examples: slice | Int[Array, " m"] | Int[np.ndarray, " m"]) -> "Sketch":
         return Sketch(self.features[examples])
-
-
-class FeatureOperator(KernelOperator):
-    """S S^T for features S `(n, dim)` or `(n, o, dim)`."""
-
-    def __init__(self, features: Float[Array, "n *o dim"]) -> None:
-        super().__init__(len(features), features.shape[1] if features.ndim == 3 else 1, features.dtype)
-        self.features = features.reshape(-1, features.shape[-1])
-
-    def product(self, vectors: Array) -> Array:
-        return _through(self.features, vectors)
-
-    def diagonal(self) -> np.ndarray:
-        return np.asarray(jnp.sum(self.features**2, -1))
-
-
-@jax.jit
-def _through(features: Array, vectors: Array) -> Array:
-    inner = jnp.matmul(features.T, vectors, precision="highest")
-    return jnp.matmul(features, inner, precision="highest")
 
 
 def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
@@ -119,47 +99,40 @@ def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
             "Expected an empirical NTK, whose gradients can be projected, or a positive multiple of one; got "
             f"{type(kernel).__name__}. For other kernels use nystrom(kernel, x, landmarks)."
         )
-    width = min(dim, operator.kernel.memory_budget // (TANGENT_SHARE * _bytes(operator)))
-    width = -(-dim // -(-dim // max(1, width)))
-    rows = _in_one_pass(operator, dim, key) if width == dim else _by_pieces(kernel, operator, dim, width, key)
-    shape = (-1, operator.num_outputs, dim) if operator.kernel.outputs == "all" else (-1, dim)
+    width = min(dim, operator.jacobian.vectors_at_once())
+    width = -(-dim // -(-dim // width))
+    rows = _in_one_pass(operator, dim, key) if width == dim else _by_pieces(operator, dim, width, key)
+    shape = (-1, operator.num_outputs, dim) if kernel.outputs == "all" else (-1, dim)
     return Sketch(jnp.asarray(rows).reshape(shape))
-
-
-def _bytes(operator: JacobianOperator) -> int:
-    """What a vector over the parameters takes."""
-    return operator.num_parameters * operator.dtype.itemsize
 
 
 def _in_one_pass(operator: JacobianOperator, dim: int, key: PRNGKeyArray) -> Float[np.ndarray, "rows dim"]:
     return operator.unpack(operator.push(_tangents(operator, key, 0, dim, dim)))
 
 
-def _by_pieces(
-    kernel: Kernel, operator: JacobianOperator, dim: int, width: int, key: PRNGKeyArray
-) -> Float[np.ndarray, "rows dim"]:
+def _by_pieces(operator: JacobianOperator, dim: int, width: int, key: PRNGKeyArray) -> Float[np.ndarray, "rows dim"]:
     """Piece by piece of the data, whose factors are held, and some columns at a time."""
-    x, held = operator.x, operator.kernel.memory_budget // HELD_SHARE
-    an_example = sum(factor.row_bytes() for factor in operator.factors.values())
-    pieces = Tiles(x, max(1, min(len(x), operator.layout.num_devices * held // an_example)))
+    jacobian = operator.jacobian
+    x, held = jacobian.x, jacobian.gradients.memory_budget // HELD_SHARE
+    pieces = Tiles(x, max(1, min(len(x), jacobian.layout.num_devices * held // jacobian.bytes_of_each)))
     result = np.empty((len(x), operator.num_outputs, dim), operator.dtype)
     for index in progress(range(len(pieces)), "sketch"):
-        piece: Any = kernel.operator(np.asarray(pieces[index]))
-        piece.held = list(piece.batches())
+        piece = Jacobian(jacobian.gradients, np.asarray(pieces[index]), keeps=True)
         bounds = pieces.bounds(index)
         for start in range(0, dim, width):
-            rows = piece.unpack(piece.push(_tangents(operator, key, start, width, dim)))
+            rows = piece.layout.unpack(piece.push(_tangents(operator, key, start, width, dim)))
             rows = rows.reshape(pieces.rows, operator.num_outputs, width)
-            result[bounds, :, start : start + width] = rows[: bounds.stop - bounds.start, :, : dim - start]
+            own = rows[: bounds.stop - bounds.start, :, : dim - start]
+            result[bounds, :, start : start + width] = operator.scales[bounds, None, None] * own
     return result.reshape(-1, dim)
 
 
 def _tangents(operator: JacobianOperator, key: PRNGKeyArray, start: int, width: int, dim: int) -> Coordinates:
     """Columns `start` to `start + width` of U / sqrt(dim), on every device."""
-    mesh = operator.layout.mesh
+    mesh = operator.jacobian.layout.mesh
     sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     columns = np.arange(start, start + width, dtype=np.uint32)
-    return _drawn(key, columns, tuple(operator.sizes.items()), operator.dtype, dim**-0.5, sharding)
+    return _drawn(key, columns, tuple(operator.jacobian.sizes.items()), operator.dtype, dim**-0.5, sharding)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))

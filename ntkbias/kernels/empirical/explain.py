@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ntkbias.checks import require_array
-from ntkbias.kernels.empirical import empirical_ntk
-from ntkbias.kernels.structure import factors
+from ntkbias.kernels.gradients import Gradients
+from ntkbias.kernels.reading import factors
 from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["explain_ntk"]
@@ -29,11 +29,11 @@ def explain_ntk(f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outp
     gradient where that is formed. `share` is the parameter's part of the multiplications of the kernel of `x` with
     itself; passes through `f` are not counted. Raises what `empirical_ntk` raises.
     """
-    kernel = empirical_ntk(f, params, outputs=outputs)
+    gradients = Gradients.of(f, params, outputs)
     inputs = require_array(x, "x")
-    kernel.check(inputs, "x")
-    found = jax.eval_shape(lambda x: factors(kernel.f, kernel.params, x, outputs), inputs)
-    kept = jax.eval_shape(kernel.features, inputs)
+    gradients.check(inputs, "x")
+    found = jax.eval_shape(lambda x: factors(gradients.f, gradients.params, x, outputs), inputs)
+    kept = jax.eval_shape(gradients.features, inputs)
     operations = {path: factor.operations(len(inputs), outputs) for path, factor in found.items()}
     rows = [("parameter", "shape", "contracted as", "bytes an example", "share")]
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):

@@ -5,7 +5,7 @@ activation, which knows the example, times the read-out weights, which do not. A
 cotangents needs sum_a w[a, j]^2 alone: one cotangent d(x)[j] |w[:, j]| in place of o.
 
 >>> import jax, jax.numpy as jnp
->>> from ntkbias.kernels.jaxprs import Program, flat_jaxpr
+>>> from ntkbias.kernels.reading.programs import Program, flat_jaxpr
 >>> backward = lambda w, x, cotangent: jnp.cos(x) * (w @ cotangent)
 >>> closed = flat_jaxpr(backward, jnp.ones((3, 2)), jnp.ones(3), jnp.ones(2))
 >>> separated(Program(closed), closed.jaxpr.outvars[0]).of_example.of_cotangent
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from ntkbias.kernels.jaxprs import Operand, Program
+from ntkbias.kernels.reading.programs import Operand, Program
 
 __all__ = ["Separated", "is_zero", "separated"]
 

@@ -5,7 +5,7 @@ name, in one step. The system ends the lock when the process ends, however that 
 takes the leftover over. So nothing has to be cleaned up after a crash, and no process is asked whether it lives.
 
 >>> import pathlib, tempfile
->>> from ntkbias.kernels.claims import claimed
+>>> from ntkbias.kernels.disk.claims import claimed
 >>> path = pathlib.Path(tempfile.mkdtemp()) / "numbers"
 >>> with claimed(path) as claim, claimed(path) as second:
 ...     second is None, claim.write(b"1 2 3")

@@ -15,7 +15,6 @@ Along the negative gradient of a loss it is the kernel's velocity under gradient
 2.0
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
-from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
+from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
@@ -52,7 +51,7 @@ def ntk_velocity(
         raise InputError(f"Expected direction to be a pytree like params, {wanted}; got {given}.")
     tangents = []
     for (path, leaf), part in zip(
-        jax.tree_util.tree_leaves_with_path(kernel.params), jax.tree.leaves(direction), strict=True
+        jax.tree_util.tree_leaves_with_path(kernel.gradients.params), jax.tree.leaves(direction), strict=True
     ):
         name = f"direction{jax.tree_util.keystr(path)}"
         array = require_array(part, name)
@@ -71,11 +70,8 @@ class NTKVelocity(Kernel):
 
     def features(self, x: Array) -> tuple[Any, Any]:
         """The features of the kernel, and their derivative."""
-
-        def features(params: Params) -> Any:
-            return dataclasses.replace(self.kernel, params=params).features(x)
-
-        return jax.jvp(features, (self.kernel.params,), (self.direction,))
+        gradients = self.kernel.gradients
+        return jax.jvp(lambda params: gradients.at(params).features(x), (gradients.params,), (self.direction,))
 
     def contract(self, features1: tuple[Any, Any], features2: tuple[Any, Any] | None) -> Array:
         values, tangents = zip(*((features1,) if features2 is None else (features1, features2)), strict=True)

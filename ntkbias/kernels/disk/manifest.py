@@ -4,7 +4,7 @@ Arrays are recorded by their SHA-256, structure as text. A function cannot be co
 and three inputs is recorded as well. No time, process or path is: the same kernel has the same manifest.
 
 >>> import jax.numpy as jnp, ntkbias as nb
->>> from ntkbias.kernels.manifest import checked_inputs, description
+>>> from ntkbias.kernels.disk.manifest import checked_inputs, description
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
 >>> list(description(kernel, checked_inputs(kernel, jnp.eye(3), "x1"), None)["of"])[:4]
 ['x1', 'x2', 'type', 'net']
@@ -27,9 +27,11 @@ import numpy as np
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
-from ntkbias.kernels.claims import PART, StorageError, claimed, reason_of, storage_errors
-from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel, checked
-from ntkbias.kernels.tiles import gram
+from ntkbias.kernels.disk.claims import PART, StorageError, claimed, reason_of, storage_errors
+from ntkbias.kernels.evaluation import gram
+from ntkbias.kernels.gradients import Gradients
+from ntkbias.kernels.kernel import Kernel, checked
+from ntkbias.kernels.outputs import arrangement
 
 __all__ = [
     "Inputs",
@@ -95,14 +97,14 @@ def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict
     x1, x2 = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
     few = jnp.asarray(x1[:2]), jnp.asarray(x2[:3])
     # Not by kernel(...), in which the processes of a distributed program wait for each other.
-    probe = np.asarray(gram(kernel.workers()[:1], *few, rows=3, axes=EXAMPLE_AXES[kernel.outputs]))
+    probe = np.asarray(gram(kernel.workers()[:1], *few, rows=3, outputs=kernel.outputs))
     if not np.isfinite(probe).all():
         raise InputError(
             "Expected finite values of the kernel of the first inputs; got NaN or infinity. "
             "Check the scale of inputs and parameters."
         )
     shape = list(probe.shape)
-    for axis, x in zip(EXAMPLE_AXES[kernel.outputs], (x1, x2), strict=True):
+    for axis, x in zip(arrangement(kernel.outputs).axes, (x1, x2), strict=True):
         shape[axis] = len(x)
     return {
         "format": FORMAT,
@@ -252,12 +254,12 @@ def _text(value: Any) -> str | None:
     return None
 
 
-def _functions(kernel: Kernel) -> list[str]:
+def _functions(kernel: eqx.Module) -> list[str]:
     """The names of a kernel's functions: a hint to the reader."""
     names = []
     for field in dataclasses.fields(kernel):
         value = getattr(kernel, field.name)
-        if isinstance(value, Kernel):
+        if isinstance(value, Kernel | Gradients):
             names += _functions(value)
         elif callable(value) and hasattr(value, "__qualname__"):
             names.append(f"{value.__module__}.{value.__qualname__}")

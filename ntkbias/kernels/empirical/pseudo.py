@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.checks import require_choice, require_positive
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.empirical import EmpiricalNTK, empirical_ntk
+from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["pseudo_ntk"]

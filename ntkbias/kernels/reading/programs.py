@@ -6,7 +6,7 @@ back. `Program` knows what each variable depends on, and runs one for outputs of
 `jax.extend` only.
 
 >>> import jax.numpy as jnp
->>> from ntkbias.kernels.jaxprs import flat_jaxpr
+>>> from ntkbias.kernels.reading.programs import flat_jaxpr
 >>> closed = flat_jaxpr(jax.jit(lambda x: jnp.sin(x) * 2), jnp.ones(3))
 >>> [equation.primitive.name for equation in closed.jaxpr.eqns]
 ['sin', 'mul']

@@ -1,0 +1,260 @@
+"""Computes the blocks of a kernel on disk: each once, by one of the processes that fill the store, and in any order.
+
+>>> import pathlib, tempfile, jax.numpy as jnp, ntkbias as nb
+>>> folder = pathlib.Path(tempfile.mkdtemp()) / "kernel"
+>>> store = nb.kernel_on_disk(folder, nb.infinite_ntk(nb.nets.mlp(depth=1)), jnp.eye(5), rows=2)
+>>> sorted(path.name for path in folder.glob("*.npy"))[:3]
+['0000-0000.npy', '0000-0001.npy', '0000-0002.npy']
+"""
+
+import errno
+import hashlib
+import io
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ntkbias.checks import require_positive
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.kernels.disk import manifest as manifests
+from ntkbias.kernels.disk.claims import PART, Claim, StorageError, claim, claimed, storage_errors
+from ntkbias.kernels.disk.reader import (
+    CHECKSUM,
+    KernelOnDisk,
+    Pair,
+    block_name,
+    checked_path,
+    checksums_in,
+    opened,
+)
+from ntkbias.kernels.evaluation import blocks
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.tiles import Tiles, places_of
+from ntkbias.progress import progress
+
+__all__ = ["kernel_on_disk"]
+
+MAX_ENTRIES = 4096**2  # of a block, 64 MiB in float32: what is lost at most when a process dies
+PATIENCE = 0.2  # seconds between looks at blocks that other processes compute
+
+
+def kernel_on_disk(
+    path: str | Path, kernel: Kernel, x1: ArrayLike, x2: ArrayLike | None = None, *, rows: int | None = None
+) -> KernelOnDisk:
+    """The Gram matrix `kernel(x1, x2)` in the folder `path`, computed as far as it is not there yet.
+
+    `x1` `(n, ...)` and `x2` `(m, ...)` may be `numpy.memmap`s: they are read piece by piece. `rows` is how many
+    examples a side of a block has at most; by default as many as the kernel's memory budget allows, and not more than
+    make a block of 64 MiB in float32. Beside the kernel's own budget one block is held in memory. Costs what
+    `kernel(x1, x2)` does, and reading each time what is there already, to check it; `open_kernel` does not.
+
+    The same call goes on where an earlier one was stopped or killed; a block that is damaged is computed again, with a
+    warning. Several processes may make it at once, and each returns when the store is complete: a block is computed
+    by one of them, and by another if that one dies. The folder has to lie on a file system with locks.
+
+    Raises `InputError`, naming what differs, if the folder holds a kernel of other parameters, inputs, outputs or
+    types; if blocks are missing, and it was begun by other versions, on another device or with another memory budget,
+    which may round otherwise; and if it holds something else. A function `f` cannot be compared: its kernel of the
+    first two and three inputs is, up to the square root of the precision. Raises `StorageError`, which is also an
+    `OSError`, if the disk is full or fails: what is finished stays, and the same call goes on. Raises `InputError` on
+    a block with NaN.
+    """
+    folder = checked_path(path)
+    if not isinstance(kernel, Kernel):
+        raise InputTypeError(
+            f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. "
+            "An array is saved by ntkbias.save or numpy.save."
+        )
+    if rows is not None:
+        require_positive("rows", rows)
+    there = manifests.manifest_of(folder)
+    inputs1 = manifests.checked_inputs(kernel, x1, "x1")
+    inputs2 = None if x2 is None else manifests.checked_inputs(kernel, x2, "x2")
+    sides = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
+    if sides[0].shape[1:] != sides[1].shape[1:]:
+        raise InputError(
+            f"Expected x1 and x2 to hold inputs of one shape; got {sides[0].shape[1:]} and {sides[1].shape[1:]} "
+            "after the batch axis."
+        )
+    here = manifests.description(kernel, inputs1, inputs2)
+    if there is None:
+        limit = _default_rows(kernel, sides, here["shape"]) if rows is None else rows
+        shape = [Tiles(x, limit).rows for x in sides]
+        passes = {"block_shape": shape, "pass_rows": _pass_rows(kernel, sides, shape)}
+        there = manifests.begun(folder, here | passes)
+    manifests.require_same_kernel(folder, there, here)
+    store = opened(folder, there)
+    _require_rows(store, sides, rows)
+    _remove_damaged(store)
+    if missing := store.missing():
+        manifests.require_same_versions(folder, there, here)
+        _require_budget(store, kernel, sides, rows, there["pass_rows"])
+        _require_space(store, missing)
+        _fill(store, kernel, inputs1.x, None if inputs2 is None else inputs2.x)
+    _finish(store)
+    return store
+
+
+def _default_rows(kernel: Kernel, sides: tuple[np.ndarray, np.ndarray], shape: list[int]) -> int:
+    entries = math.prod(shape) // math.prod(len(x) for x in sides)  # of one pair of examples
+    return max(1, min(kernel.block_rows(jnp.asarray(sides[0][:1])), math.isqrt(MAX_ENTRIES // entries)))
+
+
+def _pass_rows(kernel: Kernel, sides: tuple[np.ndarray, np.ndarray], block_shape: Sequence[int]) -> list[int]:
+    """Of how many examples the features of each side of a block are computed at once."""
+    most = kernel.pass_rows(jnp.asarray(sides[0][:1]))
+    return [Tiles(np.empty(length, np.bool_), most).rows for length in block_shape]
+
+
+def _require_rows(store: KernelOnDisk, sides: tuple[np.ndarray, np.ndarray], rows: int | None) -> None:
+    """Raise an `InputError` if blocks are to have other rows than they have."""
+    if rows is not None and tuple(Tiles(x, rows).rows for x in sides) != store.block_shape:
+        raise InputError(
+            f"Expected rows={max(store.block_shape)}, as in {store.path}, to go on with it; got {rows}. Leave rows "
+            "out, or choose another folder."
+        )
+
+
+def _require_budget(
+    store: KernelOnDisk,
+    kernel: Kernel,
+    sides: tuple[np.ndarray, np.ndarray],
+    rows: int | None,
+    pass_rows: list[int],
+) -> None:
+    """Raise an `InputError` if blocks do not fit the kernel's budget, or would be computed in other passes by it."""
+    largest, fitting = max(store.block_shape), kernel.block_rows(jnp.asarray(sides[0][:1]))
+    if rows is None and fitting < largest:
+        raise InputError(
+            f"Expected a memory budget for the blocks of {largest} rows in {store.path}; got one for {fitting}. Raise "
+            "the kernel's memory_budget, or choose another folder."
+        )
+    here = _pass_rows(kernel, sides, store.block_shape)
+    if here != pass_rows:
+        raise InputError(
+            f"Expected the memory budget with which {store.path} was begun, for passes of {max(pass_rows)} rows; got "
+            f"one for {max(here)}, which may round otherwise. Give the kernel that memory_budget, or choose another "
+            "folder."
+        )
+
+
+def _require_space(store: KernelOnDisk, missing: list[Pair]) -> None:
+    needed = sum(math.prod(store.shape_of(*pair)) * store.dtype.itemsize for pair in missing)
+    free = shutil.disk_usage(store.path).free
+    if needed > free:
+        failure = StorageError(
+            f"Expected {needed / 2**30:.3g} GiB of free space for the {len(missing)} missing blocks in {store.path}; "
+            f"got {free / 2**30:.3g} GiB. Make room on that disk, or choose a folder on another."
+        )
+        failure.errno = errno.ENOSPC
+        raise failure
+
+
+def _remove_damaged(store: KernelOnDisk) -> None:
+    """Remove the blocks that are not as they were written, with a warning: they are missing then."""
+    for pair in store.damaged():
+        path = store.path / block_name(*pair)
+        with claimed(path, wait=True):
+            if store.is_intact(pair, checksums_in(store.path)):  # mended by another process
+                continue
+            with storage_errors(path):
+                path.unlink(missing_ok=True)
+        warnings.warn(
+            f"Expected {path} as it was written; got another checksum. It is computed again: check that disk.",
+            stacklevel=3,
+        )
+
+
+def _fill(store: KernelOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> None:
+    """Compute the blocks that no other process does, until none is missing."""
+    first = Tiles(x1, store.block_shape[0])
+    second = None if x2 is None else Tiles(x2, store.block_shape[1])
+    workers = kernel.workers()
+    absent = set(store.missing())
+    missing = dict.fromkeys(pair for pair in places_of(first, second) if pair in absent)
+    held: dict[Pair, Claim] = {}
+
+    def claimed_pairs() -> Iterator[Pair]:
+        for pair in list(missing):
+            path = store.path / block_name(*pair)
+            if not path.exists() and (right := claim(path)) is not None:
+                held[pair] = right
+                if not path.exists():  # not finished just before
+                    yield pair
+                    continue
+                held.pop(pair).release()
+            if path.exists():
+                finish(pair)
+
+    def finish(pair: Pair) -> None:
+        del missing[pair]
+        bar.update()
+
+    total = len(store.pairs())
+    with progress(None, "kernel blocks on disk", unit="block", total=total, initial=total - len(missing)) as bar:
+        try:
+            while missing:
+                for pair, block in blocks(workers, first, second, claimed_pairs()):
+                    _write_block(store, pair, np.asarray(block), held[pair])
+                    held.pop(pair).release()
+                    finish(pair)
+                if missing:  # in the hands of others; if those die, in nobody's
+                    time.sleep(PATIENCE)
+        finally:
+            for right in held.values():
+                right.release()
+
+
+def _write_block(store: KernelOnDisk, pair: Pair, block: np.ndarray, right: Claim) -> None:
+    """Write a block without the rows that fill up the last pieces, and its checksum beside it."""
+    block = np.ascontiguousarray(block[tuple(slice(size) for size in store.shape_of(*pair))])
+    if not np.isfinite(block).all():
+        rows, columns = (store.bounds(side, index) for side, index in enumerate(pair))
+        raise InputError(
+            f"Expected finite values of the kernel; got NaN or infinity for the inputs {rows.start} to {rows.stop - 1} "
+            f"with {columns.start} to {columns.stop - 1}. Check the scale of inputs and parameters, or use float64."
+        )
+    header, data = _header(block), block.reshape(-1).view(np.uint8).data
+    digest = hashlib.sha256(header)
+    digest.update(data)
+
+    def write_checksum() -> None:
+        with claimed(right.path.with_name(right.path.name + CHECKSUM), wait=True) as beside:
+            if beside is not None:
+                beside.write(f"{digest.hexdigest()}\n".encode())
+
+    right.write(header, data, before=write_checksum)  # before: so that no block is seen without its checksum
+
+
+def _header(block: np.ndarray) -> bytes:
+    """What its `.npy` file begins with; a type that NumPy's files do not know, as bfloat16, is bytes there."""
+    dtype = np.dtype(f"V{block.dtype.itemsize}") if block.dtype.kind == "V" else block.dtype
+    header = io.BytesIO()
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": block.shape}
+    np.lib.format.write_array_header_1_0(header, description)
+    return header.getvalue()
+
+
+def _finish(store: KernelOnDisk) -> None:
+    """Move the checksums into the manifest, and remove what a complete store does not need."""
+    names = os.listdir(store.path)
+    checksums = checksums_in(store.path)
+    manifest = manifests.manifest_of(store.path)
+    if manifest is not None and manifest.get("sha256") != checksums:
+        manifests.rewrite(store.path, manifest | {"sha256": checksums})
+    for name in names:
+        path = store.path / name
+        if name.endswith(CHECKSUM):
+            with storage_errors(path):
+                path.unlink(missing_ok=True)
+        elif name.endswith(PART):  # of a process that died: those of others are locked
+            with claimed(path.with_name(name.removesuffix(PART))):
+                pass

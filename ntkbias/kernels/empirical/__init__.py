@@ -1,0 +1,30 @@
+"""Kernels of one network with given parameters, for any f(params, x): the NTK and what is made of it, the NNGP."""
+
+from ntkbias.kernels.empirical.explain import explain_ntk
+from ntkbias.kernels.empirical.loss_weighted import loss_weighted_ntk
+from ntkbias.kernels.empirical.nngp import EmpiricalNNGP, empirical_nngp
+from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
+from ntkbias.kernels.empirical.parts import empirical_ntk_by_layer, ntk_of_some, used_paths
+from ntkbias.kernels.empirical.preconditioned import adam_preconditioner, preconditioned_ntk
+from ntkbias.kernels.empirical.pseudo import pseudo_ntk
+from ntkbias.kernels.empirical.sketches import Sketch, sketch
+from ntkbias.kernels.empirical.velocity import NTKVelocity, ntk_velocity
+
+__all__ = [
+    "EmpiricalNNGP",
+    "EmpiricalNTK",
+    "NTKVelocity",
+    "Sketch",
+    "adam_preconditioner",
+    "empirical_nngp",
+    "empirical_ntk",
+    "empirical_ntk_by_layer",
+    "explain_ntk",
+    "loss_weighted_ntk",
+    "ntk_of_some",
+    "ntk_velocity",
+    "preconditioned_ntk",
+    "pseudo_ntk",
+    "sketch",
+    "used_paths",
+]

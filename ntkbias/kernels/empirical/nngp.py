@@ -1,0 +1,72 @@
+"""The products of the outputs of one network with given parameters: one sample of its Gaussian process.
+
+    K(x, x')[a, b] = f_a(x) f_b(x')
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> net = nb.nets.mlp(width=32, depth=2, num_outputs=3)
+>>> kernel = empirical_nngp(net.apply, net.init(jax.random.key(0), (2,)), outputs="all")
+>>> kernel(jnp.ones((4, 2))).shape
+(4, 3, 4, 3)
+"""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array
+
+from ntkbias.checks import require_choice
+from ntkbias.function import checked_function, num_outputs, require_inputs
+from ntkbias.kernels.gradients import square_rows
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.outputs import inner_products
+from ntkbias.memory import checked_memory_budget
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
+
+__all__ = ["EmpiricalNNGP", "empirical_nngp"]
+
+
+def empirical_nngp(
+    f: ApplyFunction,
+    params: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
+) -> "EmpiricalNNGP":
+    """The products of the outputs of `f` at `params`, averaged over outputs by default.
+
+    Over random parameters its expectation is the NNGP kernel (Lee et al. 2018); one network with few outputs is a
+    noisy sample, of relative error about sqrt(2 / o). The last layer's hidden features give a better one. Same
+    arguments and errors as `empirical_ntk`; costs one forward pass and n^2 o multiplications.
+    """
+    require_choice("outputs", outputs, Outputs)
+    require_choice("precision", precision, Precision)
+    return EmpiricalNNGP(outputs, *checked_function(f, params), checked_memory_budget(memory_budget), precision)
+
+
+class EmpiricalNNGP(Kernel):
+    """The products of a network's outputs as a kernel; made by `empirical_nngp`."""
+
+    f: ApplyFunction = eqx.field(static=True)
+    params: Params
+    memory_budget: int = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True)
+
+    def check(self, x: Array, name: str) -> None:
+        """Find out whether `f` accepts the inputs, and gives one array with a batch axis, of each example alone."""
+        require_inputs(self.f, self.params, x, name)
+
+    def num_outputs(self, x: Array) -> int:
+        """The number of outputs of `f` for one input, its axes multiplied."""
+        return num_outputs(self.f, self.params, x)
+
+    def block_rows(self, x: Array) -> int:
+        return square_rows(self.memory_budget, self.num_outputs(x), self.outputs)
+
+    def features(self, x: Array) -> Array:
+        with jax.default_matmul_precision(self.precision):
+            return self.f(self.params, x).reshape(len(x), -1, 1)
+
+    def contract(self, features1: Array, features2: Array | None) -> Array:
+        with jax.default_matmul_precision(self.precision):
+            products = inner_products(features1, features1 if features2 is None else features2, self.outputs)
+        return products / features1.shape[1] if self.outputs == "mean" else products

@@ -1,0 +1,88 @@
+"""The neural tangent kernel of one network with given parameters, for any function f(params, x).
+
+    K(x, x')[a, b] = <d f_a(x) / d params, d f_b(x') / d params>      (Jacot et al. 2018, arXiv 1806.07572)
+
+`outputs` says what becomes of the outputs a, b, whose axes are flattened to `o`: "mean" (the mean of the diagonal a =
+b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func's 'trace'), "each" (the diagonal),
+"all".
+
+>>> import jax, ntkbias as nb
+>>> net = nb.nets.mlp(width=32, depth=2, num_outputs=3)
+>>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)), outputs="all")
+>>> kernel(jax.numpy.ones((4, 2))).shape
+(4, 3, 4, 3)
+"""
+
+import numpy as np
+from jaxtyping import Array
+
+from ntkbias.kernels.factors import Factor
+from ntkbias.kernels.gradients import Gradients
+from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.operators import Jacobian, JacobianOperator, KernelOperator, Source
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
+
+__all__ = ["EmpiricalNTK", "empirical_ntk"]
+
+
+def empirical_ntk(
+    f: ApplyFunction,
+    params: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
+) -> "EmpiricalNTK":
+    """The empirical neural tangent kernel of `f` at `params`.
+
+    `f(params, x)` maps `(n, ...)` to `(n, ...)` and does not mix examples. Where it computes in a narrower type than
+    its parameters', gradients are contracted in the parameters' type. `params` is a pytree of floating-point arrays.
+    `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory); it does not
+    hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times that for
+    "all", and (n / rows of a block) times n o backward passes.
+
+    `precision` is that of matrix products and convolutions, also inside `f`, where f does not ask for another: on
+    accelerators "high" takes TensorFloat-32 or three bfloat16 passes, and "default" what is fastest there, of as few
+    as 8 bits. Sums are accumulated in float32. On a CPU all of them are float32.
+
+    `f` has to be pure: it is traced once, and what it read then from elsewhere is kept. A kernel built with a fresh
+    lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
+    each block becomes part of the surrounding program.
+
+    Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
+    """
+    return EmpiricalNTK(Gradients.of(f, params, outputs, precision, memory_budget))
+
+
+class EmpiricalNTK(Kernel):
+    """The inner products of a network's gradients as a kernel; made by `empirical_ntk`."""
+
+    gradients: Gradients
+
+    def __init__(self, gradients: Gradients) -> None:
+        self.outputs = gradients.outputs
+        self.gradients = gradients
+
+    def check(self, x: Array, name: str) -> None:
+        """Find out whether `f` accepts the inputs one by one, and depends on the parameters that count."""
+        self.gradients.check(x, name)
+
+    def num_outputs(self, x: Array) -> int:
+        """The number of outputs of `f` for one input, its axes multiplied."""
+        return self.gradients.num_outputs(x)
+
+    def features(self, x: Array) -> dict[str, Factor]:
+        """What each parameter's part of the kernel is made of, by its path."""
+        return self.gradients.features(x)
+
+    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
+        return self.gradients.contract(features1, features2)
+
+    def block_rows(self, x: Array) -> int:
+        return self.gradients.block_rows(x)
+
+    def pass_rows(self, x: Array) -> int:
+        return self.gradients.pass_rows(x)
+
+    def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
+        return JacobianOperator(Jacobian(self.gradients, x), self, num_products=num_products, source=source)

@@ -1,0 +1,106 @@
+"""The kernel of training by preconditioned steps, made from the empirical NTK of a function in the network's place.
+
+Where a step is -rate P gradient, with P diagonal and positive, outputs move by the kernel
+
+    K_P(x, x') = J(x) P J(x')^T,      the NTK of f(theta + sqrt(P) phi) in phi at zero.
+
+For Adam without momentum P is 1 / (sqrt(v) + eps), v its running mean of squared gradients, taken as it stands at one
+step: K_P says how outputs begin to move from there, as long as v stays. Sign descent has another kernel (Malladi et al.
+2023, arXiv 2210.05643), and momentum adds what it remembers.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> net = nb.nets.mlp(width=8, depth=1, num_outputs=3)
+>>> params, x = net.init(jax.random.key(0), (2,)), jnp.eye(2)
+>>> twice = nb.preconditioned_ntk(net.apply, params, jax.tree.map(lambda p: jnp.full_like(p, 2.0), params))
+>>> bool(jnp.allclose(twice(x), 2 * nb.empirical_ntk(net.apply, params)(x), rtol=1e-5))
+True
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from ntkbias.checks import require_array, require_finite
+from ntkbias.errors import InputError
+from ntkbias.kernels.empirical.ntk import EmpiricalNTK
+from ntkbias.kernels.gradients import Gradients
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
+
+__all__ = ["adam_preconditioner", "preconditioned_ntk"]
+
+
+def preconditioned_ntk(
+    f: ApplyFunction,
+    params: Params,
+    preconditioner: Params,
+    *,
+    outputs: Outputs = "mean",
+    memory_budget: int | None = None,
+    precision: Precision = "highest",
+) -> EmpiricalNTK:
+    """The kernel J P J^T of steps -rate P gradient: P a pytree like `params` of numbers of zero or more.
+
+    One compiled program serves all parameters and preconditioners of a function. P has no structure that f's layers
+    could share, so the Jacobian is formed by blocks within `memory_budget`: slower than the NTK. Other arguments and
+    errors are those of `empirical_ntk`; raises `InputError` on a preconditioner of another structure or shape, with NaN
+    or with numbers below zero.
+    """
+    wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(preconditioner))
+    if wanted != given:
+        raise InputError(f"Expected a preconditioner like params, {wanted}; got {given}.")
+    roots = []
+    places = jax.tree_util.tree_leaves_with_path(params)
+    for (path, leaf), scale in zip(places, jax.tree.leaves(preconditioner), strict=True):
+        name = f"preconditioner{jax.tree_util.keystr(path)}"
+        array = require_array(scale, name)
+        if array.shape != jnp.shape(leaf):
+            raise InputError(f"Expected {name} of the parameter's shape, {jnp.shape(leaf)}; got {array.shape}.")
+        require_finite(array, name)
+        if bool(jnp.any(array < 0)):
+            raise InputError(f"Expected numbers of zero or more in {name}; got some below.")
+        roots.append(jnp.sqrt(array).astype(jnp.result_type(leaf)))
+    moves = jax.tree.map(jnp.zeros_like, params)
+    variables = {"moves": moves, "params": params, "roots": jax.tree.unflatten(jax.tree.structure(params), roots)}
+    gradients = Gradients.of(Rescaled(f), variables, outputs, precision, memory_budget)
+    moved = tuple(path for path in gradients.paths if path.startswith("['moves']"))
+    return EmpiricalNTK(gradients.by(moved))
+
+
+def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 0.999) -> Params:
+    """P = 1 / (sqrt(v) + eps) of an optimiser of optax with Adam's state in it, v corrected for its start by b2.
+
+    Steps of Adam with b1 = 0 are -rate P gradient. Raises `InputError` where there is no such state, and where it has
+    taken no step yet, v being zero.
+    """
+    found = [
+        node
+        for node in jax.tree.leaves(optimizer_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
+        if isinstance(node, optax.ScaleByAdamState)
+    ]
+    if len(found) != 1:
+        raise InputError(
+            f"Expected an optimiser's state with that of optax.scale_by_adam in it; got {len(found)} of them. Give the "
+            "preconditioner itself."
+        )
+    (adam,) = found
+    if int(adam.count) == 0:
+        raise InputError("Expected the state of Adam after a step or more; got the one it starts with, of zeros.")
+    correction = 1 - b2 ** float(adam.count)
+    return jax.tree.map(lambda v: 1 / (jnp.sqrt(v / correction) + eps), adam.nu)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescaled:
+    """f at params + roots * moves."""
+
+    f: ApplyFunction
+
+    def __call__(self, variables: Params, x: Array) -> Array:
+        moved = jax.tree.map(
+            lambda theta, root, move: theta + root * move, *(variables[name] for name in ("params", "roots", "moves"))
+        )
+        return self.f(moved, x)

@@ -1,0 +1,154 @@
+"""A weight matrix: its gradient is an outer product of an activation and a cotangent, at one position or at many.
+
+    J = sum over t of a_t c_t^T,      <J, J'> = sum over t, s of <a_t, a'_s> <c_t, c'_s>
+
+The second, by pairs of positions, is cheapest where there is one position: the Gram matrix of activations times that of
+cotangents, entry by entry.
+
+>>> import jax.numpy as jnp
+>>> factor = Product(1.0, jnp.ones((3, 1, 1, 5)), jnp.ones((3, 2, 1, 1, 4)))  # 3 examples, 2 outputs, a 5 x 4 matrix
+>>> (gram,) = factor.blocks(None, [(slice(3), slice(3))], "sum")
+>>> gram.shape, float(gram[0, 0])
+((3, 3), 40.0)
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ntkbias.kernels.factors.factor import Factor
+from ntkbias.kernels.factors.formable import Formable
+from ntkbias.kernels.factors.pieces import Parts, blocks_of_products
+from ntkbias.kernels.factors.whole import Whole
+from ntkbias.kernels.outputs import by_positions, num_pairs
+from ntkbias.types import Outputs
+
+__all__ = ["Product"]
+
+
+class Product(Formable):
+    """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is sum_t a_t c_t^T.
+
+    With one position the cotangent may be `(1, o, b, 1, j)`: the same for all examples, as a linear read-out's is.
+    """
+
+    activation: Float[Array, "n b t i"]
+    cotangent: Float[Array, "#n o b t j"]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all examples have one cotangent."""
+        return len(self.cotangent) < len(self.activation)
+
+    def __getitem__(self, examples: slice) -> "Product":
+        cotangent = self.cotangent if self.shared else self.cotangent[examples]
+        return Product(self.scale, self.activation[examples], cotangent)
+
+    def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
+        if self.activation.shape[2] > 1:
+            return super().blocks(other, parts, outputs)
+        return self._outer(self if other is None else other, parts, outputs)
+
+    def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
+        inner = partial(jnp.einsum, "bti,mbsi->mtbs")
+        left, right = (self.activation, self.cotangent), (other.activation, other.cotangent)
+        return by_positions(inner, left, right, outputs)
+
+    @property
+    def divides_cotangents(self) -> bool:
+        _, o, _, _, j = self.cotangent.shape
+        return o > 1 or j < self.activation.shape[-1]
+
+    def formed(self) -> Whole:
+        n, o = self.cotangent.shape[:2]
+        activation, cotangent = self.activation, jnp.moveaxis(self.cotangent, 1, 3)  # (n, b, t, i) and (n, b, t, o, j)
+        # CPUs have to transpose the first operand of the product, and its free axes come out first.
+        left, right = (cotangent, activation) if self.divides_cotangents else (activation, cotangent)
+        gradients = lax.dot_general(left, right, (((2,), (2,)), ((0, 1), (0, 1))))
+        if left is activation:  # (n, b, i, 1, j)
+            return Whole(self.scale, gradients.reshape(n, 1, -1))
+        return Whole(self.scale, jnp.moveaxis(gradients, 2, 1).reshape(n, o, -1))  # from (n, b, o, j, i)
+
+    def gradient_bytes(self) -> int:
+        _, o, b, _, j = self.cotangent.shape
+        return o * b * self.activation.shape[-1] * j * self.cotangent.dtype.itemsize
+
+    def kept(self) -> Factor:
+        return self if self.activation.shape[2] == 1 else super().kept()  # an outer product is never formed
+
+    def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
+        n, (_, o, b, t, j) = len(self.activation), self.cotangent.shape
+        pairs = num_pairs(o, outputs)
+        if self.shared:  # the products of cotangents are numbers
+            return n * num_others * b * (self.activation.shape[-1] + pairs)
+        return n * num_others * b * t * t * (self.activation.shape[-1] + pairs * j + pairs)
+
+    def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
+        n, o, b, t, j = self.cotangent.shape
+        i = self.activation.shape[-1]
+        if t == 1:
+            return math.inf  # an outer product is never formed
+        return (n + num_others) * o * b * t * i * j + n * num_others * num_pairs(o, outputs) * b * i * j
+
+    def describe(self, num_others: int, outputs: Outputs) -> str:
+        return "outer product" if self.activation.shape[2] == 1 else super().describe(num_others, outputs)
+
+    def pull(self, vectors: Array) -> Array:
+        cotangent, example = (self.cotangent[0], "") if self.shared else (self.cotangent, "n")
+        if self._summed_outputs(vectors.shape[1]):
+            weighted = jnp.einsum(f"{example}obtj,nk->bntojk", cotangent, vectors[:, 0])
+        else:
+            weighted = jnp.einsum(f"{example}obtj,nok->bntjk", cotangent, vectors)
+        b, n, t = weighted.shape[:3]
+        # As plain matrix products, of all examples and positions at once.
+        activation = jnp.moveaxis(self.activation, 1, 0).reshape(b, n * t, -1)
+        found = jnp.swapaxes(activation, 1, 2) @ weighted.reshape(b, n * t, -1)
+        return self.scale * found.reshape(-1, vectors.shape[-1])
+
+    def push(self, tangents: Array, rows: int) -> Array:
+        cotangent, example = (self.cotangent[0], "") if self.shared else (self.cotangent, "n")
+        n, b, t, i = self.activation.shape
+        activation = jnp.moveaxis(self.activation, 1, 0).reshape(b, n * t, i)
+        moved = activation @ tangents.reshape(b, i, -1)
+        shape = (b, n, t, -1, cotangent.shape[-1], tangents.shape[-1])
+        if self._summed_outputs(rows):
+            return self.scale * jnp.einsum(f"{example}obtj,bntojk->nk", cotangent, moved.reshape(shape))[:, None]
+        return self.scale * jnp.einsum(f"{example}obtj,bntjk->nok", cotangent, moved.reshape(*shape[:3], *shape[4:]))
+
+    def _summed_outputs(self, rows: int) -> bool:
+        return rows < self.cotangent.shape[1]
+
+    def squares(self) -> Array:
+        if self.activation.shape[2] == 1:
+            inner, outer = jnp.sum(self.activation[:, :, 0] ** 2, -1), jnp.sum(self.cotangent[..., 0, :] ** 2, -1)
+            return self.scale**2 * jnp.sum(inner[:, None] * outer, -1)
+        return self.formed().squares()
+
+    def num_coordinates(self, rows: int) -> int:
+        _, o, b, _, j = self.cotangent.shape
+        return o // rows * b * self.activation.shape[-1] * j
+
+    def operations_a_vector(self) -> float:
+        _, o, b, t, j = self.cotangent.shape
+        return b * t * j * (self.activation.shape[-1] + o)
+
+    def operations_of_layer(self) -> float:
+        _, _, b, t, j = self.cotangent.shape
+        return b * t * self.activation.shape[-1] * j
+
+    def _outer(self, other: "Product", parts: Parts, outputs: Outputs) -> list[Array]:
+        """One position: the Gram matrix of activations times that of cotangents, entry by entry."""
+        total: list[Any] = [0.0] * len(parts)
+        own = [(slice(None), slice(None))] if self.shared else parts
+        for b in range(self.activation.shape[1]):
+            inner = blocks_of_products(self.activation[:, b], other.activation[:, b], parts, "sum")
+            if outputs == "all":
+                inner = [block[:, None, :, None] for block in inner]
+            left, right = self.cotangent[:, :, b, 0], other.cotangent[:, :, b, 0]
+            outer = blocks_of_products(left, right, own, outputs) * (len(parts) if self.shared else 1)
+            total = [t + i * o for t, i, o in zip(total, inner, outer, strict=True)]
+        return [self.scale**2 * block for block in total]

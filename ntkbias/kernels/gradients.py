@@ -1,0 +1,153 @@
+"""The gradients of a network at given parameters, as factors: what its kernel and its Jacobian's products are made of.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.kernels.gradients import Gradients
+>>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
+>>> gradients = Gradients.of(f, {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}, "all")
+>>> sorted(gradients.features(jnp.ones((4, 3))))
+["['hidden']", "['out']"]
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array
+
+from ntkbias.checks import require_choice
+from ntkbias.errors import InputError
+from ntkbias.function import checked_function, num_outputs, require_inputs, signature, split_params
+from ntkbias.kernels.factors import Factor
+from ntkbias.kernels.outputs import num_entries, rows_of_each, scale_of
+from ntkbias.kernels.reading import factor_bytes, factor_shapes, factors
+from ntkbias.kernels.tiles import mirrored, strips
+from ntkbias.memory import checked_memory_budget
+from ntkbias.types import ApplyFunction, Outputs, Params, Precision
+
+__all__ = ["Gradients", "square_rows"]
+
+CACHED = 2**25  # bytes: larger passes leave a CPU's caches, and are slower
+PASS_SHARE = 4  # the part of the memory budget, one in so many, that passes through the network may take
+
+
+class Gradients(eqx.Module):
+    """The gradients of the outputs of `f(params, x)` with respect to the parameters that count.
+
+    An immutable pytree whose leaves are the parameters; made by `Gradients.of`.
+    """
+
+    f: ApplyFunction = eqx.field(static=True)
+    params: Params
+    outputs: Outputs = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True)
+    memory_budget: int = eqx.field(static=True)
+    only: tuple[str, ...] | None = eqx.field(static=True, default=None)  # paths of the parameters that count; None: all
+
+    @classmethod
+    def of(
+        cls,
+        f: ApplyFunction,
+        params: Params,
+        outputs: Outputs = "mean",
+        precision: Precision = "highest",
+        memory_budget: int | None = None,
+    ) -> "Gradients":
+        """The gradients by all parameters, once what users give is checked."""
+        require_choice("outputs", outputs, Outputs)
+        require_choice("precision", precision, Precision)
+        budget = checked_memory_budget(memory_budget)
+        return cls(*checked_function(f, params), outputs, precision, budget)
+
+    def by(self, paths: tuple[str, ...]) -> "Gradients":
+        """The gradients by the parameters at these paths alone."""
+        return dataclasses.replace(self, only=paths)
+
+    def at(self, params: Params) -> "Gradients":
+        """The gradients at other parameters."""
+        return dataclasses.replace(self, params=params)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path of every parameter, whether it counts or not."""
+        return tuple(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(self.params))
+
+    def check(self, x: Array, name: str) -> None:
+        """Raise an `InputError` unless `f` takes these inputs one by one, and depends on each parameter of `only`."""
+        require_inputs(self.f, self.params, x, name)
+        for path in self.only or ():
+            if path not in self.shapes(x):
+                raise InputError(
+                    f"Expected f(params, x) to depend on the parameter {path}; its outputs are the same for all its "
+                    "values. Leave its kernel out of the sum: it is zero."
+                )
+
+    def num_outputs(self, x: Array) -> int:
+        """The number of outputs of `f` for one input, its axes multiplied."""
+        return num_outputs(self.f, self.params, x)
+
+    def shapes(self, x: Array) -> dict[str, Factor]:
+        """The factor of every parameter that `f` depends on, of one example, with shapes in place of arrays."""
+        return factor_shapes(self.f, signature(self.params, x), self.outputs, self.precision)
+
+    def features(self, x: Array) -> dict[str, Factor]:
+        """The factor of each parameter that counts, by its path, as it is kept."""
+        with jax.default_matmul_precision(self.precision):
+            found = factors(self.f, self.params, x, self.outputs, self.precision)
+            return {path: found[path].kept() for path in self.only or found}
+
+    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
+        """The inner products of two sets of gradients; of the first with itself without the second."""
+        one = next(iter(features1.values()))
+        if features2 is None:
+            parts = strips(one.num_examples, rows_of_each(one.num_outputs, self.outputs))
+        else:
+            parts = [(slice(one.num_examples), slice(next(iter(features2.values())).num_examples))]
+        total: list[Any] = [0.0] * len(parts)
+        with jax.default_matmul_precision(self.precision):
+            for path, factor in features1.items():
+                other = None if features2 is None else features2[path]
+                found = factor.blocks(other, parts, self.outputs)
+                total = [block + part for block, part in zip(total, found, strict=True)]
+        return mirrored(total, self.outputs)
+
+    def block_rows(self, x: Array) -> int:
+        """How many examples a side of a block may have, within the memory budget."""
+        _, held = self._bytes(x)
+        # Of seven shares two are the sides, one is what passes are about to add; copies and the blocks have the others.
+        rows = max(1, self.memory_budget // (7 * held))
+        return min(rows, square_rows(self.memory_budget, self.num_outputs(x), self.outputs))
+
+    def pass_rows(self, x: Array) -> int:
+        """Of how many examples the factors are computed at once."""
+        read, _ = self._bytes(x)
+        # A pass holds, beside what is read off it, what it came from.
+        pass_bytes = self.memory_budget // PASS_SHARE
+        if jax.default_backend() == "cpu":
+            pass_bytes = min(pass_bytes, CACHED)
+        return max(1, pass_bytes // (2 * read))
+
+    def _bytes(self, x: Array) -> tuple[int, int]:
+        return factor_bytes(self.f, signature(self.params, x), self.outputs, self.precision, self.only)
+
+    def split_params(self) -> tuple[list[Array], Callable[[list[Array]], Params]]:
+        """The parameters that count, and the function that puts others in their place."""
+        return split_params(self.params, self.only)
+
+    def outputs_by_params(self, x: Array) -> tuple[Callable[[list[Array]], Array], list[Array]]:
+        """The outputs `(n, o)`, divided for "mean", as a function of the parameters that count, and those."""
+        chosen, whole = self.split_params()
+        scale = scale_of(math.prod(jax.eval_shape(self.f, self.params, x).shape[1:]), self.outputs)
+
+        def function(chosen: list[Array]) -> Array:
+            with jax.default_matmul_precision(self.precision):
+                return scale * self.f(whole(chosen), x).reshape(len(x), -1)
+
+        return function, chosen
+
+
+def square_rows(memory_budget: int, num_outputs: int, outputs: Outputs) -> int:
+    """Rows of a square block of which four copies, in eight bytes, fit the budget."""
+    return max(1, math.isqrt(memory_budget // (4 * 8 * num_entries(num_outputs, outputs))))

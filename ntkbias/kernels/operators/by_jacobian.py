@@ -1,0 +1,211 @@
+"""The empirical NTK as an operator: K = J J^T, of two halves, J^T v and J u (`jacobian.py`).
+
+Of the two ways to multiply by J the one of fewer operations is taken, passes for single vectors and gradients for
+blocks. Where there are fewer parameters than rows, J^T J has the same eigenvalues on shorter vectors, and one reading
+of the data a product (`on_parameters`).
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> net = nb.nets.mlp(width=32, depth=1, num_outputs=3)
+>>> x = jax.random.normal(jax.random.key(0), (20, 2))
+>>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(1), (2,)), outputs="all")
+>>> operator = kernel.operator(x)
+>>> operator.shape, bool(jnp.allclose(operator @ jnp.ones(60), kernel(x).reshape(60, 60) @ jnp.ones(60), rtol=1e-4))
+((60, 60), True)
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ntkbias.errors import InputError
+from ntkbias.kernels.operators.by_gradients import Coordinates
+from ntkbias.kernels.operators.jacobian import Jacobian
+from ntkbias.kernels.operators.operator import MANY_PRODUCTS, KernelOperator, Source
+
+__all__ = ["JacobianOperator", "ParameterOperator"]
+
+
+class JacobianOperator(KernelOperator):
+    """J J^T of `f(params, x)`, by batches; made by `kernel.operator(x)` of an empirical NTK.
+
+    `scales` `(n,)` multiply the rows of each example: weighting and scaling give an operator of the same kind, which
+    shares the Jacobian. `evaluate(x)` is the matrix itself, by the blocks of the kernel. The way that products take is
+    that which is cheaper for `num_products` of them.
+    """
+
+    def __init__(
+        self,
+        jacobian: Jacobian,
+        evaluate: Callable[[np.ndarray], Array],
+        scales: np.ndarray | None = None,
+        num_products: int = MANY_PRODUCTS,
+        source: Source | None = None,
+    ) -> None:
+        super().__init__(len(jacobian.x), jacobian.num_outputs, jacobian.dtype, source)
+        self.jacobian, self.evaluate, self.num_products = jacobian, evaluate, num_products
+        self.scales = np.ones(self.num_examples, self.dtype) if scales is None else np.asarray(scales, self.dtype)
+        self.roots = self.pack(np.repeat(self.scales, self.num_outputs)[:, None])
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of columns of J: the parameters, for "mean" and "sum" those of every output apart."""
+        return self.jacobian.num_parameters
+
+    def pack(self, rows: np.ndarray) -> Array:
+        return self.jacobian.layout.pack(rows)
+
+    def unpack(self, vectors: Array) -> np.ndarray:
+        return self.jacobian.layout.unpack(vectors)
+
+    def conjugated(self, scales: np.ndarray) -> "JacobianOperator":
+        return self._with(self.jacobian, self.scales * scales)
+
+    def _times_number(self, factor: float) -> KernelOperator:
+        if not factor > 0:
+            return super()._times_number(factor)
+        source = None if self.source is None else self.source.scaled(factor)
+        return self._with(self.jacobian, self.scales * factor**0.5, source)
+
+    def _with(self, jacobian: Jacobian, scales: np.ndarray, source: Source | None = None) -> "JacobianOperator":
+        return JacobianOperator(jacobian, self.evaluate, scales, self.num_products, source)
+
+    def matrix(self) -> np.ndarray:
+        scales = np.repeat(self.scales, self.num_outputs)
+        return scales[:, None] * np.asarray(self.evaluate(self.jacobian.x)).reshape(self.shape) * scales
+
+    def on_parameters(self) -> "ParameterOperator":
+        """J^T J, the Gauss-Newton matrix of the squared error: the same eigenvalues but for zeros, over parameters."""
+        return ParameterOperator(self)
+
+    def product(self, vectors: Array) -> Array:
+        count = vectors.shape[-1]
+        pull, push, step = self._way(count)
+        parts = [push(pull(vectors[..., start : start + step])) for start in range(0, count, step)]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+    def quadratic_forms(self, vectors: np.ndarray) -> np.ndarray:
+        """||J^T v||^2: the half of a product."""
+        pull, _, step = self._way(vectors.shape[1])
+        found = []
+        for start in range(0, vectors.shape[1], step):
+            piece = vectors[:, start : start + step].astype(self.dtype)
+            found.append(_squares_of(pull(self.pack(piece)), piece.shape[1]))
+        return np.concatenate(found).astype(np.float64)
+
+    def _way(self, num_vectors: int) -> tuple[Callable, Callable, int]:
+        """How to pull and to push so many vectors, and how many at a time."""
+        if self.by_passes(num_vectors):
+            return self.pull_by_passes, self.push_by_passes, self._passes_at_once(num_vectors)
+        return self.pull, self.push, self.jacobian.vectors_at_once()
+
+    def _passes_at_once(self, num_vectors: int) -> int:
+        """How many vectors go through the network together: on a CPU, where that saves nothing, one by one."""
+        return 1 if jax.default_backend() == "cpu" else min(num_vectors, self.jacobian.vectors_at_once())
+
+    def by_passes(self, num_vectors: int) -> bool:
+        """Whether products with so many vectors take fewer operations by passes, which fit, and which f has.
+
+        Factors that are kept are formed once for all products that are expected.
+        """
+        jacobian = self.jacobian
+        layers = sum(factor.operations_of_layer() for factor in jacobian.factors.values())
+        applied = sum(factor.operations_a_vector() for factor in jacobian.factors.values())
+        outputs = jacobian.summed * jacobian.num_outputs
+        # Forward; then, for each vector, by inputs and by weights. Two programs: backward, and forward again.
+        passes = 2 * layers + 4 * num_vectors * jacobian.summed * layers
+        readings = 1 / self.num_products if jacobian.keeps else 2
+        formed = readings * (1 + 2 * outputs) * layers
+        cheaper = passes < formed + 2 * num_vectors * applied
+        fits = jacobian.layout.large <= jacobian.pass_rows(self._passes_at_once(num_vectors))
+        # The cotangents of several outputs would go together, which on a CPU is slower than to form gradients.
+        slow = jacobian.summed > 1 and jax.default_backend() == "cpu"
+        return cheaper and fits and not slow and jacobian.has_passes
+
+    def pull(self, vectors: Float[Array, "devices share o k"]) -> Coordinates:
+        """J^T v by gradients, on every device."""
+        return self.jacobian.pull(self.roots * vectors)
+
+    def push(self, tangents: Coordinates) -> Float[Array, "devices share o k"]:
+        """J u by gradients."""
+        return self.roots * self.jacobian.push(tangents)
+
+    def pulled_and_pushed(self, tangents: Coordinates) -> Coordinates:
+        """J^T J u by gradients, in one reading of the data."""
+        return self.jacobian.pulled_and_pushed(tangents, self.roots**2)
+
+    def pull_by_passes(self, vectors: Float[Array, "devices share o k"]) -> Any:
+        """J^T v by backward passes: like the parameters that count, with the vectors (times outputs) first."""
+        return self.jacobian.pull_by_passes(self.roots * vectors)
+
+    def push_by_passes(self, tangents: Any) -> Float[Array, "devices share o k"]:
+        """J u by forward passes."""
+        return self.roots * self.jacobian.push_by_passes(tangents)
+
+    def diagonal(self) -> np.ndarray:
+        return self.unpack(self.roots**2 * self.jacobian.squares())[:, 0]
+
+
+class ParameterOperator(KernelOperator):
+    """J^T J over the coordinates of the gradients, `(q, k)`; made by `JacobianOperator.on_parameters`.
+
+    Coordinates are the parameters', in an order of their own; for kernels that sum over outputs each output has its
+    own. `lift` takes vectors over them to vectors over the rows of J J^T.
+    """
+
+    def __init__(self, operator: JacobianOperator) -> None:
+        super().__init__(operator.num_parameters, 1, operator.dtype)
+        self.operator = operator
+        self.sizes = operator.jacobian.sizes
+        self.ends = np.cumsum(list(self.sizes.values()))[:-1].tolist()
+
+    def pack(self, rows: np.ndarray) -> Array:
+        return self.operator.jacobian.layout.replicated(jnp.asarray(rows))
+
+    def unpack(self, vectors: Array) -> np.ndarray:
+        return np.asarray(vectors)
+
+    def product(self, vectors: Array) -> Array:
+        step = self.operator.jacobian.vectors_at_once()
+        parts = [
+            _joined(self.operator.pulled_and_pushed(self._split(vectors[..., start : start + step])))
+            for start in range(0, vectors.shape[-1], step)
+        ]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+    def lift(self, vectors: Array) -> Array:
+        """J u: packed vectors over the rows."""
+        return self.operator.push(self._split(vectors))
+
+    def diagonal(self) -> np.ndarray:
+        raise InputError("Expected the trace of J^T J; got a request for its diagonal, which is not made. Use trace().")
+
+    def trace(self) -> float:
+        return self.operator.trace()
+
+    def _split(self, vectors: Array) -> Coordinates:
+        return dict(zip(self.sizes, _split_at(vectors, tuple(self.ends)), strict=True))
+
+
+@partial(jax.jit, static_argnums=1)
+def _split_at(vectors: Array, ends: tuple[int, ...]) -> list[Array]:
+    return jnp.split(vectors, ends)
+
+
+@jax.jit
+def _joined(coordinates: Coordinates) -> Array:
+    return jnp.concatenate(list(coordinates.values()))
+
+
+@partial(jax.jit, static_argnums=1)
+def _squares_of(pulled: Any, num_vectors: int) -> Array:
+    """The squared norms of vectors over the parameters: the vectors come last by gradients, and first by passes."""
+    if isinstance(pulled, dict):
+        squares = [jnp.sum(leaf**2, 0) for leaf in pulled.values()]
+    else:
+        squares = [jnp.sum(leaf.reshape(num_vectors, -1) ** 2, 1) for leaf in pulled]
+    return sum(squares[1:], squares[0])

@@ -1,0 +1,144 @@
+"""Operators that are given: a matrix, its features, or functions that multiply by it.
+
+>>> import jax.numpy as jnp
+>>> operator = as_operator(jnp.diag(jnp.arange(3.0)))
+>>> operator.shape, (operator @ jnp.ones(3)).tolist()
+((3, 3), [0.0, 1.0, 2.0])
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
+from jaxtyping import Array, Float
+
+from ntkbias.checks import require_array, require_finite
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.kernels.operators.operator import KernelOperator
+
+__all__ = ["Features", "Matrix", "Products", "as_operator"]
+
+
+class Matrix(KernelOperator):
+    """A matrix `(rows, rows)` that is held in memory."""
+
+    def __init__(self, matrix: Array, num_outputs: int = 1) -> None:
+        super().__init__(len(matrix) // num_outputs, num_outputs, matrix.dtype)
+        self.array = matrix
+
+    def product(self, vectors: Array) -> Array:
+        return _times(self.array, vectors)
+
+    def diagonal(self) -> np.ndarray:
+        return np.asarray(jnp.diagonal(self.array))
+
+    def matrix(self) -> np.ndarray:
+        return np.asarray(self.array)
+
+
+@jax.jit
+def _times(matrix: Array, vectors: Array) -> Array:
+    return jnp.matmul(matrix, vectors, precision="highest")
+
+
+class Features(KernelOperator):
+    """S S^T for features S `(n, dim)` or `(n, o, dim)`."""
+
+    def __init__(self, features: Float[Array, "n *o dim"]) -> None:
+        super().__init__(len(features), features.shape[1] if features.ndim == 3 else 1, features.dtype)
+        self.features = features.reshape(-1, features.shape[-1])
+
+    def product(self, vectors: Array) -> Array:
+        return _through(self.features, vectors)
+
+    def diagonal(self) -> np.ndarray:
+        return np.asarray(jnp.sum(self.features**2, -1))
+
+
+@jax.jit
+def _through(features: Array, vectors: Array) -> Array:
+    inner = jnp.matmul(features.T, vectors, precision="highest")
+    return jnp.matmul(features, inner, precision="highest")
+
+
+class Products(KernelOperator):
+    """A matrix known by a function of the host's blocks `(rows, k)`, and its diagonal by another."""
+
+    def __init__(
+        self,
+        num_examples: int,
+        num_outputs: int,
+        dtype: Any,
+        times: Callable[[np.ndarray], np.ndarray],
+        diagonal: Callable[[], np.ndarray],
+    ) -> None:
+        super().__init__(num_examples, num_outputs, dtype)
+        self.times, self.diagonal_of = times, diagonal
+
+    def product(self, vectors: Array) -> Array:
+        return jnp.asarray(self.times(np.asarray(vectors)).astype(self.dtype, copy=False))
+
+    def diagonal(self) -> np.ndarray:
+        return np.asarray(self.diagonal_of())
+
+
+def as_operator(matrix: Any) -> KernelOperator:
+    """A symmetric matrix in another form as a `KernelOperator`.
+
+    `matrix` is an operator already, an array `(n, n)` or `(n, o, n, o)`, a kernel on disk, of which each product reads
+    all blocks once, or SciPy's `LinearOperator`, whose diagonal costs a product with the identity, by blocks. That it
+    is symmetric is not checked here; `top_modes` notices where it is not.
+
+    Raises `InputTypeError` on anything else, and `InputError` on what is not square or holds NaN.
+    """
+    if isinstance(matrix, KernelOperator):
+        return matrix
+    if callable(getattr(matrix, "to_scipy", None)):  # a kernel on disk
+        num_outputs = matrix.shape[1] if len(matrix.shape) == 4 else 1
+        linear = matrix.to_scipy()
+        _require_square(linear.shape)
+        rows = linear.shape[0]
+        return Products(
+            rows // num_outputs, num_outputs, linear.dtype, lambda v: matrix @ v, lambda: matrix.diagonal().ravel()
+        )
+    if isinstance(matrix, scipy.sparse.linalg.LinearOperator):
+        _require_square(matrix.shape)
+        if np.issubdtype(matrix.dtype, np.complexfloating):
+            raise InputTypeError(f"Expected an operator of real numbers; got {matrix.dtype}. Take its real part.")
+        dtype = jax.dtypes.canonicalize_dtype(np.result_type(matrix.dtype, np.float32))
+        return Products(matrix.shape[0], 1, dtype, matrix.matmat, lambda: _diagonal_by_products(matrix, dtype))
+    if callable(matrix) or getattr(matrix, "ndim", None) is None:
+        raise InputTypeError(
+            "Expected a kernel on inputs: kernel.operator(x), a matrix (n, n), a kernel on disk or SciPy's "
+            f"LinearOperator; got {type(matrix).__name__}."
+        )
+    array = require_array(matrix, "the matrix")
+    if array.ndim not in (2, 4) or array.shape[: array.ndim // 2] != array.shape[array.ndim // 2 :] or not array.size:
+        raise InputError(f"Expected a matrix (n, n), or (n, o, n, o) for all outputs; got shape {array.shape}.")
+    require_finite(array, "the matrix")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(float)
+    num_outputs = array.shape[1] if array.ndim == 4 else 1
+    rows = len(array) * num_outputs
+    return Matrix(array.reshape(rows, rows), num_outputs)
+
+
+def _require_square(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise InputError(
+            f"Expected a square matrix, the kernel of inputs with themselves; got one of shape {shape}. "
+            "Make it without x2."
+        )
+
+
+def _diagonal_by_products(matrix: scipy.sparse.linalg.LinearOperator, dtype: Any, columns: int = 64) -> np.ndarray:
+    found = []
+    for start in range(0, matrix.shape[0], columns):
+        chosen = np.arange(start, min(start + columns, matrix.shape[0]))
+        block = np.zeros((matrix.shape[0], len(chosen)), dtype)
+        block[chosen, np.arange(len(chosen))] = 1
+        found.append(matrix.matmat(block)[chosen, np.arange(len(chosen))])
+    return np.concatenate(found)

@@ -1,0 +1,146 @@
+"""Reads how f uses its parameters, so that the Jacobian is never formed.
+
+The gradient of one output of one example, a function of (params, x, cotangent), is traced. From each parameter's
+gradient we walk back through what only relabels or scales it to its sink: the one equation that brings an activation,
+which does not depend on the cotangent, together with a quantity that does. Their values are all that the kernel needs
+(`factors`). Reading the gradient, and not the forward pass, makes this right for custom derivatives, weights used
+several times, and models that are themselves vmapped: where there is no single sink of a known kind, the parameter's
+whole gradient is taken.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.kernels.reading import factors
+>>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
+>>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}
+>>> {path: type(factor).__name__ for path, factor in factors(f, params, jnp.ones((4, 3))).items()}
+{"['hidden']": 'Product', "['out']": 'Product'}
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkbias.errors import InputError
+from ntkbias.function import signature
+from ntkbias.kernels.factors import Factor
+from ntkbias.kernels.outputs import arrangement, scale_of
+from ntkbias.kernels.reading.programs import Program, flat_jaxpr
+from ntkbias.kernels.reading.sinks import Sink, sink_of
+from ntkbias.types import ApplyFunction, Outputs, Params
+
+__all__ = ["factor_bytes", "factor_shapes", "factors"]
+
+
+class Structure(NamedTuple):
+    """How to evaluate the factors of one example and cotangent."""
+
+    run: Callable[..., list]
+    paths: list[str]  # of all parameters
+    sinks: dict[str, Sink]  # by the path of the parameter, for those that matter
+    output_shape: tuple[int, ...]
+    dtype: Any
+
+
+def factors(
+    f: ApplyFunction, params: Params, x: Array, outputs: Outputs = "all", precision: str = "highest"
+) -> dict[str, Factor]:
+    """The factor of each parameter's block of the kernel, by its path, for the examples `x` `(n, ...)`.
+
+    Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
+    has none. For "sum" and "mean" what is returned has the right sum over outputs, of which it may have fewer; for
+    "mean" it is that of the gradients divided by the square root of their number.
+    """
+    leaves = jax.tree.leaves(params)
+    structure = _read(f, *signature(params, x), arrangement(outputs).is_summed, precision)
+    num_outputs = math.prod(structure.output_shape)
+    cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
+    operands = [operand for sink in structure.sinks.values() for operand in sink.operands]
+
+    def example(x: Array) -> list[Array]:
+        axes = [0 if operand.of_cotangent else None for operand in operands]
+        return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
+
+    values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
+    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
+    types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
+
+    def widened(value: Array, path: str) -> Array:
+        return value.astype(types[path]) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
+    scale = scale_of(num_outputs, outputs)
+    return {
+        path: sink.build(x, *(widened(next(values), path) for _ in sink.operands)).scaled(scale)
+        for path, sink in structure.sinks.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: str) -> dict[str, Factor]:
+    """The factors of one example with shapes in place of arrays, given a `signature`; tracing takes long."""
+    treedef, leaves, example, _ = found
+    batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
+    evaluate = partial(factors, f, outputs=outputs, precision=precision)
+    return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
+
+
+@lru_cache(maxsize=256)
+def factor_bytes(
+    f: ApplyFunction, found: tuple, outputs: Outputs, precision: str, only: tuple[str, ...] | None
+) -> tuple[int, int]:
+    """The bytes that the factors of the paths `only`, or all, take for an example: as they are read, and as kept."""
+    shapes = factor_shapes(f, found, outputs, precision)
+    raw = [factor for path, factor in shapes.items() if only is None or path in only]
+    kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
+    return sum(factor.row_bytes() for factor in raw), sum(factor.row_bytes() for factor in kept)
+
+
+@lru_cache(maxsize=256)
+def _read(
+    f: ApplyFunction,
+    treedef: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    example: jax.ShapeDtypeStruct,
+    default_dtype: str,
+    summed: bool,
+    precision: str,
+) -> Structure:
+    """Trace the gradient of one output of one example, and find the sink of each parameter.
+
+    `summed`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
+    """
+
+    def outputs(leaves: list[Array], x: Array) -> Array:
+        return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
+
+    def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
+        return jax.vjp(lambda leaves: outputs(leaves, x), leaves)[1](cotangent)[0]
+
+    with jax.default_matmul_precision(precision):
+        output = jax.eval_shape(outputs, list(leaves), example)
+        try:
+            closed = flat_jaxpr(gradient, list(leaves), example, output)
+        except ValueError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
+    program = Program(closed)
+    if not any(program.of_cotangent(variable) for variable in closed.jaxpr.outvars):
+        raise InputError(
+            "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
+        )
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(_numbered(treedef))]
+    found = {
+        path: sink_of(variable, program, summed)
+        for path, variable, leaf in zip(paths, closed.jaxpr.outvars, leaves, strict=True)
+        if program.of_cotangent(variable) and math.prod(leaf.shape)
+    }
+    run = program.evaluator([operand for sink in found.values() for operand in sink.operands])
+    return Structure(run, paths, found, output.shape, output.dtype)
+
+
+def _numbered(treedef: Any) -> Any:
+    """A pytree of this structure, to name its leaves by."""
+    return jax.tree.unflatten(treedef, range(treedef.num_leaves))
