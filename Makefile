@@ -35,11 +35,12 @@ test-slow: $(DEV) ## the slow tests
 test-matrix: ## the tests on the oldest and the newest JAX, on each Python that is found
 	.ci/matrix
 
-check: $(DEV) ## formatting, lint, types, import order, examples in docstrings
+check: $(DEV) ## formatting, lint, types, import order, layout, examples in docstrings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(PYTEST) tests/test_house.py
 	$(PYTEST) --doctest-modules ntkbias
 
 format: $(DEV) ## rewrite the code in the house's format

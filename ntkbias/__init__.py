@@ -18,8 +18,8 @@ from ntkbias import (
     tracking,
     types,
 )
-from ntkbias.alignment import alignment, relative_alignment
-from ntkbias.compare import Comparison, compare
+from ntkbias.alignments import alignment, relative_alignment
+from ntkbias.comparison import Comparison, compare
 from ntkbias.eigen import (
     Estimate,
     NystromSpectrum,
@@ -96,7 +96,7 @@ from ntkbias.learning import (
 )
 from ntkbias.results import load, save
 from ntkbias.scaling import Interval, ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
-from ntkbias.spectrum import DecayExponent, Spectrum
+from ntkbias.spectra import DecayExponent, Spectrum
 from ntkbias.tracking import History, open_history, path_spectrum, track, track_many
 from ntkbias.training import log_steps, train
 

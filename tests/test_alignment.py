@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.alignment import alignment, relative_alignment
+from ntkbias.alignments import alignment, relative_alignment
 from ntkbias.errors import InputError
 from ntkbias.kernels.operators import JacobianOperator
 

@@ -3,7 +3,7 @@
 A network is a list of `Layer`s; its weights are Gaussian arrays named after them, `name.w` `(*window, fan_in, fan_out)`
 and `name.b` `(fan_out,)`. `mlp` and `cnn` are those of `ntkbias.nets` (NTK parameterisation, no biases). This module
 also counts: which products the kernel's contraction takes, in the cheaper of two orders for each layer (see
-`ntkbias/kernels/layer_factors.py`), and how many multiplications there are in all.
+`ntkbias/kernels/factors/`), and how many multiplications there are in all.
 """
 
 import dataclasses

@@ -41,9 +41,9 @@ there, the layout ("NCHW", "OIHW", "NCHW") of `jax.lax.conv_general_dilated`.
 import importlib
 from typing import Any
 
-from ntkbias.adapters.equinox import equinox
-from ntkbias.adapters.flax import flax_linen, flax_nnx
-from ntkbias.adapters.haiku import haiku
+from ntkbias.adapters.from_equinox import equinox
+from ntkbias.adapters.from_flax import flax_linen, flax_nnx
+from ntkbias.adapters.from_haiku import haiku
 
 __all__ = ["equinox", "flax_linen", "flax_nnx", "haiku"]
 

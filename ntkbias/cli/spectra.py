@@ -10,7 +10,7 @@ from ntkbias import plots, report, results
 from ntkbias.checks import require_positive
 from ntkbias.cli.inputs import initialised, inputs, network, settings, title, write_json
 from ntkbias.cli.options import Architecture, Limit, SpectraOptions
-from ntkbias.compare import Comparison, compare
+from ntkbias.comparison import Comparison, compare
 from ntkbias.domains import Images
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, empirical_ntk, infinite_ntk

@@ -20,7 +20,7 @@ from ntkbias.eigen.krylov import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.memory import default_memory_budget
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["spectrum"]
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.checks import is_known, require_array, require_finite, require_positive, require_weights
 from ntkbias.errors import InputError
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positive_definite", "signed"]
 

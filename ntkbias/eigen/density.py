@@ -34,7 +34,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import KernelOperator, as_operator
 from ntkbias.memory import default_memory_budget
 from ntkbias.progress import progress
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["Estimate", "SpectralDensity", "effective_dimension", "log_determinant", "spectral_density"]
 

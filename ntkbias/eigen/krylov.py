@@ -46,7 +46,7 @@ from ntkbias.kernels import KernelOperator, as_operator
 from ntkbias.kernels.operators import JacobianOperator, ParameterOperator
 from ntkbias.progress import progress
 from ntkbias.results import write
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["top_modes"]
 

@@ -35,7 +35,7 @@ from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.tiles import Tiles
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["NystromSpectrum", "nystrom"]
 

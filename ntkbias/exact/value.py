@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling import power_law
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["Decay", "ExactSpectrum", "beside"]
 

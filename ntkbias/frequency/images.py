@@ -31,7 +31,7 @@ from ntkbias.checks import require_array, require_finite, require_key, require_p
 from ntkbias.domains import Images
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["ImageFrequencies", "image_frequencies", "image_gradient_frequencies"]
 

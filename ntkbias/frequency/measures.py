@@ -30,7 +30,7 @@ from ntkbias.checks import require_key, require_positive
 from ntkbias.domains import Domain, HarmonicDomain, Hypercube
 from ntkbias.domains.domain import plane_wave_frequency
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = [
     "dirichlet_frequency",

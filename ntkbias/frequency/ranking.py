@@ -41,7 +41,7 @@ from ntkbias.frequency.measures import (
     require_inputs,
     shared,
 )
-from ntkbias.spectrum import DecayExponent, Spectrum
+from ntkbias.spectra import DecayExponent, Spectrum
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "Measure", "measure_on", "rank_by_frequency"]
 

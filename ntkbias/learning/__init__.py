@@ -3,8 +3,8 @@
 from ntkbias.learning.behaviors import Contrast
 from ntkbias.learning.curves import LearningCurve, learning_curve
 from ntkbias.learning.flow import Trajectory, gradient_descent, gradient_flow
-from ntkbias.learning.learnability import Learnability, learnability
-from ntkbias.learning.linearize import Lazy, Linearized, lazy, linearize
+from ntkbias.learning.learnable import Learnability, learnability
+from ntkbias.learning.linearized import Lazy, Linearized, lazy, linearize
 from ntkbias.learning.measured import MeasuredLearningCurve, measured_learning_curve
 from ntkbias.learning.rates import critical_learning_rate, learning_times
 from ntkbias.learning.regression import KernelRegression, kernel_regression

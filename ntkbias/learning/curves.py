@@ -40,7 +40,7 @@ from ntkbias.checks import require_known, require_scale, require_whole_numbers
 from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
 

@@ -23,7 +23,7 @@ from ntkbias.checks import require_array, require_finite
 from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = [
     "Modes",

@@ -24,7 +24,7 @@ from ntkbias.eigen import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.learning.modes import finite_outputs, operator_of
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["critical_learning_rate", "learning_times"]
 

@@ -23,7 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from ntkbias import results
 from ntkbias.checks import require_positive
-from ntkbias.compare import Comparison
+from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
 
 __all__ = [

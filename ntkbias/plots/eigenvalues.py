@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
-from ntkbias.compare import Comparison
+from ntkbias.comparison import Comparison
 from ntkbias.eigen.density import SpectralDensity
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import axes_of, by_name, color, draw_modes, legend, plain_numbers
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["cumulative_power", "exact_and_measured", "spectra", "spectral_density"]
 

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ntkbias.checks import require_positive
-from ntkbias.compare import Comparison
+from ntkbias.comparison import Comparison
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers

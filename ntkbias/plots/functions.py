@@ -20,7 +20,7 @@ from ntkbias.domains import Circle, Domain
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import PALETTE, panels
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["draw_curve", "draw_points", "eigenfunctions"]
 

@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ntkbias import results
-from ntkbias.compare import Comparison
+from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
 from ntkbias.report import comparison, history
 from ntkbias.report.page import framed

@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from ntkbias import plots
 from ntkbias.checks import require_positive
-from ntkbias.compare import Comparison
+from ntkbias.comparison import Comparison
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, number, slug_names
-from ntkbias.spectrum import DecayExponent, Spectrum
+from ntkbias.spectra import DecayExponent, Spectrum
 
 __all__ = ["body", "figures", "table"]
 

@@ -19,7 +19,7 @@ from ntkbias.errors import InputError
 from ntkbias.frequency import graph_frequency, harmonic_energy
 from ntkbias.frequency.measures import measured_by_harmonics, measured_on_graph
 from ntkbias.learning import gradient_descent, gradient_flow, learnability
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot, columns
 
 __all__ = [

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from ntkbias.eigen import eigh
 from ntkbias.errors import InputError
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 from ntkbias.tracking.history import History
 from ntkbias.tracking.snapshot import Snapshot
 

@@ -32,7 +32,7 @@ from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, 
 from ntkbias.kernels.empirical import ntk_of_some, used_paths
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.memory import default_memory_budget
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["Setting", "Snapshot", "frobenius"]

@@ -10,7 +10,7 @@ empirical NTK it is ||sum_i w_i phi(x_i) grad f(x_i)||^2 / sum_i w_i phi(x_i)^2:
 targets phi begins (Ortiz-Jimenez, Moosavi-Dezfooli and Frossard 2021, arXiv 2106.06770, whose alpha is n times this).
 
 >>> import jax.numpy as jnp, ntkbias as nb
->>> from ntkbias.alignment import alignment, relative_alignment
+>>> from ntkbias.alignments import alignment, relative_alignment
 >>> kernel, (x, _) = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), nb.domains.Circle().quadrature(64)
 >>> spectrum, operator = nb.spectrum(kernel, x), kernel.operator(x)
 >>> bool(jnp.allclose(alignment(operator, spectrum.eigenfunctions[:, :5]), spectrum.eigenvalues[:5], rtol=1e-3))

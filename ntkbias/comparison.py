@@ -22,7 +22,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking, Measure, measure_on, rank_by_frequency
 from ntkbias.kernels import Kernel
 from ntkbias.progress import progress
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["Comparison", "compare"]
 

@@ -44,7 +44,7 @@ from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.modes import operator_of
 from ntkbias.learning.target import Target
 from ntkbias.progress import progress
-from ntkbias.spectrum import Spectrum
+from ntkbias.spectra import Spectrum
 
 __all__ = ["Learnability", "learnability"]
 

@@ -1,0 +1,88 @@
+"""The plan of the house: modules are told from what packages export, imports go one way, and no file is too long."""
+
+import ast
+import importlib
+import types
+from pathlib import Path
+
+import pytest
+
+import ntkbias
+
+ROOT = Path(ntkbias.__file__).parent
+MODULES = {
+    ".".join(("ntkbias", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+PACKAGES = [name for name, path in MODULES.items() if path.name == "__init__.py"]
+LONGEST = 350  # lines of a file: beyond, it holds more than one subject
+TABLES: dict[str, str] = {}  # files that may be longer, and what each is a table of
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_is_named_like_what_its_package_exports(package):
+    """`import package.name as m` would give the function, and a patch of the module would miss it."""
+    exported = importlib.import_module(package)
+    names = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == package}
+    both = names & set(getattr(exported, "__all__", ()))
+    assert not [name for name in both if not isinstance(getattr(exported, name), types.ModuleType)]
+
+
+def imported(module):
+    """The modules of this package that one imports, those for types alone included, and packages on the way to them."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} imports by a relative name, which is not followed here"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in MODULES else node.module)
+    parts = [name.split(".") for name in found if name in MODULES]
+    # Importing a.b.c imports a and a.b before: of these, those are known already that the module itself is in.
+    found = {".".join(name[:length]) for name in parts for length in range(1, len(name) + 1)}
+    return {name for name in found if name != module and not f"{module}.".startswith(f"{name}.")}
+
+
+def circles(graph):
+    """The sets of modules that import one another, directly or by way of others (Tarjan 1972)."""
+    order, lowest, stack, found = {}, {}, [], []
+
+    def visit(module):
+        order[module] = lowest[module] = len(order)
+        stack.append(module)
+        for other in sorted(graph[module]):
+            if other not in order:
+                visit(other)
+            if other in stack:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == order[module]:
+            start = stack.index(module)
+            found.append(sorted(stack[start:]))
+            del stack[start:]
+
+    for module in graph:
+        if module not in order:
+            visit(module)
+    return [circle for circle in found if len(circle) > 1]
+
+
+def test_circles_are_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}
+    assert circles(graph) == [["b", "c"]]
+    assert "ntkbias.kernels.kernel" in imported("ntkbias.kernels.empirical.ntk")
+    assert "ntkbias.kernels.operators" in imported("ntkbias.kernels.kernel")  # on the way to what is in it
+
+
+def test_no_modules_import_one_another():
+    assert circles({module: imported(module) for module in MODULES}) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_too_long(module):
+    lines = len(MODULES[module].read_text().splitlines())
+    if module in TABLES:
+        assert lines > LONGEST, f"{module} is short now: take it off the list"
+    else:
+        assert lines <= LONGEST, "split it by subject"
