@@ -1,4 +1,9 @@
-"""Compiled functions that hold a network: `jax.jit`, with the compiler's options that its convolutions want.
+"""Compiled functions that hold a network: they are kept as long as the user's function is, and no longer.
+
+A table refers to f weakly, and holds its programs and whatever else was found out about f. A program never holds f:
+while it is traced, it finds f among the arguments of the call. Once a user lets go of f, its programs, its parameters
+and the arrays it closes over are free. Equal functions share their programs: methods of one object, and of equal
+networks of layers.
 
 Since JAX 0.9 or so XLA gives float32 convolutions on a CPU to YNNPACK, and products of matrices. Those of Eigen, which
 it had before and still has, are the faster convolutions: twice in JAX 0.10 (3 x 3, 32 to 32 channels on two cores with
@@ -6,69 +11,288 @@ AVX-512: 155 GFLOP/s for 66), and a training step takes a quarter less in 0.12. 
 An XLA_FLAGS in the environment that names the option is left alone.
 
 >>> import jax.numpy as jnp
->>> from ntkbias.compilation import compiled
->>> float(compiled(lambda x: jnp.sum(x**2))(jnp.ones(3)))
+>>> from ntkbias.compilation import Function, compiled
+>>> apply = compiled(lambda f, x: jnp.sum(f(x)))
+>>> float(apply(Function.of(lambda x: x**2), jnp.ones(3)))
 3.0
 """
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable
-from typing import Any
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 
-__all__ = ["compiled"]
+__all__ = ["Function", "compiled", "memory_of", "remembered"]
 
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
+MOST_REMEMBERED = 256  # things found out about one function, or about none
+PACKAGE = __name__.partition(".")[0]
+
+
+class Programs:
+    """What was compiled and found out for one function, or for several together."""
+
+    def __init__(self) -> None:
+        self.jitted: dict[Callable, _Jitted] = {}
+        self.memory: dict[Hashable, Any] = {}
+        self._joined: weakref.WeakKeyDictionary[Programs, Programs] = weakref.WeakKeyDictionary()
+
+    def joined(self, other: "Programs") -> "Programs":
+        """The programs of two functions, which end with the first of them to go."""
+        if other not in self._joined:
+            self._joined[other] = Programs()
+        return self._joined[other]
+
+
+@jax.tree_util.register_pytree_node_class
+class Function:
+    """A user's function with its programs, as a pytree without leaves; made by `Function.of`.
+
+    Two are equal where they share their programs. Calling it calls the function.
+    """
+
+    def __init__(self, f: Callable, programs: Programs) -> None:
+        self.f, self.programs = f, programs
+        functools.update_wrapper(self, f, updated=())  # its name alone
+        del self.__wrapped__
+
+    @classmethod
+    def of(cls, f: Any) -> "Function":
+        """The function with the programs that it, or one equal to it, has already."""
+        return f if isinstance(f, Function) else cls(f, _programs_of(f))
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """What the function itself returns."""
+        return self.f(*args, **options)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Function) and self.programs is other.programs
+
+    def __hash__(self) -> int:
+        return id(self.programs)
+
+    def __repr__(self) -> str:
+        return getattr(self.f, "__qualname__", None) or repr(self.f)
+
+    def tree_flatten(self) -> tuple[tuple, "Function"]:
+        """No leaves: the function is a part of the structure."""
+        return (), self
+
+    @classmethod
+    def tree_unflatten(cls, function: "Function", _: Any) -> "Function":
+        """The function itself."""
+        return function
+
+
+# -- whose programs --------------------------------------------------------------------------------------------------
+
+_by_identity: dict[int, tuple[weakref.ref, dict[Hashable, Programs]]] = {}  # until the object of this id is gone
+_by_class: weakref.WeakKeyDictionary[type, dict[Hashable, Programs]] = weakref.WeakKeyDictionary()  # of plain values
+_by_equality: weakref.WeakValueDictionary[Hashable, Programs] = weakref.WeakValueDictionary()  # of adapted models
+
+
+def _programs_of(f: Any) -> Programs:
+    """The programs of everything equal to `f`; new ones, which live with the result, where f has no weak references."""
+    owner, part = _owner(f)
+    try:
+        if isinstance(owner, eqx.Module) and (plain := _plain(owner)) is not None:
+            return _kept(_by_class.setdefault(type(owner), {}), (plain, part), Programs)
+        programs = _by_equality.setdefault(f.equality, Programs()) if hasattr(f, "equality") else Programs()
+        return _parts_of(owner).setdefault(part, programs)
+    except TypeError:
+        return Programs()
+
+
+def _owner(f: Any) -> tuple[Any, Hashable]:
+    """The object whose end is the end of `f`, and what tells f from others of that object."""
+    function, instance = getattr(f, "__func__", None), getattr(f, "__self__", None)
+    if function is not None and instance is not None:  # a method: a new object each time it is asked for
+        return instance, weakref.ref(function)
+    inner = getattr(f, "f", None)
+    if dataclasses.is_dataclass(f) and callable(inner) and type(f).__module__.partition(".")[0] == PACKAGE:
+        others = {field.name: getattr(f, field.name) for field in dataclasses.fields(f) if field.name != "f"}
+        try:
+            hash(tuple(others.values()))
+        except TypeError:
+            return f, None
+        owner, part = _owner(inner)
+        return owner, (weakref.ref(type(f)), *others.items(), part)
+    return f, None
+
+
+def _parts_of(owner: Any) -> dict[Hashable, Programs]:
+    """The table of an object, by identity: comparing large values takes long at each call."""
+    key = id(owner)
+    if key not in _by_identity:
+        _by_identity[key] = weakref.ref(owner, lambda _: _by_identity.pop(key, None)), {}
+    return _by_identity[key][1]
+
+
+def _plain(value: Any) -> Hashable | None:
+    """What tells a value from others, if it is numbers, names and modules of such; None if it holds anything else."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return type(value), value
+    fields = (
+        [getattr(value, field.name) for field in dataclasses.fields(value)]
+        if dataclasses.is_dataclass(value)
+        else value
+    )
+    if not isinstance(value, eqx.Module | tuple):
+        return None
+    parts = tuple(map(_plain, fields))
+    return None if None in parts else (weakref.ref(type(value)), parts)
+
+
+def _kept(table: dict, key: Hashable, make: Callable[[], Any]) -> Any:
+    """What a table of bounded size has at `key`, made if it is not there."""
+    if key not in table:
+        if len(table) >= MOST_REMEMBERED:
+            table.clear()
+        table[key] = make()
+    return table[key]
+
+
+# -- programs --------------------------------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """Stands in the structure of arguments for one of their functions."""
+
+    index: int
+
+
+class _Parted(NamedTuple):
+    """A pytree taken apart: its arrays, and the rest, which has a hash and no function of a user's."""
+
+    arrays: list
+    others: tuple
+    treedef: Any
+
+
+_call = threading.local()  # .functions: those of the call at hand, for the program that is traced in it
+_memory: dict[Hashable, Any] = {}  # what was found out about no function in particular
 
 
 def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callable:
-    """`jax.jit(f)`, with convolutions as fast as the device has them; a decorator, too.
+    """`jax.jit(f)`, kept with the users' functions among its arguments; a decorator, too.
 
-    Arguments are pytrees, by position. Their arrays are the program's; whatever else they hold is a constant that it is
-    compiled for, and has to be hashable. With `donate_rest` the arrays of all arguments but the first are given away.
-    Inside another compiled function, and under `grad`, f becomes part of that, with its options.
+    Arguments are pytrees, by position. Their arrays are the program's. Each `Function` in them decides how long the
+    program is kept. Whatever else they hold is a constant that it is compiled for, and has to be hashable. With
+    `donate_rest` the arrays of all arguments but the first are given away. Convolutions are as fast as the device has
+    them. Inside another compiled function, and under `grad`, f becomes part of that, with its options.
     """
     if f is None:
         return functools.partial(compiled, donate_rest=donate_rest)
-
-    def run(static: tuple, first: list, rest: list) -> Any:
-        return f(*_whole(first, static[0]), *_whole(rest, static[1]))
-
-    run.__name__, run.__qualname__ = f.__name__, f.__qualname__
-    jit = functools.partial(jax.jit, run, static_argnums=0, donate_argnums=2 if donate_rest else ())
-    inlined = jit()
-    alone = functools.cache(lambda: jit(compiler_options=_options()))
+    of_none = _Jitted(f, donate_rest)
 
     @functools.wraps(f)
     def call(*args: Any) -> Any:
-        (first, fixed), (rest, others) = _parted(args[:1]), _parted(args[1:])
-        static = fixed, others
-        if jax.default_backend() != "cpu" or not _options():
-            return inlined(static, first, rest)
+        functions: list[Function] = []
+        parted = _parted(args[:1], functions), _parted(args[1:], functions)
+        if not functions:
+            return of_none(*parted)
+        jitted = _programs_of_all(functions).jitted
+        if call not in jitted:
+            jitted[call] = _Jitted(f, donate_rest)
+        before, _call.functions = getattr(_call, "functions", ()), functions
         try:
-            return alone()(static, first, rest)
-        except ValueError as error:
-            if "`compiler_options` can only be passed to top-level" not in str(error):
-                raise
-            return inlined(static, first, rest)
+            return jitted[call](*parted)
+        finally:
+            _call.functions = before
 
     return call
 
 
-def _parted(tree: Any) -> tuple[list, tuple]:
-    """The arrays of a pytree, and the rest of it, which has a hash."""
-    leaves, treedef = jax.tree.flatten(tree)
-    arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
-    return arrays, (tuple(None if eqx.is_array(leaf) else leaf for leaf in leaves), treedef)
+def remembered(find: Callable) -> Callable:
+    """`find(f, *arguments)`, found once for each function and its hashable arguments; a decorator.
+
+    The result must not hold f, or both stay for good.
+    """
+
+    @functools.wraps(find)
+    def call(f: Any, *arguments: Hashable) -> Any:
+        function = Function.of(f)
+        return _kept(function.programs.memory, (call, arguments), lambda: find(function, *arguments))
+
+    return call
 
 
-def _whole(arrays: list, static: tuple) -> Any:
-    """The pytree of these parts."""
-    others, treedef = static
-    return jax.tree.unflatten(treedef, [o if a is None else a for a, o in zip(arrays, others, strict=True)])
+def memory_of(value: Any) -> tuple[dict[Hashable, Any], list, Hashable]:
+    """Where to remember what is found out about a value from its structure: a table, its leaves and its structure.
+
+    The table lasts as long as the functions in the value. Leaves are arrays, and whatever else has no functions.
+    """
+    functions: list[Function] = []
+    arrays, others, treedef = _parted(value, functions)
+    leaves = [other if array is None else array for array, other in zip(arrays, others, strict=True)]
+    memory = _programs_of_all(functions).memory if functions else _memory
+    if len(memory) >= MOST_REMEMBERED:
+        memory.clear()
+    return memory, leaves, treedef
+
+
+def _programs_of_all(functions: list[Function]) -> Programs:
+    return functools.reduce(Programs.joined, [function.programs for function in functions])
+
+
+class _Jitted:
+    """The two programs of a function: as part of another one, and alone, with the options for convolutions."""
+
+    def __init__(self, f: Callable, donate_rest: bool) -> None:
+        def run(static: tuple, first: list, rest: list) -> Any:
+            return f(*_whole(first, *static[0]), *_whole(rest, *static[1]))
+
+        run.__name__, run.__qualname__ = f.__name__, f.__qualname__
+        self._jit = functools.partial(jax.jit, run, static_argnums=0, donate_argnums=2 if donate_rest else ())
+        self._inlined = self._jit()
+        self._alone: Callable | None = None
+
+    def __call__(self, first: _Parted, rest: _Parted) -> Any:
+        static = first[1:], rest[1:]
+        if jax.default_backend() != "cpu" or not _options():
+            return self._inlined(static, first.arrays, rest.arrays)
+        if self._alone is None:
+            self._alone = self._jit(compiler_options=_options())
+        try:
+            return self._alone(static, first.arrays, rest.arrays)
+        except ValueError as error:
+            if "`compiler_options` can only be passed to top-level" not in str(error):
+                raise
+            return self._inlined(static, first.arrays, rest.arrays)
+
+
+def _is_function(node: Any) -> bool:
+    return isinstance(node, Function)
+
+
+def _parted(tree: Any, functions: list[Function]) -> _Parted:
+    """A pytree taken apart. Functions that are new go to the end of `functions`."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_function)
+    arrays: list = []
+    others: list = []
+    for leaf in leaves:
+        if _is_function(leaf):
+            if leaf not in functions:
+                functions.append(leaf)
+            leaf = _Place(functions.index(leaf))
+        arrays.append(leaf if eqx.is_array(leaf) else None)
+        others.append(None if eqx.is_array(leaf) else leaf)
+    return _Parted(arrays, tuple(others), treedef)
+
+
+def _whole(arrays: list, others: tuple, treedef: Any) -> Any:
+    """The pytree of these parts, with the functions of the call at hand."""
+    leaves = []
+    for array, other in zip(arrays, others, strict=True):
+        other = _call.functions[other.index] if isinstance(other, _Place) else other
+        leaves.append(other if array is None else array)
+    return jax.tree.unflatten(treedef, leaves)
 
 
 @functools.cache

@@ -12,7 +12,6 @@ it returns, whether it treats each example alone, whether it has a forward deriv
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, update_wrapper
 from typing import Any
 
 import jax
@@ -21,12 +20,11 @@ import numpy as np
 from jaxtyping import Array
 
 from ntkbias.checks import are_finite, require_array, require_finite
-from ntkbias.compilation import compiled
+from ntkbias.compilation import Function, compiled, remembered
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
-    "Function",
     "checked_function",
     "has_forward_derivative",
     "num_outputs",
@@ -36,27 +34,7 @@ __all__ = [
     "split_params",
 ]
 
-MOST_REMEMBERED = 1024  # functions
-
 Shaped = Array | jax.ShapeDtypeStruct  # inputs of which the shape and the type alone are looked at
-
-
-class Function:
-    """A function that is compared by identity: comparing methods of large values takes long at each call."""
-
-    def __init__(self, f: ApplyFunction) -> None:
-        self.f = f
-        update_wrapper(self, f, updated=())  # its name alone
-
-    def __call__(self, params: Params, x: Array) -> Array:
-        """What the function itself returns."""
-        return self.f(params, x)
-
-
-@lru_cache(maxsize=256)
-def _named(f: ApplyFunction) -> Function:
-    """One `Function` for all that are equal to `f`, so that they share their compiled programs."""
-    return Function(f)
 
 
 def checked_function(f: ApplyFunction, params: Params) -> tuple[Function, Params]:
@@ -81,10 +59,7 @@ def checked_function(f: ApplyFunction, params: Params) -> tuple[Function, Params
         for name, array in arrays.items():
             require_finite(array, name)
     params = jax.tree.map(jnp.asarray, params)
-    try:
-        return _named(f), params
-    except TypeError:  # unhashable, as a method of a value that holds arrays: identity tells it apart instead
-        return Function(f), params
+    return Function.of(f), params
 
 
 def signature(params: Params, x: Shaped) -> tuple:
@@ -114,7 +89,7 @@ def num_outputs(f: ApplyFunction, params: Params, x: Shaped) -> int:
     return math.prod(sizes)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _output_shape(
     f: ApplyFunction,
     treedef: Any,
@@ -150,9 +125,6 @@ def _output_shape(
     return shape
 
 
-_independent: set[tuple] = set()  # functions, with shapes of parameters and inputs, known not to mix examples
-
-
 @compiled
 def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
     """How much outputs change when other examples join the batch, relative to the largest."""
@@ -167,8 +139,10 @@ def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) ->
 
     That is how f is written, not a matter of numbers: once found independent it is not looked at again.
     """
-    key = (f, *signature(params, x))
-    if len(x) < 2 or key in _independent:
+    f = Function.of(f)
+    known = f.programs.memory
+    key = (_require_independent_examples, *signature(params, x))
+    if len(x) < 2 or key in known:
         return
     mixing = _mixing(f, params, x[:3])
     try:
@@ -186,9 +160,7 @@ def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) ->
             f"Expected f(params, x) to treat each example alone; got outputs that change by {change:.2g} of the "
             "largest when others join the batch. Use a model's inference mode (BatchNorm with fixed statistics)."
         )
-    if len(_independent) >= MOST_REMEMBERED:
-        _independent.clear()
-    _independent.add(key)
+    known[key] = True
 
 
 def has_forward_derivative(f: ApplyFunction, params: Params, x: Shaped) -> bool:
@@ -196,7 +168,7 @@ def has_forward_derivative(f: ApplyFunction, params: Params, x: Shaped) -> bool:
     return _has_forward_derivative(f, signature(params, x))
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _has_forward_derivative(f: ApplyFunction, found: tuple) -> bool:
     treedef, leaves, example, _ = found
 

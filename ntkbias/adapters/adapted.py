@@ -41,11 +41,11 @@ class Adapted:
         self._run = run
         self._leaves = [jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
         values = ((type(leaf), id(leaf) if isinstance(leaf, jax.Array) else leaf) for leaf in self._leaves)
-        self._value: Any = (run, self._treedef, *values)
+        self.equality: Any = (run, self._treedef, *values)
         try:
-            hash(self._value)
+            hash(self.equality)
         except TypeError:  # a model that holds, say, a list in a static field: equal to itself alone
-            self._value = object()
+            self.equality = object()
 
     def __call__(self, params: Params, x: Array) -> Any:
         """The outputs `(n, ...)` for a batch `x` `(n, ...)`."""
@@ -53,10 +53,10 @@ class Adapted:
         return self._run(jax.tree.unflatten(self._treedef, self._leaves), params, x)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Adapted) and self._value == other._value
+        return isinstance(other, Adapted) and self.equality == other.equality
 
     def __hash__(self) -> int:
-        return hash(self._value)
+        return hash(self.equality)
 
 
 def called(model: Any, method: Method) -> Callable:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_array, require_finite, require_positive
-from ntkbias.compilation import compiled
+from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import checked_function, require_inputs
 from ntkbias.losses import Loss, checked_targets, named
@@ -61,8 +61,9 @@ class Problem(Network):
 
     def __init__(self, f: ApplyFunction, params: Params, x: Any, y: Any, loss: str | Loss, batch_size: int) -> None:
         super().__init__(f, params, x, batch_size)
-        self.loss = named(loss)
-        self.y = checked_targets(self.loss, self.outputs, y)
+        function = named(loss)
+        self.loss = Function.of(function)
+        self.y = checked_targets(function, self.outputs, y)
 
     def parts(self) -> Iterator[tuple[Array, Array, Array]]:
         """Inputs, targets, and the share of the examples, of each batch."""

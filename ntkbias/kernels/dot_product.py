@@ -8,10 +8,10 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.compilation import Function
 from ntkbias.errors import InputTypeError
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.memory import default_memory_budget
@@ -30,13 +30,13 @@ class DotProductKernel(Kernel):
     the sphere, which is not checked. A fresh lambda compiles again.
     """
 
-    profile: Callable[[Array], Array] = eqx.field(static=True)
+    profile: Function
 
     def __init__(self, profile: Callable[[Array], Array]) -> None:
         if not callable(profile):
             raise InputTypeError(f"Expected a function of the cosine; got {type(profile).__name__}.")
         self.outputs = "mean"
-        self.profile = profile
+        self.profile = Function.of(profile)
 
     def features(self, x: Array) -> Array:
         flat = x.reshape(len(x), -1)

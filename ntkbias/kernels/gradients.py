@@ -18,6 +18,7 @@ import jax
 from jaxtyping import Array
 
 from ntkbias.checks import require_choice
+from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.function import checked_function, num_outputs, require_inputs, signature, split_params
 from ntkbias.kernels.factors import Factor
@@ -39,7 +40,7 @@ class Gradients(eqx.Module):
     An immutable pytree whose leaves are the parameters; made by `Gradients.of`.
     """
 
-    f: ApplyFunction = eqx.field(static=True)
+    f: Function
     params: Params
     outputs: Outputs = eqx.field(static=True)
     precision: Precision = eqx.field(static=True)

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.checks import is_known, require_array, require_finite, require_positive
+from ntkbias.compilation import memory_of
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
 from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
@@ -32,7 +33,6 @@ from ntkbias.types import Outputs
 
 __all__ = ["Kernel", "checked"]
 
-MOST_REMEMBERED = 256  # structures of kernels and inputs
 PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
 
@@ -198,9 +198,6 @@ class Plan(NamedTuple):
     pass_rows: int
 
 
-_plans: dict[tuple, Plan] = {}  # by a kernel's structure, shapes and types, and those of inputs
-
-
 def checked(kernel: Kernel, x: Any, name: str) -> Array:
     """The inputs as an array; an `InputError` if they are none that this kernel takes."""
     return _planned(kernel, x, name)[0]
@@ -217,17 +214,15 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
     if x.size == 0:
         raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
     require_finite(x, name)
-    leaves, treedef = jax.tree.flatten((kernel, x))
+    plans, leaves, structure = memory_of((kernel, x))
     shapes = (type(leaf) if isinstance(leaf, int | float) else _shape(leaf) for leaf in leaves)
-    key = treedef, tuple(shapes), jnp.result_type(float)
-    plan = _plans.get(key)
+    key = Plan, structure, tuple(shapes), jnp.result_type(float)
+    plan = plans.get(key)
     if plan is None:
         kernel.check(x, name)
         plan = Plan(kernel.block_rows(x), kernel.pass_rows(x))
         if not _is_traced((kernel, x)):  # some of what is checked takes values
-            if len(_plans) >= MOST_REMEMBERED:
-                _plans.clear()
-            _plans[key] = plan
+            plans[key] = plan
     return x, plan
 
 

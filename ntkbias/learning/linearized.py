@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkbias.compilation import Function
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.types import ApplyFunction, Params
 
@@ -38,7 +39,7 @@ __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 class Linearized(eqx.Module):
     """A network's linearisation in its parameters, a function of (params, x); made by `linearize`."""
 
-    f: ApplyFunction = eqx.field(static=True)
+    f: Function = eqx.field(converter=Function.of)
     params: Params  # where it touches f
     centered: bool = eqx.field(static=True, default=False)
 
@@ -60,7 +61,7 @@ class Linearized(eqx.Module):
 class Lazy(eqx.Module):
     """A network less what it was, times a scale, a function of (params, x); made by `lazy`."""
 
-    f: ApplyFunction = eqx.field(static=True)
+    f: Function = eqx.field(converter=Function.of)
     params: Params  # where its outputs are zero
     scale: float | Array
 

@@ -14,6 +14,7 @@ import jax
 from jaxtyping import Array
 
 from ntkbias.checks import require_choice
+from ntkbias.compilation import Function
 from ntkbias.function import checked_function, num_outputs, require_inputs
 from ntkbias.kernels.gradients import square_rows
 from ntkbias.kernels.kernel import Kernel
@@ -46,7 +47,7 @@ def empirical_nngp(
 class EmpiricalNNGP(Kernel):
     """The products of a network's outputs as a kernel; made by `empirical_nngp`."""
 
-    f: ApplyFunction = eqx.field(static=True)
+    f: Function
     params: Params
     memory_budget: int = eqx.field(static=True)
     precision: Precision = eqx.field(static=True)

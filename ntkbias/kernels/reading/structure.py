@@ -17,13 +17,14 @@ whole gradient is taken.
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.compilation import remembered
 from ntkbias.errors import InputError
 from ntkbias.function import signature
 from ntkbias.kernels.factors import Factor
@@ -78,7 +79,7 @@ def factors(
     }
 
 
-@lru_cache(maxsize=256)
+@remembered
 def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: str) -> dict[str, Factor]:
     """The factors of one example with shapes in place of arrays, given a `signature`; tracing takes long."""
     treedef, leaves, example, _ = found
@@ -87,7 +88,7 @@ def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: s
     return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def factor_bytes(
     f: ApplyFunction, found: tuple, outputs: Outputs, precision: str, only: tuple[str, ...] | None
 ) -> tuple[int, int]:
@@ -98,7 +99,7 @@ def factor_bytes(
     return sum(factor.row_bytes() for factor in raw), sum(factor.row_bytes() for factor in kept)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _read(
     f: ApplyFunction,
     treedef: Any,
