@@ -22,6 +22,7 @@ from ntkbias.errors import InputError, InputTypeError
 
 __all__ = [
     "are_finite",
+    "are_known",
     "is_known",
     "require_array",
     "require_choice",
@@ -112,11 +113,16 @@ def _is_finite(array: np.ndarray) -> bool:
 
 def require_known(values: Any, name: str) -> None:
     """Raise an `InputError` if an array in the pytree is traced: for what works on the host, in float64."""
-    if not all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array)):
+    if not are_known(values):
         raise InputError(
             f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
             "them: it works in float64 on the host."
         )
+
+
+def are_known(values: Any) -> bool:
+    """Whether all arrays in the pytree have values, which they have not yet inside jit, vmap and grad."""
+    return all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
 def is_known(array: Array) -> bool:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbias.checks import is_known, require_array, require_finite, require_positive
+from ntkbias.checks import are_known, require_array, require_finite, require_positive
 from ntkbias.compilation import memory_of
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
@@ -84,7 +84,7 @@ class Kernel(eqx.Module):
                     "after the batch axis."
                 )
         # Where values are traced the work belongs to the surrounding program, on whatever devices that runs.
-        traced = _is_traced((self, x1, x2))
+        traced = not are_known((self, x1, x2))
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
         longest = max(len(x1), 0 if x2 is None else len(x2))
         # Twice as many columns as devices, so that each has a share of the triangle.
@@ -96,7 +96,7 @@ class Kernel(eqx.Module):
         else:
             workers = [worker_of(self)] if traced else self.workers()
             found = gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
-        if not _is_traced(found) and not _all_finite(found):
+        if are_known(found) and not _all_finite(found):
             raise InputError(
                 "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
                 "Check the scale of inputs and parameters."
@@ -125,7 +125,7 @@ class Kernel(eqx.Module):
                 "Expected a kernel that is one matrix, of outputs 'mean', 'sum' or 'all'; got outputs='each', one "
                 "matrix an output. Make f return one output to take its own."
             )
-        if _is_traced((self, x)):
+        if not are_known((self, x)):
             raise InputError(
                 "Expected values to make an operator of; got ones that are traced, as under jit, vmap or grad. Make "
                 "the operator outside, or evaluate the kernel itself."
@@ -221,7 +221,7 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
     if plan is None:
         kernel.check(x, name)
         plan = Plan(kernel.block_rows(x), kernel.pass_rows(x))
-        if not _is_traced((kernel, x)):  # some of what is checked takes values
+        if are_known((kernel, x)):  # some of what is checked takes values
             plans[key] = plan
     return x, plan
 
@@ -229,11 +229,6 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
 def _shape(leaf: Any) -> Any:
     """The shape and type of an array; anything else itself."""
     return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
-
-
-def _is_traced(values: Any) -> bool:
-    """Whether any array among the leaves has no values yet, as inside jit, vmap and grad."""
-    return not all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
 @jax.jit

@@ -227,12 +227,15 @@ def _json(manifest: dict[str, Any]) -> bytes:
 def _parts(value: Any, name: str) -> Iterator[tuple[str, str]]:
     """What the values of a kernel depend on, by name: arrays as digests, structure as text."""
     if isinstance(value, eqx.Module):
-        yield name or TYPE, type(value).__qualname__
+        if not isinstance(value, Gradients):
+            yield name or TYPE, type(value).__qualname__
         for field in dataclasses.fields(value):
-            inner = f"{name}.{field.name}".lstrip(".")
+            part = getattr(value, field.name)
+            # What gradients are made of is, to whoever made the kernel, what that is made of.
+            inner = name if isinstance(part, Gradients) else f"{name}.{field.name}".lstrip(".")
             if not field.metadata.get("static", False):
-                yield from _parts(getattr(value, field.name), inner)
-            elif field.name not in NOT_IN_VALUES and (text := _text(getattr(value, field.name))) is not None:
+                yield from _parts(part, inner)
+            elif field.name not in NOT_IN_VALUES and (text := _text(part)) is not None:
                 yield inner, text
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda item: isinstance(item, eqx.Module)):
