@@ -5,6 +5,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PYTEST := MPLBACKEND=Agg $(BIN)/python -m pytest
+# One process a core, two at least; whoever runs out of tests takes some of another's.
+CORES  := $(shell $(PYTHON) -c 'import os; print(max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2))')
+TESTS  := PYTHONPATH=tests $(PYTEST) -p costs -n $(CORES) --dist worksteal
+# Seconds of processor time that `make test` may take; CI sets it. Without it there is no limit.
+LIMIT  ?=
 NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --ExecutePreprocessor.record_timing=False
 
 # One empty file for each thing installed, so that it is done once, and again when a pin changes.
@@ -15,7 +20,7 @@ PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-matrix check format notebooks check-notebooks bench bench-peers pin clean
+.PHONY: help demo test test-all test-slow test-matrix check format notebooks check-notebooks bench bench-peers pin clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -26,11 +31,14 @@ demo: $(CORE) ## compare architectures on the digits, and write a report
 	$(BIN)/ntkbias compare --data digits --out runs/demo
 	@echo "The report is in $(CURDIR)/runs/demo: open its .html file in a browser."
 
-test: $(DEV) ## the tests, but the slow ones
-	$(PYTEST) -n 2
+test: $(DEV) ## every law, layer, domain, message and README block once: some minutes
+	$(TESTS) $(if $(LIMIT),--most-processor-time $(LIMIT))
 
-test-slow: $(DEV) ## the slow tests
-	$(PYTEST) -n 2 -m slow
+test-all: test ## these, and then the wide ones: the same laws in all their variants
+	$(TESTS) -m "wide and not slow"
+
+test-slow: $(DEV) ## the slow tests: statistics over many seeds, killed processes, large sizes
+	$(TESTS) -m slow
 
 test-matrix: ## the tests on the oldest and the newest JAX, on each Python that is found
 	.ci/matrix
@@ -69,7 +77,7 @@ pin: ## renew constraints.txt from the newest releases
 	$(PYTHON) .ci/pin
 
 clean: ## remove environments, runs, caches and builds
-	rm -rf $(VENV) .matrix .peers runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .matrix .peers runs build dist .pytest_cache .jax_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -1,0 +1,175 @@
+"""Whether `make test` notices a deliberate fault in each room of the package.
+
+Each mutation changes one line in a copy of the project and runs the tests of that room, without the slow and the wide
+ones. It is caught where a test fails. Prints a Markdown table and exits with 1 if a mutation was not caught.
+
+    python benchmarks/mutations.py [--only TEXT]
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Mutation(NamedTuple):
+    """A fault: `old` becomes `new` in a file of the package, and `tests` should notice."""
+
+    fault: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTATIONS = [
+    Mutation(
+        "layers: wrong sign in the dual of ReLU",
+        "layers/activations.py",
+        "return arc_cosine(1, *moments), arc_cosine(0, *moments)",
+        "return arc_cosine(1, *moments), -arc_cosine(0, *moments)",
+        "tests/layers",
+    ),
+    Mutation(
+        "layers: a dense layer drops its bias",
+        "layers/dense.py",
+        "            b_std=self.b_std,\n            b_init",
+        "            b_std=None,\n            b_init",
+        "tests/layers",
+    ),
+    Mutation(
+        "kernels: the scale of a gradient is not squared",
+        "kernels/factors.py",
+        "return [self.scale**2 * block for block in blocks_of_products(left, right, parts, outputs)]",
+        "return [self.scale * block for block in blocks_of_products(left, right, parts, outputs)]",
+        "tests/kernels",
+    ),
+    Mutation(
+        "kernels: outputs swapped in the mirrored blocks",
+        "kernels/tiles.py",
+        "order = [2, 3, 0, 1]",
+        "order = [2, 1, 0, 3]",
+        "tests/kernels",
+    ),
+    Mutation(
+        "operators: centring keeps a part of the mean",
+        "kernels/operator.py",
+        "self.constants = operator.pack(constants / self.num_examples**0.5)",
+        "self.constants = operator.pack(constants / self.num_examples**0.6)",
+        "tests/kernels",
+    ),
+    Mutation(
+        "spectrum: the extension forgets the weights",
+        "spectrum.py",
+        'return jnp.einsum(rule, gram, self.weights, scaled, precision="highest")',
+        'return jnp.einsum(rule, gram, 0 * self.weights + 1, scaled, precision="highest")',
+        "tests/test_spectrum.py tests/test_eigen.py",
+    ),
+    Mutation(
+        "eigen: a noise floor a thousand times too high",
+        "eigen/dense.py",
+        "noise_floor = (epsilon + solver) * norm",
+        "noise_floor = 1e3 * (epsilon + solver) * norm",
+        "tests/test_eigen.py tests/eigen",
+    ),
+    Mutation(
+        "domains: harmonics of the circle without sqrt 2",
+        "domains/circle.py",
+        "waves = jnp.sqrt(2.0) * jnp.stack(",
+        "waves = jnp.stack(",
+        "tests/domains",
+    ),
+    Mutation(
+        "exact: eigenvalues of the sphere from turned values",
+        "exact/sphere.py",
+        "values, turned = kernel_values(kernel, pole, points)[0]",
+        "values, turned = 1.01 * kernel_values(kernel, pole, points)[0]",
+        "tests/test_exact.py",
+    ),
+    Mutation(
+        "frequency: the Dirichlet ratio of a mode is inverted",
+        "frequency/measures.py",
+        "return shared(differences.T, eigenspace).T / shared(squares.T, eigenspace).T",
+        "return shared(squares.T, eigenspace).T / shared(differences.T, eigenspace).T",
+        "tests/frequency",
+    ),
+    Mutation(
+        "learning: the critical rate without momentum",
+        "learning/rates.py",
+        "return float(2 * (1 + momentum) / np.asarray",
+        "return float(2 / np.asarray",
+        "tests/learning",
+    ),
+    Mutation(
+        "losses: the mean squared error without its half",
+        "losses.py",
+        "** 2) / (2 * len(outputs))",
+        "** 2) / len(outputs)",
+        "tests/test_losses.py",
+    ),
+    Mutation(
+        "tracking: the drift is relative to the present kernel",
+        "tracking/kernel_measures.py",
+        "return math.sqrt(frobenius(difference, difference) / frobenius(start, start))",
+        "return math.sqrt(frobenius(difference, difference) / frobenius(at.matrix, at.matrix))",
+        "tests/tracking",
+    ),
+    Mutation(
+        "complexity: gradients of the loss are not squared",
+        "complexity/gradients.py",
+        "loss=loss, batch_size=batch_size) ** 2",
+        "loss=loss, batch_size=batch_size)",
+        "tests/complexity",
+    ),
+    Mutation(
+        "results: a list loads as a tuple",
+        "results.py",
+        'return items if kind == "list" else tuple(items)',
+        "return tuple(items)",
+        "tests/test_results.py",
+    ),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="the mutations whose description holds this text")
+    chosen = [mutation for mutation in MUTATIONS if parser.parse_args().only in mutation.fault]
+    print("| fault | caught by |\n|---|---|")
+    missed = 0
+    for mutation in chosen:
+        caught = first_failure(mutation)
+        missed += caught is None
+        print(f"| {mutation.fault} | {f'`{caught}`' if caught else '**not caught**'} |", flush=True)
+    return min(missed, 1)
+
+
+def first_failure(mutation: Mutation) -> str | None:
+    """The first test that fails on the mutated package, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("ntkbias", "tests", "README.md", "pyproject.toml"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+            copy(ROOT / name, Path(folder) / name)
+        path = Path(folder) / "ntkbias" / mutation.file
+        text = path.read_text()
+        if text.count(mutation.old) != 1:
+            raise SystemExit(
+                f"Expected one place in {mutation.file} for: {mutation.old!r}; got {text.count(mutation.old)}."
+            )
+        path.write_text(text.replace(mutation.old, mutation.new))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", *mutation.tests.split()]
+        environment = {**os.environ, "PYTHONPATH": folder, "MPLBACKEND": "Agg"}
+        output = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+        return found.group(1) if found else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Which tests `make test` leaves to `make test-all`: variants of what another test of `make test` holds.
+
+A line is a pattern of test names and the reason. Every law, layer, domain, message and README block has a test that no
+line matches. `conftest.py` gives the matching tests the mark `wide`, and refuses a line that matches none.
+"""
+
+import re
+
+_LAYER_VARIANTS = "|".join(
+    re.escape(name)
+    for name in (
+        "dense, bias from zero",
+        "conv, 1-D even window",
+        "conv, 1-D strides",
+        "conv, 2-D circular strides",
+        "conv, 4-D",
+        "conv, window of one",
+        "conv, stride beyond window",
+        "conv, window beyond image",
+        "conv, dilation circular",
+        "relu, image",
+        "erf, image",
+        "flatten, vector",
+        "pool, vector",
+        "sequential, empty",
+        "residual, convolutions",
+        "residual, shortcut",
+        "average pool, edges",
+        "layer norm, all",
+        "attention, sqrt",
+        "positional encoding, decay",
+        "positional encoding, concat",
+        "sinusoidal encoding, concat",
+    )
+)
+
+WIDE = {
+    rf"layers/test_layers\.py.*\[({_LAYER_VARIANTS})\]": "options of a layer whose law another line of LAYERS tests",
+    r"test_empirical\.py::test_ntk_is_the_product.*-each and mean\]": "'each' and 'mean' sum the blocks of 'all' anew",
+    r"test_empirical\.py::test_blocks_do_not_change.*\[mlp-": "the function with axes of outputs has all four outputs",
+    r"test_empirical\.py::test_pieces_and_strips.*\[embedding\]": "the two other functions cross the same pieces",
+    r"\[(.*-)?float32(-.*)?\]$": "laws held in float64, where tolerances are tighter; float32 has tests of its own",
+    r"test_infinite\.py::test_cnn_is_the_slow_sum.*\(\d, \d, ?\d?\).*flatten\]": "the same windows are pooled",
+    r"test_infinite\.py::test_mlp_is_the_closed_form\[[13]-": "one depth, with biases, tests the recursion",
+    r"test_infinite\.py::test_gradient_agrees.*\[cnn, flatten\]": "the pooled network carries more pairs",
+    r"test_infinite\.py::test_derivatives_are_finite.*\[None-": "the case with biases meets the same kinks",
+    r"test_against_stax\.py::test_kernels_of_layers\[attention, (abs|relu|sqrt)\]": "tested in test_attention.py",
+    r"test_kernel\.py::test_features_are_made_in_passes\[1-(mlp|shared read-outs)\]": "passes of three have it",
+    r"test_kernel\.py::test_derivative_by_inputs\[sum-": "the two summands are tested alone",
+    r"test_kernel\.py::test_blocks_inside_jit\[sum\]": "the two summands are tested alone",
+    r"test_tiles\.py::test_is_the_matrix_at_once\[(1|5)-1\]": "one set of inputs tests the mirrored tiles",
+    r"test_jaxprs\.py::test_what_a_strided.*\[length(0|2|5)-": "windows and strides, of which four of seven stay",
+    r"test_activations\.py::test_both_modes_of_diff.*\[(hat|sin|polynomial)\]": "one activation of each kind stays",
+    r"test_activations\.py::test_float32\[": "the extremes of float32 have test_any_scale_in_float32",
+    r"test_derived\.py::TestVelocity::test_is_the_difference_quotient\[(mlp|cnn)\]": "three functions stay",
+    r"test_derived\.py::TestCentered::test_is_the_doubly_centred_gram_matrix\[(each|sum)\]": "'mean' and 'all' stay",
+    r"test_nets\.py::test_stds\[.*-cnn\]": "the MLP of each activation stays",
+    r"test_krylov\.py::test_eigenvalues_with_their_multiplicity\[pairs-1\]": "blocks of several vectors stay",
+    r"test_alignment\.py::test_every_way.*\[mean-": "all outputs stay",
+    r"test_store\.py::test_killed_twice": "test_store.py interrupts a store in one process too",
+    r"test_store\.py::test_every_kernel_can_be_stored\[(sum|infinite NTK)\]": "a kernel of each maker stays",
+    r"test_cli\.py::test_as_a_process_there_is_no_traceback": "the same errors are read within one process",
+    r"test_neural_tangents\.py::test_the_import_leaves_jax": "the import itself is made by every test of the adapter",
+    r"test_nets\.py::test_patch_network_is_the_recursion.*\[branching1\]": "the other tree stays",
+    r"test_neural_tangents\.py::test_the_kernels_are_those.*\[normalised\]": "its layers are tested against stax alone",
+}
+
+
+def matched(nodeid: str) -> list[str]:
+    """The patterns that match a test."""
+    return [pattern for pattern in WIDE if re.search(pattern, nodeid)]
