@@ -22,6 +22,7 @@ v_j^T (K v_i) the one whose product is smaller is taken. Small eigenvalues so ke
 
 import contextlib
 import dataclasses
+import enum
 import json
 import math
 import os
@@ -42,10 +43,10 @@ from jaxtyping import Array, PRNGKeyArray
 from ntkbias.checks import require_key, require_positive, require_weights
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite, signed
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.files import write
 from ntkbias.kernels import KernelOperator, as_operator
 from ntkbias.kernels.jacobian import JacobianOperator, ParameterOperator
 from ntkbias.progress import progress
-from ntkbias.results import write
 from ntkbias.spectrum import Spectrum
 
 __all__ = ["top_modes"]
@@ -297,7 +298,7 @@ def _noise(values: np.ndarray, dtype: Any) -> float:
 
 def _with_fresh_vectors(problem: Problem, state: Subspace) -> Subspace:
     """The subspace with the products of random vectors: those themselves lie along all eigenvectors alike."""
-    candidates = problem.operator.product(_outside(state.vectors, _random(problem, state.num_products, "start")))
+    candidates = problem.operator.product(_outside(state.vectors, _random(problem, state.num_products, Purpose.START)))
     if not state.scale:
         largest = float(jnp.max(jnp.abs(candidates)))
         _require_finite(np.array(largest))
@@ -376,9 +377,23 @@ def _restarted(state: Subspace, values: np.ndarray, rotation: np.ndarray, keep: 
     return state
 
 
-def _random(problem: Problem, number: int, purpose: str) -> Array:
+class Purpose(enum.IntEnum):
+    """What random vectors are for: each purpose draws its own, also after the same number of products."""
+
+    START = 0
+    DIRECTIONS = 1
+
+
+def random_key(key: PRNGKeyArray, number: int, purpose: Purpose, attempt: int = 0) -> PRNGKeyArray:
+    """The key of the random vectors that are drawn after `number` products, at this attempt."""
+    for part in (number, purpose, attempt):
+        key = jax.random.fold_in(key, part)
+    return key
+
+
+def _random(problem: Problem, number: int, purpose: Purpose, attempt: int = 0) -> Array:
     """Standard normal vectors, the same on all devices and processes."""
-    key = jax.random.fold_in(jax.random.fold_in(problem.key, number), len(purpose))
+    key = random_key(problem.key, number, purpose, attempt)
     shape = (problem.operator.shape[0], problem.block_size)
     return problem.operator.pack(np.asarray(jax.random.normal(key, shape, problem.operator.dtype)))
 
@@ -408,7 +423,7 @@ def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
         candidates = _rotated(candidates, jnp.asarray(turn, candidates.dtype))
         before = np.ones(size)
         if not kept.all():
-            fresh = _random(problem, state.num_products, "directions" + attempt * "!")
+            fresh = _random(problem, state.num_products, Purpose.DIRECTIONS, attempt)
             candidates = _filled_up(candidates, fresh / problem.operator.shape[0] ** 0.5, jnp.asarray(~kept))
         elif values[-1] > 0.5:  # nearly orthonormal before this round
             break

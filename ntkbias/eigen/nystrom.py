@@ -32,6 +32,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_array, require_choice, require_key, require_positive, require_weights
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
+from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.tiles import Tiles
@@ -72,6 +73,22 @@ class NystromSpectrum(Spectrum):
         gram = self.kernel(x_new, self.x[self.landmarks])
         rule = "manb,nbk->mak" if self.coefficients.ndim == 3 else "mn,nk->mk"
         return jnp.einsum(rule, gram, self.coefficients[..., modes], precision="highest")
+
+    def effective_rank_bounds(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The least and the largest effective rank for eigenvalues none of which is below the one that is known of it.
+
+        What is left of the trace may belong to any mode: the rank is least where all of it belongs to the first one,
+        and largest where it fills up the smallest ones to one level.
+        """
+        known, missing = jnp.maximum(self.eigenvalues, 0.0), self.num_missing
+        rest = jnp.maximum(self.trace - jnp.sum(known), 0.0)
+        total = jnp.sum(known) + rest
+        least = entropic_rank(known.at[0].add(rest))
+        sums = rest + jnp.append(jnp.cumsum(known[::-1])[::-1], 0.0)  # of the rest and modes j, j + 1, ...
+        counts = missing + jnp.arange(len(known), -1, -1)
+        level = jnp.min(jnp.where(counts > 0, sums / jnp.maximum(counts, 1), jnp.inf))
+        shares = jnp.maximum(known, level) / total
+        return least, jnp.exp(jnp.sum(entropy(shares)) + missing * entropy(level / total))
 
 
 def nystrom(

@@ -27,7 +27,8 @@ import numpy as np
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
-from ntkbias.kernels.claims import PART, StorageError, claimed, reason_of, storage_errors
+from ntkbias.files import PART, StorageError, reason_of, storage_errors
+from ntkbias.kernels.claims import claimed
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel, checked
 from ntkbias.kernels.tiles import gram
 

@@ -37,8 +37,9 @@ from jaxtyping import Float, Shaped
 
 from ntkbias.checks import require_array, require_positive
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.files import PART, StorageError, reason_of, storage_errors
 from ntkbias.kernels import manifest as manifests
-from ntkbias.kernels.claims import PART, Claim, StorageError, claim, claimed, reason_of, storage_errors
+from ntkbias.kernels.claims import Claim, claim, claimed
 from ntkbias.kernels.kernel import EXAMPLE_AXES, Kernel
 from ntkbias.kernels.tiles import Tiles, blocks, pairs_of
 from ntkbias.progress import progress
