@@ -329,6 +329,7 @@ class Leaves(Identity):
     num_leaves: int = eqx.field(static=True)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape as it is, or an `InputError` where the number of patches differs."""
         if len(input_shape) != 2 or input_shape[0] != self.num_leaves:
             raise InputError(
                 f"Expected inputs of patch_network to be {self.num_leaves} leaves with their coordinates, (n, "

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import LAYERS
 
 import ntkbias as nb
-from cases import LAYERS
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.results import public_types
 
