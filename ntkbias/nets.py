@@ -43,7 +43,18 @@ from ntkbias.layers.attention import Mechanism, Scaling
 from ntkbias.layers.conv import Padding
 from ntkbias.types import Parameterization
 
-__all__ = ["Norm", "Readout", "cnn", "fourier_features", "mlp", "myrtle", "patch_network", "resnet", "transformer"]
+__all__ = [
+    "Leaves",
+    "Norm",
+    "Readout",
+    "cnn",
+    "fourier_features",
+    "mlp",
+    "myrtle",
+    "patch_network",
+    "resnet",
+    "transformer",
+]
 
 Readout = Literal["flatten", "pool"]
 Norm = Literal["pre", "post", "none"]
@@ -232,7 +243,7 @@ def patch_network(
     nodes: list[Layer] = []
     for p, std in zip(joins, stds[1:-1], strict=True):
         nodes += [Conv(width, (p,), (p,), "VALID", w_std=std, **options), phi]
-    leaves = (_Leaves(math.prod(branching)), Dense(width, stds[0], **options), phi)
+    leaves = (Leaves(math.prod(branching)), Dense(width, stds[0], **options), phi)
     return Sequential((*leaves, *nodes, Flatten(), Dense(num_outputs, stds[-1], **options)))
 
 
@@ -312,12 +323,13 @@ def fourier_features(
     return Sequential((*((Angle(),) if domain == "circle" else ()), features, net))
 
 
-class _Leaves(Identity):
+class Leaves(Identity):
     """Checks that inputs have as many patches as the tree that follows has leaves."""
 
     num_leaves: int = eqx.field(static=True)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape as it is, or an `InputError` where the number of patches differs."""
         if len(input_shape) != 2 or input_shape[0] != self.num_leaves:
             raise InputError(
                 f"Expected inputs of patch_network to be {self.num_leaves} leaves with their coordinates, (n, "

@@ -13,6 +13,7 @@ Its eigenfunctions are the functions that gradient descent learns one by one, mo
 True
 """
 
+import math
 from typing import Literal
 
 import equinox as eqx
@@ -23,6 +24,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.scaling import power_law
@@ -92,10 +94,43 @@ class Spectrum(eqx.Module):
         """How many modes stand above the noise floor; they come first."""
         return int(jnp.sum(self.resolved))
 
+    @property
+    def num_missing(self) -> int:
+        """How many modes the operator has beyond those that are known."""
+        return math.prod(self.eigenfunctions.shape[:-1]) - len(self.eigenvalues)
+
     def effective_rank(self) -> Float[Array, ""]:
-        """exp of the entropy of the normalised eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes."""
-        shares = jnp.maximum(self.eigenvalues, 0.0) / jnp.sum(jnp.maximum(self.eigenvalues, 0.0))
-        return jnp.exp(jnp.sum(jax.scipy.special.entr(shares)))
+        """exp of the entropy of the normalised eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes.
+
+        Raises `InputError` on a spectrum of the top modes alone: its entropy depends on the others, too. For that there
+        is `effective_rank_bounds`.
+        """
+        if self.num_missing:
+            raise InputError(
+                f"Expected all {self.num_missing + len(self.eigenvalues)} modes for the effective rank; got the first "
+                f"{len(self.eigenvalues)}. Use effective_rank_bounds(), which takes the others' sum from the trace."
+            )
+        return entropic_rank(self.eigenvalues)
+
+    def effective_rank_bounds(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The least and the largest effective rank that the known eigenvalues and the trace leave open.
+
+        The modes that are not known share what is left of the trace. The rank is least where as few of them as possible
+        have it, each up to the last known eigenvalue, and largest where all of them share it equally. Where no mode is
+        missing both are `effective_rank`. Known eigenvalues count as exact.
+        """
+        known, missing = jnp.maximum(self.eigenvalues, 0.0), self.num_missing
+        if not missing:
+            rank = entropic_rank(known)
+            return rank, rank
+        rest = jnp.clip(self.trace - jnp.sum(known), 0.0, missing * known[-1])
+        total = jnp.sum(known) + rest
+        last = jnp.where(known[-1] > 0, known[-1], 1.0)
+        full = jnp.floor(rest / last)  # modes that may be as large as the last known one
+        least = full * entropy(last / total) + entropy(jnp.maximum(rest - full * last, 0.0) / total)
+        largest = missing * entropy(rest / missing / total)
+        entropy_of_known = jnp.sum(entropy(known / total))
+        return jnp.exp(entropy_of_known + least), jnp.exp(entropy_of_known + largest)
 
     def project(self, targets: ArrayLike) -> Float[Array, "k *t"]:
         """The coefficients <phi_i, y> = sum_j w_j phi_i(x_j) y(x_j) of functions given by their values on x.

@@ -1,15 +1,20 @@
 """Files: what is saved loads again, whole, and nothing else is loaded."""
 
+import importlib
+import inspect
 import json
+import pkgutil
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import LAYERS
 
 import ntkbias as nb
-from ntkbias import results
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.results import public_types
 
 
 def ranking():
@@ -60,26 +65,12 @@ def test_bad_values_and_files_are_named(tmp_path):
     with pytest.raises(InputError, match="saved by ntkbias; it cannot be read"):
         nb.load(tmp_path / "b")
     nb.save(tmp_path / "c", jnp.ones(3))
-    (tmp_path / "c.json").write_text(json.dumps({"format": 1, "value": {"type": "os:system", "fields": {}}}))
-    with pytest.raises(InputError, match="a type of another package, os:system"):
+    (tmp_path / "c.json").write_text(json.dumps({"format": 2, "value": {"type": "os.system", "fields": {}}}))
+    with pytest.raises(InputError, match="ntkbias has no type os.system"):
         nb.load(tmp_path / "c")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Expected to write .*/file/d.npz; got: (Not a directory|File exists)"):
         nb.save(tmp_path / "file" / "d", jnp.ones(3))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.txt"
-    results.write(path, lambda file: file.write(b"old"))
-
-    def fail(file):
-        file.write(b"ne")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(InputError, match="No space left on device"):
-        results.write(path, fail)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_names_types_and_keys_do_not_collide_or_narrow(tmp_path):
@@ -104,9 +95,75 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
     (tmp_path / "w.npz").write_bytes(b"")
     np.savez(tmp_path / "w.npz")
     for text, reason in (
-        ('{"format": 2, "value": 1}', "format 2"),
-        ('{"format": 1, "value": {}}', "an empty description"),
+        (
+            '{"format": 1, "value": 1}',
+            "got format 1, saved by an earlier version of ntkbias. Compute the value and save it",
+        ),
+        ('{"format": 3, "value": 1}', "got format 3, saved by another version of ntkbias. Update it."),
+        ('{"format": 2, "value": {}}', "an empty description"),
     ):
         (tmp_path / "w.json").write_text(text)
         with pytest.raises(InputError, match=reason):
             nb.load(tmp_path / "w")
+
+
+# Types have public names, which files hold: no file depends on where the code of a type lies.
+
+FUNCTIONS = ("adapters", "kernels", "training")  # rooms whose values hold functions, and are no data
+
+
+def module_types():
+    """All types of modules in the package that are not abstract."""
+    for module in pkgutil.walk_packages(nb.__path__, "ntkbias."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, new = set(), {eqx.Module}
+    while new:
+        found |= new
+        new = {sub for cls in new for sub in cls.__subclasses__()} - found
+    own = [cls for cls in found if cls.__module__.startswith("ntkbias.") and not inspect.isabstract(cls)]
+    return sorted(own, key=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
+
+
+def test_every_type_of_value_has_a_public_name():
+    named = set(public_types().values())
+    lost = [cls for cls in module_types() if cls not in named and cls.__module__.split(".")[1] not in FUNCTIONS]
+    private = [cls for cls in lost if cls.__name__.startswith("_") and cls.__subclasses__()]  # bases of others
+    assert [cls for cls in lost if cls not in private] == []
+
+
+def test_public_names_are_found_again_and_no_two_types_share_one():
+    types = public_types()
+    assert types["Spectrum"] is nb.Spectrum
+    assert types["layers.Gaussian"] is nb.layers.Gaussian
+    assert types["domains.Gaussian"] is nb.domains.Gaussian
+    for name, cls in types.items():
+        assert not name.rpartition(".")[2].startswith("_")
+        assert cls.__module__.startswith("ntkbias.")
+    first = {cls: name for name, cls in reversed(types.items())}
+    assert len(set(first.values())) == len(first) == len(set(types.values()))
+    assert first[nb.ExactSpectrum] == "ExactSpectrum"  # which ntkbias.exact exports as well
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_loads_as_it_was_saved(tmp_path, name):
+    layer = LAYERS[name][0]
+    if name.startswith("positional encoding, "):  # with a function of the distance
+        with pytest.raises(InputTypeError, match=r"got function at value\.decay"):
+            nb.save(tmp_path / "layer", layer)
+        return
+    nb.save(tmp_path / "layer", layer)
+    assert "ntkbias" not in (tmp_path / "layer.json").read_text()  # no path of a module
+    assert jax.tree.structure(nb.load(tmp_path / "layer")) == jax.tree.structure(layer)
+    assert jax.tree.leaves(nb.load(tmp_path / "layer")) == jax.tree.leaves(layer)
+
+
+def test_networks_of_patches_load_as_they_were_saved(tmp_path):
+    net = nb.nets.patch_network(branching=(2, 2))
+    nb.save(tmp_path / "net", net)
+    assert nb.load(tmp_path / "net") == net
+
+
+def test_kernels_are_no_data(tmp_path):
+    with pytest.raises(InputTypeError, match="values of ntkbias to save; got InfiniteKernel at value"):
+        nb.save(tmp_path / "kernel", nb.infinite_ntk(nb.nets.mlp()))

@@ -27,6 +27,52 @@ def test_effective_rank_of_equal_eigenvalues_is_their_number():
     np.testing.assert_allclose(nb.eigh(jnp.ones((7, 7))).effective_rank(), 1, rtol=1e-4)
 
 
+def gram_of(eigenvalues):
+    """A matrix with these eigenvalues of K / n."""
+    basis = np.linalg.qr(np.random.default_rng(1).normal(size=2 * (len(eigenvalues),)))[0]
+    return jnp.asarray(len(eigenvalues) * (basis * np.asarray(eigenvalues)) @ basis.T)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -0.3, -1.0, -3.0])
+@pytest.mark.parametrize("num_modes", [1, 5, 29, 30])
+def test_of_the_top_modes_bounds_hold_the_effective_rank(exponent, num_modes, x64):
+    gram = gram_of(np.arange(1.0, 31) ** exponent)
+    rank, top = nb.eigh(gram).effective_rank(), nb.eigh(gram, num_modes=num_modes)
+    low, high = top.effective_rank_bounds()
+    assert low <= rank * (1 + 1e-10)
+    assert rank <= high * (1 + 1e-10)
+    if num_modes == 30:
+        assert low == high == top.effective_rank()
+    if exponent == 0.0:  # all are as large as the last that is known: nothing is left open
+        np.testing.assert_allclose([low, high], 30, rtol=1e-10)
+
+
+def test_bounds_of_the_effective_rank_are_reached(x64):
+    """Where what is left lies on few modes as large as the last known one, and where all modes share it."""
+    few = nb.eigh(gram_of([4.0, 2.0, 2.0, 2.0, 1.0, 0.0, 0.0, 0.0]))
+    even = nb.eigh(gram_of([4.0, 2.0, *[5 / 6] * 6]))
+    for spectrum, bound in ((few, 0), (even, 1)):
+        top = nb.eigh(gram_of(spectrum.eigenvalues), num_modes=2)
+        np.testing.assert_allclose(top.effective_rank_bounds()[bound], spectrum.effective_rank(), rtol=1e-8)
+
+
+def test_the_effective_rank_of_top_modes_is_refused_for_its_bounds(x64):
+    gram = jnp.asarray(np.random.default_rng(0).normal(size=(12, 5, 40)))
+    gram = jnp.einsum("nop,mqp->nomq", gram, gram)
+    whole, top = nb.eigh(gram), nb.eigh(gram, num_modes=10)  # of vector-valued modes: 60 of them
+    with pytest.raises(InputError, match=r"Expected all 60 modes .*; got the first 10. Use effective_rank_bounds\(\)"):
+        top.effective_rank()
+    low, high = jax.jit(nb.Spectrum.effective_rank_bounds)(top)
+    assert 10 < low < whole.effective_rank() < high < 60
+    found = nb.top_modes(gram.reshape(60, 60), 10, key=jax.random.key(0))
+    np.testing.assert_allclose(found.effective_rank_bounds(), (low, high), rtol=1e-3)
+
+
+def test_no_missing_trace_leaves_nothing_open():
+    low, high = nb.eigh(gram_of([3.0, 1.0, *[0.0] * 20]), num_modes=4).effective_rank_bounds()
+    np.testing.assert_allclose([low, high], np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)), rtol=1e-4)
+
+
 def test_project_gives_coordinates(x64):
     spectrum = circle_spectrum()
     functions = spectrum.eigenfunctions[:, :5] @ jnp.arange(15.0).reshape(5, 3)

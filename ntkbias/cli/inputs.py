@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias import datasets, nets, results
+from ntkbias import datasets, files, nets
 from ntkbias.cli.options import Architecture, Options
 from ntkbias.domains import Circle, Domain, Images, PointCloud
 from ntkbias.errors import InputError
@@ -133,4 +133,4 @@ def title(settings: dict[str, Any]) -> str:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a dictionary as JSON, whole or not at all."""
-    results.write(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))
+    files.write(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ntkbias import plots, report, results
+from ntkbias import files, plots, report, results
 from ntkbias.checks import require_positive
 from ntkbias.cli.inputs import initialised, inputs, network, settings, title, write_json
 from ntkbias.cli.options import Architecture, Limit, SpectraOptions
@@ -52,7 +52,7 @@ def run(
 def _fill(folder: Path, comparison: Comparison, described: dict[str, Any], table: str) -> None:
     """Write the values, the table, the figures and the page to the run folder."""
     results.save(folder / "comparison", comparison)
-    results.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
+    files.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
     for name, figure in report.figures(comparison).items():
         plots.save(figure, folder / name)
     report.write_report(folder / "report.html", comparison, title=title(described), settings=described)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from ntkbias import plots, report, results
+from ntkbias import files, plots, report, results
 from ntkbias.checks import require_positive
 from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings, title, write_json
 from ntkbias.cli.options import TrackOptions
@@ -61,7 +61,7 @@ def run(options: TrackOptions) -> None:
     table = report.table(history)
     print(table)
     results.save(options.out / "history", history)
-    results.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
+    files.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
     for name, figure in report.figures(history).items():
         plots.save(figure, options.out / name)
     report.write_report(options.out / "report.html", history, title=title(described), settings=described)

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.complexity.problem import Network
+from ntkbias.entropy import entropic_rank
 from ntkbias.errors import InputError
 from ntkbias.types import ApplyFunction, Params
 
@@ -39,7 +40,7 @@ def effective_rank(matrix: ArrayLike) -> Float[Array, ""]:
     Costs n d min(n, d) operations. `Spectrum.effective_rank` is that of a kernel. Raises `InputError` on a matrix of
     zeros.
     """
-    return _entropic_rank(_singular_values(matrix, "the matrix"))
+    return entropic_rank(_singular_values(matrix, "the matrix"))
 
 
 def stable_rank(matrix: ArrayLike) -> Float[Array, ""]:
@@ -60,7 +61,7 @@ def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> 
     if centered and array.ndim == 2 and array.size:
         array = array - jnp.mean(array, 0)
     values = _singular_values(array, "features")
-    return _entropic_rank((values / values[0]) ** 2)
+    return entropic_rank((values / values[0]) ** 2)
 
 
 def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, ...]) -> Float[Array, "d o"]:
@@ -98,8 +99,3 @@ def _singular_values(matrix: Any, name: str) -> Float[Array, " k"]:
     if zero:
         raise InputError(f"Expected {name} to differ from zero; got zeros, which have no effective rank.")
     return values
-
-
-@jax.jit
-def _entropic_rank(values: Float[Array, " k"]) -> Float[Array, ""]:
-    return jnp.exp(jnp.sum(jax.scipy.special.entr(values / jnp.sum(values))))

@@ -1,10 +1,10 @@
 """Ways to the spectrum of a kernel: dense, by products alone, from landmarks; and what products alone can tell."""
 
-from ntkbias.eigen.automatic import spectrum
+from ntkbias.eigen.choose import spectrum
 from ntkbias.eigen.dense import eigh
 from ntkbias.eigen.density import Estimate, SpectralDensity, effective_dimension, log_determinant, spectral_density
 from ntkbias.eigen.krylov import top_modes
-from ntkbias.eigen.nystrom import NystromSpectrum, nystrom
+from ntkbias.eigen.landmarks import NystromSpectrum, nystrom
 
 __all__ = [
     "Estimate",

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from ntkbias import results
+from ntkbias import files
 from ntkbias.checks import require_positive
 from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
@@ -85,8 +85,8 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises `InputError` if a file cannot be written.
     """
     path = Path(path)
-    results.write(path.with_name(path.name + ".svg"), lambda file: file.write(svg(figure).encode()))
-    results.write(path.with_name(path.name + ".png"), lambda file: figure.savefig(file, format="png", dpi=DPI))
+    files.write(path.with_name(path.name + ".svg"), lambda file: file.write(svg(figure).encode()))
+    files.write(path.with_name(path.name + ".png"), lambda file: figure.savefig(file, format="png", dpi=DPI))
 
 
 def axes_of(ax: Axes | None) -> Axes:

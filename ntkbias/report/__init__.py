@@ -18,7 +18,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ntkbias import results
+from ntkbias import files
 from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
 from ntkbias.report import comparison, history
@@ -36,7 +36,7 @@ def write_report(path: str | Path, value: Comparison | History, *, title: str, s
     """
     path = Path(path)
     page = framed(_room(value).body(value), title, settings)
-    results.write(path, lambda file: file.write(page.encode()))
+    files.write(path, lambda file: file.write(page.encode()))
     return path
 
 

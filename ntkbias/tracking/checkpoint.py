@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.files import write
 from ntkbias.kernels.disk.claims import claimed
-from ntkbias.results import write
 from ntkbias.tracking.history import History, stacked
 
 __all__ = ["Checkpoint", "code_digest", "digest", "open_history"]

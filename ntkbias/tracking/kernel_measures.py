@@ -16,6 +16,7 @@ import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float, Int
 
+from ntkbias.entropy import entropic_rank
 from ntkbias.learning import critical_learning_rate as critical
 from ntkbias.tracking.snapshot import Snapshot, frobenius
 
@@ -68,14 +69,14 @@ def effective_rank(at: Snapshot) -> float | None:
     """exp of the entropy of the eigenvalues' shares; where all of them are known, up to 1,500 rows."""
     if len(at.spectrum.eigenvalues) < at.num_rows:
         return None
-    return _entropic_rank(np.asarray(at.spectrum.eigenvalues, np.float64))
+    return float(entropic_rank(np.asarray(at.spectrum.eigenvalues, np.float64)))
 
 
 def centered_effective_rank(at: Snapshot) -> float | None:
     """The same of centred features; costs another eigendecomposition."""
     if at.centered_matrix is None or len(at.spectrum.eigenvalues) < at.num_rows:
         return None
-    return _entropic_rank(np.linalg.eigvalsh(at.centered_matrix.astype(np.float64)))
+    return float(entropic_rank(np.linalg.eigvalsh(at.centered_matrix.astype(np.float64))))
 
 
 def participation_ratio(at: Snapshot) -> float | None:
@@ -218,12 +219,6 @@ for _of_modes in (
 ):
     _of_modes.axes = ("mode",)  # type: ignore[attr-defined]
 eigenfunctions.axes = ("example", "mode")  # type: ignore[attr-defined]
-
-
-def _entropic_rank(values: np.ndarray) -> float:
-    shares = np.maximum(values, 0) / np.sum(np.maximum(values, 0))
-    shares = shares[shares > 0]
-    return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 def _rows(at: Snapshot, labels: np.ndarray) -> np.ndarray:

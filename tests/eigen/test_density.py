@@ -10,7 +10,7 @@ import scipy.sparse.linalg
 from matfree import decomp, funm
 
 import ntkbias as nb
-from ntkbias.eigen import density as slq
+from ntkbias.eigen import lanczos
 from ntkbias.eigen.density import Estimate, effective_dimension, log_determinant, spectral_density
 from ntkbias.errors import InputError
 
@@ -46,7 +46,7 @@ def test_a_density_has_the_scale_of_the_operator(scale):
 
 def drawn(density, key=KEY):
     """For each probe the squared overlaps with the eigenvectors of `matrix_of`, which sum to the number of rows."""
-    probes = np.asarray(slq._probes(nb.as_operator(np.eye(N)), key, range(len(density.diagonals))))
+    probes = np.asarray(lanczos.probes_of(nb.as_operator(np.eye(N)), key, range(len(density.diagonals))))
     overlaps = (orthogonal().T @ (probes / np.linalg.norm(probes, axis=0))) ** 2
     return N * overlaps.T
 
@@ -289,7 +289,7 @@ def test_probes_in_blocks_and_one_by_one_are_the_same(x64):
 def test_matfree_finds_the_same(x64):
     K = matrix_of(VALUES)
     density = spectral_density(K, key=KEY, num_probes=2, num_steps=7)
-    probes = np.asarray(slq._probes(nb.as_operator(K), KEY, range(2)))
+    probes = np.asarray(lanczos.probes_of(nb.as_operator(K), KEY, range(2)))
     probes = probes * N**0.5 / np.linalg.norm(probes, axis=0)
     estimate = funm.monte_carlo_funm_sym(
         funm.dense_funm_sym_eigh(lambda x: jnp.log(N * x + 0.3)), decomp.tridiag_sym(7)

@@ -14,7 +14,8 @@ import pytest
 import scipy.sparse.linalg
 
 import ntkbias as nb
-from ntkbias.eigen import krylov
+from ntkbias.eigen import choose, krylov, subspace, vectors
+from ntkbias.eigen.subspace import Purpose, random_key
 from ntkbias.errors import InputError
 
 KEY = jax.random.key(0)
@@ -24,7 +25,7 @@ KEY = jax.random.key(0)
 def small_subspaces(monkeypatch):
     """Subspaces of a few blocks, and no dense way out, so that small matrices take every turn that large ones do."""
     monkeypatch.setattr(krylov, "DENSE", 0)
-    monkeypatch.setattr(krylov, "BLOCKS", 4)
+    monkeypatch.setattr(subspace, "BLOCKS", 4)
 
 
 def matrix_of(eigenvalues, seed=0):
@@ -209,9 +210,10 @@ def test_same_key_same_result_and_others_agree():
 def test_nothing_is_compiled_twice():
     K = matrix_of(spectra()["power law"]).astype(np.float32)
     nb.top_modes(K, 10, key=KEY)
-    before = krylov._residual_norms._cache_size(), krylov._outside._cache_size(), krylov._placed._cache_size()
+    programs = vectors.residual_norms, vectors.outside, vectors.placed
+    before = [program._cache_size() for program in programs]
     nb.top_modes(2 * K, 10, key=jax.random.key(1))
-    assert (krylov._residual_norms._cache_size(), krylov._outside._cache_size(), krylov._placed._cache_size()) == before
+    assert [program._cache_size() for program in programs] == before
 
 
 class TestCheckpoints:
@@ -251,7 +253,7 @@ class TestCheckpoints:
         """SIGKILL at several moments: the same call goes on, to the same bits."""
         script = """
         import sys, time, jax, numpy as np, ntkbias as nb
-        from ntkbias.eigen import krylov
+        from ntkbias.eigen import krylov, subspace
         krylov.SAVE_SECONDS = 0.0
         rng = np.random.default_rng(0)
         vectors = np.linalg.qr(rng.normal(size=(800, 800)))[0]
@@ -261,7 +263,7 @@ class TestCheckpoints:
             return K @ v
         import scipy.sparse.linalg
         operator = scipy.sparse.linalg.LinearOperator((800, 800), matvec=slow, matmat=slow, dtype=np.float32)
-        krylov.DENSE, krylov.BLOCKS = 0, 4
+        krylov.DENSE, subspace.BLOCKS = 0, 4
         path = None if sys.argv[1] == "none" else sys.argv[1]
         modes = nb.top_modes(operator, 20, key=jax.random.key(0), block_size=8, checkpoint=path)
         np.savez(sys.argv[2], values=modes.eigenvalues, functions=modes.eigenfunctions)
@@ -293,19 +295,17 @@ class TestSpectrumChooses:
     @pytest.mark.slow
     def test_dense_or_by_products(self, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", 2)
-        from ntkbias.eigen import automatic
-
         kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
         x = jax.random.normal(KEY, (200, 3))
         whole = nb.spectrum(kernel, x)
         assert whole.method == "dense"
-        monkeypatch.setattr(automatic, "CHEAP", 100)
+        monkeypatch.setattr(choose, "CHEAP", 100)
         few = nb.spectrum(kernel, x, num_modes=5)
         assert few.method == "matrix-free"
         assert nb.spectrum(kernel, x, num_modes=50).method == "dense"
         np.testing.assert_allclose(few.eigenvalues, whole.eigenvalues[:5], rtol=1e-5)
         np.testing.assert_allclose(few.eigenfunctions[:, 0], whole.eigenfunctions[:, 0], atol=1e-4)
-        monkeypatch.setattr(automatic, "default_memory_budget", lambda: 10_000)
+        monkeypatch.setattr(choose, "default_memory_budget", lambda: 10_000)
         with pytest.warns(UserWarning, match="got 200 rows, for which all modes take .* The first 100 are found"):
             assert len(nb.spectrum(kernel, x).eigenvalues) == 100
 
@@ -416,3 +416,10 @@ class TestWhatAFreshReaderFound:
         monkeypatch.setattr(type(operator), "matrix", lambda operator: pytest.fail("formed the large matrix"))
         modes = nb.top_modes(operator, 1, key=KEY)
         np.testing.assert_allclose(modes.eigenvalues[0], modes.trace, rtol=1e-5)  # equal inputs: rank one
+
+
+def test_random_vectors_are_drawn_by_number_purpose_and_attempt_each():
+    draws = [(number, purpose, attempt) for number in range(6) for purpose in Purpose for attempt in range(4)]
+    keys = {tuple(np.asarray(jax.random.key_data(random_key(KEY, *draw))).tolist()) for draw in draws}
+    assert len(keys) == len(draws)
+    assert len({purpose.value for purpose in Purpose}) == len(Purpose.__members__)  # no two names of one number

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 
 PROBLEM = """
 import sys, jax, jax.numpy as jnp, numpy as np, ntkbias as nb
-from ntkbias.eigen import krylov
-krylov.DENSE, krylov.BLOCKS, krylov.SAVE_SECONDS = 0, 4, 0.0
+from ntkbias.eigen import krylov, subspace
+krylov.DENSE, subspace.BLOCKS, krylov.SAVE_SECONDS = 0, 4, 0.0
 net = nb.nets.mlp(12, 2, 3)
 params = net.init(jax.random.key(0), (4,))
 x = np.random.default_rng(0).normal(size=(150, 4)).astype(np.float32)

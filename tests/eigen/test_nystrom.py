@@ -1,6 +1,6 @@
 """Spectra from landmarks: what is exact, what is a bound, which landmarks serve, and what bad input is told."""
 
-import importlib
+import dataclasses
 
 import equinox as eqx
 import jax
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.eigen.nystrom import accepted_pivots, nystrom
+from ntkbias.eigen import columns, nystrom
+from ntkbias.eigen.sampling import accepted_pivots
 from ntkbias.errors import InputError, InputTypeError
 
 METHODS = ("pivoted_cholesky", "leverage", "uniform")
@@ -333,11 +334,32 @@ def test_the_key_decides(x64):
     assert same[0] == same[1] != nystrom(GAUSSIAN, x, 6, key=jax.random.key(4)).landmarks.tolist()
 
 
+@pytest.mark.parametrize("num_landmarks", [1, 5, 15, 40])
+@pytest.mark.parametrize("num_modes", [None, 1])
+def test_bounds_hold_the_effective_rank(num_landmarks, num_modes, x64):
+    x = inputs(40)
+    rank = nb.spectrum(GAUSSIAN, x).effective_rank()
+    few = nystrom(GAUSSIAN, x, num_landmarks, num_modes=num_modes)
+    low, high = few.effective_rank_bounds()
+    assert low <= rank * (1 + 1e-10)
+    assert rank <= high * (1 + 1e-10)
+    if num_landmarks == 40 and num_modes is None:
+        np.testing.assert_allclose([low, high], rank, rtol=1e-6)
+
+
+def test_the_largest_effective_rank_fills_the_smallest_eigenvalues_up(x64):
+    """By hand: eigenvalues 4, 1 and two that are missing, with a trace of 8, go up to 4, 4/3, 4/3, 4/3."""
+    spectrum = nystrom(GAUSSIAN, inputs(4), 2)
+    known = dataclasses.replace(spectrum, eigenvalues=jnp.array([4.0, 1.0]), trace=jnp.asarray(8.0))
+    shares = np.array([[7 / 8, 1 / 8], [1 / 2, 1 / 2]])  # all that is left belongs to the first; or half of all
+    low, high = np.exp(-np.sum(shares * np.log(shares), 1)) * [1, 3**0.5]
+    np.testing.assert_allclose(known.effective_rank_bounds(), (low, high), rtol=1e-12)
+
+
 def test_strips_change_nothing(monkeypatch, x64):
     x = inputs(40)
     whole = nystrom(GAUSSIAN, x, np.arange(6))
-    module = importlib.import_module("ntkbias.eigen.nystrom")
-    monkeypatch.setattr(module, "STRIP_BYTES", 400)
+    monkeypatch.setattr(columns, "STRIP_BYTES", 400)
     strips = nystrom(GAUSSIAN, x, np.arange(6))
     np.testing.assert_allclose(strips.eigenfunctions, whole.eigenfunctions, atol=1e-9)
     np.testing.assert_allclose(strips.trace_error, whole.trace_error, rtol=1e-12)

@@ -19,8 +19,8 @@ import scipy.sparse.linalg
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.files import StorageError
 from ntkbias.kernels.disk import claims, manifest, writer
-from ntkbias.kernels.disk.claims import StorageError
 
 ROWS = 2  # of a block; X has seven examples, so that the last blocks are not full
 NUM_BLOCKS = 10
@@ -538,7 +538,9 @@ def test_values_that_are_not_finite_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("at", [2, 6, 7])  # while the manifest is there: at a block, at a later one, at its checksum
+@pytest.mark.parametrize(
+    "at", [3, 11, 12, 14]
+)  # while the manifest is there: a block, a later one, its checksum, its folder
 def test_a_disk_that_fails_is_one_error_and_nothing_lost(tmp_path, whole, monkeypatch, number, at):
     fsync, calls = os.fsync, []
 
@@ -643,7 +645,7 @@ def ended(child):
 
 def die_twice(folder):
     """Be killed with a block unfinished, and with a checksum before its block; print what is there each time."""
-    for number in (13, 7):  # a call is two moments: of fsync, then replace, for manifest, checksum and block
+    for number in (19, 9):  # a call is two moments: fsync, replace, fsync of the folder, for each file
         moments = []
 
         def fill():

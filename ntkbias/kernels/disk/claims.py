@@ -28,14 +28,9 @@ except ImportError:  # a system without POSIX locks can read, and says so when a
     fcntl = None  # type: ignore[assignment]
 
 from ntkbias.errors import InputError
+from ntkbias.files import PART, put, storage_errors, sync
 
-__all__ = ["PART", "Claim", "StorageError", "claim", "claimed", "reason_of", "storage_errors"]
-
-PART = ".part"  # the suffix of a file that is being written, or was when a process died
-
-
-class StorageError(InputError, OSError):
-    """A file could not be written or read: what was expected, what came, and what to do. Also an `OSError`."""
+__all__ = ["Claim", "claim", "claimed"]
 
 
 class Claim:
@@ -54,11 +49,10 @@ class Claim:
             self.file.truncate(0)
             for chunk in chunks:
                 self.file.write(chunk)
-            self.file.flush()
-            os.fsync(self.file.fileno())
+            sync(self.file)
             if before is not None:
                 before()
-            os.replace(_part(self.path), self.path)
+            put(_part(self.path), self.path)
 
     def release(self) -> None:
         """Let others claim the file; what is unfinished is removed."""
@@ -110,30 +104,6 @@ def claimed(path: Path, wait: bool = False) -> Iterator[Claim | None]:
     finally:
         if held is not None:
             held.release()
-
-
-@contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Any `OSError` of writing `path`, as a `StorageError` with the same number."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "Make room on that disk" if full else "Check that disk and its permissions"
-        failure = StorageError(
-            f"Expected to write {path}; got: {reason_of(error)}. {advice}, and make the same call again: what is "
-            "finished is kept."
-        )
-        failure.errno = error.errno
-        raise failure from error
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of what an error says."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
 
 
 def _part(path: Path) -> Path:

@@ -27,7 +27,8 @@ import numpy as np
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
-from ntkbias.kernels.disk.claims import PART, StorageError, claimed, reason_of, storage_errors
+from ntkbias.files import PART, StorageError, reason_of, storage_errors
+from ntkbias.kernels.disk.claims import claimed
 from ntkbias.kernels.evaluation import gram
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.kernel import Kernel, checked

@@ -30,7 +30,7 @@ from jaxtyping import Float, Shaped
 
 from ntkbias.checks import require_array
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.disk.claims import StorageError, reason_of
+from ntkbias.files import StorageError, reason_of
 from ntkbias.kernels.disk.manifest import listed, manifest_of
 from ntkbias.kernels.outputs import arrangement, rows_of_each
 from ntkbias.progress import progress

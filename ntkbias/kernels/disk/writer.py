@@ -24,8 +24,9 @@ from jax.typing import ArrayLike
 
 from ntkbias.checks import require_positive
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.files import PART, StorageError, storage_errors
 from ntkbias.kernels.disk import manifest as manifests
-from ntkbias.kernels.disk.claims import PART, Claim, StorageError, claim, claimed, storage_errors
+from ntkbias.kernels.disk.claims import Claim, claim, claimed
 from ntkbias.kernels.disk.reader import (
     CHECKSUM,
     KernelOnDisk,

@@ -10,7 +10,7 @@ Landmarks that are drawn by what is still missing serve best: randomly pivoted C
 diagonal of K - K_S (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503).
 
 >>> import ntkbias as nb
->>> from ntkbias.eigen.nystrom import nystrom
+>>> from ntkbias.eigen import nystrom
 >>> kernel, (x, _) = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), nb.domains.Circle().quadrature(400)
 >>> few, whole = nystrom(kernel, x, 40), nb.spectrum(kernel, x)
 >>> short = whole.eigenvalues[:40] - few.eigenvalues
@@ -18,9 +18,6 @@ diagonal of K - K_S (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503).
 (True, True, True)
 """
 
-import dataclasses
-import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import equinox as eqx
@@ -31,20 +28,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_array, require_choice, require_key, require_positive, require_weights
+from ntkbias.eigen.columns import Problem, epsilon_of, products, root_of
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
+from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
+from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
-from ntkbias.kernels.tiles import Tiles
 from ntkbias.spectra import Spectrum
 
 __all__ = ["NystromSpectrum", "nystrom"]
 
 Method = Literal["pivoted_cholesky", "leverage", "uniform"]
 Residuals = Literal["bound", "exact"]
-
-ROUNDS = 10  # of pivots: the kernel's features of all inputs are computed once a round
-PROPOSALS = 3  # for each pivot of a round, most of which are accepted until little is missing
-STRIP_BYTES = 2**26  # of columns, in float64, that are at hand at a time
 
 
 class NystromSpectrum(Spectrum):
@@ -72,6 +67,22 @@ class NystromSpectrum(Spectrum):
         gram = self.kernel(x_new, self.x[self.landmarks])
         rule = "manb,nbk->mak" if self.coefficients.ndim == 3 else "mn,nk->mk"
         return jnp.einsum(rule, gram, self.coefficients[..., modes], precision="highest")
+
+    def effective_rank_bounds(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The least and the largest effective rank for eigenvalues none of which is below the one that is known of it.
+
+        What is left of the trace may belong to any mode: the rank is least where all of it belongs to the first one,
+        and largest where it fills up the smallest ones to one level.
+        """
+        known, missing = jnp.maximum(self.eigenvalues, 0.0), self.num_missing
+        rest = jnp.maximum(self.trace - jnp.sum(known), 0.0)
+        total = jnp.sum(known) + rest
+        least = entropic_rank(known.at[0].add(rest))
+        sums = rest + jnp.append(jnp.cumsum(known[::-1])[::-1], 0.0)  # of the rest and modes j, j + 1, ...
+        counts = missing + jnp.arange(len(known), -1, -1)
+        level = jnp.min(jnp.where(counts > 0, sums / jnp.maximum(counts, 1), jnp.inf))
+        shares = jnp.maximum(known, level) / total
+        return least, jnp.exp(jnp.sum(entropy(shares)) + missing * entropy(level / total))
 
 
 def nystrom(
@@ -137,80 +148,11 @@ def nystrom(
     seed = jax.random.key_data(jax.random.key(0) if key is None else require_key(key))
     rng = np.random.default_rng(np.asarray(seed).ravel())
     if isinstance(given, int):
-        choose = {"pivoted_cholesky": _pivoted_cholesky, "leverage": _leverage, "uniform": _uniform}[method]
+        choose = {"pivoted_cholesky": pivoted_cholesky, "leverage": leverage, "uniform": uniform}[method]
         chosen, columns = choose(problem, given, rng)
     else:
         chosen, columns = given, problem.columns(given)
     return _spectrum(problem, chosen, columns, num_modes, exact=residuals == "exact")
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """A kernel on inputs, known by its diagonal and by columns; matrices on the host are `(n o, m o)`."""
-
-    kernel: Kernel
-    x: np.ndarray
-    measure: np.ndarray  # (n,), float64
-    diagonal: np.ndarray  # (n, o), float64
-
-    @property
-    def num_outputs(self) -> int:
-        """The outputs of an input, of which each has rows of its own."""
-        return self.diagonal.shape[1]
-
-    def columns(self, chosen: np.ndarray, among: np.ndarray | None = None) -> Float[np.ndarray, "rows columns"]:
-        """The kernel of all inputs, or those `among` them, with the chosen ones; strip by strip, to the host."""
-        x, o = self.x if among is None else self.x[among], self.num_outputs
-        # Strips are a few times as long as wide: the features of the columns are computed again for each.
-        pieces = Tiles(x, min(len(x), max(4 * len(chosen), STRIP_BYTES // (8 * len(chosen) * o * o))))
-        landmarks = self.x[chosen]
-        whole: Any = None
-        for index in range(len(pieces)):
-            bounds = pieces.bounds(index)
-            block = np.asarray(self.kernel(pieces[index], landmarks)).reshape(pieces.rows * o, -1)
-            if whole is None:
-                whole = np.empty((len(x) * o, block.shape[1]), block.dtype)
-            whole[bounds.start * o : bounds.stop * o] = block[: (bounds.stop - bounds.start) * o]
-        return whole
-
-    def rows(self, chosen: np.ndarray) -> Int[np.ndarray, " rows"]:
-        """Where the rows of the chosen inputs are."""
-        return (chosen[:, None] * self.num_outputs + np.arange(self.num_outputs)).ravel()
-
-    def missing(self, columns: np.ndarray, root: np.ndarray) -> Float[np.ndarray, "n o"]:
-        """The diagonal of K - K_S, for K_S = F F^T with the landmarks' features F = columns @ root."""
-        squares = [np.sum(strip**2, 1) for _, strip in products(columns, root)]
-        return np.maximum(self.diagonal - np.concatenate(squares).reshape(self.diagonal.shape), 0)
-
-
-def products(columns: np.ndarray, matrix: np.ndarray) -> Iterator[tuple[slice, Float[np.ndarray, "rows r"]]]:
-    """The product of columns with a matrix in float64, strip by strip."""
-    length = max(1, STRIP_BYTES // (8 * max(1, columns.shape[1])))
-    for start in range(0, len(columns), length):
-        place = slice(start, start + length)
-        yield place, columns[place].astype(np.float64) @ matrix
-
-
-def inverse_root(block: np.ndarray, floor: float) -> Float[np.ndarray, "rows r"]:
-    """R with R R^T the inverse of a symmetric matrix, without the directions whose eigenvalues are below `floor`.
-
-    Those are rounding: to divide by them would magnify what they say of the columns, and to add a multiple of the
-    identity instead would lower all eigenvalues.
-    """
-    values, vectors = np.linalg.eigh((block + block.T) / 2)
-    kept = values > floor
-    return vectors[:, kept] / np.sqrt(values[kept])
-
-
-def _root(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The inverse root of the landmarks' own kernel, to the precision in which that was computed."""
-    own = columns[problem.rows(chosen)].astype(np.float64)
-    return inverse_root(own, _epsilon(columns) * float(np.linalg.norm(own)))
-
-
-def _epsilon(columns: np.ndarray) -> float:
-    """What rounding does to eigenvalues, relative to the matrix: that of the kernel, and of float64 here."""
-    return float(np.finfo(columns.dtype).eps + np.finfo(np.float64).eps)
 
 
 def _spectrum(
@@ -220,7 +162,7 @@ def _spectrum(
     (n, o), dtype = problem.diagonal.shape, columns.dtype
     root = _checked_root(problem, chosen, columns)
     all_values, rotation = _decomposed(problem, columns, root)
-    noise_floor = _epsilon(columns) * np.linalg.norm(all_values)
+    noise_floor = epsilon_of(columns) * np.linalg.norm(all_values)
     kept = all_values > np.finfo(np.float64).eps * all_values[0]  # below, they are rounding even here, perhaps negative
     kept[num_modes:] = False
     values = all_values[kept]
@@ -239,7 +181,7 @@ def _spectrum(
     return NystromSpectrum(
         eigenvalues=jnp.asarray(values, dtype),
         eigenfunctions=jnp.asarray(functions.reshape(n, *shape)),
-        eigenspace=eigenspaces(jnp.asarray(values, dtype), jnp.asarray(indistinct, dtype), _epsilon(columns) ** 0.5),
+        eigenspace=eigenspaces(jnp.asarray(values, dtype), jnp.asarray(indistinct, dtype), epsilon_of(columns) ** 0.5),
         trace=jnp.asarray(np.sum(measure * problem.diagonal.ravel()), dtype),
         residuals=jnp.asarray(errors, dtype),
         noise_floor=jnp.asarray(noise_floor, dtype),
@@ -261,7 +203,7 @@ def _checked_root(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> 
         )
     values = np.linalg.eigvalsh((own + own.T) / 2)
     require_positive_definite(jnp.asarray(values[[-1, 0]]), float(np.finfo(columns.dtype).eps))
-    return _root(problem, chosen, columns)
+    return root_of(problem, chosen, columns)
 
 
 def _decomposed(problem: Problem, columns: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -291,111 +233,6 @@ def _exact_residuals(problem: Problem, functions: np.ndarray, values: np.ndarray
     vectors = np.repeat(roots, problem.num_outputs)[:, None] * functions
     images = problem.kernel.operator(problem.x).conjugated(roots) @ vectors.astype(functions.dtype)
     return np.linalg.norm(images - vectors * values, axis=0)
-
-
-def _uniform(problem: Problem, num_landmarks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Each input alike, none twice."""
-    chosen = rng.choice(len(problem.x), num_landmarks, replace=False)
-    return chosen, problem.columns(chosen)
-
-
-def _pivoted_cholesky(problem: Problem, num_landmarks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Randomly pivoted Cholesky: a landmark is drawn in proportion to the diagonal of K - K_S at that moment.
-
-    By rounds: proposals are drawn in proportion to the diagonal at the beginning of the round, and each is accepted
-    with the probability that the landmarks accepted since have left of its own entry, which is the same law.
-    """
-    (n, o), block = problem.diagonal.shape, -(-num_landmarks // ROUNDS)
-    chosen = np.empty(0, int)
-    columns: Any = np.empty((n * o, 0))
-    while len(chosen) < num_landmarks:
-        known = columns[:, : len(chosen) * o]
-        root = _root(problem, chosen, known)
-        missing = np.sum(problem.missing(known, root), 1) * problem.measure
-        missing[chosen] = 0
-        if not missing.any():
-            break
-        proposals = rng.choice(n, PROPOSALS * block, p=missing / missing.sum())
-        gram = problem.columns(proposals, proposals)
-        features = known[problem.rows(proposals)] @ root
-        wanted = min(block, num_landmarks - len(chosen))
-        accepted = proposals[accepted_pivots(gram, features, proposals, wanted, rng)]
-        if not len(accepted):
-            break
-        found = problem.columns(np.resize(accepted, block))  # of one width in all rounds: compiled once
-        if not len(chosen):
-            columns = np.empty((n * o, num_landmarks * o), found.dtype)
-        columns[:, len(chosen) * o : (len(chosen) + len(accepted)) * o] = found[:, : len(accepted) * o]
-        chosen = np.concatenate([chosen, accepted])
-    return chosen, columns[:, : len(chosen) * o]
-
-
-def accepted_pivots(
-    gram: Float[np.ndarray, "rows rows"],
-    features: Float[np.ndarray, "rows r"],
-    proposals: Int[np.ndarray, " p"],
-    most: int,
-    rng: np.random.Generator,
-) -> list[int]:
-    """Which of the proposals to accept, in turn, given their kernel and the features of the landmarks before them.
-
-    Each one that is accepted is eliminated, which gives what is left of K - K_S for those after it.
-    """
-    size = len(gram) // len(proposals)  # rows of an input
-    floor = _epsilon(gram) * float(np.linalg.norm(gram.astype(np.float64)))  # a float32 square may overflow
-    left = gram.astype(np.float64) - features @ features.T
-    bounds = np.diagonal(left).reshape(-1, size).sum(1)
-    taken: list[int] = []
-    for index, bound in enumerate(bounds):
-        own = slice(index * size, (index + 1) * size)
-        threshold = max(floor, rng.random() * bound)
-        if len(taken) < most and np.trace(left[own, own]) > threshold and proposals[index] not in proposals[taken]:
-            taken.append(index)
-            eliminated = left[:, own] @ inverse_root(left[own, own], floor)
-            left -= eliminated @ eliminated.T
-    return taken
-
-
-def _leverage(problem: Problem, num_landmarks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks by ridge leverage scores, of m, 2 m, 4 m, ... inputs, each estimated from a sample of those before."""
-    n, size = len(problem.x), num_landmarks
-    order = rng.permutation(n)
-    sample, shares = np.arange(num_landmarks), np.ones(num_landmarks)  # places in the order; expected numbers of draws
-    while size < n:
-        size = min(2 * size, n)
-        scores = _leverage_scores(problem, order[:size], sample, shares)
-        probabilities = scores / scores.sum() if scores.any() else np.full(size, 1 / size)
-        if size == n:
-            count = min(num_landmarks, int(np.count_nonzero(probabilities)))
-            sample = rng.choice(n, count, replace=False, p=probabilities)
-        else:
-            sample = rng.choice(size, num_landmarks, p=probabilities)
-            shares = num_landmarks * probabilities[sample]
-    return order[sample], problem.columns(order[sample])
-
-
-def _leverage_scores(
-    problem: Problem, among: np.ndarray, sample: np.ndarray, shares: np.ndarray
-) -> Float[np.ndarray, " among"]:
-    """The ridge leverage scores (K (K + ridge)^-1)_ii of inputs, summed over outputs, estimated from a sample of them.
-
-    The ridge is what the k largest eigenvalues leave of the trace, over k = m / (4 log m), for which m draws suffice.
-    """
-    o = problem.num_outputs
-    scales = np.sqrt(problem.measure[among] * len(problem.x))  # weights make an input's features longer
-    columns = problem.columns(among[sample], among)
-    epsilon = _epsilon(columns)
-    columns = columns * np.repeat(scales, o)[:, None] * np.repeat(scales[sample], o)
-    own = columns[problem.rows(sample)]
-    rarity = 1 / np.sqrt(np.repeat(shares, o))
-    values, vectors = np.linalg.eigh(rarity[:, None] * (own + own.T) / 2 * rarity)
-    k = math.ceil(len(values) / (4 * max(1.0, math.log(len(values)))))
-    ridge = max(float(np.sum(values[:-k])) / k, epsilon * float(np.linalg.norm(values)))
-    if ridge == 0:
-        return np.zeros(len(among))
-    root = rarity[:, None] * vectors / np.sqrt(np.maximum(values, 0) + ridge)
-    explained = np.concatenate([np.sum(strip**2, 1) for _, strip in products(columns, root)]).reshape(-1, o)
-    return np.sum(np.clip((problem.diagonal[among] * scales[:, None] ** 2 - explained) / ridge, 0, 1), 1)
 
 
 def _checked_landmarks(landmarks: Any, n: int) -> int | np.ndarray:

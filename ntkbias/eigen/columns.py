@@ -1,0 +1,84 @@
+"""A kernel on inputs of which the diagonal and some columns are known, strip by strip on the host."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ntkbias.kernels import Kernel
+from ntkbias.kernels.tiles import Tiles
+
+__all__ = ["Problem", "epsilon_of", "inverse_root", "products", "root_of"]
+
+STRIP_BYTES = 2**26  # of columns, in float64, that are at hand at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A kernel on inputs, known by its diagonal and by columns; matrices on the host are `(n o, m o)`."""
+
+    kernel: Kernel
+    x: np.ndarray
+    measure: np.ndarray  # (n,), float64
+    diagonal: np.ndarray  # (n, o), float64
+
+    @property
+    def num_outputs(self) -> int:
+        """The outputs of an input, of which each has rows of its own."""
+        return self.diagonal.shape[1]
+
+    def columns(self, chosen: np.ndarray, among: np.ndarray | None = None) -> Float[np.ndarray, "rows columns"]:
+        """The kernel of all inputs, or those `among` them, with the chosen ones; strip by strip, to the host."""
+        x, o = self.x if among is None else self.x[among], self.num_outputs
+        # Strips are a few times as long as wide: the features of the columns are computed again for each.
+        pieces = Tiles(x, min(len(x), max(4 * len(chosen), STRIP_BYTES // (8 * len(chosen) * o * o))))
+        landmarks = self.x[chosen]
+        whole: Any = None
+        for index in range(len(pieces)):
+            bounds = pieces.bounds(index)
+            block = np.asarray(self.kernel(pieces[index], landmarks)).reshape(pieces.rows * o, -1)
+            if whole is None:
+                whole = np.empty((len(x) * o, block.shape[1]), block.dtype)
+            whole[bounds.start * o : bounds.stop * o] = block[: (bounds.stop - bounds.start) * o]
+        return whole
+
+    def rows(self, chosen: np.ndarray) -> Int[np.ndarray, " rows"]:
+        """Where the rows of the chosen inputs are."""
+        return (chosen[:, None] * self.num_outputs + np.arange(self.num_outputs)).ravel()
+
+    def missing(self, columns: np.ndarray, root: np.ndarray) -> Float[np.ndarray, "n o"]:
+        """The diagonal of K - K_S, for K_S = F F^T with the landmarks' features F = columns @ root."""
+        squares = [np.sum(strip**2, 1) for _, strip in products(columns, root)]
+        return np.maximum(self.diagonal - np.concatenate(squares).reshape(self.diagonal.shape), 0)
+
+
+def products(columns: np.ndarray, matrix: np.ndarray) -> Iterator[tuple[slice, Float[np.ndarray, "rows r"]]]:
+    """The product of columns with a matrix in float64, strip by strip."""
+    length = max(1, STRIP_BYTES // (8 * max(1, columns.shape[1])))
+    for start in range(0, len(columns), length):
+        place = slice(start, start + length)
+        yield place, columns[place].astype(np.float64) @ matrix
+
+
+def inverse_root(block: np.ndarray, floor: float) -> Float[np.ndarray, "rows r"]:
+    """R with R R^T the inverse of a symmetric matrix, without the directions whose eigenvalues are below `floor`.
+
+    Those are rounding: to divide by them would magnify what they say of the columns, and to add a multiple of the
+    identity instead would lower all eigenvalues.
+    """
+    values, vectors = np.linalg.eigh((block + block.T) / 2)
+    kept = values > floor
+    return vectors[:, kept] / np.sqrt(values[kept])
+
+
+def root_of(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The inverse root of the landmarks' own kernel, to the precision in which that was computed."""
+    own = columns[problem.rows(chosen)].astype(np.float64)
+    return inverse_root(own, epsilon_of(columns) * float(np.linalg.norm(own)))
+
+
+def epsilon_of(columns: np.ndarray) -> float:
+    """What rounding does to eigenvalues, relative to the matrix: that of the kernel, and of float64 here."""
+    return float(np.finfo(columns.dtype).eps + np.finfo(np.float64).eps)

@@ -1,0 +1,235 @@
+"""The subspace in which `top_modes` looks for eigenvectors: how it grows by a block, and how it begins again."""
+
+import dataclasses
+import enum
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from ntkbias.eigen.vectors import (
+    filled_up,
+    gram_of,
+    inner_products,
+    outside,
+    placed,
+    require_finite_products,
+    require_symmetric_products,
+    residual_norms,
+    residuals_of,
+    rotated,
+)
+from ntkbias.errors import InputError
+from ntkbias.kernels import KernelOperator
+
+__all__ = [
+    "Problem",
+    "Purpose",
+    "Subspace",
+    "expanded",
+    "noise_of",
+    "random_key",
+    "restarted",
+    "ritz_pairs",
+    "with_fresh_vectors",
+    "worst_residuals",
+]
+
+BLOCKS = 10  # of which a subspace is made before it restarts
+SUBSPACE_BYTES = 2**29  # that the subspace and its products may take, where that leaves it MIN_BLOCKS
+MIN_BLOCKS = 3
+
+
+class Problem(NamedTuple):
+    """What is sought, and how."""
+
+    operator: KernelOperator
+    num_modes: int
+    block_size: int
+    tolerance: float
+    max_products: int
+    key: PRNGKeyArray
+
+    @property
+    def width(self) -> int:
+        """How many vectors the subspace has at most."""
+        rows, size = self.operator.shape[0], self.block_size
+        fitting = SUBSPACE_BYTES // (2 * rows * self.operator.dtype.itemsize)
+        least, most = self.num_modes + MIN_BLOCKS * size, self.num_modes + BLOCKS * size
+        return max(least, min(most, fitting))
+
+
+@dataclasses.dataclass
+class Subspace:
+    """Orthonormal vectors V, their products W = K V, and V^T K V; columns from `filled` on are zero.
+
+    Arrays keep their shapes, so that each step is compiled once.
+    """
+
+    vectors: Array  # V, (..., width)
+    products: Array  # W
+    projected: np.ndarray  # V^T K V, (width, width)
+    norms: np.ndarray  # of the columns of W
+    filled: int = 0
+    num_products: int = 0
+    num_starts: int = 0  # random vectors that chains began with
+    scale: float = 0.0  # the power of two that products are divided by, so that squares neither vanish nor overflow
+
+    @classmethod
+    def empty(cls, problem: Problem) -> "Subspace":
+        """The subspace of no vector."""
+        rows, width, dtype = problem.operator.shape[0], problem.width, problem.operator.dtype
+        vectors, products = (problem.operator.pack(np.zeros((rows, width), dtype)) for _ in range(2))
+        return cls(vectors, products, np.zeros((width, width)), np.zeros(width))
+
+
+def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ritz values, descending, the rotation `(width, filled)` to their vectors, and residual norms."""
+    filled, width = state.filled, len(state.projected)
+    values, vectors = np.linalg.eigh(state.projected[:filled, :filled])
+    rotation = np.zeros((width, filled))
+    rotation[:filled] = vectors[:, ::-1]
+    values = values[::-1]
+    if not filled:
+        return values, rotation, values
+    if values[-1] < -(np.finfo(state.vectors.dtype).eps ** 0.5) * max(values[0], -values[-1]):
+        raise InputError(
+            f"Expected a positive semi-definite operator; got one with a negative eigenvalue, {values[-1]:.3g} beside "
+            f"a largest of {values[0]:.3g}. A kernel of inner products has none below zero: check what it is made of."
+        )
+    padded = np.zeros((width, width))
+    padded[:, :filled] = rotation
+    scaled = np.zeros(width)
+    scaled[:filled] = values
+    dtype = state.vectors.dtype
+    errors = residual_norms(state.vectors, state.products, jnp.asarray(padded, dtype), jnp.asarray(scaled, dtype))
+    return values, rotation, np.asarray(errors, np.float64)[:filled]
+
+
+def noise_of(values: np.ndarray, dtype: Any) -> float:
+    """What rounding does to eigenvalues: eps ||K||_F, of what is known of it."""
+    return float(np.finfo(dtype).eps) * float(np.linalg.norm(values))
+
+
+def with_fresh_vectors(problem: Problem, state: Subspace) -> Subspace:
+    """The subspace with the products of random vectors: those themselves lie along all eigenvectors alike."""
+    candidates = problem.operator.product(outside(state.vectors, _random(problem, state.num_products, Purpose.START)))
+    if not state.scale:
+        largest = float(jnp.max(jnp.abs(candidates)))
+        require_finite_products(np.array(largest))
+        state.scale = 2.0 ** round(math.log2(largest)) if largest else 1.0
+    candidates = candidates / state.scale
+    state.num_starts, state.num_products = state.num_starts + problem.block_size, state.num_products + 1
+    return expanded(problem, state, candidates, *ritz_pairs(state)[:2])
+
+
+def worst_residuals(
+    problem: Problem, state: Subspace, values: np.ndarray, rotation: np.ndarray, converged: np.ndarray
+) -> Array:
+    """The residuals of the first pairs that have not converged: in exact arithmetic they span the next Krylov block.
+
+    In rounded arithmetic they also hold what rounding has done, which the next block then mends.
+    """
+    settled = np.append(converged, np.zeros(len(values) - len(converged), bool))
+    order = np.argsort(settled, kind="stable")[: problem.block_size]
+    chosen = jnp.asarray(rotation[:, order], problem.operator.dtype)
+    theirs = jnp.asarray(values[order], problem.operator.dtype)
+    return residuals_of(rotated(state.vectors, chosen), rotated(state.products, chosen), theirs)
+
+
+def expanded(
+    problem: Problem, state: Subspace, candidates: Array, values: np.ndarray, rotation: np.ndarray
+) -> Subspace:
+    """The subspace with one more block: what the candidates add to it."""
+    operator, size = problem.operator, problem.block_size
+    block = _orthonormal(problem, state, candidates)
+    if state.filled + size > problem.width:
+        state = restarted(state, values, rotation, problem.width - 2 * size)
+    product = operator.product(block) / state.scale
+    start = state.filled
+    state.vectors, state.products = placed(state.vectors, block, start), placed(state.products, product, start)
+    new_norms: np.ndarray = np.sqrt(gram_of(product).diagonal())
+    by_new, by_old = (
+        inner_products(state.vectors, product, start + size),
+        inner_products(state.products, block, start + size),
+    )
+    require_finite_products(new_norms)
+    place, filled = slice(start, start + size), start + size
+    state.norms[place] = new_norms
+    require_symmetric_products(by_new - by_old, state.norms[:filled], operator.dtype)
+    entries: np.ndarray = np.where(new_norms <= state.norms[:filled, None], by_new, by_old)
+    entries[place] = (entries[place] + entries[place].T) / 2
+    state.projected[:filled, place] = entries
+    state.projected[place, :filled] = entries.T
+    state.filled, state.num_products = filled, state.num_products + 1
+    return state
+
+
+def restarted(state: Subspace, values: np.ndarray, rotation: np.ndarray, keep: int) -> Subspace:
+    """The subspace of the best Ritz vectors alone."""
+    keep, width = min(keep, state.filled), len(state.projected)
+    padded = np.zeros((width, width))
+    padded[:, :keep] = rotation[:, :keep]
+    turned = jnp.asarray(padded, state.vectors.dtype)
+    projected, norms = np.zeros((width, width)), np.zeros(width)
+    projected[range(keep), range(keep)] = values[:keep]
+    norms[:keep] = np.abs(values[:keep])
+    state.vectors, state.products = rotated(state.vectors, turned), rotated(state.products, turned)
+    state.projected, state.norms, state.filled = projected, norms, keep
+    return state
+
+
+class Purpose(enum.IntEnum):
+    """What random vectors are for: each purpose draws its own, also after the same number of products."""
+
+    START = 0
+    DIRECTIONS = 1
+
+
+def random_key(key: PRNGKeyArray, number: int, purpose: Purpose, attempt: int = 0) -> PRNGKeyArray:
+    """The key of the random vectors that are drawn after `number` products, at this attempt."""
+    for part in (number, purpose, attempt):
+        key = jax.random.fold_in(key, part)
+    return key
+
+
+def _random(problem: Problem, number: int, purpose: Purpose, attempt: int = 0) -> Array:
+    """Standard normal vectors, the same on all devices and processes."""
+    key = random_key(problem.key, number, purpose, attempt)
+    shape = (problem.operator.shape[0], problem.block_size)
+    return problem.operator.pack(np.asarray(jax.random.normal(key, shape, problem.operator.dtype)))
+
+
+def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
+    """An orthonormal block, orthogonal to the subspace; random directions in the place of those that are in it.
+
+    Columns come by their share of the candidates: the first is the direction along which most of them lie. Their Gram
+    matrix is taken in float64, so that directions down to eps of the first are told apart.
+    """
+    epsilon, size = float(np.finfo(candidates.dtype).eps), problem.block_size
+    before = gram_of(candidates).diagonal()
+    require_finite_products(before)
+    for attempt in range(4):
+        candidates = outside(state.vectors, candidates)
+        gram = gram_of(candidates)
+        norms = np.sqrt(gram.diagonal())
+        inside = ~(norms > 10 * epsilon * np.sqrt(before))  # what is left of these is rounding
+        scale = np.where(inside, 0.0, 1 / np.where(inside, 1.0, norms))
+        values, vectors = np.linalg.eigh(scale[:, None] * gram * scale)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = values > (10 * epsilon) ** 2 * values[0]
+        roots = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+        turn = scale[:, None] * vectors * roots
+        if attempt:  # the nearest orthonormal block: another rotation would mix columns of large and small products
+            turn = turn @ vectors.T
+        candidates = rotated(candidates, jnp.asarray(turn, candidates.dtype))
+        before = np.ones(size)
+        if not kept.all():
+            fresh = _random(problem, state.num_products, Purpose.DIRECTIONS, attempt)
+            candidates = filled_up(candidates, fresh / problem.operator.shape[0] ** 0.5, jnp.asarray(~kept))
+        elif values[-1] > 0.5:  # nearly orthonormal before this round
+            break
+    return candidates

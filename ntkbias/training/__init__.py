@@ -1,0 +1,36 @@
+"""Training: a small loop over an optax optimiser that stops at given steps, compiled once.
+
+One update is theta_{t+1} = theta_t + u_t, with u_t what the optimiser makes of the gradient of the loss over the batch.
+`train` yields (step, params). Its steps run inside one compiled loop, whatever their number; convolutions on a CPU,
+whose gradients are some 20 times slower within a compiled loop, run one compiled step at a time.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from ntkbias.training import log_steps, train
+>>> f = lambda params, x: x @ params
+>>> x = jnp.eye(2)
+>>> data = (x, jnp.array([1.0, 2.0]))
+>>> steps = dict(train(f, jnp.zeros(2), data, optimizer=optax.sgd(1.0), num_steps=20, at=log_steps(20, 4)))
+>>> {step: [round(float(p), 3) for p in params] for step, params in steps.items()}
+{0: [0.0, 0.0], 1: [0.5, 1.0], 4: [0.938, 1.875], 20: [1.0, 2.0]}
+"""
+
+from ntkbias.training.inputs import Forward, checked_data, output_shape, shapes
+from ntkbias.training.loop import train
+from ntkbias.training.steps import Steps, checked_steps, log_steps
+from ntkbias.training.time import effective_learning_rates, trial_moves
+from ntkbias.training.trainer import Trainer, TrainingState
+
+__all__ = [
+    "Forward",
+    "Steps",
+    "Trainer",
+    "TrainingState",
+    "checked_data",
+    "checked_steps",
+    "effective_learning_rates",
+    "log_steps",
+    "output_shape",
+    "shapes",
+    "train",
+    "trial_moves",
+]

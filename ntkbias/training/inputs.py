@@ -1,0 +1,90 @@
+"""What users give to training, checked before it begins: data, a function and its parameters, a training mode."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from ntkbias.checks import require_array, require_finite
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.types import ApplyFunction, Params
+
+__all__ = ["Forward", "checked_data", "output_shape", "require_forward", "shapes"]
+
+Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (params, state, x, key) -> outputs, state
+
+
+def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
+    """The inputs and targets of a pair (x, y), or an `InputError`."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        got = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
+        raise InputTypeError(f"Expected {name} to be a pair (x, y) of inputs and targets; got {got}.")
+    x, y = require_array(data[0], f"x of {name}"), require_array(data[1], f"y of {name}")
+    if x.ndim < 2 or not x.size:
+        raise InputError(f"Expected inputs (n, ...) in {name}, with two axes or more; got shape {x.shape}.")
+    require_finite(x, f"x of {name}")
+    require_finite(y, f"y of {name}")
+    if y.shape[:1] != x.shape[:1]:
+        raise InputError(
+            f"Expected as many targets as inputs in {name}; got {y.shape[0] if y.ndim else 0} targets for {len(x)} "
+            "inputs."
+        )
+    return x, y
+
+
+def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtypeStruct:
+    """Shape and type of f(variables, x), or an `InputError` where f does not take them, or gives no row an input."""
+    if not jax.tree.leaves(variables):
+        raise InputError("Expected params to hold at least one array; got an empty pytree.")
+    wrong = [leaf for leaf in jax.tree.leaves(variables) if not isinstance(leaf, int | float) and not _is_array(leaf)]
+    if wrong:
+        raise InputTypeError(
+            f"Expected params to be a pytree of arrays, as of net.init; got {type(wrong[0]).__name__}."
+        )
+    try:
+        outputs = jax.eval_shape(f, variables, x)
+    except (InputError, InputTypeError):
+        raise
+    except Exception as error:  # f is the user's function, and may raise anything
+        raise InputError(
+            f"Expected f to take these params and inputs of shape {x.shape}; it raised {_in_brief(error)}. "
+            "Compare them with those of net.init."
+        ) from error
+    if getattr(outputs, "shape", ())[:1] != (len(x),):
+        raise InputError(f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs.")
+    return outputs
+
+
+def require_forward(forward: Forward, params: Params, state: Any, x: Array, outputs: jax.ShapeDtypeStruct) -> None:
+    """Raise an `InputError` unless forward gives outputs like those of f, and a state like the one it took."""
+    state = jax.tree.map(jnp.asarray, state)
+    found = jax.eval_shape(forward, params, state, x, jax.random.key(0))
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise InputError(f"Expected forward to return the pair (outputs, state); got {shapes(found)}.")
+    if getattr(found[0], "shape", None) != outputs.shape:
+        raise InputError(
+            f"Expected forward to return outputs of the shape of f's, {outputs.shape}; got {shapes(found[0])}."
+        )
+    if shapes(found[1]) != shapes(state):
+        raise InputError(
+            f"Expected forward to return a state like the one it took, {shapes(state)}; got {shapes(found[1])}."
+        )
+
+
+def shapes(tree: Any) -> str:
+    """The structure of a pytree with types and shapes in place of arrays, as a text."""
+    arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, int | float) else leaf, tree)
+    return eqx.tree_pformat(eqx.filter_eval_shape(lambda: arrays), struct_as_array=True, width=10**6)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def _in_brief(error: Exception) -> str:
+    """The type of an error, and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"

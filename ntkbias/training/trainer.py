@@ -1,0 +1,239 @@
+"""The trainer: how one step is made, and how many of them become one compiled call."""
+
+import dataclasses
+import time as clock
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbias import losses
+from ntkbias.checks import require_positive
+from ntkbias.compilation import Function, compiled
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.training.inputs import Forward, checked_data, output_shape, require_forward
+from ntkbias.types import ApplyFunction, Params
+
+__all__ = ["Trainer", "TrainingState"]
+
+FIRST_CALL = 16  # steps
+CALL_SECONDS = 0.5  # of steps within one call, so that Ctrl-C and NaN are noticed
+
+
+class TrainingState(NamedTuple):
+    """All that the next step depends on, beside data and keys; of several runs each leaf has them as its first axis."""
+
+    step: Int[Array, ""]
+    params: Params
+    state: Any  # what the network carries beside its parameters
+    optimizer_state: Any
+    run: Array | None  # the number of this run of several
+    learning_rate: Array | None  # where each run has its own
+    path_length: Float[Array, ""]  # sum of ||step|| since `advance` was called
+    loss: Float[Array, ""]  # of the last batch, before its step
+    diverged_at: Int[Array, ""]  # the first step whose loss or update was not finite, or -1
+
+    @property
+    def variables(self) -> Params:
+        """What `f` takes: the parameters, paired with the state where there is one."""
+        return self.params if self.state is None else (self.params, self.state)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the loss or an update was not finite, in all runs."""
+        return bool(np.all(np.asarray(self.diverged_at) >= 0))
+
+
+class Trainer(eqx.Module):
+    """How a step is made; equal trainers share one compiled program. `Trainer.checked` makes one from what users give.
+
+    With `many` the states carry several runs, which advance together. `scanned` says that steps run in one compiled
+    loop; `suited` finds out whether that is the faster way.
+    """
+
+    f: ApplyFunction = eqx.field(static=True)
+    forward: Forward | None = eqx.field(static=True)
+    loss: losses.Loss = eqx.field(static=True)
+    optimizer: Any = eqx.field(static=True)  # or a function of the learning rate, where each run has its own
+    batch_size: int | None = eqx.field(static=True)
+    many: bool = eqx.field(static=True, default=False)
+    scanned: bool = eqx.field(static=True, default=True)
+
+    @classmethod
+    def checked(
+        cls,
+        f: ApplyFunction,
+        params: Params,
+        data: Any,
+        optimizer: Any,
+        loss: str | losses.Loss,
+        batch_size: int | None = None,
+        state: Any = None,
+        forward: Forward | None = None,
+    ) -> tuple["Trainer", tuple[Array, Array]]:
+        """The trainer of one run, and its data as arrays; an `InputError` where they do not go together."""
+        if not callable(f):
+            raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
+        if not isinstance(optimizer, optax.GradientTransformation):
+            raise InputTypeError(
+                f"Expected an optimiser of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
+                "A loop of your own goes to track as an iterator of (step, params)."
+            )
+        if state is not None and forward is None:
+            raise InputError(
+                "Expected forward= beside state=, the network in training mode: forward(params, state, x, key) -> "
+                "(outputs, state); got none."
+            )
+        function = losses.named(loss)
+        x, y = checked_data(data)
+        try:
+            hash(f)
+        except TypeError:  # a method of a value that holds arrays: identity tells it apart
+            f = Function(f)
+        outputs = output_shape(f, params if state is None else (params, state), x)
+        if forward is not None:
+            require_forward(forward, params, state, x, outputs)
+        y = losses.checked_targets(function, outputs, y)
+        if batch_size is not None:
+            require_positive("batch_size", batch_size)
+            if batch_size > len(x):
+                raise InputError(f"Expected batch_size to be at most the number of inputs, {len(x)}; got {batch_size}.")
+        return cls(f, forward, function, optimizer, batch_size), (x, y)
+
+    def start(
+        self, params: Params, state: Any = None, runs: Array | None = None, learning_rates: Array | None = None
+    ) -> TrainingState:
+        """The state before the first step; with `many`, of parameters `(runs, ...)`, these runs and their rates."""
+        params, state = jax.tree.map(jnp.asarray, (params, state))
+
+        def one(params: Params, state: Any, run: Array | None, learning_rate: Array | None) -> TrainingState:
+            step, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
+            optimizer_state = self._optimizer(learning_rate).init(params)
+            return TrainingState(step, params, state, optimizer_state, run, learning_rate, zero, zero, step - 1)
+
+        start = jax.vmap(one) if self.many else one
+        return start(params, state, runs, learning_rates)
+
+    def suited(self, state: TrainingState, x: Array, y: Array, *, key: PRNGKeyArray) -> "Trainer":
+        """This trainer, with its steps in a compiled loop unless they hold convolutions and run on a CPU."""
+        if jax.default_backend() != "cpu":
+            return self
+        order = None if self.batch_size is None else _orders(state.run, key, jnp.asarray(0), len(x))
+        program = str(jax.make_jaxpr(self.step)(state, x, y, order, key))
+        return dataclasses.replace(self, scanned="conv_general_dilated" not in program)
+
+    def advance(
+        self, state: TrainingState, to: int, x: Array, y: Array, *, key: PRNGKeyArray, bar: Any = None
+    ) -> TrainingState:
+        """The state at step `to`, or where all runs have diverged before; `bar` shows the steps."""
+        step, chunk = int(np.max(np.asarray(state.step))), FIRST_CALL
+        if to > step:
+            state = state._replace(path_length=jnp.zeros_like(state.path_length))
+        while step < to and not state.has_diverged:
+            count = min(chunk, to - step, self._until_epoch(step, len(x)))
+            began = clock.monotonic()
+            state = jax.block_until_ready(self._advanced(state, step, count, x, y, key))
+            seconds = max(clock.monotonic() - began, 1e-6)
+            chunk = max(1, min(4 * count, int(count * CALL_SECONDS / seconds)))
+            step += count
+            if bar is not None:
+                bar.update(count)
+                bar.set_postfix_str(f"loss {float(np.mean(np.asarray(state.loss))):.3g}", refresh=False)
+        return state
+
+    def _advanced(
+        self, state: TrainingState, step: int, count: int, x: Array, y: Array, key: PRNGKeyArray
+    ) -> TrainingState:
+        """`count` steps on, within one epoch."""
+        order = None
+        if self.batch_size is not None:
+            epoch = step // (len(x) // self.batch_size)
+            order = _orders(state.run, key, jnp.asarray(epoch), len(x))
+        if self.scanned:
+            return _loop(self, state, x, y, order, key, jnp.asarray(count))
+        for _ in range(count):
+            state = _one_step(self, state, x, y, order, key)
+        return state
+
+    def _until_epoch(self, step: int, n: int) -> int:
+        if self.batch_size is None:
+            return 2**30
+        steps_an_epoch = n // self.batch_size
+        return steps_an_epoch - step % steps_an_epoch
+
+    def step(self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray) -> TrainingState:
+        """One update of all runs."""
+        if not self.many:
+            return self._step(state, x, y, order, key)
+        return jax.vmap(self._step, in_axes=(0, None, None, None if order is None else 0, None))(
+            state, x, y, order, key
+        )
+
+    def _step(self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray) -> TrainingState:
+        if order is not None:
+            assert self.batch_size is not None
+            place = state.step % (len(x) // self.batch_size) * self.batch_size
+            chosen = jax.lax.dynamic_slice_in_dim(order, place, self.batch_size)
+            x, y = x[chosen], y[chosen]
+
+        def objective(params: Params) -> tuple[Array, Any]:
+            if self.forward is None:
+                return self.loss(self.f(params, x), y), None
+            own = jax.random.fold_in(jax.random.fold_in(_run_key(key, state.run), 0), state.step)
+            outputs, carried = self.forward(params, state.state, x, own)
+            return self.loss(outputs, y), carried
+
+        (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        optimizer = self._optimizer(state.learning_rate)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        length = optax.tree.norm(updates)
+        bad = ~(jnp.isfinite(value) & jnp.isfinite(length))
+        return TrainingState(
+            state.step + 1,
+            optax.apply_updates(state.params, updates),
+            state.state if self.forward is None else carried,
+            optimizer_state,
+            state.run,
+            state.learning_rate,
+            (state.path_length + length).astype(state.path_length.dtype),
+            value.astype(state.loss.dtype),
+            jnp.where(bad & (state.diverged_at < 0), state.step, state.diverged_at),
+        )
+
+    def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
+        return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
+
+
+@partial(jax.jit, static_argnums=0)
+def _loop(
+    trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray, count: Array
+) -> TrainingState:
+    return jax.lax.fori_loop(0, count, lambda _, state: trainer.step(state, x, y, order, key), state)
+
+
+@compiled
+def _one_step(
+    trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
+) -> TrainingState:
+    return trainer.step(state, x, y, order, key)
+
+
+@partial(jax.jit, static_argnums=3)
+def _orders(runs: Array | None, key: PRNGKeyArray, epoch: Array, n: int) -> Array:
+    """The order of the examples in an epoch, of each run."""
+
+    def order(run: Array | None) -> Array:
+        own = jax.random.fold_in(jax.random.fold_in(_run_key(key, run), 1), epoch)
+        return jax.random.permutation(own, n)
+
+    return order(runs) if runs is None else jax.vmap(order)(runs)
+
+
+def _run_key(key: PRNGKeyArray, run: Array | None) -> PRNGKeyArray:
+    """The key of a run: alone, it is given this one."""
+    return key if run is None else jax.random.fold_in(key, run)
