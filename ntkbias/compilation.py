@@ -138,13 +138,9 @@ def _plain(value: Any) -> Hashable | None:
     """What tells a value from others, if it is numbers, names and modules of such; None if it holds anything else."""
     if value is None or isinstance(value, bool | int | float | str):
         return type(value), value
-    fields = (
-        [getattr(value, field.name) for field in dataclasses.fields(value)]
-        if dataclasses.is_dataclass(value)
-        else value
-    )
     if not isinstance(value, eqx.Module | tuple):
         return None
+    fields = value if isinstance(value, tuple) else [getattr(value, field.name) for field in dataclasses.fields(value)]
     parts = tuple(map(_plain, fields))
     return None if None in parts else (weakref.ref(type(value)), parts)
 
@@ -182,8 +178,9 @@ _memory: dict[Hashable, Any] = {}  # what was found out about no function in par
 def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callable:
     """`jax.jit(f)`, kept with the users' functions among its arguments; a decorator, too.
 
-    Arguments are pytrees, by position. Their arrays are the program's. Each `Function` in them decides how long the
-    program is kept. Whatever else they hold is a constant that it is compiled for, and has to be hashable. With
+    Arguments are pytrees, by position. Their arrays are the program's. Each function in them decides how long the
+    program is kept, and reaches f as a `Function`. Whatever else they hold is a constant that it is compiled for, and
+    has to be hashable. With
     `donate_rest` the arrays of all arguments but the first are given away. Convolutions are as fast as the device has
     them. Inside another compiled function, and under `grad`, f becomes part of that, with its options.
     """
@@ -268,7 +265,8 @@ class _Jitted:
 
 
 def _is_function(node: Any) -> bool:
-    return isinstance(node, Function)
+    """Whether a node is a user's function: one, or a method, which as a pytree is the object that it is of."""
+    return isinstance(node, Function) or (callable(node) and hasattr(node, "__func__") and hasattr(node, "__self__"))
 
 
 def _parted(tree: Any, functions: list[Function]) -> _Parted:
@@ -277,10 +275,11 @@ def _parted(tree: Any, functions: list[Function]) -> _Parted:
     arrays: list = []
     others: list = []
     for leaf in leaves:
-        if _is_function(leaf):
-            if leaf not in functions:
-                functions.append(leaf)
-            leaf = _Place(functions.index(leaf))
+        if callable(leaf) and not isinstance(leaf, type):
+            function = Function.of(leaf)
+            if function not in functions:
+                functions.append(function)
+            leaf = _Place(functions.index(function))
         arrays.append(leaf if eqx.is_array(leaf) else None)
         others.append(None if eqx.is_array(leaf) else leaf)
     return _Parted(arrays, tuple(others), treedef)

@@ -34,6 +34,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["MAX_PRODUCT_DIMENSIONS", "Domain", "Edges", "HarmonicDomain", "TensorDomain", "plane_wave_frequency"]
@@ -237,7 +238,7 @@ class TensorDomain(HarmonicDomain):
         return values
 
     def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
-        return compiled(self._harmonics, x, whole("max_degree", max_degree))
+        return in_one_program(self._harmonics, x, whole("max_degree", max_degree))
 
     def _harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
         return self.mode_functions(x, self.modes(max_degree))
@@ -253,7 +254,7 @@ class TensorDomain(HarmonicDomain):
         return int(self._multiplicities(degree)[degree])
 
     def harmonic(self, degree: Any, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
-        return compiled(self._harmonic, require_harmonics(self, degree), x, key)
+        return in_one_program(self._harmonic, require_harmonics(self, degree), x, key)
 
     def _harmonic(self, degree: int, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
         modes = self.modes(degree)[self.degrees(degree) == degree]
@@ -261,7 +262,7 @@ class TensorDomain(HarmonicDomain):
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         """The coefficients of the product over factors of sum_s phi_s(x1) phi_s(x2) q^degree(s): no basis is formed."""
-        return compiled(self._projectors, x1, x2, whole("max_degree", max_degree))
+        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
 
     def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         labels = self.labels(max_degree)
@@ -312,9 +313,13 @@ def _power_in_levels(
     return jnp.zeros((num_levels, values.shape[1]), coefficients.dtype).at[columns].add(coefficients**2).T
 
 
-@eqx.filter_jit
-def compiled(function: Callable[..., Array], *arguments: Any) -> Array:
+def in_one_program(function: Callable[..., Array], *arguments: Any) -> Array:
     """The function's value by one compiled program, in place of one for each operation of it."""
+    return _evaluated(Function.of(function), *arguments)
+
+
+@compiled
+def _evaluated(function: Function, *arguments: Any) -> Array:
     return function(*arguments)
 
 

@@ -32,7 +32,7 @@ from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
     HarmonicDomain,
-    compiled,
+    in_one_program,
     nodes_a_dimension,
     random_steps,
     require_harmonics,
@@ -124,7 +124,7 @@ class Sphere(HarmonicDomain):
 
         with the C of parameter l_{j-1} + j / 2 - 1: polynomials in x, also off the sphere. Costs n h d.
         """
-        return compiled(_solid_harmonics, x / self.radius, self.dimension, whole("max_degree", max_degree))
+        return in_one_program(_solid_harmonics, x / self.radius, self.dimension, whole("max_degree", max_degree))
 
     def degrees(self, max_degree: int) -> Int[np.ndarray, " h"]:
         """Each degree as often as it has harmonics."""
@@ -156,7 +156,7 @@ class Sphere(HarmonicDomain):
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         """N(d, k) P_k(<x1, x2> / radius^2): the addition theorem."""
-        return compiled(self._projectors, x1, x2, whole("max_degree", max_degree))
+        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
 
     def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         cosine = jnp.clip(jnp.matmul(x1, x2.T, precision="highest") / self.radius**2, -1, 1)
@@ -165,7 +165,7 @@ class Sphere(HarmonicDomain):
 
     def harmonic(self, degree: int, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """sum_i c_i P_degree(<x, a_i>) of up to 256 random directions a_i, scaled to mean square one exactly."""
-        return compiled(self._harmonic, require_harmonics(self, degree), x, key)
+        return in_one_program(self._harmonic, require_harmonics(self, degree), x, key)
 
     def _harmonic(self, degree: int, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
         direction_key, coefficient_key = jax.random.split(key)
@@ -264,7 +264,7 @@ def walk_on_spheres(
     x: Float[Array, "n leaves d"], lengths: Float[Array, " n"], radius: float, key: PRNGKeyArray
 ) -> Float[Array, "n leaves d"]:
     """Points of a product of spheres moved by these lengths along geodesics of uniform random direction."""
-    return compiled(_walk_on_spheres, x, lengths, radius, key)
+    return in_one_program(_walk_on_spheres, x, lengths, radius, key)
 
 
 def _walk_on_spheres(x: Array, lengths: Array, radius: float, key: PRNGKeyArray) -> Array:

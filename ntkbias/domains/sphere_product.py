@@ -37,7 +37,7 @@ from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
     TensorDomain,
-    compiled,
+    in_one_program,
     multi_indices,
     nodes_a_dimension,
     random_steps,
@@ -196,7 +196,7 @@ class SphereProduct(TensorDomain):
 
     def harmonic(self, degree: Sequence[int], x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """The product over leaves of one random harmonic of each degree: leaves are independent."""
-        return compiled(self._harmonic, self._checked(degree), x, key)
+        return in_one_program(self._harmonic, self._checked(degree), x, key)
 
     def _harmonic(self, degrees: Any, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
         keys = jax.random.split(key, self.num_leaves)
@@ -208,7 +208,7 @@ class SphereProduct(TensorDomain):
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         """The product over leaves of N(n, r_u) P_{r_u}(<x1_u, x2_u> / radius^2)."""
-        return compiled(self._projectors, x1, x2, whole("max_degree", max_degree))
+        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
 
     def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         levels = self.levels(max_degree)

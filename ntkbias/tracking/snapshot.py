@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias import losses
-from ntkbias.compilation import compiled
+from ntkbias.compilation import Function, compiled
 from ntkbias.domains import Domain
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
@@ -306,11 +305,11 @@ class Snapshot:
 
     def loss(self, outputs: np.ndarray, y: Array) -> float:
         """The loss of outputs beside targets."""
-        return float(_loss(self.setting.loss, self._shaped(outputs), y))
+        return float(_loss(Function.of(self.setting.loss), self._shaped(outputs), y))
 
     def residual_of(self, outputs: np.ndarray, y: Array) -> Float[np.ndarray, "n o"]:
         """n times the derivative of the loss in the outputs."""
-        gradient = _loss_gradient(self.setting.loss, self._shaped(outputs), y)
+        gradient = _loss_gradient(Function.of(self.setting.loss), self._shaped(outputs), y)
         return np.asarray(gradient, np.float64).reshape(outputs.shape) * len(outputs)
 
     def _shaped(self, outputs: np.ndarray) -> Array:
@@ -353,13 +352,13 @@ def _applied(f: ApplyFunction, variables: Params, x: Array) -> Array:
     return f(variables, x).reshape(len(x), -1)
 
 
-@eqx.filter_jit
-def _loss(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+@compiled
+def _loss(loss: Function, outputs: Array, y: Array) -> Array:
     return loss(outputs, y)
 
 
-@eqx.filter_jit
-def _loss_gradient(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+@compiled
+def _loss_gradient(loss: Function, outputs: Array, y: Array) -> Array:
     return jax.grad(loss)(outputs, y)
 
 

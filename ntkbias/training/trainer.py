@@ -91,10 +91,6 @@ class Trainer(eqx.Module):
             )
         function = losses.named(loss)
         x, y = checked_data(data)
-        try:
-            hash(f)
-        except TypeError:  # a method of a value that holds arrays: identity tells it apart
-            f = Function(f)
         outputs = output_shape(f, params if state is None else (params, state), x)
         if forward is not None:
             require_forward(forward, params, state, x, outputs)
@@ -155,9 +151,9 @@ class Trainer(eqx.Module):
             epoch = step // (len(x) // self.batch_size)
             order = _orders(state.run, key, jnp.asarray(epoch), len(x))
         if self.scanned:
-            return _loop(self, state, x, y, order, key, jnp.asarray(count))
+            return _loop(self._parts(), state, x, y, order, key, jnp.asarray(count))
         for _ in range(count):
-            state = _one_step(self, state, x, y, order, key)
+            state = _one_step(self._parts(), state, x, y, order, key)
         return state
 
     def _until_epoch(self, step: int, n: int) -> int:
@@ -205,22 +201,33 @@ class Trainer(eqx.Module):
             jnp.where(bad & (state.diverged_at < 0), state.step, state.diverged_at),
         )
 
+    def _parts(self) -> tuple:
+        """The trainer as an argument of a compiled function: a program must not hold what users give."""
+        rule = self.optimizer
+        if isinstance(rule, optax.GradientTransformation):
+            rule = type(rule)(*map(Function.of, rule))
+        else:
+            rule = Function.of(rule)
+        functions = [None if f is None else Function.of(f) for f in (self.f, self.forward, self.loss)]
+        return *functions, rule, self.batch_size, self.many
+
     def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled
 def _loop(
-    trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray, count: Array
+    parts: tuple, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray, count: Array
 ) -> TrainingState:
+    trainer = Trainer(*parts)
     return jax.lax.fori_loop(0, count, lambda _, state: trainer.step(state, x, y, order, key), state)
 
 
 @compiled
 def _one_step(
-    trainer: Trainer, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
+    parts: tuple, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray
 ) -> TrainingState:
-    return trainer.step(state, x, y, order, key)
+    return Trainer(*parts).step(state, x, y, order, key)
 
 
 @partial(jax.jit, static_argnums=3)
