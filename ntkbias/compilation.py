@@ -59,8 +59,9 @@ class Function:
 
     def __init__(self, f: Callable, programs: Programs) -> None:
         self.f, self.programs = f, programs
-        functools.update_wrapper(self, f, updated=())  # its name alone
-        del self.__wrapped__
+        for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+            if hasattr(f, name):
+                setattr(self, name, getattr(f, name))
 
     @classmethod
     def of(cls, f: Any) -> "Function":
@@ -160,7 +161,7 @@ def _kept(table: dict, key: Hashable, make: Callable[[], Any]) -> Any:
 class _Place(NamedTuple):
     """Stands in the structure of arguments for one of their functions."""
 
-    index: int
+    number: int
 
 
 class _Parted(NamedTuple):
@@ -289,7 +290,7 @@ def _whole(arrays: list, others: tuple, treedef: Any) -> Any:
     """The pytree of these parts, with the functions of the call at hand."""
     leaves = []
     for array, other in zip(arrays, others, strict=True):
-        other = _call.functions[other.index] if isinstance(other, _Place) else other
+        other = _call.functions[other.number] if isinstance(other, _Place) else other
         leaves.append(other if array is None else array)
     return jax.tree.unflatten(treedef, leaves)
 

@@ -39,7 +39,7 @@ __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 class Linearized(eqx.Module):
     """A network's linearisation in its parameters, a function of (params, x); made by `linearize`."""
 
-    f: Function = eqx.field(converter=Function.of)
+    f: Function
     params: Params  # where it touches f
     centered: bool = eqx.field(static=True, default=False)
 
@@ -61,7 +61,7 @@ class Linearized(eqx.Module):
 class Lazy(eqx.Module):
     """A network less what it was, times a scale, a function of (params, x); made by `lazy`."""
 
-    f: Function = eqx.field(converter=Function.of)
+    f: Function
     params: Params  # where its outputs are zero
     scale: float | Array
 
@@ -126,7 +126,7 @@ def _loss(outputs: Array, y: Array) -> Array:
     return jnp.sum((outputs - y) ** 2) / (2 * len(y))
 
 
-def _checked(f: ApplyFunction, params: Params) -> tuple[ApplyFunction, Params]:
+def _checked(f: ApplyFunction, params: Params) -> tuple[Function, Params]:
     if not callable(f):
         raise InputTypeError(f"Expected a function f(params, x); got {type(f).__name__}.")
     params = jax.tree.map(jnp.asarray, params)
@@ -136,4 +136,4 @@ def _checked(f: ApplyFunction, params: Params) -> tuple[ApplyFunction, Params]:
             "Expected params to be a pytree of floating-point arrays; got none, or others among them. Pass those to f "
             "by functools.partial."
         )
-    return f, params
+    return Function.of(f), params

@@ -12,7 +12,6 @@ whose step does not grow with the gradient, as Adam's, have no such time.
 True
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.checks import require_positive
+from ntkbias.compilation import compiled
 
 __all__ = ["effective_learning_rates", "trial_moves"]
 
@@ -50,7 +50,7 @@ def trial_moves(optimizer: Any, num_steps: int, gradient: float = 0.5) -> Float[
     return found if found.shape == (num_steps,) else None
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled
 def _moves(optimizer: Any, num_steps: int, gradient: Array) -> Array:
     zero = jnp.zeros(())
 

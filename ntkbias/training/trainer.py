@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias import losses
 from ntkbias.checks import require_positive
-from ntkbias.compilation import Function, compiled
+from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.training.inputs import Forward, checked_data, output_shape, require_forward
 from ntkbias.types import ApplyFunction, Params
@@ -203,13 +203,7 @@ class Trainer(eqx.Module):
 
     def _parts(self) -> tuple:
         """The trainer as an argument of a compiled function: a program must not hold what users give."""
-        rule = self.optimizer
-        if isinstance(rule, optax.GradientTransformation):
-            rule = type(rule)(*map(Function.of, rule))
-        else:
-            rule = Function.of(rule)
-        functions = [None if f is None else Function.of(f) for f in (self.f, self.forward, self.loss)]
-        return *functions, rule, self.batch_size, self.many
+        return self.f, self.forward, self.loss, self.optimizer, self.batch_size, self.many
 
     def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
