@@ -62,6 +62,7 @@ def run(options: TrackOptions) -> None:
     print(table)
     results.save(options.out / "history", history)
     results.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
+    report.write_facts(options.out / "facts.json", history)
     for name, figure in report.figures(history).items():
         plots.save(figure, options.out / name)
     report.write_report(options.out / "report.html", history, title=title(described), settings=described)

@@ -136,6 +136,14 @@ class FrequencyRanking(eqx.Module):
         low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # a NaN stays one
         return float(low), float(high)
 
+    @property
+    def spearman_text(self) -> str:
+        """`spearman` and its interval as a text."""
+        if not np.isfinite(self.spearman):
+            return "not defined"
+        low, high = self.spearman_interval
+        return f"{self.spearman:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
+
     def by_eigenspace(self) -> Eigenspaces:
         """One row an eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share.
 
@@ -169,14 +177,12 @@ class FrequencyRanking(eqx.Module):
             rows.append(f"{index:5d} {value:12.4g}{_bound(frequency, known)}  {span:<18} {time:13.4g}")
         if len(self.eigenvalues) > MOST_ROWS:
             rows.append(f"... and {len(self.eigenvalues) - MOST_ROWS} more; {int(self.resolved.sum())} are resolved")
-        rho = "not defined: all eigenvalues or frequencies are the same"
-        if np.isfinite(self.spearman):
-            low, high = self.spearman_interval
-            rho = f"{self.spearman:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
         law = "too few frequencies for a power law"
         if self.decay is not None:
             law = f"{self.decay}, the slope of modes {self.decay.first + 1} to {self.decay.last}"
-        return "\n".join([*rows, f"Spearman's rho of eigenvalue and frequency: {rho}", f"exponent: {law}"])
+        return "\n".join(
+            [*rows, f"Spearman's rho of eigenvalue and frequency: {self.spearman_text}", f"exponent: {law}"]
+        )
 
     def _correlation(self, frequencies: Float[np.ndarray, " k"]) -> float:
         known = np.asarray(self.resolved)
