@@ -595,3 +595,26 @@ TRAINING_MEASURES: dict[str, tuple[int, ...]] = {
     "sharpness": (),
 }
 SEVERAL_OUTPUTS = ("alignment_by_class",)  # the measures that networks of one output have not
+
+
+class LossCase(NamedTuple):
+    """How many outputs a loss is tested with, and what it is of one input, in NumPy: of outputs (o,) and its target."""
+
+    num_outputs: int
+    of_one: Callable[[np.ndarray, Any], float]
+
+
+LOSSES = {
+    "mse": LossCase(3, lambda u, y: np.sum((u - y) ** 2) / 2),
+    "logistic": LossCase(1, lambda u, y: np.log1p(np.exp(-y * u[0]))),
+    "cross_entropy": LossCase(3, lambda u, y: np.log(np.sum(np.exp(u))) - u[y]),
+}
+
+
+def loss_case(name, n=6, seed=0):
+    """The loss, random outputs `(n, o)`, and targets of the kind that it takes, in the default precision."""
+    loss, rng = nb.losses.NAMED[name], np.random.default_rng(seed)
+    o = LOSSES[name].num_outputs
+    outputs, values = rng.normal(size=(2, n, o))
+    kinds = {"values": values, "signs": np.sign(values[:, 0]), "classes": rng.integers(0, o, n)}
+    return loss, jnp.asarray(outputs), jnp.asarray(kinds[loss.targets])

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ntkbias import losses
 from ntkbias.errors import InputError
 from ntkbias.frequency import Measure
 from ntkbias.types import Parameterization
@@ -33,6 +34,7 @@ __all__ = [
 
 Architecture = Literal["mlp", "cnn", "cnn-pool"]
 Limit = Literal["finite", "infinite"]
+LossName = Literal[*losses.NAMED]  # type: ignore[valid-type]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +107,8 @@ class TrackOptions(Options):
     """gradient descent, the same with momentum 0.9, or Adam"""
     learning_rate: float | None = None
     """by default half of the critical rate of the kernel at the start, and 0.001 for adam"""
-    loss: Literal["mse", "cross_entropy", "logistic"] = "mse"
-    """what is minimised; of labels, mse takes one column each, and logistic two classes"""
+    loss: LossName = "mse"
+    """what is minimised; of labels, mse takes one column each, and losses of one output two classes"""
     batch_size: int | None = None
     """examples of a step: by default all"""
     probe: int = 300

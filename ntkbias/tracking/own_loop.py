@@ -32,7 +32,7 @@ def track_own(
     f: ApplyFunction,
     iterates: Iterator[tuple[int, Params]],
     data: Any,
-    loss: str | losses.Loss,
+    loss: str | losses.LossFunction,
     learning_rate: float | None,
     has_state: bool,
     watched: Watched,

@@ -43,7 +43,7 @@ def track(
     *,
     optimizer: optax.GradientTransformation | None = None,
     num_steps: int | None = None,
-    loss: str | losses.Loss = "mse",
+    loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
     at: Steps | None = None,
     probe: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,

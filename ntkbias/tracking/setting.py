@@ -26,7 +26,7 @@ class Setting(NamedTuple):
     """What all snapshots of a run have in common."""
 
     f: ApplyFunction
-    loss: losses.Loss
+    loss: losses.LossFunction
     x: Array  # training inputs
     y: Array
     probe: Array  # inputs on which the kernel is followed
@@ -46,7 +46,7 @@ class Setting(NamedTuple):
         f: ApplyFunction,
         data: tuple[Array, Array],
         probe: tuple[Array, Array | None],
-        loss: str | losses.Loss,
+        loss: str | losses.LossFunction,
         *,
         test: tuple[Array, Array] | None = None,
         behaviours: Mapping[str, Array] | None = None,

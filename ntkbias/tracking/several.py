@@ -55,7 +55,7 @@ def track_many(
     num_steps: int,
     learning_rates: ArrayLike | Sequence[float] | None = None,
     at_once: int | None = None,
-    loss: str | losses.Loss = "mse",
+    loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
     at: Steps | None = None,
     probe: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,

@@ -308,12 +308,12 @@ def _applied(f: ApplyFunction, variables: Params, x: Array) -> Array:
 
 
 @eqx.filter_jit
-def _loss(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+def _loss(loss: losses.LossFunction, outputs: Array, y: Array) -> Array:
     return loss(outputs, y)
 
 
 @eqx.filter_jit
-def _loss_gradient(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+def _loss_gradient(loss: losses.LossFunction, outputs: Array, y: Array) -> Array:
     return jax.grad(loss)(outputs, y)
 
 
