@@ -618,3 +618,18 @@ def loss_case(name, n=6, seed=0):
     outputs, values = rng.normal(size=(2, n, o))
     kinds = {"values": values, "signs": np.sign(values[:, 0]), "classes": rng.integers(0, o, n)}
     return loss, jnp.asarray(outputs), jnp.asarray(kinds[loss.targets])
+
+
+class FrequencyCase(NamedTuple):
+    """A domain on which a measure of frequency is taken, nodes there, and how far it may be off, relatively."""
+
+    domain: Callable[[float], Any]  # of a radius
+    error: float
+
+
+# Against the degrees of a circle of 64 nodes, up to a fifth of the highest that these tell apart.
+FREQUENCY_MEASURES = {
+    "harmonic": FrequencyCase(Circle, 0.0),
+    "graph": FrequencyCase(lambda radius: nb.domains.PointCloud(), 0.05),
+    "dirichlet": FrequencyCase(lambda radius: nb.domains.PointCloud(), 0.15),  # of 512 random steps
+}

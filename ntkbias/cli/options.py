@@ -17,7 +17,7 @@ import tyro
 
 from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.frequency import Measure
+from ntkbias.frequency import MEASURES
 from ntkbias.types import Parameterization
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
 
 Architecture = Literal["mlp", "cnn", "cnn-pool"]
 Limit = Literal["finite", "infinite"]
+MeasureName = Literal[*MEASURES]  # type: ignore[valid-type]
 LossName = Literal[*losses.NAMED]  # type: ignore[valid-type]
 
 
@@ -69,7 +70,7 @@ class Options:
 class SpectraOptions(Options):
     """What commands about spectra share."""
 
-    measure: Measure | None = None
+    measure: MeasureName | None = None
     """how frequency is measured: by default harmonic on the circle, graph elsewhere"""
     num_modes: int = 10
     """how many modes the printed table shows"""

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.compare import Comparison
-from ntkbias.frequency import FrequencyRanking
+from ntkbias.frequency import MEASURES, FrequencyRanking
 from ntkbias.report.facts import Fact, kernel_facts, number
 from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, slug_names
 from ntkbias.spectrum import Spectrum
@@ -31,11 +31,6 @@ __all__ = ["body", "figures", "table"]
 TABLE_MODES = 20  # of each kernel in the page's tables
 FIGURE_MODES = 8
 FIRST_MODES = 3  # of each kernel, whose eigenvalues stand beside its facts
-MEASURES = {
-    "harmonic": "that of the harmonics of the degree that holds most of its power",
-    "graph": "estimated on the graph of neighbouring inputs",
-    "dirichlet": "estimated from its differences along short steps between the inputs",
-}
 KERNELS = """Eigenvalues are those of K / n, the kernel's matrix over the number of inputs, so that they do not grow
 with n; the trace is the sum of all of them. The effective rank is exp(entropy) of their shares. Spearman's ρ is the
 rank correlation of eigenvalue and frequency: -1 where low frequencies always come first. The decay exponent is that of
@@ -174,7 +169,8 @@ def body(comparison: Comparison) -> list[str]:
 def _summary(comparison: Comparison) -> str:
     """Which kernel prefers low frequencies most, by rank and by decay, and over how many modes each spreads."""
     names, rankings = comparison.names, comparison.rankings
-    measure = MEASURES[rankings[0].measure]
+    known = MEASURES.get(rankings[0].measure)
+    measure = f"the measure {rankings[0].measure!r}" if known is None else known.text
     sentences = [
         f"{'One kernel' if len(names) == 1 else f'{len(names)} kernels'} on {len(comparison.spectra[0].weights):,} "
         f"inputs ({type(comparison.domain).__name__}). The frequency of a mode, in radians per unit of length, is "

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkbias.domains import HarmonicDomain
-from ntkbias.frequency import graph_frequency, harmonic_energy
-from ntkbias.frequency.measures import measured_by_harmonics, measured_on_graph
+from ntkbias.frequency import graph_frequency, measure_on
 from ntkbias.spectrum import Spectrum
 from ntkbias.tracking.measures.measure import measured
 from ntkbias.tracking.snapshot import Snapshot
@@ -32,10 +31,7 @@ def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
     if at.setting.domain is None:
         return None
     domain, weights = at.setting.domain, np.asarray(at.spectrum.weights, np.float64)[None]
-    if isinstance(domain, HarmonicDomain):
-        measured = measured_by_harmonics(at.spectrum, domain, harmonic_energy(at.spectrum, domain), weights)
-    else:
-        measured = measured_on_graph(at.spectrum, domain, weights)
+    measured = measure_on(domain).function(at.spectrum, domain, weights, None, None)
     found = np.where(np.asarray(at.spectrum.resolved), measured.frequencies, math.nan)
     return found[: at.num_modes]
 
