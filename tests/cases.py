@@ -32,6 +32,7 @@ from ntkbias.layers import (
     RandomFourierFeatures,
     Relu,
     Residual,
+    RMSNorm,
     Scale,
     SelfAttention,
     Sequential,
@@ -112,15 +113,26 @@ LAYERS = {
     "sinusoidal encoding, concat": (SinusoidalEncoding(0.7, "concat"), (3, 2, 3)),
 }
 
-# Of these alone propagate is a limit, which apply tends to as the width grows; tests of their own say how.
-INEXACT = (
-    "layer norm",
-    "layer norm, all",
-    "attention",
-    "attention, image",
-    "attention, sqrt",
-    "random Fourier features",
-)
+# name -> the layer for inputs of `width` channels, and the shape of one of them. Of these layers propagate is only the
+# limit that apply tends to as the width grows; that is their law in place of the exact one. A layer in this table alone
+# has all other laws too, at a small width.
+LIMITS: dict[str, Callable[[int], tuple[Any, tuple[int, ...]]]] = {
+    "layer norm": lambda width: (LayerNorm(), (2, width)),
+    "layer norm, all": lambda width: (LayerNorm(0.1, "all"), (2, 2, width)),
+    "RMS norm": lambda width: (RMSNorm(), (2, width)),
+    "attention": lambda width: (SelfAttention(width, width, width, 2, b_std=0.7), (4, width)),
+    "attention, image": lambda width: (
+        SelfAttention(width, width, width, 2, mechanism="relu", parameterization="standard"),
+        (2, 3, width),
+    ),
+    "attention, sqrt": lambda width: (  # logits that are random take many heads to average
+        SelfAttention(width, width // 2, 2, width // 2, "sqrt", "identity", b_std=0.7),
+        (4, width),
+    ),
+    "random Fourier features": lambda width: (RandomFourierFeatures(width, 1.5), (2, width)),
+}
+for _name, _build in LIMITS.items():
+    LAYERS.setdefault(_name, _build(4))
 
 # name -> the net of a width and a parameterization, and the shape of one input; two outputs each
 NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
