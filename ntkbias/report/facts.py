@@ -39,6 +39,7 @@ def kernel_facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[Fact]:
     return [
         _number("trace", spectrum.trace),
         _number("effective rank", spectrum.effective_rank()),
+        _number("stable rank", spectrum.stable_rank()),
         Fact(
             "modes above the noise floor",
             spectrum.num_resolved,
