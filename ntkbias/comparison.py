@@ -19,7 +19,7 @@ from ntkbias.checks import require_array, require_finite
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.frequency import FrequencyRanking, Measure, measure_on, rank_by_frequency
+from ntkbias.frequency import FrequencyMeasure, FrequencyRanking, measure_on, rank_by_frequency
 from ntkbias.kernels import Kernel
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
@@ -44,7 +44,7 @@ def compare(
     *,
     weights: ArrayLike | None = None,
     targets: ArrayLike | None = None,
-    measure: Measure | None = None,
+    measure: str | FrequencyMeasure | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Comparison:
     """The spectrum and the frequency ranking of each of the named kernels on `x`.
@@ -64,10 +64,10 @@ def compare(
         raise InputError(f"Expected one row of targets for each of {len(inputs)} inputs; got shape {values.shape}.")
     if values is not None:
         require_finite(values, "targets")
-    measure = measure_on(domain, measure)  # what can be refused is refused before the work
+    chosen = measure_on(domain, measure)  # what can be refused is refused before the work
     domain.check(inputs)
     spectra, rankings = [], []
     for name in progress(kernels, "kernels"):
         spectra.append(spectrum(kernels[name], inputs, weights))
-        rankings.append(rank_by_frequency(spectra[-1], domain, measure=measure, key=key))
+        rankings.append(rank_by_frequency(spectra[-1], domain, measure=chosen, key=key))
     return Comparison(tuple(kernels), tuple(spectra), tuple(rankings), domain, values)

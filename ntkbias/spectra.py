@@ -132,6 +132,13 @@ class Spectrum(eqx.Module):
         entropy_of_known = jnp.sum(entropy(known / total))
         return jnp.exp(entropy_of_known + least), jnp.exp(entropy_of_known + largest)
 
+    def stable_rank(self) -> Float[Array, ""]:
+        """The trace over the largest eigenvalue: ||J||_F^2 / ||J||_2^2 of features J with this kernel.
+
+        From 1 to the number of modes; known also where only the first modes are.
+        """
+        return self.trace / self.eigenvalues[0]
+
     def project(self, targets: ArrayLike) -> Float[Array, "k *t"]:
         """The coefficients <phi_i, y> = sum_j w_j phi_i(x_j) y(x_j) of functions given by their values on x.
 

@@ -32,6 +32,7 @@ from ntkbias.layers import (
     RandomFourierFeatures,
     Relu,
     Residual,
+    RMSNorm,
     Scale,
     SelfAttention,
     Sequential,
@@ -112,15 +113,26 @@ LAYERS = {
     "sinusoidal encoding, concat": (SinusoidalEncoding(0.7, "concat"), (3, 2, 3)),
 }
 
-# Of these alone propagate is a limit, which apply tends to as the width grows; tests of their own say how.
-INEXACT = (
-    "layer norm",
-    "layer norm, all",
-    "attention",
-    "attention, image",
-    "attention, sqrt",
-    "random Fourier features",
-)
+# name -> the layer for inputs of `width` channels, and the shape of one of them. Of these layers propagate is only the
+# limit that apply tends to as the width grows; that is their law in place of the exact one. A layer in this table alone
+# has all other laws too, at a small width.
+LIMITS: dict[str, Callable[[int], tuple[Any, tuple[int, ...]]]] = {
+    "layer norm": lambda width: (LayerNorm(), (2, width)),
+    "layer norm, all": lambda width: (LayerNorm(0.1, "all"), (2, 2, width)),
+    "RMS norm": lambda width: (RMSNorm(), (2, width)),
+    "attention": lambda width: (SelfAttention(width, width, width, 2, b_std=0.7), (4, width)),
+    "attention, image": lambda width: (
+        SelfAttention(width, width, width, 2, mechanism="relu", parameterization="standard"),
+        (2, 3, width),
+    ),
+    "attention, sqrt": lambda width: (  # logits that are random take many heads to average
+        SelfAttention(width, width // 2, 2, width // 2, "sqrt", "identity", b_std=0.7),
+        (4, width),
+    ),
+    "random Fourier features": lambda width: (RandomFourierFeatures(width, 1.5), (2, width)),
+}
+for _name, _build in LIMITS.items():
+    LAYERS.setdefault(_name, _build(4))
 
 # name -> the net of a width and a parameterization, and the shape of one input; two outputs each
 NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
@@ -538,3 +550,98 @@ def root_width_law(build, x, widths=(64, 128, 256, 512), seeds=48):
     print(f"relative error {np.round(errors, 4)}, slope {slope:.3f}")
     # With 48 seeds a median is known to some 13 %, and a slope over three octaves to 0.09.
     assert abs(slope + 0.5) < 0.2
+
+
+# name -> the shape of a measure of training, of the run of tests/tracking/conftest.py: 16 examples, one output,
+# 6 modes, 8 levels of frequency, 4 parameters, 2 named targets. A measure that is not in it fails the tests.
+TRAINING_MEASURES: dict[str, tuple[int, ...]] = {
+    "loss": (),
+    "accuracy": (),
+    "train_loss": (),
+    "train_accuracy": (),
+    "test_loss": (),
+    "test_accuracy": (),
+    "outputs": (16, 1),
+    "eigenvalues": (6,),
+    "trace": (),
+    "effective_rank": (),
+    "centered_effective_rank": (),
+    "participation_ratio": (),
+    "trace_ratios": (6,),
+    "trace_by_layer": (4,),
+    "critical_learning_rate": (),
+    "alignment": (),
+    "centered_alignment": (),
+    "alignment_by_layer": (4,),
+    "centered_alignment_by_layer": (4,),
+    "kernel_distance": (),
+    "kernel_drift": (),
+    "kernel_velocity": (),
+    "principal_angles": (6,),
+    "initial_alignment": (6,),
+    "eigenfunctions": (16, 6),
+    "matched_modes": (6,),
+    "matched_overlap": (6,),
+    "energy_of_labels": (6,),
+    "energy_of_residual": (6,),
+    "energy_of_residual_at_start": (6,),
+    "frequencies": (6,),
+    "residual_frequency": (),
+    "residual_spectrum": (8,),
+    "output_spectrum": (8,),
+    "target_alignment": (2,),
+    "learning_time": (2,),
+    "learned": (2,),
+    "frozen_outputs": (16, 1),
+    "frozen_error": (),
+    "frozen_loss": (),
+    "path_kernel": (16, 16),
+    "path_eigenvalues": (6,),
+    "path_outputs": (16, 1),
+    "path_error": (),
+    "trajectory_complexity": (),
+    "weight_norm": (),
+    "weight_norm_by_layer": (4,),
+    "gradient_norm": (),
+    "geometric_complexity": (),
+    "sharpness": (),
+}
+SEVERAL_OUTPUTS = ("alignment_by_class",)  # the measures that networks of one output have not
+
+
+class LossCase(NamedTuple):
+    """How many outputs a loss is tested with, and what it is of one input, in NumPy: of outputs (o,) and its target."""
+
+    num_outputs: int
+    of_one: Callable[[np.ndarray, Any], float]
+
+
+LOSSES = {
+    "mse": LossCase(3, lambda u, y: np.sum((u - y) ** 2) / 2),
+    "logistic": LossCase(1, lambda u, y: np.log1p(np.exp(-y * u[0]))),
+    "cross_entropy": LossCase(3, lambda u, y: np.log(np.sum(np.exp(u))) - u[y]),
+}
+
+
+def loss_case(name, n=6, seed=0):
+    """The loss, random outputs `(n, o)`, and targets of the kind that it takes, in the default precision."""
+    loss, rng = nb.losses.NAMED[name], np.random.default_rng(seed)
+    o = LOSSES[name].num_outputs
+    outputs, values = rng.normal(size=(2, n, o))
+    kinds = {"values": values, "signs": np.sign(values[:, 0]), "classes": rng.integers(0, o, n)}
+    return loss, jnp.asarray(outputs), jnp.asarray(kinds[loss.targets])
+
+
+class FrequencyCase(NamedTuple):
+    """A domain on which a measure of frequency is taken, nodes there, and how far it may be off, relatively."""
+
+    domain: Callable[[float], Any]  # of a radius
+    error: float
+
+
+# Against the degrees of a circle of 64 nodes, up to a fifth of the highest that these tell apart.
+FREQUENCY_MEASURES = {
+    "harmonic": FrequencyCase(Circle, 0.0),
+    "graph": FrequencyCase(lambda radius: nb.domains.PointCloud(), 0.05),
+    "dirichlet": FrequencyCase(lambda radius: nb.domains.PointCloud(), 0.15),  # of 512 random steps
+}

@@ -1,6 +1,7 @@
 """The page, the figures' names and the table in a terminal."""
 
 import dataclasses
+import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import pytest
 import ntkbias as nb
 from ntkbias import report
 from ntkbias.errors import InputError
+from ntkbias.report.facts import kernel_facts
 
 CIRCLE = nb.domains.Circle()
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -107,14 +109,15 @@ def test_page_has_every_figure_with_words(page, circle):
 
 
 def test_page_has_the_tables(page, circle):
-    kernels = [row for row in page.rows if row[0] in circle.names]
+    heads = next(row for row in page.rows if row[0] == "kernel")
+    kernels = [dict(zip(heads, row, strict=True)) for row in page.rows if row[0] in circle.names]
     for row, spectrum, ranking in zip(kernels, circle.spectra, circle.rankings, strict=True):
-        assert float(row[1]) == pytest.approx(float(spectrum.trace), rel=0.005)
-        assert float(row[2]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
-        assert row[3] == f"{spectrum.num_resolved} of 32"
-        assert float(row[4].partition(" ")[0]) == pytest.approx(ranking.spearman, abs=0.0005)
-        assert row[5] == f"{ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
-        assert np.allclose([float(cell) for cell in row[6:]], ranking.eigenvalues[:3], rtol=0.005)
+        assert float(row["trace"]) == pytest.approx(float(spectrum.trace), rel=0.005)
+        assert float(row["effective rank"]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
+        assert row["modes above the noise floor"] == f"{spectrum.num_resolved} of 32"
+        assert float(row["Spearman's rho"].partition(" ")[0]) == pytest.approx(ranking.spearman, abs=0.0005)
+        assert row["decay exponent"] == str(ranking.decay)
+        assert np.allclose([float(row[f"mode {mode}"]) for mode in (1, 2, 3)], ranking.eigenvalues[:3], rtol=0.005)
     modes = [row for row in page.rows if len(row) == 7 and row[0].isdigit()]
     assert len(modes) == 40
     ranking = circle.rankings[0]
@@ -134,10 +137,7 @@ def test_summary_names_the_strongest_preference(circle):
     rankings = tuple(dataclasses.replace(r, decay=d) for r, d in zip(circle.rankings, decays, strict=True))
     summary = report.comparison._summary(dataclasses.replace(circle, rankings=rankings))
     assert "2 kernels on 32 inputs (Circle)" in summary
-    assert (
-        "The steepest decay with frequency: depth 2, with an exponent of -3.00 (95 % interval -3.10 to -2.90)."
-        in summary
-    )
+    assert "The steepest decay: depth 2, with an exponent of -3.00 (-3.10 to -2.90) against frequency." in summary
     first, second = (float(s.effective_rank()) for s in circle.spectra)
     assert f"from {first:.2f} (depth 1) to {second:.2f} (depth 2)" in summary
     assert f"by rank: depth 2, with a Spearman's ρ of {circle.rankings[1].spearman:.3f}" in summary
@@ -147,7 +147,7 @@ def test_summary_says_when_intervals_overlap_and_when_nothing_prefers_low_freque
     decay = circle.rankings[0].decay
     reverse = tuple(dataclasses.replace(r, decay=decay, frequencies=r.frequencies[::-1]) for r in circle.rankings)
     summary = report.comparison._summary(dataclasses.replace(circle, rankings=reverse))
-    assert "which overlaps with that of depth 2." in summary
+    assert "whose interval overlaps with that of depth 2." in summary
     assert "No preference for low frequencies" in summary
 
 
@@ -194,9 +194,13 @@ def test_kernel_of_one_mode(tmp_path):
     x, _ = CIRCLE.quadrature(32)
     spectrum = dataclasses.replace(nb.eigh(jnp.ones((32, 32))), x=x)
     comparison = nb.Comparison(("constant",), (spectrum,), (nb.rank_by_frequency(spectrum, CIRCLE),), CIRCLE)
-    assert "1 of 32 modes above" in report.table(comparison)
+    assert "modes above the noise floor 1 of 32" in report.table(comparison)
     page = Page(report.write_report(tmp_path / "report.html", comparison, title="", settings={}))
-    assert ["constant", "1.00", "1.00", "1 of 32", "not defined", "-", "1.00", "-", "-"] in page.rows
+    heads, row = page.rows[:2]
+    assert row[0] == "constant"
+    shown = dict(zip(heads, row, strict=True))
+    assert shown["Spearman's rho"] == shown["decay exponent"] == "not defined"
+    assert (shown["mode 1"], shown["mode 2"], shown["mode 3"]) == ("1.00", "-", "-")
 
 
 def test_table_for_a_terminal(circle):
@@ -228,3 +232,18 @@ def test_errors(circle, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Choose a folder that can be written"):
         report.write_report(tmp_path / "file" / "report.html", circle, title="", settings={})
+
+
+def test_terminal_page_and_file_say_the_same(circle, page, tmp_path):
+    """Every fact of every kernel stands in the table, on the page and in the JSON file."""
+    written = json.loads(report.write_facts(tmp_path / "facts.json", circle).read_text())
+    table = " ".join(report.table(circle).split())
+    heads = next(row for row in page.rows if row[0] == "kernel")
+    for name, spectrum, ranking in zip(circle.names, circle.spectra, circle.rankings, strict=True):
+        facts = kernel_facts(spectrum, ranking)
+        row = next(row for row in page.rows if row[0] == name)
+        assert written[name] == {fact.label: fact.value for fact in facts}
+        for fact in facts:
+            assert f"{fact.label} {fact.text}" in table
+            assert row[heads.index(fact.label)] == fact.text
+            assert fact.text.isascii()

@@ -22,6 +22,14 @@ def power_law_spectrum(n=200, exponent=-2.0):
     return nb.eigh(jnp.asarray(n * (basis * np.arange(1.0, n + 1) ** exponent) @ basis.T))
 
 
+def test_stable_rank_is_that_of_features():
+    features = np.random.default_rng(0).normal(size=(9, 5)) * np.arange(1, 6)
+    spectrum = nb.eigh(jnp.asarray(features @ features.T))
+    np.testing.assert_allclose(spectrum.stable_rank(), nb.complexity.stable_rank(features), rtol=1e-5)
+    few = nb.top_modes(nb.as_operator(jnp.asarray(features @ features.T)), 2, key=jax.random.key(0))
+    np.testing.assert_allclose(few.stable_rank(), spectrum.stable_rank(), rtol=1e-4)
+
+
 def test_effective_rank_of_equal_eigenvalues_is_their_number():
     np.testing.assert_allclose(nb.eigh(jnp.eye(7)).effective_rank(), 7, rtol=1e-6)
     np.testing.assert_allclose(nb.eigh(jnp.ones((7, 7))).effective_rank(), 1, rtol=1e-4)

@@ -1,8 +1,9 @@
 """The command line: `ntkbias spectrum` for one network, `ntkbias compare` for several, `ntkbias track` for training.
 
 Each prints a table, and fills a run folder: settings and versions (`settings.json`), the values (`comparison` or
-`history`, `.npz` and `.json`, read by `ntkbias.load`), the table, figures as SVG and PNG, and `report.html`. Options
-may also stand in a TOML file (`--config`); those on the command line prevail.
+`history`, `.npz` and `.json`, read by `ntkbias.load`), the table, what it says of the whole as `facts.json`, figures
+as SVG and PNG, and `report.html`. Options may also stand in a TOML file (`--config`); those on the command line
+prevail.
 
 >>> from ntkbias.cli import main
 >>> main(["spectrum", "--data", "nowhere.npz"])

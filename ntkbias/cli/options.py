@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.frequency import Measure
+from ntkbias.frequency import MEASURES
 from ntkbias.types import Parameterization
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
 
 Architecture = Literal["mlp", "cnn", "cnn-pool"]
 Limit = Literal["finite", "infinite"]
+MeasureName = Literal[*MEASURES]  # type: ignore[valid-type]
+LossName = Literal[*losses.NAMED]  # type: ignore[valid-type]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Options:
 class SpectraOptions(Options):
     """What commands about spectra share."""
 
-    measure: Measure | None = None
+    measure: MeasureName | None = None
     """how frequency is measured: by default harmonic on the circle, graph elsewhere"""
     num_modes: int = 10
     """how many modes the printed table shows"""
@@ -105,8 +108,8 @@ class TrackOptions(Options):
     """gradient descent, the same with momentum 0.9, or Adam"""
     learning_rate: float | None = None
     """by default half of the critical rate of the kernel at the start, and 0.001 for adam"""
-    loss: Literal["mse", "cross_entropy", "logistic"] = "mse"
-    """what is minimised; of labels, mse takes one column each, and logistic two classes"""
+    loss: LossName = "mse"
+    """what is minimised; of labels, mse takes one column each, and losses of one output two classes"""
     batch_size: int | None = None
     """examples of a step: by default all"""
     probe: int = 300

@@ -53,6 +53,7 @@ def _fill(folder: Path, comparison: Comparison, described: dict[str, Any], table
     """Write the values, the table, the figures and the page to the run folder."""
     results.save(folder / "comparison", comparison)
     files.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
+    report.write_facts(folder / "facts.json", comparison)
     for name, figure in report.figures(comparison).items():
         plots.save(figure, folder / name)
     report.write_report(folder / "report.html", comparison, title=title(described), settings=described)

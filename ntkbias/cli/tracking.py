@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from ntkbias import files, plots, report, results
+from ntkbias import files, losses, plots, report, results
 from ntkbias.checks import require_positive
 from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings, title, write_json
 from ntkbias.cli.options import TrackOptions
@@ -62,6 +62,7 @@ def run(options: TrackOptions) -> None:
     print(table)
     results.save(options.out / "history", history)
     files.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
+    report.write_facts(options.out / "facts.json", history)
     for name, figure in report.figures(history).items():
         plots.save(figure, options.out / name)
     report.write_report(options.out / "report.html", history, title=title(described), settings=described)
@@ -94,35 +95,34 @@ def _tracked(options: TrackOptions, net: Layer, params: Any, task: Task, data: I
 
 def _task(options: TrackOptions, data: Inputs) -> Task:
     """Targets in the form that the loss takes, and the examples that are kept to test on."""
+    loss = losses.NAMED[options.loss]
     if isinstance(data.domain, Circle):
-        if options.loss != "mse":
-            raise InputError(f"Expected --loss mse on the circle, whose targets are waves; got {options.loss}.")
+        if loss.targets != "values":
+            raise InputError(f"Expected --loss mse on the circle, whose targets are waves; got {loss.name}.")
         angles = data.domain.angle(data.x)[:, None] * jnp.arange(1, WAVES + 1)
         return Task(data.x, jnp.cos(angles).sum(1), None, 1)
     if data.y is None:
         raise InputError(f"Expected labels or targets y in {options.data}, to be learned; got none.")
     classes = np.unique(data.y) if data.labelled else None
-    if options.loss != "mse" and classes is None:
-        raise InputError(f"Expected whole numbers in y for --loss {options.loss}; got {data.y.dtype}. Use --loss mse.")
-    if options.loss == "logistic" and classes is not None and len(classes) != 2:
-        raise InputError(f"Expected two classes for --loss logistic; got {len(classes)}. Use --loss cross_entropy.")
+    if loss.targets != "values" and classes is None:
+        raise InputError(f"Expected whole numbers in y for --loss {loss.name}; got {data.y.dtype}. Use --loss mse.")
+    if loss.targets == "signs" and classes is not None and len(classes) != 2:
+        raise InputError(f"Expected two classes for --loss {loss.name}; got {len(classes)}. Use --loss cross_entropy.")
     x, y, test = data.x, data.y, None
     if options.data in ("mnist", "cifar10"):
         held = inputs(options, "test", options.test_examples) if options.test_examples else None
         test = None if held is None or held.y is None else (held.x, held.y)
     elif count := min(options.test_examples, len(x) // 5):
         x, y, test = x[:-count], y[:-count], (x[-count:], y[-count:])
-    num_outputs = {"logistic": 1, "cross_entropy": 0 if classes is None else len(classes)}.get(options.loss)
-    if num_outputs is None:
-        num_outputs = len(classes) if classes is not None else 1 if data.y.ndim == 1 else data.y.shape[1]
+    if classes is None:
+        num_outputs = 1 if data.y.ndim == 1 else data.y.shape[1]
+    else:
+        num_outputs = loss.num_outputs(len(classes))
 
     def form(labels: np.ndarray) -> Array:
         if classes is None:
             return jnp.asarray(labels, float)
-        index = np.searchsorted(classes, labels)
-        if options.loss == "cross_entropy":
-            return jnp.asarray(index)
-        return jnp.asarray(2.0 * index - 1 if options.loss == "logistic" else np.eye(len(classes))[index], float)
+        return loss.of_classes(np.searchsorted(classes, labels), len(classes))
 
     return Task(x, form(y), None if test is None else (test[0], form(test[1])), num_outputs)
 

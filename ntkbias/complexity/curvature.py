@@ -33,7 +33,7 @@ from ntkbias.checks import require_array, require_choice, require_finite, requir
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.errors import InputError
-from ntkbias.losses import Loss
+from ntkbias.losses import LossFunction
 from ntkbias.progress import progress
 from ntkbias.types import ApplyFunction, Params
 
@@ -50,7 +50,7 @@ def hessian_operator(
     y: ArrayLike,
     *,
     matrix: Curvature = "hessian",
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
 ) -> scipy.sparse.linalg.LinearOperator:
     """The Hessian of the loss, or its Gauss-Newton part, as a SciPy operator over the flattened parameters `(p, p)`.
@@ -74,7 +74,7 @@ def hessian_eigenvalues(
     num_eigenvalues: int = 1,
     *,
     matrix: Curvature = "hessian",
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
     tolerance: float = 1e-3,
     key: PRNGKeyArray | None = None,
@@ -107,7 +107,7 @@ def sharpness(
     y: ArrayLike,
     *,
     matrix: Curvature = "hessian",
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
     tolerance: float = 1e-3,
     key: PRNGKeyArray | None = None,
@@ -128,7 +128,7 @@ def shift_curvature(
     x_test: ArrayLike,
     y_test: ArrayLike,
     *,
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
 ) -> Float[Array, ""]:
     """1/2 shift^T H_test shift, with the Hessian of the test loss at `params`.
@@ -164,7 +164,7 @@ def _product(problem: Problem, matrix: Curvature, vector: Float[Array, " p"]) ->
 
 @compiled
 def _plus_hessian_times(
-    f: ApplyFunction, loss: Loss, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
+    f: ApplyFunction, loss: LossFunction, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
 ) -> Array:
     direction = ravel_pytree(params)[1](vector)
     with jax.default_matmul_precision("highest"):
@@ -174,7 +174,7 @@ def _plus_hessian_times(
 
 @compiled
 def _plus_gauss_newton_times(
-    f: ApplyFunction, loss: Loss, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
+    f: ApplyFunction, loss: LossFunction, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
 ) -> Array:
     direction = ravel_pytree(params)[1](vector)
     with jax.default_matmul_precision("highest"):

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_scale
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
-from ntkbias.losses import Loss
+from ntkbias.losses import LossFunction
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
@@ -70,7 +70,13 @@ def _squared_slopes(f: ApplyFunction, params: Params, x: Array, output: Any) -> 
 
 
 def loss_gradient(
-    f: ApplyFunction, params: Params, x: ArrayLike, y: ArrayLike, *, loss: str | Loss = "mse", batch_size: int = 1_024
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str | LossFunction = "mse",
+    batch_size: int = 1_024,
 ) -> Params:
     """The gradient of the loss over all of x `(n, ...)` and targets y, a pytree like `params`.
 
@@ -83,14 +89,26 @@ def loss_gradient(
 
 
 def gradient_norm(
-    f: ApplyFunction, params: Params, x: ArrayLike, y: ArrayLike, *, loss: str | Loss = "mse", batch_size: int = 1_024
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str | LossFunction = "mse",
+    batch_size: int = 1_024,
 ) -> Float[Array, ""]:
     """||grad E||, the Euclidean norm of the loss's gradient over all parameters; arguments of `loss_gradient`."""
     return _norm(loss_gradient(f, params, x, y, loss=loss, batch_size=batch_size))
 
 
 def example_gradient_norms(
-    f: ApplyFunction, params: Params, x: ArrayLike, y: ArrayLike, *, loss: str | Loss = "mse", batch_size: int = 64
+    f: ApplyFunction,
+    params: Params,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str | LossFunction = "mse",
+    batch_size: int = 64,
 ) -> Float[Array, " n"]:
     """||grad of the loss at x_i|| of each example: their spread is that of minibatch gradients.
 
@@ -102,7 +120,7 @@ def example_gradient_norms(
 
 
 @compiled
-def _example_norms(f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array) -> Array:
+def _example_norms(f: ApplyFunction, loss: LossFunction, params: Params, x: Array, y: Array) -> Array:
     def of_one(x: Array, y: Array) -> Array:
         return _norm(jax.grad(lambda p: loss(f(p, x[None]), y[None]))(params))
 
@@ -117,7 +135,7 @@ def implicit_gradient_regularization(
     y: ArrayLike,
     learning_rate: ArrayLike,
     *,
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
 ) -> Float[Array, ""]:
     """(h / 4) ||grad E||^2, what full-batch gradient descent with learning rate h adds to the loss that it reduces.
@@ -135,7 +153,7 @@ def modified_loss(
     y: ArrayLike,
     learning_rate: ArrayLike,
     *,
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
 ) -> Float[Array, ""]:
     """E + (h / 4) ||grad E||^2: the loss whose gradient flow full-batch gradient descent follows to order h^2.

@@ -22,7 +22,7 @@ from ntkbias.checks import require_array, require_finite, require_positive
 from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import checked_function, require_inputs
-from ntkbias.losses import Loss, checked_targets, named
+from ntkbias.losses import LossFunction, checked_targets, named
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_rows"]
@@ -59,7 +59,9 @@ class Network:
 class Problem(Network):
     """A network with targets and a loss, "mse" unless given: the loss, its gradient and products with its Hessian."""
 
-    def __init__(self, f: ApplyFunction, params: Params, x: Any, y: Any, loss: str | Loss, batch_size: int) -> None:
+    def __init__(
+        self, f: ApplyFunction, params: Params, x: Any, y: Any, loss: str | LossFunction, batch_size: int
+    ) -> None:
         super().__init__(f, params, x, batch_size)
         function = named(loss)
         self.loss = Function.of(function)
@@ -92,14 +94,16 @@ def _outputs(f: ApplyFunction, params: Params, x: Array) -> Array:
 
 
 @compiled
-def _plus_loss(f: ApplyFunction, loss: Loss, params: Params, total: Array, x: Array, y: Array, share: Array) -> Array:
+def _plus_loss(
+    f: ApplyFunction, loss: LossFunction, params: Params, total: Array, x: Array, y: Array, share: Array
+) -> Array:
     with jax.default_matmul_precision("highest"):
         return total + share.astype(total.dtype) * loss(f(params, x), y)
 
 
 @compiled
 def _plus_gradient(
-    f: ApplyFunction, loss: Loss, params: Params, total: Params, x: Array, y: Array, share: Array
+    f: ApplyFunction, loss: LossFunction, params: Params, total: Params, x: Array, y: Array, share: Array
 ) -> Params:
     with jax.default_matmul_precision("highest"):
         gradient = jax.grad(lambda p: loss(f(p, x), y))(params)

@@ -35,7 +35,7 @@ from ntkbias.checks import require_key, require_positive
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem, checked_rows
 from ntkbias.errors import InputError
-from ntkbias.losses import Loss
+from ntkbias.losses import LossFunction
 from ntkbias.progress import progress
 from ntkbias.scaling import Interval
 from ntkbias.types import ApplyFunction, Params
@@ -150,7 +150,7 @@ def gradient_noise(
     batch_size: int,
     num_draws: int,
     key: PRNGKeyArray,
-    loss: str | Loss = "mse",
+    loss: str | LossFunction = "mse",
 ) -> Float[Array, "draws p"]:
     """The gradients of `num_draws` random minibatches less that of all data, over the flattened parameters.
 
@@ -174,7 +174,7 @@ def gradient_noise(
 
 @compiled
 def _minibatch_gradient(
-    f: ApplyFunction, loss: Loss, params: Params, x: Array, y: Array, batch_size: int, key: Any
+    f: ApplyFunction, loss: LossFunction, params: Params, x: Array, y: Array, batch_size: int, key: Any
 ) -> Array:
     rows = jax.random.choice(key, len(x), (batch_size,), replace=False)
     with jax.default_matmul_precision("highest"):

@@ -5,17 +5,26 @@ over the frequencies of pixels, `paths` measures a network between examples, and
 """
 
 from ntkbias.frequency.images import ImageFrequencies, image_frequencies, image_gradient_frequencies
-from ntkbias.frequency.measures import dirichlet_frequency, gradient_frequency, graph_frequency, harmonic_energy
+from ntkbias.frequency.measures import (
+    MEASURES,
+    FrequencyMeasure,
+    dirichlet_frequency,
+    gradient_frequency,
+    graph_frequency,
+    harmonic_energy,
+    measure_on,
+)
 from ntkbias.frequency.paths import InterpolationSpectrum, interpolation_path, interpolation_spectrum
-from ntkbias.frequency.ranking import Eigenspaces, FrequencyRanking, Measure, measure_on, rank_by_frequency
+from ntkbias.frequency.ranking import Eigenspaces, FrequencyRanking, rank_by_frequency
 from ntkbias.frequency.waves import directional_wave, radial_wave, smoothed_labels
 
 __all__ = [
+    "MEASURES",
     "Eigenspaces",
+    "FrequencyMeasure",
     "FrequencyRanking",
     "ImageFrequencies",
     "InterpolationSpectrum",
-    "Measure",
     "directional_wave",
     "dirichlet_frequency",
     "gradient_frequency",

@@ -20,8 +20,6 @@ Bayesian bootstrap over inputs: each input's weight is multiplied with an expone
 ([0.0, 1.0, 2.0, 3.0], [1, 2, 2, 2])
 """
 
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -29,23 +27,14 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_key
-from ntkbias.domains import Domain, HarmonicDomain
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.frequency.measures import (
-    harmonic_energy,
-    measured_by_harmonics,
-    measured_by_steps,
-    measured_on_graph,
-    require_domain,
-    require_inputs,
-    shared,
-)
+from ntkbias.checks import require_key
+from ntkbias.domains import Domain
+from ntkbias.errors import InputError
+from ntkbias.frequency.measures import FrequencyMeasure, measure_on, require_inputs, shared
 from ntkbias.spectra import DecayExponent, Spectrum
 
-__all__ = ["Eigenspaces", "FrequencyRanking", "Measure", "measure_on", "rank_by_frequency"]
+__all__ = ["Eigenspaces", "FrequencyRanking", "rank_by_frequency"]
 
-Measure = Literal["harmonic", "graph", "dirichlet"]
 NUM_RESAMPLES = 50  # the width of an interval is then known to 10 %
 MOST_ROWS = 10  # modes that are printed
 
@@ -136,6 +125,14 @@ class FrequencyRanking(eqx.Module):
         low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # a NaN stays one
         return float(low), float(high)
 
+    @property
+    def spearman_text(self) -> str:
+        """`spearman` and its interval as a text."""
+        if not np.isfinite(self.spearman):
+            return "not defined"
+        low, high = self.spearman_interval
+        return f"{self.spearman:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
+
     def by_eigenspace(self) -> Eigenspaces:
         """One row an eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share.
 
@@ -169,14 +166,12 @@ class FrequencyRanking(eqx.Module):
             rows.append(f"{index:5d} {value:12.4g}{_bound(frequency, known)}  {span:<18} {time:13.4g}")
         if len(self.eigenvalues) > MOST_ROWS:
             rows.append(f"... and {len(self.eigenvalues) - MOST_ROWS} more; {int(self.resolved.sum())} are resolved")
-        rho = "not defined: all eigenvalues or frequencies are the same"
-        if np.isfinite(self.spearman):
-            low, high = self.spearman_interval
-            rho = f"{self.spearman:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
         law = "too few frequencies for a power law"
         if self.decay is not None:
             law = f"{self.decay}, the slope of modes {self.decay.first + 1} to {self.decay.last}"
-        return "\n".join([*rows, f"Spearman's rho of eigenvalue and frequency: {rho}", f"exponent: {law}"])
+        return "\n".join(
+            [*rows, f"Spearman's rho of eigenvalue and frequency: {self.spearman_text}", f"exponent: {law}"]
+        )
 
     def _correlation(self, frequencies: Float[np.ndarray, " k"]) -> float:
         known = np.asarray(self.resolved)
@@ -190,14 +185,15 @@ def rank_by_frequency(
     spectrum: Spectrum,
     domain: Domain,
     *,
-    measure: Measure | None = None,
+    measure: str | FrequencyMeasure | None = None,
     num_modes: int | None = None,
     num_resamples: int = NUM_RESAMPLES,
     key: PRNGKeyArray | None = None,
 ) -> FrequencyRanking:
     """The frequency of each of the first `num_modes` modes, by default of all above the noise floor.
 
-    `measure` is "harmonic" where the domain has harmonics and "graph" elsewhere unless given. `key` draws the steps of
+    `measure` is the name of one of `frequency.MEASURES`, or one of your own; unless given "harmonic" where the domain
+    has harmonics, and "graph" elsewhere. `key` draws the steps of
     "dirichlet" and the resamples (default: a fixed one). Costs are those of the measure, a second or so for the
     interval of the exponent, and `num_resamples` times the harmonic energy, or less than a second on a graph, for the
     intervals of frequencies; with 0 there are none.
@@ -208,7 +204,7 @@ def rank_by_frequency(
     Raises `InputError` for a spectrum without inputs, inputs outside the domain, and a measure that it does not have.
     """
     require_inputs(spectrum, domain)
-    measure = measure_on(domain, measure)
+    chosen = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
     key = jax.random.key(0) if key is None else require_key(key)
@@ -218,16 +214,7 @@ def rank_by_frequency(
         )
     modes = spectrum._first_modes(num_modes)
     weights = _resampled_weights(spectrum, num_resamples, key)
-    energy, levels = None, None
-    if measure == "harmonic":
-        assert isinstance(domain, HarmonicDomain)
-        energy = harmonic_energy(spectrum, domain)[modes]
-        levels = jnp.asarray(domain.levels(domain.max_degree(len(spectrum.weights))))
-        measured = measured_by_harmonics(spectrum, domain, energy, weights)
-    elif measure == "graph":
-        measured = measured_on_graph(spectrum, domain, weights)
-    else:
-        measured = measured_by_steps(spectrum, domain, weights, num_modes=modes.stop, key=key)
+    measured = chosen.function(spectrum, domain, weights, modes.stop, key)
     frequencies, resolved = measured.frequencies[modes], measured.resolved[modes]
     dtype = spectrum.eigenvalues.dtype
     return FrequencyRanking(
@@ -237,29 +224,11 @@ def rank_by_frequency(
         resamples=jnp.asarray(measured.resamples[:, modes], dtype),
         eigenspace=spectrum.eigenspace[modes],
         learning_times=1 / spectrum.eigenvalues[modes],
-        energy=energy,
-        levels=levels,
+        energy=measured.energy,
+        levels=measured.levels,
         decay=_decay(spectrum, np.where(resolved, frequencies, 0), key),
-        measure=measure,
+        measure=chosen.name,
     )
-
-
-def measure_on(domain: Domain, measure: Measure | None = None) -> Measure:
-    """The measure of frequency on a domain: the one asked for, else "harmonic" where there are harmonics, else "graph".
-
-    Raises `InputError` on an unknown measure, and on "harmonic" where there are none.
-    """
-    require_domain(domain)
-    harmonic = isinstance(domain, HarmonicDomain)
-    if measure is None:
-        return "harmonic" if harmonic else "graph"
-    require_choice("measure", measure, Measure)
-    if measure == "harmonic" and not harmonic:
-        raise InputTypeError(
-            f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}. "
-            "Use measure='graph' or 'dirichlet'."
-        )
-    return measure
 
 
 def _bound(frequency: np.floating, known: np.bool_) -> str:

@@ -53,7 +53,7 @@ from ntkbias.layers.encodings import (
     split_fixed,
 )
 from ntkbias.layers.layer import Layer
-from ntkbias.layers.normalization import LayerNorm
+from ntkbias.layers.normalization import LayerNorm, RMSNorm
 from ntkbias.layers.pooling import AvgPool, Flatten, GlobalAvgPool, GlobalSumPool, SumPool
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "PositionalEncoding",
     "Positions",
     "Product",
+    "RMSNorm",
     "RandomFourierFeatures",
     "Rbf",
     "RectifiedMonomial",

@@ -40,23 +40,12 @@ __all__ = [
 ]
 
 DECADES = 6.0  # of power that a spectrogram shows
-# The panels of `evolution`: a title, and the measures in it with the names that the legend gives them.
-PANELS: tuple[tuple[str, dict[str, str], str], ...] = (
-    ("loss", {"loss": "probe", "train_loss": "training", "test_loss": "test"}, "log"),
-    ("accuracy", {"accuracy": "probe", "train_accuracy": "training", "test_accuracy": "test"}, "linear"),
-    ("alignment with labels", {"alignment": "uncentred", "centered_alignment": "centred"}, "linear"),
-    ("effective rank", {"effective_rank": "uncentred", "centered_effective_rank": "centred"}, "linear"),
-    ("trace of K / n", {"trace": "trace"}, "log"),
-    ("distance to the start", {"kernel_distance": "1 − cosine", "kernel_drift": "‖ΔK‖ / ‖K‖"}, "log"),
-    ("frequency of the residual", {"residual_frequency": "residual"}, "linear"),
-    ("trajectory's complexity", {"trajectory_complexity": "complexity"}, "linear"),
-)
 
 
 def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None) -> np.ndarray:
-    """The measures of one number along training, a panel a kind: those of `PANELS` that were taken; returns the axes.
+    """The numbers along training, a panel a title: those whose measure has one; returns the axes.
 
-    What diverged or does not exist is left out. Raises `InputError` where none of them was taken.
+    What diverged is left out. Raises `InputError` where no such measure was taken.
     """
     shown = _panels_of(history)
     grid = np.atleast_2d(_panels(len(shown)) if axes is None else np.asarray(axes))
@@ -112,8 +101,8 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
 def alignments(history: History, ax: Axes | None = None) -> Axes:
     """The alignment of the kernel with the labels along training, uncentred, centred, and centred of each class."""
     _require_history(history)
-    names = {"alignment": "uncentred", "centered_alignment": "centred (CKA)"}
-    shown = {name: label for name, label in names.items() if name in history}
+    panels = dict(history.panels)
+    shown = {name: panels[name][1] for name in ("alignment", "centered_alignment") if name in history}
     if not shown:
         raise InputError("Expected a history with 'alignment' or 'centered_alignment'; got neither. Give labels.")
     ax = axes_of(ax)
@@ -158,8 +147,8 @@ def frequency_spectrogram(
     ax.grid(False)
     ax.set_xlabel("frequency (radians per unit of length)")
     _step_axis(ax, history, vertical=True)
-    name = {"residual_spectrum": "power of the residual", "output_spectrum": "power of the outputs"}
-    ax.figure.colorbar(mesh, ax=ax, label=name.get(measure, measure), extend="min")
+    title = dict(history.panels).get(measure, (measure,))[0]
+    ax.figure.colorbar(mesh, ax=ax, label=title, extend="min")
     return ax
 
 
@@ -218,11 +207,16 @@ def num_panels(history: History) -> int:
 def _panels_of(history: History) -> list[tuple[str, dict[str, str], str]]:
     """The panels of `evolution` for which something was measured."""
     _require_history(history)
-    shown = [(title, {k: v for k, v in names.items() if k in history}, scale) for title, names, scale in PANELS]
-    shown = [panel for panel in shown if panel[1]]
-    if not shown:
-        raise InputError(f"Expected a history with measures such as 'loss' or 'alignment'; got {list(history)}.")
-    return shown
+    panels: dict[str, tuple[str, dict[str, str], str]] = {}
+    for name, (title, line, scale) in history.panels:
+        if np.ndim(history[name]) == np.ndim(history.times):
+            panels.setdefault(title, (title, {}, scale))[1][name] = line
+    if not panels:
+        raise InputError(
+            f"Expected a history with measures that have a panel, such as 'loss'; got {list(history)}. "
+            "Take them, or give yours one: tracking.Measure(name, function, title=...)."
+        )
+    return list(panels.values())
 
 
 def _panels(count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A comparison or a history as one self-contained HTML page, as figures by file name, and as a table for a terminal.
+"""A comparison or a history as one self-contained HTML page, as figures, as a table for a terminal, and as JSON.
 
 The page holds what a reader needs to judge it: a summary in words, tables, figures with a text each that tells how to
 read it, and the settings and versions behind it all. It has no scripts and loads nothing.
@@ -12,6 +12,7 @@ read it, and the settings and versions behind it all. It has no scripts and load
 mlp
 """
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +23,11 @@ from ntkbias import files
 from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
 from ntkbias.report import comparison, history
+from ntkbias.report.facts import facts_as_data
 from ntkbias.report.page import framed
 from ntkbias.tracking import History
 
-__all__ = ["figures", "table", "write_report"]
+__all__ = ["figures", "table", "write_facts", "write_report"]
 
 
 def write_report(path: str | Path, value: Comparison | History, *, title: str, settings: dict[str, Any]) -> Path:
@@ -37,6 +39,19 @@ def write_report(path: str | Path, value: Comparison | History, *, title: str, s
     path = Path(path)
     page = framed(_room(value).body(value), title, settings)
     files.write(path, lambda file: file.write(page.encode()))
+    return path
+
+
+def write_facts(path: str | Path, value: Comparison | History) -> Path:
+    """Write the facts that table and page show as JSON to `path`, whole or not at all, and return the path.
+
+    Of a comparison a dictionary by kernel, of a history one: from labels to numbers, None where one is not defined;
+    of intervals {"value", "low", "high"}, of a history [first, last]. Raises `InputError` if it cannot be written.
+    """
+    _room(value)
+    path = Path(path)
+    text = json.dumps(facts_as_data(value), indent=1) + "\n"
+    files.write(path, lambda file: file.write(text.encode()))
     return path
 
 

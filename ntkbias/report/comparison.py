@@ -21,19 +21,16 @@ from matplotlib.figure import Figure
 from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.comparison import Comparison
-from ntkbias.frequency import FrequencyRanking
-from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, number, slug_names
-from ntkbias.spectra import DecayExponent, Spectrum
+from ntkbias.frequency import MEASURES, FrequencyRanking
+from ntkbias.report.facts import Fact, kernel_facts, number
+from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, slug_names
+from ntkbias.spectra import Spectrum
 
 __all__ = ["body", "figures", "table"]
 
 TABLE_MODES = 20  # of each kernel in the page's tables
 FIGURE_MODES = 8
-MEASURES = {
-    "harmonic": "that of the harmonics of the degree that holds most of its power",
-    "graph": "estimated on the graph of neighbouring inputs",
-    "dirichlet": "estimated from its differences along short steps between the inputs",
-}
+FIRST_MODES = 3  # of each kernel, whose eigenvalues stand beside its facts
 KERNELS = """Eigenvalues are those of K / n, the kernel's matrix over the number of inputs, so that they do not grow
 with n; the trace is the sum of all of them. The effective rank is exp(entropy) of their shares. Spearman's ρ is the
 rank correlation of eigenvalue and frequency: -1 where low frequencies always come first. The decay exponent is that of
@@ -103,7 +100,9 @@ def table(comparison: Comparison, num_modes: int = 10) -> str:
     sections = []
     for name, spectrum, ranking in _kernels(comparison):
         title = " ".join(name.split())
-        about = textwrap.wrap(", ".join(_facts(spectrum, ranking)) + ".", WIDTH)
+        about = textwrap.wrap(
+            ", ".join(f"{fact.label} {fact.text}" for fact in kernel_facts(spectrum, ranking)) + ".", WIDTH
+        )
         cells = [_heads(ranking), *_rows(spectrum, ranking, num_modes)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
@@ -115,31 +114,6 @@ def table(comparison: Comparison, num_modes: int = 10) -> str:
 
 def _kernels(comparison: Comparison) -> list[tuple[str, Spectrum, FrequencyRanking]]:
     return list(zip(comparison.names, comparison.spectra, comparison.rankings, strict=True))
-
-
-def _correlation(ranking: FrequencyRanking) -> str:
-    if not np.isfinite(ranking.spearman):
-        return "not defined"
-    low, high = (f"{end:.3f}" for end in ranking.spearman_interval)
-    return f"{ranking.spearman:.3f}" + (f" ({low} to {high})" if low != high else "")
-
-
-def _exponent(decay: DecayExponent | None, before: str = "") -> str:
-    return "-" if decay is None else f"{decay.exponent:.2f} ({before}{decay.low:.2f} to {decay.high:.2f})"
-
-
-def _facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[str]:
-    """What a terminal shows of a kernel as a whole."""
-    facts = [
-        f"trace {number(spectrum.trace)}",
-        f"effective rank {number(spectrum.effective_rank())}",
-        f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)} modes above the noise floor"
-        + ("" if spectrum.method == "dense" else f" ({spectrum.method})"),
-        f"Spearman's rho of eigenvalue and frequency {_correlation(ranking)}",
-    ]
-    if ranking.decay is not None:
-        facts.append(f"eigenvalue ~ frequency^a with a = {_exponent(ranking.decay)}")
-    return facts
 
 
 def _heads(ranking: FrequencyRanking) -> list[str]:
@@ -195,12 +169,14 @@ def body(comparison: Comparison) -> list[str]:
 def _summary(comparison: Comparison) -> str:
     """Which kernel prefers low frequencies most, by rank and by decay, and over how many modes each spreads."""
     names, rankings = comparison.names, comparison.rankings
-    measure = MEASURES[rankings[0].measure]
+    known = MEASURES.get(rankings[0].measure)
+    measure = f"the measure {rankings[0].measure!r}" if known is None else known.text
     sentences = [
         f"{'One kernel' if len(names) == 1 else f'{len(names)} kernels'} on {len(comparison.spectra[0].weights):,} "
         f"inputs ({type(comparison.domain).__name__}). The frequency of a mode, in radians per unit of length, is "
         f"{measure}."
     ]
+    facts = _facts(comparison)
     rhos = {name: round(r.spearman, 3) for name, r in zip(names, rankings, strict=True) if np.isfinite(r.spearman)}
     if rhos:
         least = min(rhos.values())
@@ -213,16 +189,22 @@ def _summary(comparison: Comparison) -> str:
     if decays:
         steepest = min(decays, key=lambda name: decays[name].exponent)
         alike = [name for name in decays if name != steepest and decays[name].low <= decays[steepest].high]
-        overlap = f", which overlaps with that of {_listed(alike)}" if alike else ""
-        sentences.append(
-            f"The steepest decay with frequency: {steepest}, with an exponent of "
-            f"{_exponent(decays[steepest], '95 % interval ')}{overlap}."
-        )
-    ranks = {name: float(s.effective_rank()) for name, s in zip(names, comparison.spectra, strict=True)}
-    low, high = min(ranks, key=lambda name: ranks[name]), max(ranks, key=lambda name: ranks[name])
-    spread = "is" if low == high else f"goes from {number(ranks[low])} ({low}) to"
-    sentences.append(f"The effective rank {spread} {number(ranks[high])} ({high}).")
+        overlap = f", whose interval overlaps with that of {_listed(alike)}" if alike else ""
+        text = facts[steepest]["decay exponent"].text
+        sentences.append(f"The steepest decay: {steepest}, with an exponent of {text}{overlap}.")
+    ranks = {name: found["effective rank"] for name, found in facts.items()}
+    low, high = min(ranks, key=lambda name: ranks[name].value), max(ranks, key=lambda name: ranks[name].value)
+    spread = "is" if low == high else f"goes from {ranks[low].text} ({low}) to"
+    sentences.append(f"The effective rank {spread} {ranks[high].text} ({high}).")
     return " ".join(sentences)
+
+
+def _facts(comparison: Comparison) -> dict[str, dict[str, Fact]]:
+    """The facts of each kernel by their labels."""
+    return {
+        name: {fact.label: fact for fact in kernel_facts(spectrum, ranking)}
+        for name, spectrum, ranking in _kernels(comparison)
+    }
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -232,23 +214,14 @@ def _listed(names: Iterable[str]) -> str:
 
 def _kernel_table(comparison: Comparison) -> str:
     """A row a kernel, with the colour that it has in the figures."""
-    heads = "kernel|trace|effective rank|resolved modes|Spearman's ρ (95 %)|decay exponent (95 %)|mode 1|mode 2|mode 3"
-    rows = []
+    rows, facts = [], []
     for index, (name, spectrum, ranking) in enumerate(_kernels(comparison)):
-        first = [number(value) for value in ranking.eigenvalues[:3]]
-        rows.append(
-            [
-                f'<span class="swatch" style="background:{plots.color(index)}"></span>{html.escape(name)}',
-                number(spectrum.trace),
-                number(spectrum.effective_rank()),
-                f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)}",
-                _correlation(ranking),
-                _exponent(ranking.decay),
-                *first,
-                *["-"] * (3 - len(first)),
-            ]
-        )
-    return html_table(heads.split("|"), rows, css="named")
+        facts = kernel_facts(spectrum, ranking)
+        first = [number(value) for value in ranking.eigenvalues[:FIRST_MODES]]
+        swatch = f'<span class="swatch" style="background:{plots.color(index)}"></span>{html.escape(name)}'
+        rows.append([swatch, *(fact.text for fact in facts), *first, *["-"] * (FIRST_MODES - len(first))])
+    heads = ["kernel", *(fact.label for fact in facts), *(f"mode {mode + 1}" for mode in range(FIRST_MODES))]
+    return html_table(heads, rows, css="named")
 
 
 def _mode_table(name: str, spectrum: Spectrum, ranking: FrequencyRanking) -> str:

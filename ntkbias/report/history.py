@@ -20,24 +20,13 @@ from matplotlib.figure import Figure
 from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.plots.drawing import NUM_COLUMNS
-from ntkbias.report.page import drawn, html_figure, html_table, number
+from ntkbias.report.facts import number, training_facts
+from ntkbias.report.page import drawn, html_figure, html_table
 from ntkbias.tracking import History
 
 __all__ = ["body", "figures", "table"]
 
 TABLE_ROWS = 30  # of the page
-# What a table shows of each snapshot, where it was measured, and what it is called there.
-COLUMNS = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "test_loss": "test loss",
-    "test_accuracy": "test accuracy",
-    "trace": "trace of K / n",
-    "effective_rank": "effective rank",
-    "centered_alignment": "centred alignment",
-    "kernel_drift": "drift of K",
-    "residual_frequency": "residual's frequency",
-}
 TEXTS = {
     "evolution": """What was measured along training, a panel a kind. Of several runs a line is the median, and a band
         reaches from the least to the largest run. Drift is the change of the kernel since the start, over its norm.""",
@@ -45,29 +34,26 @@ TEXTS = {
         eigenfunction. Where lines rise, the functions are learned faster than the kernel at the start foretold.""",
     "alignments": """How much of the kernel lies along the labels: from 0 to 1. Centred and uncentred alignment are two
         quantities, which may move in opposite directions.""",
-    "residual_spectrum": """The power of what is not yet learned, by frequency: a frequency is learned where its column
-        turns from dark to light.""",
-    "output_spectrum": """The power of the network's outputs, by frequency: what has been learned so far.""",
 }
+SPECTROGRAM = """by frequency. Of a residual, a frequency is learned where its column turns from dark to light; of
+    outputs, where it turns from light to dark."""
 
 
 def figures(history: History) -> dict[str, Figure]:
     """All figures of a history by file name, without suffix: what the page shows.
 
-    "evolution"; "eigenvalues", "alignments", and on a domain with harmonics "residual_spectrum" and "output_spectrum",
-    where they were measured. They belong to no window, and need no closing.
+    "evolution"; "eigenvalues" and "alignments" where they were measured; and each measure of power by frequency under
+    its name, as "residual_spectrum". They belong to no window, and need no closing.
     """
     made = {"evolution": _evolution(history)}
     if "eigenvalues" in history:
         made["eigenvalues"] = drawn(plots.eigenvalue_trajectories, history)
     if "alignment" in history or "centered_alignment" in history:
         made["alignments"] = drawn(plots.alignments, history)
-    if history.level_frequencies is not None:
-        for name in ("residual_spectrum", "output_spectrum"):
-            if name in history:
-                figure = Figure(figsize=plots.SIZE, layout="constrained")
-                plots.frequency_spectrogram(history, figure.subplots(), measure=name)
-                made[name] = figure
+    for name in history:
+        if history.axes_of(name)[-1] == "level" and history.level_frequencies is not None:
+            figure = made[name] = Figure(figsize=plots.SIZE, layout="constrained")
+            plots.frequency_spectrogram(history, figure.subplots(), measure=name)
     return made
 
 
@@ -86,7 +72,7 @@ def body(history: History) -> list[str]:
     """The page's parts, as HTML: summary, figures, snapshots."""
     pictures = {name: plots.svg(figure) for name, figure in figures(history).items()}
     shown = [
-        html_figure(name, svg, html.escape(TEXTS[name]), "wide" * (name == "evolution"))
+        html_figure(name, svg, html.escape(_text(history, name)), "wide" * (name == "evolution"))
         for name, svg in pictures.items()
     ]
     heads, rows = _rows(history, TABLE_ROWS)
@@ -103,20 +89,24 @@ def _summary(history: History) -> str:
     runs = "One run" if history.num_runs is None else f"{history.num_runs} runs (numbers are medians)"
     steps = np.asarray(history.steps)
     sentences = [f"{runs}, {len(history)} snapshots from step {steps[0]:,} to step {steps[-1]:,}."]
-    for name, title in COLUMNS.items():
-        if name in history and name != "kernel_drift":
-            values = _medians(history, history[name])
-            sentences.append(f"{title[0].upper()}{title[1:]}: {number(values[0])} to {number(values[-1])}.")
-    if "kernel_drift" in history:
-        sentences.append(f"The kernel moved by {number(_medians(history, history['kernel_drift'])[-1])} of its norm.")
+    sentences += [f"{fact.label[0].upper()}{fact.label[1:]}: {fact.text}." for fact in training_facts(history)]
     return " ".join([*sentences, *([f"It stopped: {history.stopped}"] if history.stopped else [])])
+
+
+def _text(history: History, name: str) -> str:
+    """How to read a figure."""
+    if name in TEXTS:
+        return TEXTS[name]
+    title = dict(history.panels).get(name, (name,))[0]
+    return f"{title[0].upper()}{title[1:]}, {SPECTROGRAM}"
 
 
 def _rows(history: History, num_rows: int) -> tuple[list[str], list[list[str]]]:
     """Heads, and a row a snapshot: those nearest to equal distances among all."""
     chosen = np.unique(np.linspace(0, len(history) - 1, num_rows).round().astype(int))
-    columns = {title: _medians(history, history[name]) for name, title in COLUMNS.items() if name in history}
-    times = _medians(history, np.asarray(history.times))
+    columns = {head: history.medians(name) for name, head in history.columns}
+    times = np.asarray(history.times, float)
+    times = times if history.num_runs is None else np.median(times, 0)
     if np.isfinite(times).all():
         columns = {"time": times} | columns
     rows = [[f"{int(history.steps[at]):,}", *(_cell(values[at]) for values in columns.values())] for at in chosen]
@@ -126,11 +116,6 @@ def _rows(history: History, num_rows: int) -> tuple[list[str], list[list[str]]]:
 def _cell(value: float) -> str:
     """Three digits, and whole numbers beyond a thousand."""
     return f"{value:,.0f}" if 1_000 <= abs(value) < 1e7 else number(value)
-
-
-def _medians(history: History, values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, float)
-    return values if history.num_runs is None else np.nanmedian(values, 0)
 
 
 def _evolution(history: History) -> Figure:

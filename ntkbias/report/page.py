@@ -1,8 +1,8 @@
-"""What all pages share: their frame and style, tables, figures and numbers as HTML.
+"""What all pages share: their frame and style, tables and figures as HTML.
 
->>> from ntkbias.report.page import number, slug_names
->>> number(0.123456), slug_names(["MLP, finite", "MLP finite"])
-('0.123', ['mlp_finite', 'mlp_finite_2'])
+>>> from ntkbias.report.page import slug_names
+>>> slug_names(["MLP, finite", "MLP finite"])
+['mlp_finite', 'mlp_finite_2']
 """
 
 import html
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ntkbias import plots
 
-__all__ = ["WIDTH", "drawn", "framed", "html_figure", "html_table", "number", "settings_rows", "slug_names"]
+__all__ = ["WIDTH", "drawn", "framed", "html_figure", "html_table", "settings_rows", "slug_names"]
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --dim: #666 }
@@ -79,11 +79,6 @@ def html_figure(name: str, svg: str, caption: str, css: str = "") -> str:
     label = html.escape(name.replace("_", " "))
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
     return f'<figure class="{css}"><div class="picture">{svg}</div><figcaption>{caption}</figcaption></figure>'
-
-
-def number(value: Any) -> str:
-    """Three digits."""
-    return f"{float(value):#.3g}".rstrip(".")
 
 
 def drawn(draw: Callable[[Any, Axes], Axes], value: Any) -> Figure:

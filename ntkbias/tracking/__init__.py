@@ -3,8 +3,21 @@
 from ntkbias.tracking import measures
 from ntkbias.tracking.checkpoint import open_history
 from ntkbias.tracking.history import History
-from ntkbias.tracking.path_measures import path_spectrum
-from ntkbias.tracking.snapshot import Setting, Snapshot
-from ntkbias.tracking.track import track, track_many
+from ntkbias.tracking.measures import Measure
+from ntkbias.tracking.path import path_spectrum
+from ntkbias.tracking.running import track
+from ntkbias.tracking.setting import Setting
+from ntkbias.tracking.several import track_many
+from ntkbias.tracking.snapshot import Snapshot
 
-__all__ = ["History", "Setting", "Snapshot", "measures", "open_history", "path_spectrum", "track", "track_many"]
+__all__ = [
+    "History",
+    "Measure",
+    "Setting",
+    "Snapshot",
+    "measures",
+    "open_history",
+    "path_spectrum",
+    "track",
+    "track_many",
+]

@@ -32,7 +32,7 @@ from ntkbias.tracking.history import History, stacked
 
 __all__ = ["Checkpoint", "code_digest", "digest", "open_history"]
 
-FORMAT = 1
+FORMAT = 2
 FINGERPRINTS = ("params", "data", "probe", "test", "optimizer", "key", "f")  # of which a run's description has digests
 SHOWN = 40  # characters of a value in a message
 
@@ -115,6 +115,8 @@ def open_history(path: str | Path) -> History:
     if not all(path.exists() for path in (folder / "run.json", folder / "about.json", first)):
         raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
     about, start = _json(folder / "about.json"), _arrays(folder / "start.npz")
+    if (found := _json(folder / "run.json").get("format")) != FORMAT:
+        raise InputError(f"Expected a run of format {FORMAT}, which this version reads; {folder} has {found}.")
     rows: list[dict[str, np.ndarray]] = []
     while (folder / f"snapshots/{len(rows):05d}.npz").exists():
         rows.append(_arrays(folder / f"snapshots/{len(rows):05d}.npz"))
@@ -141,6 +143,8 @@ def history_of(
         level_frequencies=level_frequencies,
         axes=tuple((name, tuple(axes)) for name, axes in about["axes"].items()),
         labels=tuple((name, tuple(labels)) for name, labels in about["labels"].items()),
+        panels=tuple((name, tuple(panel)) for name, panel in about["panels"].items()),
+        columns=tuple(about["columns"].items()),
         stopped=about["stopped"],
         params=params,
     )

@@ -43,6 +43,8 @@ class History(eqx.Module):
     level_frequencies: np.ndarray | Array | None  # of the levels of a spectrum, on a domain with harmonics
     axes: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # of each value
     labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, behaviours
+    panels: tuple[tuple[str, tuple[str, str, str]], ...] = eqx.field(static=True, default=())  # title, line and scale
+    columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())  # the heads of those that tables show
     stopped: str | None = eqx.field(static=True, default=None)
     params: Any = eqx.field(default=None, metadata={"saved": False})  # at the last step, of f
 
@@ -60,9 +62,8 @@ class History(eqx.Module):
         lines = [f"History{runs}: {len(self)} snapshots, steps {int(self.steps[0])} to {int(self.steps[-1])}"]
         for name, value in self.values.items():
             if np.ndim(value) == np.ndim(self.times):
-                ends = np.asarray(value, float)[..., [0, -1]].reshape(-1, 2)
-                first, last = (np.median(end[~np.isnan(end)]) if not np.isnan(end).all() else np.nan for end in ends.T)
-                lines.append(f"  {name}: {first:.4g} to {last:.4g}")
+                along = self.medians(name)
+                lines.append(f"  {name}: {along[0]:.4g} to {along[-1]:.4g}")
         others = [name for name, value in self.values.items() if np.ndim(value) != np.ndim(self.times)]
         lines += [f"  arrays: {', '.join(others)}"] if others else []
         return "\n".join(lines + ([f"  stopped: {self.stopped}"] if self.stopped else []))
@@ -82,6 +83,14 @@ class History(eqx.Module):
         """The names of a value's axes: "run" where there are several, "snapshot", and what the measure has."""
         self[name]
         return dict(self.axes)[name]
+
+    def medians(self, name: str) -> Float[np.ndarray, "t ..."]:
+        """The values of one run; of several their median over those that have not diverged."""
+        values = np.asarray(self[name], float)
+        if self.num_runs is None:
+            return values
+        known = ~np.isnan(values).all(0)
+        return np.where(known, np.nanmedian(np.where(known, values, 0.0), 0), np.nan)
 
     def run(self, index: int) -> "History":
         """One of several runs."""

@@ -4,7 +4,7 @@ A measure reads `snapshot.spectrum` or `snapshot.matrix`; the first to ask has i
 snapshot at the start and the one before stay at hand too, as `snapshot.initial` and `snapshot.previous`.
 
 >>> import jax, ntkbias as nb
->>> from ntkbias.tracking.snapshot import Setting, Snapshot
+>>> from ntkbias.tracking import Setting, Snapshot
 >>> net, x = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(8)[0]
 >>> setting = Setting.of(net.apply, (x, x[:, 0]), probe=(x, x[:, 0]), loss="mse")
 >>> snapshot = Snapshot(setting, step=0, variables=net.init(jax.random.key(0), (2,)))
@@ -15,26 +15,24 @@ snapshot at the start and the one before stay at hand too, as `snapshot.initial`
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from ntkbias import losses
 from ntkbias.compilation import Function, compiled
-from ntkbias.domains import Domain
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
 from ntkbias.kernels.empirical import ntk_of_some, used_paths
 from ntkbias.kernels.tiles import Tiles
-from ntkbias.memory import default_memory_budget
 from ntkbias.spectra import Spectrum
+from ntkbias.tracking.setting import Setting
 from ntkbias.types import ApplyFunction, Outputs, Params
 
-__all__ = ["Setting", "Snapshot", "frobenius"]
+__all__ = ["DENSE_ROWS", "Snapshot", "columns", "frobenius"]
 
 DENSE_ROWS = 1_500  # up to which all modes are found, in about a second
 MATRIX_BYTES = 2**30  # that the matrices of three snapshots may take
@@ -43,62 +41,11 @@ PIECE = 1_000  # examples that pass through the network at once
 STRIP = 1_024  # rows of a matrix that are summed in float64 at once
 
 
-class Setting(NamedTuple):
-    """What all snapshots of a run have in common."""
-
-    f: ApplyFunction
-    loss: losses.Loss
-    x: Array  # training inputs
-    y: Array
-    probe: Array  # inputs on which the kernel is followed
-    probe_y: Array | None
-    test: tuple[Array, Array] | None
-    behaviours: dict[str, Array]  # named functions on the probe, (n,) or (n, o)
-    domain: Domain | None
-    outputs: Outputs
-    num_modes: int
-    has_state: bool  # whether f takes (params, state)
-    memory_budget: int
-    key: PRNGKeyArray
-
-    @classmethod
-    def of(
-        cls,
-        f: ApplyFunction,
-        data: tuple[Array, Array],
-        probe: tuple[Array, Array | None],
-        loss: str | losses.Loss,
-        *,
-        test: tuple[Array, Array] | None = None,
-        behaviours: Mapping[str, Array] | None = None,
-        domain: Domain | None = None,
-        outputs: Outputs = "mean",
-        num_modes: int = 20,
-        has_state: bool = False,
-        memory_budget: int | None = None,
-        key: PRNGKeyArray | None = None,
-    ) -> "Setting":
-        """The setting of arrays that have been checked; see `track` for what they mean."""
-        return cls(
-            f,
-            losses.named(loss),
-            *data,
-            *probe,
-            test,
-            dict(behaviours or {}),
-            domain,
-            outputs,
-            num_modes,
-            has_state,
-            default_memory_budget() if memory_budget is None else memory_budget,
-            jax.random.key(0) if key is None else key,
-        )
-
-
 class Snapshot:
     """A network at one step of its training, and what follows from its parameters, computed when first asked for.
 
-    `before` are the values that the measures took at the snapshot before, by name. A spectrum has all modes up to 1,500
+    `before` are the values that the measures took at the snapshot before, by their keys, of which `keys` has that of
+    each measure. A spectrum has all modes up to 1,500
     rows, and the first `num_modes` beyond; the kernel's matrix is held up to some 8,000 rows, and is None beyond.
     """
 
@@ -114,6 +61,7 @@ class Snapshot:
         previous: "Snapshot | None" = None,
         initial: "Snapshot | None" = None,
         before: Mapping[str, np.ndarray] | None = None,
+        keys: Mapping[Any, str] | None = None,
     ) -> None:
         self.setting, self.step, self.variables = setting, step, variables
         self.time, self.learning_rate = time, learning_rate
@@ -121,6 +69,7 @@ class Snapshot:
         self.previous = previous
         self.initial = self if initial is None else initial
         self.before = {} if before is None else before
+        self.keys = {} if keys is None else keys
         self.values: dict[str, np.ndarray] = {}  # what was measured so far, in the order of the measures
 
     @property
@@ -296,6 +245,10 @@ class Snapshot:
         network = self.setting.f, self.variables, self.setting.has_state
         found = [_pushed(*network, pieces[i], self.gradient) for i in range(len(pieces))]
         return -np.concatenate([np.asarray(part) for part in found])[: self.num_examples]
+
+    def has_rows_for(self, function: Float[np.ndarray, "n t"]) -> bool:
+        """Whether a function has a value for each row of the kernel's matrix."""
+        return self.setting.outputs != "all" or function.shape[1] == self.num_outputs
 
     def network(self, x: Array) -> Float[np.ndarray, "n o"]:
         """The outputs `(n, o)` at inputs, piece by piece."""

@@ -26,7 +26,7 @@ def train(
     *,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-    loss: str | losses.Loss = "mse",
+    loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
     at: Steps | None = None,
     state: Any = None,

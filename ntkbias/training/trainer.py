@@ -58,7 +58,7 @@ class Trainer(eqx.Module):
 
     f: ApplyFunction = eqx.field(static=True)
     forward: Forward | None = eqx.field(static=True)
-    loss: losses.Loss = eqx.field(static=True)
+    loss: losses.LossFunction = eqx.field(static=True)
     optimizer: Any = eqx.field(static=True)  # or a function of the learning rate, where each run has its own
     batch_size: int | None = eqx.field(static=True)
     many: bool = eqx.field(static=True, default=False)
@@ -71,7 +71,7 @@ class Trainer(eqx.Module):
         params: Params,
         data: Any,
         optimizer: Any,
-        loss: str | losses.Loss,
+        loss: str | losses.LossFunction,
         batch_size: int | None = None,
         state: Any = None,
         forward: Forward | None = None,

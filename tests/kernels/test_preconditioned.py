@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import LOSSES, loss_case
 from jax.flatten_util import ravel_pytree
 
 import ntkbias as nb
@@ -51,18 +52,22 @@ def test_a_step_of_adam_without_momentum_moves_outputs_by_its_kernel(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["mse", "logistic", "cross_entropy"])
-def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, loss):
-    net = nb.nets.mlp(width=5, depth=1, num_outputs=1 if loss == "logistic" else 3, activation="erf")
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, name):
+    loss, outputs, targets = loss_case(name)
+    net = nb.nets.mlp(width=5, depth=1, num_outputs=outputs.shape[1], activation="erf")
     params = net.init(jax.random.key(0), (2,))
+    if loss.root is None:
+        with pytest.raises(InputError, match=f"got '{name}', whose Hessian is zero almost everywhere, or not known"):
+            loss_weighted_ntk(net.apply, params, name)
+        return
     flat, unravel = ravel_pytree(params)
     x = X.astype(flat.dtype)
     outputs = net.apply(params, x)
-    targets = {"mse": outputs * 0, "logistic": jnp.ones(6), "cross_entropy": jnp.array([0, 1, 2, 0, 1, 2])}[loss]
     J = jax.jacobian(lambda v: net.apply(unravel(v), x).reshape(-1))(flat)
-    H = jax.hessian(lambda u: losses.named(loss)(u.reshape(outputs.shape), targets))(outputs.reshape(-1))
+    H = jax.hessian(lambda u: loss(u.reshape(outputs.shape), targets))(outputs.reshape(-1))
     wanted = np.linalg.eigvalsh(J.T @ H @ J)[::-1]
-    found = nb.spectrum(loss_weighted_ntk(net.apply, params, loss), x).eigenvalues
+    found = nb.spectrum(loss_weighted_ntk(net.apply, params, name), x).eigenvalues
     count = min(len(wanted), len(found))
     np.testing.assert_allclose(found[:count], wanted[:count], atol=1e-10 * wanted[0])
 
@@ -95,6 +100,8 @@ def test_bad_preconditioners_are_named(unchecked):
     with pytest.raises(InputError, match="after a step or more"):
         adam_preconditioner(optax.adam(0.1).init(params))
     with pytest.raises(InputError, match="loss to be one of mse, logistic, cross_entropy"):
-        loss_weighted_ntk(NET.apply, params, "hinge")
+        loss_weighted_ntk(NET.apply, params, "huber")
+    with pytest.raises(InputError, match="or a losses.Loss with the root of its Hessian; got function"):
+        loss_weighted_ntk(NET.apply, params, lambda u, y: jnp.sum(u - y))
     with pytest.raises(InputError, match="Expected one output for the logistic loss"):
         loss_weighted_ntk(NET.apply, params, "logistic")(X)

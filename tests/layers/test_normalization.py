@@ -17,6 +17,7 @@ from ntkbias.layers import (
     Needs,
     Positions,
     Relu,
+    RMSNorm,
     Sequential,
 )
 
@@ -118,3 +119,34 @@ class TestBadInput:
     def test_no_axes(self):
         with pytest.raises(InputError, match=r"Expected inputs of LayerNorm to have at least one axis; got shape \(\)"):
             LayerNorm().output_shape(())
+
+
+@pytest.mark.parametrize("axes", ["channels", "all"])
+def test_rms_norm_divides_by_the_root_mean_square(axes, x64):
+    """At a finite width, and of inputs, whose kernel is known exactly."""
+    x = 3.0 + normal(3, 4, 5)
+    over = -1 if axes == "channels" else (1, 2)
+    expected = np.asarray(x) / np.sqrt(0.3 + np.mean(np.asarray(x) ** 2, over, keepdims=True))
+    assert_near(RMSNorm(0.3, axes).apply((), x), expected, 1e-14)
+    after = Sequential((RMSNorm(0.3, axes), Dense(1))).propagate(
+        Covariance.of_inputs(x, x, Needs(Positions.EQUAL, Positions.EQUAL))
+    )
+    assert_near(after.nngp, np.einsum("npc,mpc->nmp", expected, expected) / 5, 1e-14)
+
+
+def test_rms_norm_is_that_of_flax():
+    nnx = pytest.importorskip("flax.nnx", reason="the extra models is not installed")
+    x = 1.0 + normal(3, 4, 5)
+    theirs = nnx.RMSNorm(5, epsilon=1e-3, use_scale=False, rngs=nnx.Rngs(0))
+    assert_near(RMSNorm(1e-3).apply((), x), theirs(x), 1e-6)
+
+
+@pytest.mark.slow
+def test_rms_norm_after_an_activation_is_a_limit():
+    """Which LayerNorm refuses: the values there have a mean."""
+
+    def build(width):
+        layers = (Dense(width, 1.3, 0.5), Relu(), RMSNorm(), Dense(width), RMSNorm(axes="all"), Relu(), Flatten())
+        return Sequential((*layers, Dense(1)))
+
+    root_width_law(build, normal(3, 3, 2))

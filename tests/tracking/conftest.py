@@ -24,18 +24,20 @@ def data():
 
 
 @pytest.fixture(scope="session")
-def history(network, data):
-    """All measures of one run."""
+def run_options(data):
     x, y = data
-    return track(
-        *network,
-        data,
-        optimizer=optax.sgd(0.1),
-        num_steps=40,
-        at=[0, 1, 5, 20, 40],
-        test=(-x, -y),
-        targets={"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))},
-        domain=CIRCLE,
-        num_modes=6,
-        measures=measures.ALL,
-    )
+    return {
+        "optimizer": optax.sgd(0.1),
+        "num_steps": 40,
+        "at": [0, 1, 5, 20, 40],
+        "test": (-x, -y),
+        "targets": {"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))},
+        "domain": CIRCLE,
+        "num_modes": 6,
+    }
+
+
+@pytest.fixture(scope="session")
+def history(network, data, run_options):
+    """All measures of one run."""
+    return track(*network, data, **run_options, measures=measures.ALL)

@@ -16,40 +16,39 @@ has the eigenvalues of that decay, which are those of the Gauss-Newton matrix J^
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
+from ntkbias.losses import Loss, named
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["loss_weighted_ntk"]
-
-Curved = Literal["mse", "logistic", "cross_entropy"]
 
 
 def loss_weighted_ntk(
     f: ApplyFunction,
     params: Params,
-    loss: Curved,
+    loss: str | Loss,
     *,
     memory_budget: int | None = None,
     precision: Precision = "highest",
 ) -> EmpiricalNTK:
     """The kernel S(x)^T K(x, x') S(x') of all outputs, `(n, o, m, o)`, with S S^T the loss's Hessian in the outputs.
 
-    `loss` is "mse" (S is one: the NTK itself), "logistic" (o = 1, S^2 = p (1 - p)) or "cross_entropy" (S S^T = diag p -
-    p p^T, of rank o - 1). Its eigenvalues on n inputs are those of the Gauss-Newton matrix of the mean loss. Costs what
-    the NTK of outputs="all" costs. Other arguments and errors are those of `empirical_ntk`.
+    `loss` is a `losses.Loss` or the name of one: "mse" (S is one: the NTK itself), "logistic" (o = 1, S^2 = p (1 - p)),
+    "cross_entropy" (S S^T = diag p - p p^T, of rank o - 1). Its eigenvalues on n inputs are those of the Gauss-Newton
+    matrix of the mean loss. Costs what the NTK of outputs="all" costs. Other arguments and errors are those of
+    `empirical_ntk`; raises `InputError` on a loss whose Hessian is zero almost everywhere.
     """
-    require_choice("loss", loss, Curved)
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
-    return empirical_ntk(Weighted(f, loss), params, outputs="all", memory_budget=memory_budget, precision=precision)
+    return empirical_ntk(
+        Weighted(f, _with_hessian(loss)), params, outputs="all", memory_budget=memory_budget, precision=precision
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +56,23 @@ class Weighted:
     """S^T f, where the S of the loss at f is a constant to derivatives."""
 
     f: ApplyFunction
-    loss: Curved
+    loss: Loss
 
     def __call__(self, params: Params, x: Array) -> Array:
-        outputs = self.f(params, x)
-        outputs = outputs.reshape(len(x), -1)
-        fixed = jax.lax.stop_gradient(outputs)
-        if self.loss == "mse":
-            return outputs
-        if self.loss == "logistic":
-            if outputs.shape[1] != 1:
-                raise InputError(f"Expected one output for the logistic loss; got {outputs.shape[1]}.")
-            return jnp.sqrt(jax.nn.sigmoid(fixed) * jax.nn.sigmoid(-fixed)) * outputs
-        # With p = softmax, S = diag(sqrt p) - p sqrt(p)^T: S S^T = diag(p) - p p^T, as sqrt(p) has norm one.
-        p = jax.nn.softmax(fixed, -1)
-        return jnp.sqrt(p) * (outputs - jnp.sum(p * outputs, -1, keepdims=True))
+        outputs = self.f(params, x).reshape(len(x), -1)
+        return self.loss.root_times(jax.lax.stop_gradient(outputs), outputs)
+
+
+def _with_hessian(loss: Any) -> Loss:
+    """The loss that knows the root of its Hessian, or an error."""
+    found = named(loss)
+    if not isinstance(found, Loss):
+        raise InputTypeError(
+            f"Expected the name of a loss, or a losses.Loss with the root of its Hessian; got {type(found).__name__}."
+        )
+    if found.root is None:
+        raise InputError(
+            f"Expected a loss with a Hessian to weigh the kernel by, as 'logistic'; got {found.name!r}, whose Hessian "
+            "is zero almost everywhere, or not known."
+        )
+    return found

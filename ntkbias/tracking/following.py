@@ -4,32 +4,26 @@ A walk yields what a run, or several together, have `Reached`; `follow` takes th
 and makes the history of them, however it ends.
 """
 
-import operator
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from ntkbias.domains import HarmonicDomain
-from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
 from ntkbias.tracking.checkpoint import Checkpoint, code_digest, digest, history_of
 from ntkbias.tracking.history import History
-from ntkbias.tracking.record import Recorder
-from ntkbias.tracking.snapshot import Setting
-from ntkbias.training import Trainer, TrainingState, shapes
+from ntkbias.tracking.recorder import Recorder
+from ntkbias.tracking.setting import Setting
+from ntkbias.training import Trainer, TrainingState, trial_moves
 from ntkbias.types import Params
 
-__all__ = ["Reached", "Walk", "described", "follow", "own_pairs", "own_walk", "trained_walk", "variables_of"]
+__all__ = ["Reached", "Walk", "described", "follow", "follow_training"]
 
-OTHER_LOOP = "Expected the loop that the checkpoint is of, to go on with it; got one that "
-CHOICE = "Choose another path, or delete that folder to begin again."
 FINGERPRINT = 8  # inputs on which a checkpoint's f is compared
 
 
@@ -103,82 +97,6 @@ def _warn_of_failures(recorder: Recorder, warned: int) -> int:
     return len(recorder.failed)
 
 
-def trained_walk(
-    trainer: Trainer, starts: list[TrainingState], x: Any, y: Any, at: tuple[int, ...], key: Any, num_runs: int | None
-) -> Walk:
-    """Our own training of groups of runs, each of which advances in turn."""
-
-    def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
-        states = starts if state is None else state
-        with progress(None, "training steps", total=at[-1], initial=max(seen, default=0)) as bar:
-            for target in at:
-                if target <= max(seen, default=-1):
-                    continue
-                states = [
-                    trainer.advance(each, target, x, y, key=key, bar=bar if index == 0 else None)
-                    for index, each in enumerate(states)
-                ]
-                lengths, diverged = (
-                    np.concatenate([np.atleast_1d(np.asarray(getattr(each, name))) for each in states])
-                    for name in ("path_length", "diverged_at")
-                )
-                yield Reached(target, variables_of(states, num_runs), lengths, diverged, states)
-
-    return walk
-
-
-def own_pairs(iterates: Iterator[Any]) -> Iterator[tuple[int, Params]]:
-    """What somebody else's loop yields, as long as it is (step, params), with params of one structure and shape."""
-    first = None
-    for found in iterates:
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise InputTypeError(f"Expected an iterator of pairs (step, params); got {type(found).__name__}.")
-        step, variables = found
-        try:
-            number = operator.index(step)
-        except TypeError:
-            got = f"{type(step).__name__} first"
-            raise InputTypeError(
-                f"Expected an iterator of pairs (step, params), whole numbers first; got {got}."
-            ) from None
-        first = shapes(variables) if first is None else first
-        if shapes(variables) != first:
-            raise InputError(
-                f"Expected params of the same shapes at all steps, {first}; got {shapes(variables)} at step {number}."
-            )
-        yield number, variables
-
-
-def own_walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:
-    """Somebody else's loop, whose first step has been taken; what a checkpoint has is compared, and passed over."""
-
-    def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
-        reached, before = -1, None
-        for index, (number, variables) in enumerate(chain([first], iterates)):
-            if number <= reached:
-                raise InputError(f"Expected steps in ascending order; got {number} after {reached}.")
-            if index < len(seen):
-                _require_seen(number, variables, seen[index], state[0] if index == len(seen) - 1 else None)
-            else:
-                length = 0.0 if before is None else float(optax.tree.norm(optax.tree.sub(variables, before)))
-                finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(variables))
-                diverged = np.array([-1 if finite else number])
-                yield Reached(number, [variables], np.array([length]), diverged, [variables])
-            reached, before = number, variables
-        if reached < max(seen, default=-1):
-            raise InputError(f"{OTHER_LOOP}ends at step {reached}, before step {seen[-1]} that is there. {CHOICE}")
-
-    return walk
-
-
-def _require_seen(step: int, variables: Params, seen: int, saved: Params | None) -> None:
-    """Raise an `InputError` unless a loop of one's own comes by the step that a checkpoint has, with what it has."""
-    if step != seen:
-        raise InputError(f"{OTHER_LOOP}yields step {step} where step {seen} is there. {CHOICE}")
-    if saved is not None and digest(jax.tree.map(jnp.asarray, variables)) != digest(jax.tree.map(jnp.asarray, saved)):
-        raise InputError(f"{OTHER_LOOP}has other params at step {step}. {CHOICE}")
-
-
 def variables_of(states: list[Any], num_runs: int | None) -> list[Params]:
     """What f takes, of each run, from the states of groups, or as it is."""
     if not isinstance(states[0], TrainingState):
@@ -223,3 +141,44 @@ def _start(setting: Setting) -> dict[str, np.ndarray]:
         levels = setting.domain.levels(setting.domain.max_degree(len(setting.probe)))
         start["level_frequencies"] = np.asarray(setting.domain.frequency(jnp.asarray(levels, float)))
     return start
+
+
+def trained_walk(
+    trainer: Trainer, starts: list[TrainingState], x: Any, y: Any, at: tuple[int, ...], key: Any, num_runs: int | None
+) -> Walk:
+    """Our own training of groups of runs, each of which advances in turn."""
+
+    def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
+        states = starts if state is None else state
+        with progress(None, "training steps", total=at[-1], initial=max(seen, default=0)) as bar:
+            for target in at:
+                if target <= max(seen, default=-1):
+                    continue
+                states = [
+                    trainer.advance(each, target, x, y, key=key, bar=bar if index == 0 else None)
+                    for index, each in enumerate(states)
+                ]
+                lengths, diverged = (
+                    np.concatenate([np.atleast_1d(np.asarray(getattr(each, name))) for each in states])
+                    for name in ("path_length", "diverged_at")
+                )
+                yield Reached(target, variables_of(states, num_runs), lengths, diverged, states)
+
+    return walk
+
+
+def follow_training(
+    trainer: Trainer,
+    starts: list[TrainingState],
+    recorder: Recorder,
+    steps: tuple[int, ...],
+    optimizers: list[Any],
+    checkpoint: Any,
+) -> History:
+    """Follow our own training."""
+    setting, num_runs = recorder.setting, recorder.num_runs
+    trainer = trainer.suited(starts[0], setting.x, setting.y, key=setting.key)
+    first = variables_of(starts, num_runs)
+    moves = [digest(trial_moves(each, steps[-1])) for each in optimizers]
+    walk = trained_walk(trainer, starts, setting.x, setting.y, steps, setting.key, num_runs)
+    return follow(recorder, walk, first, starts, described(trainer, setting, first, recorder, steps, moves), checkpoint)

@@ -1,4 +1,4 @@
-"""What a run looks at, as users give it: checked before training, and made the `Setting` of all snapshots."""
+"""What a run looks at: as users give it, `Watched`; checked before training, the `Setting` of all its snapshots."""
 
 import math
 from collections.abc import Mapping
@@ -6,21 +6,72 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias import losses
 from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import checked_function, require_inputs
-from ntkbias.memory import checked_memory_budget
-from ntkbias.tracking.snapshot import Setting
+from ntkbias.memory import checked_memory_budget, default_memory_budget
 from ntkbias.training import checked_data
 from ntkbias.types import ApplyFunction, Outputs, Params
 
-__all__ = ["PROBE", "Watched"]
+__all__ = ["PROBE", "Setting", "Watched"]
 
 PROBE = 500  # training inputs that the kernel is followed on unless a probe is given
+
+
+class Setting(NamedTuple):
+    """What all snapshots of a run have in common."""
+
+    f: ApplyFunction
+    loss: losses.LossFunction
+    x: Array  # training inputs
+    y: Array
+    probe: Array  # inputs on which the kernel is followed
+    probe_y: Array | None
+    test: tuple[Array, Array] | None
+    behaviours: dict[str, Array]  # named functions on the probe, (n,) or (n, o)
+    domain: Domain | None
+    outputs: Outputs
+    num_modes: int
+    has_state: bool  # whether f takes (params, state)
+    memory_budget: int
+    key: PRNGKeyArray
+
+    @classmethod
+    def of(
+        cls,
+        f: ApplyFunction,
+        data: tuple[Array, Array],
+        probe: tuple[Array, Array | None],
+        loss: str | losses.LossFunction,
+        *,
+        test: tuple[Array, Array] | None = None,
+        behaviours: Mapping[str, Array] | None = None,
+        domain: Domain | None = None,
+        outputs: Outputs = "mean",
+        num_modes: int = 20,
+        has_state: bool = False,
+        memory_budget: int | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> "Setting":
+        """The setting of arrays that have been checked; see `track` for what they mean."""
+        return cls(
+            f,
+            losses.named(loss),
+            *data,
+            *probe,
+            test,
+            dict(behaviours or {}),
+            domain,
+            outputs,
+            num_modes,
+            has_state,
+            default_memory_budget() if memory_budget is None else memory_budget,
+            jax.random.key(0) if key is None else key,
+        )
 
 
 class Watched(NamedTuple):

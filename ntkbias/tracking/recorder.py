@@ -4,14 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ntkbias.domains import HarmonicDomain
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.threads import blas
 from ntkbias.tracking.measures import Measure
-from ntkbias.tracking.snapshot import DENSE_ROWS, Setting, Snapshot
+from ntkbias.tracking.setting import Setting
+from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot
 from ntkbias.types import Params
 
 __all__ = ["Clock", "Recorder"]
@@ -43,11 +42,14 @@ class Recorder:
 
     def __init__(self, setting: Setting, measures: Mapping[str, Measure], clock: Clock, num_runs: int | None) -> None:
         self.setting, self.measures, self.clock, self.num_runs = setting, dict(measures), clock, num_runs
+        self.keys = {measure: key for key, measure in self.measures.items()}
         self.rows: list[dict[str, np.ndarray]] = []
         self.stopped: str | None = None
         self.failed: dict[str, str] = {}  # measures that came to nothing after the first snapshot: how, when first
         self.axes: dict[str, list[str]] = {}
         self.labels: dict[str, list[str]] = {}
+        self.panels: dict[str, list[str]] = {}
+        self.columns: dict[str, str] = {}
         self.initial: list[Snapshot] = []
         self.previous: list[Snapshot | None] = []
 
@@ -103,7 +105,14 @@ class Recorder:
 
     def about(self) -> dict[str, Any]:
         """What the history says beside numbers."""
-        return {"num_runs": self.num_runs, "axes": self.axes, "labels": self.labels, "stopped": self.stopped}
+        return {
+            "num_runs": self.num_runs,
+            "axes": self.axes,
+            "labels": self.labels,
+            "panels": self.panels,
+            "columns": self.columns,
+            "stopped": self.stopped,
+        }
 
     def _measured(self, run: int, step: int, variables: Params, length: float) -> dict[str, np.ndarray]:
         is_first = len(self.initial) <= run
@@ -161,6 +170,7 @@ class Recorder:
             previous=previous,
             initial=initial,
             before={} if previous is None else previous.values,
+            keys=self.keys,
         )
 
     def _row(self, run: int, index: int) -> dict[str, np.ndarray]:
@@ -172,23 +182,19 @@ class Recorder:
         return {name: _missing(self.initial[0].values[name]) for name in self.measures}
 
     def _name(self, at: Snapshot, values: Mapping[str, np.ndarray]) -> None:
-        """The names of axes and of what lies along them, once the first snapshot has told."""
+        """What each measure says of its values, once the first snapshot has told which of them there are."""
         before = ["snapshot"] if self.num_runs is None else ["run", "snapshot"]
-        for name, measure in self.measures.items():
-            own = [f"{name} {index}" for index in range(values[name].ndim)]
-            named = list(getattr(measure, "axes", ()))
-            self.axes[name] = before + (named if len(named) == len(own) else own)
-        used = {axis for axes in self.axes.values() for axis in axes}
-        if "behaviour" in used:
-            self.labels["behaviour"] = list(at.setting.behaviours)
-        if "layer" in used:
-            self.labels["layer"] = list(at.layer_matrices)
-        if "parameter" in used:
-            leaves = jax.tree_util.tree_leaves_with_path(at.params)
-            self.labels["parameter"] = [jax.tree_util.keystr(path) for path, _ in leaves]
-        domain = at.setting.domain
-        if "level" in used and isinstance(domain, HarmonicDomain):
-            self.labels["level"] = [str(level) for level in domain.levels(domain.max_degree(at.num_examples)).tolist()]
+        for key, measure in self.measures.items():
+            num_axes = values[key].ndim
+            fits = len(measure.axes) == num_axes
+            self.axes[key] = before + (list(measure.axes) if fits else [f"{key} {index}" for index in range(num_axes)])
+            if fits and measure.labels is not None and measure.axes[-1] not in self.labels:
+                self.labels[measure.axes[-1]] = list(measure.labels(at))
+            is_own = key == measure.name  # a measure under another key is called by that
+            if measure.title is not None:
+                self.panels[key] = [measure.title, measure.line if is_own and measure.line else key, measure.scale]
+            if measure.column is not None and num_axes == 0:
+                self.columns[key] = measure.column if is_own else key
 
     def _divergence(self, diverged: np.ndarray) -> str:
         """At which step, and why."""

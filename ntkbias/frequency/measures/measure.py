@@ -1,0 +1,81 @@
+"""A measure of frequency: how it is taken, and what it needs of the domain.
+
+>>> from ntkbias.domains import Circle, PointCloud
+>>> from ntkbias.frequency import MEASURES
+>>> [name for name, measure in MEASURES.items() if measure.applies_to(PointCloud())]
+['graph', 'dirichlet']
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ntkbias.domains import Domain
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.spectra import Spectrum
+
+__all__ = ["FrequencyMeasure", "Measured", "require_domain", "require_inputs", "shared"]
+
+
+class Measured(NamedTuple):
+    """The frequencies of modes, the same under each resample of the inputs, and which of them the inputs resolve.
+
+    A measure by harmonics also has the power of each mode in each of their levels.
+    """
+
+    frequencies: Float[np.ndarray, " k"]
+    resamples: Float[np.ndarray, "b k"]
+    resolved: Bool[np.ndarray, " k"]
+    energy: Float[Array, "k levels"] | None = None
+    levels: Int[Array, "levels *c"] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrequencyMeasure:
+    """What the frequency of a mode is, for `rank_by_frequency`.
+
+    `function(spectrum, domain, weights, num_modes, key)` measures the first `num_modes` modes or more (None: as many as
+    it can) under each row of weights `(b, n)`, the first row the inputs' own. `domain` is the class of domains that it
+    needs, and `needs` says so in words; `text` completes "the frequency of a mode is ...".
+    """
+
+    name: str
+    function: Callable[[Spectrum, Domain, Float[np.ndarray, "b n"], int | None, PRNGKeyArray | None], Measured]
+    text: str
+    domain: type = Domain
+    needs: str = "a domain, e.g. Circle() or PointCloud()"
+
+    def applies_to(self, domain: Domain) -> bool:
+        """Whether the domain has what this needs."""
+        return isinstance(domain, self.domain)
+
+
+def require_inputs(spectrum: Spectrum, domain: Domain) -> Array:
+    """The inputs of a spectrum; raises an `InputError` unless it has some, in this domain."""
+    if not isinstance(spectrum, Spectrum):
+        raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
+    require_domain(domain)
+    if spectrum.x is None:
+        raise InputError(
+            "Expected a spectrum that knows its inputs; got one of a bare matrix. Use spectrum(kernel, x)."
+        )
+    domain.check(spectrum.x)
+    return spectrum.x
+
+
+def require_domain(domain: Domain) -> None:
+    """Raise an `InputTypeError` unless this is a domain."""
+    if not isinstance(domain, Domain):
+        got = f"the class {domain.__name__}" if isinstance(domain, type) else type(domain).__name__
+        raise InputTypeError(f"Expected a domain, e.g. Circle() or PointCloud(); got {got}.")
+
+
+def shared(values: np.ndarray, eigenspace: Int[np.ndarray, " k"]) -> np.ndarray:
+    """The values `(k, ...)`, each replaced by the mean over its eigenspace."""
+    _, members, counts = np.unique(eigenspace, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), *values.shape[1:]), values.dtype)
+    np.add.at(sums, members, values)
+    return (sums / counts.reshape(-1, *(1,) * (values.ndim - 1)).astype(values.dtype))[members]

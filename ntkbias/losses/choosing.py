@@ -1,0 +1,58 @@
+"""A loss by its name, and whether targets go with it.
+
+>>> from ntkbias.losses import mse, named
+>>> named("mse") is mse
+True
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from ntkbias.checks import require_array, require_choice, require_finite
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.losses.loss import Loss, LossFunction
+from ntkbias.losses.pointwise import NAMED
+
+__all__ = ["checked_targets", "named"]
+
+
+def named(loss: str | LossFunction) -> LossFunction:
+    """The loss of this name, one of `NAMED`; a function `(outputs, targets) -> scalar`, or a `Loss`, as it is.
+
+    Raises `InputError` on an unknown name, and `InputTypeError` on anything else.
+    """
+    if isinstance(loss, str):
+        require_choice("loss", loss, NAMED)
+        return NAMED[loss]
+    if not callable(loss):
+        raise InputTypeError(
+            f"Expected the name of a loss or a function (outputs, targets) -> scalar; got {type(loss).__name__}."
+        )
+    return loss
+
+
+def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) -> Array:
+    """The targets as an array, once `loss` has taken them beside outputs of this shape; a step before training.
+
+    `outputs` is an array, or what `jax.eval_shape` gives: only its shape and type count. Raises `InputError` on targets
+    that are not finite, or of another number of rows, and what the loss refuses; and on a loss that is no scalar.
+    """
+    function = named(loss)
+    values = require_array(targets, "targets")
+    require_finite(values, "targets")
+    if values.shape[:1] != outputs.shape[:1]:
+        raise InputError(
+            f"Expected one row of targets for each of {outputs.shape[0] if outputs.shape else 0} inputs; got shape "
+            f"{values.shape}."
+        )
+    blank = jnp.zeros(outputs.shape, outputs.dtype)
+    value = function(blank, values) if isinstance(function, Loss) else jax.eval_shape(function, blank, values)
+    if getattr(value, "shape", None) != ():
+        raise InputError(
+            f"Expected a loss that is one number; got shape {getattr(value, 'shape', None)}. Take the mean over inputs."
+        )
+    return values

@@ -1,0 +1,101 @@
+"""A loss: a function of outputs and targets, with all that others need to know of it.
+
+Its Hessian in the outputs u of one input is H(u) = S S^T, which weighs the kernel of its linearised training:
+`loss_weighted_ntk` reads S here.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.losses import Loss
+>>> cosh = Loss("log cosh", lambda u, y: jnp.mean(jnp.sum(jnp.log(jnp.cosh(u - y)), -1)), "values")
+>>> cosh.name, float(cosh(jnp.zeros((4, 2)), jnp.zeros((4, 2))))
+('log cosh', 0.0)
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ntkbias.checks import require_choice
+from ntkbias.errors import InputError, InputTypeError
+
+__all__ = ["Loss", "LossFunction", "Targets", "concrete", "like", "with_targets"]
+
+LossFunction = Callable[[Array, Array], Array]
+Targets = Literal["values", "signs", "classes"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loss:
+    """A mean over inputs of a loss of outputs `(n, *o)` and targets, called as the function is.
+
+    `name` is what `loss=` and `--loss` call it. `targets` says which it takes: "values", numbers of the outputs' shape;
+    "signs", -1 and +1 for one output; "classes", whole numbers, or a row of probabilities, for an output a class.
+    `root(u, v)` is S^T v `(n, o)` for outputs u, of each input; None where the Hessian is zero almost everywhere, or is
+    not known.
+    """
+
+    name: str
+    function: LossFunction
+    targets: Targets
+    root: Callable[[Float[Array, "n o"], Float[Array, "n o"]], Float[Array, "n o"]] | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputTypeError(
+                f"Expected a function (outputs, targets) -> scalar; got {type(self.function).__name__}."
+            )
+        require_choice("targets", self.targets, Targets)
+        for attribute, value in (("__doc__", self.function.__doc__), ("__name__", self.name)):
+            object.__setattr__(self, attribute, value)
+        object.__setattr__(self, "__qualname__", self.name)
+
+    def __call__(self, outputs: Array, targets: Array) -> Array:
+        """The loss."""
+        return self.function(outputs, targets)
+
+    def root_times(self, outputs: Float[Array, "n o"], vectors: Float[Array, "n o"]) -> Float[Array, "n o"]:
+        """S^T v of each input, with S S^T the Hessian at its outputs.
+
+        For a loss that has a `root`; raises `InputError` on several outputs of a loss of one.
+        """
+        assert self.root is not None
+        if self.targets == "signs" and outputs.shape[1] != 1:
+            raise InputError(f"Expected one output for the {self.name} loss; got {outputs.shape[1]}.")
+        return self.root(outputs, vectors)
+
+    def num_outputs(self, num_classes: int) -> int:
+        """How many outputs a network needs to tell classes apart under this loss."""
+        return 1 if self.targets == "signs" else num_classes
+
+    def of_classes(self, labels: Int[np.ndarray, " n"], num_classes: int) -> Array:
+        """Labels 0 .. `num_classes` - 1 in the form that this loss takes: "values" are one column a class."""
+        if self.targets == "classes":
+            return jnp.asarray(labels)
+        return jnp.asarray(2.0 * labels - 1 if self.targets == "signs" else np.eye(num_classes)[labels], float)
+
+
+def with_targets(
+    targets: Targets, root: Callable[[Array, Array], Array] | None = None
+) -> Callable[[LossFunction], Loss]:
+    """Make a function the `Loss` of its name, which takes these targets and has this root of its Hessian."""
+    return lambda function: Loss(getattr(function, "__name__", ""), function, targets, root)
+
+
+def like(outputs: Array, targets: Array) -> Array:
+    """The targets in the outputs' shape: they would broadcast to all pairs if `(n,)` met `(n, 1)`."""
+    one = outputs.shape[:1] == targets.shape[:1] and outputs.size == targets.size == len(outputs)
+    if targets.shape != outputs.shape and not one:
+        raise InputError(f"Expected targets of the outputs' shape, {outputs.shape}; got {targets.shape}.")
+    return jnp.reshape(targets, outputs.shape)
+
+
+def concrete(holds: Callable[[], bool]) -> bool:
+    """Whether a statement about values holds; true where they are traced, and not known yet."""
+    try:
+        return holds()
+    except jax.errors.ConcretizationTypeError:
+        return True

@@ -1,0 +1,98 @@
+"""Losses that are means over inputs of a loss of each: the named ones.
+
+    mse             1/2 mean over inputs of the sum over outputs of (u - y)^2
+    logistic        mean of log(1 + exp(-y u)), y = -1 or +1
+    cross_entropy   mean of -sum_c p_c log softmax(u)_c, p the labels as probabilities
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.losses import cross_entropy, mse
+>>> float(mse(jnp.zeros((4, 2)), jnp.ones((4, 2))))
+1.0
+>>> float(cross_entropy(jnp.zeros((3, 10)), jnp.array([0, 4, 9])))    # log 10
+2.3026
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ntkbias.errors import InputError
+from ntkbias.losses.loss import concrete, like, with_targets
+
+__all__ = ["NAMED", "cross_entropy", "logistic", "mse"]
+
+
+@with_targets("values", lambda u, v: v)
+def mse(outputs: Float[Array, "n *o"], targets: Array) -> Float[Array, ""]:
+    """1/2 the mean over inputs of the sum over outputs of squared errors; `targets` like `outputs`.
+
+    `(n,)` and `(n, 1)` are the same. Raises `InputError` on targets of another shape.
+    """
+    return jnp.sum((outputs - like(outputs, targets)) ** 2) / (2 * len(outputs))
+
+
+@with_targets("signs", lambda u, v: jnp.sqrt(jax.nn.sigmoid(u) * jax.nn.sigmoid(-u)) * v)
+def logistic(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""]:
+    """The mean of log(1 + exp(-y u)) of one output u, `(n,)` or `(n, 1)`, and labels y of -1 and +1.
+
+    Raises `InputError` on more than one output, and on targets of another shape or, where not traced, value.
+    """
+    return jnp.mean(jax.nn.softplus(-_signs("logistic", outputs, targets) * outputs))
+
+
+def _softmax_root(outputs: Array, vectors: Array) -> Array:
+    """With p = softmax, S = diag(sqrt p) - p sqrt(p)^T: S S^T = diag(p) - p p^T, as sqrt(p) has norm one."""
+    p = jax.nn.softmax(outputs, -1)
+    return jnp.sqrt(p) * (vectors - jnp.sum(p * vectors, -1, keepdims=True))
+
+
+@with_targets("classes", _softmax_root)
+def cross_entropy(outputs: Float[Array, "n c"], targets: Array) -> Float[Array, ""]:
+    """The mean of -sum_c p_c log softmax(outputs)_c; the softmax is over the classes c, the last axis.
+
+    `targets` are whole-number labels `(n,)`, or probabilities `(n, c)`, one-hot or smoothed. Raises `InputError` on
+    other shapes, and where not traced on labels outside 0 .. c - 1 and rows that do not sum to one.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise InputError(
+            f"Expected an output a class, (n, classes), for the cross entropy; got {outputs.shape}. "
+            "Use 'logistic' for one output."
+        )
+    return -jnp.sum(_probabilities(outputs, targets) * jax.nn.log_softmax(outputs, -1)) / len(outputs)
+
+
+NAMED = {loss.name: loss for loss in (mse, logistic, cross_entropy)}
+
+
+def _signs(name: str, outputs: Array, targets: Array) -> Array:
+    """Labels -1 and +1 in the shape of one output, or an `InputError`."""
+    if outputs.size != len(outputs):
+        raise InputError(
+            f"Expected one output an input, (n,) or (n, 1), for the {name} loss; got {outputs.shape}. "
+            "Use 'cross_entropy' for several classes."
+        )
+    labels = like(outputs, targets)
+    if not concrete(lambda: bool(jnp.all(jnp.abs(labels) == 1))):
+        raise InputError(
+            f"Expected labels -1 and +1 for the {name} loss; got others. Turn labels b of 0, 1 to 2 b - 1."
+        )
+    return labels
+
+
+def _probabilities(outputs: Array, targets: Array) -> Array:
+    n, num_classes = outputs.shape
+    whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
+    if targets.shape == (n,) and whole:
+        if not concrete(lambda: bool(jnp.all((targets >= 0) & (targets < num_classes)))):
+            got = f"{int(jnp.min(targets))} to {int(jnp.max(targets))}"
+            raise InputError(f"Expected labels from 0 to {num_classes - 1}, one a class; got {got}.")
+        return jax.nn.one_hot(targets, num_classes, dtype=outputs.dtype)
+    if targets.shape != (n, num_classes):
+        raise InputError(
+            f"Expected whole-number labels ({n},), or probabilities ({n}, {num_classes}); got {targets.dtype} of shape "
+            f"{targets.shape}."
+        )
+    # A row of float32 probabilities sums to one within rounding; labels that are no probabilities are off by far more.
+    if not concrete(lambda: bool(jnp.all(jnp.abs(jnp.sum(targets, 1) - 1) < 1e-3))):
+        raise InputError("Expected probabilities that sum to one in each row; got others. Divide each row by its sum.")
+    return targets.astype(outputs.dtype)

@@ -1,0 +1,84 @@
+"""How the kernel is aligned with the labels.
+
+Alignment is the cosine of the kernel's matrix with that of labels, <K, Y Y^T> / (||K|| ||Y Y^T||), uncentred, or of
+features and labels less their means over the probe (CKA, Cortes et al. 2012): two quantities with opposite trends
+(Baratin et al. 2020, arXiv 2008.00938).
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from ntkbias.tracking.measures.measure import measured
+from ntkbias.tracking.snapshot import Snapshot, frobenius
+
+__all__ = ["MEASURES"]
+
+
+@measured(title="alignment with labels", line="uncentred")
+def alignment(at: Snapshot) -> float | None:
+    """<K, Y Y^T> / (||K|| ||Y Y^T||) with the labels; nothing is centred."""
+    if at.labels is None or at.matrix is None:
+        return None
+    return _cosine(at.matrix, at.norm, _rows(at, at.labels))
+
+
+@measured(title="alignment with labels", line="centred (CKA)", column="centred alignment")
+def centered_alignment(at: Snapshot) -> float | None:
+    """The same of features and labels less their means over the probe (CKA); one-hot labels are centred too."""
+    if at.labels is None or at.centered_matrix is None:
+        return None
+    return _cosine(at.centered_matrix, at.centered_norm, _rows(at, at.labels - at.labels.mean(0)))
+
+
+@measured(axes=("class",))
+def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
+    """The centred alignment with each column of the labels alone: one class against the rest."""
+    if at.labels is None or at.labels.shape[1] < 2 or at.centered_matrix is None or at.setting.outputs == "all":
+        return None
+    centered = at.labels - at.labels.mean(0)
+    norms = np.maximum(np.sum(centered**2, 0), np.finfo(float).tiny)
+    return np.sum(centered * (at.centered_matrix @ centered), 0) / (norms * at.centered_norm)
+
+
+@measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
+def alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
+    """The uncentred alignment of each parameter's part of the kernel; costs a kernel a parameter."""
+    if at.labels is None or at.matrix is None:
+        return None
+    rows = _rows(at, at.labels)
+    return np.array([_cosine(part, math.sqrt(frobenius(part, part)), rows) for part in at.layer_matrices.values()])
+
+
+@measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
+def centered_alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
+    """The centred alignment of each parameter's part."""
+    if at.labels is None or at.matrix is None:
+        return None
+    rows = _rows(at, at.labels - at.labels.mean(0))
+    parts = [at.centered(part) for part in at.layer_matrices.values()]
+    return np.array([_cosine(part, math.sqrt(frobenius(part, part)), rows) for part in parts])
+
+
+MEASURES = (
+    alignment,
+    centered_alignment,
+    alignment_by_class,
+    alignment_by_layer,
+    centered_alignment_by_layer,
+)
+
+
+def _rows(at: Snapshot, labels: np.ndarray) -> np.ndarray:
+    """Labels as columns over the rows of the matrix: for all pairs of outputs one column."""
+    return labels.reshape(-1, 1) if at.setting.outputs == "all" else labels
+
+
+def _cosine(matrix: np.ndarray, norm: float | None, labels: np.ndarray) -> float:
+    """<K, Y Y^T> / (||K|| ||Y Y^T||), by ||Y Y^T|| = ||Y^T Y||."""
+    assert norm is not None
+    power = float(np.linalg.norm(labels.T @ labels))
+    if not power * norm > 0:
+        return math.nan
+    return float(np.sum(labels * (matrix @ labels))) / (norm * power)
