@@ -38,7 +38,7 @@ def kernel_facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[Fact]:
     modes = f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)}"
     return [
         _number("trace", spectrum.trace),
-        _number("effective rank", spectrum.effective_rank()),
+        _effective_rank(spectrum),
         _number("stable rank", spectrum.stable_rank()),
         Fact(
             "modes above the noise floor",
@@ -69,6 +69,14 @@ def facts_as_data(value: Comparison | History) -> dict[str, Any]:
         name: {fact.label: fact.value for fact in kernel_facts(spectrum, ranking)}
         for name, spectrum, ranking in kernels
     }
+
+
+def _effective_rank(spectrum: Spectrum) -> Fact:
+    """The effective rank, or what the known modes and the trace leave open."""
+    low, high = map(float, spectrum.effective_rank_bounds())
+    if not spectrum.num_missing:
+        return _number("effective rank", low)
+    return Fact("effective rank", [_finite(low), _finite(high)], f"{number(low)} to {number(high)}")
 
 
 def number(value: Any) -> str:
