@@ -59,6 +59,8 @@ __all__ = [
 Readout = Literal["flatten", "pool"]
 Norm = Literal["pre", "post", "none"]
 
+MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # depth of `myrtle` -> convolutions between its pools
+
 
 def mlp(
     width: int = 512,
@@ -106,19 +108,11 @@ def cnn(
     require_choice("readout", readout, Readout)
     phi, stds = _activation_and_stds(activation, depth, w_std)
     require_positive("width", width)
-    dense = partial(Dense, b_std=b_std, b_init=b_init, parameterization=parameterization)
-    conv = partial(
-        Conv,
-        kernel_size=tuple(kernel_size),
-        strides=None if strides is None else tuple(strides),
-        padding=padding,
-        dilation=None if dilation is None else tuple(dilation),
-        b_std=b_std,
-        b_init=b_init,
-        parameterization=parameterization,
-    )
-    hidden = [layer for std in stds[:-1] for layer in (conv(width, w_std=std), phi)]
-    return Sequential((*hidden, _readout(readout), dense(num_outputs, stds[-1])))
+    options: dict[str, Any] = {"b_std": b_std, "b_init": b_init, "parameterization": parameterization}
+    strides, dilation = (None if sizes is None else tuple(sizes) for sizes in (strides, dilation))
+    convs = [Conv(width, tuple(kernel_size), strides, padding, std, dilation=dilation, **options) for std in stds[:-1]]
+    hidden = [layer for conv in convs for layer in (conv, phi)]
+    return Sequential((*hidden, _readout(readout), Dense(num_outputs, stds[-1], **options)))
 
 
 def resnet(
@@ -167,9 +161,6 @@ def resnet(
         for place in range(block_size)
     ]
     return Sequential((conv(width, 1, first), *blocks, _readout(readout), Dense(num_outputs, last, **options)))
-
-
-MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # depth -> convolutions between the pools
 
 
 def myrtle(
@@ -230,8 +221,7 @@ def patch_network(
     `additive=True` leaves out the root and its phi: the output is the mean over the root's children, and a sum of
     functions of one of them each.
 
-    All leaves have one depth, and all nodes of a level as many children. A tree of another shape would need a layer
-    that picks positions, and joins nodes of different depths.
+    All leaves have one depth, and all nodes of a level as many children.
     """
     _require_counts("branching of patch_network", branching)
     if not isinstance(additive, bool):

@@ -1,20 +1,8 @@
 """The contract of a domain: where inputs live, and what frequency means there.
 
-Two measures need only distances. For edges e = (i, j) of length d_e between neighbouring inputs, a function phi has the
-ratio of mean squared difference to mean square
-
-    r(phi) = sum_e c_e (phi_i - phi_j)^2 / sum_e c_e d_e^2 (phi_i^2 + phi_j^2) / 2
-
-With c_e = 1 / d_e^2 over the neighbourhood graph it is the Rayleigh quotient of the graph's Laplacian; with edges of
-one length h laid off the nodes, and phi extended to their ends, it is the Dirichlet energy by difference quotients. A
-plane wave of frequency k in m dimensions, in random directions, has (phi_i - phi_j)^2 = 2 phi^2 (1 - L(k d)) on
-average, with L(z) = 0F1(m / 2, -z^2 / 4): cos z on a line. `plane_wave_frequency` finds the k with the same ratio, so
-a finite step does not bias the frequency. For small steps it is sqrt(m r), and tends to sqrt(E |grad phi|^2 / E
-phi^2). A domain that knows its own L, as the sphere and the cube do, gives it as `correlation`.
-
 Harmonics come in levels: the eigenspaces by which power is counted. A level is a degree, or where one number does not
-say enough (a product of spheres) a tuple of degrees. `TensorDomain` is for domains whose harmonics are products of one
-function a coordinate.
+say enough (a product of spheres) a tuple of degrees. `TensorDomain` (`tensor_domain.py`) is for domains whose harmonics
+are products of one function a coordinate. Measures that need no harmonics compare with plane waves (`plane_wave.py`).
 
 >>> from ntkbias.domains import Circle
 >>> x, weights = Circle().quadrature(6)
@@ -31,13 +19,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.compilation import Function, compiled
+from ntkbias.domains.plane_wave import plane_wave
 from ntkbias.errors import InputError, InputTypeError
 
-__all__ = ["MAX_PRODUCT_DIMENSIONS", "Domain", "Edges", "HarmonicDomain", "TensorDomain", "plane_wave_frequency"]
+__all__ = ["MAX_PRODUCT_DIMENSIONS", "Domain", "Edges", "HarmonicDomain"]
 
 MAX_PRODUCT_DIMENSIONS = 4  # of a product of one-dimensional rules: beyond, a thousand nodes are three a dimension
 _BLOCK_BYTES = 2**26  # of projectors at a time
@@ -93,7 +81,7 @@ class Domain(eqx.Module):
 
         Here that of plane waves in random directions of flat space.
         """
-        return _plane_wave(np.outer(frequency, distance), dimension)
+        return plane_wave(np.outer(frequency, distance), dimension)
 
 
 class HarmonicDomain(Domain):
@@ -196,97 +184,6 @@ class HarmonicDomain(Domain):
         return degree
 
 
-class TensorDomain(HarmonicDomain):
-    """A product of equal factors, whose harmonics are products of one function of each: a mode is a multi-index.
-
-    A factor's functions have integer labels, label 0 the constant; `modes` lists one label a factor. The degree of a
-    mode is the sum of its labels' degrees.
-    """
-
-    @property
-    @abc.abstractmethod
-    def num_factors(self) -> int:
-        """The number of factors c."""
-
-    @abc.abstractmethod
-    def labels(self, max_degree: int) -> Int[np.ndarray, " s"]:
-        """The labels of a factor's functions up to `max_degree`, ascending in degree."""
-
-    @abc.abstractmethod
-    def label_degrees(self, labels: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-        """The degree of each label."""
-
-    @abc.abstractmethod
-    def factor_functions(self, x: Array, labels: Int[np.ndarray, " s"]) -> Float[Array, "n c s"]:
-        """The functions of these labels, of each factor, at the inputs."""
-
-    def modes(self, max_degree: int) -> Int[np.ndarray, "h c"]:
-        """The multi-index of each of `harmonics`, ordered by degree."""
-        labels = self.labels(max_degree)
-        return multi_indices(
-            tuple(labels.tolist()), tuple(self.label_degrees(labels).tolist()), self.num_factors, max_degree
-        )
-
-    def mode_functions(self, x: Array, modes: Int[np.ndarray, "h c"]) -> Float[Array, "n h"]:
-        """The products that these multi-indices name, mean square one over the domain."""
-        labels, columns = np.unique(modes, return_inverse=True)
-        table = self.factor_functions(x, labels)
-        columns = columns.reshape(modes.shape)
-        values = jnp.ones((len(x), len(modes)), table.dtype)
-        for factor in range(self.num_factors):
-            values = values * table[:, factor, columns[:, factor]]
-        return values
-
-    def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
-        return in_one_program(self._harmonics, x, whole("max_degree", max_degree))
-
-    def _harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
-        return self.mode_functions(x, self.modes(max_degree))
-
-    def degrees(self, max_degree: int) -> Int[np.ndarray, "h *leaves"]:
-        return self.label_degrees(self.modes(max_degree)).sum(1)
-
-    def levels(self, max_degree: int) -> Int[np.ndarray, "levels *leaves"]:
-        """The degrees that have harmonics."""
-        return np.flatnonzero(self._multiplicities(max_degree))
-
-    def multiplicity(self, degree: Any) -> int:
-        return int(self._multiplicities(degree)[degree])
-
-    def harmonic(self, degree: Any, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
-        return in_one_program(self._harmonic, require_harmonics(self, degree), x, key)
-
-    def _harmonic(self, degree: int, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
-        modes = self.modes(degree)[self.degrees(degree) == degree]
-        return self.mode_functions(x, modes) @ random_unit_vector(key, len(modes))
-
-    def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
-        """The coefficients of the product over factors of sum_s phi_s(x1) phi_s(x2) q^degree(s): no basis is formed."""
-        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
-
-    def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
-        labels = self.labels(max_degree)
-        degrees = self.label_degrees(labels)
-        first, second = self.factor_functions(x1, labels), self.factor_functions(x2, labels)
-        product = jnp.zeros((max_degree + 1, len(x1), len(x2)), first.dtype).at[0].set(1)
-        for factor in range(self.num_factors):
-            series = jnp.zeros_like(product)
-            for degree in np.unique(degrees):
-                members = np.flatnonzero(degrees == degree)
-                term = jnp.matmul(first[:, factor, members], second[:, factor, members].T, precision="highest")
-                series = series.at[degree:].add(product[: max_degree + 1 - degree] * term)
-            product = series
-        return product[self.levels(max_degree)]
-
-    def _multiplicities(self, max_degree: int) -> np.ndarray:
-        """The number of modes of each degree, as Python's integers."""
-        one = np.bincount(self.label_degrees(self.labels(max_degree)), minlength=max_degree + 1).astype(object)
-        counts = np.array([1] + [0] * max_degree, object)
-        for _ in range(self.num_factors):
-            counts = np.convolve(counts, one)[: max_degree + 1]
-        return counts
-
-
 def whole(name: str, value: object) -> int:
     """The value as Python's integer; raises an `InputError` unless it is a whole number of zero or more."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -346,36 +243,6 @@ def nodes_a_dimension(num_inputs: int, dimensions: int) -> int:
     return root if root**dimensions <= num_inputs else root - 1
 
 
-def plane_wave_frequency(
-    ratios: np.ndarray,
-    distances: np.ndarray,
-    coefficients: np.ndarray,
-    dimension: int,
-    correlation: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None,
-) -> Float[np.ndarray, " k"]:
-    """The frequency of the plane wave whose ratio r over these edges is that of a function; see this module's text.
-
-    `ratios` `(k,)`; `distances` and `coefficients` c_e `(e,)`. `correlation` replaces L by a domain's own. A ratio
-    beyond the largest that a plane wave has gives the frequency of that wave: the limit of what edges of these lengths
-    resolve.
-    """
-    groups = np.array_split(np.argsort(distances), min(128, len(distances)))  # edges of nearly one length
-    lengths = np.array([distances[group].mean() for group in groups])
-    shares = np.array([coefficients[group].sum() for group in groups])
-    waves = np.linspace(0, (dimension + 2 * np.pi) / np.average(lengths, weights=shares), 4_001)
-    mean = _plane_wave(np.outer(waves, lengths), dimension)
-    if correlation is not None:
-        mean = correlation(waves, lengths, dimension)
-    table = 2 * (1 - mean) @ shares / (shares @ lengths**2)
-    rising = slice(int(table.argmax()) + 1)
-    return np.interp(ratios, table[rising], waves[rising])
-
-
-def _plane_wave(z: np.ndarray, dimension: int) -> np.ndarray:
-    """The mean of cos(z u_1) over the unit vectors u of this dimension."""
-    return np.cos(z) if dimension == 1 else scipy.special.hyp0f1(dimension / 2, -(z**2) / 4)
-
-
 def _names(degrees: np.ndarray) -> list[Any]:
     """Each row of degrees as a number, or a tuple of numbers."""
     return [tuple(row) if isinstance(row, list) else row for row in degrees.tolist()]
@@ -385,20 +252,3 @@ def _columns(degrees: np.ndarray, levels: np.ndarray) -> Int[np.ndarray, " h"]:
     """Which of the levels each degree is."""
     column = {level: index for index, level in enumerate(_names(levels))}
     return np.array([column[degree] for degree in _names(degrees)])
-
-
-@functools.lru_cache(maxsize=64)
-def multi_indices(
-    labels: tuple[int, ...], degrees: tuple[int, ...], num_factors: int, max_degree: int
-) -> Int[np.ndarray, "h c"]:
-    """All choices of one label a factor with sum of degrees at most `max_degree`, ordered by it."""
-    order = np.argsort(-np.array(degrees), kind="stable")  # so that the first factor varies first within a degree
-    label, degree = np.array(labels)[order], np.array(degrees)[order]
-    modes, totals = np.zeros((1, 0), int), np.zeros(1, int)
-    for _ in range(num_factors):
-        row, choice = np.nonzero(totals[:, None] + degree <= max_degree)
-        modes = np.concatenate([modes[row], label[choice, None]], 1)
-        totals = totals[row] + degree[choice]
-    modes = modes[np.argsort(totals, kind="stable")]
-    modes.setflags(write=False)  # it is shared by all callers
-    return modes

@@ -27,8 +27,9 @@ import scipy.special
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_positive
-from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, TensorDomain, nodes_a_dimension, random_steps
+from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, nodes_a_dimension, random_steps
 from ntkbias.domains.sphere import Sphere, nearest_pairs, require_radius
+from ntkbias.domains.tensor_domain import TensorDomain
 from ntkbias.errors import InputError
 
 __all__ = ["Gaussian"]

@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_positive
-from ntkbias.domains.domain import Edges, TensorDomain
+from ntkbias.domains.domain import Edges
 from ntkbias.domains.point_cloud import PointCloud
+from ntkbias.domains.tensor_domain import TensorDomain
 from ntkbias.errors import InputError
 
 __all__ = ["Hypercube"]

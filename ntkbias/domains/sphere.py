@@ -16,9 +16,7 @@ double sum over inputs, and needs no basis.
 [0.0, 0.0, 0.0667, 0.0]
 """
 
-import functools
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -38,6 +36,7 @@ from ntkbias.domains.domain import (
     require_harmonics,
     whole,
 )
+from ntkbias.domains.gegenbauer import gegenbauer, solid_harmonics
 from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.errors import InputError, InputTypeError
 
@@ -124,7 +123,7 @@ class Sphere(HarmonicDomain):
 
         with the C of parameter l_{j-1} + j / 2 - 1: polynomials in x, also off the sphere. Costs n h d.
         """
-        return in_one_program(_solid_harmonics, x / self.radius, self.dimension, whole("max_degree", max_degree))
+        return in_one_program(solid_harmonics, x / self.radius, self.dimension, whole("max_degree", max_degree))
 
     def degrees(self, max_degree: int) -> Int[np.ndarray, " h"]:
         """Each degree as often as it has harmonics."""
@@ -152,7 +151,7 @@ class Sphere(HarmonicDomain):
 
     def zonal(self, cosine: Array, max_degree: int) -> Float[Array, "degrees ..."]:
         """P_0, ..., P_max_degree at these cosines, scaled to P_k(1) = 1; by recurrence, stable within [-1, 1]."""
-        return jnp.stack(_gegenbauer(jnp.asarray(cosine), self.dimension, max_degree))
+        return jnp.stack(gegenbauer(jnp.asarray(cosine), self.dimension, max_degree))
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         """N(d, k) P_k(<x1, x2> / radius^2): the addition theorem."""
@@ -184,7 +183,7 @@ class Sphere(HarmonicDomain):
         half = self.dimension / 2 - 1
         top = math.ceil(np.sqrt(half**2 + squares.max()) - half) + 1
         degrees = np.arange(top + 1)
-        table = np.stack(_gegenbauer(np.cos(distance / self.radius), self.dimension, top))
+        table = np.stack(gegenbauer(np.cos(distance / self.radius), self.dimension, top))
         known = degrees * (degrees + self.dimension - 2.0)
         return np.stack([np.interp(squares, known, column) for column in table.T], 1)
 
@@ -223,7 +222,7 @@ class Sphere(HarmonicDomain):
 
     def _ridges(self, x: Array, directions: Array, degree: int) -> Float[Array, "n a"]:
         cosine = jnp.matmul(x, directions.T, precision="highest") / self.radius**2
-        return _gegenbauer(jnp.clip(cosine, -1, 1), self.dimension, degree)[degree]
+        return gegenbauer(jnp.clip(cosine, -1, 1), self.dimension, degree)[degree]
 
 
 def require_radius(name: str, radius: float) -> None:
@@ -297,66 +296,3 @@ def random_frames(num_points: int, dimension: int) -> Float[np.ndarray, "n d"]:
         )
     frames, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(count, dimension, dimension)))
     return np.concatenate([frames, -frames], 1).reshape(-1, dimension)
-
-
-def _gegenbauer(cosine: Any, dimension: int, max_degree: int) -> list[Any]:
-    """P_0 .. P_max_degree by (k + d - 2) P_{k+1} = (2 k + d - 2) t P_k - k P_{k-1}; NumPy's in, NumPy's out."""
-    values = [cosine**0, cosine]
-    for k in range(1, max_degree):
-        values.append(((2 * k + dimension - 2) * cosine * values[k] - k * values[k - 1]) / (k + dimension - 2))
-    return values[: max_degree + 1]
-
-
-@functools.lru_cache(maxsize=64)
-def _chains(dimension: int, max_degree: int) -> Int[np.ndarray, "h j"]:
-    """The degrees (l_2, ..., l_d) of each harmonic, l_d ascending; l_2 is negative for a sine."""
-    chains = np.arange(max_degree + 1)[:, None]
-    for _ in range(dimension - 2):
-        row, below = np.nonzero(np.arange(max_degree + 1) <= chains[:, :1])
-        chains = np.concatenate([below[:, None], chains[row]], 1)
-    twice = np.repeat(chains, np.where(chains[:, 0] > 0, 2, 1), 0)
-    sine = np.concatenate([[False], np.all(twice[1:] == twice[:-1], 1)])
-    twice[sine, 0] *= -1
-    twice.setflags(write=False)  # it is shared by all callers
-    return twice
-
-
-def _solid_harmonics(x: Float[Array, "n d"], dimension: int, max_degree: int) -> Float[Array, "n h"]:
-    """The harmonics at unit vectors, as homogeneous polynomials of x."""
-    chains = _chains(dimension, max_degree)
-    waves = [jnp.ones_like(x[:, 0]), jnp.zeros_like(x[:, 0])]  # cos and sin of m angle, times r_2^m
-    for _ in range(max_degree):
-        cos, sin = waves[-2:]
-        waves += [cos * x[:, 0] - sin * x[:, 1], cos * x[:, 1] + sin * x[:, 0]]
-    order = np.abs(chains[:, 0])
-    values = jnp.stack(waves, 1)[:, 2 * order + (chains[:, 0] < 0)] * np.where(order > 0, 2**0.5, 1.0)
-    square = x[:, 0] ** 2 + x[:, 1] ** 2
-    for column in range(1, chains.shape[1]):
-        coordinate = x[:, column + 1]
-        square = square + coordinate**2
-        table = _normalized_gegenbauer(coordinate, square, column + 2, max_degree)
-        lower = np.abs(chains[:, column - 1])
-        values = values * table[:, chains[:, column] - lower, lower]
-    return values
-
-
-def _normalized_gegenbauer(
-    coordinate: Float[Array, " n"], square: Float[Array, " n"], dimension: int, max_degree: int
-) -> Float[Array, "n q l"]:
-    """r^q C_q^{(l + dimension / 2 - 1)}(coordinate / r) for q, l <= max_degree, with r^2 = square.
-
-    (1 - t^2)^{l / 2} C_q(t) has mean square one under the density (1 - t^2)^{(dimension - 3) / 2}. The orthonormal
-    recurrence neither overflows nor divides by r.
-    """
-    lower = np.arange(max_degree + 1)
-    parameter = lower + dimension / 2 - 1
-    mass = scipy.special.gammaln(parameter + 0.5) - scipy.special.gammaln(parameter + 1)  # log of h_0, but a constant
-    start = jnp.asarray(np.exp((mass[0] - mass) / 2), coordinate.dtype)
-    values = [jnp.broadcast_to(start, (len(coordinate), len(lower)))]
-    previous, ratio = jnp.zeros_like(values[0]), jnp.zeros_like(start)
-    for q in range(1, max_degree + 1):
-        following = np.sqrt(q * (q + 2 * parameter - 1) / (4 * (q + parameter) * (q + parameter - 1)))
-        scaled = coordinate[:, None] * values[-1] - ratio * square[:, None] * previous
-        previous, ratio = values[-1], jnp.asarray(following, coordinate.dtype)
-        values.append(scaled / ratio)
-    return jnp.stack(values, 1)

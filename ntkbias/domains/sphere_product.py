@@ -36,9 +36,7 @@ from ntkbias.checks import require_positive
 from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
-    TensorDomain,
     in_one_program,
-    multi_indices,
     nodes_a_dimension,
     random_steps,
     whole,
@@ -53,6 +51,7 @@ from ntkbias.domains.sphere import (
     require_radius,
     walk_on_spheres,
 )
+from ntkbias.domains.tensor_domain import TensorDomain, multi_indices
 from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["SphereProduct"]

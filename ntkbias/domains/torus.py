@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_key, require_positive
-from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, TensorDomain, nodes_a_dimension, random_steps
+from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, nodes_a_dimension, random_steps
 from ntkbias.domains.sphere import arc_length, nearest_pairs, require_on_spheres, require_radius, walk_on_spheres
+from ntkbias.domains.tensor_domain import TensorDomain
 from ntkbias.errors import InputError
 
 __all__ = ["Torus"]

@@ -30,31 +30,17 @@ from ntkbias.layers.activations import (
     activation,
 )
 from ntkbias.layers.attention import SelfAttention
-from ntkbias.layers.combine import (
-    Concatenate,
-    Dropout,
-    Frozen,
-    Identity,
-    Product,
-    Residual,
-    Scale,
-    Sequential,
-    Sum,
-)
+from ntkbias.layers.branches import Concatenate, Product, Residual, Sum
 from ntkbias.layers.conv import Conv, LocallyConnected
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.dense import Dense
-from ntkbias.layers.encodings import (
-    Angle,
-    FourierFeatures,
-    PositionalEncoding,
-    RandomFourierFeatures,
-    SinusoidalEncoding,
-    split_fixed,
-)
+from ntkbias.layers.encodings import PositionalEncoding, SinusoidalEncoding
+from ntkbias.layers.fourier import Angle, FourierFeatures, RandomFourierFeatures
+from ntkbias.layers.identity import Dropout, Identity, Scale
 from ntkbias.layers.layer import Layer
 from ntkbias.layers.normalization import LayerNorm, RMSNorm
 from ntkbias.layers.pooling import AvgPool, Flatten, GlobalAvgPool, GlobalSumPool, SumPool
+from ntkbias.layers.wrappers import Frozen, Sequential, split_fixed
 
 __all__ = [
     "ACTIVATIONS",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ntkbias.domains import Circle, Gaussian, Hypercube, Images, PointCloud, Sphere, SphereProduct, Torus
-from ntkbias.domains.domain import plane_wave_frequency
+from ntkbias.domains.plane_wave import plane_wave_frequency
 from ntkbias.errors import InputError, InputTypeError
 
 

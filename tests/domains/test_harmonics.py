@@ -11,7 +11,7 @@ from cases import DOMAINS, standard_errors
 
 import ntkbias as nb
 from ntkbias.domains import Circle, Gaussian, HarmonicDomain, Hypercube
-from ntkbias.domains.domain import plane_wave_frequency
+from ntkbias.domains.plane_wave import plane_wave_frequency
 from ntkbias.errors import InputError, InputTypeError
 
 CASES = pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from matfree import decomp, funm
 
 import ntkbias as nb
 from ntkbias.eigen import lanczos
-from ntkbias.eigen.density import Estimate, effective_dimension, log_determinant, spectral_density
+from ntkbias.eigen.density import effective_dimension, log_determinant, spectral_density
+from ntkbias.eigen.estimate import Estimate
 from ntkbias.errors import InputError
 
 KEY = jax.random.key(0)

@@ -5,9 +5,9 @@ exactly, since its Laplacian eigenvalue is frequency^2: of a mode that is one, t
 without error. Of a mode that mixes degrees with power p_l it gives the frequency of most power, and the others the root
 mean square, sqrt(sum p_l frequency_l^2). The *graph* measure takes the gradient from differences between neighbouring
 inputs, and the *Dirichlet* measure from difference quotients of the extension at a stated scale; both are calibrated on
-plane waves (`domains.domain`), so that steps need not be short, and saturate at the wavelength of two steps. On circle
-and sphere they agree with the degree within 5 % up to a fifth of the highest degree that the inputs tell apart. The
-*gradient* measure is the limit of short steps, by automatic differentiation.
+plane waves (`domains.plane_wave`), so that steps need not be short, and saturate at the wavelength of two steps. On
+circle and sphere they agree with the degree within 5 % up to a fifth of the highest degree that the inputs tell apart.
+The *gradient* measure is the limit of short steps, by automatic differentiation.
 
 >>> import ntkbias as nb
 >>> from ntkbias.frequency import dirichlet_frequency, gradient_frequency, graph_frequency

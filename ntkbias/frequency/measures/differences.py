@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_key, require_positive
 from ntkbias.domains import Domain
-from ntkbias.domains.domain import plane_wave_frequency
+from ntkbias.domains.plane_wave import plane_wave_frequency
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures.measure import FrequencyMeasure, Measured, require_inputs, shared
 from ntkbias.spectra import Spectrum

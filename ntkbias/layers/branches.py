@@ -1,6 +1,6 @@
-"""Layers made of layers, and layers that only scale.
+"""Layers of branches, which start from one input and join again.
 
-Where branches start from one input and join again, their covariances add, multiply, or are averaged over the channels:
+Where they join, their covariances add, multiply, or are averaged over the channels:
 
     Sum           nngp = sum_b nngp_b             ntk = sum_b ntk_b
     Product       nngp = prod_b nngp_b            ntk = sum_b ntk_b prod_{others} nngp
@@ -27,132 +27,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_finite, require_scale
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
+from ntkbias.layers.identity import Identity, scaled
 from ntkbias.layers.layer import Layer
+from ntkbias.layers.wrappers import Frozen, Sequential
 from ntkbias.types import Params
 
-__all__ = ["Concatenate", "Dropout", "Frozen", "Identity", "Product", "Residual", "Scale", "Sequential", "Sum"]
-
-
-class Identity(Layer):
-    """Returns its input."""
-
-    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
-        return x
-
-    def propagate(self, covariance: Covariance) -> Covariance:
-        return covariance
-
-
-class Scale(Layer):
-    """Multiplies its input by a fixed number, which is not trained; covariances by its square."""
-
-    factor: float
-
-    def __check_init__(self):
-        factor = require_array(self.factor, "factor of Scale")
-        require_finite(factor, "factor of Scale")
-        if factor.ndim:
-            raise InputError(f"Expected factor of Scale to be one number; got an array of shape {factor.shape}.")
-
-    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
-        return self.factor * x
-
-    def propagate(self, covariance: Covariance) -> Covariance:
-        return _scaled(covariance, self.factor**2)
-
-
-class Dropout(Identity):
-    """Dropout at inference: the identity.
-
-    Nothing is dropped, in `apply` as in the infinite-width limit. `rate` says what the layer stands for: the fraction
-    that training would drop, as in flax and PyTorch (neural-tangents' `rate` is what it would keep).
-    """
-
-    rate: float
-
-    def __check_init__(self):
-        require_scale("rate of Dropout", self.rate)
-        if isinstance(self.rate, int | float) and self.rate >= 1:
-            raise InputError(f"Expected rate of Dropout, the fraction that is dropped, below 1; got {self.rate!r}.")
-
-
-class Sequential(Layer):
-    """Applies layers one after the other; the parameters are a list with one entry a layer."""
-
-    layers: tuple[Layer, ...] = eqx.field(converter=tuple)
-
-    def __check_init__(self):
-        for layer in self.layers:
-            if not isinstance(layer, Layer):
-                raise InputTypeError(f"Expected the layers of Sequential to be layers; got {layer!r}.")
-
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        for layer in self.layers:
-            input_shape = layer.output_shape(input_shape)
-        return input_shape
-
-    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
-        params = []
-        for layer, layer_key in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
-            params.append(layer.init(layer_key, input_shape))
-            input_shape = layer.output_shape(input_shape)
-        return params
-
-    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
-        for layer, layer_params in zip(self.layers, params, strict=True):
-            x = layer.apply(layer_params, x)
-        return x
-
-    def propagate(self, covariance: Covariance) -> Covariance:
-        for layer in self.layers:
-            covariance = layer.propagate(covariance)
-        return covariance
-
-    def decorrelates(self, before: bool) -> bool:
-        for layer in self.layers:
-            before = layer.decorrelates(before)
-        return before
-
-    def needs(self, after: Needs) -> Needs:
-        for layer in reversed(self.layers):
-            after = layer.needs(after)
-        return after
-
-
-class Frozen(Layer):
-    """A layer whose parameters are random and not trained: they add nothing to the NTK, finite or infinite.
-
-    With every layer but the last one frozen, the NTK is the NNGP (of a last layer without a bias). Inputs still have
-    gradients, and so do the parameters of the layers before.
-    """
-
-    layer: Layer
-
-    def __check_init__(self):
-        if not isinstance(self.layer, Layer):
-            raise InputTypeError(f"Expected a layer in Frozen; got {self.layer!r}.")
-
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.layer.output_shape(input_shape)
-
-    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
-        return self.layer.init(key, input_shape)
-
-    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
-        return self.layer.apply(jax.lax.stop_gradient(params), x)
-
-    def propagate(self, covariance: Covariance) -> Covariance:
-        after = self.layer.propagate(dataclasses.replace(covariance, trained=False))
-        return dataclasses.replace(after, trained=covariance.trained)
-
-    def decorrelates(self, before: bool) -> bool:
-        return self.layer.decorrelates(before)
-
-    def needs(self, after: Needs) -> Needs:
-        return self.layer.needs(after)
+__all__ = ["Concatenate", "Product", "Residual", "Sum"]
 
 
 class _Branches(Layer):
@@ -281,7 +163,7 @@ class Concatenate(_Branches):
 
     def _joined(self, covariances: list[Covariance]) -> Covariance:
         total = sum(each.shape[-1] for each in covariances)
-        shares = [_scaled(each, each.shape[-1] / total) for each in covariances]
+        shares = [scaled(each, each.shape[-1] / total) for each in covariances]
         return dataclasses.replace(
             functools.reduce(operator.add, shares),
             shape=(*covariances[0].positions, total),
@@ -339,11 +221,6 @@ class Residual(Layer):
 
     def needs(self, after: Needs) -> Needs:
         return self.branch.needs(after) | self.shortcut.needs(after)
-
-
-def _scaled(covariance: Covariance, factor: float) -> Covariance:
-    """The covariance, multiplied by a number."""
-    return covariance.map(lambda array, _: factor * array)
 
 
 def _alike(covariances: list[Covariance]) -> list[Covariance]:

@@ -1,0 +1,51 @@
+"""A number that is estimated from random probes, with both of its errors.
+
+>>> import numpy as np
+>>> from ntkbias.eigen.estimate import mean_over_probes
+>>> print(mean_over_probes(np.array([1.0, 2.0, 3.0]), 0.1))
+2 ± 0.58 (probes) ± 0.1 (steps, rounding)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+__all__ = ["Estimate"]
+
+
+class Estimate(eqx.Module):
+    """Numbers estimated from random probes, and how wrong they can be.
+
+    `standard_error` is that of the mean over probes: the expected value lies within two of them in 94 of 100 cases,
+    for 16 probes. `numerical_error` is what the number of Lanczos steps and rounding add to it, a bound unless the
+    method that made it says otherwise: more probes do not lower it, more steps do until what is left is rounding.
+    """
+
+    value: Float[Array, "*q"]
+    standard_error: Float[Array, "*q"]
+    numerical_error: Float[Array, "*q"]
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __str__(self) -> str:
+        rows = zip(*(np.ravel(part) for part in (self.value, self.standard_error, self.numerical_error)), strict=True)
+        return "\n".join(f"{v:.6g} ± {s:.2g} (probes) ± {e:.2g} (steps, rounding)" for v, s, e in rows)
+
+
+def at_each(at_point: Callable[[float], tuple[np.ndarray, Any]], points: Float[np.ndarray, "*q"]) -> Estimate:
+    """The estimate at each of some points, by a function that returns a value per probe and the numerical error."""
+    found = [at_point(float(point)) for point in points.ravel()]
+    values = np.array([values for values, _ in found]).reshape(*points.shape, -1)
+    return mean_over_probes(values, np.array([error for _, error in found], float).reshape(points.shape))
+
+
+def mean_over_probes(values: Float[np.ndarray, "*q p"], numerical_error: ArrayLike) -> Estimate:
+    """The mean over probes, the last axis."""
+    error = np.std(values, -1, ddof=1) / values.shape[-1] ** 0.5
+    return Estimate(*(jnp.asarray(part) for part in (np.mean(values, -1), error, np.maximum(numerical_error, 0))))

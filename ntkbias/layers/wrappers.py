@@ -1,0 +1,111 @@
+"""Layers around other layers: one after the other, or one that is not trained.
+
+>>> import jax
+>>> from ntkbias.layers import Dense, Frozen, Relu, Sequential
+>>> net = Sequential((Frozen(Dense(8)), Relu(), Dense(1)))
+>>> params = net.init(jax.random.key(0), (2,))
+>>> net.apply(params, jax.numpy.ones((4, 2))).shape
+(4, 1)
+"""
+
+import dataclasses
+import itertools
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.errors import InputTypeError
+from ntkbias.layers.covariance import Covariance, Needs
+from ntkbias.layers.layer import Layer
+from ntkbias.types import Params
+
+__all__ = ["Frozen", "Sequential", "split_fixed"]
+
+
+class Sequential(Layer):
+    """Applies layers one after the other; the parameters are a list with one entry a layer."""
+
+    layers: tuple[Layer, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise InputTypeError(f"Expected the layers of Sequential to be layers; got {layer!r}.")
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        for layer in self.layers:
+            input_shape = layer.output_shape(input_shape)
+        return input_shape
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        params = []
+        for layer, layer_key in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
+            params.append(layer.init(layer_key, input_shape))
+            input_shape = layer.output_shape(input_shape)
+        return params
+
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        for layer, layer_params in zip(self.layers, params, strict=True):
+            x = layer.apply(layer_params, x)
+        return x
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        for layer in self.layers:
+            covariance = layer.propagate(covariance)
+        return covariance
+
+    def decorrelates(self, before: bool) -> bool:
+        for layer in self.layers:
+            before = layer.decorrelates(before)
+        return before
+
+    def needs(self, after: Needs) -> Needs:
+        for layer in reversed(self.layers):
+            after = layer.needs(after)
+        return after
+
+
+class Frozen(Layer):
+    """A layer whose parameters are random and not trained: they add nothing to the NTK, finite or infinite.
+
+    With every layer but the last one frozen, the NTK is the NNGP (of a last layer without a bias). Inputs still have
+    gradients, and so do the parameters of the layers before.
+    """
+
+    layer: Layer
+
+    def __check_init__(self):
+        if not isinstance(self.layer, Layer):
+            raise InputTypeError(f"Expected a layer in Frozen; got {self.layer!r}.")
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.layer.output_shape(input_shape)
+
+    def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
+        return self.layer.init(key, input_shape)
+
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        return self.layer.apply(jax.lax.stop_gradient(params), x)
+
+    def propagate(self, covariance: Covariance) -> Covariance:
+        after = self.layer.propagate(dataclasses.replace(covariance, trained=False))
+        return dataclasses.replace(after, trained=covariance.trained)
+
+    def decorrelates(self, before: bool) -> bool:
+        return self.layer.decorrelates(before)
+
+    def needs(self, after: Needs) -> Needs:
+        return self.layer.needs(after)
+
+
+def split_fixed(net: Layer) -> tuple[Sequential, Sequential]:
+    """The fixed maps that a network begins with, and the rest of it."""
+    layers = list(_unnested(net))
+    fixed = list(itertools.takewhile(lambda layer: layer.is_fixed, layers))
+    return Sequential(tuple(fixed)), Sequential(tuple(layers[len(fixed) :]))
+
+
+def _unnested(net: Layer) -> list[Layer]:
+    """The layers of a network, those of a Sequential inside it one by one."""
+    return [layer for part in net.layers for layer in _unnested(part)] if isinstance(net, Sequential) else [net]
