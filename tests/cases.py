@@ -619,6 +619,7 @@ class LossCase(NamedTuple):
 LOSSES = {
     "mse": LossCase(3, lambda u, y: np.sum((u - y) ** 2) / 2),
     "logistic": LossCase(1, lambda u, y: np.log1p(np.exp(-y * u[0]))),
+    "hinge": LossCase(1, lambda u, y: max(0.0, 1 - y * u[0])),
     "cross_entropy": LossCase(3, lambda u, y: np.log(np.sum(np.exp(u))) - u[y]),
 }
 
