@@ -561,6 +561,7 @@ TRAINING_MEASURES: dict[str, tuple[int, ...]] = {
     "train_accuracy": (),
     "test_loss": (),
     "test_accuracy": (),
+    "margin": (),
     "outputs": (16, 1),
     "eigenvalues": (6,),
     "trace": (),
