@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special as special
 
 import ntkbias as nb
+from ntkbias import layers
 from ntkbias.domains import Circle, Gaussian, HarmonicDomain, Hypercube, Sphere, SphereProduct, Torus
 from ntkbias.layers import (
     AvgPool,
@@ -561,6 +563,7 @@ TRAINING_MEASURES: dict[str, tuple[int, ...]] = {
     "train_accuracy": (),
     "test_loss": (),
     "test_accuracy": (),
+    "margin": (),
     "outputs": (16, 1),
     "eigenvalues": (6,),
     "trace": (),
@@ -619,6 +622,7 @@ class LossCase(NamedTuple):
 LOSSES = {
     "mse": LossCase(3, lambda u, y: np.sum((u - y) ** 2) / 2),
     "logistic": LossCase(1, lambda u, y: np.log1p(np.exp(-y * u[0]))),
+    "hinge": LossCase(1, lambda u, y: max(0.0, 1 - y * u[0])),
     "cross_entropy": LossCase(3, lambda u, y: np.log(np.sum(np.exp(u))) - u[y]),
 }
 
@@ -644,4 +648,109 @@ FREQUENCY_MEASURES = {
     "harmonic": FrequencyCase(Circle, 0.0),
     "graph": FrequencyCase(lambda radius: nb.domains.PointCloud(), 0.05),
     "dirichlet": FrequencyCase(lambda radius: nb.domains.PointCloud(), 0.15),  # of 512 random steps
+}
+
+
+class ActivationCase(NamedTuple):
+    """An activation; in NumPy the function and its derivative, and where those have kinks; how exact the duals are."""
+
+    phi: layers.Activation
+    f: Callable
+    slope: Callable
+    kinks: tuple[float, ...] = ()
+    error: float = 1e-12  # relative to sqrt(E[phi(u)^2] E[phi(v)^2]), at variances up to 3
+
+
+def _sigmoid_slope(x):
+    return special.expit(x) * special.expit(-x)
+
+
+def _relu(x):
+    return np.maximum(x, 0)
+
+
+def _zero(x):
+    return 0 * x
+
+
+def _density(x):
+    return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+ZERO = (0.0,)
+ACTIVATION_CASES = {
+    "relu": ActivationCase(layers.Relu(), _relu, lambda x: x > 0, ZERO),
+    "leaky relu": ActivationCase(
+        layers.LeakyRelu(0.2), lambda x: np.where(x > 0, x, 0.2 * x), lambda x: np.where(x > 0, 1, 0.2), ZERO
+    ),
+    "two slopes": ActivationCase(
+        layers.ABRelu(0.5, -1.5),
+        lambda x: np.where(x > 0, -1.5 * x, 0.5 * x),
+        lambda x: np.where(x > 0, -1.5, 0.5),
+        ZERO,
+    ),
+    "abs": ActivationCase(layers.Abs(), np.abs, lambda x: np.where(x > 0, 1.0, -1.0), ZERO),
+    "squared relu": ActivationCase(layers.RectifiedMonomial(2), lambda x: _relu(x) ** 2, lambda x: 2 * _relu(x), ZERO),
+    "rectified power": ActivationCase(
+        layers.RectifiedMonomial(5), lambda x: _relu(x) ** 5, lambda x: 5 * _relu(x) ** 4, ZERO
+    ),
+    "step": ActivationCase(layers.Step(), lambda x: (x > 0) * 1.0, _zero, ZERO),
+    "sign": ActivationCase(layers.Sign(), np.sign, _zero, ZERO),
+    "hat": ActivationCase(
+        layers.Hat(),
+        lambda x: np.interp(x, [0, 1, 2], [0, 1, 0]),
+        lambda x: ((x > 0) & (x < 1)) * 1.0 - ((x > 1) & (x < 2)),
+        (0.0, 1.0, 2.0),
+    ),
+    "erf": ActivationCase(layers.Erf(), special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
+    "erf, scaled": ActivationCase(
+        layers.Erf(1.5, 0.6, -0.2),
+        lambda x: 1.5 * special.erf(0.6 * x) - 0.2,
+        lambda x: 1.8 / np.sqrt(np.pi) * np.exp(-((0.6 * x) ** 2)),
+    ),
+    "gelu": ActivationCase(layers.Gelu(), lambda x: x * special.ndtr(x), lambda x: special.ndtr(x) + x * _density(x)),
+    "sin": ActivationCase(layers.Sin(), np.sin, np.cos),
+    "sin, scaled": ActivationCase(
+        layers.Sin(1.5, -0.8, 0.3), lambda x: 1.5 * np.sin(0.3 - 0.8 * x), lambda x: -1.2 * np.cos(0.3 - 0.8 * x)
+    ),
+    "cos": ActivationCase(
+        layers.Cos(1.5, 0.8, 0.3), lambda x: 1.5 * np.cos(0.3 + 0.8 * x), lambda x: -1.2 * np.sin(0.3 + 0.8 * x)
+    ),
+    "sin plus cos": ActivationCase(
+        layers.SinPlusCos(0.5, 1.2),
+        lambda x: 0.5 * (np.sin(1.2 * x) + np.cos(1.2 * x)),
+        lambda x: 0.6 * (np.cos(1.2 * x) - np.sin(1.2 * x)),
+    ),
+    "rbf": ActivationCase(
+        layers.Rbf(0.5),
+        lambda x: np.sqrt(2) * np.sin(x + np.pi / 4),
+        lambda x: np.sqrt(2) * np.cos(x + np.pi / 4),
+    ),
+    "gaussian": ActivationCase(
+        layers.Gaussian(2.0, -0.3), lambda x: 2 * np.exp(-0.3 * x**2), lambda x: -1.2 * x * np.exp(-0.3 * x**2)
+    ),
+    "exp": ActivationCase(layers.Exp(0.5, 0.7), lambda x: 0.5 * np.exp(0.7 * x), lambda x: 0.35 * np.exp(0.7 * x)),
+    "polynomial": ActivationCase(
+        layers.Polynomial((0.3, -1.0, 0.5, 0.2)),
+        lambda x: 0.3 - x + 0.5 * x**2 + 0.2 * x**3,
+        lambda x: -1 + x + 0.6 * x**2,
+    ),
+    "monomial": ActivationCase(layers.Monomial(4), lambda x: x**4, lambda x: 4 * x**3),
+    "hermite": ActivationCase(
+        layers.Hermite(3), lambda x: (x**3 - 3 * x) / np.sqrt(6), lambda x: (3 * x**2 - 3) / np.sqrt(6)
+    ),
+    "tanh": ActivationCase(layers.Tanh(), np.tanh, lambda x: 1 / np.cosh(x) ** 2, error=5e-5),
+    "sigmoid": ActivationCase(layers.Sigmoid(), special.expit, _sigmoid_slope, error=1e-10),
+    "silu": ActivationCase(
+        layers.Silu(),
+        lambda x: x * special.expit(x),
+        lambda x: special.expit(x) + x * _sigmoid_slope(x),
+        error=1e-9,
+    ),
+    "softplus": ActivationCase(layers.Softplus(), lambda x: np.logaddexp(0, x), special.expit, error=1e-11),
+    "any function": ActivationCase(
+        layers.Elementwise(lambda x: jnp.sin(x) * x, lambda x: jnp.sin(x) + x * jnp.cos(x), num_terms=40),
+        lambda x: np.sin(x) * x,
+        lambda x: np.sin(x) + x * np.cos(x),
+    ),
 }

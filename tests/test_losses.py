@@ -136,7 +136,7 @@ def test_names_and_functions():
 
 def test_bad_input_is_named(unchecked):
     outputs = jnp.zeros((3, 2))
-    with pytest.raises(InputError, match="loss to be one of mse, logistic, cross_entropy.*; got 'huber'"):
+    with pytest.raises(InputError, match="loss to be one of mse, .*; got 'huber'"):
         named("huber")
     with pytest.raises(InputTypeError, match="name of a loss or a function .* got int"):
         named(3)

@@ -7,7 +7,7 @@ Those of `quadratic` choose which errors count, by their frequency, say.
 
 from ntkbias.losses.choosing import checked_targets, named
 from ntkbias.losses.loss import Loss, LossFunction, Targets
-from ntkbias.losses.pointwise import NAMED, cross_entropy, logistic, mse
+from ntkbias.losses.pointwise import NAMED, cross_entropy, hinge, logistic, mse
 from ntkbias.losses.quadratic import ImageSobolev, Quadratic, sobolev, weighted_mse
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Targets",
     "checked_targets",
     "cross_entropy",
+    "hinge",
     "logistic",
     "mse",
     "named",

@@ -2,6 +2,7 @@
 
     mse             1/2 mean over inputs of the sum over outputs of (u - y)^2
     logistic        mean of log(1 + exp(-y u)), y = -1 or +1
+    hinge           mean of max(0, 1 - y u), y = -1 or +1
     cross_entropy   mean of -sum_c p_c log softmax(u)_c, p the labels as probabilities
 
 >>> import jax.numpy as jnp
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float
 from ntkbias.errors import InputError
 from ntkbias.losses.loss import concrete, like, with_targets
 
-__all__ = ["NAMED", "cross_entropy", "logistic", "mse"]
+__all__ = ["NAMED", "cross_entropy", "hinge", "logistic", "mse"]
 
 
 @with_targets("values", lambda u, v: v)
@@ -38,6 +39,15 @@ def logistic(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""
     Raises `InputError` on more than one output, and on targets of another shape or, where not traced, value.
     """
     return jnp.mean(jax.nn.softplus(-_signs("logistic", outputs, targets) * outputs))
+
+
+@with_targets("signs")
+def hinge(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""]:
+    """The mean of max(0, 1 - y u) of one output u, `(n,)` or `(n, 1)`, and labels y of -1 and +1.
+
+    Its Hessian is zero but where y u = 1. Raises `InputError` as `logistic` does.
+    """
+    return jnp.mean(jax.nn.relu(1 - _signs("hinge", outputs, targets) * outputs))
 
 
 def _softmax_root(outputs: Array, vectors: Array) -> Array:
@@ -61,7 +71,7 @@ def cross_entropy(outputs: Float[Array, "n c"], targets: Array) -> Float[Array, 
     return -jnp.sum(_probabilities(outputs, targets) * jax.nn.log_softmax(outputs, -1)) / len(outputs)
 
 
-NAMED = {loss.name: loss for loss in (mse, logistic, cross_entropy)}
+NAMED = {loss.name: loss for loss in (mse, logistic, hinge, cross_entropy)}
 
 
 def _signs(name: str, outputs: Array, targets: Array) -> Array:

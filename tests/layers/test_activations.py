@@ -1,16 +1,13 @@
-"""Dual activations: against quadrature, against each other, and at the edges. A new one is one line of CASES."""
+"""Dual activations: against quadrature, against each other, and at the edges. A new one is one line of the table."""
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special as special
-from cases import assert_near
+from cases import ACTIVATION_CASES, assert_near
 
 from ntkbias import layers
 from ntkbias.errors import InputError, InputTypeError
@@ -20,111 +17,16 @@ from ntkbias.layers.arc_cosine import arc_cosine, cosine_defect
 from ntkbias.layers.hermite import expansion_dual, polynomial_dual
 
 
-class Case(NamedTuple):
-    """An activation; in NumPy the function and its derivative, and where those have kinks; how exact the duals are."""
-
-    phi: layers.Activation
-    f: Callable
-    slope: Callable
-    kinks: tuple[float, ...] = ()
-    error: float = 1e-12  # relative to sqrt(E[phi(u)^2] E[phi(v)^2]), at variances up to 3
-
-
-def _sigmoid_slope(x):
-    return special.expit(x) * special.expit(-x)
-
-
-def _relu(x):
-    return np.maximum(x, 0)
-
-
-def _zero(x):
-    return 0 * x
-
-
 def _normal(x):
     return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
-ZERO = (0.0,)
-CASES = {
-    "relu": Case(layers.Relu(), _relu, lambda x: x > 0, ZERO),
-    "leaky relu": Case(
-        layers.LeakyRelu(0.2), lambda x: np.where(x > 0, x, 0.2 * x), lambda x: np.where(x > 0, 1, 0.2), ZERO
-    ),
-    "two slopes": Case(
-        layers.ABRelu(0.5, -1.5),
-        lambda x: np.where(x > 0, -1.5 * x, 0.5 * x),
-        lambda x: np.where(x > 0, -1.5, 0.5),
-        ZERO,
-    ),
-    "abs": Case(layers.Abs(), np.abs, lambda x: np.where(x > 0, 1.0, -1.0), ZERO),
-    "squared relu": Case(layers.RectifiedMonomial(2), lambda x: _relu(x) ** 2, lambda x: 2 * _relu(x), ZERO),
-    "rectified power": Case(layers.RectifiedMonomial(5), lambda x: _relu(x) ** 5, lambda x: 5 * _relu(x) ** 4, ZERO),
-    "step": Case(layers.Step(), lambda x: (x > 0) * 1.0, _zero, ZERO),
-    "sign": Case(layers.Sign(), np.sign, _zero, ZERO),
-    "hat": Case(
-        layers.Hat(),
-        lambda x: np.interp(x, [0, 1, 2], [0, 1, 0]),
-        lambda x: ((x > 0) & (x < 1)) * 1.0 - ((x > 1) & (x < 2)),
-        (0.0, 1.0, 2.0),
-    ),
-    "erf": Case(layers.Erf(), special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
-    "erf, scaled": Case(
-        layers.Erf(1.5, 0.6, -0.2),
-        lambda x: 1.5 * special.erf(0.6 * x) - 0.2,
-        lambda x: 1.8 / np.sqrt(np.pi) * np.exp(-((0.6 * x) ** 2)),
-    ),
-    "gelu": Case(layers.Gelu(), lambda x: x * special.ndtr(x), lambda x: special.ndtr(x) + x * _normal(x)),
-    "sin": Case(layers.Sin(), np.sin, np.cos),
-    "sin, scaled": Case(
-        layers.Sin(1.5, -0.8, 0.3), lambda x: 1.5 * np.sin(0.3 - 0.8 * x), lambda x: -1.2 * np.cos(0.3 - 0.8 * x)
-    ),
-    "cos": Case(
-        layers.Cos(1.5, 0.8, 0.3), lambda x: 1.5 * np.cos(0.3 + 0.8 * x), lambda x: -1.2 * np.sin(0.3 + 0.8 * x)
-    ),
-    "sin plus cos": Case(
-        layers.SinPlusCos(0.5, 1.2),
-        lambda x: 0.5 * (np.sin(1.2 * x) + np.cos(1.2 * x)),
-        lambda x: 0.6 * (np.cos(1.2 * x) - np.sin(1.2 * x)),
-    ),
-    "rbf": Case(
-        layers.Rbf(0.5),
-        lambda x: np.sqrt(2) * np.sin(x + np.pi / 4),
-        lambda x: np.sqrt(2) * np.cos(x + np.pi / 4),
-    ),
-    "gaussian": Case(
-        layers.Gaussian(2.0, -0.3), lambda x: 2 * np.exp(-0.3 * x**2), lambda x: -1.2 * x * np.exp(-0.3 * x**2)
-    ),
-    "exp": Case(layers.Exp(0.5, 0.7), lambda x: 0.5 * np.exp(0.7 * x), lambda x: 0.35 * np.exp(0.7 * x)),
-    "polynomial": Case(
-        layers.Polynomial((0.3, -1.0, 0.5, 0.2)),
-        lambda x: 0.3 - x + 0.5 * x**2 + 0.2 * x**3,
-        lambda x: -1 + x + 0.6 * x**2,
-    ),
-    "monomial": Case(layers.Monomial(4), lambda x: x**4, lambda x: 4 * x**3),
-    "hermite": Case(layers.Hermite(3), lambda x: (x**3 - 3 * x) / np.sqrt(6), lambda x: (3 * x**2 - 3) / np.sqrt(6)),
-    "tanh": Case(layers.Tanh(), np.tanh, lambda x: 1 / np.cosh(x) ** 2, error=5e-5),
-    "sigmoid": Case(layers.Sigmoid(), special.expit, _sigmoid_slope, error=1e-10),
-    "silu": Case(
-        layers.Silu(),
-        lambda x: x * special.expit(x),
-        lambda x: special.expit(x) + x * _sigmoid_slope(x),
-        error=1e-9,
-    ),
-    "softplus": Case(layers.Softplus(), lambda x: np.logaddexp(0, x), special.expit, error=1e-11),
-    "any function": Case(
-        Elementwise(lambda x: jnp.sin(x) * x, lambda x: jnp.sin(x) + x * jnp.cos(x), num_terms=40),
-        lambda x: np.sin(x) * x,
-        lambda x: np.sin(x) + x * np.cos(x),
-    ),
-}
 OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # where all would take long
 
 
 def each(wanted=lambda case: True, slow=()):
     """Those wanted; of the expansions one is as good as another, and slow: tests of the stated error have them all."""
-    names = [name for name, case in CASES.items() if wanted(case)]
+    names = [name for name, case in ACTIVATION_CASES.items() if wanted(case)]
     slow = ("sigmoid", "silu", "softplus", *slow)
     marked = [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
     return pytest.mark.parametrize("name", marked)
@@ -157,14 +59,14 @@ def padded(moments, dtype="float64"):
 @functools.cache
 def program(name, dtype, derivatives=False):
     """Moments `(n, 3)` -> both duals `(n, 2)`, or their derivatives `(n, 2, 3)`, always of 32 moments at once."""
-    dual = CASES[name].phi.dual
+    dual = ACTIVATION_CASES[name].phi.dual
 
     def slopes(*moments):
         unit = jnp.ones(32, dtype)
         along = [tuple(unit if k == other else 0 * unit for k in range(3)) for other in range(3)]
         return [jnp.stack(parts, 1) for parts in zip(*(jax.jvp(dual, moments, d)[1] for d in along), strict=True)]
 
-    wanted = compiled(CASES[name].phi, slopes if derivatives else dual)
+    wanted = compiled(ACTIVATION_CASES[name].phi, slopes if derivatives else dual)
 
     def run(moments):
         return np.stack(wanted(*padded(moments, dtype)), 1)[: len(moments)]
@@ -208,7 +110,7 @@ def expectations(functions, kinks, covariance, variance1, variance2):
 
 @each_case
 def test_dual_is_the_expectation(name, x64):
-    case = CASES[name]
+    case = ACTIVATION_CASES[name]
     functions = case.f, case.slope
     scale = {a: expectations(functions, case.kinks, a, a, a) for a in {a for pair in VARIANCES for a in pair}}
     for moments, got in zip(INSIDE, program(name, "float64")(INSIDE), strict=True):
@@ -220,7 +122,7 @@ def test_dual_is_the_expectation(name, x64):
 
 @each_case
 def test_apply_is_the_function(name, precision):
-    case, x = CASES[name], np.linspace(-3, 3, 24, dtype=precision)
+    case, x = ACTIVATION_CASES[name], np.linspace(-3, 3, 24, dtype=precision)
     assert_near(case.phi.apply((), jnp.asarray(x)), case.f(x), 10 * np.finfo(precision).eps)
     by_autodiff = jax.grad(lambda x: jnp.sum(case.phi.apply((), x)))(x)
     assert by_autodiff.dtype == precision
@@ -230,7 +132,7 @@ def test_apply_is_the_function(name, precision):
 @each_trained
 def test_gain_is_critical(name, x64):
     """E[(gain phi'(z))^2] = 1 at the variance that the class names."""
-    case = CASES[name]
+    case = ACTIVATION_CASES[name]
     variance = max(case.phi.critical_variance, 1e-12)
     (mean_square,) = expectations([case.slope], case.kinks, variance, variance, variance)
     assert isinstance(case.phi.gain, float)
@@ -255,7 +157,7 @@ def test_gain_of_steps_keeps_the_mean_square(phi, x64):
 def test_price_theorem(name, x64):
     """The derivative of E[phi phi] by the covariance is E[phi' phi']."""
     values, slopes = (program(name, "float64", derivatives)(INSIDE) for derivatives in (False, True))
-    error = max(CASES[name].error, 1e-10)
+    error = max(ACTIVATION_CASES[name].error, 1e-10)
     diagonal = program(name, "float64")([(a, a, a) for pair in VARIANCES for a in pair])[:, 1].reshape(-1, 2)
     scale = np.repeat(np.sqrt(np.abs(diagonal).prod(1)), len(COSINES))
     # Two expansions agree to what each leaves out, the derivative of one of them somewhat worse
@@ -278,7 +180,7 @@ def test_derivatives_agree_with_differences(name, x64):
 
 @each(lambda case: jax.tree.leaves(case.phi))
 def test_derivatives_by_hyperparameters(name, x64):
-    phi = CASES[name].phi
+    phi = ACTIVATION_CASES[name].phi
     leaves, structure = jax.tree.flatten(phi)
     moments = padded([(0.3, 0.7, 1.6), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)])
 
@@ -302,7 +204,7 @@ def test_symmetric_and_bounded_by_the_diagonal(name, precision):
     rounding = 40 * eps * (bound + (name == "hat") * np.sqrt(INSIDE[:, 1:].prod(1) + 1)[:, None])
     rounding = rounding + (10 * eps if name == "polynomial" else 0)
     assert np.all(np.abs(values - mirrored) <= rounding)
-    assert np.all(np.abs(values) <= bound * (1 + 2 * CASES[name].error) + rounding)
+    assert np.all(np.abs(values) <= bound * (1 + 2 * ACTIVATION_CASES[name].error) + rounding)
 
 
 @each_quick_case
@@ -315,7 +217,7 @@ def test_finite_at_the_edges(name, precision):
 @each_case
 def test_variance_zero_is_a_constant(name, x64):
     """phi(0) E[phi(v)], and the slope that autodiff has at 0 times E[phi'(v)]."""
-    case = CASES[name]
+    case = ACTIVATION_CASES[name]
     at_zero = [
         float(case.phi.apply((), jnp.zeros(1))[0]),
         float(jax.grad(lambda x: case.phi.apply((), x)[0])(jnp.zeros(1))[0]),
@@ -370,10 +272,10 @@ def test_equal_inputs_of_large_variance_in_float32(name):
 
 @pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_both_modes_of_differentiation_agree(name, x64):
-    dual = CASES[name].phi.dual
+    dual = ACTIVATION_CASES[name].phi.dual
     moments = np.concatenate([INSIDE[::5], EDGES])
     total = jax.grad(lambda *moments: sum(map(jnp.sum, dual(*moments))), (0, 1, 2))
-    backward = compiled(CASES[name].phi, total)(*padded(moments))
+    backward = compiled(ACTIVATION_CASES[name].phi, total)(*padded(moments))
     forward = program(name, "float64", True)(moments).sum(1)
     np.testing.assert_allclose(np.stack(backward, 1)[: len(moments)], forward, rtol=1e-9, atol=1e-12)
 
@@ -390,7 +292,7 @@ def test_second_derivatives_are_finite_where_inputs_meet(phi):
 def test_moments_broadcast(x64):
     c, a, b = jnp.full((3, 1, 2), 0.1), jnp.ones((4, 1)), jnp.array(2.0)
     for name in OF_EACH_KIND:
-        case = CASES[name]
+        case = ACTIVATION_CASES[name]
         for part in jax.eval_shape(case.phi.dual, c, a, b):
             assert part.shape == (3, 4, 2)
             assert part.dtype == jnp.float64
@@ -497,7 +399,7 @@ STATED = {  # variance -> error of both duals, relative to their diagonal; the t
 
 @pytest.mark.parametrize("name", STATED)
 def test_stated_error(name, x64):
-    case, run = CASES[name], program(name, "float64")
+    case, run = ACTIVATION_CASES[name], program(name, "float64")
     for variance, stated in STATED[name].items():
         moments = np.array([(r * variance, variance, variance) for r in (1, -1, 0.95, -0.5)])
         got = run(moments)
@@ -507,7 +409,7 @@ def test_stated_error(name, x64):
 
 
 def test_quadrature_error_is_the_error(x64):
-    case = CASES["tanh"]
+    case = ACTIVATION_CASES["tanh"]
     phi = layers.Tanh(num_terms=16)
     moments = np.array([(3.0, 3.0, 3.0), (1.0, 1.0, 1.0), (-0.9, 1.0, 1.0)])
     estimates = np.stack(jax.jit(phi.quadrature_error)(*map(jnp.asarray, moments.T)), 1)
@@ -626,7 +528,7 @@ class TestBadInput:
 def test_moment_is_the_dual_at_equal_arguments(x64):
     """Where a class has a shorter way to E[phi(u)^2], to the last digit: the angle of an input with itself is zero."""
     variance = jnp.asarray([0.0, 1e-5, 0.3, 1.0, 7.0])
-    for name, case in CASES.items():
+    for name, case in ACTIVATION_CASES.items():
         if type(case.phi).moment is not layers.Activation.moment:
             expected = case.phi.dual(variance, variance, variance)[0]
             np.testing.assert_array_equal(case.phi.moment(variance), expected, err_msg=name)

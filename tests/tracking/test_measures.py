@@ -1,13 +1,14 @@
 """The laws of every measure of training in the table."""
 
 import inspect
+import pkgutil
 
 import numpy as np
 import optax
 import pytest
 from cases import SEVERAL_OUTPUTS, TRAINING_MEASURES
 
-from ntkbias import plots, report
+from ntkbias import frequency, losses, plots, report, tracking
 from ntkbias.errors import InputError
 from ntkbias.tracking import Measure, measures, track
 
@@ -115,3 +116,10 @@ def test_a_measure_of_ones_own_is_drawn_and_tabulated(network, data):
     assert dict(history.labels) == {"example": ("a", "b", "c")}
     with pytest.raises(InputError, match="measures that have a panel, such as 'loss'; got \\['plain'\\]"):
         plots.evolution(track(*network, data, **OPTIONS, measures={"plain": lambda at: at.trace}))
+
+
+@pytest.mark.parametrize("package", [tracking, measures, losses, frequency.measures, report])
+def test_no_file_has_the_name_of_what_its_package_exports(package):
+    files = {found.name for found in pkgutil.iter_modules(package.__path__)}
+    exported = {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
+    assert not files & (exported | set(getattr(package, "ALL", ())))

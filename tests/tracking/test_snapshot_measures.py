@@ -99,6 +99,7 @@ def test_loss_accuracy_and_behaviours(history, path, data):
     for row, (K, f) in enumerate(zip(kernels, outputs, strict=True)):
         close(history["loss"][row], np.mean((f - y) ** 2) / 2, 1)
         assert history["accuracy"][row] == np.mean(np.sign(f) == y)
+        close(history["margin"][row], np.min(y * f), 1)
         close(history["learned"][row], [f @ phi / (phi @ phi) for phi in behaviours], 1)
         close(history["target_alignment"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviours])
     found = learnability(jnp.asarray(kernels[0]), {"cos": jnp.asarray(behaviours[0])}, centered=False)
@@ -194,6 +195,8 @@ def test_several_outputs(outputs):
     p = np.exp(outs) / np.exp(outs).sum(1, keepdims=True)
     close(at.residual, p - Y, 1)
     assert measures.ALL["accuracy"](at) == np.mean(outs.argmax(1) == np.asarray(labels))
+    margins = [u[y] - max(np.delete(u, y)) for u, y in zip(outs, np.asarray(labels), strict=True)]
+    close(measures.ALL["margin"](at), min(margins), 1)
     top = np.linalg.eigvalsh(K.reshape(24, 24) / 8)[-1]
     np.testing.assert_allclose(measures.ALL["critical_learning_rate"](at), 2 / top, rtol=2e-3)
     modes = at.modes.reshape(8, 3, 5) if outputs == "all" else at.modes

@@ -49,6 +49,18 @@ def test_accuracy(at: Snapshot) -> float | None:
     return _accuracy(at.test_outputs, at.setting.test[1])
 
 
+@measured(title="margin", line="smallest")
+def margin(at: Snapshot) -> float | None:
+    """The smallest margin on the probe: y f for labels of -1 and 1, else the right output less the largest other."""
+    right = None if at.setting.probe_y is None else _classes(at.outputs, at.setting.probe_y)
+    if right is None:
+        return None
+    if at.num_outputs == 1:
+        return float(np.min(right * at.outputs[:, 0]))
+    chosen = np.arange(at.num_outputs) == right[:, None]
+    return float(np.min(at.outputs[chosen] - np.where(chosen, -np.inf, at.outputs).max(1)))
+
+
 @measured(axes=("example", "output"), costly=True)
 def outputs(at: Snapshot) -> Float[np.ndarray, "n o"]:
     """The network's outputs on the probe."""
@@ -62,17 +74,25 @@ MEASURES = (
     train_accuracy,
     test_loss,
     test_accuracy,
+    margin,
     outputs,
 )
 
 
 def _accuracy(found: np.ndarray, y: object) -> float | None:
     """None where targets are no classes."""
+    right = _classes(found, y)
+    if right is None:
+        return None
+    return float(np.mean((np.sign(found[:, 0]) if found.shape[1] == 1 else found.argmax(1)) == right))
+
+
+def _classes(found: np.ndarray, y: object) -> np.ndarray | None:
+    """The class of each input, by its number, or as -1 and 1 of one output; None where targets are no classes."""
     values = np.asarray(y)
     if found.shape[1] == 1:
-        values = values.reshape(-1)
-        return float(np.mean(np.sign(found[:, 0]) == values)) if np.all(np.abs(values) == 1) else None
+        return values.reshape(-1) if np.all(np.abs(values) == 1) else None
     if values.ndim == 1:
-        return float(np.mean(found.argmax(1) == values)) if values.dtype.kind in "iub" else None
+        return values if values.dtype.kind in "iub" else None
     classes = values.shape == found.shape and np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-3)
-    return float(np.mean(found.argmax(1) == values.argmax(1))) if classes else None
+    return values.argmax(1) if classes else None
