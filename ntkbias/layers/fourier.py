@@ -8,6 +8,7 @@ A few fixed ones are a map of the inputs, with the kernel k(v, v') = sum_j a_j^2
 A fixed map is applied to the inputs themselves, before there is a covariance: `FourierFeatures` and `Angle` come first
 in a network. `split_fixed` says which layers these are.
 
+>>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.layers import FourierFeatures, Sequential
 >>> net = Sequential((FourierFeatures(frequencies=(1, 2, 3), amplitudes=(1, 1 / 2, 1 / 3)), nb.nets.mlp(depth=2)))
 >>> print(nb.infinite_ntk(net)(jnp.array([[0.0], [0.25]])).tolist())
