@@ -9,7 +9,7 @@ its subject.
 >>> x, weights = circle.quadrature(32)
 >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), x, weights=weights)
 >>> [fact.text for fact in kernel_facts(spectrum, nb.rank_by_frequency(spectrum, circle))][:3]
-['1.00', '2.89', '1.53']
+['0.750', '6.64', '2.77']
 """
 
 import math
