@@ -81,6 +81,8 @@ def checked_function(f: ApplyFunction, params: Params) -> tuple[Function, Params
         for name, array in arrays.items():
             require_finite(array, name)
     params = jax.tree.map(jnp.asarray, params)
+    if isinstance(f, Function):
+        return f, params
     try:
         return _named(f), params
     except TypeError:  # unhashable, as a method of a value that holds arrays: identity tells it apart instead
