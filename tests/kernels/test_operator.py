@@ -792,6 +792,11 @@ class TestBadInput:
         with pytest.raises(InputError, match=message):
             make(f, params).operator(x)
 
+    def test_numbers_of_products(self):
+        f, params, x, _ = function_case("mlp")
+        with pytest.raises(InputError, match="Expected num_products to be at least 1; got 0"):
+            nb.empirical_ntk(f, params).operator(x, num_products=0)
+
     def test_late_inputs_that_are_not_finite(self, monkeypatch):
         """A long array is checked piece by piece: the last one, too."""
         monkeypatch.setattr("ntkbias.kernels.kernel.PIECE_BYTES", 100)
