@@ -160,6 +160,6 @@ def test_bad_input_is_named_before_training(unchecked):
     refused("num_steps to be at least 1; got 0", num_steps=0)
     refused("batch_size to be at most the number of inputs, 12; got 13", batch_size=13)
     refused("Expected forward= beside state=", state=jnp.ones(2))
-    refused("loss to be one of mse, logistic, cross_entropy; got 'hinge'", loss="hinge")
+    refused("loss to be one of mse, logistic, hinge, cross_entropy; got 'absolute'", loss="absolute")
     refused("Expected f to be a function", f=3, error=TypeError)
     refused("Expected a key of jax.random", key="zero", error=TypeError)

@@ -152,7 +152,10 @@ def test_bad_input_is_named():
         (lambda: geometric_complexity("net", params, x), "Expected f to be a function f(params, x)"),
         (lambda: gradient_norm(network, params, x, y[:3]), "Expected one row of targets for each of 6 inputs"),
         (lambda: gradient_norm(network, params, x, y[:, :1]), "Expected targets of the outputs' shape, (6, 2)"),
-        (lambda: gradient_norm(network, params, x, y, loss="hinge"), "loss to be one of mse, logistic, cross_entropy"),
+        (
+            lambda: gradient_norm(network, params, x, y, loss="absolute"),
+            "loss to be one of mse, logistic, hinge, cross_entropy",
+        ),
         (lambda: modified_loss(network, params, x, y, -0.1), "Expected learning_rate to be zero or more"),
         (lambda: example_gradient_norms(network, params, x, jnp.inf * y), "Expected finite numbers in targets"),
         (lambda: loss_gradient(lambda p, x: x - x.mean(0), params, x, x), "to treat each example alone"),
