@@ -19,8 +19,10 @@ An XLA_FLAGS in the environment that names the option is left alone.
 
 import dataclasses
 import functools
+import math
 import os
 import threading
+import types
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -28,7 +30,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 
-__all__ = ["Function", "compiled", "memory_of", "remembered"]
+__all__ = ["Equal", "Function", "compiled", "held", "memory_of", "remembered"]
 
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
 MOST_REMEMBERED = 256  # things found out about one function, or about none
@@ -91,6 +93,26 @@ class Function:
         return function
 
 
+class Equal:
+    """A function that tells by `equality`, a hashable value, whether another one is the same function."""
+
+    equality: Hashable
+
+
+class _Method(eqx.Module):
+    def method(self) -> None:
+        """What the methods of equinox's modules are recognised by."""
+
+
+# By their types: wrappers of functions copy attributes, and would pass for what they wrap.
+_METHODS = (types.MethodType, type(_Method().method))
+
+
+def held(f: Any) -> Any:
+    """A function with its programs, as a field of a layer; anything else as it is, for the checks that follow."""
+    return Function.of(f) if callable(f) else f
+
+
 # -- whose programs --------------------------------------------------------------------------------------------------
 
 _by_identity: dict[int, tuple[weakref.ref, dict[Hashable, Programs]]] = {}  # until the object of this id is gone
@@ -104,7 +126,7 @@ def _programs_of(f: Any) -> Programs:
     try:
         if isinstance(owner, eqx.Module) and (plain := _plain(owner)) is not None:
             return _kept(_by_class.setdefault(type(owner), {}), (plain, part), Programs)
-        programs = _by_equality.setdefault(f.equality, Programs()) if hasattr(f, "equality") else Programs()
+        programs = _by_equality.setdefault(owner.equality, Programs()) if isinstance(owner, Equal) else Programs()
         return _parts_of(owner).setdefault(part, programs)
     except TypeError:
         return Programs()
@@ -112,33 +134,34 @@ def _programs_of(f: Any) -> Programs:
 
 def _owner(f: Any) -> tuple[Any, Hashable]:
     """The object whose end is the end of `f`, and what tells f from others of that object."""
-    function, instance = getattr(f, "__func__", None), getattr(f, "__self__", None)
-    if function is not None and instance is not None:  # a method: a new object each time it is asked for
-        return instance, weakref.ref(function)
+    if isinstance(f, Function):
+        return _owner(f.f)
+    if type(f) in _METHODS:  # a new object each time it is asked for
+        return f.__self__, weakref.ref(f.__func__)
     inner = getattr(f, "f", None)
     if dataclasses.is_dataclass(f) and callable(inner) and type(f).__module__.partition(".")[0] == PACKAGE:
-        others = {field.name: getattr(f, field.name) for field in dataclasses.fields(f) if field.name != "f"}
+        others = [getattr(f, field.name) for field in dataclasses.fields(f) if field.name != "f"]
         try:
-            hash(tuple(others.values()))
+            hash(tuple(others))
         except TypeError:
             return f, None
         owner, part = _owner(inner)
-        return owner, (weakref.ref(type(f)), *others.items(), part)
+        return owner, (weakref.ref(type(f)), *((_kind(other), other) for other in others), part)
     return f, None
 
 
 def _parts_of(owner: Any) -> dict[Hashable, Programs]:
     """The table of an object, by identity: comparing large values takes long at each call."""
     key = id(owner)
-    if key not in _by_identity:
+    if key not in _by_identity or _by_identity[key][0]() is not owner:
         _by_identity[key] = weakref.ref(owner, lambda _: _by_identity.pop(key, None)), {}
     return _by_identity[key][1]
 
 
 def _plain(value: Any) -> Hashable | None:
     """What tells a value from others, if it is numbers, names and modules of such; None if it holds anything else."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return type(value), value
+    if value is None or type(value) in (bool, int, float, str):
+        return _kind(value), value
     if not isinstance(value, eqx.Module | tuple):
         return None
     fields = value if isinstance(value, tuple) else [getattr(value, field.name) for field in dataclasses.fields(value)]
@@ -146,13 +169,18 @@ def _plain(value: Any) -> Hashable | None:
     return None if None in parts else (weakref.ref(type(value)), parts)
 
 
+def _kind(value: Any) -> Any:
+    """What tells constants apart that are equal: 1, 1.0 and True, 0.0 and -0.0."""
+    return (float, math.copysign(1.0, value)) if type(value) is float else type(value)
+
+
 def _kept(table: dict, key: Hashable, make: Callable[[], Any]) -> Any:
     """What a table of bounded size has at `key`, made if it is not there."""
-    if key not in table:
-        if len(table) >= MOST_REMEMBERED:
-            table.clear()
-        table[key] = make()
-    return table[key]
+    if key in table:
+        return table[key]
+    if len(table) >= MOST_REMEMBERED:
+        table.clear()
+    return table.setdefault(key, make())
 
 
 # -- programs --------------------------------------------------------------------------------------------------------
@@ -169,6 +197,7 @@ class _Parted(NamedTuple):
 
     arrays: list
     others: tuple
+    kinds: tuple
     treedef: Any
 
 
@@ -227,12 +256,12 @@ def memory_of(value: Any) -> tuple[dict[Hashable, Any], list, Hashable]:
     The table lasts as long as the functions in the value. Leaves are arrays, and whatever else has no functions.
     """
     functions: list[Function] = []
-    arrays, others, treedef = _parted(value, functions)
+    arrays, others, kinds, treedef = _parted(value, functions)
     leaves = [other if array is None else array for array, other in zip(arrays, others, strict=True)]
     memory = _programs_of_all(functions).memory if functions else _memory
     if len(memory) >= MOST_REMEMBERED:
         memory.clear()
-    return memory, leaves, treedef
+    return memory, leaves, (kinds, treedef)
 
 
 def _programs_of_all(functions: list[Function]) -> Programs:
@@ -267,7 +296,7 @@ class _Jitted:
 
 def _is_function(node: Any) -> bool:
     """Whether a node is a user's function: one, or a method, which as a pytree is the object that it is of."""
-    return isinstance(node, Function) or (callable(node) and hasattr(node, "__func__") and hasattr(node, "__self__"))
+    return isinstance(node, Function) or type(node) in _METHODS
 
 
 def _parted(tree: Any, functions: list[Function]) -> _Parted:
@@ -283,10 +312,10 @@ def _parted(tree: Any, functions: list[Function]) -> _Parted:
             leaf = _Place(functions.index(function))
         arrays.append(leaf if eqx.is_array(leaf) else None)
         others.append(None if eqx.is_array(leaf) else leaf)
-    return _Parted(arrays, tuple(others), treedef)
+    return _Parted(arrays, tuple(others), tuple(map(_kind, others)), treedef)
 
 
-def _whole(arrays: list, others: tuple, treedef: Any) -> Any:
+def _whole(arrays: list, others: tuple, _: tuple, treedef: Any) -> Any:
     """The pytree of these parts, with the functions of the call at hand."""
     leaves = []
     for array, other in zip(arrays, others, strict=True):

@@ -4,6 +4,7 @@ import functools
 import gc
 import weakref
 
+import equinox as eqx
 import jax
 import jax.extend.backend
 import jax.numpy as jnp
@@ -78,7 +79,29 @@ def tracking(make, data):
     nb.track(make(data), jnp.ones((3, 2)), (X, Y), optimizer=optax.sgd(0.1), num_steps=2, loss=loss(data))
 
 
-USES = [kernel, of_one_output_at_a_time, operator, weighted, velocity, sharpness, training, tracking]
+def activation(make, data):
+    layers = nb.layers.Dense(2), nb.layers.Elementwise(lambda u: jnp.tanh(u) * data[0, 0]), nb.layers.Dense(1)
+    nb.infinite_ntk(nb.layers.Sequential(layers))(X)
+
+
+def encoding(make, data):
+    layer = nb.layers.PositionalEncoding(0.5, decay=lambda d: np.exp(-d / float(data[0, 0])))
+    net = nb.layers.Sequential((nb.layers.Dense(2), layer, nb.layers.Relu(), nb.layers.Flatten(), nb.layers.Dense(1)))
+    nb.infinite_ntk(net)(X[:, :, None])
+
+
+USES = [
+    activation,
+    encoding,
+    kernel,
+    of_one_output_at_a_time,
+    operator,
+    weighted,
+    velocity,
+    sharpness,
+    training,
+    tracking,
+]
 CASES = [*((closure, use) for use in USES), *((make, use) for make in (partial, method) for use in (kernel, training))]
 
 
@@ -116,3 +139,61 @@ def test_programs_of_two_functions_end_with_the_first():
     before = executables()
     both(closure(jnp.ones((2, 2))))(X)
     assert executables() == before
+
+
+# -- never another function's program ----------------------------------------------------------------------------------
+
+
+class Energy(eqx.Module):
+    """A model of one example, whose method other functions are made of."""
+
+    scale: float
+
+    def energy(self, params, x):
+        return self.scale * jnp.sum(jnp.tanh(x * params) ** 2)
+
+
+def wrapped(f, factor):
+    return functools.wraps(f)(lambda params, x: factor * f(params, x))
+
+
+class Named(Network):
+    """A user's class with an attribute that means something else to the package."""
+
+    equality = "soft"
+
+    def __call__(self, params, x):
+        return self.apply(params, x)
+
+
+def two_of_vmap():
+    model = Energy(1.0)
+    return jax.vmap(model.energy, (None, 0)), jax.vmap(lambda p, x: 2.0 * model.energy(p, x), (None, 0))
+
+
+PAIRS = {  # two functions that resemble each other, the second ten, or two, times the first
+    "wrapper of a network's method": lambda: (
+        (net := nb.layers.Dense(2)).apply,
+        wrapped(net.apply, 10.0),
+    ),
+    "wrapper of a bound method": lambda: ((method := Network(jnp.ones((2, 2))).apply), wrapped(method, 10.0)),
+    "wrapper of a map of a method": lambda: ((f := two_of_vmap()[0]), wrapped(f, 2.0)),
+    "maps of two methods": two_of_vmap,
+    "objects with an attribute of ours": lambda: (Named(jnp.ones((2, 2))), Named(jnp.full((2, 2), 10.0))),
+    "lambdas in one line": lambda: ((lambda p, x: x @ p), (lambda p, x: 10.0 * (x @ p))),
+    "signs of zero": lambda: (Energy(0.0).energy, Energy(-0.0).energy),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_function_runs_another_s_program(name):
+    first, second = PAIRS[name]()
+    assert Function.of(first) != Function.of(second)
+    assert Function.of(first) == Function.of(first)
+
+
+def test_a_wrapper_of_a_method_has_a_kernel_of_its_own():
+    net = nb.layers.Dense(2)
+    params = net.init(jax.random.key(0), (3,))
+    once = nb.empirical_ntk(net.apply, params)(X)
+    np.testing.assert_allclose(nb.empirical_ntk(wrapped(net.apply, 10.0), params)(X), 100 * once, rtol=1e-5)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ntkbias.compilation import Equal
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.types import Params
 
@@ -30,7 +31,7 @@ __all__ = ["Adapted", "Method", "called", "library", "require_one_array", "requi
 Method = str | Callable | None  # what is called: a method's name, a function of (model, x, **options), or the model
 
 
-class Adapted:
+class Adapted(Equal):
     """`f(params, x)`, which is `run(fixed, params, x)`; `fixed` is any pytree: a model's structure, state, options.
 
     Arrays in `fixed` are told apart by identity, which is safe since JAX's are immutable, and all else by value.

@@ -14,7 +14,6 @@ covariance; `split_fixed` says which layers these are.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -26,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_choice, require_finite, require_positive, require_scale
+from ntkbias.compilation import held, remembered
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Positions
 from ntkbias.layers.layer import Layer, require_some_positions
@@ -54,7 +54,7 @@ class PositionalEncoding(Layer):
     std: float = 1.0
     combine: Combine = eqx.field(static=True, default="sum")
     num_channels: int | None = eqx.field(static=True, default=None)
-    decay: Callable[[Any], Any] | None = eqx.field(static=True, default=None)
+    decay: Callable[[Any], Any] | None = eqx.field(converter=held, default=None)
     power: float = eqx.field(static=True, default=2)
     parameterization: Parameterization = eqx.field(static=True, default="ntk")
 
@@ -179,11 +179,15 @@ class SinusoidalEncoding(Layer):
         return np.concatenate(parts, -1)
 
 
-@functools.lru_cache(maxsize=8)
 def _correlation(decay: Callable | None, power: float, positions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The correlation R of all positions, `(p, p)`, and its symmetric square root."""
     if decay is None:
         return np.eye(math.prod(positions)), np.eye(math.prod(positions))
+    return _correlation_by(decay, power, positions)
+
+
+@remembered
+def _correlation_by(decay: Callable, power: float, positions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     places = np.stack(np.meshgrid(*map(np.arange, positions), indexing="ij"), -1).reshape(-1, len(positions))
     distances = (np.abs(places[:, None] - places[None]).astype(float) ** power).sum(-1)
     with jax.ensure_compile_time_eval():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkbias.checks import require_positive
+from ntkbias.compilation import held
 from ntkbias.errors import InputTypeError
 from ntkbias.layers.activations.contract import Activation
 from ntkbias.layers.hermite import expansion_dual
@@ -66,8 +67,8 @@ class Elementwise(Expansion):
     function: a fresh lambda compiles again.
     """
 
-    function: Callable[[Array], Array] = eqx.field(static=True)  # type: ignore[misc]  # AbstractVar is no field
-    derivative: Callable[[Array], Array] | None = eqx.field(static=True, default=None)
+    function: Callable[[Array], Array] = eqx.field(converter=held)  # type: ignore[misc]  # AbstractVar is no field
+    derivative: Callable[[Array], Array] | None = eqx.field(converter=held, default=None)
     num_terms: int = eqx.field(static=True, default=NUM_TERMS)
 
     def __check_init__(self):
