@@ -41,11 +41,17 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Mark the variants of `tiers.py`; of a whole collection, every line has to match some."""
-    unused = set(tiers.WIDE)
+    unused, quick = set(tiers.WIDE), []
     for item in items:
         patterns = tiers.matched(item.nodeid)
         unused -= set(patterns)
         if patterns:
+            item.add_marker(pytest.mark.wide)
+        elif not item.get_closest_marker("slow"):
+            quick.append(item.nodeid)
+    out = tiers.sampled_out(quick)
+    for item in items:
+        if item.nodeid in out:
             item.add_marker(pytest.mark.wide)
     if unused and config.args == config.getini("testpaths"):
         raise pytest.UsageError(

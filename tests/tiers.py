@@ -5,6 +5,7 @@ line matches. `conftest.py` gives the matching tests the mark `wide`, and refuse
 """
 
 import re
+import zlib
 
 _LAYER_VARIANTS = "|".join(
     re.escape(name)
@@ -33,6 +34,20 @@ _LAYER_VARIANTS = "|".join(
         "sinusoidal encoding, concat",
     )
 )
+
+# Laws of tables: each law meets a third of the cases, and each case a third of the laws, in turn.
+SAMPLED = (
+    r"layers/test_(layers|activations|attention|encodings|combine)\.py::test_\w+\[",
+    r"layers/test_against_stax\.py::test_kernels_of_layers\[",
+    r"kernels/test_infinite\.py::test_(symmetric|cnn|float32|mlp)\w*\[",
+    r"kernels/test_(kernel|tiles|store|jaxprs|derived)\.py::(\w+::)?test_\w+\[",
+    r"domains/test_\w+\.py::test_\w+\[",
+    r"test_(nets|losses|eigen|exact|scaling|plots|datasets)\.py::(\w+::)?test_\w+\[",
+    r"eigen/test_\w+\.py::(\w+::)?test_\w+\[",
+    r"frequency/test_\w+\.py::test_\w+\[",
+)
+MESSAGES = r"(?i)bad_?input|message|refuse|named|error"  # tests that read a message: all of them stay
+SHARE = 3  # a law of fewer cases keeps one of them
 
 WIDE = {
     rf"layers/test_layers\.py.*\[({_LAYER_VARIANTS})\]": "options of a layer whose law another line of LAYERS tests",
@@ -64,6 +79,20 @@ WIDE = {
     r"test_nets\.py::test_patch_network_is_the_recursion.*\[branching1\]": "the other tree stays",
     r"test_neural_tangents\.py::test_the_kernels_are_those.*\[normalised\]": "its layers are tested against stax alone",
 }
+
+
+def sampled_out(nodeids: list[str]) -> set[str]:
+    """Of the tests that `SAMPLED` matches, those that wait for `make test-all`: two thirds of each law's cases."""
+    laws: dict[str, list[str]] = {}
+    for nodeid in nodeids:
+        law = nodeid.partition("[")[0]
+        if any(re.search(pattern, nodeid) for pattern in SAMPLED) and not re.search(MESSAGES, law):
+            laws.setdefault(law, []).append(nodeid)
+    out = set()
+    for law, cases in laws.items():
+        first = zlib.crc32(law.encode())  # the same whatever else is collected
+        out |= {case for place, case in enumerate(cases) if (place + first) % min(SHARE, len(cases))}
+    return out
 
 
 def matched(nodeid: str) -> list[str]:
