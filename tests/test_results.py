@@ -149,7 +149,7 @@ def test_public_names_are_found_again_and_no_two_types_share_one():
 def test_every_layer_loads_as_it_was_saved(tmp_path, name):
     layer = LAYERS[name][0]
     if name.startswith("positional encoding, "):  # with a function of the distance
-        with pytest.raises(InputTypeError, match=r"got function at value\.decay"):
+        with pytest.raises(InputTypeError, match=r"got Function at value\.decay"):
             nb.save(tmp_path / "layer", layer)
         return
     nb.save(tmp_path / "layer", layer)
