@@ -75,7 +75,7 @@ class Function:
         return self.f(*args, **options)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Function) and self.programs is other.programs
+        return type(self) is type(other) and self.programs is other.programs
 
     def __hash__(self) -> int:
         return id(self.programs)

@@ -29,9 +29,10 @@ from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker
 from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles
+from ntkbias.packing import Layout, are_several, packed_rows
 from ntkbias.types import Outputs
 
-__all__ = ["Kernel", "checked"]
+__all__ = ["Kernel", "checked", "of_one_array"]
 
 PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
@@ -70,11 +71,29 @@ class Kernel(eqx.Module):
         It is asked once for each shape; numbers are looked at elsewhere, each time.
         """
 
+    def packed(self, layout: Layout) -> "Kernel":
+        """The same kernel of inputs that are packed so; an `InputError` if it takes one array alone."""
+        raise InputError(
+            f"Expected inputs of this kernel as one array (n, ...); got several, {layout}. Kernels of functions "
+            "f(params, x), as empirical_ntk, take those."
+        )
+
+    def unpacked(self, x: Array) -> Any:
+        """Inputs as the user's function takes them, where this is a kernel of packed ones; else as they are."""
+        return x
+
     def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
         """The Gram matrix of `x1` `(n, ...)` and `x2` `(m, ...)`; of `x1` with itself, at half the work, without `x2`.
 
+        Where the function of an empirical kernel takes several arrays, x1 and x2 are such pytrees, dictionaries say,
+        with the examples on the first axis of each array.
+
         Raises `InputError` on empty inputs, NaN or infinite values, and inputs whose shapes differ.
         """
+        if are_several(x1) or are_several(x2):
+            kernel, x1 = of_one_array(self, x1, "x1")
+            kernel, x2 = (kernel, None) if x2 is None else of_one_array(kernel, x2, "x2")
+            return kernel(x1, x2)
         x1, plan = _planned(self, x1, "x1")
         if x2 is not None:
             x2, _ = _planned(self, x2, "x2")
@@ -120,6 +139,9 @@ class Kernel(eqx.Module):
 
         Raises `InputError` on the inputs that calling the kernel refuses, and for outputs="each".
         """
+        if are_several(x):
+            kernel, x = of_one_array(self, x, "x")
+            return kernel.operator(x, num_products=num_products)
         if self.outputs == "each":
             raise InputError(
                 "Expected a kernel that is one matrix, of outputs 'mean', 'sum' or 'all'; got outputs='each', one "
@@ -163,9 +185,10 @@ class Kernel(eqx.Module):
         centred alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
         reference. Raises `InputError` on the inputs that calling the kernel refuses.
         """
-        reference = checked(self, reference, "reference")
-        mean = jnp.mean(self(reference), arrangement(self.outputs).axes, keepdims=True)
-        return Centered(self.outputs, self, reference, mean)
+        kernel, reference = of_one_array(self, reference, "reference")
+        reference = checked(kernel, reference, "reference")
+        mean = jnp.mean(kernel(reference), arrangement(self.outputs).axes, keepdims=True)
+        return Centered(self.outputs, kernel, reference, mean)
 
     def __add__(self, other: "Kernel") -> "Kernel":
         if not isinstance(other, Kernel):
@@ -196,6 +219,14 @@ class Plan(NamedTuple):
 
     block_rows: int
     pass_rows: int
+
+
+def of_one_array(kernel: Kernel, x: Any, name: str) -> tuple[Kernel, Any]:
+    """The kernel of packed inputs, and these; both as they are where the inputs are one array."""
+    if not are_several(x):
+        return kernel, x
+    layout, rows = packed_rows(x, name)
+    return kernel.packed(layout), rows
 
 
 def checked(kernel: Kernel, x: Any, name: str) -> Array:
@@ -265,6 +296,12 @@ class Sum(Kernel):
         self.left.check(x, name)
         self.right.check(x, name)
 
+    def packed(self, layout: Layout) -> Kernel:
+        return Sum(self.outputs, self.left.packed(layout), self.right.packed(layout))
+
+    def unpacked(self, x: Array) -> Any:
+        return self.left.unpacked(x)
+
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
         left, right = (part._operator(x, Source(part, x), num_products) for part in (self.left, self.right))
         return operators.Sum(left, right, source)
@@ -290,6 +327,12 @@ class Scaled(Kernel):
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
+
+    def packed(self, layout: Layout) -> Kernel:
+        return Scaled(self.outputs, self.kernel.packed(layout), self.factor)
+
+    def unpacked(self, x: Array) -> Any:
+        return self.kernel.unpacked(x)
 
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
         return self.kernel._operator(x, Source(self.kernel, x), num_products) * float(self.factor)
@@ -331,6 +374,12 @@ class Centered(Kernel):
         if x.shape == self.reference.shape and np.array_equal(x, self.reference):
             return operators.Centered(self.kernel._operator(x, Source(self.kernel, x), num_products), source)
         return super()._operator(x, source, num_products)
+
+    def packed(self, layout: Layout) -> Kernel:
+        return Centered(self.outputs, self.kernel.packed(layout), self.reference, self.mean)
+
+    def unpacked(self, x: Array) -> Any:
+        return self.kernel.unpacked(x)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)

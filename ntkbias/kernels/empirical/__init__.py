@@ -1,6 +1,7 @@
 """Kernels of one network with given parameters, for any f(params, x): the NTK and what is made of it, the NNGP."""
 
 from ntkbias.kernels.empirical.explain import explain_ntk
+from ntkbias.kernels.empirical.holomorphic import holomorphic_ntk
 from ntkbias.kernels.empirical.loss_weighted import loss_weighted_ntk
 from ntkbias.kernels.empirical.nngp import EmpiricalNNGP, empirical_nngp
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
@@ -20,6 +21,7 @@ __all__ = [
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "explain_ntk",
+    "holomorphic_ntk",
     "loss_weighted_ntk",
     "ntk_of_some",
     "ntk_velocity",

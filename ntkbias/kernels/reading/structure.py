@@ -26,11 +26,12 @@ from jaxtyping import Array
 
 from ntkbias.compilation import remembered
 from ntkbias.errors import InputError
-from ntkbias.function import signature
+from ntkbias.function import is_differentiated, signature, split_params
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.outputs import arrangement, scale_of
 from ntkbias.kernels.reading.programs import Program, flat_jaxpr
 from ntkbias.kernels.reading.sinks import Sink, sink_of
+from ntkbias.parameters import paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["factor_bytes", "factor_shapes", "factors"]
@@ -118,7 +119,8 @@ def _read(
         return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
 
     def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
-        return jax.vjp(lambda leaves: outputs(leaves, x), leaves)[1](cotangent)[0]
+        chosen, whole = split_params(leaves)
+        return jax.vjp(lambda chosen: outputs(whole(chosen), x), chosen)[1](cotangent)[0]
 
     with jax.default_matmul_precision(precision):
         output = jax.eval_shape(outputs, list(leaves), example)
@@ -132,11 +134,12 @@ def _read(
         raise InputError(
             "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
         )
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(_numbered(treedef))]
+    paths = list(paths_of(_numbered(treedef)))
+    differentiated = [path for path, leaf in zip(paths, leaves, strict=True) if is_differentiated(leaf)]
     found = {
         path: sink_of(variable, program, summed)
-        for path, variable, leaf in zip(paths, closed.jaxpr.outvars, leaves, strict=True)
-        if program.of_cotangent(variable) and math.prod(leaf.shape)
+        for path, variable in zip(differentiated, closed.jaxpr.outvars, strict=True)
+        if program.of_cotangent(variable)
     }
     run = program.evaluator([operand for sink in found.values() for operand in sink.operands])
     return Structure(run, paths, found, output.shape, output.dtype)
