@@ -350,6 +350,45 @@ def _heads(params, x):
     return jnp.einsum("nhtd,hdo->nto", mixed, params["o"]).mean(1)
 
 
+def _complex_scan(params, x):
+    """A recurrent net with a complex state, as state-space models have it."""
+
+    def step(state, token):
+        return jnp.exp(1j * params["turn"] - 0.1) * state + token @ params["w"], None
+
+    state, _ = jax.lax.scan(step, jnp.zeros((len(x), 3), complex), x.swapaxes(0, 1))
+    return jnp.concatenate([state.real, state.imag], 1) @ params["out"]
+
+
+def _fourier_layer(params, x):
+    """A layer of a Fourier neural operator: weights that multiply the modes of the inputs."""
+    modes = jnp.fft.rfft(x @ params["lift"], axis=1)[:, :3]
+    weights = jax.lax.complex(params["real"], params["imag"])
+    mixed = jnp.fft.irfft(jnp.einsum("nki,kio->nko", modes, weights), n=x.shape[1], axis=1)
+    return jnp.tanh(mixed + x @ params["skip"]).mean(1)
+
+
+def _log_psi(params, x):
+    """A restricted Boltzmann machine with complex weights: the logarithm of a wave function."""
+    weights, bias = (jax.lax.complex(*params[name]) for name in ("w", "b"))
+    value = jnp.sum(jnp.log(jnp.cosh(x.astype(complex) @ weights + bias)), -1) + x @ params["visible"]
+    return jnp.stack([value.real, value.imag], -1)
+
+
+def _circuit(params, x):
+    """Two qubits: states turned by angles, and the expectation of an observable in each."""
+    state = jnp.exp(1j * x[:, :2]) * jax.nn.softmax(x[:, 2:]) ** 0.5
+    for theta in params["theta"]:
+        turn = jnp.array([[jnp.cos(theta[0]), 1j * jnp.sin(theta[0])], [1j * jnp.sin(theta[0]), jnp.cos(theta[0])]])
+        state = (state @ turn) * jnp.exp(1j * jnp.stack([theta[1], -theta[1]]))
+    return jnp.einsum("ni,kij,nj->nk", state.conj(), jnp.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]]]), state).real
+
+
+def _turned(x):
+    """Inputs as complex numbers."""
+    return x + 1j * x[..., ::-1]
+
+
 def _tokens(rng, n):
     return rng.integers(0, 6, (n, 4))
 
@@ -480,6 +519,61 @@ FUNCTIONS = {
         _dict(a=(3,), b=(3, 3)),
         _normal(3),
     ),
+    "constants of some positions": Function(  # each has fewer entries than the cotangent that it multiplies
+        lambda p, t: (
+            (p["a"][t] * np.cos(np.arange(4.0)[:, None])).sum(1) @ p["o"]
+            + ((p["b"][t] * p["c"][t][..., :1]).sum(1) * jnp.sin(t[:, :1])).sum(1, keepdims=True) * p["s"]
+        ),
+        _dict(a=(6, 3), b=(6, 3), c=(6, 2), o=(3, 2), s=(2,)),
+        _tokens,
+    ),
+    "complex product": Function(
+        lambda p, x: jnp.abs(_turned(x) @ p) ** 2, lambda rng: rng.normal(size=(3, 2)), _normal(3)
+    ),
+    "complex read-out": Function(lambda p, x: (_turned(x) @ p["w"]).imag, _dict(w=(3, 2)), _normal(3)),
+    "conjugate": Function(
+        lambda p, x: ((_turned(x) @ p["a"]) * jnp.conj(x @ p["b"] * 1j + p["c"])).real,
+        _dict(a=(3, 2), b=(3, 2), c=(2,)),
+        _normal(3),
+    ),
+    "angle": Function(lambda p, x: jnp.angle(_turned(x) @ p["w"] + 2), _dict(w=(3, 2)), _normal(3)),
+    "complex positions": Function(
+        lambda p, x: jnp.abs(jnp.tanh(_turned(x) @ p["w"]) @ p["v"]).mean(1), _dict(w=(3, 4), v=(4, 2)), _normal(5, 3)
+    ),
+    "complex einsum": Function(
+        lambda p, x: jnp.einsum("nti,tij,nj->nt", _turned(x), p["w"].astype(complex), x[:, 0] * 1j).real ** 2,
+        _dict(w=(4, 3, 3)),
+        _normal(4, 3),
+    ),
+    "complex convolution": Function(
+        lambda p, x: jnp.abs(_conv(_turned(x), jax.lax.complex(p["w"], 0 * p["w"]))).mean((1, 2)),
+        _dict(w=(3, 3, 2, 3)),
+        _normal(4, 3, 2),
+    ),
+    "complex embedding": Function(
+        lambda p, t: ((p["e"][t] * jnp.exp(1j * jnp.arange(4.0)[:, None])).sum(1) @ p["o"]).real,
+        _dict(e=(6, 3), o=(3, 2)),
+        _tokens,
+    ),
+    "phases": Function(
+        lambda p, x: jnp.abs((x * jnp.exp(1j * p["theta"])) @ (p["w"] + 0j)) ** 2,
+        _dict(theta=(3,), w=(3, 2)),
+        _normal(3),
+    ),
+    "complex tied weight": Function(
+        lambda p, x: jnp.abs(jnp.sin(_turned(x) @ p["w"]) @ p["w"].T).sum(1), _dict(w=(3, 2)), _normal(3)
+    ),
+    "complex checkpoint": Function(
+        lambda p, x: jax.checkpoint(lambda w, x: jnp.abs(jnp.fft.fft(x @ w)))(p["w"], x) @ p["o"],
+        _dict(w=(3, 4), o=(4, 2)),
+        _normal(3),
+    ),
+    "Fourier layer": Function(
+        _fourier_layer, _dict(lift=(2, 3), real=(3, 3, 2), imag=(3, 3, 2), skip=(2, 2)), _normal(6, 2)
+    ),
+    "log psi": Function(_log_psi, _dict(w=(2, 3, 4), b=(2, 4), visible=(3,)), _normal(3)),
+    "quantum circuit": Function(_circuit, _dict(theta=(3, 2)), _normal(4)),
+    "complex scan": Function(_complex_scan, _dict(turn=(3,), w=(2, 3), out=(6, 2)), _normal(4, 2)),
     "scan of no steps": Function(
         lambda p, x: jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x @ p["a"], p["w"])[0],
         _dict(a=(3, 2), w=(0, 2, 2)),

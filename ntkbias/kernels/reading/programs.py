@@ -62,6 +62,10 @@ class Program:
         """Whether a variable depends on the cotangent."""
         return not isinstance(variable, jex.Literal) and variable in self._of_cotangent
 
+    def is_complex(self, variable: Any) -> bool:
+        """Whether a variable's values are complex: their products, and parts of them, follow other rules."""
+        return jnp.issubdtype(getattr(variable.aval, "dtype", None), jnp.complexfloating)
+
     def producer(self, variable: Any) -> Any | None:
         """The equation that a variable comes from; None for arguments, constants and literals."""
         return None if isinstance(variable, jex.Literal) else self._producers.get(variable)

@@ -42,9 +42,11 @@ def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
     """The sink of a parameter's gradient, found by walking to the equation that makes it.
 
     `summed`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
+    Where a gradient is a part of complex values, the walk ends: neither their products nor their sums of squares are
+    those of their parts.
     """
     variable, scale = gradient, 1.0
-    while (equation := program.producer(variable)) is not None:
+    while (equation := _real_producer(program, variable)) is not None:
         name = equation.primitive.name
         if name in RELABELLINGS:
             variable = equation.invars[0]
@@ -68,6 +70,12 @@ def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
         return Whole(1.0, jacobian.reshape(*jacobian.shape[:2], -1))
 
     return Sink(cotangent.operands, whole)
+
+
+def _real_producer(program: Program, variable: Any) -> Any | None:
+    """The equation that a variable comes from, if it is of real values alone."""
+    equation = program.producer(variable)
+    return None if equation is None or any(map(program.is_complex, equation.invars)) else equation
 
 
 class Cotangent(NamedTuple):
