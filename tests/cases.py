@@ -309,6 +309,76 @@ def _rnn(params, x):
     return state @ params["o"]
 
 
+def _layers(body, **options):
+    """A network whose layers are stacked, and scanned over."""
+
+    def f(params, x):
+        return jax.lax.scan(body, x, params["layers"], **options)[0] @ params["o"]
+
+    return f
+
+
+def _stack(**shapes):
+    """Params of stacked layers of the given shapes, three to two outputs last."""
+    return lambda rng: {"layers": _dict(**shapes)(rng), "o": rng.normal(size=(3, 2))}
+
+
+def _residual(h, p):
+    return h + jnp.tanh(h @ p["w"] + p["b"]) / 2, None
+
+
+def _recurrent_net(cell, size):
+    """The last state of a recurrent net: `cell(params, state, token)` gives the next one, of so many parts."""
+
+    def f(params, x):
+        begin = tuple(jnp.zeros((len(x), 3), x.dtype) for _ in range(size))
+        state, _ = jax.lax.scan(lambda state, token: (cell(params, state, token), None), begin, x.swapaxes(0, 1))
+        return state[0] @ params["o"]
+
+    return f
+
+
+def _lstm(params, state, token):
+    h, c = state
+    i, g, f, o = jnp.split(token @ params["i"] + h @ params["h"] + params["b"], 4, -1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _gru(params, state, token):
+    (h,) = state
+    z = jax.nn.sigmoid(token @ params["wz"] + h @ params["uz"])
+    r = jax.nn.sigmoid(token @ params["wr"] + h @ params["ur"])
+    return ((1 - z) * h + z * jnp.tanh(token @ params["w"] + (r * h) @ params["u"]),)
+
+
+def _deep_recurrent(params, x):
+    """Layers that are scanned over, each a scan over time."""
+
+    def layer(tokens, p):
+        def step(h, token):
+            h = jnp.tanh(token @ p["i"] + h @ p["h"])
+            return h, h
+
+        return jax.lax.scan(step, jnp.zeros(tokens.shape[1:], x.dtype), tokens)
+
+    return jax.lax.scan(lambda h, p: layer(h, p)[::-1], x.swapaxes(0, 1), params["layers"])[0][-1] @ params["o"]
+
+
+def _blocks_of_layers(params, x):
+    def block(h, ps):
+        h, each = jax.lax.scan(lambda h, p: (jnp.tanh(h @ p), h.sum(1)), h, ps)
+        return h, each.sum(0)
+
+    h, sums = jax.lax.scan(block, x, params["layers"]["w"])
+    return h @ params["o"] + sums.T
+
+
+def _attention_layer(h, p):
+    weights = jax.nn.softmax(jnp.einsum("nsd,ntd->nst", h @ p["q"], h @ p["k"]), -1)
+    return h + jnp.einsum("nst,ntd->nsd", weights, h) @ p["v"], None
+
+
 @jax.checkpoint
 def _remat_block(w, x):
     return jnp.tanh(x @ w)
@@ -504,6 +574,47 @@ FUNCTIONS = {
         )[0],
         _dict(w=(3, 3)),
         _normal(3),
+    ),
+    "scanned layers": Function(_layers(_residual), _stack(w=(3, 3, 3), b=(3, 3)), _normal(3)),
+    "scanned layers, remat": Function(
+        _layers(jax.checkpoint(_residual), reverse=True, unroll=2), _stack(w=(4, 3, 3), b=(4, 3)), _normal(3)
+    ),
+    "scan of one layer": Function(_layers(_residual), _stack(w=(1, 3, 3), b=(1, 3)), _normal(3)),
+    "scanned and used outside": Function(
+        lambda p, x: _layers(_residual)(p, x @ p["layers"]["w"][1]), _stack(w=(3, 3, 3), b=(3, 3)), _normal(3)
+    ),
+    "scanned and used twice": Function(
+        _layers(lambda h, p: (jnp.tanh(jnp.tanh(h @ p["w"]) @ p["w"].T) - 2 * h @ p["v"], None)),
+        _stack(w=(3, 3, 3), v=(3, 3, 3)),
+        _normal(3),
+    ),
+    "scanned attention": Function(
+        lambda p, x: _layers(_attention_layer)(p, x).sum(1),
+        _stack(q=(2, 3, 2), k=(2, 3, 2), v=(2, 3, 3)),
+        _normal(4, 3),
+    ),
+    "scanned convolutions": Function(
+        lambda p, x: _layers(lambda h, p: (jnp.tanh(_conv(h, p["w"])), None))(p, x).mean((1, 2)),
+        _stack(w=(2, 3, 3, 3, 3)),
+        _normal(3, 3, 3),
+    ),
+    "scanned with branches": Function(
+        _layers(lambda h, p: (jax.lax.cond(p["w"][0, 0] > 0, lambda: h @ p["w"], lambda: jnp.sin(h @ p["v"])), None)),
+        _stack(w=(3, 3, 3), v=(3, 3, 3)),
+        _normal(3),
+    ),
+    "layers in blocks": Function(_blocks_of_layers, _stack(w=(2, 3, 3, 3)), _normal(3)),
+    "deep recurrent": Function(_deep_recurrent, _stack(i=(2, 3, 3), h=(2, 3, 3)), _normal(4, 3)),
+    "LSTM": Function(_recurrent_net(_lstm, 2), _dict(i=(2, 12), h=(3, 12), b=(12,), o=(3, 2)), _normal(5, 2)),
+    "GRU, remat": Function(
+        _recurrent_net(jax.checkpoint(_gru), 1),
+        _dict(wz=(2, 3), uz=(3, 3), wr=(2, 3), ur=(3, 3), w=(2, 3), u=(3, 3), o=(3, 2)),
+        _normal(5, 2),
+    ),
+    "map over tokens": Function(
+        lambda p, t: jax.lax.map(lambda t: jnp.tanh(p["e"][t] @ p["w"]) @ p["o"], t.T).sum(0),
+        _dict(e=(6, 3), w=(3, 3), o=(3, 2)),
+        _tokens,
     ),
     "counted loop": Function(
         lambda p, x: jax.lax.fori_loop(0, 3, lambda _, h: jnp.tanh(h @ p["w"]), x), _dict(w=(3, 3)), _normal(3)
