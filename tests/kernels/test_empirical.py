@@ -291,13 +291,15 @@ class TestBadInput:
 # -- by layer, and explained -----------------------------------------------------------------------------------------
 
 
-def test_layers_sum_to_the_kernel(x64):
-    f, params, x1, x2 = function_case("cnn")
+@pytest.mark.parametrize(("name", "paths"), [("cnn", ("w1", "w2")), ("conjugate", ("a", "b", "c"))])
+def test_layers_sum_to_the_kernel(name, paths, x64):
+    f, params, x1, x2 = function_case(name)
     parts = nb.empirical_ntk_by_layer(f, params, outputs="all")
-    assert sorted(parts) == ["['w1']", "['w2']"]
+    assert sorted(parts) == [f"['{path}']" for path in paths]
     assert_near(sum(parts.values())(x1, x2), nb.empirical_ntk(f, params, outputs="all")(x1, x2), 1e-12)
-    frozen = nb.empirical_ntk(lambda w2, x: f({**params, "w2": w2}, x), params["w2"], outputs="all")
-    assert_near(parts["['w2']"](x1), frozen(x1), 1e-12)
+    last = paths[-1]
+    frozen = nb.empirical_ntk(lambda leaf, x: f({**params, last: leaf}, x), params[last], outputs="all")
+    assert_near(parts[f"['{last}']"](x1), frozen(x1), 1e-12)
 
 
 def test_the_kernel_of_an_unused_parameter_is_named():

@@ -29,6 +29,7 @@ from ntkbias.errors import InputError
 from ntkbias.function import is_differentiated, signature, split_params
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.outputs import arrangement, scale_of
+from ntkbias.kernels.reading.divisions import with_products_outside
 from ntkbias.kernels.reading.programs import Program, flat_jaxpr
 from ntkbias.kernels.reading.sinks import Sink, sink_of
 from ntkbias.parameters import paths_of
@@ -129,6 +130,7 @@ def _read(
         except ValueError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
+    closed = with_products_outside(closed)
     program = Program(closed)
     if not any(program.of_cotangent(variable) for variable in closed.jaxpr.outvars):
         raise InputError(
