@@ -11,7 +11,7 @@ it returns, whether it treats each example alone, whether it has a forward deriv
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -71,6 +71,11 @@ def checked_function(
     """
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
+    if wrt is None and isinstance(params, Mapping) and {"params", "batch_stats"} <= set(params):
+        raise InputError(
+            "Expected params alone, which are trained; got the collections params and batch_stats of flax. Use "
+            "adapters.flax_linen(model, variables), or say wrt=\"['params']\"."
+        )
     if not isinstance(f, Function):  # else it was here before
         f, params = parted(f, params)
     only = chosen_paths(params, wrt)
@@ -153,8 +158,10 @@ def _output_shape(
         result = jax.eval_shape(f, jax.tree.unflatten(treedef, leaves), x)
     except InputError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # f is the user's function, and may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not isinstance(error, TypeError | ValueError):
+            reason = f"{type(error).__name__}: {reason}"
         if isinstance(f.f, Unpacking):
             raise InputError(
                 f"Expected f(params, x) to accept {name} of several arrays, {f.f.layout}, {len(x)} examples; got: "

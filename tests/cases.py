@@ -696,6 +696,115 @@ FUNCTIONS = {
 }
 
 
+def _mixed(change):
+    """A network whose hidden values of a batch `change` brings together."""
+    return lambda p, x: jnp.tanh(change(x @ p["w"])) @ p["o"]
+
+
+def _until_all_settle(h):
+    """Steps that end once all examples have settled."""
+    return jax.lax.while_loop(lambda h: jnp.max(jnp.abs(h)) > 0.5, lambda h: h / 2, h)
+
+
+# Functions that let examples depend on each other, or on their number: each is refused.
+MIXING = {
+    "batch statistics": _mixed(lambda h: (h - h.mean(0)) / jnp.sqrt(h.var(0) + 1e-5)),
+    "half of the mean": _mixed(lambda h: h - 0.5 * h.mean(0)),
+    "neighbours": _mixed(lambda h: h + jnp.roll(h, 1, 0)),
+    "reversed": _mixed(lambda h: h + h[::-1]),
+    "cumulated": _mixed(lambda h: jnp.cumsum(h, 0)),
+    "sorted": _mixed(lambda h: jnp.sort(h, 0)),
+    "beyond the third": _mixed(lambda h: h.at[3:].add(h[:1])),
+    "attention over the batch": _mixed(lambda h: jax.nn.softmax(h @ h.T) @ h),
+    "read as columns": _mixed(lambda h: h.reshape(h.shape[1], -1).T),
+    "the largest": _mixed(lambda h: h / jnp.max(jnp.abs(h))),
+    "above the median": _mixed(lambda h: jnp.where(h > jnp.median(h, 0), h, 0.0)),
+    "until all settle": _mixed(_until_all_settle),
+    "scanned over": _mixed(lambda h: jax.lax.scan(lambda c, row: (c + row, c + row), jnp.zeros(h.shape[1]), h)[1]),
+    "divided by their number": _mixed(lambda h: h / len(h)),
+    "as many ones summed up": _mixed(lambda h: h * jnp.ones(len(h)).sum()),
+    "as many weights": _mixed(lambda h: h[:, : len(h)].sum(1, keepdims=True) + h),
+    "positions": _mixed(lambda h: h + jnp.arange(len(h))[:, None]),
+    "noise by row": _mixed(lambda h: h + jax.random.normal(jax.random.key(0), h.shape)),
+    "more than four alone": _mixed(lambda h: h - h.mean(0) if len(h) > 4 else h),
+}
+
+
+class Structured(NamedTuple):
+    """A network of inputs that are several arrays."""
+
+    f: Callable
+    params: Callable[[np.random.Generator], Any]
+    inputs: Callable[[np.random.Generator, int], Any]
+
+
+def _masked_tokens(p, x):
+    h = p["table"][x["ids"]] * x["mask"][..., None]
+    return jnp.tanh(h.sum(1) @ p["w"]) @ p["o"]
+
+
+def _graph(p, x):
+    nodes = jnp.tanh(x.adjacency @ (x.features @ p["w"]))
+    return (nodes * x.present[..., None]).sum(1) @ p["o"]
+
+
+class Graphs(NamedTuple):
+    """Graphs of four nodes or fewer."""
+
+    features: Any
+    adjacency: Any
+    present: Any
+
+
+def _graphs(rng, n):
+    edges = rng.integers(0, 2, (n, 4, 4)).astype(bool)
+    return Graphs(rng.normal(size=(n, 4, 2)), edges, rng.integers(0, 2, (n, 4)) > 0)
+
+
+STRUCTURED = {
+    "tokens and a mask": Structured(
+        _masked_tokens,
+        _dict(table=(7, 4), w=(4, 3), o=(3, 2)),
+        lambda rng, n: {"ids": rng.integers(0, 7, (n, 5)), "mask": np.arange(5) < rng.integers(1, 6, (n, 1))},
+    ),
+    "branch and trunk": Structured(
+        lambda p, x: jnp.einsum("nk,nko->no", jnp.tanh(x[0] @ p["b"]), jnp.sin(x[1] @ p["t"]).reshape(-1, 3, 2)),
+        _dict(b=(4, 3), t=(1, 6)),
+        lambda rng, n: (rng.normal(size=(n, 4)), rng.normal(size=(n, 1))),
+    ),
+    "padded graphs": Structured(_graph, _dict(w=(2, 3), o=(3, 2)), _graphs),
+    "numbers and half precision": Structured(
+        lambda p, x: jnp.tanh(x["u"].astype(float) @ p["w"]) * x["scale"][:, None],
+        _dict(w=(3, 2)),
+        lambda rng, n: {"u": rng.normal(size=(n, 3)).astype(np.float16), "scale": rng.normal(size=n)},
+    ),
+    "complex signals": Structured(
+        lambda p, x: jnp.abs(jnp.fft.fft(x) @ p["w"]) ** 2,
+        _dict(w=(4, 2)),
+        lambda rng, n: rng.normal(size=(n, 4)) + 1j * rng.normal(size=(n, 4)),
+    ),
+}
+
+
+def _complex(**shapes):
+    """Complex params of the given shapes."""
+    return lambda rng: {k: rng.normal(size=s) / 2 + 0.5j * rng.normal(size=s) for k, s in shapes.items()}
+
+
+# Networks of complex parameters, or complex outputs; which of them are holomorphic.
+COMPLEX = {
+    "complex outputs": (lambda p, x: jnp.exp(1j * (x @ p["w"])) @ p["o"], _dict(w=(3, 4), o=(4, 2)), False),
+    "complex parameters": (lambda p, x: jnp.abs(jnp.tanh(x @ p["w"]) @ p["o"]), _complex(w=(3, 4), o=(4, 2)), False),
+    "holomorphic": (lambda p, x: jnp.tanh(x @ p["w"] + p["b"]) @ p["o"], _complex(w=(3, 4), b=(4,), o=(4, 2)), True),
+    "conjugates": (lambda p, x: (x @ p["w"]) * jnp.conj(x @ p["v"]), _complex(w=(3, 2), v=(3, 2)), False),
+    "a wave function": (
+        lambda p, x: jnp.log(jnp.cosh(x @ p["w"] + p["b"])).sum(1) + x @ p["a"],
+        _complex(w=(3, 4), b=(4,), a=(3,)),
+        True,
+    ),
+}
+
+
 def function_case(name, seed=0, n=7, m=5):
     """f, its params, and n and m inputs, in the default precision."""
     f, params, inputs = FUNCTIONS[name]

@@ -19,7 +19,7 @@ from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
-from ntkbias.kernels.kernel import of_one_array
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.memory import default_memory_budget
 from ntkbias.spectra import Spectrum
 

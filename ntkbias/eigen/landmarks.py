@@ -34,7 +34,7 @@ from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
-from ntkbias.kernels.kernel import of_one_array
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.spectra import Spectrum
 
 __all__ = ["NystromSpectrum", "nystrom"]

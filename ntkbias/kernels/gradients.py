@@ -93,7 +93,7 @@ class Gradients(eqx.Module):
             names = "the parameter" if len(self.only) == 1 else "one of the parameters"
             raise InputError(
                 f"Expected f(params, x) to depend on {names} {', '.join(self.only[:8])}; its outputs are the same for "
-                "all their values. Leave this kernel out of the sum: it is zero."
+                "all values. Leave its kernel out of the sum: it is zero."
             )
 
     def num_outputs(self, x: Array) -> int:

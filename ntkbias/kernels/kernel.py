@@ -13,7 +13,7 @@ kernels add and scale.
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,17 +22,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.checks import are_known, require_array, require_finite, require_positive
-from ntkbias.compilation import memory_of
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
 from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
+from ntkbias.kernels.inputs import checked, of_one_array, planned
 from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles
-from ntkbias.packing import Layout, are_several, packed_rows
+from ntkbias.packing import Layout, are_several
 from ntkbias.types import Outputs
 
-__all__ = ["Kernel", "checked", "of_one_array"]
+__all__ = ["Kernel"]
 
 PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
@@ -74,7 +74,7 @@ class Kernel(eqx.Module):
     def packed(self, layout: Layout) -> "Kernel":
         """The same kernel of inputs that are packed so; an `InputError` if it takes one array alone."""
         raise InputError(
-            f"Expected inputs of this kernel as one array (n, ...); got several, {layout}. Kernels of functions "
+            f"Expected inputs of this kernel as one array of real numbers (n, ...); got {layout}. Kernels of functions "
             "f(params, x), as empirical_ntk, take those."
         )
 
@@ -94,9 +94,9 @@ class Kernel(eqx.Module):
             kernel, x1 = of_one_array(self, x1, "x1")
             kernel, x2 = (kernel, None) if x2 is None else of_one_array(kernel, x2, "x2")
             return kernel(x1, x2)
-        x1, plan = _planned(self, x1, "x1")
+        x1, plan = planned(self, x1, "x1")
         if x2 is not None:
-            x2, _ = _planned(self, x2, "x2")
+            x2, _ = planned(self, x2, "x2")
             if x1.shape[1:] != x2.shape[1:]:
                 raise InputError(
                     f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
@@ -212,54 +212,6 @@ class Kernel(eqx.Module):
 
     def __truediv__(self, divisor: float | Array) -> "Kernel":
         return self * (1 / divisor)
-
-
-class Plan(NamedTuple):
-    """What a kernel makes of inputs of one shape, once they are found to be right: the sizes of blocks and passes."""
-
-    block_rows: int
-    pass_rows: int
-
-
-def of_one_array(kernel: Kernel, x: Any, name: str) -> tuple[Kernel, Any]:
-    """The kernel of packed inputs, and these; both as they are where the inputs are one array."""
-    if not are_several(x):
-        return kernel, x
-    layout, rows = packed_rows(x, name)
-    return kernel.packed(layout), rows
-
-
-def checked(kernel: Kernel, x: Any, name: str) -> Array:
-    """The inputs as an array; an `InputError` if they are none that this kernel takes."""
-    return _planned(kernel, x, name)[0]
-
-
-def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
-    """The inputs as an array, and how to go about them; an `InputError` if they are none that this kernel takes."""
-    x = require_array(x, name)
-    if x.ndim < 2:
-        raise InputError(
-            f"Expected {name} to be a batch of inputs, with two axes or more; got shape {x.shape}. "
-            "One input of d features is (1, d); n inputs of one feature are (n, 1)."
-        )
-    if x.size == 0:
-        raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
-    require_finite(x, name)
-    plans, leaves, structure = memory_of((kernel, x))
-    shapes = (type(leaf) if isinstance(leaf, int | float) else _shape(leaf) for leaf in leaves)
-    key = Plan, structure, tuple(shapes), jnp.result_type(float)
-    plan = plans.get(key)
-    if plan is None:
-        kernel.check(x, name)
-        plan = Plan(kernel.block_rows(x), kernel.pass_rows(x))
-        if are_known((kernel, x)):  # some of what is checked takes values
-            plans[key] = plan
-    return x, plan
-
-
-def _shape(leaf: Any) -> Any:
-    """The shape and type of an array; anything else itself."""
-    return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
 
 
 @jax.jit

@@ -195,10 +195,10 @@ def learnability(
         rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
     dtype = jnp.result_type(float)
     found, logs, labels, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3) twice, (q, b)
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore"), jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
         centre, spread = np.log(found), np.where(np.isfinite(found), DEVIATIONS * logs, 0.0)
         intervals = jnp.asarray(np.exp(np.stack([centre - spread, centre + spread], -1)), dtype)
-    values = jnp.asarray(found, dtype)
+        values = jnp.asarray(found, dtype)
     return Learnability(
         kernels=tuple(named),
         behaviors=tuple(next(iter(targets.values()))),

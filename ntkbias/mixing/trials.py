@@ -45,8 +45,8 @@ def tried(f: Function, params: Params, x: Any) -> Trial:
         for chosen in _drawn(rng, params):
             try:
                 together = _outputs(f, chosen, batch)
-            except jax.errors.UnexpectedTracerError:  # f closes over what is traced
-                return Trial.UNDECIDED
+            except Exception:  # f closes over what is traced, or has checks of its own: others may pass
+                continue
             if np.isfinite(together).all():
                 _compare(f, chosen, batch, others, together)
                 return Trial.INDEPENDENT

@@ -37,7 +37,8 @@ from ntkbias.kernels.disk.reader import (
     opened,
 )
 from ntkbias.kernels.evaluation import blocks
-from ntkbias.kernels.kernel import Kernel, of_one_array
+from ntkbias.kernels.inputs import of_one_array
+from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.tiles import Tiles, places_of
 from ntkbias.progress import progress
 

@@ -46,6 +46,7 @@ class Operand(NamedTuple):
     value: Callable[[Mapping[Any, Array]], Array]
     of_cotangent: bool  # whether it differs from cotangent to cotangent
     of_example: bool = True
+    of_places: bool = False  # whether it holds places in a table, and no numbers to multiply by
 
 
 class Program:

@@ -153,12 +153,13 @@ def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink
     def build(x: Array, index: Array, *values: Array) -> Lookup:
         cotangents = _for_each(cotangent.array(*values), len(x))
         cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in (*lead, *window))])
-        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1)
+        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1).astype(int)
         flat = jnp.clip(flat, 0, shape[0] - 1) if clipped else flat
         cotangents = cotangents.reshape(len(x), num_outputs, flat.shape[1], math.prod(shape[1:]))
-        return Lookup(scale, flat.astype(int), cotangents, shape[0])
+        return Lookup(scale, flat, cotangents, shape[0])
 
-    return Sink((program.operand(indices), *cotangent.operands), build)
+    places = program.operand(indices)._replace(of_places=True)
+    return Sink((places, *cotangent.operands), build)
 
 
 def _convolution(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:

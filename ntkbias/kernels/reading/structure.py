@@ -30,7 +30,7 @@ from ntkbias.function import is_differentiated, signature, split_params
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.outputs import arrangement, scale_of
 from ntkbias.kernels.reading.divisions import with_products_outside
-from ntkbias.kernels.reading.programs import Program, flat_jaxpr
+from ntkbias.kernels.reading.programs import Operand, Program, flat_jaxpr
 from ntkbias.kernels.reading.sinks import Sink, sink_of
 from ntkbias.parameters import paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params
@@ -68,15 +68,16 @@ def factors(
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
     values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
-    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
+    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits. Whole
+    # numbers, too, whose products overflow.
     types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
 
-    def widened(value: Array, path: str) -> Array:
-        return value.astype(types[path]) if jnp.issubdtype(value.dtype, jnp.floating) else value
+    def widened(value: Array, path: str, operand: Operand) -> Array:
+        return value if operand.of_places else value.astype(types[path])
 
     scale = scale_of(num_outputs, outputs)
     return {
-        path: sink.build(x, *(widened(next(values), path) for _ in sink.operands)).scaled(scale)
+        path: sink.build(x, *(widened(next(values), path, operand) for operand in sink.operands)).scaled(scale)
         for path, sink in structure.sinks.items()
     }
 
@@ -87,7 +88,13 @@ def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: s
     treedef, leaves, example, _ = found
     batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
     evaluate = partial(factors, f, outputs=outputs, precision=precision)
-    return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
+    try:
+        return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
+    except NotImplementedError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"Expected f(params, x) to consist of operations that JAX maps over examples by vmap; got: {reason}"
+        ) from error
 
 
 @remembered
