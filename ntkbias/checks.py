@@ -23,6 +23,7 @@ from ntkbias.errors import InputError, InputTypeError
 __all__ = [
     "are_finite",
     "are_known",
+    "in_native_order",
     "is_known",
     "require_array",
     "require_choice",
@@ -103,7 +104,7 @@ def _host(value: object, name: str) -> np.ndarray:
     if host.dtype.kind in "OSUMm":
         got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
         raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. {_advice(value, reason)}")
-    host = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
+    host = in_native_order(host)
     if host.dtype.kind in "iu" and host.dtype.itemsize > 4 and host.size:
         limits = np.iinfo(jax.dtypes.canonicalize_dtype(host.dtype))
         if int(host.min()) < limits.min or int(host.max()) > limits.max:
@@ -112,6 +113,11 @@ def _host(value: object, name: str) -> np.ndarray:
                 "jax_enable_x64, or number what they stand for from zero on."
             )
     return host
+
+
+def in_native_order(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy of one whose bytes come from another kind of machine."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _advice(value: object, reason: str) -> str:

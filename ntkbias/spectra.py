@@ -29,6 +29,7 @@ from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.scaling import power_law
 from ntkbias.threads import blas
+from ntkbias.types import Inputs
 
 __all__ = ["DecayExponent", "Spectrum"]
 
@@ -159,7 +160,7 @@ class Spectrum(eqx.Module):
         weights = self.weights.reshape(-1, *(1,) * (values.ndim - 1))
         return jnp.cumsum(self.project(values) ** 2, axis=0) / jnp.sum(weights * values**2, axes)
 
-    def extend(self, x_new: ArrayLike, num_modes: int | None = None) -> Float[Array, "m *o k"]:
+    def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: phi(x) = sum_j K(x, x_j) w_j phi(x_j) / eigenvalue (Nystrom).
 
         `num_modes` is at most, and by default, the number of resolved modes: below the noise floor the quotient is

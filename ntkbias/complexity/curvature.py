@@ -36,7 +36,7 @@ from ntkbias.errors import InputError
 from ntkbias.losses import LossFunction
 from ntkbias.parameters import Which
 from ntkbias.progress import progress
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["Curvature", "hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
 
@@ -47,7 +47,7 @@ DENSE = 64  # parameters, up to which the matrix itself is decomposed
 def hessian_operator(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     matrix: Curvature = "hessian",
@@ -71,7 +71,7 @@ def hessian_operator(
 def hessian_eigenvalues(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     num_eigenvalues: int = 1,
     *,
@@ -106,7 +106,7 @@ def hessian_eigenvalues(
 def sharpness(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     matrix: Curvature = "hessian",
@@ -129,7 +129,7 @@ def shift_curvature(
     f: ApplyFunction,
     params: Params,
     shift: Params,
-    x_test: ArrayLike,
+    x_test: Inputs,
     y_test: ArrayLike,
     *,
     loss: str | LossFunction = "mse",

@@ -29,7 +29,7 @@ from ntkbias.checks import require_array, require_finite, require_positive
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Sequential
-from ntkbias.types import Params
+from ntkbias.types import Inputs, Params
 
 __all__ = [
     "activations",
@@ -40,9 +40,7 @@ __all__ = [
 ]
 
 
-def activations(
-    net: Sequential, params: Params, x: ArrayLike, *, batch_size: int = 1_024
-) -> list[Float[Array, "n ..."]]:
+def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int = 1_024) -> list[Float[Array, "n ..."]]:
     """What each layer of a `Sequential` network returns for inputs x `(n, ...)`, in order.
 
     Costs a forward pass, and the memory of all activations; `batch_size` inputs pass at a time. For a network of

@@ -37,7 +37,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import require_array, require_finite, require_key
 from ntkbias.complexity.problem import Network
 from ntkbias.errors import InputError
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["FeatureResponses", "ShuffledAUC", "feature_responses", "shuffle_coordinates", "shuffled_auc"]
 
@@ -67,7 +67,7 @@ class FeatureResponses(eqx.Module):
 def shuffled_auc(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     coordinates: Sequence[int],
     *,

@@ -29,7 +29,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import empirical_ntk
 from ntkbias.progress import progress
 from ntkbias.scaling import power_law
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = [
     "displacement_exponent",
@@ -93,7 +93,7 @@ def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " p
 
 
 def path_complexity(
-    f: ApplyFunction, path: Sequence[Params], x: ArrayLike, *, memory_budget: int | None = None
+    f: ApplyFunction, path: Sequence[Params], x: Inputs, *, memory_budget: int | None = None
 ) -> Float[Array, " steps"]:
     """The sum of ||step|| sqrt(tr K / n) along a path of parameters, up to each step: the last one is the total.
 

@@ -36,6 +36,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["NystromSpectrum", "nystrom"]
 
@@ -53,7 +54,7 @@ class NystromSpectrum(Spectrum):
     coefficients: Float[Array, "m *o k"] = eqx.field(kw_only=True)
     trace_error: Float[Array, ""] = eqx.field(kw_only=True)  # trace(K - K_S) / n, to within rounding of the trace
 
-    def extend(self, x_new: ArrayLike, num_modes: int | None = None) -> Float[Array, "m *o k"]:
+    def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: K(x, x_S) coefficients; at x they are `eigenfunctions`.
 
         `num_modes` is at most, and by default, the number of resolved modes. Costs the kernel of the new inputs with
@@ -88,7 +89,7 @@ class NystromSpectrum(Spectrum):
 
 def nystrom(
     kernel: Kernel,
-    x: ArrayLike,
+    x: Inputs,
     landmarks: int | ArrayLike,
     *,
     method: Method = "pivoted_cholesky",

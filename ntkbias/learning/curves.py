@@ -41,6 +41,7 @@ from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
 
@@ -125,7 +126,7 @@ def learning_curve(
     target: ArrayLike,
     sizes: ArrayLike | Sequence[int],
     *,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     ridge: float = 0.0,
     noise: float = 0.0,
 ) -> LearningCurve:

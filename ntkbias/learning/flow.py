@@ -34,6 +34,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_array, require_known, require_whole_numbers
 from ntkbias.errors import InputError
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.types import Inputs
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
 
@@ -78,8 +79,8 @@ def gradient_flow(
     y: ArrayLike,
     times: ArrayLike | Sequence[float],
     *,
-    x: ArrayLike | None = None,
-    x_test: ArrayLike | None = None,
+    x: Inputs | None = None,
+    x_test: Inputs | None = None,
     K_test: ArrayLike | None = None,
     f0: ArrayLike | None = None,
     f0_test: ArrayLike | None = None,
@@ -124,8 +125,8 @@ def gradient_descent(
     learning_rate: float,
     *,
     momentum: float = 0.0,
-    x: ArrayLike | None = None,
-    x_test: ArrayLike | None = None,
+    x: Inputs | None = None,
+    x_test: Inputs | None = None,
     K_test: ArrayLike | None = None,
     f0: ArrayLike | None = None,
     f0_test: ArrayLike | None = None,

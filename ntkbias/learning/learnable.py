@@ -29,7 +29,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_choice, require_known, require_positive, require_scale
@@ -46,6 +45,7 @@ from ntkbias.learning.target import Target
 from ntkbias.packing import num_examples
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["Learnability", "learnability"]
 
@@ -120,7 +120,7 @@ def learnability(
     kernels: Any,
     behaviors: Any,
     *,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     modes: int | Spectrum | Mapping[str, Spectrum] | None = None,
     centered: bool = True,
     ridge: float = 0.0,

@@ -28,6 +28,7 @@ from ntkbias.errors import InputError
 from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, operator_of, require_squares, values_on
 from ntkbias.progress import progress
+from ntkbias.types import Inputs
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
@@ -61,7 +62,7 @@ def measured_learning_curve(
     y: ArrayLike,
     sizes: ArrayLike | Sequence[int],
     *,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     ridge: float = 0.0,
     noise: float = 0.0,
     num_draws: int = 20,

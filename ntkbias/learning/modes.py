@@ -24,6 +24,7 @@ from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = [
     "Modes",
@@ -49,7 +50,7 @@ class Modes(NamedTuple):
     shape: tuple[int, ...]  # (n,) or (n, o)
 
 
-def modes_of(kernel: Any, x: ArrayLike | None, x_test: ArrayLike | None, K_test: ArrayLike | None, P: Any) -> Modes:
+def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: ArrayLike | None, P: Any) -> Modes:
     """The modes of a matrix, a kernel on inputs, or a spectrum, under the loss 1/2 e^T P e."""
     if x_test is not None and K_test is not None:
         raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
@@ -76,7 +77,7 @@ def modes_of(kernel: Any, x: ArrayLike | None, x_test: ArrayLike | None, K_test:
     return _of_loss(gram, K_test, P)
 
 
-def gram_of(kernel: Any, x: ArrayLike | None) -> Any:
+def gram_of(kernel: Any, x: Inputs | None) -> Any:
     """The Gram matrix of a kernel on x, or the matrix that `kernel` is."""
     if not isinstance(kernel, Kernel):
         return kernel
@@ -90,7 +91,7 @@ def gram_of(kernel: Any, x: ArrayLike | None) -> Any:
     return kernel(x)
 
 
-def spectrum_of(kernel: Any, x: ArrayLike | None) -> Spectrum:
+def spectrum_of(kernel: Any, x: Inputs | None) -> Spectrum:
     """The spectrum itself, or that of a kernel on x or of a matrix."""
     if isinstance(kernel, Spectrum):
         return kernel
