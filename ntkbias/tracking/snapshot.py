@@ -102,10 +102,15 @@ class Snapshot:
         return self.num_examples * (self.num_outputs if self.setting.outputs == "all" else 1)
 
     @cached_property
-    def num_outputs(self) -> int:
-        """o."""
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the outputs for one input, as f gives them: () or (*positions, o), with classes last."""
         one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
-        return math.prod(jax.eval_shape(self.setting.f, self.variables, one).shape[1:])
+        return jax.eval_shape(self.setting.f, self.variables, one).shape[1:]
+
+    @property
+    def num_outputs(self) -> int:
+        """o, at all positions."""
+        return math.prod(self.output_shape)
 
     @cached_property
     def matrix(self) -> Float[np.ndarray, "rows rows"] | None:
@@ -218,9 +223,9 @@ class Snapshot:
     def labels(self) -> Float[np.ndarray, "n t"] | None:
         """The probe's targets as numbers, a column an output or class: whole-number labels of several classes one-hot.
 
-        For "all" they have as many columns as the network has outputs.
+        For "all" they have as many columns as the network has outputs, positions included.
         """
-        return None if self.setting.probe_y is None else columns(self.setting.probe_y, self.num_outputs)
+        return None if self.setting.probe_y is None else columns(self.setting.probe_y, self.output_shape)
 
     @cached_property
     def residual(self) -> Float[np.ndarray, "n o"] | None:
@@ -267,9 +272,7 @@ class Snapshot:
 
     def _shaped(self, outputs: np.ndarray) -> Array:
         """Outputs (n, o) in the shape that f gives them, which losses look at."""
-        one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
-        shape = jax.eval_shape(self.setting.f, self.variables, one).shape[1:]
-        return jnp.asarray(outputs).reshape(len(outputs), *shape)
+        return jnp.asarray(outputs).reshape(len(outputs), *self.output_shape)
 
     def _pulled(self, x: Array, cotangent: np.ndarray) -> Params:
         """J^T times a cotangent (n, o), summed over pieces of the inputs."""
@@ -284,11 +287,16 @@ class Snapshot:
         return total
 
 
-def columns(y: Array, num_outputs: int) -> Float[np.ndarray, "n t"]:
-    """Targets as numbers `(n, t)`: whole-number labels of networks with several outputs one-hot."""
+def columns(y: Array, output_shape: tuple[int, ...]) -> Float[np.ndarray, "n t"]:
+    """Targets as numbers `(n, t)`: whole-number labels of an input, or of each position, among several outputs one-hot.
+
+    `output_shape` is that of one input's outputs, whose last axis has the classes.
+    """
     values = np.asarray(y)
-    if values.ndim == 1 and num_outputs > 1 and values.dtype.kind in "iub":
-        return np.eye(num_outputs)[values.astype(int)]
+    *positions, count = output_shape or (1,)
+    labels = values.shape[1:] in ((), (*positions,)) and values.dtype.kind in "iub"
+    if labels and count > 1 and values.min() >= 0 and values.max() < count:
+        return np.eye(count)[values.astype(int)].reshape(len(values), -1)
     return values.astype(np.float64).reshape(len(values), -1)
 
 
