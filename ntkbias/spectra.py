@@ -197,8 +197,8 @@ class Spectrum(eqx.Module):
 
         The interval covers 95 % of what another sample of n inputs would give: exponent +- 1.96 standard deviations
         over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span of the first 2
-        `last` modes. For quadrature nodes, which are no random sample, it is too wide. Costs `num_resamples`
-        eigendecompositions of that size.
+        `last` modes. For quadrature nodes, which are no random sample, it is too wide, and of a spectrum with fewer
+        modes than 2 `last` up to half as wide again. Costs `num_resamples` eigendecompositions of that size.
         """
         require_choice("against", against, ("index", "frequency"))
         require_positive("num_resamples", num_resamples)

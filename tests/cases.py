@@ -655,7 +655,7 @@ POSITIONS = {"rows": (), "sequences": (3,), "images": (2, 2)}  # the axes betwee
 
 
 def loss_case(name, n=6, seed=0, positions=()):
-    """The loss, random outputs `(n, *positions, o)`, and targets of the kind that it takes, in the default precision."""
+    """The loss, random outputs `(n, *positions, o)`, and targets of its kind, in the default precision."""
     loss, rng = nb.losses.NAMED[name], np.random.default_rng(seed)
     o = LOSSES[name].num_outputs
     outputs, values = rng.normal(size=(2, n, *positions, o))

@@ -204,7 +204,7 @@ def test_errors_hold_against_many_digits(dimension, depth, kind):
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("dimension", [3, 4, 5])
 def test_errors_of_a_leaf_hold(dimension, depth):
-    """A product of one sphere has its rule in cosines, where ReLU kernels are singular: the sphere's has many digits."""
+    """A product of one sphere has its rule in cosines, where ReLU kernels are singular: the sphere's has digits."""
     kernel = nb.infinite_ntk(flat(depth))
     leaf = exact_spectrum(kernel, SphereProduct(0, dimension), 8)
     sphere = exact_spectrum(kernel, Sphere(dimension, dimension**0.5), 8)

@@ -1,4 +1,4 @@
-"""How well the network fits: its loss, and the classes that it gets right, of each input or of each of its positions."""
+"""How well the network fits: its loss, and the classes that it gets right, of each input or each of its positions."""
 
 from typing import NamedTuple
 
