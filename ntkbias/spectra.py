@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
@@ -257,7 +257,7 @@ class Spectrum(eqx.Module):
         return slice(num_modes)
 
     def _checked_targets(self, values: ArrayLike) -> Array:
-        targets = require_array(values, "targets")
+        targets = require_wide(values, "targets")
         shape = self.eigenfunctions.shape[:-1]
         if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
             raise InputError(

@@ -27,7 +27,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_finite, require_positive, require_weights
+from ntkbias.checks import require_array, require_finite, require_positive, require_weights, require_wide, widened
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses.loss import like, single
@@ -95,7 +95,7 @@ def sobolev(
     """
     if not isinstance(domain, HarmonicDomain):
         raise InputTypeError(f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}.")
-    points = require_array(x, "x")
+    points = require_wide(x, "x")
     domain.check(points)
     _require_order(order)
     require_positive("max_degree", max_degree)
@@ -180,4 +180,4 @@ def _checked_weights(values: Array, n: int) -> Float[Array, " n"]:
     if values.shape != (n,) or not bool(jnp.any(values == 0)) or bool(jnp.any(values < 0)):
         return require_weights(values, n)
     require_weights(values[values > 0], int(jnp.sum(values > 0)))
-    return values
+    return widened(values)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.checks import widened
 from ntkbias.compilation import Function, compiled
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
@@ -45,8 +46,8 @@ class Snapshot:
     """A network at one step of its training, and what follows from its parameters, computed when first asked for.
 
     `before` are the values that the measures took at the snapshot before, by their keys, of which `keys` has that of
-    each measure. A spectrum has all modes up to 1,500
-    rows, and the first `num_modes` beyond; the kernel's matrix is held up to some 8,000 rows, and is None beyond.
+    each measure. A spectrum has all modes up to 1,500 rows, and the first `num_modes` beyond; the kernel's matrix is
+    held up to some 8,000 rows, and is None beyond.
     """
 
     def __init__(
@@ -118,7 +119,9 @@ class Snapshot:
         size = MATRICES * 4 * self.num_rows**2
         if size > min(MATRIX_BYTES, self.setting.memory_budget):
             return None
-        return np.asarray(self.kernel(self.setting.probe)).reshape(self.num_rows, self.num_rows)
+        gram = self.kernel(self.setting.probe)
+        self.made_in = gram.dtype
+        return np.asarray(widened(gram)).reshape(self.num_rows, self.num_rows)
 
     @cached_property
     def centered_matrix(self) -> Float[np.ndarray, "rows rows"] | None:
@@ -143,7 +146,7 @@ class Snapshot:
         used = set(used_paths(self.setting.f, self.variables, probe, outputs))
         parts = {path: kernel for path, kernel in kernels.items() if path in used and self._is_trained(path)}
         shape = self.num_rows, self.num_rows
-        return {path: np.asarray(kernel(probe)).reshape(shape) for path, kernel in parts.items()}
+        return {path: np.asarray(widened(kernel(probe))).reshape(shape) for path, kernel in parts.items()}
 
     def _is_trained(self, path: str) -> bool:
         return not self.setting.has_state or path.startswith("[0]")
@@ -181,7 +184,7 @@ class Snapshot:
         """All modes, or the first `num_modes` of more than 1,500 rows."""
         if self.num_rows <= DENSE_ROWS:
             shape = (self.num_examples, self.num_outputs) if self.setting.outputs == "all" else (self.num_examples,)
-            modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape))
+            modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape).astype(self.made_in))  # noise is that type's
         else:
             modes = top_modes(self.operator, self.num_modes, key=self.setting.key)
         return Spectrum(**{**vars(modes), "x": self.setting.probe, "kernel": self.kernel})
@@ -310,7 +313,7 @@ def frobenius(left: Float[np.ndarray, "n m"], right: Float[np.ndarray, "n m"]) -
 
 @compiled
 def _applied(f: ApplyFunction, variables: Params, x: Array) -> Array:
-    return f(variables, x).reshape(len(x), -1)
+    return widened(f(variables, x).reshape(len(x), -1))
 
 
 @compiled
@@ -326,13 +329,15 @@ def _loss_gradient(loss: Function, outputs: Array, y: Array) -> Array:
 @compiled
 def _pulled_back(f: ApplyFunction, variables: Params, has_state: bool, x: Array, cotangent: Array) -> Params:
     of_params, params = _of_params(f, variables, has_state, x)
-    return jax.vjp(of_params, params)[1](cotangent.astype(jax.eval_shape(of_params, params).dtype))[0]
+    back = jax.vjp(of_params, params)[1]
+    return jax.tree.map(widened, back(cotangent.astype(jax.eval_shape(of_params, params).dtype))[0])
 
 
 @compiled
 def _pushed(f: ApplyFunction, variables: Params, has_state: bool, x: Array, direction: Params) -> Array:
     of_params, params = _of_params(f, variables, has_state, x)
-    return jax.jvp(of_params, (params,), (direction,))[1]
+    along = jax.tree.map(lambda p, d: d.astype(p.dtype), params, direction)
+    return widened(jax.jvp(of_params, (params,), (along,))[1])
 
 
 def _of_params(

@@ -10,6 +10,8 @@ from ntkbias.tracking.snapshot import Snapshot
 
 __all__ = ["MEASURES"]
 
+ROUNDING = 2.0**-7  # of probabilities: those of bfloat16, which the cross entropy takes
+
 
 @measured(title="loss", line="probe", scale="log", column="loss")
 def loss(at: Snapshot) -> float | None:
@@ -114,5 +116,5 @@ def _classes(at: Snapshot, outputs: np.ndarray, y: object) -> _Classes | None:
     if values.shape != (len(outputs), *positions, count):
         return None
     shares = values.reshape(-1, count)
-    classes = np.all(shares >= 0) and np.allclose(shares.sum(1), 1, atol=1e-3)
+    classes = np.all(shares >= 0) and np.allclose(shares.sum(1), 1, atol=ROUNDING)
     return _Classes(scores, shares.argmax(1)) if classes else None
