@@ -34,6 +34,8 @@ __all__ = [
     "require_scale",
     "require_weights",
     "require_whole_numbers",
+    "require_wide",
+    "widened",
 ]
 
 
@@ -131,6 +133,17 @@ def _advice(value: object, reason: str) -> str:
     return "Convert it by numpy.asarray."
 
 
+def require_wide(value: object, name: str) -> Array:
+    """`require_array`, with floating-point numbers in float32 at least: what NumPy and SciPy can compute with."""
+    return widened(require_array(value, name))
+
+
+def widened(array: Array) -> Array:
+    """bfloat16 and float16 as float32, which holds them exactly; anything else as it is."""
+    narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
+    return array.astype(jnp.float32) if narrow else array
+
+
 def require_finite(array: Array, name: str) -> None:
     """Raise an `InputError` if a concrete array has a NaN or an infinity; a traced one passes."""
     if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
@@ -214,7 +227,7 @@ def require_scale(name: str, value: object) -> None:
 
 def require_weights(values: Any, n: int) -> Array:
     """Return the weights `(n,)` of n examples, or raise an `InputError` unless they are positive and sum to one."""
-    weights = require_array(values, "weights")
+    weights = require_wide(values, "weights")
     if weights.shape != (n,):
         raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
     require_finite(weights, "weights")
@@ -224,6 +237,8 @@ def require_weights(values: Any, n: int) -> Array:
         return weights
     if not positive:
         raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
-    if abs(total - 1) > 1e-4:  # far above the rounding of a float32 sum, far below any other normalisation
+    given = getattr(values, "dtype", np.dtype(float))
+    rounding = max(1e-4, float(jnp.finfo(given).eps)) if jnp.issubdtype(given, jnp.floating) else 1e-4
+    if abs(total - 1) > rounding:  # far above the rounding of a float32 sum, far below any other normalisation
         raise InputError(f"Expected weights that sum to one; got {total:.6g}. Divide them by their sum.")
     return weights

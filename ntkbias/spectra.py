@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
@@ -198,8 +198,8 @@ class Spectrum(eqx.Module):
 
         The interval covers 95 % of what another sample of n inputs would give: exponent +- 1.96 standard deviations
         over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span of the first 2
-        `last` modes. For quadrature nodes, which are no random sample, it is too wide. Costs `num_resamples`
-        eigendecompositions of that size.
+        `last` modes. For quadrature nodes, which are no random sample, it is too wide, and of a spectrum with fewer
+        modes than 2 `last` up to half as wide again. Costs `num_resamples` eigendecompositions of that size.
         """
         require_choice("against", against, ("index", "frequency"))
         require_positive("num_resamples", num_resamples)
@@ -258,7 +258,7 @@ class Spectrum(eqx.Module):
         return slice(num_modes)
 
     def _checked_targets(self, values: ArrayLike) -> Array:
-        targets = require_array(values, "targets")
+        targets = require_wide(values, "targets")
         shape = self.eigenfunctions.shape[:-1]
         if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
             raise InputError(

@@ -29,7 +29,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.errors import InputError
@@ -148,7 +148,7 @@ def shift_curvature(
     wanted, given = str(jax.tree.structure(problem.params)), str(jax.tree.structure(shift))
     if wanted != given:
         raise InputError(f"Expected shift to be a pytree like params, {wanted}; got {given}.")
-    arrays = [require_array(leaf, "shift") for leaf in jax.tree.leaves(shift)]
+    arrays = [require_wide(leaf, "shift") for leaf in jax.tree.leaves(shift)]
     shapes = [leaf.shape for leaf in jax.tree.leaves(problem.params)]
     if [array.shape for array in arrays] != shapes:
         raise InputError(f"Expected shift to have the shapes of params, {shapes}; got {[a.shape for a in arrays]}.")

@@ -25,7 +25,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_array, require_finite, require_positive
+from ntkbias.checks import require_finite, require_positive, require_wide
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Sequential
@@ -51,7 +51,7 @@ def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int =
             f"Expected a network made of layers in sequence, e.g. nets.mlp(); got {type(net).__name__}. Collect its "
             "layers' outputs yourself: the measures take any list of arrays."
         )
-    inputs = require_array(x, "x")
+    inputs = require_wide(x, "x")
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
     require_finite(inputs, "x")

@@ -67,6 +67,12 @@ class Levels(NamedTuple):
         known = float(self.multiplicities @ self.learnabilities(kappa))
         return known / self.num_outputs + (ridge + self.tail / self.num_outputs) / kappa
 
+    def fewest_examples(self, kappa: float, ridge: float) -> float:
+        """The same at least: each unknown eigenvalue r adds r / (r + kappa), and is at most the least known one."""
+        known = float(self.multiplicities @ self.learnabilities(kappa))
+        top = min(np.min(self.eigenvalues[self.eigenvalues > 0], initial=np.inf), self.tail)
+        return (known + self.tail / (kappa + top)) / self.num_outputs + ridge / kappa
+
     def kappa(self, n: float, ridge: float) -> float:
         """The kappa of n examples; zero where they determine all modes."""
         total = float(self.multiplicities @ self.eigenvalues + self.tail) / self.num_outputs + ridge

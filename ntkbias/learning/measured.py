@@ -102,7 +102,7 @@ def measured_learning_curve(
     matrix, columns = operator.matrix().astype(float), targets.reshape(total, -1)
     if not np.all(np.sum(columns**2, 0) > 0):
         raise InputError("Expected targets that are not zero everywhere; got one of zeros. Leave it out.")
-    epsilon = float(np.finfo(operator.dtype).eps)
+    epsilon = operator.epsilon
     errors = np.empty((len(counts), num_draws, columns.shape[1]))
     learned = np.empty_like(errors)
     for place, draw in progress([(i, j) for i in range(len(counts)) for j in range(num_draws)], "draws"):
