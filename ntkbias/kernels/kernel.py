@@ -25,7 +25,15 @@ from ntkbias.checks import are_known, require_array, require_finite, require_pos
 from ntkbias.compilation import memory_of
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
-from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
+from ntkbias.kernels.evaluation import (
+    Worker,
+    gram,
+    gram_in_one_program,
+    require_finite_gram,
+    require_inputs_alike,
+    worker_of,
+    workers_of,
+)
 from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles
@@ -78,11 +86,7 @@ class Kernel(eqx.Module):
         x1, plan = _planned(self, x1, "x1")
         if x2 is not None:
             x2, _ = _planned(self, x2, "x2")
-            if x1.shape[1:] != x2.shape[1:]:
-                raise InputError(
-                    f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
-                    "after the batch axis."
-                )
+            require_inputs_alike(x1, x2)
         # Where values are traced the work belongs to the surrounding program, on whatever devices that runs.
         traced = not are_known((self, x1, x2))
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
@@ -96,11 +100,8 @@ class Kernel(eqx.Module):
         else:
             workers = [worker_of(self)] if traced else self.workers()
             found = gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
-        if are_known(found) and not _all_finite(found):
-            raise InputError(
-                "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
-                "Check the scale of inputs and parameters."
-            )
+        if are_known(found):
+            require_finite_gram(found)
         return found
 
     def workers(self) -> list[Worker]:
@@ -229,11 +230,6 @@ def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
 def _shape(leaf: Any) -> Any:
     """The shape and type of an array; anything else itself."""
     return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
-
-
-@jax.jit
-def _all_finite(gram: Array) -> Array:
-    return jnp.isfinite(jnp.max(jnp.abs(gram)))  # without a second array of that size
 
 
 class Sum(Kernel):

@@ -26,7 +26,7 @@ from ntkbias.compilation import Function, compiled
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
-from ntkbias.kernels.empirical import ntk_of_some, used_paths
+from ntkbias.kernels.empirical import Parts, ntk_of_some
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.spectra import Spectrum
 from ntkbias.tracking.setting import Setting
@@ -131,14 +131,12 @@ class Snapshot:
     @cached_property
     def layer_matrices(self) -> dict[str, Float[np.ndarray, "rows rows"]]:
         """The part of each parameter that the network uses, by its path."""
-        probe, outputs = self.setting.probe, self.setting.outputs
-        kernels = empirical_ntk_by_layer(
-            self.setting.f, self.variables, outputs=outputs, memory_budget=self.setting.memory_budget
+        setting, shape = self.setting, (self.num_rows, self.num_rows)
+        parts = empirical_ntk_by_layer(
+            setting.f, self.variables, outputs=setting.outputs, memory_budget=setting.memory_budget
         )
-        used = set(used_paths(self.setting.f, self.variables, probe, outputs))
-        parts = {path: kernel for path, kernel in kernels.items() if path in used and self._is_trained(path)}
-        shape = self.num_rows, self.num_rows
-        return {path: np.asarray(kernel(probe)).reshape(shape) for path, kernel in parts.items()}
+        trained = Parts({path: kernel for path, kernel in parts.items() if self._is_trained(path)})
+        return {path: np.asarray(gram).reshape(shape) for path, gram in trained(setting.probe).items()}
 
     def _is_trained(self, path: str) -> bool:
         return not self.setting.has_state or path.startswith("[0]")
