@@ -24,12 +24,24 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from ntkbias.compilation import compiled
+from ntkbias.errors import InputError
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles, places_of
 from ntkbias.progress import progress
 from ntkbias.types import Outputs
 
-__all__ = ["Contractible", "Worker", "blocks", "gram", "gram_in_one_program", "worker_of", "workers_of"]
+__all__ = [
+    "Contractible",
+    "Worker",
+    "blocks",
+    "gram",
+    "gram_in_one_program",
+    "placed",
+    "require_finite_gram",
+    "require_inputs_alike",
+    "worker_of",
+    "workers_of",
+]
 
 
 @runtime_checkable
@@ -148,15 +160,15 @@ def gram(
         if whole is None:
             sizes = {axes[0]: len(x1), axes[1]: len(x1 if x2 is None else x2)}
             whole = jnp.zeros([sizes.get(axis, size) for axis, size in enumerate(block.shape)], block.dtype)
-        whole = _placed(whole, block, *(place.start for place in places), axes)
+        whole = placed(whole, block, *(place.start for place in places), axes)
         if x2 is None and i != j:
-            whole = _placed(whole, transposed(block, outputs), *(place.start for place in places[::-1]), axes)
+            whole = placed(whole, transposed(block, outputs), *(place.start for place in places[::-1]), axes)
     return whole
 
 
 @partial(jax.jit, static_argnums=4, donate_argnums=0)
-def _placed(whole: Array, block: Array, row: Any, column: Any, axes: tuple[int, int]) -> Array:
-    """The array with a block put into it, in its own memory."""
+def placed(whole: Array, block: Array, row: Any, column: Any, axes: tuple[int, int]) -> Array:
+    """The array with a block put into it, in its own memory: from this row and column on, which are these axes."""
     starts: list[Any] = [0] * whole.ndim
     starts[axes[0]], starts[axes[1]] = row, column
     return jax.lax.dynamic_update_slice(whole, block, starts)
@@ -217,3 +229,26 @@ def _put(rows: int, start: Array, found: Any, whole: Any) -> Any:
 def _on(device: jax.Device, kernel: Contractible) -> Contractible:
     """The kernel with its arrays on a device."""
     return jax.tree.map(lambda leaf: jax.device_put(leaf, device) if isinstance(leaf, jax.Array) else leaf, kernel)
+
+
+def require_inputs_alike(x1: Array, x2: Array) -> None:
+    """Raise an `InputError` if the inputs of two sets differ in shape."""
+    if x1.shape[1:] != x2.shape[1:]:
+        raise InputError(
+            f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
+            "after the batch axis."
+        )
+
+
+def require_finite_gram(gram: Array) -> None:
+    """Raise an `InputError` if a Gram matrix holds NaN or infinity."""
+    if not _all_finite(gram):
+        raise InputError(
+            "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
+            "Check the scale of inputs and parameters."
+        )
+
+
+@jax.jit
+def _all_finite(gram: Array) -> Array:
+    return jnp.isfinite(jnp.max(jnp.abs(gram)))  # without a second array of that size

@@ -24,7 +24,15 @@ from jaxtyping import Array, Float
 from ntkbias.checks import are_known, in_native_order, require_array, require_finite, require_positive
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
-from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
+from ntkbias.kernels.evaluation import (
+    Worker,
+    gram,
+    gram_in_one_program,
+    require_finite_gram,
+    require_inputs_alike,
+    worker_of,
+    workers_of,
+)
 from ntkbias.kernels.inputs import checked, of_one_array, planned
 from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
 from ntkbias.kernels.outputs import arrangement, transposed
@@ -97,11 +105,7 @@ class Kernel(eqx.Module):
         x1, plan = planned(self, x1, "x1")
         if x2 is not None:
             x2, _ = planned(self, x2, "x2")
-            if x1.shape[1:] != x2.shape[1:]:
-                raise InputError(
-                    f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
-                    "after the batch axis."
-                )
+            require_inputs_alike(x1, x2)
         # Where values are traced the work belongs to the surrounding program, on whatever devices that runs.
         traced = not are_known((self, x1, x2))
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
@@ -115,11 +119,8 @@ class Kernel(eqx.Module):
         else:
             workers = [worker_of(self)] if traced else self.workers()
             found = gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
-        if are_known(found) and not _all_finite(found):
-            raise InputError(
-                "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
-                "Check the scale of inputs and parameters."
-            )
+        if are_known(found):
+            require_finite_gram(found)
         return found
 
     def workers(self) -> list[Worker]:
@@ -213,11 +214,6 @@ class Kernel(eqx.Module):
 
     def __truediv__(self, divisor: float | Array) -> "Kernel":
         return self * (1 / divisor)
-
-
-@jax.jit
-def _all_finite(gram: Array) -> Array:
-    return jnp.isfinite(jnp.max(jnp.abs(gram)))  # without a second array of that size
 
 
 class Sum(Kernel):

@@ -27,7 +27,7 @@ from ntkbias.compilation import Function, compiled
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator, empirical_ntk, empirical_ntk_by_layer
-from ntkbias.kernels.empirical import ntk_of_some, used_paths
+from ntkbias.kernels.empirical import ntk_of_some
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.spectra import Spectrum
 from ntkbias.tracking.setting import Setting
@@ -139,15 +139,15 @@ class Snapshot:
     @cached_property
     def layer_matrices(self) -> dict[str, Float[np.ndarray, "rows rows"]]:
         """The part of each parameter that the network uses, by its path."""
-        probe, outputs = self.setting.probe, self.setting.outputs
-        trained = "[0]" if self.setting.has_state else None
-        kernels = empirical_ntk_by_layer(
-            self.setting.f, self.variables, outputs=outputs, memory_budget=self.setting.memory_budget, wrt=trained
+        setting, shape = self.setting, (self.num_rows, self.num_rows)
+        parts = empirical_ntk_by_layer(
+            setting.f,
+            self.variables,
+            outputs=setting.outputs,
+            memory_budget=setting.memory_budget,
+            wrt="[0]" if setting.has_state else None,
         )
-        used = set(used_paths(self.setting.f, self.variables, probe, outputs, wrt=trained))
-        parts = {path: kernel for path, kernel in kernels.items() if path in used}
-        shape = self.num_rows, self.num_rows
-        return {path: np.asarray(widened(kernel(probe))).reshape(shape) for path, kernel in parts.items()}
+        return {path: np.asarray(widened(gram)).reshape(shape) for path, gram in parts(setting.probe).items()}
 
     @cached_property
     def norm(self) -> float | None:

@@ -12,6 +12,7 @@ from cases import FUNCTIONS, OUTPUTS, assert_near, budget_for, from_all, functio
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import tiles
+from ntkbias.kernels.empirical.parts import Stacked
 from ntkbias.kernels.factors import convolution, formable, pieces
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
@@ -295,6 +296,35 @@ def test_layers_sum_to_the_kernel(name, paths, x64):
     last = paths[-1]
     frozen = nb.empirical_ntk(lambda leaf, x: f({**params, last: leaf}, x), params[last], outputs="all")
     assert_near(parts[f"['{last}']"](x1), frozen(x1), 1e-12)
+
+
+@pytest.mark.parametrize(("outputs", "rows"), [("all", 3), ("each", 2), ("mean", None)])
+def test_all_layers_at_once_are_those_one_by_one(outputs, rows, x64):
+    f, params, x1, x2 = function_case("mlp")
+    make = functools.partial(nb.empirical_ntk_by_layer, f, params, outputs=outputs)
+    parts = make()
+    if rows:  # several blocks, ragged, each of passes
+
+        def stacked(memory_budget):
+            gradients = next(iter(make(memory_budget=memory_budget).values())).gradients
+            return Stacked(gradients.by(gradients.paths))
+
+        parts = make(memory_budget=budget_for(stacked, x1, rows))
+    across, own = parts(x1, x2), parts(x1)
+    assert list(across) == list(own) == list(parts)
+    for path in list(parts)[::3]:
+        assert_near(across[path], parts[path](x1, x2), 1e-12)
+        assert_near(own[path], parts[path](x1), 1e-12)
+    assert_near(sum(across.values()), nb.empirical_ntk(f, params, outputs=outputs)(x1, x2), 1e-12)
+
+
+def test_all_layers_at_once_under_jit_and_of_unused_parameters(x64):
+    f, params, x, _ = function_case("unused and empty")
+    found = jax.jit(lambda parts, x: parts(x))(nb.empirical_ntk_by_layer(f, params), x)
+    assert list(found) == ["['w']"]
+    assert_near(found["['w']"], nb.empirical_ntk(f, params)(x), 1e-12)
+    with pytest.raises(InputError, match="Expected x1 and x2 to hold inputs of one shape"):
+        nb.empirical_ntk_by_layer(lambda p, x: x.sum(1, keepdims=True) * p, 1.0)(x, x[:, :2])
 
 
 def test_the_kernel_of_an_unused_parameter_is_named():

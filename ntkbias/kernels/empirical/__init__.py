@@ -5,7 +5,7 @@ from ntkbias.kernels.empirical.holomorphic import holomorphic_ntk
 from ntkbias.kernels.empirical.loss_weighted import loss_weighted_ntk
 from ntkbias.kernels.empirical.nngp import EmpiricalNNGP, empirical_nngp
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
-from ntkbias.kernels.empirical.parts import empirical_ntk_by_layer, ntk_of_some, used_paths
+from ntkbias.kernels.empirical.parts import Parts, empirical_ntk_by_layer, ntk_of_some
 from ntkbias.kernels.empirical.preconditioned import adam_preconditioner, preconditioned_ntk
 from ntkbias.kernels.empirical.pseudo import pseudo_ntk
 from ntkbias.kernels.empirical.sketches import Sketch, sketch
@@ -15,6 +15,7 @@ __all__ = [
     "EmpiricalNNGP",
     "EmpiricalNTK",
     "NTKVelocity",
+    "Parts",
     "Sketch",
     "adam_preconditioner",
     "empirical_nngp",
@@ -28,5 +29,4 @@ __all__ = [
     "preconditioned_ntk",
     "pseudo_ntk",
     "sketch",
-    "used_paths",
 ]

@@ -8,17 +8,117 @@
 True
 """
 
+import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.checks import are_known
 from ntkbias.errors import InputError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
-from ntkbias.kernels.gradients import Gradients
+from ntkbias.kernels.evaluation import (
+    blocks,
+    gram_in_one_program,
+    placed,
+    require_finite_gram,
+    require_inputs_alike,
+    worker_of,
+)
+from ntkbias.kernels.factors import Factor
+from ntkbias.kernels.gradients import Gradients, square_rows
+from ntkbias.kernels.inputs import checked, of_one_array
+from ntkbias.kernels.outputs import arrangement, transposed
+from ntkbias.kernels.tiles import Tiles, places_of
+from ntkbias.packing import Layout
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
-__all__ = ["empirical_ntk_by_layer", "ntk_of_some", "used_paths"]
+__all__ = ["Parts", "empirical_ntk_by_layer", "ntk_of_some"]
+
+
+@jax.tree_util.register_pytree_node_class
+class Parts(dict[str, EmpiricalNTK]):
+    """The kernel of each parameter, by its path; called, all of their Gram matrices at once."""
+
+    def __call__(self, x1: Any, x2: Any = None) -> dict[str, Array]:
+        """The Gram matrix of each parameter's part, by its path, of those parameters that f depends on.
+
+        Costs what the kernel itself costs, with one compiled program for all parts. Blocks take a part's share of the
+        memory budget each. Arguments and errors are those of a kernel.
+
+        >>> import jax.numpy as jnp
+        >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
+        >>> parts = empirical_ntk_by_layer(f, {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 1))})
+        >>> {path: gram.shape for path, gram in parts(jnp.eye(3)).items()}
+        {"['hidden']": (3, 3), "['out']": (3, 3)}
+        """
+        kernel: Stacked = Stacked(dataclasses.replace(next(iter(self.values())).gradients, only=None))
+        kernel, x1 = of_one_array(kernel, x1, "x1")
+        x1 = checked(kernel, x1, "x1")
+        if x2 is not None:
+            x2 = checked(*of_one_array(kernel, x2, "x2"), "x2")
+            require_inputs_alike(x1, x2)
+        paths = [path for path in kernel.gradients.shapes(x1) if path in self]
+        if not paths:
+            return {}
+        kernel = Stacked(kernel.gradients.by(tuple(paths)))
+        found = dict(zip(paths, _stacked(kernel, x1, x2), strict=True))
+        if are_known(found):
+            for gram in found.values():
+                require_finite_gram(gram)
+        return found
+
+    def tree_flatten(self) -> tuple[list[EmpiricalNTK], tuple[str, ...]]:
+        """The kernels, and their paths."""
+        return list(self.values()), tuple(self)
+
+    @classmethod
+    def tree_unflatten(cls, paths: tuple[str, ...], kernels: Any) -> "Parts":
+        """The parts of these paths."""
+        return cls(zip(paths, kernels, strict=True))
+
+
+class Stacked(EmpiricalNTK):
+    """The parts of the parameters that count: Gram matrices with one axis more, the first, of parameters."""
+
+    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
+        sides = [(path, one, None if features2 is None else features2[path]) for path, one in features1.items()]
+        contract = super().contract
+        return jnp.stack([contract({path: a}, None if b is None else {path: b}) for path, a, b in sides])
+
+    def packed(self, layout: Layout) -> "Stacked":
+        return Stacked(self.gradients.packed(layout))
+
+    def block_rows(self, x: Array) -> int:
+        gradients = self.gradients
+        each = gradients.memory_budget // len(gradients.only or gradients.paths)
+        return min(super().block_rows(x), square_rows(each, gradients.num_outputs(x), self.outputs))
+
+
+def _stacked(kernel: Stacked, x1: Array, x2: Array | None) -> Array:
+    """The Gram matrices of all parts, by blocks as any kernel's; each process computes all of them."""
+    workers = kernel.workers() if are_known((kernel, x1, x2)) else [worker_of(kernel)]
+    longest = max(len(x1), 0 if x2 is None else len(x2))
+    rows = min(kernel.block_rows(x1), -(-longest // (2 * len(workers) if len(workers) > 1 else 1)))
+    if len(workers) == 1 and longest <= min(rows, kernel.pass_rows(x1) // 2):
+        return gram_in_one_program(kernel, x1, x2)
+    first, second = Tiles(x1, rows), None if x2 is None else Tiles(x2, rows)
+    axes = tuple(axis + 1 for axis in arrangement(kernel.outputs).axes)
+    sizes = dict(zip(axes, (len(x1), len(x1 if x2 is None else x2)), strict=True))
+    whole: Any = None
+    for (i, j), block in blocks(workers, first, second, places_of(first, second)):
+        places = first.bounds(i), (first if second is None else second).bounds(j)
+        for axis, place in zip(axes, places, strict=True):
+            block = jax.lax.slice_in_dim(block, 0, place.stop - place.start, axis=axis)
+        if whole is None:
+            whole = jnp.zeros([sizes.get(axis, size) for axis, size in enumerate(block.shape)], block.dtype)
+        whole = placed(whole, block, places[0].start, places[1].start, axes)
+        if x2 is None and i != j:
+            mirrored = jax.vmap(lambda part: transposed(part, kernel.outputs))(block)
+            whole = placed(whole, mirrored, places[1].start, places[0].start, axes)
+    return whole
 
 
 def empirical_ntk_by_layer(
@@ -29,11 +129,13 @@ def empirical_ntk_by_layer(
     memory_budget: int | None = None,
     precision: Precision = "highest",
     wrt: Which | None = None,
-) -> "dict[str, EmpiricalNTK]":
+) -> Parts:
     """The part of the empirical NTK that each parameter contributes, by its path in `params`; their sum is the kernel.
 
-    A kernel of one parameter is the NTK of training that parameter alone. Arguments and errors are those of
-    `empirical_ntk`; a parameter that `f` does not use is named when its kernel is called.
+    A kernel of one parameter is the NTK of training that parameter alone. The dictionary itself is a function of
+    inputs, too: `parts(x)` is the Gram matrix of each part, all of them in one pass and one compiled program, where
+    `parts[path](x)` compiles one for each path. Arguments and errors are those of `empirical_ntk`; a parameter that `f`
+    does not use is named when its kernel is called, and is not among `parts(x)`.
 
     >>> import jax.numpy as jnp
     >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
@@ -42,7 +144,7 @@ def empirical_ntk_by_layer(
     ["['hidden']", "['out']"]
     """
     gradients = Gradients.of(f, params, outputs, precision, memory_budget, wrt)
-    return {path: EmpiricalNTK(gradients.by((path,))) for path in gradients.only or gradients.paths}
+    return Parts({path: EmpiricalNTK(gradients.by((path,))) for path in gradients.only or gradients.paths})
 
 
 def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, x: Array, **options: Any) -> EmpiricalNTK:
@@ -54,15 +156,3 @@ def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, x: Array, **op
     if not set(gradients.only or ()) & set(gradients.shapes(x)):
         raise InputError(f"Expected f to depend on its variables {prefix}; got outputs that are the same for all.")
     return EmpiricalNTK(gradients)
-
-
-def used_paths(
-    f: ApplyFunction,
-    variables: Params,
-    x: Array,
-    outputs: Outputs = "mean",
-    precision: Precision = "highest",
-    wrt: Which | None = None,
-) -> tuple[str, ...]:
-    """The paths of the variables on which the outputs of `f` depend, for inputs like `x`."""
-    return tuple(Gradients.of(f, variables, outputs, precision, wrt=wrt).shapes(x))

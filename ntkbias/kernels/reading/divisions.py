@@ -11,11 +11,11 @@ them: with the steps as a batch axis, or contracted over. That is the same progr
 >>> import jax, jax.numpy as jnp
 >>> from jax import lax
 >>> from ntkbias.kernels.reading.programs import flat_jaxpr
->>> f = lambda w, x: lax.scan(lambda h, w: (jnp.tanh(w @ h), None), x, w)[0]
+>>> f = lambda w, x: lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, w)[0]
 >>> gradient = lambda w, x, c: jax.vjp(f, w, x)[1](c)[0]
 >>> closed = flat_jaxpr(gradient, jnp.ones((5, 2, 2)), jnp.ones(2), jnp.ones(2))
->>> [equation.primitive.name for equation in with_products_outside(closed).jaxpr.eqns][-2:]
-['dot_general', 'transpose']
+>>> [equation.primitive.name for equation in with_products_outside(closed).jaxpr.eqns][-3:]
+['scan', 'dot_general', 'transpose']
 """
 
 from collections.abc import Sequence

@@ -2,10 +2,11 @@
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.kernels.reading.programs import Program, flat_jaxpr
->>> closed = flat_jaxpr(jax.grad(lambda w, x: 3.0 * jnp.vdot(x, w.T[0])), jnp.ones((3, 1)), jnp.ones(3))
->>> walk = walk_back(closed.jaxpr.outvars[0], Program(closed, []))
+>>> gradient = lambda w, x, c: jax.vjp(lambda w: x @ (-2.0 * w), w)[1](c)[0]
+>>> closed = flat_jaxpr(gradient, jnp.ones((3, 2)), jnp.ones(3), jnp.ones(2))
+>>> walk = walk_back(closed.jaxpr.outvars[0], Program(closed))
 >>> [equation.primitive.name for equation in walk.passed], walk.scale
-([], 1.0)
+(['mul', 'transpose'], -2.0)
 """
 
 from typing import Any, NamedTuple
