@@ -8,8 +8,9 @@ and of initial conditions (Wang, Yu and Perdikaris 2020, arXiv 2007.14527): unde
     loss = sum over i of w_i / 2 times the sum over inputs of r_i(x)^2
 
 the errors sqrt(w_i) r_i decay as exp(-K time). Where the loss takes means over n_i inputs with weights l_i, w_i is l_i
-/ n_i. Since K is symmetric and positive semi-definite, whatever takes a matrix takes it: `eigh`, `as_operator`,
-`learnability`.
+/ n_i. K is symmetric and positive semi-definite, and whatever takes a matrix takes it: `eigh`, whose eigenvalues are
+those of K over the number of rows, `as_operator`, and `learnability(K, y, centered=False)` (a mean over rows of several
+functions means nothing).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=16, depth=1, activation="tanh")

@@ -209,7 +209,8 @@ def _comparable(left: Factor, right: Factor) -> bool:
     """Whether two factors of one example can be contracted if their coordinates are in one order, and it saves work."""
     if type(left) is not type(right) or not isinstance(left, KINDS) or not isinstance(right, KINDS):
         return False
-    structures = [jax.tree.structure(dataclasses.replace(side, scale=1.0)) for side in (left, right)]
+    names = [field.name for field in dataclasses.fields(left) if field.metadata.get("static") and field.name != "scale"]
+    same_options = all(getattr(left, name) == getattr(right, name) for name in names)
     activations, cotangents = (
         [getattr(side, name).shape for side in (left, right)] for name in ("activation", "cotangent")
     )
@@ -218,7 +219,7 @@ def _comparable(left: Factor, right: Factor) -> bool:
         side.num_coordinates(1) > WORTHWHILE * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(side))
         for side in (left, right)
     )
-    return structures[0] == structures[1] and same_shapes and saves
+    return same_options and same_shapes and saves
 
 
 def _in_full(factor: Factor) -> Factor:
