@@ -48,10 +48,9 @@ def sides_of(functions: Sequence[Gradients], inputs: Sequence[Any], outputs: Out
     A parameter's gradients are factors, contracted as in the kernel of one function, where those of all functions that
     use it have their coordinates in one order; elsewhere Jacobians are formed.
     """
-    memory, _, structure = memory_of(tuple(functions))
-    # The type of numbers that are drawn is the default one.
-    shapes = tuple(_shapes(tree, lead) for tree, lead in ((list(functions), 0), *((x, 1) for x in inputs)))
-    key: Hashable = (sides_of, structure, shapes, jnp.result_type(float))
+    memory, leaves, structure = memory_of(tuple(functions))
+    shapes = _shapes(leaves, 0), tuple(_shapes(x, 1) for x in inputs)
+    key: Hashable = (sides_of, structure, shapes, WORTHWHILE, jnp.result_type(float))
     if key not in memory:
         memory[key] = _paths(functions, inputs)
     return [Side(f, *paths, outputs) for f, paths in zip(functions, memory[key], strict=True)]
