@@ -53,7 +53,8 @@ def sides_of(functions: Sequence[Gradients], inputs: Sequence[Any], outputs: Out
     key: Hashable = (sides_of, structure, shapes, WORTHWHILE, jnp.result_type(float))
     if key not in memory:
         memory[key] = _paths(functions, inputs)
-    return [Side(f, *paths, outputs) for f, paths in zip(functions, memory[key], strict=True)]
+    paths = zip(functions, memory[key], strict=True)
+    return [Side(f, matched, formed, outputs) for f, (matched, formed) in paths]
 
 
 def _paths(functions: Sequence[Gradients], inputs: Sequence[Any]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
