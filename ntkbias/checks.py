@@ -67,20 +67,62 @@ def require_whole_numbers(values: object, expected: str, least: int) -> np.ndarr
 
 
 def require_array(value: object, name: str) -> Array:
-    """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but numbers."""
-    try:
-        host = value if isinstance(value, jax.Array) else np.asarray(value)
-    except (TypeError, ValueError):  # nested lists of different lengths
-        host = np.empty(0, object)
-    if not isinstance(host, jax.Array) and host.dtype.kind in "OSUMm":
-        got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
-        raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. Convert it by numpy.asarray.")
-    array = jnp.asarray(host)
+    """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but real numbers.
+
+    Also refused: masked arrays, whose masks JAX would drop, and whole numbers beyond the type that JAX has for them.
+    """
+    if isinstance(value, jax.Array):
+        if value.is_deleted():
+            raise InputTypeError(
+                f"Expected {name} to be an array; got one that was given away to a compiled function. Copy it before, "
+                "as jax.numpy.copy."
+            )
+        array = value
+    else:
+        array = jnp.asarray(_host(value, name))
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise InputTypeError(
             f"Expected {name} to be an array of real numbers; got {array.dtype}. Stack its real and imaginary parts."
         )
     return array
+
+
+def _host(value: object, name: str) -> np.ndarray:
+    """The value as a NumPy array of numbers that JAX takes as they are."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputTypeError(
+            f"Expected {name} to be an array of numbers; got a masked array. Fill it, as .filled(0), or pass its mask "
+            "as an array of its own."
+        )
+    try:
+        host = np.asarray(value)
+    except Exception as error:  # nested lists of different lengths; other libraries' arrays raise what they like
+        host, reason = np.empty(0, object), str(error).strip().splitlines()[0] if str(error).strip() else ""
+    else:
+        reason = ""
+    if host.dtype.kind in "OSUMm":
+        got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
+        raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. {_advice(value, reason)}")
+    host = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
+    if host.dtype.kind in "iu" and host.dtype.itemsize > 4 and host.size:
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(host.dtype))
+        if int(host.min()) < limits.min or int(host.max()) > limits.max:
+            raise InputTypeError(
+                f"Expected whole numbers in {name} that fit {limits.dtype}; got {host.min()} to {host.max()}. Set "
+                "jax_enable_x64, or number what they stand for from zero on."
+            )
+    return host
+
+
+def _advice(value: object, reason: str) -> str:
+    """How to make an array of a value that is none."""
+    if hasattr(value, "todense"):
+        return "Make it dense, by .todense() or .toarray()."
+    if hasattr(value, "detach"):
+        return "Convert it by .detach().cpu().numpy()."
+    if isinstance(value, list | tuple) and "inhomogeneous" in reason:
+        return "Its parts have different lengths: pad them to one, and pass a mask beside them in a dictionary."
+    return "Convert it by numpy.asarray."
 
 
 def require_finite(array: Array, name: str) -> None:

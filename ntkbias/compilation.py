@@ -30,6 +30,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 
+from ntkbias.errors import InputError
+
 __all__ = ["Equal", "Function", "compiled", "held", "memory_of", "remembered"]
 
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
@@ -75,7 +77,7 @@ class Function:
         return self.f(*args, **options)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Function) and self.programs is other.programs
+        return type(self) is type(other) and self.programs is other.programs
 
     def __hash__(self) -> int:
         return id(self.programs)
@@ -278,15 +280,28 @@ class _Jitted:
     def __call__(self, first: _Parted, rest: _Parted) -> Any:
         static = first[1:], rest[1:]
         if jax.default_backend() != "cpu" or not _options():
-            return self._inlined(static, first.arrays, rest.arrays)
+            return _on_one_mesh(self._inlined, static, first.arrays, rest.arrays)
         if self._alone is None:
             self._alone = self._jit(compiler_options=_options())
         try:
-            return self._alone(static, first.arrays, rest.arrays)
+            return _on_one_mesh(self._alone, static, first.arrays, rest.arrays)
         except ValueError as error:
             if "`compiler_options` can only be passed to top-level" not in str(error):
                 raise
             return self._inlined(static, first.arrays, rest.arrays)
+
+
+def _on_one_mesh(program: Callable, *args: Any) -> Any:
+    """What a program returns; an `InputError` where its arrays, or f itself, ask for different devices."""
+    try:
+        return program(*args)
+    except ValueError as error:
+        if "incompatible devices" not in str(error):
+            raise
+        raise InputError(
+            "Expected params, inputs and f on the same devices; got several sets of them. Put params and inputs where "
+            "f has its sharding constraints, by jax.device_put, or leave the constraints out."
+        ) from error
 
 
 def _is_function(node: Any) -> bool:
@@ -300,7 +315,7 @@ def _parted(tree: Any, functions: list[Function]) -> _Parted:
     arrays: list = []
     others: list = []
     for leaf in leaves:
-        if callable(leaf) and not isinstance(leaf, type):
+        if callable(leaf) and not isinstance(leaf, type | jax.sharding.Mesh):
             function = Function.of(leaf)
             if function not in functions:
                 functions.append(function)

@@ -11,22 +11,26 @@ it returns, whether it treats each example alone, whether it has a forward deriv
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from ntkbias.checks import are_finite, require_array, require_finite
-from ntkbias.compilation import Function, compiled, remembered
+from ntkbias.compilation import Function, remembered
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.mixing import require_independent_examples
+from ntkbias.packing import Unpacking
+from ntkbias.parameters import Which, chosen_paths, parted
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
+    "RealOutputs",
     "checked_function",
     "has_forward_derivative",
+    "is_differentiated",
     "num_outputs",
     "output_shape",
     "require_inputs",
@@ -37,29 +41,61 @@ __all__ = [
 Shaped = Array | jax.ShapeDtypeStruct  # inputs of which the shape and the type alone are looked at
 
 
-def checked_function(f: ApplyFunction, params: Params) -> tuple[Function, Params]:
-    """The function, told apart by identity, and its parameters as arrays.
+@jax.tree_util.register_pytree_node_class
+class RealOutputs(Function):
+    """A user's function whose complex outputs become real ones: an axis after the first has real, then imaginary."""
 
-    Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers, and if `f` is no function.
+    @classmethod
+    def of(cls, f: Any) -> "RealOutputs":
+        """The function with programs of its own, beside those of the function that it is made of."""
+        if isinstance(f, RealOutputs):
+            return f
+        own = Function.of(f)
+        return cls(own.f, own.programs.joined(own.programs))
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """What the function returns, or its real and imaginary parts."""
+        found = super().__call__(*args, **options)
+        if not jnp.issubdtype(getattr(found, "dtype", bool), jnp.complexfloating) or not found.ndim:
+            return found
+        return jnp.stack([jnp.real(found), jnp.imag(found)], 1)
+
+
+def checked_function(
+    f: ApplyFunction, params: Params, wrt: Which | None = None
+) -> tuple[Function, Params, tuple[str, ...] | None]:
+    """The function, told apart by identity, its parameters as arrays, and the paths of those that `wrt` chooses.
+
+    Complex parameters are their real and imaginary parts from here on, and complex outputs, too. Raises `InputError`
+    if `params` hold NaN or nothing, those that count other than floating-point numbers, and if `f` is no function.
     """
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
+    if wrt is None and isinstance(params, Mapping) and {"params", "batch_stats"} <= set(params):
+        raise InputError(
+            "Expected params alone, which are trained; got the collections params and batch_stats of flax. Use "
+            "adapters.flax_linen(model, variables), or say wrt=\"['params']\"."
+        )
+    if not isinstance(f, Function):  # else it was here before
+        f, params = parted(f, params)
+    only = chosen_paths(params, wrt)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise InputError("Expected params to hold at least one array; got an empty pytree.")
     named = {f"params{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     arrays = {name: require_array(leaf, name) for name, leaf in named.items()}
     for name, array in arrays.items():
-        if not jnp.issubdtype(array.dtype, jnp.floating):
+        counts = only is None or name.removeprefix("params") in only
+        if counts and not jnp.issubdtype(array.dtype, jnp.floating):
             raise InputTypeError(
-                f"Expected floating-point numbers in {name}; got {array.dtype}. "
-                "Close over what is not differentiated: lambda params, x: model(params, state, x)."
+                f"Expected floating-point numbers in {name}; got {array.dtype}. Say by wrt= which parameters count, "
+                "or close over what is not differentiated: lambda params, x: model(params, state, x)."
             )
     if not are_finite(list(arrays.values())):
         for name, array in arrays.items():
             require_finite(array, name)
     params = jax.tree.map(jnp.asarray, params)
-    return Function.of(f), params
+    return RealOutputs.of(f), params, only
 
 
 def signature(params: Params, x: Shaped) -> tuple:
@@ -72,10 +108,29 @@ def signature(params: Params, x: Shaped) -> tuple:
 def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> None:
     """Raise an `InputError` unless `f` accepts these inputs, gives one array with a batch axis, and mixes no examples.
 
-    What `f` returns is found out without computing; three examples are computed together and alone.
+    All of that is read from the programs of `f`, without computing, where they show it.
     """
     output_shape(f, params, x, name)
-    _require_independent_examples(f, params, x)
+    _require_any_number(f, params, x, name)
+    inner = getattr(Function.of(f), "f", f)
+    if isinstance(inner, Unpacking):
+        require_independent_examples(inner.f, params, inner.layout.unpack(x))
+    else:
+        require_independent_examples(f, params, x)
+
+
+def _require_any_number(f: ApplyFunction, params: Params, x: Shaped, name: str) -> None:
+    """Raise an `InputError` unless `f` takes one example of those in `x`, too: kernels are of pairs of examples."""
+    try:
+        num_outputs(f, params, x)
+    except InputError as error:
+        reason = str(error).partition("; got")[2].strip(": ").rstrip(".") or str(error)
+        raise InputError(
+            f"Expected f(params, x) to accept any number of examples; it takes the {len(x)} in {name}, and for one "
+            f"alone got: {reason}. Take the number from x, as len(x). Where the rows of x are the nodes of one graph, "
+            "they depend on each other: pass node indices (n, 1) and close over the graph, or make each graph one "
+            "example, its adjacency in a dictionary with its features."
+        ) from error
 
 
 def output_shape(f: ApplyFunction, params: Params, x: Shaped, name: str = "x") -> tuple[int, ...]:
@@ -103,8 +158,15 @@ def _output_shape(
         result = jax.eval_shape(f, jax.tree.unflatten(treedef, leaves), x)
     except InputError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # f is the user's function, and may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not isinstance(error, TypeError | ValueError):
+            reason = f"{type(error).__name__}: {reason}"
+        if isinstance(f.f, Unpacking):
+            raise InputError(
+                f"Expected f(params, x) to accept {name} of several arrays, {f.f.layout}, {len(x)} examples; got: "
+                f"{reason}"
+            ) from error
         raise InputError(
             f"Expected f(params, x) to accept {name} of shape {x.shape} and type {x.dtype}; got: {reason}"
         ) from error
@@ -112,7 +174,7 @@ def _output_shape(
     if shape is not None and not jnp.issubdtype(result.dtype, jnp.floating):
         raise InputTypeError(
             f"Expected f(params, x) to return real floating-point numbers; got {result.dtype}. "
-            "Return scores, not decisions, and stack real and imaginary parts."
+            "Return scores, not decisions."
         )
     if shape is not None and 0 in shape:
         raise InputError(f"Expected f(params, x) to return at least one output an input; got shape {shape}.")
@@ -125,44 +187,6 @@ def _output_shape(
     return shape
 
 
-@compiled
-def _mixing(f: ApplyFunction, params: Params, x: Array) -> Array:
-    """How much outputs change when other examples join the batch, relative to the largest."""
-    together = f(params, x)
-    alone = jax.vmap(lambda example: f(params, example[None])[0])(x)
-    largest = jnp.maximum(jnp.max(jnp.abs(together)), jnp.max(jnp.abs(alone)))
-    return jnp.max(jnp.abs(together - alone)) / jnp.where(largest == 0, 1.0, largest)
-
-
-def _require_independent_examples(f: ApplyFunction, params: Params, x: Array) -> None:
-    """Raise an `InputError` if the outputs of the first examples depend on their neighbours in the batch.
-
-    That is how f is written, not a matter of numbers: once found independent it is not looked at again.
-    """
-    f = Function.of(f)
-    known = f.programs.memory
-    key = (_require_independent_examples, *signature(params, x))
-    if len(x) < 2 or key in known:
-        return
-    mixing = _mixing(f, params, x[:3])
-    try:
-        change = float(mixing)
-    except jax.errors.ConcretizationTypeError:
-        return
-    if not np.isfinite(change):
-        raise InputError(
-            "Expected f(params, x) to return finite numbers; got NaN or infinity for the first inputs. "
-            "Check the scale of inputs and parameters."
-        )
-    # Two orders of summation differ by many eps; statistics of a batch of three change outputs by much more than this.
-    if change > 10 * float(jnp.finfo(mixing.dtype).eps) ** 0.5:
-        raise InputError(
-            f"Expected f(params, x) to treat each example alone; got outputs that change by {change:.2g} of the "
-            "largest when others join the batch. Use a model's inference mode (BatchNorm with fixed statistics)."
-        )
-    known[key] = True
-
-
 def has_forward_derivative(f: ApplyFunction, params: Params, x: Shaped) -> bool:
     """Whether JAX can differentiate f forward, for inputs like those of `x`: it refuses that of a custom_vjp."""
     return _has_forward_derivative(f, signature(params, x))
@@ -173,7 +197,8 @@ def _has_forward_derivative(f: ApplyFunction, found: tuple) -> bool:
     treedef, leaves, example, _ = found
 
     def forward(leaves: list[Array], x: Array) -> Array:
-        return jax.jvp(lambda leaves: f(jax.tree.unflatten(treedef, leaves), x), (leaves,), (leaves,))[1]
+        chosen, whole = split_params(jax.tree.unflatten(treedef, leaves))
+        return jax.jvp(lambda chosen: f(whole(chosen), x), (chosen,), (chosen,))[1]
 
     try:  # JAX notices once it makes a program of it
         jax.jit(forward).lower(list(leaves), jax.ShapeDtypeStruct((1, *example.shape), example.dtype))
@@ -182,16 +207,21 @@ def _has_forward_derivative(f: ApplyFunction, found: tuple) -> bool:
     return True
 
 
+def is_differentiated(leaf: Array | jax.ShapeDtypeStruct) -> bool:
+    """Whether a parameter has a gradient: not an empty one, and none of whole numbers."""
+    return bool(leaf.size) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
 def split_params(
     params: Params, only: tuple[str, ...] | None = None
 ) -> tuple[list[Array], Callable[[list[Array]], Params]]:
-    """The parameters at the paths `only`, or all, but for empty ones; and what puts others in their place."""
+    """The parameters at the paths `only`, or all, but for empty and whole-number ones; and what puts others there."""
     found, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in found]
     places = [
         index
         for index, (path, leaf) in enumerate(found)
-        if leaf.size and (only is None or jax.tree_util.keystr(path) in only)
+        if is_differentiated(leaf) and (only is None or jax.tree_util.keystr(path) in only)
     ]
 
     def whole(chosen: list[Array]) -> Params:

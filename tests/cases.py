@@ -309,6 +309,76 @@ def _rnn(params, x):
     return state @ params["o"]
 
 
+def _layers(body, **options):
+    """A network whose layers are stacked, and scanned over."""
+
+    def f(params, x):
+        return jax.lax.scan(body, x, params["layers"], **options)[0] @ params["o"]
+
+    return f
+
+
+def _stack(**shapes):
+    """Params of stacked layers of the given shapes, three to two outputs last."""
+    return lambda rng: {"layers": _dict(**shapes)(rng), "o": rng.normal(size=(3, 2))}
+
+
+def _residual(h, p):
+    return h + jnp.tanh(h @ p["w"] + p["b"]) / 2, None
+
+
+def _recurrent_net(cell, size):
+    """The last state of a recurrent net: `cell(params, state, token)` gives the next one, of so many parts."""
+
+    def f(params, x):
+        begin = tuple(jnp.zeros((len(x), 3), x.dtype) for _ in range(size))
+        state, _ = jax.lax.scan(lambda state, token: (cell(params, state, token), None), begin, x.swapaxes(0, 1))
+        return state[0] @ params["o"]
+
+    return f
+
+
+def _lstm(params, state, token):
+    h, c = state
+    i, g, f, o = jnp.split(token @ params["i"] + h @ params["h"] + params["b"], 4, -1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _gru(params, state, token):
+    (h,) = state
+    z = jax.nn.sigmoid(token @ params["wz"] + h @ params["uz"])
+    r = jax.nn.sigmoid(token @ params["wr"] + h @ params["ur"])
+    return ((1 - z) * h + z * jnp.tanh(token @ params["w"] + (r * h) @ params["u"]),)
+
+
+def _deep_recurrent(params, x):
+    """Layers that are scanned over, each a scan over time."""
+
+    def layer(tokens, p):
+        def step(h, token):
+            h = jnp.tanh(token @ p["i"] + h @ p["h"])
+            return h, h
+
+        return jax.lax.scan(step, jnp.zeros(tokens.shape[1:], x.dtype), tokens)
+
+    return jax.lax.scan(lambda h, p: layer(h, p)[::-1], x.swapaxes(0, 1), params["layers"])[0][-1] @ params["o"]
+
+
+def _blocks_of_layers(params, x):
+    def block(h, ps):
+        h, each = jax.lax.scan(lambda h, p: (jnp.tanh(h @ p), h.sum(1)), h, ps)
+        return h, each.sum(0)
+
+    h, sums = jax.lax.scan(block, x, params["layers"]["w"])
+    return h @ params["o"] + sums.T
+
+
+def _attention_layer(h, p):
+    weights = jax.nn.softmax(jnp.einsum("nsd,ntd->nst", h @ p["q"], h @ p["k"]), -1)
+    return h + jnp.einsum("nst,ntd->nsd", weights, h) @ p["v"], None
+
+
 @jax.checkpoint
 def _remat_block(w, x):
     return jnp.tanh(x @ w)
@@ -348,6 +418,45 @@ def _heads(params, x):
     q, k, v = (jnp.einsum("nti,ihd->nhtd", x, params[name]) for name in "qkv")
     mixed = jax.nn.softmax(q @ k.swapaxes(2, 3)) @ v
     return jnp.einsum("nhtd,hdo->nto", mixed, params["o"]).mean(1)
+
+
+def _complex_scan(params, x):
+    """A recurrent net with a complex state, as state-space models have it."""
+
+    def step(state, token):
+        return jnp.exp(1j * params["turn"] - 0.1) * state + token @ params["w"], None
+
+    state, _ = jax.lax.scan(step, jnp.zeros((len(x), 3), complex), x.swapaxes(0, 1))
+    return jnp.concatenate([state.real, state.imag], 1) @ params["out"]
+
+
+def _fourier_layer(params, x):
+    """A layer of a Fourier neural operator: weights that multiply the modes of the inputs."""
+    modes = jnp.fft.rfft(x @ params["lift"], axis=1)[:, :3]
+    weights = jax.lax.complex(params["real"], params["imag"])
+    mixed = jnp.fft.irfft(jnp.einsum("nki,kio->nko", modes, weights), n=x.shape[1], axis=1)
+    return jnp.tanh(mixed + x @ params["skip"]).mean(1)
+
+
+def _log_psi(params, x):
+    """A restricted Boltzmann machine with complex weights: the logarithm of a wave function."""
+    weights, bias = (jax.lax.complex(*params[name]) for name in ("w", "b"))
+    value = jnp.sum(jnp.log(jnp.cosh(x.astype(complex) @ weights + bias)), -1) + x @ params["visible"]
+    return jnp.stack([value.real, value.imag], -1)
+
+
+def _circuit(params, x):
+    """Two qubits: states turned by angles, and the expectation of an observable in each."""
+    state = jnp.exp(1j * x[:, :2]) * jax.nn.softmax(x[:, 2:]) ** 0.5
+    for theta in params["theta"]:
+        turn = jnp.array([[jnp.cos(theta[0]), 1j * jnp.sin(theta[0])], [1j * jnp.sin(theta[0]), jnp.cos(theta[0])]])
+        state = (state @ turn) * jnp.exp(1j * jnp.stack([theta[1], -theta[1]]))
+    return jnp.einsum("ni,kij,nj->nk", state.conj(), jnp.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]]]), state).real
+
+
+def _turned(x):
+    """Inputs as complex numbers."""
+    return x + 1j * x[..., ::-1]
 
 
 def _tokens(rng, n):
@@ -466,6 +575,47 @@ FUNCTIONS = {
         _dict(w=(3, 3)),
         _normal(3),
     ),
+    "scanned layers": Function(_layers(_residual), _stack(w=(3, 3, 3), b=(3, 3)), _normal(3)),
+    "scanned layers, remat": Function(
+        _layers(jax.checkpoint(_residual), reverse=True, unroll=2), _stack(w=(4, 3, 3), b=(4, 3)), _normal(3)
+    ),
+    "scan of one layer": Function(_layers(_residual), _stack(w=(1, 3, 3), b=(1, 3)), _normal(3)),
+    "scanned and used outside": Function(
+        lambda p, x: _layers(_residual)(p, x @ p["layers"]["w"][1]), _stack(w=(3, 3, 3), b=(3, 3)), _normal(3)
+    ),
+    "scanned and used twice": Function(
+        _layers(lambda h, p: (jnp.tanh(jnp.tanh(h @ p["w"]) @ p["w"].T) - 2 * h @ p["v"], None)),
+        _stack(w=(3, 3, 3), v=(3, 3, 3)),
+        _normal(3),
+    ),
+    "scanned attention": Function(
+        lambda p, x: _layers(_attention_layer)(p, x).sum(1),
+        _stack(q=(2, 3, 2), k=(2, 3, 2), v=(2, 3, 3)),
+        _normal(4, 3),
+    ),
+    "scanned convolutions": Function(
+        lambda p, x: _layers(lambda h, p: (jnp.tanh(_conv(h, p["w"])), None))(p, x).mean((1, 2)),
+        _stack(w=(2, 3, 3, 3, 3)),
+        _normal(3, 3, 3),
+    ),
+    "scanned with branches": Function(
+        _layers(lambda h, p: (jax.lax.cond(p["w"][0, 0] > 0, lambda: h @ p["w"], lambda: jnp.sin(h @ p["v"])), None)),
+        _stack(w=(3, 3, 3), v=(3, 3, 3)),
+        _normal(3),
+    ),
+    "layers in blocks": Function(_blocks_of_layers, _stack(w=(2, 3, 3, 3)), _normal(3)),
+    "deep recurrent": Function(_deep_recurrent, _stack(i=(2, 3, 3), h=(2, 3, 3)), _normal(4, 3)),
+    "LSTM": Function(_recurrent_net(_lstm, 2), _dict(i=(2, 12), h=(3, 12), b=(12,), o=(3, 2)), _normal(5, 2)),
+    "GRU, remat": Function(
+        _recurrent_net(jax.checkpoint(_gru), 1),
+        _dict(wz=(2, 3), uz=(3, 3), wr=(2, 3), ur=(3, 3), w=(2, 3), u=(3, 3), o=(3, 2)),
+        _normal(5, 2),
+    ),
+    "map over tokens": Function(
+        lambda p, t: jax.lax.map(lambda t: jnp.tanh(p["e"][t] @ p["w"]) @ p["o"], t.T).sum(0),
+        _dict(e=(6, 3), w=(3, 3), o=(3, 2)),
+        _tokens,
+    ),
     "counted loop": Function(
         lambda p, x: jax.lax.fori_loop(0, 3, lambda _, h: jnp.tanh(h @ p["w"]), x), _dict(w=(3, 3)), _normal(3)
     ),
@@ -480,6 +630,61 @@ FUNCTIONS = {
         _dict(a=(3,), b=(3, 3)),
         _normal(3),
     ),
+    "constants of some positions": Function(  # each has fewer entries than the cotangent that it multiplies
+        lambda p, t: (
+            (p["a"][t] * np.cos(np.arange(4.0)[:, None])).sum(1) @ p["o"]
+            + ((p["b"][t] * p["c"][t][..., :1]).sum(1) * jnp.sin(t[:, :1])).sum(1, keepdims=True) * p["s"]
+        ),
+        _dict(a=(6, 3), b=(6, 3), c=(6, 2), o=(3, 2), s=(2,)),
+        _tokens,
+    ),
+    "complex product": Function(
+        lambda p, x: jnp.abs(_turned(x) @ p) ** 2, lambda rng: rng.normal(size=(3, 2)), _normal(3)
+    ),
+    "complex read-out": Function(lambda p, x: (_turned(x) @ p["w"]).imag, _dict(w=(3, 2)), _normal(3)),
+    "conjugate": Function(
+        lambda p, x: ((_turned(x) @ p["a"]) * jnp.conj(x @ p["b"] * 1j + p["c"])).real,
+        _dict(a=(3, 2), b=(3, 2), c=(2,)),
+        _normal(3),
+    ),
+    "angle": Function(lambda p, x: jnp.angle(_turned(x) @ p["w"] + 2), _dict(w=(3, 2)), _normal(3)),
+    "complex positions": Function(
+        lambda p, x: jnp.abs(jnp.tanh(_turned(x) @ p["w"]) @ p["v"]).mean(1), _dict(w=(3, 4), v=(4, 2)), _normal(5, 3)
+    ),
+    "complex einsum": Function(
+        lambda p, x: jnp.einsum("nti,tij,nj->nt", _turned(x), p["w"].astype(complex), x[:, 0] * 1j).real ** 2,
+        _dict(w=(4, 3, 3)),
+        _normal(4, 3),
+    ),
+    "complex convolution": Function(
+        lambda p, x: jnp.abs(_conv(_turned(x), jax.lax.complex(p["w"], 0 * p["w"]))).mean((1, 2)),
+        _dict(w=(3, 3, 2, 3)),
+        _normal(4, 3, 2),
+    ),
+    "complex embedding": Function(
+        lambda p, t: ((p["e"][t] * jnp.exp(1j * jnp.arange(4.0)[:, None])).sum(1) @ p["o"]).real,
+        _dict(e=(6, 3), o=(3, 2)),
+        _tokens,
+    ),
+    "phases": Function(
+        lambda p, x: jnp.abs((x * jnp.exp(1j * p["theta"])) @ (p["w"] + 0j)) ** 2,
+        _dict(theta=(3,), w=(3, 2)),
+        _normal(3),
+    ),
+    "complex tied weight": Function(
+        lambda p, x: jnp.abs(jnp.sin(_turned(x) @ p["w"]) @ p["w"].T).sum(1), _dict(w=(3, 2)), _normal(3)
+    ),
+    "complex checkpoint": Function(
+        lambda p, x: jax.checkpoint(lambda w, x: jnp.abs(jnp.fft.fft(x @ w)))(p["w"], x) @ p["o"],
+        _dict(w=(3, 4), o=(4, 2)),
+        _normal(3),
+    ),
+    "Fourier layer": Function(
+        _fourier_layer, _dict(lift=(2, 3), real=(3, 3, 2), imag=(3, 3, 2), skip=(2, 2)), _normal(6, 2)
+    ),
+    "log psi": Function(_log_psi, _dict(w=(2, 3, 4), b=(2, 4), visible=(3,)), _normal(3)),
+    "quantum circuit": Function(_circuit, _dict(theta=(3, 2)), _normal(4)),
+    "complex scan": Function(_complex_scan, _dict(turn=(3,), w=(2, 3), out=(6, 2)), _normal(4, 2)),
     "scan of no steps": Function(
         lambda p, x: jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x @ p["a"], p["w"])[0],
         _dict(a=(3, 2), w=(0, 2, 2)),
@@ -487,6 +692,115 @@ FUNCTIONS = {
     ),
     "unused and empty": Function(
         lambda p, x: jnp.tanh(x @ p["w"]), _dict(w=(3, 2), unused=(5,), empty=(0, 3)), _normal(3)
+    ),
+}
+
+
+def _mixed(change):
+    """A network whose hidden values of a batch `change` brings together."""
+    return lambda p, x: jnp.tanh(change(x @ p["w"])) @ p["o"]
+
+
+def _until_all_settle(h):
+    """Steps that end once all examples have settled."""
+    return jax.lax.while_loop(lambda h: jnp.max(jnp.abs(h)) > 0.5, lambda h: h / 2, h)
+
+
+# Functions that let examples depend on each other, or on their number: each is refused.
+MIXING = {
+    "batch statistics": _mixed(lambda h: (h - h.mean(0)) / jnp.sqrt(h.var(0) + 1e-5)),
+    "half of the mean": _mixed(lambda h: h - 0.5 * h.mean(0)),
+    "neighbours": _mixed(lambda h: h + jnp.roll(h, 1, 0)),
+    "reversed": _mixed(lambda h: h + h[::-1]),
+    "cumulated": _mixed(lambda h: jnp.cumsum(h, 0)),
+    "sorted": _mixed(lambda h: jnp.sort(h, 0)),
+    "beyond the third": _mixed(lambda h: h.at[3:].add(h[:1])),
+    "attention over the batch": _mixed(lambda h: jax.nn.softmax(h @ h.T) @ h),
+    "read as columns": _mixed(lambda h: h.reshape(h.shape[1], -1).T),
+    "the largest": _mixed(lambda h: h / jnp.max(jnp.abs(h))),
+    "above the median": _mixed(lambda h: jnp.where(h > jnp.median(h, 0), h, 0.0)),
+    "until all settle": _mixed(_until_all_settle),
+    "scanned over": _mixed(lambda h: jax.lax.scan(lambda c, row: (c + row, c + row), jnp.zeros(h.shape[1]), h)[1]),
+    "divided by their number": _mixed(lambda h: h / len(h)),
+    "as many ones summed up": _mixed(lambda h: h * jnp.ones(len(h)).sum()),
+    "as many weights": _mixed(lambda h: h[:, : len(h)].sum(1, keepdims=True) + h),
+    "positions": _mixed(lambda h: h + jnp.arange(len(h))[:, None]),
+    "noise by row": _mixed(lambda h: h + jax.random.normal(jax.random.key(0), h.shape)),
+    "more than four alone": _mixed(lambda h: h - h.mean(0) if len(h) > 4 else h),
+}
+
+
+class Structured(NamedTuple):
+    """A network of inputs that are several arrays."""
+
+    f: Callable
+    params: Callable[[np.random.Generator], Any]
+    inputs: Callable[[np.random.Generator, int], Any]
+
+
+def _masked_tokens(p, x):
+    h = p["table"][x["ids"]] * x["mask"][..., None]
+    return jnp.tanh(h.sum(1) @ p["w"]) @ p["o"]
+
+
+def _graph(p, x):
+    nodes = jnp.tanh(x.adjacency @ (x.features @ p["w"]))
+    return (nodes * x.present[..., None]).sum(1) @ p["o"]
+
+
+class Graphs(NamedTuple):
+    """Graphs of four nodes or fewer."""
+
+    features: Any
+    adjacency: Any
+    present: Any
+
+
+def _graphs(rng, n):
+    edges = rng.integers(0, 2, (n, 4, 4)).astype(bool)
+    return Graphs(rng.normal(size=(n, 4, 2)), edges, rng.integers(0, 2, (n, 4)) > 0)
+
+
+STRUCTURED = {
+    "tokens and a mask": Structured(
+        _masked_tokens,
+        _dict(table=(7, 4), w=(4, 3), o=(3, 2)),
+        lambda rng, n: {"ids": rng.integers(0, 7, (n, 5)), "mask": np.arange(5) < rng.integers(1, 6, (n, 1))},
+    ),
+    "branch and trunk": Structured(
+        lambda p, x: jnp.einsum("nk,nko->no", jnp.tanh(x[0] @ p["b"]), jnp.sin(x[1] @ p["t"]).reshape(-1, 3, 2)),
+        _dict(b=(4, 3), t=(1, 6)),
+        lambda rng, n: (rng.normal(size=(n, 4)), rng.normal(size=(n, 1))),
+    ),
+    "padded graphs": Structured(_graph, _dict(w=(2, 3), o=(3, 2)), _graphs),
+    "numbers and half precision": Structured(
+        lambda p, x: jnp.tanh(x["u"].astype(float) @ p["w"]) * x["scale"][:, None],
+        _dict(w=(3, 2)),
+        lambda rng, n: {"u": rng.normal(size=(n, 3)).astype(np.float16), "scale": rng.normal(size=n)},
+    ),
+    "complex signals": Structured(
+        lambda p, x: jnp.abs(jnp.fft.fft(x) @ p["w"]) ** 2,
+        _dict(w=(4, 2)),
+        lambda rng, n: rng.normal(size=(n, 4)) + 1j * rng.normal(size=(n, 4)),
+    ),
+}
+
+
+def _complex(**shapes):
+    """Complex params of the given shapes."""
+    return lambda rng: {k: rng.normal(size=s) / 2 + 0.5j * rng.normal(size=s) for k, s in shapes.items()}
+
+
+# Networks of complex parameters, or complex outputs; which of them are holomorphic.
+COMPLEX = {
+    "complex outputs": (lambda p, x: jnp.exp(1j * (x @ p["w"])) @ p["o"], _dict(w=(3, 4), o=(4, 2)), False),
+    "complex parameters": (lambda p, x: jnp.abs(jnp.tanh(x @ p["w"]) @ p["o"]), _complex(w=(3, 4), o=(4, 2)), False),
+    "holomorphic": (lambda p, x: jnp.tanh(x @ p["w"] + p["b"]) @ p["o"], _complex(w=(3, 4), b=(4,), o=(4, 2)), True),
+    "conjugates": (lambda p, x: (x @ p["w"]) * jnp.conj(x @ p["v"]), _complex(w=(3, 2), v=(3, 2)), False),
+    "a wave function": (
+        lambda p, x: jnp.log(jnp.cosh(x @ p["w"] + p["b"])).sum(1) + x @ p["a"],
+        _complex(w=(3, 4), b=(4,), a=(3,)),
+        True,
     ),
 }
 

@@ -55,8 +55,10 @@ def _outputs(fixed: Any, params: Params, x: Array) -> Array:
     rest, state, method, options = fixed
     model = eqx.combine(params, rest)
     call = called(model, method)
+    scalar = getattr(model, "in_size", None) == "scalar"
 
     def example(x: Array) -> Array:
+        x = x[0] if scalar and x.shape == (1,) else x
         outputs = call(x, **options) if state is None else call(x, state, **options)[0]
         return require_one_array(outputs)
 

@@ -34,6 +34,7 @@ from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.errors import InputError
 from ntkbias.losses import LossFunction
+from ntkbias.parameters import Which
 from ntkbias.progress import progress
 from ntkbias.types import ApplyFunction, Params
 
@@ -52,6 +53,7 @@ def hessian_operator(
     matrix: Curvature = "hessian",
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
+    wrt: Which | None = None,
 ) -> scipy.sparse.linalg.LinearOperator:
     """The Hessian of the loss, or its Gauss-Newton part, as a SciPy operator over the flattened parameters `(p, p)`.
 
@@ -61,7 +63,7 @@ def hessian_operator(
 
     Raises `InputError` on what `loss_gradient` refuses. An `f` with a custom_vjp has no such products, and JAX says so.
     """
-    problem = Problem(f, params, x, y, loss, batch_size)
+    problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
     return _operator(problem, matrix, lambda: None)
 
@@ -78,6 +80,7 @@ def hessian_eigenvalues(
     batch_size: int = 1_024,
     tolerance: float = 1e-3,
     key: PRNGKeyArray | None = None,
+    wrt: Which | None = None,
 ) -> Float[Array, " k"]:
     """The largest eigenvalues of the Hessian of the loss, descending; or of its Gauss-Newton part.
 
@@ -88,7 +91,7 @@ def hessian_eigenvalues(
 
     Raises `InputError` on more eigenvalues than parameters, on NaN in products, and where Lanczos does not converge.
     """
-    problem = Problem(f, params, x, y, loss, batch_size)
+    problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
     require_positive("num_eigenvalues", num_eigenvalues)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
@@ -111,13 +114,14 @@ def sharpness(
     batch_size: int = 1_024,
     tolerance: float = 1e-3,
     key: PRNGKeyArray | None = None,
+    wrt: Which | None = None,
 ) -> Float[Array, ""]:
     """The largest eigenvalue of the Hessian of the loss; see `hessian_eigenvalues`, whose arguments these are.
 
     Gradient descent with a learning rate above 2 / sharpness leaves the minimum.
     """
     return hessian_eigenvalues(
-        f, params, x, y, matrix=matrix, loss=loss, batch_size=batch_size, tolerance=tolerance, key=key
+        f, params, x, y, matrix=matrix, loss=loss, batch_size=batch_size, tolerance=tolerance, key=key, wrt=wrt
     )[0]
 
 

@@ -27,6 +27,7 @@ from ntkbias.checks import require_scale
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
 from ntkbias.losses import LossFunction
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
@@ -49,6 +50,7 @@ def geometric_complexity(f: ApplyFunction, params: Params, x: ArrayLike, *, batc
     Raises `InputError` on inputs that `f` does not take, and on an `f` that mixes examples.
     """
     network = Network(f, params, x, batch_size)
+    network.require_coordinates()
     num_outputs = math.prod(network.outputs.shape[1:])
     inputs = network.x.astype(jnp.result_type(network.x.dtype, float)) if network.x.dtype.kind in "iub" else network.x
     total: Any = 0.0
@@ -77,6 +79,7 @@ def loss_gradient(
     *,
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
+    wrt: Which | None = None,
 ) -> Params:
     """The gradient of the loss over all of x `(n, ...)` and targets y, a pytree like `params`.
 
@@ -84,7 +87,7 @@ def loss_gradient(
     function (outputs, targets) -> scalar that is a mean over inputs. Costs a forward and a backward pass over x, in the
     memory of a batch. Raises `InputError` on targets that the loss does not take.
     """
-    problem = Problem(f, params, x, y, loss, batch_size)
+    problem = Problem(f, params, x, y, loss, batch_size, wrt)
     return problem.gradient(problem.params)
 
 
@@ -96,9 +99,10 @@ def gradient_norm(
     *,
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
+    wrt: Which | None = None,
 ) -> Float[Array, ""]:
     """||grad E||, the Euclidean norm of the loss's gradient over all parameters; arguments of `loss_gradient`."""
-    return _norm(loss_gradient(f, params, x, y, loss=loss, batch_size=batch_size))
+    return _norm(loss_gradient(f, params, x, y, loss=loss, batch_size=batch_size, wrt=wrt))
 
 
 def example_gradient_norms(
@@ -109,12 +113,13 @@ def example_gradient_norms(
     *,
     loss: str | LossFunction = "mse",
     batch_size: int = 64,
+    wrt: Which | None = None,
 ) -> Float[Array, " n"]:
     """||grad of the loss at x_i|| of each example: their spread is that of minibatch gradients.
 
     Arguments are those of `loss_gradient`; holds `batch_size` gradients at a time.
     """
-    problem = Problem(f, params, x, y, loss, batch_size)
+    problem = Problem(f, params, x, y, loss, batch_size, wrt)
     parts = [_example_norms(problem.f, problem.loss, problem.params, xs, ys) for xs, ys, _ in problem.parts()]
     return jnp.concatenate(parts)
 

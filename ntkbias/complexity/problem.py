@@ -21,8 +21,10 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_array, require_finite, require_positive
 from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.function import checked_function, require_inputs
+from ntkbias.function import RealOutputs, checked_function, require_inputs, split_params
 from ntkbias.losses import LossFunction, checked_targets, named
+from ntkbias.packing import Unpacking, packed
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_rows"]
@@ -31,8 +33,9 @@ __all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_ro
 class Network:
     """f(params, x) on inputs x `(n, ...)`, checked, and walked through by batches."""
 
-    def __init__(self, f: ApplyFunction, params: Params, x: Any, batch_size: int) -> None:
-        self.f, self.params = checked_function(f, params)
+    def __init__(self, f: ApplyFunction, params: Params, x: Any, batch_size: int, wrt: Which | None = None) -> None:
+        f, x = packed(f, x, "x")
+        self.f, self.params, only = checked_function(f, params, wrt)
         self.x = require_array(x, "x")
         if self.x.ndim < 2 or not self.x.size:
             raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {self.x.shape}.")
@@ -40,6 +43,15 @@ class Network:
         require_positive("batch_size", batch_size)
         self.batch_size = batch_size
         require_inputs(self.f, self.params, self.x, "x")
+        if only is not None:
+            self.f, self.params = _of_some(self.f, self.params, only)
+
+    def require_coordinates(self) -> None:
+        """Raise an `InputError` where inputs are several arrays, and not one of coordinates."""
+        if isinstance(self.f.f, Unpacking):
+            raise InputError(
+                f"Expected inputs x (n, ...) as one array of coordinates; got several arrays, {self.f.f.layout}."
+            )
 
     @property
     def outputs(self) -> jax.ShapeDtypeStruct:
@@ -56,13 +68,27 @@ class Network:
             yield slice(start, min(start + self.batch_size, len(self.x)))
 
 
+def _of_some(f: Function, params: Params, only: tuple[str, ...]) -> tuple[RealOutputs, dict[str, Array]]:
+    """The function of the parameters at some paths, and those by their paths; it compiles anew for each call."""
+    chosen, whole = split_params(params, only)
+    of_chosen = RealOutputs.of(lambda named, x: f(whole([named[path] for path in only]), x))
+    return of_chosen, dict(zip(only, chosen, strict=True))
+
+
 class Problem(Network):
     """A network with targets and a loss, "mse" unless given: the loss, its gradient and products with its Hessian."""
 
     def __init__(
-        self, f: ApplyFunction, params: Params, x: Any, y: Any, loss: str | LossFunction, batch_size: int
+        self,
+        f: ApplyFunction,
+        params: Params,
+        x: Any,
+        y: Any,
+        loss: str | LossFunction,
+        batch_size: int,
+        wrt: Which | None = None,
     ) -> None:
-        super().__init__(f, params, x, batch_size)
+        super().__init__(f, params, x, batch_size, wrt)
         function = named(loss)
         self.loss = Function.of(function)
         self.y = checked_targets(function, self.outputs, y)

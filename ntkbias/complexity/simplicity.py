@@ -84,6 +84,7 @@ def shuffled_auc(
     does not have.
     """
     network = Network(f, params, x, batch_size)
+    network.require_coordinates()
     n = len(network.x)
     labels = np.asarray(require_array(y, "y"))
     if labels.shape != (n,) or len(np.unique(labels)) != 2:

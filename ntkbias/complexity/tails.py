@@ -36,6 +36,7 @@ from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem, checked_rows
 from ntkbias.errors import InputError
 from ntkbias.losses import LossFunction
+from ntkbias.parameters import Which
 from ntkbias.progress import progress
 from ntkbias.scaling import Interval
 from ntkbias.types import ApplyFunction, Params
@@ -151,6 +152,7 @@ def gradient_noise(
     num_draws: int,
     key: PRNGKeyArray,
     loss: str | LossFunction = "mse",
+    wrt: Which | None = None,
 ) -> Float[Array, "draws p"]:
     """The gradients of `num_draws` random minibatches less that of all data, over the flattened parameters.
 
@@ -159,7 +161,7 @@ def gradient_noise(
     makes of it is the index of Simsekli et al. 2019, arXiv 1901.06053.
     """
     require_positive("num_draws", num_draws)
-    problem = Problem(f, params, x, y, loss, batch_size)
+    problem = Problem(f, params, x, y, loss, batch_size, wrt)
     if batch_size >= len(problem.x):
         raise InputError(
             f"Expected batch_size below the {len(problem.x)} inputs; got {batch_size}, which leaves no noise."

@@ -19,6 +19,7 @@ from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.memory import default_memory_budget
 from ntkbias.spectra import Spectrum
 
@@ -59,6 +60,7 @@ def spectrum(
             "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
             "Use outputs='mean', 'sum' or 'all', or eigh(kernel(x)[i]) for output i."
         )
+    kernel, x = of_one_array(kernel, x, "x")
     x = require_array(x, "x")
     if weights is not None:
         weights = require_weights(weights, len(x) if x.ndim else 0)

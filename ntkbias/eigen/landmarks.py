@@ -34,6 +34,7 @@ from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.spectra import Spectrum
 
 __all__ = ["NystromSpectrum", "nystrom"]
@@ -132,6 +133,7 @@ def nystrom(
         raise InputTypeError(
             f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. For a matrix use eigh(K)."
         )
+    kernel, x = of_one_array(kernel, x, "x")
     operator = kernel.operator(x)
     n = operator.num_examples
     given = _checked_landmarks(landmarks, n)

@@ -10,7 +10,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -26,6 +26,8 @@ from ntkbias.kernels.outputs import num_entries, rows_of_each, scale_of
 from ntkbias.kernels.reading import factor_bytes, factor_shapes, factors
 from ntkbias.kernels.tiles import mirrored, strips
 from ntkbias.memory import checked_memory_budget
+from ntkbias.packing import Layout, of_packed
+from ntkbias.parameters import Which, paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["Gradients", "square_rows"]
@@ -55,12 +57,14 @@ class Gradients(eqx.Module):
         outputs: Outputs = "mean",
         precision: Precision = "highest",
         memory_budget: int | None = None,
+        wrt: Which | None = None,
     ) -> "Gradients":
-        """The gradients by all parameters, once what users give is checked."""
+        """The gradients by all parameters, or by those that `wrt` chooses, once what users give is checked."""
         require_choice("outputs", outputs, Outputs)
         require_choice("precision", precision, Precision)
         budget = checked_memory_budget(memory_budget)
-        return cls(*checked_function(f, params), outputs, precision, budget)
+        function, params, only = checked_function(f, params, wrt)
+        return cls(function, params, outputs, precision, budget, only)
 
     def by(self, paths: tuple[str, ...]) -> "Gradients":
         """The gradients by the parameters at these paths alone."""
@@ -70,20 +74,27 @@ class Gradients(eqx.Module):
         """The gradients at other parameters."""
         return dataclasses.replace(self, params=params)
 
+    def packed(self, layout: Layout) -> "Gradients":
+        """The gradients of the function of inputs that are packed so."""
+        return dataclasses.replace(self, f=of_packed(self.f, layout))
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The path of every parameter, whether it counts or not."""
-        return tuple(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(self.params))
+        return paths_of(self.params)
+
+    def _used(self, found: dict[str, Factor]) -> Iterable[str]:
+        return found if self.only is None else [path for path in self.only if path in found]
 
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` unless `f` takes these inputs one by one, and depends on each parameter of `only`."""
         require_inputs(self.f, self.params, x, name)
-        for path in self.only or ():
-            if path not in self.shapes(x):
-                raise InputError(
-                    f"Expected f(params, x) to depend on the parameter {path}; its outputs are the same for all its "
-                    "values. Leave its kernel out of the sum: it is zero."
-                )
+        if self.only is not None and not any(path in self.shapes(x) for path in self.only):
+            names = "the parameter" if len(self.only) == 1 else "one of the parameters"
+            raise InputError(
+                f"Expected f(params, x) to depend on {names} {', '.join(self.only[:8])}; its outputs are the same for "
+                "all values. Leave its kernel out of the sum: it is zero."
+            )
 
     def num_outputs(self, x: Array) -> int:
         """The number of outputs of `f` for one input, its axes multiplied."""
@@ -97,7 +108,7 @@ class Gradients(eqx.Module):
         """The factor of each parameter that counts, by its path, as it is kept."""
         with jax.default_matmul_precision(self.precision):
             found = factors(self.f, self.params, x, self.outputs, self.precision)
-            return {path: found[path].kept() for path in self.only or found}
+            return {path: found[path].kept() for path in self._used(found)}
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         """The inner products of two sets of gradients; of the first with itself without the second."""

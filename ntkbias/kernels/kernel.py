@@ -13,7 +13,7 @@ kernels add and scale.
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,16 +22,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.checks import are_known, require_array, require_finite, require_positive
-from ntkbias.compilation import memory_of
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
 from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
+from ntkbias.kernels.inputs import checked, of_one_array, planned
 from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles
+from ntkbias.packing import Layout, are_several
 from ntkbias.types import Outputs
 
-__all__ = ["Kernel", "checked"]
+__all__ = ["Kernel"]
 
 PIECE_BYTES = 2**24  # of inputs that are checked at a time
 
@@ -70,14 +71,32 @@ class Kernel(eqx.Module):
         It is asked once for each shape; numbers are looked at elsewhere, each time.
         """
 
+    def packed(self, layout: Layout) -> "Kernel":
+        """The same kernel of inputs that are packed so; an `InputError` if it takes one array alone."""
+        raise InputError(
+            f"Expected inputs of this kernel as one array of real numbers (n, ...); got {layout}. Kernels of functions "
+            "f(params, x), as empirical_ntk, take those."
+        )
+
+    def unpacked(self, x: Array) -> Any:
+        """Inputs as the user's function takes them, where this is a kernel of packed ones; else as they are."""
+        return x
+
     def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
         """The Gram matrix of `x1` `(n, ...)` and `x2` `(m, ...)`; of `x1` with itself, at half the work, without `x2`.
 
+        Where the function of an empirical kernel takes several arrays, x1 and x2 are such pytrees, dictionaries say,
+        with the examples on the first axis of each array.
+
         Raises `InputError` on empty inputs, NaN or infinite values, and inputs whose shapes differ.
         """
-        x1, plan = _planned(self, x1, "x1")
+        if are_several(x1) or are_several(x2):
+            kernel, x1 = of_one_array(self, x1, "x1")
+            kernel, x2 = (kernel, None) if x2 is None else of_one_array(kernel, x2, "x2")
+            return kernel(x1, x2)
+        x1, plan = planned(self, x1, "x1")
         if x2 is not None:
-            x2, _ = _planned(self, x2, "x2")
+            x2, _ = planned(self, x2, "x2")
             if x1.shape[1:] != x2.shape[1:]:
                 raise InputError(
                     f"Expected x1 and x2 to hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]} "
@@ -120,6 +139,9 @@ class Kernel(eqx.Module):
 
         Raises `InputError` on the inputs that calling the kernel refuses, and for outputs="each".
         """
+        if are_several(x):
+            kernel, x = of_one_array(self, x, "x")
+            return kernel.operator(x, num_products=num_products)
         if self.outputs == "each":
             raise InputError(
                 "Expected a kernel that is one matrix, of outputs 'mean', 'sum' or 'all'; got outputs='each', one "
@@ -163,9 +185,10 @@ class Kernel(eqx.Module):
         centred alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
         reference. Raises `InputError` on the inputs that calling the kernel refuses.
         """
-        reference = checked(self, reference, "reference")
-        mean = jnp.mean(self(reference), arrangement(self.outputs).axes, keepdims=True)
-        return Centered(self.outputs, self, reference, mean)
+        kernel, reference = of_one_array(self, reference, "reference")
+        reference = checked(kernel, reference, "reference")
+        mean = jnp.mean(kernel(reference), arrangement(self.outputs).axes, keepdims=True)
+        return Centered(self.outputs, kernel, reference, mean)
 
     def __add__(self, other: "Kernel") -> "Kernel":
         if not isinstance(other, Kernel):
@@ -189,46 +212,6 @@ class Kernel(eqx.Module):
 
     def __truediv__(self, divisor: float | Array) -> "Kernel":
         return self * (1 / divisor)
-
-
-class Plan(NamedTuple):
-    """What a kernel makes of inputs of one shape, once they are found to be right: the sizes of blocks and passes."""
-
-    block_rows: int
-    pass_rows: int
-
-
-def checked(kernel: Kernel, x: Any, name: str) -> Array:
-    """The inputs as an array; an `InputError` if they are none that this kernel takes."""
-    return _planned(kernel, x, name)[0]
-
-
-def _planned(kernel: Kernel, x: Any, name: str) -> tuple[Array, Plan]:
-    """The inputs as an array, and how to go about them; an `InputError` if they are none that this kernel takes."""
-    x = require_array(x, name)
-    if x.ndim < 2:
-        raise InputError(
-            f"Expected {name} to be a batch of inputs, with two axes or more; got shape {x.shape}. "
-            "One input of d features is (1, d); n inputs of one feature are (n, 1)."
-        )
-    if x.size == 0:
-        raise InputError(f"Expected at least one input in {name}; got shape {x.shape}.")
-    require_finite(x, name)
-    plans, leaves, structure = memory_of((kernel, x))
-    shapes = (type(leaf) if isinstance(leaf, int | float) else _shape(leaf) for leaf in leaves)
-    key = Plan, structure, tuple(shapes), jnp.result_type(float)
-    plan = plans.get(key)
-    if plan is None:
-        kernel.check(x, name)
-        plan = Plan(kernel.block_rows(x), kernel.pass_rows(x))
-        if are_known((kernel, x)):  # some of what is checked takes values
-            plans[key] = plan
-    return x, plan
-
-
-def _shape(leaf: Any) -> Any:
-    """The shape and type of an array; anything else itself."""
-    return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
 
 
 @jax.jit
@@ -265,6 +248,12 @@ class Sum(Kernel):
         self.left.check(x, name)
         self.right.check(x, name)
 
+    def packed(self, layout: Layout) -> Kernel:
+        return Sum(self.outputs, self.left.packed(layout), self.right.packed(layout))
+
+    def unpacked(self, x: Array) -> Any:
+        return self.left.unpacked(x)
+
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
         left, right = (part._operator(x, Source(part, x), num_products) for part in (self.left, self.right))
         return operators.Sum(left, right, source)
@@ -290,6 +279,12 @@ class Scaled(Kernel):
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
+
+    def packed(self, layout: Layout) -> Kernel:
+        return Scaled(self.outputs, self.kernel.packed(layout), self.factor)
+
+    def unpacked(self, x: Array) -> Any:
+        return self.kernel.unpacked(x)
 
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
         return self.kernel._operator(x, Source(self.kernel, x), num_products) * float(self.factor)
@@ -331,6 +326,12 @@ class Centered(Kernel):
         if x.shape == self.reference.shape and np.array_equal(x, self.reference):
             return operators.Centered(self.kernel._operator(x, Source(self.kernel, x), num_products), source)
         return super()._operator(x, source, num_products)
+
+    def packed(self, layout: Layout) -> Kernel:
+        return Centered(self.outputs, self.kernel.packed(layout), self.reference, self.mean)
+
+    def unpacked(self, x: Array) -> Any:
+        return self.kernel.unpacked(x)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)

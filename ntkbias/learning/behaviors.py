@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_array
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
+from ntkbias.packing import are_several, num_examples
 
 __all__ = ["Behavior", "Contrast", "behaviors_on"]
 
@@ -48,8 +49,9 @@ class Contrast(eqx.Module):
                 f"Expected a contrast of two different outputs among 0 to {num_outputs - 1}; got {self.first} and "
                 f"{self.second}. It takes a kernel with outputs='all'."
             )
-        values = np.ones(len(x)) if self.values is None else values_on(self.values, "a contrast's values", (len(x),))
-        target = np.zeros((len(x), num_outputs))
+        n = num_examples(x)
+        values = np.ones(n) if self.values is None else values_on(self.values, "a contrast's values", (n,))
+        target = np.zeros((n, num_outputs))
         target[:, self.first], target[:, self.second] = values, -values
         return target
 
@@ -125,7 +127,7 @@ def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[n
             raise InputError(
                 f"Expected the inputs, x=, for a behaviour that is a function of them; got none, for {name!r}."
             )
-        behavior = behavior(jnp.asarray(x))
+        behavior = behavior(x if are_several(x) else jnp.asarray(x))
     array = require_array(behavior, f"the behaviour {name!r}")
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if whole and array.shape == shape[:1]:

@@ -43,6 +43,7 @@ from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.modes import operator_of
 from ntkbias.learning.target import Target
+from ntkbias.packing import num_examples
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
 
@@ -194,10 +195,10 @@ def learnability(
         rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
     dtype = jnp.result_type(float)
     found, logs, labels, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3) twice, (q, b)
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore"), jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
         centre, spread = np.log(found), np.where(np.isfinite(found), DEVIATIONS * logs, 0.0)
         intervals = jnp.asarray(np.exp(np.stack([centre - spread, centre + spread], -1)), dtype)
-    values = jnp.asarray(found, dtype)
+        values = jnp.asarray(found, dtype)
     return Learnability(
         kernels=tuple(named),
         behaviors=tuple(next(iter(targets.values()))),
@@ -249,9 +250,9 @@ def _operator(kernel: Any, x: Any) -> KernelOperator:
 
 def _inputs(operator: KernelOperator, x: Any) -> Any:
     if x is None:
-        return None if operator.source is None else operator.source[1]
-    if len(x) != operator.num_examples:
-        raise InputError(f"Expected x to hold the {operator.num_examples} inputs of the kernel; got {len(x)}.")
+        return None if operator.source is None else operator.source.kernel.unpacked(operator.source.x)
+    if num_examples(x) != operator.num_examples:
+        raise InputError(f"Expected x to hold the {operator.num_examples} inputs of the kernel; got {num_examples(x)}.")
     return x
 
 

@@ -77,7 +77,7 @@ def _pairs(iterates: Iterator[Any]) -> Iterator[tuple[int, Params]]:
             raise InputError(
                 f"Expected params of the same shapes at all steps, {first}; got {shapes(variables)} at step {number}."
             )
-        yield number, variables
+        yield number, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), variables)  # a step may give them away
 
 
 def _walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:

@@ -11,10 +11,12 @@
 (True, True)
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 import optax
 from jax.typing import ArrayLike
@@ -23,6 +25,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbias import losses
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
+from ntkbias.parameters import Merging, MergingForward, Which, chosen_paths, partitioned
 from ntkbias.tracking.following import follow_training
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import checked
@@ -30,7 +33,7 @@ from ntkbias.tracking.own_loop import track_own
 from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Watched
 from ntkbias.tracking.snapshot import Snapshot
-from ntkbias.training import Forward, Steps, Trainer, checked_steps, effective_learning_rates
+from ntkbias.training import Forward, Steps, Trainer, checked_steps, effective_learning_rates, packed_data
 from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["track"]
@@ -59,6 +62,7 @@ def track(
     memory_budget: int | None = None,
     key: PRNGKeyArray | None = None,
     checkpoint: str | Path | None = None,
+    wrt: Which | None = None,
 ) -> History:
     """Train `f(params, x)` and take `measures` at the steps `at` (default: 0, then 29 on a logarithmic scale).
 
@@ -81,6 +85,9 @@ def track(
     eigendecomposition a snapshot. Memory holds three matrices of the probe up to 1 GiB, and none beyond: measures that
     need the matrix are then left out, and modes come from products.
 
+    `wrt` chooses the parameters that are trained, and that the kernel is of, as in `empirical_ntk`: a head, the factors
+    of LoRA. The others stay, and may be of any type. It goes with an optimiser and without `state` and `forward`.
+
     `checkpoint` names a folder that is renewed at each snapshot; files of other names that lie there stay. The same
     call goes on from it after any end of the process, to the same history bit for bit on one device, and `open_history`
     reads it meanwhile. A loop of your own has to come by the same steps, with the same params, bit for bit, at the last
@@ -93,6 +100,34 @@ def track(
     checkpoint of another run, of which measures are told apart by their names and their own code, not by that of what
     they call; and on the way on steps of a loop of your own that do not ascend, and params of other shapes.
     """
+    if wrt is not None:
+        if isinstance(params, Iterator) or state is not None or forward is not None:
+            raise InputError(
+                "Expected wrt= with params and an optimiser alone; got a loop of your own, state= or forward=. Put "
+                "what is not trained into state=."
+            )
+        pair = partitioned(params, chosen_paths(params, wrt) or ())
+        options: dict[str, Any] = {
+            "optimizer": optimizer,
+            "num_steps": num_steps,
+            "loss": loss,
+            "batch_size": batch_size,
+            "at": at,
+            "probe": probe,
+            "test": test,
+            "targets": targets,
+            "domain": domain,
+            "measures": measures,
+            "outputs": outputs,
+            "num_modes": num_modes,
+            "learning_rate": learning_rate,
+            "memory_budget": memory_budget,
+            "key": key,
+            "checkpoint": checkpoint,
+        }
+        history = track(Merging(f), pair[0], data, state=pair[1], forward=MergingForward(f), **options)
+        return dataclasses.replace(history, params=eqx.combine(*history.params))
+    f, forward, data = packed_data(f, forward, data)
     watched = Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
     if isinstance(params, Iterator):
         if optimizer is not None or num_steps is not None or at is not None or forward is not None or batch_size:

@@ -14,6 +14,7 @@ from ntkbias.domains import Domain
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import checked_function, require_inputs
 from ntkbias.memory import checked_memory_budget, default_memory_budget
+from ntkbias.packing import are_several, packed_rows
 from ntkbias.training import checked_data
 from ntkbias.types import ApplyFunction, Outputs, Params
 
@@ -94,7 +95,7 @@ class Watched(NamedTuple):
         require_positive("num_modes", self.num_modes)
         shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
         probe, probe_y = self._probe(loss, x, y, shape)
-        f, variables = checked_function(f, variables)
+        f, variables, _ = checked_function(f, variables, None if state is None else "[0]")
         require_inputs(f, variables, probe, "the probe")
         if self.domain is not None:
             if not isinstance(self.domain, Domain):
@@ -102,7 +103,10 @@ class Watched(NamedTuple):
             self.domain.check(probe)
         test = None
         if self.test is not None:
-            test_x, test_y = checked_data(self.test, "test")
+            test = self.test
+            if isinstance(test, tuple | list) and len(test) == 2 and are_several(test[0]):
+                test = packed_rows(test[0], "test")[1], test[1]
+            test_x, test_y = checked_data(test, "test")
             _require_like(test_x, x, "test")
             outputs = jax.ShapeDtypeStruct((len(test_x), *shape), jnp.float32)
             test = test_x, losses.checked_targets(loss, outputs, test_y)
@@ -124,11 +128,15 @@ class Watched(NamedTuple):
     def _probe(self, loss: Any, x: Array, y: Array, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
         if self.probe is None:
             return (x, y) if len(x) <= PROBE else (x[:PROBE], y[:PROBE])
-        if isinstance(self.probe, tuple | list):
-            probe, targets = checked_data(self.probe, "probe")
+        if isinstance(self.probe, tuple | list) and not hasattr(self.probe, "_fields"):
+            pair = self.probe
+            if len(pair) == 2 and are_several(pair[0]):
+                pair = packed_rows(pair[0], "probe")[1], pair[1]
+            probe, targets = checked_data(pair, "probe")
             _require_like(probe, x, "probe")
             return probe, losses.checked_targets(loss, jax.ShapeDtypeStruct((len(probe), *shape), jnp.float32), targets)
-        probe = require_array(self.probe, "probe")
+        probe = packed_rows(self.probe, "probe")[1] if are_several(self.probe) else self.probe
+        probe = require_array(probe, "probe")
         _require_like(probe, x, "probe")
         require_finite(probe, "probe")
         return probe, None

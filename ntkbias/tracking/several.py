@@ -40,6 +40,7 @@ from ntkbias.training import (
     checked_steps,
     effective_learning_rates,
     output_shape,
+    packed_data,
 )
 from ntkbias.types import ApplyFunction, Outputs, Params
 
@@ -81,6 +82,7 @@ def track_many(
     are one compiled program, by `vmap`; measures are taken run by run. Runs that diverge have NaN, and -1 for whole
     numbers, from there on. The other arguments, costs and errors are those of `track`.
     """
+    f, forward, data = packed_data(f, forward, data)
     rates = None if learning_rates is None else _checked_rates(learning_rates, optimizer)
     num_runs = _num_runs(params, None if rates is None else len(rates))
     if rates is not None and not all(jnp.shape(leaf)[:1] == (num_runs,) for leaf in jax.tree.leaves(params)):

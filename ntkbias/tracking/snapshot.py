@@ -132,16 +132,14 @@ class Snapshot:
     def layer_matrices(self) -> dict[str, Float[np.ndarray, "rows rows"]]:
         """The part of each parameter that the network uses, by its path."""
         probe, outputs = self.setting.probe, self.setting.outputs
+        trained = "[0]" if self.setting.has_state else None
         kernels = empirical_ntk_by_layer(
-            self.setting.f, self.variables, outputs=outputs, memory_budget=self.setting.memory_budget
+            self.setting.f, self.variables, outputs=outputs, memory_budget=self.setting.memory_budget, wrt=trained
         )
-        used = set(used_paths(self.setting.f, self.variables, probe, outputs))
-        parts = {path: kernel for path, kernel in kernels.items() if path in used and self._is_trained(path)}
+        used = set(used_paths(self.setting.f, self.variables, probe, outputs, wrt=trained))
+        parts = {path: kernel for path, kernel in kernels.items() if path in used}
         shape = self.num_rows, self.num_rows
         return {path: np.asarray(kernel(probe)).reshape(shape) for path, kernel in parts.items()}
-
-    def _is_trained(self, path: str) -> bool:
-        return not self.setting.has_state or path.startswith("[0]")
 
     @cached_property
     def norm(self) -> float | None:

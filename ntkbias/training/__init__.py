@@ -14,7 +14,7 @@ whose gradients are some 20 times slower within a compiled loop, run one compile
 {0: [0.0, 0.0], 1: [0.5, 1.0], 4: [0.938, 1.875], 20: [1.0, 2.0]}
 """
 
-from ntkbias.training.inputs import Forward, checked_data, output_shape, shapes
+from ntkbias.training.inputs import Forward, checked_data, output_shape, packed_data, shapes
 from ntkbias.training.loop import train
 from ntkbias.training.steps import Steps, checked_steps, log_steps
 from ntkbias.training.time import effective_learning_rates, trial_moves
@@ -30,6 +30,7 @@ __all__ = [
     "effective_learning_rates",
     "log_steps",
     "output_shape",
+    "packed_data",
     "shapes",
     "train",
     "trial_moves",

@@ -1,5 +1,6 @@
 """What users give to training, checked before it begins: data, a function and its parameters, a training mode."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,11 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.packing import Layout, are_several, packed, packed_rows
+from ntkbias.parameters import is_complex
 from ntkbias.types import ApplyFunction, Params
 
-__all__ = ["Forward", "checked_data", "output_shape", "require_forward", "shapes"]
+__all__ = ["Forward", "checked_data", "output_shape", "packed_data", "require_forward", "shapes"]
 
 Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (params, state, x, key) -> outputs, state
 
@@ -36,6 +39,26 @@ def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
     return x, y
 
 
+def packed_data(f: ApplyFunction, forward: Forward | None, data: Any) -> tuple[ApplyFunction, Forward | None, Any]:
+    """The functions of packed inputs, and the data with these; all as they are where inputs are one array."""
+    if not isinstance(data, tuple | list) or len(data) != 2 or not are_several(data[0]):
+        return f, forward, data
+    g, rows = packed(f, data[0], "x of the data")
+    layout = packed_rows(data[0], "x of the data")[0]
+    return g, None if forward is None else UnpackingForward(forward, layout), (rows, data[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class UnpackingForward:
+    """A training mode of packed inputs."""
+
+    f: Forward
+    layout: Layout
+
+    def __call__(self, params: Params, state: Any, x: Array, key: PRNGKeyArray) -> tuple[Array, Any]:
+        return self.f(params, state, self.layout.unpack(x), key)
+
+
 def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtypeStruct:
     """Shape and type of f(variables, x), or an `InputError` where f does not take them, or gives no row an input."""
     if not jax.tree.leaves(variables):
@@ -44,6 +67,11 @@ def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtyp
     if wrong:
         raise InputTypeError(
             f"Expected params to be a pytree of arrays, as of net.init; got {type(wrong[0]).__name__}."
+        )
+    if any(is_complex(leaf) for leaf in jax.tree.leaves(variables)):
+        raise InputTypeError(
+            "Expected real parameters to train; got complex ones. Train real and imaginary parts: "
+            "lambda p, x: f(jax.tree.map(jax.lax.complex, p['real'], p['imag']), x)."
         )
     try:
         outputs = jax.eval_shape(f, variables, x)
@@ -54,6 +82,11 @@ def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtyp
             f"Expected f to take these params and inputs of shape {x.shape}; it raised {_in_brief(error)}. "
             "Compare them with those of net.init."
         ) from error
+    if is_complex(outputs):
+        raise InputTypeError(
+            f"Expected f(params, x) to return real numbers to train it; got {outputs.dtype}. Return real and imaginary "
+            "parts as outputs: jax.numpy.concatenate([y.real, y.imag], -1)."
+        )
     if getattr(outputs, "shape", ())[:1] != (len(x),):
         raise InputError(f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs.")
     return outputs

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbias import losses
 from ntkbias.checks import require_key
 from ntkbias.progress import progress
-from ntkbias.training.inputs import Forward
+from ntkbias.training.inputs import Forward, packed_data
 from ntkbias.training.steps import Steps, checked_steps
 from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Params
@@ -52,6 +52,7 @@ def train(
     Raises `InputError`, before it trains, on targets, params or a forward that do not fit, an optimiser that is not
     one, and steps that are not in ascending order. Where training diverges, it ends at that step.
     """
+    f, forward, data = packed_data(f, forward, data)
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
     steps = checked_steps(at, num_steps)
     key = jax.random.key(0) if key is None else require_key(key)

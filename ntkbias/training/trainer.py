@@ -82,7 +82,8 @@ class Trainer(eqx.Module):
         if not isinstance(optimizer, optax.GradientTransformation):
             raise InputTypeError(
                 f"Expected an optimiser of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
-                "A loop of your own goes to track as an iterator of (step, params)."
+                "Those that are classes give one, as optax.MultiSteps(...).gradient_transformation(). A loop of your "
+                "own goes to track as an iterator of (step, params)."
             )
         if state is not None and forward is None:
             raise InputError(
@@ -185,8 +186,10 @@ class Trainer(eqx.Module):
             return self.loss(outputs, y), carried
 
         (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        optimizer = self._optimizer(state.learning_rate)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        # Some optimisers look at the loss, as L-BFGS and those that wait for a plateau.
+        optimizer = optax.with_extra_args_support(self._optimizer(state.learning_rate))
+        extra = {"value": value, "grad": gradient, "value_fn": lambda params: objective(params)[0]}
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params, **extra)
         length = optax.tree.norm(updates)
         bad = ~(jnp.isfinite(value) & jnp.isfinite(length))
         return TrainingState(

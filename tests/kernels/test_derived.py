@@ -56,7 +56,7 @@ class TestCentered:
 
 
 class TestVelocity:
-    @pytest.mark.parametrize("name", ["mlp", "cnn", "attention", "embedding", "tied"])
+    @pytest.mark.parametrize("name", ["mlp", "cnn", "attention", "embedding", "tied", "Fourier layer"])
     def test_is_the_difference_quotient(self, name, x64):
         f, params, x1, x2 = function_case(name, n=3, m=2)
         direction = jax.tree.map(lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)

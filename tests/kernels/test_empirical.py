@@ -225,10 +225,6 @@ class TestBadInput:
         with pytest.raises(InputTypeError, match=r"Expected params\['w'\] to be an array of numbers; got"):
             nb.empirical_ntk(linear, {"w": leaf})
 
-    def test_complex_params(self):
-        with pytest.raises(InputTypeError, match=r"Expected params\['w'\] to be an array of real numbers; got complex"):
-            nb.empirical_ntk(linear, {"w": np.ones((3, 2)) * 1j})
-
     @pytest.mark.parametrize(
         ("f", "got"),
         [
@@ -247,10 +243,9 @@ class TestBadInput:
         ):
             make(f, LINEAR)(x)
 
-    @pytest.mark.parametrize(("decide", "got"), [(lambda z: jnp.argmax(z, 1), "int32"), (jnp.fft.fft, "complex64")])
-    def test_outputs_that_have_no_derivative(self, decide, got, x):
-        with pytest.raises(InputTypeError, match=f"to return real floating-point numbers; got {got}"):
-            nb.empirical_ntk(lambda p, x: decide(x @ p["w"]), LINEAR)(x)
+    def test_outputs_that_have_no_derivative(self, x):
+        with pytest.raises(InputTypeError, match="to return real floating-point numbers; got int32"):
+            nb.empirical_ntk(lambda p, x: jnp.argmax(x @ p["w"], 1), LINEAR)(x)
 
     def test_outputs_that_do_not_depend_on_params(self, x):
         with pytest.raises(InputError, match=r"Expected f\(params, x\) to depend on params; its outputs are the same"):
@@ -291,13 +286,15 @@ class TestBadInput:
 # -- by layer, and explained -----------------------------------------------------------------------------------------
 
 
-def test_layers_sum_to_the_kernel(x64):
-    f, params, x1, x2 = function_case("cnn")
+@pytest.mark.parametrize(("name", "paths"), [("cnn", ("w1", "w2")), ("conjugate", ("a", "b", "c"))])
+def test_layers_sum_to_the_kernel(name, paths, x64):
+    f, params, x1, x2 = function_case(name)
     parts = nb.empirical_ntk_by_layer(f, params, outputs="all")
-    assert sorted(parts) == ["['w1']", "['w2']"]
+    assert sorted(parts) == [f"['{path}']" for path in paths]
     assert_near(sum(parts.values())(x1, x2), nb.empirical_ntk(f, params, outputs="all")(x1, x2), 1e-12)
-    frozen = nb.empirical_ntk(lambda w2, x: f({**params, "w2": w2}, x), params["w2"], outputs="all")
-    assert_near(parts["['w2']"](x1), frozen(x1), 1e-12)
+    last = paths[-1]
+    frozen = nb.empirical_ntk(lambda leaf, x: f({**params, last: leaf}, x), params[last], outputs="all")
+    assert_near(parts[f"['{last}']"](x1), frozen(x1), 1e-12)
 
 
 def test_the_kernel_of_an_unused_parameter_is_named():
@@ -325,12 +322,14 @@ def test_what_f_must_not_return(unchecked):
         nb.empirical_ntk(lambda p, x: jnp.log(-jnp.abs(x @ p)), jnp.ones((3, 2)))(x)
     with pytest.raises(InputError, match="at least one output an input; got shape \\(4, 0\\)"):
         nb.empirical_ntk(lambda p, x: (x @ p)[:, :0], jnp.ones((3, 2)))(x)
-    for error in (KeyError("w"), AttributeError("w"), IndexError("w")):
+    for error in (KeyError("w"), AttributeError("w"), IndexError("w"), AssertionError("w"), OverflowError("w")):
 
         def broken(params, x, error=error):
             raise error
 
-        with pytest.raises(InputError, match="to accept x1 of shape \\(4, 3\\) and type float32; got: '?w'?"):
+        with pytest.raises(
+            InputError, match="to accept x1 of shape \\(4, 3\\) and type float32; got: \\w+Error: '?w'?"
+        ):
             nb.empirical_ntk(broken, jnp.ones((3, 2)))(x)
 
 

@@ -1,12 +1,14 @@
-"""Flat jaxprs: the derivatives of convolutions with strides, without their multiplications by zeros."""
+"""Flat jaxprs: products taken out of scans, and what strided convolutions pull back, without the zeros."""
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import function_case
 
-from ntkbias.kernels.reading import flat_jaxpr
+from ntkbias.kernels.factors import Product, Whole
+from ntkbias.kernels.reading import factors, flat_jaxpr
 
 
 @pytest.mark.parametrize("channels_last", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -59,3 +61,48 @@ def test_a_remainder_that_no_place_of_the_window_meets_is_zero():
     values = jnp.full((1, 1, 1), 2.0), jnp.ones((1, 2, 1))
     (found,) = jex.jaxpr_as_fun(flat_jaxpr(pulled, *values))(*values)
     assert found.ravel().tolist() == [2, 0, 0, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "positions"),
+    [
+        ("scanned layers", 3, 1),
+        ("scanned layers, remat", 4, 1),
+        ("scan of one layer", 1, 1),
+        ("layers in blocks", 6, 1),
+        ("scanned attention", 2, 4),
+        ("deep recurrent", 2, 4),
+        ("LSTM", 1, 5),
+        ("GRU, remat", 1, 5),
+        ("map over tokens", 1, 4),
+        ("long scan", 1, 70),
+    ],
+)
+def test_products_are_found_in_scans(name, layers, positions):
+    """Weights that a scan goes over are products with an axis of layers; those that it repeats, of positions."""
+    f, params, x, _ = function_case(name)
+    found = jax.eval_shape(lambda params, x: factors(f, params, x), params, x)
+    weights = {path: factor for path, factor in found.items() if not path.endswith(("['b']", "['e']", "['o']"))}
+    assert weights
+    for path, factor in weights.items():
+        assert isinstance(factor, Product), path
+        assert factor.activation.shape[1:3] == (layers, positions), path
+    assert all(isinstance(factor, Whole) for path, factor in found.items() if path.endswith("['b']"))
+
+
+def test_programs_do_not_grow_with_the_steps_of_a_scan():
+    def gradient(w, x, cotangent):
+        def outer(w):
+            def step(h, w):
+                return jax.lax.scan(lambda h, _: (jnp.tanh(h @ w), None), h, None, length=len(x))[0], None
+
+            return jax.lax.scan(step, x[0], w)[0]
+
+        return jax.vjp(outer, w)[1](cotangent)[0]
+
+    def count(jaxpr):
+        bodies = [equation.params["jaxpr"] for equation in jaxpr.eqns if "jaxpr" in equation.params]
+        return len(jaxpr.eqns) + sum(count(getattr(body, "jaxpr", body)) for body in bodies)
+
+    sizes = {count(flat_jaxpr(gradient, jnp.ones((n, 2, 2)), jnp.ones((n, 2)), jnp.ones(2)).jaxpr) for n in (2, 5, 60)}
+    assert len(sizes) == 1

@@ -21,8 +21,8 @@ from ntkbias.kernels.operators.layout import Layout
 
 WAYS = ("passes", "gradients", "gradients held")
 FORWARDLESS = ("custom derivative",)  # a custom_vjp has no forward derivative, and so no products by passes
-# Together they have products, whole Jacobians, and read-outs that fold.
-FEW = [("mlp", "all"), ("shared read-outs", "sum")]
+# Together they have products, whole Jacobians, read-outs that fold, and complex numbers.
+FEW = [("mlp", "all"), ("shared read-outs", "sum"), ("Fourier layer", "mean")]
 
 
 def take(monkeypatch, way, rows=None):

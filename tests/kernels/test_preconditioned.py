@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import LOSSES, loss_case
+from cases import LOSSES, assert_near, function_case, loss_case
 from jax.flatten_util import ravel_pytree
 
 import ntkbias as nb
@@ -32,6 +32,21 @@ def test_preconditioned_is_j_p_j(precision):
     found = preconditioned_ntk(NET.apply, params, P, outputs="all")(x).reshape(18, 18)
     wanted = J @ jnp.diag(ravel_pytree(P)[0]) @ J.T
     np.testing.assert_allclose(found, wanted, atol=50 * float(jnp.finfo(precision).eps) * float(wanted.max()))
+
+
+def test_with_complex_numbers_inside(x64):
+    """J P J^T and R J J^T R^T of a real function that computes with complex numbers, from its Jacobian."""
+    f, params, x, _ = function_case("log psi", n=3)
+    flat, unravel = ravel_pytree(params)
+    J = jax.jacobian(lambda v: f(unravel(v), x))(flat)
+    P = jnp.linspace(0.5, 2, len(flat))
+    found = preconditioned_ntk(f, params, unravel(P), outputs="all")(x)
+    assert_near(found, jnp.einsum("nap,p,mbp->namb", J, P, J), 1e-12)
+    roots = jax.vmap(lambda u: jax.hessian(jax.nn.logsumexp)(u))(f(params, x))  # of the cross-entropy
+    weighted = np.linalg.eigvalsh(loss_weighted_ntk(f, params, losses.cross_entropy)(x).reshape(6, 6))
+    gram = jnp.einsum("nap,mbp->namb", J, J).reshape(6, 6)
+    whole = jax.scipy.linalg.block_diag(*roots)
+    assert_near(weighted, np.sort(np.linalg.eigvals(whole @ gram).real), 1e-10)
 
 
 @pytest.mark.slow

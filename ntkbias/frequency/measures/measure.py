@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.packing import are_several
 from ntkbias.spectra import Spectrum
 
 __all__ = ["FrequencyMeasure", "Measured", "require_domain", "require_inputs", "shared"]
@@ -61,6 +62,10 @@ def require_inputs(spectrum: Spectrum, domain: Domain) -> Array:
     if spectrum.x is None:
         raise InputError(
             "Expected a spectrum that knows its inputs; got one of a bare matrix. Use spectrum(kernel, x)."
+        )
+    if are_several(spectrum.kernel.unpacked(spectrum.x) if spectrum.kernel is not None else spectrum.x):
+        raise InputError(
+            f"Expected inputs as one array of coordinates, which {type(domain).__name__} needs; got several arrays."
         )
     domain.check(spectrum.x)
     return spectrum.x

@@ -31,7 +31,8 @@ from ntkbias.files import PART, StorageError, reason_of, storage_errors
 from ntkbias.kernels.disk.claims import claimed
 from ntkbias.kernels.evaluation import gram
 from ntkbias.kernels.gradients import Gradients
-from ntkbias.kernels.kernel import Kernel, checked
+from ntkbias.kernels.inputs import checked
+from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.outputs import arrangement
 
 __all__ = [

@@ -37,6 +37,7 @@ from ntkbias.kernels.disk.reader import (
     opened,
 )
 from ntkbias.kernels.evaluation import blocks
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.tiles import Tiles, places_of
 from ntkbias.progress import progress
@@ -76,6 +77,8 @@ def kernel_on_disk(
         )
     if rows is not None:
         require_positive("rows", rows)
+    kernel, x1 = of_one_array(kernel, x1, "x1")
+    kernel, x2 = (kernel, None) if x2 is None else of_one_array(kernel, x2, "x2")
     there = manifests.manifest_of(folder)
     inputs1 = manifests.checked_inputs(kernel, x1, "x1")
     inputs2 = None if x2 is None else manifests.checked_inputs(kernel, x2, "x2")

@@ -3,6 +3,7 @@
 from ntkbias.kernels.empirical.block import BlockNTK, block_ntk
 from ntkbias.kernels.empirical.cross import CrossNTK, cross_ntk
 from ntkbias.kernels.empirical.explain import explain_ntk
+from ntkbias.kernels.empirical.holomorphic import holomorphic_ntk
 from ntkbias.kernels.empirical.loss_weighted import loss_weighted_ntk
 from ntkbias.kernels.empirical.nngp import EmpiricalNNGP, empirical_nngp
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
@@ -26,6 +27,7 @@ __all__ = [
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "explain_ntk",
+    "holomorphic_ntk",
     "loss_weighted_ntk",
     "ntk_of_some",
     "ntk_velocity",

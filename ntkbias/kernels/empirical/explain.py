@@ -17,31 +17,41 @@ from jax.typing import ArrayLike
 from ntkbias.checks import require_array
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.reading import factors
+from ntkbias.packing import are_several, packed_rows
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["explain_ntk"]
 
 
-def explain_ntk(f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outputs = "mean") -> str:
+def explain_ntk(
+    f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outputs = "mean", wrt: Which | None = None
+) -> str:
     """A table of how `empirical_ntk` contracts each parameter of `f`, and what that costs.
 
     Nothing is computed but a check of `f` on three examples. `bytes an example` are those of its factors, and of its
     gradient where that is formed. `share` is the parameter's part of the multiplications of the kernel of `x` with
     itself; passes through `f` are not counted. Raises what `empirical_ntk` raises.
     """
-    gradients = Gradients.of(f, params, outputs)
-    inputs = require_array(x, "x")
+    gradients = Gradients.of(f, params, outputs, wrt=wrt)
+    inputs = x
+    if are_several(x):
+        layout, inputs = packed_rows(x, "x")
+        gradients = gradients.packed(layout)
+    inputs = require_array(inputs, "x")
     gradients.check(inputs, "x")
     found = jax.eval_shape(lambda x: factors(gradients.f, gradients.params, x, outputs), inputs)
     kept = jax.eval_shape(gradients.features, inputs)
     operations = {path: factor.operations(len(inputs), outputs) for path, factor in found.items()}
     rows = [("parameter", "shape", "contracted as", "bytes an example", "share")]
-    for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for key_path, leaf in jax.tree_util.tree_leaves_with_path(gradients.params):
         path, shape = jax.tree_util.keystr(key_path), str(jnp.shape(leaf))
+        if path not in kept and path in found:
+            continue
         if path not in found:
             rows.append((path, shape, "not used", "0", "0 %"))
             continue
-        share = 100 * operations[path] / sum(operations.values())
+        share = 100 * operations[path] / sum(operations[path] for path in kept)
         how = found[path].describe(len(inputs), outputs)
         rows.append((path, shape, how, f"{kept[path].row_bytes():,}", f"{share:.0f} %"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

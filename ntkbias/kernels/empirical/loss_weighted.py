@@ -22,8 +22,10 @@ import jax
 from jaxtyping import Array
 
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.function import RealOutputs
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.losses import Loss, named
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["loss_weighted_ntk"]
@@ -36,6 +38,7 @@ def loss_weighted_ntk(
     *,
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> EmpiricalNTK:
     """The kernel S(x)^T K(x, x') S(x') of all outputs, `(n, o, m, o)`, with S S^T the loss's Hessian in the outputs.
 
@@ -47,7 +50,12 @@ def loss_weighted_ntk(
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
     return empirical_ntk(
-        Weighted(f, _with_hessian(loss)), params, outputs="all", memory_budget=memory_budget, precision=precision
+        Weighted(RealOutputs.of(f), _with_hessian(loss)),
+        params,
+        outputs="all",
+        memory_budget=memory_budget,
+        precision=precision,
+        wrt=wrt,
     )
 
 
@@ -59,7 +67,8 @@ class Weighted:
     loss: Loss
 
     def __call__(self, params: Params, x: Array) -> Array:
-        outputs = self.f(params, x).reshape(len(x), -1)
+        outputs = self.f(params, x)
+        outputs = outputs.reshape(len(outputs), -1)
         return self.loss.root_times(jax.lax.stop_gradient(outputs), outputs)
 
 

@@ -9,6 +9,9 @@
 (4, 3, 4, 3)
 """
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Array
@@ -20,6 +23,7 @@ from ntkbias.kernels.gradients import square_rows
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.outputs import inner_products
 from ntkbias.memory import checked_memory_budget
+from ntkbias.packing import Layout, of_packed, unpacked
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["EmpiricalNNGP", "empirical_nngp"]
@@ -41,7 +45,8 @@ def empirical_nngp(
     """
     require_choice("outputs", outputs, Outputs)
     require_choice("precision", precision, Precision)
-    return EmpiricalNNGP(outputs, *checked_function(f, params), checked_memory_budget(memory_budget), precision)
+    function, params, _ = checked_function(f, params)
+    return EmpiricalNNGP(outputs, function, params, checked_memory_budget(memory_budget), precision)
 
 
 class EmpiricalNNGP(Kernel):
@@ -55,6 +60,12 @@ class EmpiricalNNGP(Kernel):
     def check(self, x: Array, name: str) -> None:
         """Find out whether `f` accepts the inputs, and gives one array with a batch axis, of each example alone."""
         require_inputs(self.f, self.params, x, name)
+
+    def packed(self, layout: Layout) -> "EmpiricalNNGP":
+        return dataclasses.replace(self, f=of_packed(self.f, layout))
+
+    def unpacked(self, x: Array) -> Any:
+        return unpacked(self.f, x)
 
     def num_outputs(self, x: Array) -> int:
         """The number of outputs of `f` for one input, its axes multiplied."""

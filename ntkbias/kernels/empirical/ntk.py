@@ -13,6 +13,8 @@ b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func
 (4, 3, 4, 3)
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Array
 
@@ -20,6 +22,8 @@ from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operators import Jacobian, JacobianOperator, KernelOperator, Source
+from ntkbias.packing import Layout, unpacked
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["EmpiricalNTK", "empirical_ntk"]
@@ -32,11 +36,13 @@ def empirical_ntk(
     outputs: Outputs = "mean",
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> "EmpiricalNTK":
     """The empirical neural tangent kernel of `f` at `params`.
 
     `f(params, x)` maps `(n, ...)` to `(n, ...)` and does not mix examples. Where it computes in a narrower type than
-    its parameters', gradients are contracted in the parameters' type. `params` is a pytree of floating-point arrays.
+    its parameters', gradients are contracted in the parameters' type. `params` is a pytree of floating-point or complex
+    arrays.
     `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory); it does not
     hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times that for
     "all", and (n / rows of a block) times n o backward passes.
@@ -45,13 +51,21 @@ def empirical_ntk(
     accelerators "high" takes TensorFloat-32 or three bfloat16 passes, and "default" what is fastest there, of as few
     as 8 bits. Sums are accumulated in float32. On a CPU all of them are float32.
 
+    `wrt` says which parameters count: a path as `jax.tree_util.keystr` writes it, or the beginning of some
+    ("['head']"), a list of them, a predicate of the path, or a pytree like `params` of True and False. The others may
+    be of any type.
+
+    Inputs are an array, or a pytree of arrays with the examples on their first axes, as `f` takes it. A complex
+    parameter counts as its real and imaginary parts, two real ones. Complex outputs count as real ones, twice as many:
+    all real parts, then all imaginary ones. That is the kernel by which f trains; see `holomorphic_ntk` for J J^H.
+
     `f` has to be pure: it is traced once, and what it read then from elsewhere is kept. A kernel built with a fresh
     lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
     each block becomes part of the surrounding program.
 
     Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
     """
-    return EmpiricalNTK(Gradients.of(f, params, outputs, precision, memory_budget))
+    return EmpiricalNTK(Gradients.of(f, params, outputs, precision, memory_budget, wrt))
 
 
 class EmpiricalNTK(Kernel):
@@ -66,6 +80,12 @@ class EmpiricalNTK(Kernel):
     def check(self, x: Array, name: str) -> None:
         """Find out whether `f` accepts the inputs one by one, and depends on the parameters that count."""
         self.gradients.check(x, name)
+
+    def packed(self, layout: Layout) -> "EmpiricalNTK":
+        return EmpiricalNTK(self.gradients.packed(layout))
+
+    def unpacked(self, x: Array) -> Any:
+        return unpacked(self.gradients.f, x)
 
     def num_outputs(self, x: Array) -> int:
         """The number of outputs of `f` for one input, its axes multiplied."""

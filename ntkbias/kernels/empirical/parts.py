@@ -15,6 +15,7 @@ from jaxtyping import Array
 from ntkbias.errors import InputError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.gradients import Gradients
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["empirical_ntk_by_layer", "ntk_of_some", "used_paths"]
@@ -27,6 +28,7 @@ def empirical_ntk_by_layer(
     outputs: Outputs = "mean",
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> "dict[str, EmpiricalNTK]":
     """The part of the empirical NTK that each parameter contributes, by its path in `params`; their sum is the kernel.
 
@@ -39,8 +41,8 @@ def empirical_ntk_by_layer(
     >>> sorted(empirical_ntk_by_layer(f, params))
     ["['hidden']", "['out']"]
     """
-    gradients = Gradients.of(f, params, outputs, precision, memory_budget)
-    return {path: EmpiricalNTK(gradients.by((path,))) for path in gradients.paths}
+    gradients = Gradients.of(f, params, outputs, precision, memory_budget, wrt)
+    return {path: EmpiricalNTK(gradients.by((path,))) for path in gradients.only or gradients.paths}
 
 
 def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, x: Array, **options: Any) -> EmpiricalNTK:
@@ -48,15 +50,19 @@ def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, x: Array, **op
 
     Variables among them that f does not use, whose part is zero, are left out.
     """
-    gradients = Gradients.of(f, variables, **options)
-    paths = tuple(path for path in gradients.shapes(x) if path.startswith(prefix))
-    if not paths:
+    gradients = Gradients.of(f, variables, wrt=prefix, **options)
+    if not set(gradients.only or ()) & set(gradients.shapes(x)):
         raise InputError(f"Expected f to depend on its variables {prefix}; got outputs that are the same for all.")
-    return EmpiricalNTK(gradients.by(paths))
+    return EmpiricalNTK(gradients)
 
 
 def used_paths(
-    f: ApplyFunction, variables: Params, x: Array, outputs: Outputs = "mean", precision: Precision = "highest"
+    f: ApplyFunction,
+    variables: Params,
+    x: Array,
+    outputs: Outputs = "mean",
+    precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> tuple[str, ...]:
     """The paths of the variables on which the outputs of `f` depend, for inputs like `x`."""
-    return tuple(Gradients.of(f, variables, outputs, precision).shapes(x))
+    return tuple(Gradients.of(f, variables, outputs, precision, wrt=wrt).shapes(x))

@@ -26,8 +26,10 @@ from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
+from ntkbias.function import checked_function
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.gradients import Gradients
+from ntkbias.parameters import Which, paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["adam_preconditioner", "preconditioned_ntk"]
@@ -41,6 +43,7 @@ def preconditioned_ntk(
     outputs: Outputs = "mean",
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> EmpiricalNTK:
     """The kernel J P J^T of steps -rate P gradient: P a pytree like `params` of numbers of zero or more.
 
@@ -66,7 +69,8 @@ def preconditioned_ntk(
     moves = jax.tree.map(jnp.zeros_like, params)
     variables = {"moves": moves, "params": params, "roots": jax.tree.unflatten(jax.tree.structure(params), roots)}
     gradients = Gradients.of(Rescaled(f), variables, outputs, precision, memory_budget)
-    moved = tuple(path for path in gradients.paths if path.startswith("['moves']"))
+    _, own, only = checked_function(f, params, wrt)
+    moved = tuple("['moves']" + path for path in only or paths_of(own))
     return EmpiricalNTK(gradients.by(moved))
 
 
@@ -100,7 +104,9 @@ class Rescaled:
     f: ApplyFunction
 
     def __call__(self, variables: Params, x: Array) -> Array:
-        moved = jax.tree.map(
-            lambda theta, root, move: theta + root * move, *(variables[name] for name in ("params", "roots", "moves"))
-        )
+        moved = jax.tree.map(_moved, *(variables[name] for name in ("params", "roots", "moves")))
         return self.f(moved, x)
+
+
+def _moved(theta: Array, root: Array, move: Array) -> Array:
+    return theta + root * move if jnp.issubdtype(theta.dtype, jnp.inexact) else theta

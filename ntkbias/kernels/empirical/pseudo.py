@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_choice, require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["pseudo_ntk"]
@@ -41,6 +42,7 @@ def pseudo_ntk(
     outputs: Literal["mean", "sum"] = "mean",
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> EmpiricalNTK:
     """An unbiased estimate of the empirical NTK's mean or sum over outputs, from random directions drawn by `key`.
 
@@ -65,7 +67,7 @@ def pseudo_ntk(
         )
     seed = None if key is None else _seed(key)
     projected = Projected(f, seed, num_directions, outputs)
-    return empirical_ntk(projected, params, outputs="mean", memory_budget=memory_budget, precision=precision)
+    return empirical_ntk(projected, params, outputs="mean", memory_budget=memory_budget, precision=precision, wrt=wrt)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,11 @@ from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
+from ntkbias.function import split_params
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.kernels.kernel import Kernel
+from ntkbias.packing import Layout
+from ntkbias.parameters import Which, parted
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["NTKVelocity", "ntk_velocity"]
@@ -38,17 +41,21 @@ def ntk_velocity(
     outputs: Outputs = "mean",
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> "NTKVelocity":
     """The derivative of the empirical NTK of `f` at `params` along `direction`, a pytree like `params`.
+
+    All parameters move along it, also those that do not count in the kernel because of `wrt`.
 
     The result is a kernel in all but sign: symmetric, but not positive. It costs about three times the kernel, and as
     much memory again. Arguments are those of `empirical_ntk`; raises `InputError` as that does, if `direction` does
     not have the structure and shapes of `params`, and if `f` has a custom_vjp, which JAX cannot differentiate forward.
     """
-    kernel = empirical_ntk(f, params, outputs=outputs, memory_budget=memory_budget, precision=precision)
+    kernel = empirical_ntk(f, params, outputs=outputs, memory_budget=memory_budget, precision=precision, wrt=wrt)
     wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(direction))
     if wanted != given:
         raise InputError(f"Expected direction to be a pytree like params, {wanted}; got {given}.")
+    direction = parted(f, direction)[1]
     tangents = []
     for (path, leaf), part in zip(
         jax.tree_util.tree_leaves_with_path(kernel.gradients.params), jax.tree.leaves(direction), strict=True
@@ -59,7 +66,7 @@ def ntk_velocity(
             raise InputError(f"Expected {name} to have the shape of its parameter, {leaf.shape}; got {array.shape}.")
         require_finite(array, name)
         tangents.append(jnp.asarray(array, leaf.dtype))
-    return NTKVelocity(outputs, kernel, jax.tree.unflatten(jax.tree.structure(params), tangents))
+    return NTKVelocity(outputs, kernel, jax.tree.unflatten(jax.tree.structure(kernel.gradients.params), tangents))
 
 
 class NTKVelocity(Kernel):
@@ -71,7 +78,9 @@ class NTKVelocity(Kernel):
     def features(self, x: Array) -> tuple[Any, Any]:
         """The features of the kernel, and their derivative."""
         gradients = self.kernel.gradients
-        return jax.jvp(lambda params: gradients.at(params).features(x), (gradients.params,), (self.direction,))
+        chosen, whole = split_params(gradients.params)
+        tangents, _ = split_params(self.direction)
+        return jax.jvp(lambda chosen: gradients.at(whole(chosen)).features(x), (chosen,), (tangents,))
 
     def contract(self, features1: tuple[Any, Any], features2: tuple[Any, Any] | None) -> Array:
         values, tangents = zip(*((features1,) if features2 is None else (features1, features2)), strict=True)
@@ -82,6 +91,12 @@ class NTKVelocity(Kernel):
 
     def pass_rows(self, x: Array) -> int:
         return max(1, self.kernel.pass_rows(x) // 2)
+
+    def packed(self, layout: Layout) -> "NTKVelocity":
+        return NTKVelocity(self.outputs, self.kernel.packed(layout), self.direction)
+
+    def unpacked(self, x: Array) -> Any:
+        return self.kernel.unpacked(x)
 
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)

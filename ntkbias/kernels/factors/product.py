@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors.factor import Factor
 from ntkbias.kernels.factors.formable import Formable
-from ntkbias.kernels.factors.pieces import Parts, blocks_of_products
+from ntkbias.kernels.factors.pieces import Parts, blocks_of_products, summed
 from ntkbias.kernels.factors.whole import Whole
 from ntkbias.kernels.outputs import by_positions, num_pairs
 from ntkbias.types import Outputs
@@ -142,13 +142,17 @@ class Product(Formable):
 
     def _outer(self, other: "Product", parts: Parts, outputs: Outputs) -> list[Array]:
         """One position: the Gram matrix of activations times that of cotangents, entry by entry."""
-        total: list[Any] = [0.0] * len(parts)
         own = [(slice(None), slice(None))] if self.shared else parts
-        for b in range(self.activation.shape[1]):
-            inner = blocks_of_products(self.activation[:, b], other.activation[:, b], parts, "sum")
+
+        def of_one(sides: list[Array]) -> list[Array]:
+            activations, others, cotangents, other_cotangents = sides
+            inner = blocks_of_products(activations, others, parts, "sum")
             if outputs == "all":
                 inner = [block[:, None, :, None] for block in inner]
-            left, right = self.cotangent[:, :, b, 0], other.cotangent[:, :, b, 0]
-            outer = blocks_of_products(left, right, own, outputs) * (len(parts) if self.shared else 1)
-            total = [t + i * o for t, i, o in zip(total, inner, outer, strict=True)]
-        return [self.scale**2 * block for block in total]
+            outer = blocks_of_products(cotangents, other_cotangents, own, outputs)
+            return [i * o for i, o in zip(inner, outer * (len(parts) if self.shared else 1), strict=True)]
+
+        # One after the other in one program: unrolled, that of a hundred layers would take minutes to compile.
+        activations = [jnp.moveaxis(side.activation, 1, 0) for side in (self, other)]
+        cotangents = [jnp.moveaxis(side.cotangent[:, :, :, 0], 2, 0) for side in (self, other)]
+        return [self.scale**2 * block for block in summed(of_one, [*activations, *cotangents])]

@@ -1,9 +1,9 @@
 """Programs as values: the few things that differ between JAX versions, behind one function and one class.
 
 A jaxpr is JAX's record of a traced function, a list of equations. `flat_jaxpr` traces a function and inlines what it
-calls, so that its equations can be read in order; on CPUs it takes the zeros out of what strided convolutions pull
-back. `Program` knows what each variable depends on, and runs one for outputs of our choice. Public names of
-`jax.extend` only.
+calls, also in the bodies of scans, so that its equations can be read in order; on CPUs it takes the zeros out of what
+strided convolutions pull back. `Program` knows what each variable depends on, and runs one for outputs of our choice.
+Public names of `jax.extend` only.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.reading.programs import flat_jaxpr
@@ -22,15 +22,19 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-__all__ = ["Operand", "Program", "flat_jaxpr"]
+from ntkbias.kernels.reading.scans import Scan, body_of, dependents, is_scan
+
+__all__ = ["Operand", "Program", "flat_jaxpr", "results_of"]
 
 # Calls that stand for their body. Custom derivative rules are not among them: they keep their meaning.
 CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin"}
-LONGEST_UNROLLED = 64  # steps of a scan: each becomes equations of its own
 
 
 def flat_jaxpr(f: Callable, *args: Any) -> jex.ClosedJaxpr:
-    """The jaxpr of `f` at arrays `args`, with calls inlined and scans of up to 64 steps unrolled."""
+    """The jaxpr of `f` at arrays `args`, with calls inlined, and scans of one step.
+
+    Longer scans stay what they are: unrolled they would be no easier to read, and take long to compile.
+    """
     closed = jax.make_jaxpr(f)(*args)
     return jax.make_jaxpr(lambda *flat: _run(closed.jaxpr, closed.consts, flat))(*jax.tree.leaves(args))
 
@@ -42,16 +46,22 @@ class Operand(NamedTuple):
     value: Callable[[Mapping[Any, Array]], Array]
     of_cotangent: bool  # whether it differs from cotangent to cotangent
     of_example: bool = True
+    of_places: bool = False  # whether it holds places in a table, and no numbers to multiply by
 
 
 class Program:
-    """A flat jaxpr of arguments (..., example, cotangent): what its variables come from, and depend on."""
+    """A flat jaxpr: what its variables come from, and depend on.
 
-    def __init__(self, closed: jex.ClosedJaxpr) -> None:
+    Its arguments are (..., example, cotangent), or `example` and `cotangent` are those of them that hold each.
+    """
+
+    def __init__(
+        self, closed: jex.ClosedJaxpr, example: Sequence[Any] | None = None, cotangent: Sequence[Any] | None = None
+    ) -> None:
         self._closed = closed
-        *_, example, cotangent = closed.jaxpr.invars
-        self._of_example = _dependents(closed.jaxpr, example)
-        self._of_cotangent = _dependents(closed.jaxpr, cotangent)
+        arguments = closed.jaxpr.invars
+        self._of_example = dependents(closed.jaxpr, arguments[-2:-1] if example is None else example)
+        self._of_cotangent = dependents(closed.jaxpr, arguments[-1:] if cotangent is None else cotangent)
         self._producers = {variable: equation for equation in closed.jaxpr.eqns for variable in equation.outvars}
 
     def of_example(self, variable: Any) -> bool:
@@ -61,6 +71,10 @@ class Program:
     def of_cotangent(self, variable: Any) -> bool:
         """Whether a variable depends on the cotangent."""
         return not isinstance(variable, jex.Literal) and variable in self._of_cotangent
+
+    def is_complex(self, variable: Any) -> bool:
+        """Whether a variable's values are complex: their products, and parts of them, follow other rules."""
+        return jnp.issubdtype(getattr(variable.aval, "dtype", None), jnp.complexfloating)
 
     def producer(self, variable: Any) -> Any | None:
         """The equation that a variable comes from; None for arguments, constants and literals."""
@@ -72,14 +86,25 @@ class Program:
 
     def replay(self, equation: Any, inputs: Sequence[Any]) -> Array:
         """The first result of one equation, given other inputs than its own."""
-        return _one(equation, list(inputs), self._closed.jaxpr.debug_info)[0]
+        return results_of(equation, inputs, self._closed.jaxpr)[0]
+
+    def part(self, variables: Sequence[Any]) -> Callable[..., list]:
+        """A function of the program's arguments that returns the values of some variables, and computes no others."""
+        jaxpr = self._closed.jaxpr
+        needed = {variable for variable in variables if not isinstance(variable, jex.Literal)}
+        equations = []
+        for equation in reversed(jaxpr.eqns):
+            if equation.effects or any(variable in needed for variable in equation.outvars):
+                equations.append(equation)
+                needed.update(variable for variable in equation.invars if not isinstance(variable, jex.Literal))
+        equations.reverse()
+        chosen = jaxpr.replace(eqns=equations, outvars=list(variables), debug_info=_nameless(jaxpr.debug_info))
+        return jex.jaxpr_as_fun(jex.ClosedJaxpr(chosen, self._closed.consts))
 
     def evaluator(self, operands: Sequence[Operand]) -> Callable[..., list]:
         """A function of the program's arguments that returns the values of `operands`."""
         variables = list(dict.fromkeys(variable for operand in operands for variable in operand.needs))
-        jaxpr = self._closed.jaxpr
-        chosen = jaxpr.replace(outvars=variables, debug_info=_nameless(jaxpr.debug_info))
-        run = jex.jaxpr_as_fun(jex.ClosedJaxpr(chosen, self._closed.consts))
+        run = self.part(variables)
 
         def evaluate(*args: Any) -> list:
             values = dict(zip(variables, run(*args), strict=True))
@@ -88,17 +113,8 @@ class Program:
         return evaluate
 
 
-def _dependents(jaxpr: Any, source: Any) -> set:
-    """The variables of a flat jaxpr that depend on `source`, itself included."""
-    found = {source}
-    for equation in jaxpr.eqns:
-        if any(not isinstance(variable, jex.Literal) and variable in found for variable in equation.invars):
-            found.update(equation.outvars)
-    return found
-
-
 def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
-    """Evaluate a jaxpr equation by equation, going into calls and short scans."""
+    """Evaluate a jaxpr equation by equation, going into calls and the bodies of scans."""
     values = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, args, strict=True))
 
     def read(variable: Any) -> Any:
@@ -106,40 +122,31 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
 
     for equation in jaxpr.eqns:
         inputs = [read(variable) for variable in equation.invars]
-        name, body = equation.primitive.name, _body(equation)
+        name, body = equation.primitive.name, body_of(equation)
         if name in CALLS and body is not None:
             results = _run(body.jaxpr, body.consts, inputs)
-        elif name == "scan" and "num_consts" in equation.params and 0 < equation.params["length"] <= LONGEST_UNROLLED:
-            results = _unrolled(equation, body, inputs)
+        elif is_scan(equation):
+            results = _scanned(Scan(equation), inputs)
         elif name == "conv_general_dilated" and _is_spread(equation):
             results = [_by_phases(equation, *inputs)]
         else:
-            results = _one(equation, inputs, jaxpr.debug_info)
+            results = results_of(equation, inputs, jaxpr)
         values.update(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _body(equation: Any) -> jex.ClosedJaxpr | None:
-    for name in ("jaxpr", "call_jaxpr"):
-        if name in equation.params:
-            body = equation.params[name]
-            return body if hasattr(body, "consts") else jex.ClosedJaxpr(body, ())
-    return None
+def _scanned(scan: Scan, inputs: list) -> list:
+    """The results of a scan with a flat body; those of its body, where it has one step."""
+    consts, carry, sequences = scan.operands(inputs)
 
+    def step(carry: list, slices: list) -> tuple[list, list]:
+        results = _run(scan.body.jaxpr, scan.body.consts, [*consts, *carry, *slices])
+        return results[: len(carry)], results[len(carry) :]
 
-def _unrolled(equation: Any, body: Any, inputs: list) -> list:
-    """The results of a scan, one step after the other."""
-    num_consts, num_carry = equation.params["num_consts"], equation.params["num_carry"]
-    consts, carry, sequences = inputs[:num_consts], inputs[num_consts:][:num_carry], inputs[num_consts + num_carry :]
-    steps = range(equation.params["length"])
-    collected = []
-    for step in reversed(steps) if equation.params["reverse"] else steps:
-        results = _run(body.jaxpr, body.consts, [*consts, *carry, *(sequence[step] for sequence in sequences)])
-        carry = results[:num_carry]
-        collected.append(results[num_carry:])
-    if equation.params["reverse"]:
-        collected.reverse()
-    return [*carry, *(jnp.stack(column) for column in zip(*collected, strict=True))]
+    if scan.length != 1:
+        return scan.run(step, carry, sequences)
+    carried, found = step(carry, [lax.squeeze(sequence, (0,)) for sequence in sequences])
+    return [*carried, *(lax.reshape(value, (1, *jnp.shape(value))) for value in found)]
 
 
 def _is_spread(equation: Any) -> bool:
@@ -191,14 +198,14 @@ def _by_phases(equation: Any, x: Array, window: Array) -> Array:
     return lax.slice(whole, (0,) * whole.ndim, shape)
 
 
-def _one(equation: Any, inputs: list, info: Any) -> list:
-    """The results of one equation, as a jaxpr of its own."""
+def results_of(equation: Any, inputs: Sequence[Any], jaxpr: Any) -> list:
+    """The results of one equation of a jaxpr, given inputs in the place of its own."""
     variables: dict[Any, Any] = {}
     for variable, value in zip(equation.invars, inputs, strict=True):
         if not isinstance(variable, jex.Literal):
             variables[variable] = value
     parts = ((), list(variables), list(equation.outvars), [equation], equation.effects)
-    single = jex.Jaxpr(*parts, debug_info=_nameless(info))
+    single = jex.Jaxpr(*parts, debug_info=_nameless(jaxpr.debug_info))
     return jex.jaxpr_as_fun(jex.ClosedJaxpr(single, ()))(*variables.values())
 
 

@@ -35,8 +35,11 @@ class Separated(NamedTuple):
 
 
 def separated(program: Program, variable: Any) -> Separated | None:
-    """The factors of `variable`, if its dependence on the example and on the cotangent can be told apart."""
-    if not program.of_cotangent(variable):
+    """The factors of `variable`, if its dependence on the example and on the cotangent can be told apart.
+
+    Not through complex values: the real part of a product is not the product of real parts.
+    """
+    if not program.of_cotangent(variable) or program.is_complex(variable):
         return None
     if not program.of_example(variable):
         shape, dtype = variable.aval.shape, variable.aval.dtype
@@ -77,7 +80,16 @@ def _relabelled(program: Program, equation: Any, inner: Separated) -> Separated:
 
 def _multiplied(program: Program, equation: Any, index: int, inner: Separated) -> Separated:
     """The first factor takes what the equation multiplies by, or selects."""
-    return Separated(_through(program, equation, index, inner.of_example), inner.of_cotangent, inner.constant)
+    product = _through(program, equation, index, inner.of_example)
+    before, after = equation.invars[index].aval.shape, equation.outvars[0].aval.shape
+    if before == after:
+        return Separated(product, inner.of_cotangent, inner.constant)
+
+    def spread(values: Any) -> Any:  # a number, or one entry along an axis of more
+        return jnp.broadcast_to(inner.of_cotangent.value(values), after)
+
+    constant = inner.constant if before else frozenset(range(len(after)))
+    return Separated(product, inner.of_cotangent._replace(value=spread), constant)
 
 
 def _through(program: Program, equation: Any, index: int, inner: Operand) -> Operand:
@@ -110,8 +122,9 @@ def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
     if equation is None:
         return single
     name = equation.primitive.name
-    if name in ENTRYWISE:
-        operands = [operand for operand in equation.invars if operand.aval.shape == shape]
+    if name in ENTRYWISE and shape:
+        # An operand may be a number, or have one entry along an axis of more: it is constant there.
+        operands = [operand for operand in equation.invars if operand.aval.shape]
         return single | frozenset.intersection(*(_constant_axes(program, operand) for operand in operands))
     if name in RELABELLINGS:
         return single | _constant_after(equation, _constant_axes(program, equation.invars[0]))

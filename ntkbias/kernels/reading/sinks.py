@@ -18,17 +18,15 @@ from typing import Any, NamedTuple
 
 import jax.extend.core as jex
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors import Convolution, Factor, Lookup, Product, Whole
 from ntkbias.kernels.reading.programs import Operand, Program
 from ntkbias.kernels.reading.separation import is_zero, separated
+from ntkbias.kernels.reading.walks import walk_back
 
 __all__ = ["Sink", "sink_of"]
-
-RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
 
 
 class Sink(NamedTuple):
@@ -43,21 +41,11 @@ def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
 
     `summed`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
     """
-    variable, scale = gradient, 1.0
-    while (equation := program.producer(variable)) is not None:
-        name = equation.primitive.name
-        if name in RELABELLINGS:
-            variable = equation.invars[0]
-        elif name == "neg":
-            variable, scale = equation.invars[0], -scale
-        elif name == "mul" and (number := _number_times_variable(equation)) is not None:
-            factor, variable = number
-            scale *= factor
-        else:
-            break
+    walk = walk_back(gradient, program)
+    equation = program.producer(walk.source)
     known = {"dot_general": _product, "conv_general_dilated": _convolution, "scatter-add": _lookup}
-    if equation is not None and equation.primitive.name in known:
-        sink = known[equation.primitive.name](equation, scale, program, summed)
+    if equation is not None and equation.primitive.name in known and not any(map(program.is_complex, equation.invars)):
+        sink = known[equation.primitive.name](equation, walk.scale, program, summed)
         if sink is not None:
             return sink
 
@@ -114,16 +102,6 @@ def _for_each(cotangent: Array, num_examples: int) -> Array:
     return lax.optimization_barrier(jnp.broadcast_to(cotangent, (num_examples, *cotangent.shape[1:])))
 
 
-def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
-    """The operands of a multiplication of an array by a constant number."""
-    left, right = equation.invars
-    for number, variable in ((left, right), (right, left)):
-        constant = isinstance(number, jex.Literal) and np.ndim(number.val) == 0 and np.isrealobj(number.val)
-        if constant and not isinstance(variable, jex.Literal):
-            return float(number.val), variable
-    return None
-
-
 def _product(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:
     """The sink of a weight matrix: a product of an activation and a cotangent, contracted over positions."""
     left, right = equation.invars
@@ -175,12 +153,13 @@ def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink
     def build(x: Array, index: Array, *values: Array) -> Lookup:
         cotangents = _for_each(cotangent.array(*values), len(x))
         cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in (*lead, *window))])
-        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1)
+        num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1).astype(int)
         flat = jnp.clip(flat, 0, shape[0] - 1) if clipped else flat
         cotangents = cotangents.reshape(len(x), num_outputs, flat.shape[1], math.prod(shape[1:]))
-        return Lookup(scale, flat.astype(int), cotangents, shape[0])
+        return Lookup(scale, flat, cotangents, shape[0])
 
-    return Sink((program.operand(indices), *cotangent.operands), build)
+    places = program.operand(indices)._replace(of_places=True)
+    return Sink((places, *cotangent.operands), build)
 
 
 def _convolution(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:

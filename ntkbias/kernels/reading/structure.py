@@ -26,11 +26,13 @@ from jaxtyping import Array
 
 from ntkbias.compilation import remembered
 from ntkbias.errors import InputError
-from ntkbias.function import signature
+from ntkbias.function import is_differentiated, signature, split_params
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.outputs import arrangement, scale_of
-from ntkbias.kernels.reading.programs import Program, flat_jaxpr
+from ntkbias.kernels.reading.divisions import with_products_outside
+from ntkbias.kernels.reading.programs import Operand, Program, flat_jaxpr
 from ntkbias.kernels.reading.sinks import Sink, sink_of
+from ntkbias.parameters import paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["factor_bytes", "factor_shapes", "factors"]
@@ -66,15 +68,16 @@ def factors(
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
     values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
-    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits.
+    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits. Whole
+    # numbers, too, whose products overflow.
     types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
 
-    def widened(value: Array, path: str) -> Array:
-        return value.astype(types[path]) if jnp.issubdtype(value.dtype, jnp.floating) else value
+    def widened(value: Array, path: str, operand: Operand) -> Array:
+        return value if operand.of_places else value.astype(types[path])
 
     scale = scale_of(num_outputs, outputs)
     return {
-        path: sink.build(x, *(widened(next(values), path) for _ in sink.operands)).scaled(scale)
+        path: sink.build(x, *(widened(next(values), path, operand) for operand in sink.operands)).scaled(scale)
         for path, sink in structure.sinks.items()
     }
 
@@ -85,7 +88,13 @@ def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: s
     treedef, leaves, example, _ = found
     batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
     evaluate = partial(factors, f, outputs=outputs, precision=precision)
-    return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
+    try:
+        return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
+    except NotImplementedError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"Expected f(params, x) to consist of operations that JAX maps over examples by vmap; got: {reason}"
+        ) from error
 
 
 @remembered
@@ -118,7 +127,8 @@ def _read(
         return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
 
     def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
-        return jax.vjp(lambda leaves: outputs(leaves, x), leaves)[1](cotangent)[0]
+        chosen, whole = split_params(leaves)
+        return jax.vjp(lambda chosen: outputs(whole(chosen), x), chosen)[1](cotangent)[0]
 
     with jax.default_matmul_precision(precision):
         output = jax.eval_shape(outputs, list(leaves), example)
@@ -127,16 +137,18 @@ def _read(
         except ValueError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
+    closed = with_products_outside(closed)
     program = Program(closed)
     if not any(program.of_cotangent(variable) for variable in closed.jaxpr.outvars):
         raise InputError(
             "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
         )
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(_numbered(treedef))]
+    paths = list(paths_of(_numbered(treedef)))
+    differentiated = [path for path, leaf in zip(paths, leaves, strict=True) if is_differentiated(leaf)]
     found = {
         path: sink_of(variable, program, summed)
-        for path, variable, leaf in zip(paths, closed.jaxpr.outvars, leaves, strict=True)
-        if program.of_cotangent(variable) and math.prod(leaf.shape)
+        for path, variable in zip(differentiated, closed.jaxpr.outvars, strict=True)
+        if program.of_cotangent(variable)
     }
     run = program.evaluator([operand for sink in found.values() for operand in sink.operands])
     return Structure(run, paths, found, output.shape, output.dtype)

@@ -1,0 +1,65 @@
+"""The Hermitian kernel J J^H of a network with complex outputs, which some fields use in place of the real one.
+
+    K(x, x')[a, b] = sum_p J[a, p](x) conj(J[b, p](x')),      J the derivative of f in its parameters
+
+For real parameters J is complex because f is. For complex ones J is the complex derivative, which a holomorphic f has.
+It is what variational Monte Carlo calls the quantum geometric tensor's neural tangent kernel. Training by real losses
+follows the real kernel of `empirical_ntk`, of real and imaginary parts; the two agree where f is holomorphic, of which
+this is the complex way to write it.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.kernels.empirical.holomorphic import holomorphic_ntk
+>>> f = lambda params, x: x @ params
+>>> K = holomorphic_ntk(f, jnp.ones((2, 1), jnp.complex64), jnp.array([[1.0, 1.0j]]))
+>>> K.dtype.name, K.shape, float(K[0, 0, 0, 0].real)
+('complex64', (1, 1, 1, 1), 2.0)
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex
+
+from ntkbias.errors import InputError
+from ntkbias.kernels.empirical.ntk import empirical_ntk
+from ntkbias.parameters import is_complex
+from ntkbias.types import ApplyFunction, Params
+
+__all__ = ["holomorphic_ntk"]
+
+
+def holomorphic_ntk(
+    f: ApplyFunction, params: Params, x1: Any, x2: Any = None, **options: Any
+) -> Complex[Array, "n o m o"]:
+    """J(x1) J(x2)^H for complex outputs `(n, o)` of `f`, `(n, o, m, o)`; of x1 with itself without x2.
+
+    `params` are all real, or all complex: then f has to be holomorphic in them, and its Cauchy-Riemann equations are
+    looked at. Costs the real kernel of all 2 o outputs. `options` are those of `empirical_ntk` but `outputs`.
+
+    Raises `InputError` on what `empirical_ntk` refuses, on real outputs, on params of both kinds, and on an f of
+    complex parameters that is not holomorphic.
+    """
+    kinds = {is_complex(leaf) for leaf in jax.tree.leaves(params)}
+    if len(kinds) > 1:
+        raise InputError("Expected params that are all real or all complex; got both. Use empirical_ntk of both parts.")
+    kernel = empirical_ntk(f, params, outputs="all", **options)
+    blocks = np.asarray(kernel(x1, x2))
+    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:1], x1)
+    found = jax.eval_shape(f, params, one)
+    if not jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise InputError(f"Expected f(params, x) to return complex numbers; got {found.dtype}. Use empirical_ntk.")
+    o = blocks.shape[1] // 2
+    real, imag = slice(None, o), slice(o, None)
+    rr, ri, ir, ii = (blocks[:, a][:, :, :, b] for a in (real, imag) for b in (real, imag))
+    if kinds == {True}:
+        largest = float(np.max(np.abs(blocks))) or 1.0
+        change = max(float(np.max(np.abs(rr - ii))), float(np.max(np.abs(ri + ir)))) / largest
+        if change > 10 * float(np.finfo(blocks.dtype).eps) ** 0.5:
+            raise InputError(
+                f"Expected f(params, x) to be holomorphic in its complex parameters; got Cauchy-Riemann equations that "
+                f"differ by {change:.2g} of the largest entry. Use empirical_ntk, of real and imaginary parts."
+            )
+        return jnp.asarray(rr + 1j * ir)
+    return jnp.asarray(rr + ii + 1j * (ir - ri))

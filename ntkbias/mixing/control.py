@@ -1,0 +1,77 @@
+"""The states that calls, branches and loops leave, given those of what they call.
+
+>>> sorted(CONTROL)[:3]
+['checkpoint', 'closed_call', 'cond']
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ntkbias.mixing.states import Body, Rows, Same, State, joined, moved, shapes
+
+__all__ = ["CONTROL"]
+
+CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin", "custom_jvp_call"}
+CALLS |= {"custom_vjp_call", "custom_vjp_call_jaxpr"}
+
+
+def _called(equation: Any, states: list[State], body: Body) -> list[State] | None:
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    called = next((equation.params[name] for name in names if name in equation.params), None)
+    return None if called is None else body(called, states)
+
+
+def _branched(equation: Any, states: list[State], body: Body) -> list[State] | None:
+    if not isinstance(states[0], Same):
+        return None
+    found = [body(branch, states[1:]) for branch in equation.params["branches"]]
+    results = [variable.aval.shape for variable in equation.outvars]
+    return [
+        joined(column, [shape] * len(found)) for column, shape in zip(zip(*found, strict=True), results, strict=True)
+    ]
+
+
+def _scanned(equation: Any, states: list[State], body: Body) -> list[State] | None:
+    params = equation.params
+    if "num_consts" not in params:
+        return None
+    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    consts, carry, sequences = states[:num_consts], states[num_consts:][:num_carry], states[num_consts + num_carry :]
+    if any(isinstance(state, Rows) and state.axis == 0 for state in sequences):  # one example after the other
+        return None
+    steps = [moved(state, lambda axis: axis - 1 if axis else None) for state in sequences]
+
+    def step(carry: list[State]) -> list[State]:
+        return body(params["jaxpr"], [*consts, *carry, *steps])
+
+    carried = _settled(carry, lambda carry: step(carry)[:num_carry], shapes(equation)[num_consts:][:num_carry])
+    stacked = [None if state is None else moved(state, lambda axis: axis + 1) for state in step(carried)[num_carry:]]
+    return [*carried, *stacked]
+
+
+def _repeated(equation: Any, states: list[State], body: Body) -> list[State] | None:
+    params = equation.params
+    of_condition, of_body = params["cond_nconsts"], params["body_nconsts"]
+    conditions, consts = states[:of_condition], states[of_condition:][:of_body]
+    carry = states[of_condition + of_body :]
+    carried_shapes = shapes(equation)[of_condition + of_body :]
+    carried = _settled(carry, lambda carry: body(params["body_jaxpr"], [*consts, *carry]), carried_shapes)
+    (stops,) = body(params["cond_jaxpr"], [*conditions, *carried])
+    return carried if isinstance(stops, Same) else None  # examples that stop together depend on each other
+
+
+def _settled(carry: list[State], step: Callable[[list[State]], list[State]], carried_shapes: list) -> list[State]:
+    """The states of what a loop carries, before and after each of its steps."""
+    while True:
+        after = [joined(pair, [shape, shape]) for *pair, shape in zip(carry, step(carry), carried_shapes, strict=True)]
+        if after == carry:
+            return carry
+        carry = after
+
+
+CONTROL: dict[str, Callable[[Any, list[Any], Body], Any]] = {
+    "cond": _branched,
+    "scan": _scanned,
+    "while": _repeated,
+    **dict.fromkeys(CALLS, _called),
+}

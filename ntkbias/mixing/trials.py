@@ -1,0 +1,153 @@
+"""Trials of whether f(params, x) treats each example alone: other examples are replaced, and outputs compared.
+
+Parameters are drawn at random, near those that are given: at an initialisation by zeros nothing depends on anything.
+A batch of the same shape runs the same program, so that the output of an example is the same in almost every digit
+when others are replaced, in bfloat16, too. Outputs of the example alone may differ by rounding.
+"""
+
+import enum
+from collections.abc import Iterator
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbias.checks import are_known
+from ntkbias.compilation import Function, compiled
+from ntkbias.errors import InputError
+from ntkbias.types import Params
+
+__all__ = ["Trial", "tried"]
+
+MOST_TRIED = 5  # examples of a batch
+SPREAD = 0.3  # of parameters, relative to themselves
+SMALL = 1e-4  # of the largest output: what solvers that stop together, or sums in another order, may change
+
+
+class Trial(enum.Enum):
+    """What trials of a function found, where it does not mix examples."""
+
+    INDEPENDENT = enum.auto()
+    UNDECIDED = enum.auto()  # no trial has finite outputs
+
+
+def tried(f: Function, params: Params, x: Any) -> Trial:
+    """Try `f` outside of all that is traced; an `InputError` if outputs depend on other examples, or how many."""
+    with jax.ensure_compile_time_eval():
+        number = min(len(jax.tree.leaves(x)[0]), MOST_TRIED)
+        if number < 2:
+            return Trial.INDEPENDENT
+        rng = np.random.default_rng(0)
+        batch, others = _batches(rng, x, number)
+        for chosen in _drawn(rng, params):
+            try:
+                together = _outputs(f, chosen, batch)
+            except Exception:  # f closes over what is traced, or has checks of its own: others may pass
+                continue
+            if np.isfinite(together).all():
+                _compare(f, chosen, batch, others, together)
+                return Trial.INDEPENDENT
+        if are_known((params, x)):
+            raise InputError(
+                "Expected f(params, x) to return finite numbers; got NaN or infinity for the first inputs. "
+                "Check the scale of inputs and parameters."
+            )
+        return Trial.UNDECIDED
+
+
+def _compare(f: Function, params: Params, batch: Any, others: Any, together: np.ndarray) -> None:
+    largest = float(np.max(np.abs(together))) or 1.0
+    # What differs between two runs of one program on one batch, on an accelerator: the order of its sums.
+    noise = float(np.max(np.abs(_outputs(f, params, batch) - together)))
+    number = len(together)
+    for index in range(number):
+        replaced = jax.tree.map(partial(_replaced, index), batch, others)
+        found = np.delete(_outputs(f, params, replaced) - together, index, 0)
+        _require_small(
+            float(np.max(np.abs(found))),
+            max(SMALL * largest, 8 * noise),
+            largest,
+            "when others in the batch are replaced",
+        )
+    eps = float(jnp.finfo(jax.eval_shape(f, params, batch).dtype).eps)
+    for index in range(number):
+        alone = _outputs(f, params, jax.tree.map(itemgetter(slice(index, index + 1)), batch))
+        # Another number of examples is another program, whose sums have other orders.
+        change = float(np.max(np.abs(alone[0] - together[index])))
+        _require_small(change, min(10 * eps**0.5, 0.3) * largest, largest, "when it comes without others")
+
+
+def _require_small(change: float, limit: float, largest: float, when: str) -> None:
+    if not change <= limit:
+        raise InputError(
+            f"Expected f(params, x) to treat each example alone; got outputs of an example that change by "
+            f"{change / largest:.2g} of the largest {when}. Use a model's inference mode (BatchNorm with fixed "
+            "statistics); where nodes of one graph are the rows of x, make each graph one example."
+        )
+
+
+@compiled
+def _run(f: Function, params: Params, x: Any) -> Any:
+    return f(params, x)
+
+
+def _outputs(f: Function, params: Params, x: Any) -> np.ndarray:
+    return np.asarray(_run(f, params, x)).astype(np.float64)
+
+
+def _drawn(rng: np.random.Generator, params: Params) -> Iterator[Params]:
+    """Parameters near the given ones, which may be zero; then positive ones; then the given ones themselves."""
+    leaves, treedef = jax.tree.flatten(params)
+    for positive in (False, True):
+        drawn = []
+        for leaf in leaves:
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                drawn.append(leaf if are_known(leaf) else np.zeros(leaf.shape, np.int32))
+                continue
+            fan_in = max(1, int(np.prod(leaf.shape[:-1])))
+            noise = rng.standard_normal(leaf.shape, np.float32)
+            fresh = noise / np.sqrt(np.float32(fan_in))
+            own = np.asarray(leaf).astype(np.float32) if are_known(leaf) else np.zeros(leaf.shape, np.float32)
+            drawn.append(np.where(own == 0, fresh, own * (1 + np.float32(SPREAD) * np.tanh(noise))))
+        if positive:
+            drawn = [np.abs(value) for value in drawn]
+        typed = [np.asarray(value).astype(leaf.dtype) for value, leaf in zip(drawn, leaves, strict=True)]
+        yield jax.tree.unflatten(treedef, typed)
+    if are_known(params):
+        yield params
+
+
+def _batches(rng: np.random.Generator, x: Any, number: int) -> tuple[Any, Any]:
+    """Some examples, and as many to replace them: others of the given ones, or these in another order."""
+    total = len(jax.tree.leaves(x)[0])
+    places = np.linspace(0, total - 1, number).astype(int)
+    after = (places + max(1, total // (2 * number))) % total
+    leaves, treedef = jax.tree.flatten(x)
+    first, second = [], []
+    for leaf in leaves:
+        if are_known(leaf):
+            host = np.asarray(leaf)
+            first.append(host[places])
+            second.append(host[after])
+        else:
+            made = _made_up(rng, leaf, 2 * number)
+            first.append(made[:number])
+            second.append(made[number:])
+    return jax.tree.unflatten(treedef, first), jax.tree.unflatten(treedef, second)
+
+
+def _made_up(rng: np.random.Generator, leaf: Any, number: int) -> np.ndarray:
+    """Examples of a shape and type: normal numbers, or zeros and ones, which most tables of ids have."""
+    shape = (number, *leaf.shape[1:])
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return rng.standard_normal(shape).astype(leaf.dtype)
+    return rng.integers(0, 2, shape).astype(leaf.dtype)
+
+
+def _replaced(index: int, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    changed = own.copy()
+    changed[index] = other[index]
+    return changed

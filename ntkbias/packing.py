@@ -1,0 +1,182 @@
+"""Inputs of several arrays, as one: each example becomes a row of bytes, which the function takes apart again.
+
+A network may take a dictionary of tokens and a mask, a pair for its branch and its trunk, a padded graph. Everything
+else here goes on with one array `(n, ...)`: kernels, stores on disk, spectra, training. So inputs of several arrays are
+packed where they come in, bit by bit, and `Unpacking` is the function of the packed ones.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.packing import packed
+>>> f = lambda params, x: jnp.where(x["mask"], x["values"] @ params, 0.0)
+>>> g, x = packed(f, {"values": jnp.ones((5, 3)), "mask": jnp.ones((5, 1), bool)}, "x")
+>>> x.shape, x.dtype.name, g(jnp.ones((3, 1)), x).shape
+((5, 13), 'uint8', (5, 1))
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.sparse import JAXSparse
+from jaxtyping import Array, UInt8
+
+from ntkbias.checks import require_array, require_finite
+from ntkbias.compilation import Function
+from ntkbias.errors import InputError
+from ntkbias.types import ApplyFunction, Params
+
+__all__ = ["Layout", "Unpacking", "are_several", "num_examples", "of_packed", "packed", "packed_rows", "unpacked"]
+
+
+class Layout:
+    """How the arrays of one example lie in a row of bytes: the structure, and the shape and type of each array."""
+
+    def __init__(self, x: Any) -> None:
+        leaves, self.treedef = jax.tree.flatten(x)
+        self.arrays = tuple((leaf.shape[1:], np.dtype(leaf.dtype)) for leaf in leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and (self.treedef, self.arrays) == (other.treedef, other.arrays)
+
+    def __hash__(self) -> int:
+        return hash((self.treedef, self.arrays))
+
+    def __repr__(self) -> str:
+        arrays = [f"{dtype.name}[{', '.join(map(str, ('n', *shape)))}]" for shape, dtype in self.arrays]
+        return str(jax.tree.unflatten(self.treedef, arrays))
+
+    def pack(self, x: Any) -> UInt8[Array, "n bytes"]:
+        """The rows of bytes."""
+        return jnp.concatenate([_bytes_of(leaf) for leaf in jax.tree.leaves(x)], 1)
+
+    def unpack(self, rows: UInt8[Array, "n bytes"]) -> Any:
+        """The arrays in these rows."""
+        if rows.dtype != jnp.uint8:
+            raise InputError(
+                f"Expected inputs as they were packed, of {self}; got {rows.dtype}. They have no derivative."
+            )
+        leaves, start = [], 0
+        for shape, dtype in self.arrays:
+            stop = start + math.prod(shape) * dtype.itemsize
+            leaves.append(_of_bytes(rows[:, start:stop], shape, dtype))
+            start = stop
+        return jax.tree.unflatten(self.treedef, leaves)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unpacking:
+    """`f` of packed inputs: a function of its own, equal to another of the same fields."""
+
+    f: ApplyFunction
+    layout: Layout
+
+    def __call__(self, params: Params, x: Array) -> Any:
+        """What f returns for the arrays in these rows."""
+        return self.f(params, self.layout.unpack(x))
+
+
+def are_several(x: Any) -> bool:
+    """Whether inputs are not one real array: a dictionary, a tuple of arrays, another pytree than lists; complex."""
+    if isinstance(x, jax.Array | np.ndarray):
+        return jnp.issubdtype(x.dtype, jnp.complexfloating)
+    if isinstance(x, JAXSparse) or x is None:
+        return False
+    if isinstance(x, tuple) and not hasattr(x, "_fields"):
+        return any(_is_array(part) or are_several(part) for part in x)
+    if isinstance(x, Mapping):
+        return True
+    return not isinstance(x, list) and not jax.tree_util.all_leaves([x])
+
+
+def packed(f: ApplyFunction, x: Any, name: str) -> tuple[ApplyFunction, Any]:
+    """The function of packed inputs, and these; both as they are where the inputs are one array.
+
+    Raises `InputError` unless all arrays are of numbers without NaN, and have as many examples on their first axes.
+    """
+    if not are_several(x):
+        return f, x
+    layout, rows = packed_rows(x, name)
+    return Unpacking(f, layout), rows
+
+
+def packed_rows(x: Any, name: str) -> tuple[Layout, Array]:
+    """Inputs of several arrays, packed, and how they lie; raises what `packed` raises."""
+    arrays = _checked_arrays(x, name)
+    layout = Layout(arrays)
+    return layout, layout.pack(arrays)
+
+
+def of_packed(f: Function, layout: Layout) -> Function:
+    """The function of packed inputs; itself where it is one already, and an `InputError` if it is of other ones."""
+    if not isinstance(f.f, Unpacking):
+        return type(f).of(Unpacking(f.f, layout))
+    if f.f.layout != layout:
+        raise InputError(f"Expected inputs like those before, {f.f.layout}; got {layout}.")
+    return f
+
+
+def unpacked(f: Any, x: Any) -> Any:
+    """The inputs as the user's function takes them: apart, where `f` takes them so from packed ones."""
+    inner = getattr(f, "f", None)
+    return inner.layout.unpack(x) if isinstance(inner, Unpacking) else x
+
+
+def num_examples(x: Any) -> int:
+    """How many examples inputs hold, of one array or of several."""
+    return len(jax.tree.leaves(x)[0]) if are_several(x) else len(x)
+
+
+def _checked_arrays(x: Any, name: str) -> Any:
+    """The arrays of a pytree, or an `InputError` where they are no examples."""
+    named = {f"{name}{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(x)}
+    if not named:
+        raise InputError(f"Expected at least one array in {name}; got an empty pytree.")
+    arrays = [leaf if _is_complex(leaf) else require_array(leaf, place) for place, leaf in named.items()]
+    for array, place in zip(arrays, named, strict=True):
+        if not array.ndim:
+            raise InputError(
+                f"Expected arrays with the examples on their first axis in {name}; got a single number in {place}. "
+                "Close over what is the same for all examples: lambda params, x: f(params, x, extra)."
+            )
+        for part in (jnp.real(array), jnp.imag(array)) if _is_complex(array) else (array,):
+            require_finite(part, place)
+    counts = {place: len(array) for place, array in zip(named, arrays, strict=True)}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} in {place}" for place, count in counts.items())
+        raise InputError(
+            f"Expected as many examples in all arrays of {name}; got {found}. Pad each example to one shape; close "
+            "over what is the same for all examples."
+        )
+    if not arrays[0].size and not any(array.size for array in arrays):
+        raise InputError(f"Expected at least one input in {name}; got none.")
+    return jax.tree.unflatten(jax.tree.structure(x), arrays)
+
+
+def _is_complex(leaf: Any) -> bool:
+    return _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def _bytes_of(array: Array) -> Array:
+    if _is_complex(array):
+        array = jnp.stack([jnp.real(array), jnp.imag(array)], -1)
+    if array.dtype == bool:
+        array = array.astype(jnp.uint8)
+    parts = jax.lax.bitcast_convert_type(array, jnp.uint8)
+    return parts.reshape(len(array), -1)
+
+
+def _of_bytes(rows: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    if dtype.kind == "b":
+        return rows.reshape(len(rows), *shape).astype(bool)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        parts = _of_bytes(rows, (*shape, 2), np.empty(0, dtype).real.dtype)
+        return jax.lax.complex(parts[..., 0], parts[..., 1])
+    size = (dtype.itemsize,) if dtype.itemsize > 1 else ()
+    return jax.lax.bitcast_convert_type(rows.reshape(len(rows), *shape, *size), dtype)
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, jax.Array | np.ndarray)

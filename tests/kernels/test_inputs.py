@@ -1,0 +1,252 @@
+"""Inputs of several arrays, parameters that count, complex parameters and outputs: against dense Jacobians."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import COMPLEX, OUTPUTS, STRUCTURED, assert_near, from_all, function_case
+
+import ntkbias as nb
+from ntkbias.packing import Layout, num_examples
+
+RNG = np.random.default_rng(0)
+TOKENS = {"ids": RNG.integers(0, 7, (6, 5)), "mask": np.ones((6, 5), bool)}
+
+
+def structured_case(name):
+    f, params, inputs = STRUCTURED[name]
+    rng = np.random.default_rng(3)
+    return f, jax.tree.map(jnp.asarray, params(rng)), jax.tree.map(jnp.asarray, inputs(rng, 6))
+
+
+def real_jacobian(f, params, x):
+    """d (Re f, Im f) / d (Re params, Im params), (n, o, p)."""
+    leaves, treedef = jax.tree.flatten(params)
+    parts = [[leaf.real, leaf.imag] if jnp.iscomplexobj(leaf) else [leaf] for leaf in leaves]
+
+    def outputs(parts):
+        found = f(jax.tree.unflatten(treedef, [jax.lax.complex(*p) if len(p) == 2 else p[0] for p in parts]), x)
+        found = jnp.stack([found.real, found.imag], 1) if jnp.iscomplexobj(found) else found
+        return found.reshape(len(found), -1)
+
+    found = jax.tree.leaves(jax.jacrev(outputs)(parts))
+    return np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in found], 2)
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+class TestSeveralArrays:
+    def test_the_ntk_is_the_product_of_jacobians(self, name, x64):
+        f, params, x = structured_case(name)
+        whole = np.einsum("nap,mbp->namb", *2 * (real_jacobian(f, params, x),))
+        few = jax.tree.map(lambda leaf: leaf[:2], x)
+        for outputs in OUTPUTS:
+            kernel = nb.empirical_ntk(f, params, outputs=outputs)
+            assert_near(kernel(x), from_all(whole, outputs), 1e-10)
+            assert_near(kernel(x, few), from_all(whole[:, :, :2], outputs), 1e-10)
+
+    def test_operators_and_spectra_take_them(self, name, x64):
+        f, params, x = structured_case(name)
+        kernel = nb.empirical_ntk(f, params, outputs="sum")
+        gram = np.asarray(kernel(x))
+        assert_near(kernel.operator(x) @ np.eye(6), gram, 1e-10)
+        spectrum = nb.spectrum(kernel, x)
+        assert_near(spectrum.extend(x, 2), spectrum.eigenfunctions[:, :2], 1e-6)
+
+
+def test_blocks_and_stores_take_several_arrays(tmp_path):
+    f, params, x = structured_case("tokens and a mask")
+    kernel = nb.empirical_ntk(f, params, memory_budget=1_000)
+    gram = np.asarray(nb.empirical_ntk(f, params)(x))
+    assert_near(kernel(x), gram, 1e-5)
+    assert_near(np.asarray(nb.to_disk(kernel, x, path=tmp_path / "store")[:, :]), gram, 1e-5)
+
+
+def test_training_tracking_and_learnability_take_several_arrays():
+    f, params, x = structured_case("branch and trunk")
+    y = np.asarray(f(params, x)) + 1
+    options = {"optimizer": optax.sgd(0.02), "num_steps": 10, "at": [10]}
+    history = nb.track(f, params, (x, y), outputs="all", **options)
+    assert history["loss"][-1] < history["loss"][0]
+    *_, (_, last) = nb.train(f, params, (x, y), **options)
+    jax.tree.map(lambda a, b: assert_near(a, b, 1e-6), history.params, last)
+    kernel = nb.empirical_ntk(f, params, outputs="all")
+    found = nb.learnability(kernel, {"trunk": lambda x: x[1]}, x=x)
+    assert_near(found.learning_time, nb.learnability(kernel, {"trunk": x[1]}, x=x).learning_time, 1e-6)
+
+
+def test_what_a_layout_packs_it_unpacks():
+    for name in STRUCTURED:
+        _, _, x = structured_case(name)
+        layout = Layout(x)
+        jax.tree.map(np.testing.assert_array_equal, layout.unpack(layout.pack(x)), x)
+        assert num_examples(x) == 6
+
+
+class TestBadInput:
+    def test_arrays_of_other_lengths(self):
+        kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
+        with pytest.raises(nb.InputError, match=r"as many examples in all arrays of x1; got 6 in x1\['ids'\], 5 in"):
+            kernel({**TOKENS, "mask": np.ones((5, 5), bool)})
+
+    def test_a_number_beside_arrays(self):
+        kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
+        with pytest.raises(nb.InputError, match=r"got a single number in x1\['mask'\]. Close over what is the same"):
+            kernel({**TOKENS, "mask": 1.0})
+
+    def test_other_arrays_than_f_takes(self):
+        kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
+        with pytest.raises(
+            nb.InputError, match=r"to accept x1 of several arrays, {'ids': 'int32\[n, 5\]'}, 6 examples"
+        ):
+            kernel({"ids": TOKENS["ids"]})
+        with pytest.raises(nb.InputError, match=r"Expected inputs like those before, {'ids': .*; got {'ids'"):
+            kernel(TOKENS, {"ids": TOKENS["ids"]})
+
+    def test_where_coordinates_are_needed(self):
+        f, params, x = structured_case("tokens and a mask")
+        with pytest.raises(nb.InputError, match=r"as one array of real numbers \(n, ...\); got {'ids'"):
+            nb.infinite_ntk(nb.nets.mlp(depth=1))(x)
+        spectrum = nb.spectrum(nb.empirical_ntk(f, params), x)
+        with pytest.raises(nb.InputError, match="as one array of coordinates, which Circle needs; got several arrays"):
+            nb.rank_by_frequency(spectrum, nb.domains.Circle())
+        with pytest.raises(nb.InputError, match="as one array of coordinates; got several arrays"):
+            nb.complexity.geometric_complexity(f, params, x)
+
+    @pytest.mark.parametrize(
+        ("x", "advice"),
+        [
+            ([np.ones((3, 2)), np.ones((5, 2))], "pad them to one"),
+            (np.ma.masked_array(np.ones((3, 2)), np.eye(3, 2)), "got a masked array. Fill it"),
+            (np.full((3, 2), 2**40), "Set jax_enable_x64, or number what they stand for from zero on"),
+        ],
+    )
+    def test_arrays_that_jax_would_misread(self, x, advice):
+        with pytest.raises(nb.InputError, match=advice):
+            nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 1)))(x)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool", ">f4"])
+def test_inputs_of_any_type_are_multiplied_in_the_type_of_the_parameters(dtype):
+    """Products of bytes overflow."""
+    f, params, _, _ = function_case("mlp")
+    x = np.random.default_rng(0).integers(0, 100, (6, 3)).astype(dtype)
+    params = jax.tree.map(lambda leaf: leaf / 30, params)
+    jacobian = real_jacobian(f, params, np.asarray(x, np.float32))
+    kernel = nb.empirical_ntk(f, params, outputs="sum")
+    expected = np.einsum("nap,map->nm", jacobian, jacobian)
+    assert_near(kernel(x), expected, 1e-5)
+    assert_near(kernel.operator(x) @ np.eye(6, dtype=np.float32), expected, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_ids_of_eight_bits_reach_a_long_table(dtype):
+    x = np.arange(20, 26).astype(dtype).reshape(3, 2)
+    f = lambda p, x: p["table"].at[x].get(mode="clip").sum(1)  # noqa: E731
+    kernel = nb.empirical_ntk(f, {"table": jnp.ones((1000, 2))})
+    assert_near(kernel(x), 2 * np.eye(3), 1e-6)
+
+
+WRT = {
+    "a path": ("[0]['w']", ("[0]['w']",)),
+    "a beginning": ("[0]", ("[0]['b']", "[0]['w']")),
+    "paths": (["[0]['b']", "[2]"], ("[0]['b']", "[2]['b']", "[2]['w']")),
+    "a predicate": (lambda path: path.endswith("['b']"), ("[0]['b']", "[1]['b']", "[2]['b']")),
+    "a mask": ([{"b": True, "w": False}] + [{"b": False, "w": False}] * 2, ("[0]['b']",)),
+}
+
+
+@pytest.mark.parametrize("choice", WRT)
+def test_the_parameters_that_count_are_those_of_the_layers(choice, x64):
+    f, params, x, _ = function_case("mlp")
+    wrt, paths = WRT[choice]
+    kernel = nb.empirical_ntk(f, params, wrt=wrt)
+    parts = nb.empirical_ntk_by_layer(f, params)
+    expected = sum(np.asarray(parts[path](x)) for path in paths)
+    assert_near(kernel(x), expected, 1e-10)
+    assert_near(kernel.operator(x) @ np.eye(len(x)), expected, 1e-10)
+    assert set(nb.empirical_ntk_by_layer(f, params, wrt=wrt)) == set(paths)
+
+
+def test_what_does_not_count_may_be_of_any_type():
+    f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"] * p["steps"]  # noqa: E731
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=(3, 4)), "o": rng.normal(size=(4, 2)), "steps": 2, "flag": np.array([True])}
+    x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    kernel = nb.empirical_ntk(f, params, wrt="['o']", outputs="all")
+    hidden = np.tanh(x @ params["w"])
+    expected = np.einsum("nm,ab->namb", 4 * hidden @ hidden.T, np.eye(2))
+    assert_near(kernel(x), expected, 1e-5)
+    history = nb.track(f, params, (x, y), optimizer=optax.sgd(0.01), num_steps=3, wrt="['o']", outputs="all")
+    assert_near(history["trace"][0], np.trace(expected.reshape(10, 10)) / 5, 1e-5)
+    assert np.array_equal(history.params["w"], params["w"].astype(np.float32))
+    assert not np.allclose(history.params["o"], params["o"])
+    norms = [
+        float(nb.complexity.gradient_norm(f, params, x, y, wrt=wrt)) for wrt in ("['w']", "['o']", ["['w']", "['o']"])
+    ]
+    assert_near(np.hypot(norms[0], norms[1]), norms[2], 1e-5)
+
+
+class TestBadChoice:
+    @pytest.mark.parametrize(
+        ("wrt", "message"),
+        [
+            ("['head']", r"wrt= to name parameters, of \['o'\], \['w'\]; got \"\['head'\]\""),
+            (lambda path: False, "wrt= to choose one parameter or more"),
+            ({"w": True}, "or a pytree of True and False like params"),
+            ({"w": 1, "o": 0}, "True and False in the mask wrt=; got"),
+        ],
+    )
+    def test_messages(self, wrt, message):
+        with pytest.raises(nb.InputError, match=message):
+            nb.empirical_ntk(lambda p, x: x @ p["w"] @ p["o"], {"w": jnp.ones((2, 2)), "o": jnp.ones((2, 1))}, wrt=wrt)
+
+    def test_flax_variables(self):
+        variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {"mean": jnp.ones(2)}}
+        with pytest.raises(nb.InputError, match=r"params alone.*adapters.flax_linen\(model, variables\)"):
+            nb.empirical_ntk(lambda v, x: x * v["params"]["w"], variables)
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+class TestComplexNumbers:
+    def case(self, name):
+        f, params, holomorphic = COMPLEX[name]
+        rng = np.random.default_rng(5)
+        return f, jax.tree.map(jnp.asarray, params(rng)), jnp.asarray(rng.normal(size=(5, 3))), holomorphic
+
+    def test_the_ntk_is_the_product_of_real_jacobians(self, name, x64):
+        f, params, x, _ = self.case(name)
+        whole = np.einsum("nap,mbp->namb", *2 * (real_jacobian(f, params, x),))
+        for outputs in OUTPUTS:
+            assert_near(nb.empirical_ntk(f, params, outputs=outputs)(x), from_all(whole, outputs), 1e-10)
+        operator = nb.empirical_ntk(f, params, outputs="all").operator(x)
+        rows = whole.reshape(operator.shape)
+        assert_near(operator @ np.eye(len(rows)), rows, 1e-10)
+        parts = nb.empirical_ntk_by_layer(f, params, outputs="sum")
+        assert_near(sum(kernel(x) for kernel in parts.values()), from_all(whole, "sum"), 1e-10)
+
+    def test_the_hermitian_kernel_is_j_j_h(self, name, x64):
+        f, params, x, holomorphic = self.case(name)
+        if holomorphic:
+            found = jax.tree.leaves(jax.jacrev(f, holomorphic=True)(params, x.astype(complex)))
+        elif name == "complex outputs":
+            parts = [jax.jacrev(lambda p, part=part: part(f(p, x)))(params) for part in (jnp.real, jnp.imag)]
+            found = jax.tree.leaves(jax.tree.map(lambda re, im: re + 1j * im, *parts))
+        else:
+            with pytest.raises(nb.InputError, match="to be holomorphic in its|to return complex numbers"):
+                nb.holomorphic_ntk(f, params, x)
+            return
+        jacobian = np.concatenate([np.asarray(leaf).reshape(5, f(params, x)[0].size, -1) for leaf in found], 2)
+        expected = np.einsum("nap,mbp->namb", jacobian, jacobian.conj())
+        assert_near(nb.holomorphic_ntk(f, params, x), expected, 1e-10)
+
+
+def test_complex_numbers_are_not_trained():
+    f, params, _ = COMPLEX["holomorphic"]
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    drawn = params(np.random.default_rng(0))
+    with pytest.raises(nb.InputError, match="Expected real parameters to train; got complex ones"):
+        nb.track(f, drawn, (x, y), optimizer=optax.sgd(0.1), num_steps=2)
+    outputs, real, _ = COMPLEX["complex outputs"]
+    with pytest.raises(nb.InputError, match=r"to return real numbers to train it; got complex64"):
+        nb.track(outputs, real(np.random.default_rng(0)), (x, y), optimizer=optax.sgd(0.1), num_steps=2)
