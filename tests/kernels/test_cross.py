@@ -118,6 +118,49 @@ def test_undecided_layers_are_formed(x64):
     assert_near(kernel(x, x), explicit(dead, also, params, x, x), 1e-12)
 
 
+def test_inputs_of_several_arrays_complex_parameters_and_a_choice_of_them(x64, factors_everywhere):
+    rng = np.random.default_rng(0)
+    params = {
+        "w": jnp.asarray(rng.normal(size=(3, 4)) + 1j * rng.normal(size=(3, 4))),
+        "v": jnp.asarray(rng.normal(size=(4, 2))),
+        "row": jnp.asarray(1),
+    }
+    f = lambda p, x: x["mask"] * jnp.tanh(jnp.real(x["a"] @ p["w"])) @ p["v"]  # noqa: E731
+    g = lambda p, x: jnp.imag(x @ p["w"])[:, p["row"]]  # noqa: E731  # one row of it, by a whole number
+    x1 = {"a": jnp.asarray(rng.normal(size=(5, 3))), "mask": jnp.asarray(rng.integers(0, 2, (5, 4)))}
+    x2 = jnp.asarray(rng.normal(size=(4, 3)))
+    whole = lambda p: {**params, **p}  # noqa: E731
+    pair = lambda p: (p["re"] + 1j * p["im"], p.get("v", params["v"]))  # noqa: E731
+    parts = {"re": jnp.real(params["w"]), "im": jnp.imag(params["w"])}
+
+    def real(function):
+        return lambda p, x: function(whole(dict(zip("wv", pair(p), strict=True))), x)
+
+    for wrt, chosen in ((["['w']", "['v']"], {**parts, "v": params["v"]}), ("['w']", parts)):
+        expected = explicit_of(real(f), real(g), chosen, x1, x2)
+        kernel = nb.cross_ntk(f, g, params, outputs="all", wrt=wrt)
+        assert_near(kernel(x1, x2), expected, 1e-12)
+        block = nb.block_ntk({"f": f, "g": g}, params, wrt=wrt)
+        assert_near(block.blocks({"f": x1, "g": x2})["f", "g"], expected.reshape(10, 4), 1e-12)
+
+
+def explicit_of(f, g, params, x1, x2):
+    sides = []
+    for function, x in ((f, x1), (g, x2)):
+        n = len(jax.tree.leaves(x)[0])
+        leaves = jax.tree.leaves(jax.jacfwd(function)(params, x))
+        sides.append(
+            jnp.concatenate(
+                [
+                    leaf.reshape(n, -1, math.prod(p.shape))
+                    for leaf, p in zip(leaves, jax.tree.leaves(params), strict=True)
+                ],
+                -1,
+            )
+        )
+    return jnp.einsum("nap,mbp->namb", *sides)
+
+
 # -- a dictionary of functions -----------------------------------------------------------------------------------------
 
 

@@ -39,13 +39,14 @@ from jaxtyping import Array, Float
 from ntkbias.checks import are_known, require_scale
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.empirical.matched import Side, num_examples, sides_of, square_rows
+from ntkbias.kernels.empirical.matched import Side, sides_of, square_rows
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.evaluation import worker_of
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
-from ntkbias.kernels.kernel import checked
+from ntkbias.kernels.inputs import checked, of_one_array
 from ntkbias.kernels.tiles import Tiles
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["BlockNTK", "block_ntk"]
@@ -58,6 +59,7 @@ def block_ntk(
     weights: Mapping[str, Any] | None = None,
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> "BlockNTK":
     """The kernel of a dictionary of functions of the same `params`, `{name: f}`, each an `f(params, x)`.
 
@@ -78,7 +80,7 @@ def block_ntk(
             "Expected functions as a dictionary of one or more, {name: f}, as {'residual': r, 'boundary': u}; got "
             f"{_described(functions)}. For two functions without names use cross_ntk(f, g, params)."
         )
-    gradients = tuple(Gradients.of(f, params, "all", precision, memory_budget) for f in functions.values())
+    gradients = tuple(Gradients.of(f, params, "all", precision, memory_budget, wrt) for f in functions.values())
     names = tuple(functions)
     return BlockNTK(
         names, gradients, _checked_weights(names, dict.fromkeys(names, 1.0) if weights is None else weights)
@@ -119,9 +121,9 @@ class BlockNTK(eqx.Module):
     def rows(self, x: Mapping[str, Any]) -> dict[str, slice]:
         """Which rows of the matrix belong to each function: its examples, times its outputs, which run fastest."""
         found, start = {}, 0
-        for name, length in zip(self.names, self._lengths(self._checked(x, "x")), strict=True):
-            found[name] = slice(start, start + length)
-            start += length
+        for name, given in zip(self.names, self._checked(x, "x"), strict=True):
+            found[name] = slice(start, start + given.num_rows)
+            start += given.num_rows
         return found
 
     def traces(self, x: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
@@ -154,15 +156,15 @@ class BlockNTK(eqx.Module):
 
     def _traces(self, x: Mapping[str, Any]) -> dict[str, Array]:
         """The traces of the functions' own blocks, without weights."""
-        inputs = self._checked(x, "x")
+        functions = self._checked(x, "x")
         total: dict[str, Any] = dict.fromkeys(self.names, 0.0)
-        for piece in self._pieces(sides_of(self.gradients, inputs, "all"), inputs):
+        for piece in _pieces(sides_of(*_parted(functions), "all"), functions):
             squares = _squares(worker_of(piece.side).features(piece.x)).reshape(-1)
             total[self.names[piece.function]] += jnp.sum(squares[: piece.rows.stop - piece.rows.start])
         return total
 
-    def _checked(self, x: Any, name: str) -> list[Any]:
-        """The inputs of each function, in order."""
+    def _checked(self, x: Any, name: str) -> "list[Given]":
+        """The inputs of each function, in order, and its gradients there."""
         if not isinstance(x, Mapping) or set(x) != set(self.names):
             got = ", ".join(map(str, x)) or "none" if isinstance(x, Mapping) else type(x).__name__
             raise InputError(
@@ -171,22 +173,20 @@ class BlockNTK(eqx.Module):
             )
         found = []
         for function, gradients in zip(self.names, self.gradients, strict=True):
+            own = f"{name}[{function!r}]"
             try:
-                found.append(checked(EmpiricalNTK(gradients), x[function], f"{name}[{function!r}]"))
+                kernel, inputs = of_one_array(EmpiricalNTK(gradients), x[function], own)
+                found.append(Given(kernel.gradients, checked(kernel, inputs, own)))
             except InputError as error:
                 raise type(error)(f"{error} (It is the function {function!r}.)") from error
         return found
 
-    def _lengths(self, inputs: list[Any]) -> list[int]:
-        """How many rows each function has."""
-        return [num_examples(x) * gradients.num_outputs(x) for gradients, x in zip(self.gradients, inputs, strict=True)]
-
-    def _evaluated(self, first: list[Any], second: list[Any] | None) -> Array:
+    def _evaluated(self, first: "list[Given]", second: "list[Given] | None") -> Array:
         """The matrix, block by block; of a symmetric one the upper triangle is computed."""
-        inputs = first if second is None else [*first, *second]
-        sides = sides_of(self.gradients * (len(inputs) // len(first)), inputs, "all")
-        own = self._pieces(sides[: len(first)], first)
-        others = own if second is None else self._pieces(sides[len(first) :], second)
+        functions = first if second is None else [*first, *second]
+        sides = sides_of(*_parted(functions), "all")
+        own = _pieces(sides[: len(first)], first)
+        others = own if second is None else _pieces(sides[len(first) :], second)
         roots = [jnp.sqrt(jnp.asarray(self.weights[name])) for name in self.names]
         # Both sides of a block have room for as many gradients as its budget allows: they are kept if that is all.
         keeps = sum(piece.share for piece in (own if second is None else [*own, *others])) <= 2
@@ -215,22 +215,6 @@ class BlockNTK(eqx.Module):
                     whole = _placed(whole, block.T, column.rows.start, row.rows.start)
         return whole
 
-    def _pieces(self, sides: list[Side], inputs: list[Any]) -> "list[Piece]":
-        """All functions' inputs, in pieces that fit the memory budget."""
-        budget = self.gradients[0].memory_budget
-        most_outputs = max(side.gradients.num_outputs(x) for side, x in zip(sides, inputs, strict=True))
-        square = square_rows(budget, (most_outputs, most_outputs), "all")
-        found, start = [], 0
-        for function, (side, x) in enumerate(zip(sides, inputs, strict=True)):
-            num_outputs, room = side.gradients.num_outputs(x), side.block_rows(x)
-            pieces = Tiles(x, min(room, square, num_examples(x)))
-            for index in range(len(pieces)):
-                bounds = pieces.bounds(index)
-                rows = slice(start + bounds.start * num_outputs, start + bounds.stop * num_outputs)
-                found.append(Piece(function, side, pieces[index], rows, pieces.rows / room))
-            start += num_examples(x) * num_outputs
-        return found
-
 
 class Piece(NamedTuple):
     """Some examples of one function."""
@@ -240,6 +224,39 @@ class Piece(NamedTuple):
     x: Any  # filled up to one length
     rows: slice  # of the matrix
     share: float  # of the room that one side of a block has
+
+
+class Given(NamedTuple):
+    """A function at its inputs, of one array."""
+
+    gradients: Gradients
+    x: Array
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows of the matrix it has."""
+        return len(self.x) * self.gradients.num_outputs(self.x)
+
+
+def _parted(functions: list[Given]) -> tuple[list[Gradients], list[Array]]:
+    return [given.gradients for given in functions], [given.x for given in functions]
+
+
+def _pieces(sides: list[Side], functions: list[Given]) -> list[Piece]:
+    """All functions' inputs, in pieces that fit the memory budget."""
+    budget = functions[0].gradients.memory_budget
+    most_outputs = max(given.gradients.num_outputs(given.x) for given in functions)
+    square = square_rows(budget, (most_outputs, most_outputs), "all")
+    found, start = [], 0
+    for function, (side, (gradients, x)) in enumerate(zip(sides, functions, strict=True)):
+        num_outputs, room = gradients.num_outputs(x), side.block_rows(x)
+        pieces = Tiles(x, min(room, square, len(x)))
+        for index in range(len(pieces)):
+            bounds = pieces.bounds(index)
+            rows = slice(start + bounds.start * num_outputs, start + bounds.stop * num_outputs)
+            found.append(Piece(function, side, pieces[index], rows, pieces.rows / room))
+        start += len(x) * num_outputs
+    return found
 
 
 def _checked_weights(names: tuple[str, ...], weights: Any) -> dict[str, Any]:

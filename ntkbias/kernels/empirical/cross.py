@@ -24,11 +24,12 @@ from jaxtyping import Array, Float
 from ntkbias.checks import are_known, require_choice
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.empirical.matched import Side, num_examples, sides_of, square_rows
+from ntkbias.kernels.empirical.matched import Side, sides_of, square_rows
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.evaluation import Worker, gram, worker_of, workers_of
 from ntkbias.kernels.gradients import Gradients
-from ntkbias.kernels.kernel import checked
+from ntkbias.kernels.inputs import checked, of_one_array
+from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["CrossNTK", "cross_ntk"]
@@ -42,6 +43,7 @@ def cross_ntk(
     outputs: Outputs = "mean",
     memory_budget: int | None = None,
     precision: Precision = "highest",
+    wrt: Which | None = None,
 ) -> "CrossNTK":
     """The inner products of the gradients of `f` with those of `g`, two functions of the same `params`.
 
@@ -60,7 +62,7 @@ def cross_ntk(
     """
     require_choice("outputs", outputs, Outputs)
     apart: Outputs = "all" if outputs == "all" else "each"  # folded outputs of one function do not fit the other's
-    sides = [Gradients.of(function, params, apart, precision, memory_budget) for function in (f, g)]
+    sides = [Gradients.of(function, params, apart, precision, memory_budget, wrt) for function in (f, g)]
     return CrossNTK(outputs, *sides)
 
 
@@ -81,8 +83,14 @@ class CrossNTK(eqx.Module):
                 "Expected two sets of inputs, x1 for f and x2 for g, since the kernel between two functions is not "
                 "symmetric; got one. For the kernel of one function use empirical_ntk, for that of several block_ntk."
             )
-        x1 = checked(EmpiricalNTK(self.left), x1, "x1")
-        x2 = checked(EmpiricalNTK(self.right), x2, "x2")
+        (left, x1), (right, x2) = (
+            of_one_array(EmpiricalNTK(gradients), x, name)
+            for gradients, x, name in ((self.left, x1, "x1"), (self.right, x2, "x2"))
+        )
+        packed = CrossNTK(self.outputs, left.gradients, right.gradients)
+        return packed._of_arrays(checked(left, x1, "x1"), checked(right, x2, "x2"))
+
+    def _of_arrays(self, x1: Array, x2: Array) -> Array:
         num_outputs = self.left.num_outputs(x1), self.right.num_outputs(x2)
         if self.outputs != "all" and num_outputs[0] != num_outputs[1]:
             raise InputError(
@@ -100,11 +108,11 @@ class CrossNTK(eqx.Module):
             )
         return found
 
-    def _evaluated(self, sides: "Sides", x1: Any, x2: Any, most_rows: int) -> Array:
+    def _evaluated(self, sides: "Sides", x1: Array, x2: Array, most_rows: int) -> Array:
         """The matrix by blocks, on all devices; in one program where that is small."""
         traced = not are_known((self, x1, x2))
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
-        longest = max(num_examples(x1), num_examples(x2))
+        longest = max(len(x1), len(x2))
         places = num_processes * num_devices
         rows = min(sides.left.block_rows(x1), sides.right.block_rows(x2), most_rows)
         rows = min(rows, -(-longest // (2 * places if places > 1 else 1)))
@@ -115,15 +123,15 @@ class CrossNTK(eqx.Module):
         workers = [Worker(one.features, one.contract, other.features) for one, other in zip(*made, strict=True)]
         return gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
 
-    def _sides(self, x1: Any, x2: Any) -> "Sides | None":
+    def _sides(self, x1: Array, x2: Array) -> "Sides | None":
         """Both functions' gradients by the parameters that they share; None if they share none."""
         left, right = sides_of([self.left, self.right], [x1, x2], self.outputs)
         shared = {*left.matched, *left.formed} & {*right.matched, *right.formed}
         return Sides(left.among(shared), right.among(shared)) if shared else None
 
-    def _zeros(self, x1: Any, x2: Any, num_outputs: tuple[int, int]) -> Array:
+    def _zeros(self, x1: Array, x2: Array, num_outputs: tuple[int, int]) -> Array:
         """What two functions of different parameters are to each other."""
-        n, m, (o, c) = num_examples(x1), num_examples(x2), num_outputs
+        n, m, (o, c) = len(x1), len(x2), num_outputs
         shapes = {"all": (n, o, m, c), "each": (o, n, m)}
         dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(self.left.params)))
         return jnp.zeros(shapes.get(self.outputs, (n, m)), jnp.finfo(dtype).dtype)
@@ -137,6 +145,6 @@ class Sides(NamedTuple):
 
 
 @compiled
-def _in_one_program(sides: Sides, x1: Any, x2: Any) -> Array:
+def _in_one_program(sides: Sides, x1: Array, x2: Array) -> Array:
     with jax.default_matmul_precision("highest"):
         return sides.left.contract(sides.left.features(x1), sides.right.features(x2))

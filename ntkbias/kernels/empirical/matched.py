@@ -28,13 +28,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from ntkbias.checks import is_known
 from ntkbias.compilation import compiled, memory_of
 from ntkbias.kernels.factors import Convolution, Factor, Lookup, Product, Whole
 from ntkbias.kernels.gradients import CACHED, PASS_SHARE, Gradients
 from ntkbias.kernels.outputs import num_entries, scale_of
+from ntkbias.packing import are_several, packed_rows, unpacked
 from ntkbias.types import Outputs
 
-__all__ = ["Side", "contracted", "num_examples", "sides_of", "square_rows"]
+__all__ = ["Side", "contracted", "sides_of", "square_rows"]
 
 NUM_DRAWN = 3  # examples a function that are drawn to compare two ways to one number
 MATCHING = 100  # eps: what rounding of one inner product stays below, and another order of coordinates does not
@@ -42,7 +44,7 @@ WORTHWHILE = 4  # Jacobians of at most so many times the factors' numbers are fo
 KINDS = (Product, Convolution, Lookup)  # whose leaves are an activation and a cotangent
 
 
-def sides_of(functions: Sequence[Gradients], inputs: Sequence[Any], outputs: Outputs) -> "list[Side]":
+def sides_of(functions: Sequence[Gradients], inputs: Sequence[Array], outputs: Outputs) -> "list[Side]":
     """Each function's gradients at inputs of these shapes, by the parameters that it depends on.
 
     A parameter's gradients are factors, contracted as in the kernel of one function, where those of all functions that
@@ -57,7 +59,7 @@ def sides_of(functions: Sequence[Gradients], inputs: Sequence[Any], outputs: Out
     return [Side(f, matched, formed, outputs) for f, (matched, formed) in paths]
 
 
-def _paths(functions: Sequence[Gradients], inputs: Sequence[Any]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _paths(functions: Sequence[Gradients], inputs: Sequence[Array]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """The paths of each function that are contracted as factors, and those that are formed."""
     factors = [_factors(f, x) for f, x in zip(functions, inputs, strict=True)]
     programs = [(f.f, f.only, _shapes(x, 1)) for f, x in zip(functions, inputs, strict=True)]
@@ -80,11 +82,11 @@ def _paths(functions: Sequence[Gradients], inputs: Sequence[Any]) -> list[tuple[
     ]
 
 
-def _disagreeing(left: Gradients, right: Gradients, x1: Any, x2: Any, paths: tuple[str, ...]) -> set[str]:
+def _disagreeing(left: Gradients, right: Gradients, x1: Array, x2: Array, paths: tuple[str, ...]) -> set[str]:
     """The paths whose factors do not give the inner products of Jacobians, or of which that cannot be said."""
     rng = np.random.default_rng(0)
     params = jax.tree.map(partial(_drawn, rng), left.params)
-    rows = [jax.tree.map(partial(_drawn_examples, rng), x) for x in (x1, x2)]
+    rows = [_drawn_examples(rng, gradients, x) for gradients, x in ((left, x1), (right, x2))]
     errors, sizes = _compared(left.by(paths).at(params), right.by(paths).at(params), *rows)
     agreeing = {
         path
@@ -95,7 +97,7 @@ def _disagreeing(left: Gradients, right: Gradients, x1: Any, x2: Any, paths: tup
 
 
 @compiled
-def _compared(left: Gradients, right: Gradients, x1: Any, x2: Any) -> tuple[list[Array], list[Array]]:
+def _compared(left: Gradients, right: Gradients, x1: Array, x2: Array) -> tuple[list[Array], list[Array]]:
     """For each path how far the two ways are apart at most, and the largest product of two norms."""
     factors = left.features(x1), right.features(x2)
     jacobians = _jacobians(left, x1), _jacobians(right, x2)
@@ -119,25 +121,19 @@ def contracted(left: Factor, right: Factor, outputs: Outputs) -> Array:
     return scale * left.blocks(right, parts, outputs)[0]
 
 
-def _jacobians(gradients: Gradients, x: Any) -> dict[str, Whole]:
+def _jacobians(gradients: Gradients, x: Array) -> dict[str, Whole]:
     """The Jacobians `(n, o, p)` of the parameters that count, in the parameters' own order."""
 
-    def example(x: Any) -> list[Array]:
-        function, values = gradients.outputs_by_params(jax.tree.map(lambda leaf: leaf[None], x))
+    def example(x: Array) -> list[Array]:
+        function, values = gradients.outputs_by_params(x[None])
         outputs, pull = jax.vjp(lambda values: function(values)[0], values)
         return jax.vmap(pull)(jnp.eye(len(outputs), dtype=outputs.dtype))[0]
 
     with jax.default_matmul_precision(gradients.precision):
         found = jax.vmap(example)(x)
     names = [path for path in gradients.paths if path in (gradients.only or ())]
-    return {path: Whole(1.0, _real(leaf)) for path, leaf in zip(names, found, strict=True)}
-
-
-def _real(jacobian: Array) -> Array:
-    """Coordinates on the last axis; those of a complex parameter are its real and its imaginary parts."""
-    flat = jacobian.reshape(*jacobian.shape[:2], -1)
-    complex_ = jnp.issubdtype(flat.dtype, jnp.complexfloating)
-    return jnp.concatenate([flat.real, flat.imag], -1) if complex_ else flat
+    jacobians = (leaf.reshape(*leaf.shape[:2], -1) for leaf in found)
+    return {path: Whole(1.0, jacobian) for path, jacobian in zip(names, jacobians, strict=True)}
 
 
 class Side(eqx.Module):
@@ -148,7 +144,7 @@ class Side(eqx.Module):
     formed: tuple[str, ...] = eqx.field(static=True)
     outputs: Outputs = eqx.field(static=True)
 
-    def features(self, x: Any) -> dict[str, Factor]:
+    def features(self, x: Array) -> dict[str, Factor]:
         """The gradients of a set of inputs, by the path of the parameter."""
         factors = self.gradients.by(self.matched).features(x) if self.matched else {}
         jacobians = _jacobians(self.gradients.by(self.formed), x) if self.formed else {}
@@ -166,7 +162,7 @@ class Side(eqx.Module):
         matched, formed = (tuple(path for path in own if path in paths) for own in (self.matched, self.formed))
         return dataclasses.replace(self, matched=matched, formed=formed)
 
-    def pass_rows(self, x: Any) -> int:
+    def pass_rows(self, x: Array) -> int:
         """Of how many examples the gradients are computed at once."""
         num_bytes = self.gradients.memory_budget // PASS_SHARE
         if jax.default_backend() == "cpu":
@@ -176,22 +172,17 @@ class Side(eqx.Module):
             num_bytes // (2 * self._formed_bytes(x)) if self.formed else None,
         )
 
-    def block_rows(self, x: Any) -> int:
+    def block_rows(self, x: Array) -> int:
         """How many examples this side of a block may have."""
         return _together(
             self.gradients.by(self.matched).block_rows(x) if self.matched else None,
             self.gradients.memory_budget // (7 * self._formed_bytes(x)) if self.formed else None,
         )
 
-    def _formed_bytes(self, x: Any) -> int:
+    def _formed_bytes(self, x: Array) -> int:
         """What an example's Jacobians take that are formed."""
         leaves = dict(zip(self.gradients.paths, jax.tree.leaves(self.gradients.params), strict=True))
         return self.gradients.num_outputs(x) * sum(leaves[path].nbytes for path in self.formed)
-
-
-def num_examples(x: Any) -> int:
-    """How many examples there are."""
-    return len(jax.tree.leaves(x)[0])
 
 
 def square_rows(memory_budget: int, num_outputs: tuple[int, int], outputs: Outputs) -> int:
@@ -234,7 +225,7 @@ def _in_full(factor: Factor) -> Factor:
     return jax.tree.map(full, factor)
 
 
-def _factors(gradients: Gradients, x: Any) -> dict[str, Factor]:
+def _factors(gradients: Gradients, x: Array) -> dict[str, Factor]:
     """The factors of one example as they are kept, with shapes in place of arrays."""
     counted = {path: f for path, f in gradients.shapes(x).items() if gradients.only is None or path in gradients.only}
     return {path: jax.eval_shape(lambda factor: factor.kept(), factor) for path, factor in counted.items()}
@@ -247,14 +238,21 @@ def _shapes(tree: Any, lead: int = 0) -> Hashable:
 
 
 def _drawn(rng: np.random.Generator, leaf: Array) -> Array:
-    """Random numbers of a parameter's shape, of the size of weights, in float32 at least."""
+    """Random numbers of a parameter's shape, of the size of weights, in float32 at least; whole numbers as they are."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf if is_known(leaf) else jnp.zeros(leaf.shape, leaf.dtype)
     values = rng.normal(size=leaf.shape) / max(1, math.prod(leaf.shape[:-1])) ** 0.5
     return jnp.asarray(values, jnp.result_type(leaf.dtype, np.float32))
 
 
-def _drawn_examples(rng: np.random.Generator, leaf: Array) -> Array:
+def _drawn_examples(rng: np.random.Generator, gradients: Gradients, x: Array) -> Array:
     """Random examples like those of the inputs; whole numbers are zeros, which any table has."""
-    shape = (NUM_DRAWN, *leaf.shape[1:])
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        return jnp.zeros(shape, leaf.dtype)
-    return jnp.asarray(rng.normal(size=shape), leaf.dtype)
+    rows = jax.ShapeDtypeStruct((NUM_DRAWN, *x.shape[1:]), x.dtype)
+
+    def drawn(leaf: jax.ShapeDtypeStruct) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        return jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+
+    examples = jax.tree.map(drawn, jax.eval_shape(lambda x: unpacked(gradients.f, x), rows))
+    return packed_rows(examples, "x")[1] if are_several(examples) else examples
