@@ -26,7 +26,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_finite, require_weights
+from ntkbias.checks import require_finite, require_weights, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels import KernelOperator, as_operator
 
@@ -77,7 +77,7 @@ def relative_alignment(operator: Any, functions: ArrayLike, weights: ArrayLike |
 
 def _checked_functions(op: KernelOperator, functions: ArrayLike) -> tuple[np.ndarray, tuple[int, ...]]:
     """The functions as `(rows, t)`, and the shape of what is asked for."""
-    values = require_array(functions, "the functions")
+    values = require_wide(functions, "the functions")
     inner = (op.num_examples,) if op.num_outputs == 1 else (op.num_examples, op.num_outputs)
     if values.shape[: len(inner)] != inner or values.ndim > len(inner) + 1 or values.size == 0:
         one = f"{inner}, one value {'an input' if len(inner) == 1 else 'an input and output'}"

@@ -23,6 +23,7 @@ from ntkbias.errors import InputError, InputTypeError
 __all__ = [
     "are_finite",
     "are_known",
+    "in_native_order",
     "is_known",
     "require_array",
     "require_choice",
@@ -33,6 +34,8 @@ __all__ = [
     "require_scale",
     "require_weights",
     "require_whole_numbers",
+    "require_wide",
+    "widened",
 ]
 
 
@@ -103,7 +106,7 @@ def _host(value: object, name: str) -> np.ndarray:
     if host.dtype.kind in "OSUMm":
         got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
         raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. {_advice(value, reason)}")
-    host = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
+    host = in_native_order(host)
     if host.dtype.kind in "iu" and host.dtype.itemsize > 4 and host.size:
         limits = np.iinfo(jax.dtypes.canonicalize_dtype(host.dtype))
         if int(host.min()) < limits.min or int(host.max()) > limits.max:
@@ -112,6 +115,11 @@ def _host(value: object, name: str) -> np.ndarray:
                 "jax_enable_x64, or number what they stand for from zero on."
             )
     return host
+
+
+def in_native_order(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy of one whose bytes come from another kind of machine."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _advice(value: object, reason: str) -> str:
@@ -123,6 +131,17 @@ def _advice(value: object, reason: str) -> str:
     if isinstance(value, list | tuple) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask beside them in a dictionary."
     return "Convert it by numpy.asarray."
+
+
+def require_wide(value: object, name: str) -> Array:
+    """`require_array`, with floating-point numbers in float32 at least: what NumPy and SciPy can compute with."""
+    return widened(require_array(value, name))
+
+
+def widened(array: Array) -> Array:
+    """bfloat16 and float16 as float32, which holds them exactly; anything else as it is."""
+    narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
+    return array.astype(jnp.float32) if narrow else array
 
 
 def require_finite(array: Array, name: str) -> None:
@@ -208,7 +227,7 @@ def require_scale(name: str, value: object) -> None:
 
 def require_weights(values: Any, n: int) -> Array:
     """Return the weights `(n,)` of n examples, or raise an `InputError` unless they are positive and sum to one."""
-    weights = require_array(values, "weights")
+    weights = require_wide(values, "weights")
     if weights.shape != (n,):
         raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
     require_finite(weights, "weights")
@@ -218,6 +237,8 @@ def require_weights(values: Any, n: int) -> Array:
         return weights
     if not positive:
         raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
-    if abs(total - 1) > 1e-4:  # far above the rounding of a float32 sum, far below any other normalisation
+    given = getattr(values, "dtype", np.dtype(float))
+    rounding = max(1e-4, float(jnp.finfo(given).eps)) if jnp.issubdtype(given, jnp.floating) else 1e-4
+    if abs(total - 1) > rounding:  # far above the rounding of a float32 sum, far below any other normalisation
         raise InputError(f"Expected weights that sum to one; got {total:.6g}. Divide them by their sum.")
     return weights

@@ -15,7 +15,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.types import ApplyFunction, Params
@@ -98,8 +97,8 @@ def _listed(paths: tuple[str, ...]) -> str:
 class RealAndImaginary:
     """A complex parameter as two real ones."""
 
-    real: Array
-    imag: Array
+    real: Any  # arrays, or what stands for them in a tree
+    imag: Any
 
     def tree_flatten_with_keys(self) -> tuple[tuple, None]:
         """The two parts, by their names."""

@@ -23,12 +23,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.scaling import power_law
 from ntkbias.threads import blas
+from ntkbias.types import Inputs
 
 __all__ = ["DecayExponent", "Spectrum"]
 
@@ -159,7 +160,7 @@ class Spectrum(eqx.Module):
         weights = self.weights.reshape(-1, *(1,) * (values.ndim - 1))
         return jnp.cumsum(self.project(values) ** 2, axis=0) / jnp.sum(weights * values**2, axes)
 
-    def extend(self, x_new: ArrayLike, num_modes: int | None = None) -> Float[Array, "m *o k"]:
+    def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: phi(x) = sum_j K(x, x_j) w_j phi(x_j) / eigenvalue (Nystrom).
 
         `num_modes` is at most, and by default, the number of resolved modes: below the noise floor the quotient is
@@ -197,8 +198,8 @@ class Spectrum(eqx.Module):
 
         The interval covers 95 % of what another sample of n inputs would give: exponent +- 1.96 standard deviations
         over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span of the first 2
-        `last` modes. For quadrature nodes, which are no random sample, it is too wide. Costs `num_resamples`
-        eigendecompositions of that size.
+        `last` modes. For quadrature nodes, which are no random sample, it is too wide, and of a spectrum with fewer
+        modes than 2 `last` up to half as wide again. Costs `num_resamples` eigendecompositions of that size.
         """
         require_choice("against", against, ("index", "frequency"))
         require_positive("num_resamples", num_resamples)
@@ -257,7 +258,7 @@ class Spectrum(eqx.Module):
         return slice(num_modes)
 
     def _checked_targets(self, values: ArrayLike) -> Array:
-        targets = require_array(values, "targets")
+        targets = require_wide(values, "targets")
         shape = self.eigenfunctions.shape[:-1]
         if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
             raise InputError(

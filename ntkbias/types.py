@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from jaxtyping import Array
 
-__all__ = ["ApplyFunction", "Outputs", "Parameterization", "Params", "Precision"]
+__all__ = ["ApplyFunction", "Inputs", "Outputs", "Parameterization", "Params", "Precision"]
 
 Params = Any
+Inputs = Any  # an array, or a pytree of arrays as f takes it, with the examples on their first axes
 ApplyFunction = Callable[[Params, Array], Array]
 Outputs = Literal["mean", "sum", "each", "all"]
 Parameterization = Literal["ntk", "standard"]

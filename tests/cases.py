@@ -250,6 +250,27 @@ DOMAINS = {
     "sphere product, frames": DomainCase(SphereProduct(((0, 1), 2), 4), 0, 64, 4, slow=True),
 }
 
+
+class ZeroCase(NamedTuple):
+    """A domain, and a degree up to which exact spectra are taken there."""
+
+    domain: Any
+    max_degree: int
+
+
+# name -> where one hidden ReLU layer without bias has exact zeros: all odd degrees from 3.
+EXACT_ZEROS = {
+    "circle": ZeroCase(Circle(), 100),
+    "sphere, 4": ZeroCase(Sphere(4), 100),
+    "sphere, 10": ZeroCase(Sphere(10), 100),
+    "torus": ZeroCase(Torus(2), 100),
+    "torus, radius": ZeroCase(Torus(2, 0.5), 49),
+    "hypercube": ZeroCase(Hypercube(9), 9),
+    "gaussian": ZeroCase(Gaussian(3, 2.0), 9),
+    "sphere product": ZeroCase(SphereProduct((0, 1), 3), 7),
+    "sphere product, tree": ZeroCase(SphereProduct(((0, 1), 2), 4), 5),
+}
+
 PARAMETERIZATIONS = ("ntk", "standard")
 OUTPUTS = ("mean", "sum", "each", "all")
 
@@ -1043,7 +1064,10 @@ SEVERAL_OUTPUTS = ("alignment_by_class",)  # the measures that networks of one o
 
 
 class LossCase(NamedTuple):
-    """How many outputs a loss is tested with, and what it is of one input, in NumPy: of outputs (o,) and its target."""
+    """How many outputs a loss is tested with, and what it is of one input, or one position, in NumPy.
+
+    That is of its outputs (o,) and its target; over positions it is summed.
+    """
 
     num_outputs: int
     of_one: Callable[[np.ndarray, Any], float]
@@ -1057,12 +1081,15 @@ LOSSES = {
 }
 
 
-def loss_case(name, n=6, seed=0):
-    """The loss, random outputs `(n, o)`, and targets of the kind that it takes, in the default precision."""
+POSITIONS = {"rows": (), "sequences": (3,), "images": (2, 2)}  # the axes between the inputs' and the outputs'
+
+
+def loss_case(name, n=6, seed=0, positions=()):
+    """The loss, random outputs `(n, *positions, o)`, and targets of its kind, in the default precision."""
     loss, rng = nb.losses.NAMED[name], np.random.default_rng(seed)
     o = LOSSES[name].num_outputs
-    outputs, values = rng.normal(size=(2, n, o))
-    kinds = {"values": values, "signs": np.sign(values[:, 0]), "classes": rng.integers(0, o, n)}
+    outputs, values = rng.normal(size=(2, n, *positions, o))
+    kinds = {"values": values, "signs": np.sign(values[..., 0]), "classes": rng.integers(0, o, (n, *positions))}
     return loss, jnp.asarray(outputs), jnp.asarray(kinds[loss.targets])
 
 

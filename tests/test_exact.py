@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import mpmath
 import numpy as np
 import pytest
+from cases import EXACT_ZEROS
 from numpy.testing import assert_allclose
 
 import ntkbias as nb
@@ -74,6 +75,11 @@ def ntk(depth, **options):
 @functools.cache
 def nngp(depth):
     return nb.infinite_nngp(nb.nets.mlp(depth=depth))
+
+
+def flat(depth):
+    """A ReLU network without bias of inputs with any axes."""
+    return Sequential((Flatten(), *nb.nets.mlp(depth=depth).layers))
 
 
 def relu_kernel(cosine, depth, fan_in):
@@ -147,24 +153,62 @@ def test_circle_identities_of_basri(made_from):
     assert np.all(np.abs(2 * np.pi * exact.eigenvalues - expected) <= 2 * np.pi * exact.errors + EPS)
 
 
-@pytest.mark.parametrize("dimension", [2, 3, 8])
-def test_without_bias_odd_degrees_are_zero(dimension):
-    exact = exact_spectrum(ntk(1), Sphere(dimension), 40)
-    assert np.abs(exact.eigenvalues[3::2]).max() < 1e-12
-    assert exact.eigenvalues[:41:2].min() > 1e-12  # the even ones are not
-    assert not np.any(exact.resolved[3::2])
+@pytest.mark.parametrize("kind", [nb.infinite_ntk, nb.infinite_nngp])
+@pytest.mark.parametrize("name", EXACT_ZEROS)
+def test_exact_zeros_are_within_their_errors(name, kind):
+    """Without bias f(t) - f(pi - t) is linear in cos t: odd degrees from 3 on are zero, whatever the domain."""
+    domain, max_degree = EXACT_ZEROS[name]
+    kernel = kind(flat(1))
+    exact = exact_spectrum(kernel, domain, max_degree)
+    degrees = np.asarray(exact.degrees)
+    totals = degrees[:, 0] if isinstance(domain, Gaussian) else degrees.reshape(len(degrees), -1).sum(1)
+    zeros = (totals % 2 == 1) & (totals >= 3)
+    assert zeros.any()
+    assert np.all(np.abs(exact.eigenvalues[zeros]) <= exact.errors[zeros])
+    assert exact.resolved[totals == 0][0]
+    assert np.max(exact.errors) < 1e-6 * exact.trace
+    if degrees.ndim == 1:
+        assert exact.decay(3, max_degree).odd == -np.inf
+    if isinstance(domain, Circle | Sphere | Torus):
+        assert predicted_decay(kernel, domain).odd == -np.inf
 
 
-@pytest.mark.parametrize(("dimension", "kind"), [(2, "ntk"), (8, "nngp")])
-def test_errors_hold_against_many_digits(dimension, kind):
-    """Depth 2 to degree 80, where the NNGP on S^7 has 1e-16 of its trace."""
-    degrees = [0, 1, 2, 3, 10, 11, 40, 41, 79, 80]
-    exact = exact_spectrum({"ntk": ntk, "nngp": nngp}[kind](2), Sphere(dimension), 80)
+def test_decay_leaves_out_what_may_be_zero():
+    """Some of many zeros beside their errors by chance are no power law; a tail that sinks into them is cut."""
+    degrees = np.arange(80)
+    values = np.where(degrees % 2, 1e-17, (degrees + 1.0) ** -3)
+    errors = np.where(np.isin(degrees, (49, 67)), 0.9e-17, 2e-17)
+    noisy = ExactSpectrum(values, degrees, np.ones(80), errors, degrees + 1.0, np.ones(()))
+    assert noisy.resolved[[49, 67]].all()
+    assert str(noisy.decay()) == "even degrees -3.00, odd degrees -inf"
+    sunk = ExactSpectrum(values, degrees, np.ones(80), np.full(80, 30.0**-3), degrees + 1.0, np.ones(()))
+    assert sunk.decay().even == pytest.approx(-3)
+
+
+DIMENSIONS = [2, 3, 4, 5, 8, 16]
+
+
+@pytest.mark.parametrize(("depth", "kind"), [(1, "ntk"), (2, "nngp"), (3, "ntk")])
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_errors_hold_against_many_digits(dimension, depth, kind):
+    """To degree 80, where the NNGP on S^7 has 1e-16 of its trace; at every degree, those that are zero too."""
+    exact = exact_spectrum({"ntk": ntk, "nngp": nngp}[kind](depth), Sphere(dimension), 80)
     part = ("ntk", "nngp").index(kind)
-    reference = zonal_reference(lambda u: relu_kernel(u, 2, dimension)[part], dimension, degrees)
-    wrong = np.abs(exact.eigenvalues[degrees] - reference)
-    assert np.all(wrong <= exact.errors[degrees] + EPS * reference)
-    assert np.all(exact.errors[degrees] < 1e-3 * reference)
+    reference = zonal_reference(lambda u: relu_kernel(u, depth, dimension)[part], dimension, range(81))
+    wrong = np.abs(exact.eigenvalues - reference)
+    assert np.all(wrong <= exact.errors + EPS * np.abs(reference))
+    if dimension <= 8:
+        assert np.all((exact.errors < 1e-3 * reference)[np.abs(reference) > 1e-20])
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("dimension", [3, 4, 5])
+def test_errors_of_a_leaf_hold(dimension, depth):
+    """A product of one sphere has its rule in cosines, where ReLU kernels are singular: the sphere's has digits."""
+    kernel = nb.infinite_ntk(flat(depth))
+    leaf = exact_spectrum(kernel, SphereProduct(0, dimension), 8)
+    sphere = exact_spectrum(kernel, Sphere(dimension, dimension**0.5), 8)
+    assert np.all(np.abs(leaf.eigenvalues - sphere.eigenvalues) <= leaf.errors + sphere.errors)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +432,7 @@ def test_digits_are_those_of_the_layers(phi):
 
 
 def test_cube_in_float64_says_what_is_left(monkeypatch):
-    exact = exact_spectrum(ntk(2), Hypercube(128), 128)
+    exact, small = exact_spectrum(ntk(2), Hypercube(128), 128), exact_spectrum(ntk(3), Hypercube(9), 9)
 
     def refuse(*_):
         raise UnknownFormula("scan")
@@ -399,6 +443,8 @@ def test_cube_in_float64_says_what_is_left(monkeypatch):
     known = rough.errors < 0.01 * exact.eigenvalues
     assert known[:6].all()
     assert not known[64]
+    rough = exact_spectrum(ntk(3), Hypercube(9), 9)
+    assert np.all(np.abs(rough.eigenvalues - small.eigenvalues) <= rough.errors)
 
 
 def test_cube_order_within_a_parity():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LOSSES, loss_case
+from cases import LOSSES, POSITIONS, loss_case
 
 from ntkbias.domains import Circle, PointCloud, Torus
 from ntkbias.errors import InputError, InputTypeError
@@ -25,6 +25,7 @@ from ntkbias.losses import (
 
 RNG = np.random.default_rng(0)
 each_loss = pytest.mark.parametrize("name", LOSSES)
+each_shape = pytest.mark.parametrize("positions", POSITIONS.values(), ids=POSITIONS)
 
 
 def test_the_table_has_all_losses():
@@ -35,12 +36,37 @@ def test_the_table_has_all_losses():
 
 
 @each_loss
-def test_a_loss_is_its_definition(name, precision):
-    loss, outputs, targets = loss_case(name)
-    rtol = 50 * float(jnp.finfo(outputs.dtype).eps)  # sums of some 15 terms of order one
-    rows = [LOSSES[name].of_one(u, y) for u, y in zip(np.asarray(outputs, float), np.asarray(targets), strict=True)]
-    np.testing.assert_allclose(loss(outputs, targets), np.mean(rows), rtol=rtol)
-    np.testing.assert_allclose(jax.jit(loss)(outputs, targets), np.mean(rows), rtol=rtol)
+@each_shape
+def test_a_loss_is_its_definition(name, positions, precision):
+    """The mean over inputs of the sum over positions of what it is of one."""
+    loss, outputs, targets = loss_case(name, positions=positions)
+    rtol = 50 * float(jnp.finfo(outputs.dtype).eps)  # sums of some 60 terms of order one
+    places = np.ndindex(outputs.shape[:-1])
+    host, given = np.asarray(outputs, float), np.asarray(targets)
+    wanted = sum(LOSSES[name].of_one(host[place], given[place]) for place in places) / len(outputs)
+    np.testing.assert_allclose(loss(outputs, targets), wanted, rtol=rtol)
+    np.testing.assert_allclose(jax.jit(loss)(outputs, targets), wanted, rtol=rtol)
+
+
+@each_loss
+def test_positions_are_as_many_inputs(name, x64):
+    """A sequence of one position is a row, and T positions of n inputs have T times the mean of n T rows."""
+    loss, outputs, targets = loss_case(name, positions=(3,))
+    rows, of_rows = outputs.reshape(18, -1), targets.reshape(18, *targets.shape[2:])
+    assert float(loss(outputs, targets)) == pytest.approx(3 * float(loss(rows, of_rows)), rel=1e-13)
+    assert float(loss(rows[:, None], of_rows[:, None])) == pytest.approx(float(loss(rows, of_rows)), rel=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@each_loss
+def test_losses_of_half_precision_are_computed_in_float32(name, dtype):
+    """That of the rounded outputs, to float32's digits, and a gradient of the outputs' type."""
+    loss, outputs, targets = loss_case(name, positions=(3,))
+    outputs = outputs.astype(dtype)
+    found, wanted = loss(outputs, targets), loss(outputs.astype(jnp.float32), targets)
+    assert found.dtype == jnp.float32
+    assert float(found) == float(wanted)
+    assert jax.grad(loss)(outputs, targets).dtype == dtype
 
 
 @each_loss
@@ -62,17 +88,19 @@ def test_large_outputs_have_finite_losses_and_gradients(name):
 
 
 @each_loss
-def test_the_hessian_is_the_square_of_its_root(name, x64):
-    """Of each input; without a root it is zero."""
-    loss, outputs, targets = loss_case(name, 4)
-    o = outputs.shape[1]
+@each_shape
+def test_the_hessian_is_the_square_of_its_root(name, positions, x64):
+    """Of each input, one block a position; without a root it is zero."""
+    loss, outputs, targets = loss_case(name, 3, positions=positions)
+    o = outputs[0].size
     for i in range(len(outputs)):
         u, y = outputs[i : i + 1], targets[i : i + 1]
-        hessian = jax.hessian(lambda u, y=y: loss(u[None], y))(u[0])
+        hessian = jax.hessian(lambda v, y=y, shape=u.shape: loss(v.reshape(shape), y))(u.ravel())
         if loss.root is None:
             expected = np.zeros((o, o))
         else:
-            transposed = jnp.stack([loss.root_times(u, v[None])[0] for v in jnp.eye(o)], 1)  # S^T
+            directions = jnp.eye(o).reshape(o, *u.shape)
+            transposed = jnp.stack([loss.root_times(u, v).ravel() for v in directions], 1)  # S^T
             expected = transposed.T @ transposed
         np.testing.assert_allclose(hessian, expected, atol=1e-14)
 
@@ -146,11 +174,17 @@ def test_bad_input_is_named(unchecked):
         checked_targets("mse", outputs, np.array([[0, 0], [0, np.nan], [0, 0]]))
     with pytest.raises(InputError, match=r"targets of the outputs' shape, \(3, 2\); got \(3,\)"):
         checked_targets("mse", outputs, [0.0, 1.0, 2.0])
-    with pytest.raises(InputError, match=r"one output an input, \(n,\) or \(n, 1\), .*; got \(3, 2\)"):
+    with pytest.raises(InputError, match=r"one output an input, \(n,\) or \(n, 1\), or a position, .*; got \(3, 2\)"):
         checked_targets("logistic", outputs, [1, -1, 1])
+    with pytest.raises(InputError, match=r"targets of the outputs' shape, \(3, 4, 1\); got \(3,\)"):
+        checked_targets("logistic", jnp.zeros((3, 4, 1)), [1, -1, 1])
+    with pytest.raises(InputError, match=r"labels \(3, 4\), or probabilities \(3, 4, 2\); got int32 of shape \(3,\)"):
+        checked_targets("cross_entropy", jnp.zeros((3, 4, 2)), np.array([0, 1, 1], np.int32))
+    with pytest.raises(InputError, match="an output a class for the cross_entropy loss; got 1, the last axis"):
+        cross_entropy.root_times(jnp.zeros((3, 2, 1)), jnp.zeros((3, 2, 1)))
     with pytest.raises(InputError, match="labels -1 and .1 for the logistic loss; got others"):
         checked_targets("logistic", outputs[:, :1], [1, 0, 1])
-    with pytest.raises(InputError, match=r"an output a class, \(n, classes\), .*; got \(3, 1\)"):
+    with pytest.raises(InputError, match=r"an output a class, \(n, classes\) or .*; got \(3, 1\)"):
         checked_targets("cross_entropy", outputs[:, :1], [1, 0, 1])
     with pytest.raises(InputError, match="labels from 0 to 1, one a class; got 0 to 2"):
         checked_targets("cross_entropy", outputs, [0, 1, 2])

@@ -29,14 +29,14 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.errors import InputError
 from ntkbias.losses import LossFunction
 from ntkbias.parameters import Which
 from ntkbias.progress import progress
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["Curvature", "hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
 
@@ -47,7 +47,7 @@ DENSE = 64  # parameters, up to which the matrix itself is decomposed
 def hessian_operator(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     matrix: Curvature = "hessian",
@@ -71,7 +71,7 @@ def hessian_operator(
 def hessian_eigenvalues(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     num_eigenvalues: int = 1,
     *,
@@ -106,7 +106,7 @@ def hessian_eigenvalues(
 def sharpness(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     matrix: Curvature = "hessian",
@@ -129,7 +129,7 @@ def shift_curvature(
     f: ApplyFunction,
     params: Params,
     shift: Params,
-    x_test: ArrayLike,
+    x_test: Inputs,
     y_test: ArrayLike,
     *,
     loss: str | LossFunction = "mse",
@@ -148,7 +148,7 @@ def shift_curvature(
     wanted, given = str(jax.tree.structure(problem.params)), str(jax.tree.structure(shift))
     if wanted != given:
         raise InputError(f"Expected shift to be a pytree like params, {wanted}; got {given}.")
-    arrays = [require_array(leaf, "shift") for leaf in jax.tree.leaves(shift)]
+    arrays = [require_wide(leaf, "shift") for leaf in jax.tree.leaves(shift)]
     shapes = [leaf.shape for leaf in jax.tree.leaves(problem.params)]
     if [array.shape for array in arrays] != shapes:
         raise InputError(f"Expected shift to have the shapes of params, {shapes}; got {[a.shape for a in arrays]}.")

@@ -28,7 +28,7 @@ from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
 from ntkbias.losses import LossFunction
 from ntkbias.parameters import Which
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = [
     "example_gradient_norms",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-def geometric_complexity(f: ApplyFunction, params: Params, x: ArrayLike, *, batch_size: int = 256) -> Float[Array, ""]:
+def geometric_complexity(f: ApplyFunction, params: Params, x: Inputs, *, batch_size: int = 256) -> Float[Array, ""]:
     """The mean over inputs x `(n, ...)` of the squared Frobenius norm of the outputs' derivative by the input.
 
     In squared outputs a squared unit of the inputs: ||W||_F^2 for a linear f(x) = x W, whatever the data. It is that of
@@ -74,7 +74,7 @@ def _squared_slopes(f: ApplyFunction, params: Params, x: Array, output: Any) -> 
 def loss_gradient(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     loss: str | LossFunction = "mse",
@@ -94,7 +94,7 @@ def loss_gradient(
 def gradient_norm(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     loss: str | LossFunction = "mse",
@@ -108,7 +108,7 @@ def gradient_norm(
 def example_gradient_norms(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     loss: str | LossFunction = "mse",
@@ -136,7 +136,7 @@ def _example_norms(f: ApplyFunction, loss: LossFunction, params: Params, x: Arra
 def implicit_gradient_regularization(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     learning_rate: ArrayLike,
     *,
@@ -154,7 +154,7 @@ def implicit_gradient_regularization(
 def modified_loss(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     learning_rate: ArrayLike,
     *,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_array, require_finite, require_positive
+from ntkbias.checks import require_finite, require_positive, require_wide, widened
 from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import RealOutputs, checked_function, require_inputs, split_params
@@ -31,12 +31,13 @@ __all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_ro
 
 
 class Network:
-    """f(params, x) on inputs x `(n, ...)`, checked, and walked through by batches."""
+    """f(params, x) on inputs x `(n, ...)`, checked, and walked through by batches; in float32 at least."""
 
     def __init__(self, f: ApplyFunction, params: Params, x: Any, batch_size: int, wrt: Which | None = None) -> None:
         f, x = packed(f, x, "x")
-        self.f, self.params, only = checked_function(f, params, wrt)
-        self.x = require_array(x, "x")
+        self.f, params, only = checked_function(f, params, wrt)
+        self.params = jax.tree.map(widened, params)
+        self.x = require_wide(x, "x")
         if self.x.ndim < 2 or not self.x.size:
             raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {self.x.shape}.")
         require_finite(self.x, "x")
@@ -138,7 +139,7 @@ def _plus_gradient(
 
 def checked_rows(values: Any, name: str, least: int = 1) -> Float[np.ndarray, "n d"]:
     """An array `(n, ...)` of finite numbers as `(n, d)` in float64, or an `InputError`; `(n,)` is d = 1."""
-    array = require_array(values, name)
+    array = require_wide(values, name)
     if array.ndim < 1 or len(array) < least or not array.size:
         raise InputError(f"Expected {name} to have at least {least} rows, (n, ...); got shape {array.shape}.")
     host = np.asarray(values, float)  # with all digits that came
@@ -149,7 +150,7 @@ def checked_rows(values: Any, name: str, least: int = 1) -> Float[np.ndarray, "n
 
 def checked_labels(labels: Any, n: int, name: str = "labels") -> Int[np.ndarray, " n"]:
     """Labels `(n,)` as numbers from 0 of the classes that occur, or an `InputError`."""
-    array = require_array(labels, name)
+    array = require_wide(labels, name)
     if array.shape != (n,):
         raise InputError(f"Expected one label for each of {n} inputs in {name}; got shape {array.shape}.")
     require_finite(array, name)

@@ -25,7 +25,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_finite
+from ntkbias.checks import require_finite, require_wide
 from ntkbias.complexity.problem import Network
 from ntkbias.entropy import entropic_rank
 from ntkbias.errors import InputError
@@ -55,7 +55,7 @@ def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> 
     `centered` takes the mean over examples off each feature first. Costs n d min(n, d) operations, and not the Gram
     matrix. Raises `InputError` on features that are all zero, or, where centred, all the same.
     """
-    array = require_array(features, "features")
+    array = require_wide(features, "features")
     if array.ndim > 1 and array.size:
         array = array.reshape(len(array), -1)
     if centered and array.ndim == 2 and array.size:
@@ -87,7 +87,7 @@ def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, 
 
 
 def _singular_values(matrix: Any, name: str) -> Float[Array, " k"]:
-    array = require_array(matrix, name)
+    array = require_wide(matrix, name)
     if array.ndim != 2 or not array.size:
         raise InputError(f"Expected {name} to be a matrix (n, d); got shape {array.shape}.")
     require_finite(array, name)

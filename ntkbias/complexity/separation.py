@@ -25,11 +25,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_array, require_finite, require_positive
+from ntkbias.checks import require_finite, require_positive, require_wide
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Sequential
-from ntkbias.types import Params
+from ntkbias.types import Inputs, Params
 
 __all__ = [
     "activations",
@@ -40,9 +40,7 @@ __all__ = [
 ]
 
 
-def activations(
-    net: Sequential, params: Params, x: ArrayLike, *, batch_size: int = 1_024
-) -> list[Float[Array, "n ..."]]:
+def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int = 1_024) -> list[Float[Array, "n ..."]]:
     """What each layer of a `Sequential` network returns for inputs x `(n, ...)`, in order.
 
     Costs a forward pass, and the memory of all activations; `batch_size` inputs pass at a time. For a network of
@@ -53,7 +51,7 @@ def activations(
             f"Expected a network made of layers in sequence, e.g. nets.mlp(); got {type(net).__name__}. Collect its "
             "layers' outputs yourself: the measures take any list of arrays."
         )
-    inputs = require_array(x, "x")
+    inputs = require_wide(x, "x")
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
     require_finite(inputs, "x")

@@ -34,10 +34,10 @@ import sklearn.metrics
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_finite, require_key
+from ntkbias.checks import require_finite, require_key, require_wide
 from ntkbias.complexity.problem import Network
 from ntkbias.errors import InputError
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["FeatureResponses", "ShuffledAUC", "feature_responses", "shuffle_coordinates", "shuffled_auc"]
 
@@ -67,7 +67,7 @@ class FeatureResponses(eqx.Module):
 def shuffled_auc(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     coordinates: Sequence[int],
     *,
@@ -86,7 +86,7 @@ def shuffled_auc(
     network = Network(f, params, x, batch_size)
     network.require_coordinates()
     n = len(network.x)
-    labels = np.asarray(require_array(y, "y"))
+    labels = np.asarray(require_wide(y, "y"))
     if labels.shape != (n,) or len(np.unique(labels)) != 2:
         raise InputError(f"Expected labels ({n},) of two values; got {len(np.unique(labels))} in shape {labels.shape}.")
     if network.outputs.size != n:
@@ -108,7 +108,7 @@ def shuffled_auc(
 
 def shuffle_coordinates(x: ArrayLike, coordinates: Any, *, key: PRNGKeyArray) -> Float[Array, "n ..."]:
     """x `(n, ...)` with some coordinates of the flattened inputs permuted together over the examples."""
-    inputs = require_array(x, "x")
+    inputs = require_wide(x, "x")
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
     chosen = _checked_coordinates(coordinates, inputs)
@@ -126,7 +126,7 @@ def feature_responses(K: ArrayLike, outputs: ArrayLike, y: ArrayLike) -> Feature
 
     Raises `InputError` on a K that is not symmetric, and on other labels.
     """
-    gram, values, labels = (require_array(v, name) for v, name in ((K, "K"), (outputs, "outputs"), (y, "y")))
+    gram, values, labels = (require_wide(v, name) for v, name in ((K, "K"), (outputs, "outputs"), (y, "y")))
     n = len(gram) if gram.ndim else 0
     if gram.shape != (n, n) or not n:
         raise InputError(f"Expected a matrix K (n, n); got shape {gram.shape}.")

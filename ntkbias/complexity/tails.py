@@ -39,7 +39,7 @@ from ntkbias.losses import LossFunction
 from ntkbias.parameters import Which
 from ntkbias.progress import progress
 from ntkbias.scaling import Interval
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["gradient_noise", "hill_tail_index", "kesten_tail_index", "stable_tail_index"]
 
@@ -145,7 +145,7 @@ def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interv
 def gradient_noise(
     f: ApplyFunction,
     params: Params,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     batch_size: int,

@@ -24,12 +24,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_array, require_finite, require_positive
+from ntkbias.checks import require_finite, require_positive, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import empirical_ntk
 from ntkbias.progress import progress
 from ntkbias.scaling import power_law
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = [
     "displacement_exponent",
@@ -93,7 +93,7 @@ def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " p
 
 
 def path_complexity(
-    f: ApplyFunction, path: Sequence[Params], x: ArrayLike, *, memory_budget: int | None = None
+    f: ApplyFunction, path: Sequence[Params], x: Inputs, *, memory_budget: int | None = None
 ) -> Float[Array, " steps"]:
     """The sum of ||step|| sqrt(tr K / n) along a path of parameters, up to each step: the last one is the total.
 
@@ -126,7 +126,7 @@ def weight_norms(params: Params) -> dict[str, Float[Array, ""]]:
     norms = {}
     for path, leaf in leaves:
         name = jax.tree_util.keystr(path)
-        array = require_array(leaf, f"params{name}")
+        array = require_wide(leaf, f"params{name}")
         require_finite(array, f"params{name}")
         norms[name] = _norm(array.astype(jnp.result_type(array.dtype, float)))
     return norms
@@ -142,7 +142,7 @@ def _norm(array: Array) -> Float[Array, ""]:
 def _positions(path: Any) -> Float[np.ndarray, "steps p"]:
     """The path as one array, in float64: displacements are small beside the parameters."""
     if isinstance(path, np.ndarray | jax.Array):
-        array = require_array(path, "the path")
+        array = require_wide(path, "the path")
         if array.ndim < 1 or len(array) < 2:
             raise InputError(f"Expected a path of two positions or more, (steps, ...); got shape {array.shape}.")
         require_finite(array, "the path")
@@ -165,7 +165,7 @@ def _require_path(path: Any) -> None:
 
 
 def _checked_lags(lags: ArrayLike, num_steps: int) -> Int[np.ndarray, " lags"]:
-    array = np.asarray(require_array(lags, "lags"))
+    array = np.asarray(require_wide(lags, "lags"))
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
         raise InputError(f"Expected lags (lags,) as whole numbers of steps; got {array.dtype} of shape {array.shape}.")
     for lag in array:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_positive
-from ntkbias.domains.domain import Edges, HarmonicDomain
+from ntkbias.domains.domain import ON_SPHERE, Edges, HarmonicDomain
 from ntkbias.errors import InputError
 
 __all__ = ["Circle"]
@@ -41,7 +41,7 @@ class Circle(HarmonicDomain):
             raise InputError(f"Expected inputs (n, 2) on the circle; got shape {x.shape}.")
         require_finite(x, "x")
         off = float(jnp.max(jnp.abs(jnp.linalg.norm(x, axis=1) - self.radius)))
-        if off > 1e-3 * self.radius:  # well above rounding, well below any real difference of radius
+        if off > ON_SPHERE * self.radius:
             raise InputError(
                 f"Expected inputs at distance {self.radius:g} from the origin; got some off by {off:.3g}. "
                 "Give Circle(radius=...), or normalise the inputs."

@@ -25,9 +25,10 @@ from ntkbias.compilation import Function, compiled
 from ntkbias.domains.plane_wave import plane_wave
 from ntkbias.errors import InputError, InputTypeError
 
-__all__ = ["MAX_PRODUCT_DIMENSIONS", "Domain", "Edges", "HarmonicDomain"]
+__all__ = ["MAX_PRODUCT_DIMENSIONS", "ON_SPHERE", "Domain", "Edges", "HarmonicDomain"]
 
 MAX_PRODUCT_DIMENSIONS = 4  # of a product of one-dimensional rules: beyond, a thousand nodes are three a dimension
+ON_SPHERE = 2.0**-8  # by which a radius may be off: above rounding, 2^-9 in bfloat16, below a real difference
 _BLOCK_BYTES = 2**26  # of projectors at a time
 
 

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ntkbias.checks import require_finite, require_key, require_positive
 from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
+    ON_SPHERE,
     Edges,
     HarmonicDomain,
     in_one_program,
@@ -241,7 +242,7 @@ def require_on_spheres(x: Float[Array, "n leaves d"], radius: float, remedy: str
     """Raise an `InputError` unless every leaf has this length."""
     require_finite(x, "x")
     off = float(jnp.max(jnp.abs(jnp.linalg.norm(x, axis=-1) - radius)))
-    if off > 1e-3 * radius:  # well above rounding, well below any real difference of radius
+    if off > ON_SPHERE * radius:
         raise InputError(f"Expected inputs at distance {radius:g} from the origin; got some off by {off:.3g}. {remedy}")
 
 

@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from sklearn.neighbors import NearestNeighbors
 
-from ntkbias.checks import require_array, require_finite, require_known, require_positive
+from ntkbias.checks import require_finite, require_known, require_positive, require_wide
 from ntkbias.domains.domain import HarmonicDomain, whole
 from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.errors import InputError, InputTypeError
@@ -200,7 +200,7 @@ def _dual_newton(
 
 
 def _checked_points(x: ArrayLike) -> Array:
-    points = require_array(x, "x")
+    points = require_wide(x, "x")
     if points.ndim < 2 or len(points) == 0:
         raise InputError(f"Expected inputs (n, ...), one row each; got shape {points.shape}.")
     require_finite(points, "x")

@@ -93,7 +93,7 @@ def loaded(problem: Problem, path: Path) -> Subspace:
     if filled:
         probe = operator.unpack(operator.product(operator.pack(stored[0][:, :1]))) / scale
         difference, size = np.linalg.norm(probe - stored[1][:, :1]), np.linalg.norm(probe)
-        if not difference <= np.finfo(operator.dtype).eps ** 0.5 * max(size, stored[3][0]):
+        if not difference <= operator.epsilon**0.5 * max(size, stored[3][0]):
             raise InputError(
                 f"Expected the operator that {path} is of, to go on with it; got one whose product with a vector "
                 f"differs by {difference:.2g}, of {size:.2g}. Choose another path, or delete that file to begin again."

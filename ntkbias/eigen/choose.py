@@ -22,6 +22,7 @@ from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
 from ntkbias.memory import default_memory_budget
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["spectrum"]
 
@@ -32,7 +33,7 @@ ARRAYS = 4  # of the matrix's size, in which dense decomposition works
 
 def spectrum(
     kernel: Kernel,
-    x: ArrayLike,
+    x: Inputs,
     weights: ArrayLike | None = None,
     *,
     num_modes: int | None = None,

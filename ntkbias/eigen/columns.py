@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -81,4 +82,4 @@ def root_of(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> np.nda
 
 def epsilon_of(columns: np.ndarray) -> float:
     """What rounding does to eigenvalues, relative to the matrix: that of the kernel, and of float64 here."""
-    return float(np.finfo(columns.dtype).eps + np.finfo(np.float64).eps)
+    return float(jnp.finfo(columns.dtype).eps) + float(np.finfo(np.float64).eps)

@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import is_known, require_array, require_finite, require_positive, require_weights
+from ntkbias.checks import is_known, require_array, require_finite, require_positive, require_weights, widened
 from ntkbias.errors import InputError
 from ntkbias.spectra import Spectrum
 
@@ -38,11 +38,11 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     gram = _checked_gram(require_array(K, "K"))
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
     kept = checked_num_modes(num_modes, n * o)
+    epsilon, gram = float(jnp.finfo(gram.dtype).eps), widened(gram)
     measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else require_weights(weights, n)
     matrix, roots, norm, trace = _weighted(gram, measure)
     values, vectors, residuals = _decompose(matrix)
 
-    epsilon = float(jnp.finfo(gram.dtype).eps)
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
     require_positive_definite(values, epsilon)
     noise_floor = (epsilon + solver) * norm

@@ -28,7 +28,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_finite, require_key, require_positive, require_scale, require_weights
+from ntkbias.checks import require_finite, require_key, require_positive, require_scale, require_weights, require_wide
 from ntkbias.eigen.estimate import Estimate, at_each, mean_over_probes
 from ntkbias.eigen.lanczos import (
     GROUP,
@@ -250,7 +250,7 @@ def spectral_density(
         diagonals=jnp.asarray(diagonals, dtype),
         off_diagonals=jnp.asarray(off_diagonals, dtype),
         eigenvalues=jnp.asarray(eigenvalues, dtype),
-        noise_floor=jnp.asarray(np.finfo(op.dtype).eps * np.sqrt(squares), dtype),
+        noise_floor=jnp.asarray(op.epsilon * np.sqrt(squares), dtype),
         num_examples=n,
         num_rows=rows,
     )
@@ -305,7 +305,7 @@ def _log10(values: np.ndarray) -> np.ndarray:
 
 
 def _checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:
-    require_finite(require_array(ridge, "the ridge"), "the ridge")
+    require_finite(require_wide(ridge, "the ridge"), "the ridge")
     ridges = np.asarray(ridge, float)
     if not np.all(ridges > 0):
         raise InputError(
@@ -316,7 +316,7 @@ def _checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:
 
 
 def _checked_points(at: ArrayLike) -> Float[np.ndarray, "*q"]:
-    require_finite(require_array(at, "the eigenvalues to ask about"), "the eigenvalues to ask about")
+    require_finite(require_wide(at, "the eigenvalues to ask about"), "the eigenvalues to ask about")
     return np.asarray(at, float)
 
 

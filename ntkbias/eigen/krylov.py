@@ -238,7 +238,7 @@ def _dense(operator: KernelOperator, num_modes: int) -> Found:
     require_finite_products(matrix)
     require_symmetric_products(matrix - matrix.T, np.linalg.norm(matrix, axis=0), operator.dtype)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    require_positive_definite(jnp.asarray(values[::-1]), float(np.finfo(operator.dtype).eps))
+    require_positive_definite(jnp.asarray(values[::-1]), operator.epsilon)
     # Rounded as they are returned, so that residuals hold that too.
     values = values[::-1][:num_modes].astype(operator.dtype).astype(np.float64)
     vectors = vectors[:, ::-1][:, :num_modes].astype(operator.dtype).astype(np.float64)
@@ -268,7 +268,7 @@ def _spectrum(
     trace = operator.trace()
     known = float(np.sum(found.values))
     rest = max(0.0, found.values[-1] * (trace - known))  # of the squares of the eigenvalues that are not known
-    epsilon = float(np.finfo(operator.dtype).eps)
+    epsilon = operator.epsilon
     noise_floor = epsilon * float(np.sqrt(np.sum(found.values**2) + rest))
     dtype = functions.dtype
     values = jnp.asarray(found.values, dtype)

@@ -49,7 +49,7 @@ def tridiagonal(
     The last off-diagonal is the norm of what the last product left over. Where nothing is left but rounding, of the
     locked vectors' eigenvalues, too, the probe has met all eigenvalues that it holds: zeros follow.
     """
-    count, epsilon = probes.shape[-1], float(np.finfo(operator.dtype).eps)
+    count, epsilon = probes.shape[-1], operator.epsilon
     diagonals, off_diagonals = np.zeros((count, num_steps)), np.zeros((count, num_steps))
     scale, beta = np.full(count, largest), np.zeros(count)
     current = _unit(_outside(probes, locked), jnp.zeros(count, operator.dtype))[0]

@@ -27,7 +27,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_key, require_positive, require_weights
+from ntkbias.checks import require_choice, require_key, require_positive, require_weights, require_wide
 from ntkbias.eigen.columns import Problem, epsilon_of, products, root_of
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
 from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
@@ -36,6 +36,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["NystromSpectrum", "nystrom"]
 
@@ -53,7 +54,7 @@ class NystromSpectrum(Spectrum):
     coefficients: Float[Array, "m *o k"] = eqx.field(kw_only=True)
     trace_error: Float[Array, ""] = eqx.field(kw_only=True)  # trace(K - K_S) / n, to within rounding of the trace
 
-    def extend(self, x_new: ArrayLike, num_modes: int | None = None) -> Float[Array, "m *o k"]:
+    def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: K(x, x_S) coefficients; at x they are `eigenfunctions`.
 
         `num_modes` is at most, and by default, the number of resolved modes. Costs the kernel of the new inputs with
@@ -88,7 +89,7 @@ class NystromSpectrum(Spectrum):
 
 def nystrom(
     kernel: Kernel,
-    x: ArrayLike,
+    x: Inputs,
     landmarks: int | ArrayLike,
     *,
     method: Method = "pivoted_cholesky",
@@ -161,7 +162,7 @@ def _spectrum(
     problem: Problem, chosen: np.ndarray, columns: np.ndarray, num_modes: int, *, exact: bool
 ) -> NystromSpectrum:
     """The eigenpairs of K_S, and how far they are from those of K."""
-    (n, o), dtype = problem.diagonal.shape, columns.dtype
+    (n, o), dtype = problem.diagonal.shape, _wide(columns)
     root = _checked_root(problem, chosen, columns)
     all_values, rotation = _decomposed(problem, columns, root)
     noise_floor = epsilon_of(columns) * np.linalg.norm(all_values)
@@ -204,7 +205,7 @@ def _checked_root(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> 
             "Expected a kernel that is not zero at all landmarks; got zeros alone. Check the inputs and parameters."
         )
     values = np.linalg.eigvalsh((own + own.T) / 2)
-    require_positive_definite(jnp.asarray(values[[-1, 0]]), float(np.finfo(columns.dtype).eps))
+    require_positive_definite(jnp.asarray(values[[-1, 0]]), float(jnp.finfo(columns.dtype).eps))
     return root_of(problem, chosen, columns)
 
 
@@ -219,14 +220,19 @@ def _decomposed(problem: Problem, columns: np.ndarray, root: np.ndarray) -> tupl
 def _functions(problem: Problem, columns: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The eigenfunctions `(rows, k)` and their coefficients; of two signs the one with the long positive tail."""
     measure = np.repeat(problem.measure, problem.num_outputs)[:, None]
-    functions = np.empty((len(columns), coefficients.shape[1]), columns.dtype)
+    functions = np.empty((len(columns), coefficients.shape[1]), _wide(columns))
     skewness = np.zeros(coefficients.shape[1])
     for place, strip in products(columns, coefficients):
         functions[place] = strip
         skewness += np.sum(measure[place] * strip**3, 0)
     signs = np.where(skewness < 0, -1, 1)
-    functions *= signs.astype(columns.dtype)
+    functions *= signs.astype(functions.dtype)
     return functions, coefficients * signs
+
+
+def _wide(columns: np.ndarray) -> np.dtype:
+    """The type of results: the kernel's, and float32 where that is narrower."""
+    return np.dtype(jnp.promote_types(columns.dtype, jnp.float32))
 
 
 def _exact_residuals(problem: Problem, functions: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -244,7 +250,7 @@ def _checked_landmarks(landmarks: Any, n: int) -> int | np.ndarray:
         if landmarks > n:
             raise InputError(f"Expected at most as many landmarks as inputs, {n}; got {landmarks}.")
         return int(landmarks)
-    places = np.asarray(require_array(landmarks, "landmarks"))
+    places = np.asarray(require_wide(landmarks, "landmarks"))
     if places.ndim != 1 or not places.size or places.dtype.kind not in "iu":
         raise InputError(
             f"Expected landmarks to be a number, or places (m,) in x; got shape {places.shape} of {places.dtype}. "

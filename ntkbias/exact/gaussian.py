@@ -122,7 +122,7 @@ def _radial_values(
     values = kernel_values(kernel, x0, x).reshape(shape)
     turn, rng = rotation(d), np.random.default_rng(0)
     density = rule.weights / 2 if d == 1 else rule.density(d)[0]
-    angles = rng.choice(len(density), 200, p=density / density.sum())
+    angles = rng.choice(len(density), 200, p=(density / density.sum()).astype(float))
     few = rng.integers(num_lengths, size=200) * len(density) + angles
     turned = kernel_values(kernel, x0 @ turn, x[few] @ turn)
     straight = values.reshape(num_lengths, -1)[:, few]

@@ -23,7 +23,7 @@ import numpy as np
 from ntkbias.domains import Hypercube
 from ntkbias.errors import InputError
 from ntkbias.exact.digits import UnknownFormula, kernel_digits
-from ntkbias.exact.profile import checked_invariance, kernel_values
+from ntkbias.exact.profile import checked_invariance, kernel_values, rounding_of
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
 
@@ -31,7 +31,6 @@ __all__ = ["hypercube_spectrum"]
 
 GUARD_DIGITS = 40  # beyond the d bits that the differences lose
 CONSTANTS = 1e-14  # relative: hyperparameters are float64, a few times a layer
-DEVIATIONS = 3
 SYMMETRY = "permuted and flipped alike"
 
 
@@ -54,7 +53,7 @@ def hypercube_spectrum(kernel: Kernel, domain: Hypercube, max_degree: int) -> Ex
         values, moved = (kernel_values(kernel, x0, x)[0] for x0, x in sides)
         noise = checked_invariance(values, moved, _binomial(d), SYMMETRY)
         eigenvalues = _eigenvalues(np.array([mpmath.mpf(float(value)) for value in values]), d, max_degree)
-        errors = DEVIATIONS * _rounding(noise, d, max_degree)
+        errors = _rounding(values, noise, d, max_degree)
     degrees = np.arange(max_degree + 1)
     return ExactSpectrum(
         eigenvalues=eigenvalues,
@@ -88,16 +87,16 @@ def _eigenvalues(values: np.ndarray, d: int, max_degree: int) -> np.ndarray:
     return np.array(eigenvalues)
 
 
-def _rounding(noise: np.ndarray, d: int, max_degree: int) -> np.ndarray:
-    """The spread of mu_k = sum_j Binomial(d, 1/2)(j) chi_k(j) f_j under independent errors of the f_j.
+def _rounding(values: np.ndarray, noise: np.ndarray, d: int, max_degree: int) -> np.ndarray:
+    """A bound on what errors of the f_j do to mu_k = sum_j Binomial(d, 1/2)(j) chi_k(j) f_j.
 
     chi_k(j), the mean of x_1 ... x_k over inputs with j coordinates of -1, is a Krawtchouk polynomial, chi_k(0) = 1.
     """
     j = np.arange(d + 1)
     before, now = np.ones(d + 1), 1 - 2 * j / d
-    spreads = []
+    bounds = []
     for k in range(max_degree + 1):
-        spreads.append(np.sqrt(np.sum((_binomial(d) * before * noise) ** 2)))
+        bounds.append(rounding_of(values, noise, _binomial(d) * before, 1))
         if k < d:
             before, now = now, ((d - 2 * j) * now - (k + 1) * before) / max(d - k - 1, 1)
-    return np.array(spreads)
+    return np.array(bounds)

@@ -29,24 +29,33 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 
 __all__ = [
+    "PI",
     "AngleRule",
     "angle_rule",
     "checked_invariance",
     "checked_kernel",
+    "gauss_legendre",
     "gegenbauer",
     "kernel_values",
     "on_plane",
     "rotation",
+    "rounding_of",
 ]
 
 LARGEST_CALL = 2**20  # numbers in the inputs of one call of the kernel
 LEAST_CALL = 256  # inputs
 FARTHEST = 3.6  # u at which the rule ends: 1e-24 from the end of the interval
+SEEN = 2  # the kernel's rounding at a node may be this many times what one turn of the inputs shows, on average
+OPERATIONS = 8  # roundings in a node and its weight, and as many a dimension
+PI = 4 * np.arctan(np.longdouble(1))
 INVARIANT = 1e-5  # relative change under a symmetry: above the rounding of float32, below any finite width's noise
 
 
 class AngleRule(NamedTuple):
-    """Nodes on (0, pi): distance to the nearest end, whether that is pi, weights, and which make the coarse rule."""
+    """Nodes on (0, pi): distance to the nearest end, whether that is pi, weights, and which make the coarse rule.
+
+    In the longest type there is, which the sums with them keep.
+    """
 
     near: Float[np.ndarray, " q"]
     at_pi: Bool[np.ndarray, " q"]
@@ -60,18 +69,44 @@ class AngleRule(NamedTuple):
         return weights / weights.sum(), coarse / coarse.sum()
 
     def cosine(self) -> np.ndarray:
-        """The cosines of the nodes, in the longest type there is: the recurrence in the degree multiplies rounding."""
-        return np.where(self.at_pi, -1, 1) * np.cos(self.near.astype(np.longdouble))
+        """The cosines of the nodes; the recurrence in the degree multiplies their rounding."""
+        return np.where(self.at_pi, -1, 1) * np.cos(self.near)
 
 
 def angle_rule(step: float) -> AngleRule:
     """The double exponential rule of this step in u, for the integral over (0, pi)."""
     half = int(np.ceil(FARTHEST / step))
     index = np.arange(-half, half + 1)
-    u = step * index
-    small = np.exp(-np.pi * np.abs(np.sinh(u)))
-    weights = step * np.pi**2 * np.cosh(u) * small / (1 + small) ** 2
-    return AngleRule(np.pi * small / (1 + small), u > 0, weights, index % 2 == 0)
+    u = np.longdouble(step) * index
+    small = np.exp(-PI * np.abs(np.sinh(u)))
+    weights = step * PI**2 * np.cosh(u) * small / (1 + small) ** 2
+    return AngleRule(PI * small / (1 + small), u > 0, weights, index % 2 == 0)
+
+
+def gauss_legendre(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss's nodes in (0, 1), ascending, and weights of sum one, in the longest type there is.
+
+    By Newton's method from those of float64, whose weights have lost some digits.
+    """
+    x = np.polynomial.legendre.leggauss(num_nodes)[0].astype(np.longdouble)
+    for _ in range(2):
+        before, now = np.ones_like(x), x
+        for k in range(1, num_nodes):
+            before, now = now, ((2 * k + 1) * x * now - k * before) / (k + 1)
+        slope = num_nodes * (x * now - before) / (x * x - 1)
+        x = x - now / slope
+    weights = 1 / ((1 - x * x) * slope**2)
+    return (x + 1) / 2, weights / weights.sum()
+
+
+def rounding_of(values: np.ndarray, noise: np.ndarray, weights: np.ndarray, dimension: int) -> np.ndarray:
+    """What rounding may do to the mean of values `(*r, q)` with these weights `(q,)`: a bound, node by node.
+
+    `noise` `(*r, q)` is what the kernel shows; the rule's own is that of its type. Errors of neighbouring nodes are
+    alike, as those of arccos are, and do not average out.
+    """
+    own = OPERATIONS * dimension * np.finfo(weights.dtype).eps
+    return np.asarray((SEEN * noise + own * np.abs(values)) @ np.abs(weights), float)
 
 
 def gegenbauer(cosine: np.ndarray, dimension: int, max_degree: int) -> Iterator[np.ndarray]:

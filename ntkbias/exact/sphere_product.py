@@ -46,10 +46,10 @@ MOST_NODES = 30_000  # of a product rule over all leaves; beyond, inactive leave
 # Nodes beyond the degree, of the coarse and of the fine rule of one leaf of one, two, or more active ones.
 MORE_NODES = {1: (20, 30), 2: (11, 16)}
 FEW_NODES = (6, 9)
-DEVIATIONS = 3  # of the draws' mean, and of rounding
+DEVIATIONS = 3  # of the draws' mean, and of rounding among them
 NUM_SHUFFLES = 4  # one may leave everything in place
 LARGEST_BATCH = 2**22  # cosines at once
-ROUNDINGS = 8  # a kernel's value, in eps
+ROUNDINGS = 8  # of a kernel's value, in eps of the largest
 
 Tree = int | tuple
 
@@ -162,16 +162,19 @@ def _eigenvalue(space: _Cosines, row: np.ndarray, num_draws: int, rng: np.random
         rest = np.stack([t, -t], 1).reshape(-1, space.leaves)
     rules = MORE_NODES.get(len(active), FEW_NODES)
     found = [_means(space, row, active, rest, more) for more in rules]
+    few, many = (int(row.max(initial=0)) + more for more in rules)
     (coarse, _), (values, rounding) = found
     pairs = values.reshape(-1, 2).mean(1) if len(values) > 1 else values
     spread = np.std(pairs, ddof=1) / math.sqrt(len(pairs)) if len(pairs) > 1 else 0.0
-    return float(pairs.mean()), float(DEVIATIONS * (spread + rounding) + abs(coarse.mean() - values.mean()))
+    # Kernels of ReLU are singular where cosines are 1: an error of nodes^-1, or less, is that of the two rules' gap.
+    truncation = abs(coarse.mean() - values.mean()) * few / (many - few)
+    return float(pairs.mean()), float(DEVIATIONS * spread + rounding + truncation)
 
 
 def _means(
     space: _Cosines, row: np.ndarray, active: np.ndarray, rest: np.ndarray, more: int
 ) -> tuple[np.ndarray, float]:
-    """E over the active leaves of K prod P, for each draw of the rest; and the spread of rounding in their mean."""
+    """E over the active leaves of K prod P, for each draw of the rest; and what rounding may do to their mean."""
     rules = [_leaf_rule(space.n, int(row[leaf]), int(row.max(initial=0)) + more) for leaf in active]
     points = np.array(list(itertools.product(*(nodes for nodes, _ in rules)))).reshape(-1, len(active))
     weights = np.array([math.prod(w) for w in itertools.product(*(w for _, w in rules))])
@@ -181,9 +184,10 @@ def _means(
         cosines[:, active] = np.tile(points, (len(draws), 1))
         values = space(cosines).reshape(len(draws), -1)
         means.append(values @ weights)
-        largest = max(largest, np.abs(values).max())
-    rounding = ROUNDINGS * np.finfo(float).eps * largest * np.linalg.norm(weights) / math.sqrt(len(rest))
-    return np.concatenate(means), float(rounding)
+        largest = max(largest, float(np.abs(values).max()))
+    # Neighbouring nodes have alike errors; the leaves that are drawn shuffle them.
+    alike = np.sum(np.abs(weights)) if len(rest) == 1 else DEVIATIONS * np.linalg.norm(weights) / math.sqrt(len(rest))
+    return np.concatenate(means), ROUNDINGS * float(np.finfo(float).eps * largest * alike)
 
 
 def _leaf_rule(n: int, degree: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from ntkbias.domains import Torus
 from ntkbias.errors import InputError
-from ntkbias.exact.profile import checked_invariance, kernel_values
+from ntkbias.exact.profile import PI, checked_invariance, gauss_legendre, kernel_values, rounding_of
 from ntkbias.exact.value import ExactSpectrum
 from ntkbias.kernels import Kernel
 
@@ -31,7 +31,6 @@ __all__ = ["torus_spectrum"]
 
 MOST_ANGLES = 3
 GRADING = 4  # u = s^4
-DEVIATIONS = 10
 
 
 def torus_spectrum(kernel: Kernel, domain: Torus, max_degree: int) -> ExactSpectrum:
@@ -67,19 +66,19 @@ def torus_spectrum(kernel: Kernel, domain: Torus, max_degree: int) -> ExactSpect
 def _coefficients(kernel: Kernel, domain: Torus, highest: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """mu_k for all k, flattened, and what rounding may do to it, by a rule of this many nodes an angle."""
     distances, weights = _simplices(domain.dimension, num_nodes)
-    total, spread = np.zeros(0), 0.0
+    total, rounding = np.zeros(0), 0.0
     for far in (False, True):
         values, noise = _profile(kernel, domain, distances, far, weights)
         waves = [np.cos(np.outer(angle, np.arange(highest + 1))) for angle in distances.T]
         if far:  # cos(k (pi - t)) = (-1)^k cos(k t)
             waves = [wave * (-1.0) ** np.arange(highest + 1) for wave in waves]
-        product = waves[0] * (weights * values)[:, None]
+        product = waves[0] * (weights * values)[:, None]  # in the type of the rule
         for wave in waves[1:-1]:
             product = (product[:, :, None] * wave[:, None, :]).reshape(len(product), -1)
         part = (product.T @ waves[-1]).ravel() if len(waves) > 1 else product.sum(0)
         total = part if not far else total + part
-        spread += np.sum((weights * noise) ** 2)
-    return total, np.full(len(total), DEVIATIONS * np.sqrt(spread))
+        rounding += float(rounding_of(values, noise, weights, domain.dimension))
+    return total.astype(float), np.full(len(total), rounding)
 
 
 def _profile(
@@ -105,9 +104,8 @@ def _simplices(d: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
     The simplex of angles in descending order has corners 0, (pi, 0, ...), (pi, pi, 0, ...), ... and the box's centre.
     """
-    nodes, gauss = np.polynomial.legendre.leggauss(num_nodes)
-    nodes, gauss = (nodes + 1) / 2, gauss / 2
-    corners = np.array([[np.pi] * j + [0.0] * (d - j) for j in range(1, d)] + [[np.pi / 2] * d])
+    nodes, gauss = gauss_legendre(num_nodes)
+    corners = np.array([[PI] * j + [0.0] * (d - j) for j in range(1, d)] + [[PI / 2] * d])
     s = np.stack(np.meshgrid(*[nodes] * d, indexing="ij"), -1).reshape(-1, d)
     weights = np.prod(np.stack(np.meshgrid(*[gauss] * d, indexing="ij"), -1).reshape(-1, d), 1)
     weights = weights * GRADING * s[:, 0] ** (GRADING - 1)
@@ -117,6 +115,6 @@ def _simplices(d: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
         points = (1 - s[:, axis : axis + 1]) * corners[axis - 1] + s[:, axis : axis + 1] * points
     points *= s[:, :1]
     weights = weights * np.prod(s ** np.arange(d - 1, -1, -1), 1)
-    weights *= 0.5 / (weights.sum() * math.factorial(d))
+    weights /= 2 * weights.sum() * math.factorial(d)
     orders = list(itertools.permutations(range(d)))
     return np.concatenate([points[:, list(order)] for order in orders]), np.tile(weights, len(orders))

@@ -50,8 +50,8 @@ class ExactSpectrum(eqx.Module):
 
     `degrees` is `(k,)`, or `(k, c)` where a row has several numbers, whose names are `labels`: the indices of a torus's
     mode, angular degree and radial index on a Gaussian, the degree in each leaf of a product of spheres. `errors`
-    bounds what is wrong with each eigenvalue by rounding and quadrature, as estimated from two rules; an eigenvalue
-    below its error is zero as far as is known, and may be negative.
+    bounds what is wrong with each eigenvalue by rounding, node by node, and by quadrature, as two rules show it; an
+    eigenvalue within its error of zero is zero as far as is known, and may be negative.
     """
 
     eigenvalues: Float[Array | np.ndarray, " k"]
@@ -74,7 +74,7 @@ class ExactSpectrum(eqx.Module):
 
     @property
     def resolved(self) -> np.ndarray:
-        """Which eigenvalues stand above their errors."""
+        """Which eigenvalues stand above their errors; the others may be zero."""
         return np.asarray(self.eigenvalues > self.errors)
 
     def expand(self, num_modes: int | None = None) -> "ExactSpectrum":
@@ -109,8 +109,10 @@ class ExactSpectrum(eqx.Module):
         """Exponents of power laws through degrees `first` .. `last - 1` against frequency, each parity by itself.
 
         Against the degree k itself the slope would be off by up to 0.5: on S^{d-1} frequency is sqrt(k (k + d - 2)).
-        Degrees below their errors are left out; a parity with fewer than two others has -inf. Raises `InputError`
-        for rows with more than one index.
+        Degrees within their errors of zero are left out, since they may be zero. A parity has -inf where fewer than two
+        others are left, or fewer than half of those up to the last that stands above its error: then it is zero as far
+        as is known, as `predicted_decay` says of odd degrees without bias. Raises `InputError` for rows with more than
+        one index.
         """
         if np.ndim(self.degrees) != 1 or not 0 <= first < last:
             raise InputError(
@@ -120,8 +122,9 @@ class ExactSpectrum(eqx.Module):
 
         def exponent(parity: int) -> float:
             degrees = np.asarray(self.degrees)
-            rows = (degrees >= first) & (degrees < last) & (degrees % 2 == parity) & self.resolved
-            if np.sum(rows) < 2:
+            asked = np.flatnonzero((degrees >= first) & (degrees < last) & (degrees % 2 == parity))
+            rows = asked[self.resolved[asked]]
+            if len(rows) < 2 or 2 * len(rows) < np.sum(asked <= rows[-1]):
                 return -np.inf
             return power_law(np.asarray(self.frequencies)[rows], np.asarray(self.eigenvalues)[rows]).exponent
 

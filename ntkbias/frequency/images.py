@@ -27,7 +27,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_finite, require_key, require_positive
+from ntkbias.checks import require_finite, require_key, require_positive, require_wide
 from ntkbias.domains import Images
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
@@ -207,7 +207,7 @@ def _function(function: Callable[[Array], Array] | Spectrum, num_modes: int | No
 
 def _checked(images: ArrayLike, num_bands: int) -> Float[Array, "n h w c"]:
     require_positive("num_bands", num_bands)
-    points = require_array(images, "images")
+    points = require_wide(images, "images")
     if points.ndim != 4 or len(points) == 0:
         raise InputError(
             f"Expected images (n, height, width, channels); got shape {points.shape}. Add an axis of channels."

@@ -30,7 +30,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_finite, require_key, require_positive
+from ntkbias.checks import require_finite, require_key, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
@@ -86,7 +86,7 @@ def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -
 
     Raises `InputError` on examples that coincide, or of different shapes, and a path of more than a gigabyte.
     """
-    first, last = require_array(start, "start"), require_array(end, "end")
+    first, last = require_wide(start, "start"), require_wide(end, "end")
     if first.shape != last.shape:
         raise InputError(f"Expected two examples of one shape; got {first.shape} and {last.shape}.")
     require_finite(first, "start")
@@ -118,7 +118,7 @@ def interpolation_spectrum(
     Raises `InputError` on outputs that are no finite logits of two classes or more, labels without a pair of each kind,
     and paths of more than a gigabyte.
     """
-    points, classes = require_array(x, "x"), np.asarray(require_array(labels, "labels"))
+    points, classes = require_wide(x, "x"), np.asarray(require_wide(labels, "labels"))
     require_finite(points, "x")
     require_positive("num_pairs", num_pairs)
     require_positive("num_frequencies", num_frequencies)

@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_finite, require_positive, require_scale
+from ntkbias.checks import require_finite, require_positive, require_scale, require_wide
 from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["directional_wave", "radial_wave", "smoothed_labels"]
@@ -41,7 +41,7 @@ def radial_wave(x: ArrayLike, frequency: float, phase: float = 0.0) -> Float[Arr
 def directional_wave(x: ArrayLike, frequency: float, direction: ArrayLike, phase: float = 0.0) -> Float[Array, " n"]:
     """w(x) = 1 + sin(2 pi frequency (<x, v> - phase)) with v the `direction`, like an input, of length one."""
     flat = _flat(x)
-    vector = require_array(direction, "direction")
+    vector = require_wide(direction, "direction")
     require_finite(vector, "direction")
     if vector.size != flat.shape[1] or not bool(jnp.any(vector != 0)):
         raise InputError(
@@ -58,7 +58,7 @@ def smoothed_labels(labels: ArrayLike, wave: ArrayLike, amount: float, num_class
     the squared error, as they are. Raises `InputError` on labels out of range and a wave outside 0 .. 2.
     """
     require_positive("num_classes", num_classes)
-    classes, waves = require_array(labels, "labels"), require_array(wave, "wave")
+    classes, waves = require_wide(labels, "labels"), require_wide(wave, "wave")
     if not jnp.issubdtype(classes.dtype, jnp.integer) or classes.ndim != 1:
         raise InputTypeError(f"Expected whole-number labels (n,); got {classes.dtype} of shape {classes.shape}.")
     if len(classes) and not bool(jnp.all((classes >= 0) & (classes < num_classes))):
@@ -77,7 +77,7 @@ def smoothed_labels(labels: ArrayLike, wave: ArrayLike, amount: float, num_class
 
 
 def _flat(x: ArrayLike) -> Float[Array, "n d"]:
-    points = require_array(x, "x")
+    points = require_wide(x, "x")
     if points.ndim < 2 or len(points) == 0:
         raise InputError(f"Expected inputs (n, ...), one row each; got shape {points.shape}.")
     require_finite(points, "x")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ntkbias.checks import widened
 from ntkbias.compilation import Function
 from ntkbias.errors import InputTypeError
 from ntkbias.kernels.kernel import Kernel
@@ -39,7 +40,7 @@ class DotProductKernel(Kernel):
         self.profile = Function.of(profile)
 
     def features(self, x: Array) -> Array:
-        flat = x.reshape(len(x), -1)
+        flat = widened(x).reshape(len(x), -1)
         return flat / jnp.linalg.norm(flat, axis=1, keepdims=True)
 
     def contract(self, features1: Array, features2: Array | None) -> Array:

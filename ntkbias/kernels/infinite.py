@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkbias.checks import require_choice
+from ntkbias.checks import require_choice, widened
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.outputs import num_entries, of_independent
@@ -92,7 +92,7 @@ class InfiniteKernel(Kernel):
     def features(self, x: Array) -> Array:
         """The inputs, after the fixed maps that the network begins with."""
         fixed, _ = split_fixed(self.net)
-        return fixed.apply([()] * len(fixed.layers), x)
+        return fixed.apply([()] * len(fixed.layers), widened(x))
 
     def contract(self, features1: Array, features2: Array | None) -> Array:
         _, rows = self._positions_and_tile_rows(features1)

@@ -5,7 +5,7 @@
 (3, 3)
 """
 
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from ntkbias.packing import Layout, are_several, packed_rows
 __all__ = ["Plan", "checked", "of_one_array", "planned"]
 
 
+@runtime_checkable
 class Asked(Protocol):
     """What is asked of a kernel about its inputs."""
 

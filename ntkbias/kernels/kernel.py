@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbias.checks import are_known, require_array, require_finite, require_positive
+from ntkbias.checks import are_known, in_native_order, require_array, require_finite, require_positive
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
 from ntkbias.kernels.evaluation import Worker, gram, gram_in_one_program, worker_of, workers_of
@@ -153,6 +153,7 @@ class Kernel(eqx.Module):
                 "the operator outside, or evaluate the kernel itself."
             )
         require_positive("num_products", num_products)
+        x = in_native_order(x) if isinstance(x, np.ndarray) else x
         if isinstance(x, np.ndarray) and x.ndim >= 2 and x.size:
             length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
             for start in range(0, len(x), length):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array
+from ntkbias.checks import require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
 from ntkbias.packing import are_several, num_examples
@@ -38,7 +38,7 @@ class Contrast(eqx.Module):
     first: int = eqx.field(static=True)
     second: int = eqx.field(static=True)
     values: Float[Array, " n"] | None = eqx.field(
-        default=None, converter=lambda v: None if v is None else require_array(v, "values").astype(float)
+        default=None, converter=lambda v: None if v is None else require_wide(v, "values").astype(float)
     )
 
     def __call__(self, x: Any, num_outputs: int) -> Float[np.ndarray, "n o"]:
@@ -128,7 +128,7 @@ def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[n
                 f"Expected the inputs, x=, for a behaviour that is a function of them; got none, for {name!r}."
             )
         behavior = behavior(x if are_several(x) else jnp.asarray(x))
-    array = require_array(behavior, f"the behaviour {name!r}")
+    array = require_wide(behavior, f"the behaviour {name!r}")
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if whole and array.shape == shape[:1]:
         return _codes(np.asarray(array).astype(int), name, shape), True

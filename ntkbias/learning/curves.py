@@ -41,6 +41,7 @@ from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
 
@@ -65,6 +66,12 @@ class Levels(NamedTuple):
         """The number of examples at which kappa has this value."""
         known = float(self.multiplicities @ self.learnabilities(kappa))
         return known / self.num_outputs + (ridge + self.tail / self.num_outputs) / kappa
+
+    def fewest_examples(self, kappa: float, ridge: float) -> float:
+        """The same at least: each unknown eigenvalue r adds r / (r + kappa), and is at most the least known one."""
+        known = float(self.multiplicities @ self.learnabilities(kappa))
+        top = min(np.min(self.eigenvalues[self.eigenvalues > 0], initial=np.inf), self.tail)
+        return (known + self.tail / (kappa + top)) / self.num_outputs + ridge / kappa
 
     def kappa(self, n: float, ridge: float) -> float:
         """The kappa of n examples; zero where they determine all modes."""
@@ -125,7 +132,7 @@ def learning_curve(
     target: ArrayLike,
     sizes: ArrayLike | Sequence[int],
     *,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     ridge: float = 0.0,
     noise: float = 0.0,
 ) -> LearningCurve:

@@ -31,9 +31,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_known, require_whole_numbers
+from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.types import Inputs
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
 
@@ -78,8 +79,8 @@ def gradient_flow(
     y: ArrayLike,
     times: ArrayLike | Sequence[float],
     *,
-    x: ArrayLike | None = None,
-    x_test: ArrayLike | None = None,
+    x: Inputs | None = None,
+    x_test: Inputs | None = None,
     K_test: ArrayLike | None = None,
     f0: ArrayLike | None = None,
     f0_test: ArrayLike | None = None,
@@ -105,7 +106,7 @@ def gradient_flow(
     that is not symmetric and positive.
     """
     require_known((kernel, y, times, x, x_test, K_test, f0, f0_test, P), "gradient_flow")
-    times = require_array(times, "times")
+    times = require_wide(times, "times")
     if times.ndim != 1 or not times.size or not bool(jnp.all(times >= 0)):
         raise InputError(f"Expected times (t,) of zero or more; got {_seen(times)}.")
     problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
@@ -124,8 +125,8 @@ def gradient_descent(
     learning_rate: float,
     *,
     momentum: float = 0.0,
-    x: ArrayLike | None = None,
-    x_test: ArrayLike | None = None,
+    x: Inputs | None = None,
+    x_test: Inputs | None = None,
     K_test: ArrayLike | None = None,
     f0: ArrayLike | None = None,
     f0_test: ArrayLike | None = None,

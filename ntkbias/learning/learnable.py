@@ -8,9 +8,9 @@ Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of
     label time        of a labelling, the time at which nine tenths of the examples are nearest to their label
 
 with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
-zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Power beyond the known
-modes counts as one more mode, with the mean eigenvalue that the alignment leaves for it. All of it holds for a kernel
-that stays as it is.
+zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Where not all modes are
+known times are the least, and intervals become bounds over all that the unknown modes may be, given the mean and mean
+square of their eigenvalues, which K y tells. All of it holds for a kernel that stays as it is.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import learnability
@@ -29,8 +29,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ntkbias.checks import require_choice, require_known, require_positive, require_scale
 from ntkbias.eigen import eigh, top_modes
@@ -46,6 +45,7 @@ from ntkbias.learning.target import Target
 from ntkbias.packing import num_examples
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["Learnability", "learnability"]
 
@@ -69,6 +69,10 @@ class Learnability(eqx.Module):
                           for the first time; 0 where they are at once, as labels that are a balanced eigenfunction, and
                           NaN for a behaviour that is no labelling. It has no interval.
 
+    Where not all modes are known (`are_bounds`) learning times are the shortest, and intervals run from the least to
+    the largest that unknown modes of this mean and mean square may give, widened by the 95 % over examples. They are
+    infinite where those modes might hold half of the target at rates of zero.
+
     Infinite where a behaviour cannot be learned at all. Learning times of eigenfunctions of values +-1 have intervals
     of no width: to first order no reweighting of examples changes them. Printed, it is a table a kernel.
     """
@@ -83,6 +87,7 @@ class Learnability(eqx.Module):
     samples_needed_interval: Float[Array, "q b 2"]
     label_time: Float[Array, "q b"]  # NaN for a behaviour that is no labelling
     known_power: Float[Array, "q b"]  # the share of the target's power in the modes that were known
+    are_bounds: Bool[Array, " q"]  # whether some modes were not known
 
     def ranking(self, kernel: str | None = None, by: Measure = "learning_time") -> tuple[str, ...]:
         """The behaviours, most readily learned first, under one kernel, by default the first.
@@ -102,7 +107,9 @@ class Learnability(eqx.Module):
         wide = max(map(len, ("behaviour", *self.behaviors)))
         lines: list[str] = []
         for row, kernel in enumerate(self.kernels):
-            head = f"{'alignment':>12}{'learning time':>16}{'95 %':>26}{'samples':>12}{'95 %':>22}{'label time':>13}"
+            few = bool(self.are_bounds[row])
+            what = "bounds" if few else "95 %"
+            head = f"{'alignment':>12}{'learning time':>16}{what:>26}{'samples':>12}{what:>22}{'label time':>13}"
             lines += [kernel, f"{'behaviour':{wide}}{head}"]
             for name in self.ranking(kernel):
                 place = row, self.behaviors.index(name)
@@ -110,9 +117,12 @@ class Learnability(eqx.Module):
                 alignment, time, samples = (f"{float(value):.4g}" for value in values)
                 spans = self.learning_time_interval[place], self.samples_needed_interval[place]
                 label_time = float(self.label_time[place])
-                labels = "-" if np.isnan(label_time) else f"{label_time:.4g}"
+                labels = "-" if np.isnan(label_time) else f"{'~' if few else ''}{label_time:.4g}"
                 first, second = (f"{float(low):.4g} to {float(high):.4g}" for low, high in spans)
                 lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>26}{samples:>12}{second:>22}{labels:>13}")
+            if few:
+                least = float(np.min(np.asarray(self.known_power[row])))
+                lines.append(f"of the targets {least:.0%} or more lies in known modes; bounds hold for any others")
         return "\n".join(lines)
 
 
@@ -120,7 +130,7 @@ def learnability(
     kernels: Any,
     behaviors: Any,
     *,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     modes: int | Spectrum | Mapping[str, Spectrum] | None = None,
     centered: bool = True,
     ridge: float = 0.0,
@@ -154,11 +164,14 @@ def learnability(
 
     `modes` is how many modes to find, or a `Spectrum` of the same inputs, one a kernel. By default all are for a kernel
     or matrix of up to 5,000 rows, 100 for a larger kernel, and none for an operator. With few modes what lies beyond
-    them is taken together: learning times are then too short, and samples needed estimates.
+    them is known by two moments alone: learning times are the shortest possible, samples needed and label times
+    estimates ("~"), and the intervals of the first two are bounds, whatever the unknown modes are. Ask for more modes
+    where they are too wide.
 
-    Intervals are exp of the logarithm +- 1.96 standard deviations of the bootstrap over examples, linearised (the
-    infinitesimal jackknife; Efron 1982): what another sample of n examples would give. They are wide rather than
-    narrow: 0.8 to 1.6 times the scatter of fresh samples of 200, the most for alignments of what hardly generalises.
+    With all modes intervals are exp of the logarithm +- 1.96 standard deviations of the bootstrap over examples,
+    linearised (the infinitesimal jackknife; Efron 1982): what another sample of n examples would give. They are wide
+    rather than narrow: 0.8 to 1.6 times the scatter of fresh samples of 200, the most for alignments of what hardly
+    generalises.
 
     Costs one product with the block of all targets, the diagonal, and the modes: an eigendecomposition, or `top_modes`
     with random vectors from `key` (default: a fixed one). Label times cost up to 128 n k multiplications a column. A
@@ -194,10 +207,9 @@ def learnability(
         spectrum = _modes(named[name], operators[name], x, given, key)
         rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
     dtype = jnp.result_type(float)
-    found, logs, labels, known = (np.stack(part) for part in zip(*rows, strict=True))  # (q, b, 3) twice, (q, b)
-    with np.errstate(divide="ignore", over="ignore"), jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
-        centre, spread = np.log(found), np.where(np.isfinite(found), DEVIATIONS * logs, 0.0)
-        intervals = jnp.asarray(np.exp(np.stack([centre - spread, centre + spread], -1)), dtype)
+    found, ends, labels, known, bounds = (np.stack(part) for part in zip(*rows, strict=True))
+    with jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
+        intervals = jnp.asarray(ends, dtype)  # (q, b, 3, 2)
         values = jnp.asarray(found, dtype)
     return Learnability(
         kernels=tuple(named),
@@ -210,32 +222,45 @@ def learnability(
         samples_needed_interval=intervals[..., 2, :],
         label_time=jnp.asarray(labels, dtype),
         known_power=jnp.asarray(known, dtype),
+        are_bounds=jnp.asarray(bounds),
     )
 
 
 def _measured(
     operator: KernelOperator, spectrum: Spectrum | None, behaviors: list[Behavior], ridge: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Alignment, time and samples of each, the deviations of their logarithms, its label time, and the known power."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Alignment, time and samples of each, their intervals, label time and known power; and if modes are not known."""
     n = operator.num_examples
     complete = spectrum is not None and len(spectrum.eigenvalues) == operator.shape[0]
     block = np.concatenate([behavior.columns for behavior in behaviors], 1)
     products = np.zeros_like(block) if complete else np.asarray(operator @ block, float) / n
     ends = np.cumsum([behavior.columns.shape[1] for behavior in behaviors])
     if spectrum is None:
-        levels = Levels(np.zeros(0), np.zeros(0), operator.trace() / n, operator.num_outputs)
+        levels, residual = Levels(np.zeros(0), np.zeros(0), operator.trace() / n, operator.num_outputs), 0.0
         functions = np.zeros((operator.shape[0], 0))
     else:
-        levels = levels_of(spectrum)
+        levels, residual = levels_of(spectrum), float(np.max(np.asarray(spectrum.residuals, float), initial=0.0))
         functions = np.asarray(spectrum.eigenfunctions, float).reshape(operator.shape[0], -1)
-    values, logs, labels, known = [], [], [], []
+    values, intervals, labels, known = [], [], [], []
     for behavior, product in zip(behaviors, np.split(products, ends[:-1], 1), strict=True):
-        found = Target.of(levels, functions, behavior.columns, None if complete else product, n)
+        found = Target.of(levels, functions, behavior.columns, None if complete else product, n, residual)
         values.append(found.numbers(ridge))
-        logs.append(found.deviations(ridge))
+        intervals.append(_intervals(found, ridge, complete))
         labels.append(found.label_time(behavior))
         known.append(np.sum(found.power[:-1]) / np.sum(found.power))
-    return np.array(values), np.array(logs), np.array(labels), np.array(known)
+    return np.array(values), np.array(intervals), np.array(labels), np.array(known), not complete
+
+
+def _intervals(target: Target, ridge: float, complete: bool) -> np.ndarray:
+    """`(3, 2)`: the numbers, or their bounds where not all modes are known, give or take their deviations."""
+    numbers = target.numbers(ridge)
+    low, high = (numbers, numbers) if complete else target.bounds(ridge)
+    ends = []
+    for end, beyond, sign in zip((low, high), target.extremes, (-1, 1), strict=True):
+        logs = (target if complete else target._replace(beyond=beyond)).deviations(ridge)
+        with np.errstate(divide="ignore", over="ignore"):
+            ends.append(np.exp(np.log(end) + np.where(np.isfinite(end), sign * DEVIATIONS * logs, 0.0)))
+    return np.stack(ends, -1)
 
 
 def _operator(kernel: Any, x: Any) -> KernelOperator:

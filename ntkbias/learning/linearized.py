@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.losses import mse
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
@@ -123,7 +124,7 @@ def _require_like(params: Params, own: Params) -> None:
 def _loss(outputs: Array, y: Array) -> Array:
     if outputs.shape != y.shape:  # (n, 1) less (n,) would be a matrix
         raise InputError(f"Expected targets of the shape of the outputs, {outputs.shape}; got {y.shape}. Reshape them.")
-    return jnp.sum((outputs - y) ** 2) / (2 * len(y))
+    return mse(outputs, jnp.asarray(y))
 
 
 def _checked(f: ApplyFunction, params: Params) -> tuple[Function, Params]:

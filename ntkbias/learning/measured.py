@@ -28,6 +28,7 @@ from ntkbias.errors import InputError
 from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, operator_of, require_squares, values_on
 from ntkbias.progress import progress
+from ntkbias.types import Inputs
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
@@ -61,7 +62,7 @@ def measured_learning_curve(
     y: ArrayLike,
     sizes: ArrayLike | Sequence[int],
     *,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     ridge: float = 0.0,
     noise: float = 0.0,
     num_draws: int = 20,
@@ -101,7 +102,7 @@ def measured_learning_curve(
     matrix, columns = operator.matrix().astype(float), targets.reshape(total, -1)
     if not np.all(np.sum(columns**2, 0) > 0):
         raise InputError("Expected targets that are not zero everywhere; got one of zeros. Leave it out.")
-    epsilon = float(np.finfo(operator.dtype).eps)
+    epsilon = operator.epsilon
     errors = np.empty((len(counts), num_draws, columns.shape[1]))
     learned = np.empty_like(errors)
     for place, draw in progress([(i, j) for i in range(len(counts)) for j in range(num_draws)], "draws"):

@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ntkbias.checks import require_array, require_finite
+from ntkbias.checks import require_finite, require_wide
 from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = [
     "Modes",
@@ -49,7 +50,7 @@ class Modes(NamedTuple):
     shape: tuple[int, ...]  # (n,) or (n, o)
 
 
-def modes_of(kernel: Any, x: ArrayLike | None, x_test: ArrayLike | None, K_test: ArrayLike | None, P: Any) -> Modes:
+def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: ArrayLike | None, P: Any) -> Modes:
     """The modes of a matrix, a kernel on inputs, or a spectrum, under the loss 1/2 e^T P e."""
     if x_test is not None and K_test is not None:
         raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
@@ -76,7 +77,7 @@ def modes_of(kernel: Any, x: ArrayLike | None, x_test: ArrayLike | None, K_test:
     return _of_loss(gram, K_test, P)
 
 
-def gram_of(kernel: Any, x: ArrayLike | None) -> Any:
+def gram_of(kernel: Any, x: Inputs | None) -> Any:
     """The Gram matrix of a kernel on x, or the matrix that `kernel` is."""
     if not isinstance(kernel, Kernel):
         return kernel
@@ -90,7 +91,7 @@ def gram_of(kernel: Any, x: ArrayLike | None) -> Any:
     return kernel(x)
 
 
-def spectrum_of(kernel: Any, x: ArrayLike | None) -> Spectrum:
+def spectrum_of(kernel: Any, x: Inputs | None) -> Spectrum:
     """The spectrum itself, or that of a kernel on x or of a matrix."""
     if isinstance(kernel, Spectrum):
         return kernel
@@ -129,7 +130,7 @@ def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
 
 def operator_of(matrix: Any) -> KernelOperator:
     """What `as_operator` makes of a matrix, which may be nested lists."""
-    return as_operator(require_array(matrix, "the matrix") if isinstance(matrix, list | tuple) else matrix)
+    return as_operator(require_wide(matrix, "the matrix") if isinstance(matrix, list | tuple) else matrix)
 
 
 def _of_spectrum(spectrum: Spectrum, test_functions: Any, K_test: Any) -> Modes:
@@ -153,7 +154,7 @@ def _of_loss(gram: Any, K_test: Any, P: Any) -> Modes:
     operator = operator_of(gram)
     shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
     matrix = operator.matrix().astype(float)
-    metric, root = _root(require_array(P, "P"), len(matrix), shape)
+    metric, root = _root(require_wide(P, "P"), len(matrix), shape)
     spectrum = eigh(jnp.asarray(root.T @ matrix @ root, operator.dtype))
     rank, count = root.shape[1], spectrum.num_resolved
     vectors = np.asarray(spectrum.eigenfunctions, float)[:, :count] / np.sqrt(rank)
@@ -198,7 +199,7 @@ def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
 
 def values_on(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Values on the inputs, `(n,)` or `(n, o)`, or with one more axis of columns, in float64."""
-    array = require_array(values, name)
+    array = require_wide(values, name)
     if array.shape[: len(shape)] != shape or array.ndim > len(shape) + 1 or not array.size:
         raise InputError(
             f"Expected {name} of shape {shape}, one value {'an input' if len(shape) == 1 else 'an input and output'}, "
@@ -222,7 +223,7 @@ def require_squares(values: np.ndarray, name: str) -> None:
 
 def gram_rows(K_test: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The kernel of test and training points as a matrix."""
-    values = require_array(K_test, "K_test")
+    values = require_wide(K_test, "K_test")
     axes = len(shape)
     if values.ndim != 2 * axes or values.shape[axes:] != shape or values.shape[1:axes] != shape[1:] or not values.size:
         expected = ("m", *map(str, shape)) if axes == 1 else ("m", str(shape[1]), *map(str, shape))

@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_known
@@ -25,6 +24,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.learning.modes import finite_outputs, operator_of
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["critical_learning_rate", "learning_times"]
 
@@ -42,7 +42,7 @@ def learning_times(spectrum: Spectrum) -> Float[Array, " k"]:
 
 def critical_learning_rate(
     kernel: Any,
-    x: ArrayLike | None = None,
+    x: Inputs | None = None,
     *,
     momentum: float = 0.0,
     tolerance: float = 1e-4,

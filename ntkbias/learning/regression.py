@@ -101,7 +101,7 @@ def kernel_regression(K: ArrayLike, y: ArrayLike, ridge: float | None = None) ->
         raise InputError(f"Expected y of shape {shape}, one value an input and output; got {targets.shape}.")
     flat = targets.reshape(operator.shape[0], -1)
     matrix = _symmetric(operator)
-    epsilon = float(np.finfo(operator.dtype).eps)
+    epsilon = operator.epsilon
     if ridge is None:
         coefficients, root, chosen = _by_score(matrix, flat, epsilon)
     else:
@@ -164,7 +164,7 @@ def _symmetric(operator: KernelOperator) -> np.ndarray:
     """The matrix in float64, of its own memory, or an `InputError` if it is not symmetric."""
     matrix = operator.matrix().astype(np.float64)
     difference, largest = np.max(np.abs(matrix - matrix.T)), np.max(np.abs(matrix))
-    if difference > np.finfo(operator.dtype).eps ** 0.5 * largest:
+    if difference > operator.epsilon**0.5 * largest:
         raise InputError(
             f"Expected a symmetric matrix; got entries that differ from their mirror image by up to {difference:.2g}, "
             f"beside a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from ntkbias.checks import require_array, require_choice, require_finite
+from ntkbias.checks import require_array, require_choice, require_finite, widened
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses.loss import Loss, LossFunction
 from ntkbias.losses.pointwise import NAMED
@@ -36,7 +36,7 @@ def named(loss: str | LossFunction) -> LossFunction:
 
 
 def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) -> Array:
-    """The targets as an array, once `loss` has taken them beside outputs of this shape; a step before training.
+    """The targets as an array, in float32 at least, once `loss` takes them beside such outputs; before training.
 
     `outputs` is an array, or what `jax.eval_shape` gives: only its shape and type count. Raises `InputError` on targets
     that are not finite, or of another number of rows, and what the loss refuses; and on a loss that is no scalar.
@@ -55,4 +55,4 @@ def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) 
         raise InputError(
             f"Expected a loss that is one number; got shape {getattr(value, 'shape', None)}. Take the mean over inputs."
         )
-    return values
+    return widened(values)

@@ -1,6 +1,9 @@
 """A loss: a function of outputs and targets, with all that others need to know of it.
 
-Its Hessian in the outputs u of one input is H(u) = S S^T, which weighs the kernel of its linearised training:
+A loss acts on the last axis of the outputs. Axes between the inputs' and that one are positions, of tokens or pixels:
+they count as outputs, and the loss of one input is the sum over them; divide by their number for the mean.
+
+Its Hessian in the outputs u of one position is H(u) = S S^T, which weighs the kernel of its linearised training:
 `loss_weighted_ntk` reads S here.
 
 >>> import jax.numpy as jnp
@@ -22,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
 
-__all__ = ["Loss", "LossFunction", "Targets", "concrete", "like", "with_targets"]
+__all__ = ["Loss", "LossFunction", "Targets", "concrete", "like", "single", "with_targets"]
 
 LossFunction = Callable[[Array, Array], Array]
 Targets = Literal["values", "signs", "classes"]
@@ -30,12 +33,12 @@ Targets = Literal["values", "signs", "classes"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
-    """A mean over inputs of a loss of outputs `(n, *o)` and targets, called as the function is.
+    """A mean over inputs, and sum over positions, of a loss of outputs `(n, *positions, o)` and targets.
 
-    `name` is what `loss=` and `--loss` call it. `targets` says which it takes: "values", numbers of the outputs' shape;
-    "signs", -1 and +1 for one output; "classes", whole numbers, or a row of probabilities, for an output a class.
-    `root(u, v)` is S^T v `(n, o)` for outputs u, of each input; None where the Hessian is zero almost everywhere, or is
-    not known.
+    Called as the function is. `name` is what `loss=` and `--loss` call it. `targets` says which it takes: "values",
+    numbers of the outputs' shape; "signs", -1 and +1 for one output, o = 1; "classes", whole numbers `(n, *positions)`,
+    or probabilities of the outputs' shape, for an output a class. `root(u, v)` is S^T v `(n, o)` for outputs u, each
+    row of which is a position; None where the Hessian is zero almost everywhere, or is not known.
     """
 
     name: str
@@ -57,21 +60,27 @@ class Loss:
         """The loss."""
         return self.function(outputs, targets)
 
-    def root_times(self, outputs: Float[Array, "n o"], vectors: Float[Array, "n o"]) -> Float[Array, "n o"]:
-        """S^T v of each input, with S S^T the Hessian at its outputs.
+    def root_times(
+        self, outputs: Float[Array, "n *positions o"], vectors: Float[Array, "n *positions o"]
+    ) -> Float[Array, "n *positions o"]:
+        """S^T v of each input and position, with S S^T the Hessian at its outputs, those along the last axis.
 
-        For a loss that has a `root`; raises `InputError` on several outputs of a loss of one.
+        For a loss that has a `root`; raises `InputError` on several outputs of a loss of one, and one of several.
         """
         assert self.root is not None
-        if self.targets == "signs" and outputs.shape[1] != 1:
-            raise InputError(f"Expected one output for the {self.name} loss; got {outputs.shape[1]}.")
-        return self.root(outputs, vectors)
+        count = outputs.shape[-1]
+        if self.targets == "signs" and count != 1:
+            raise InputError(f"Expected one output for the {self.name} loss; got {count}, the last axis.")
+        if self.targets == "classes" and count < 2:
+            raise InputError(f"Expected an output a class for the {self.name} loss; got {count}, the last axis.")
+        found = self.root(outputs.reshape(-1, count), vectors.reshape(-1, count))
+        return found.reshape(outputs.shape)
 
     def num_outputs(self, num_classes: int) -> int:
         """How many outputs a network needs to tell classes apart under this loss."""
         return 1 if self.targets == "signs" else num_classes
 
-    def of_classes(self, labels: Int[np.ndarray, " n"], num_classes: int) -> Array:
+    def of_classes(self, labels: Int[np.ndarray, "n *positions"], num_classes: int) -> Array:
         """Labels 0 .. `num_classes` - 1 in the form that this loss takes: "values" are one column a class."""
         if self.targets == "classes":
             return jnp.asarray(labels)
@@ -86,11 +95,24 @@ def with_targets(
 
 
 def like(outputs: Array, targets: Array) -> Array:
-    """The targets in the outputs' shape: they would broadcast to all pairs if `(n,)` met `(n, 1)`."""
-    one = outputs.shape[:1] == targets.shape[:1] and outputs.size == targets.size == len(outputs)
-    if targets.shape != outputs.shape and not one:
+    """The targets in the outputs' shape, of which last axes of one may be left out.
+
+    They would broadcast to all pairs if `(n,)` met `(n, 1)`.
+    """
+    if _without_ones(targets.shape) != _without_ones(outputs.shape):
         raise InputError(f"Expected targets of the outputs' shape, {outputs.shape}; got {targets.shape}.")
     return jnp.reshape(targets, outputs.shape)
+
+
+def single(outputs: Array) -> Array:
+    """Outputs in float32 at least: a sum of squares in bfloat16 has two digits."""
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def concrete(holds: Callable[[], bool]) -> bool:

@@ -5,6 +5,9 @@
     hinge           mean of max(0, 1 - y u), y = -1 or +1
     cross_entropy   mean of -sum_c p_c log softmax(u)_c, p the labels as probabilities
 
+Each acts on the last axis: of outputs `(n, positions, o)` the loss of one input is the sum over positions, and has its
+largest eigenvalue and its gradient grow with their number. Divide it by that for the mean.
+
 >>> import jax.numpy as jnp
 >>> from ntkbias.losses import cross_entropy, mse
 >>> float(mse(jnp.zeros((4, 2)), jnp.ones((4, 2))))
@@ -18,36 +21,40 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkbias.errors import InputError
-from ntkbias.losses.loss import concrete, like, with_targets
+from ntkbias.losses.loss import concrete, like, single, with_targets
 
 __all__ = ["NAMED", "cross_entropy", "hinge", "logistic", "mse"]
 
 
 @with_targets("values", lambda u, v: v)
 def mse(outputs: Float[Array, "n *o"], targets: Array) -> Float[Array, ""]:
-    """1/2 the mean over inputs of the sum over outputs of squared errors; `targets` like `outputs`.
+    """1/2 the mean over inputs of the sum over outputs, positions included, of squared errors.
 
-    `(n,)` and `(n, 1)` are the same. Raises `InputError` on targets of another shape.
+    `targets` are like `outputs`; `(n,)` and `(n, 1)` are the same. Computed in float32 at least, as all losses are.
+    Raises `InputError` on targets of another shape.
     """
-    return jnp.sum((outputs - like(outputs, targets)) ** 2) / (2 * len(outputs))
+    return jnp.sum((single(outputs) - like(outputs, targets)) ** 2) / (2 * len(outputs))
 
 
 @with_targets("signs", lambda u, v: jnp.sqrt(jax.nn.sigmoid(u) * jax.nn.sigmoid(-u)) * v)
 def logistic(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""]:
-    """The mean of log(1 + exp(-y u)) of one output u, `(n,)` or `(n, 1)`, and labels y of -1 and +1.
+    """The mean over inputs of log(1 + exp(-y u)) of one output u, `(n,)` or `(n, 1)`, and labels y of -1 and +1.
 
-    Raises `InputError` on more than one output, and on targets of another shape or, where not traced, value.
+    Of outputs `(n, *positions, 1)`, with labels `(n, *positions)`, the sum over positions. Raises `InputError` on more
+    than one output, and on targets of another shape or, where not traced, value.
     """
-    return jnp.mean(jax.nn.softplus(-_signs("logistic", outputs, targets) * outputs))
+    values = single(outputs)
+    return jnp.sum(jax.nn.softplus(-_signs("logistic", values, targets) * values)) / len(outputs)
 
 
 @with_targets("signs")
 def hinge(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""]:
-    """The mean of max(0, 1 - y u) of one output u, `(n,)` or `(n, 1)`, and labels y of -1 and +1.
+    """The mean over inputs of max(0, 1 - y u) of one output u, `(n,)` or `(n, 1)`, and labels y of -1 and +1.
 
-    Its Hessian is zero but where y u = 1. Raises `InputError` as `logistic` does.
+    Its Hessian is zero but where y u = 1. Positions and errors are those of `logistic`.
     """
-    return jnp.mean(jax.nn.relu(1 - _signs("hinge", outputs, targets) * outputs))
+    values = single(outputs)
+    return jnp.sum(jax.nn.relu(1 - _signs("hinge", values, targets) * values)) / len(outputs)
 
 
 def _softmax_root(outputs: Array, vectors: Array) -> Array:
@@ -57,18 +64,20 @@ def _softmax_root(outputs: Array, vectors: Array) -> Array:
 
 
 @with_targets("classes", _softmax_root)
-def cross_entropy(outputs: Float[Array, "n c"], targets: Array) -> Float[Array, ""]:
-    """The mean of -sum_c p_c log softmax(outputs)_c; the softmax is over the classes c, the last axis.
+def cross_entropy(outputs: Float[Array, "n *positions c"], targets: Array) -> Float[Array, ""]:
+    """The mean over inputs of -sum_c p_c log softmax(outputs)_c, summed over positions, if there are any.
 
-    `targets` are whole-number labels `(n,)`, or probabilities `(n, c)`, one-hot or smoothed. Raises `InputError` on
-    other shapes, and where not traced on labels outside 0 .. c - 1 and rows that do not sum to one.
+    The softmax is over the classes c, the last axis. `targets` are whole-number labels `(n, *positions)`, or
+    probabilities of the outputs' shape, one-hot or smoothed. Raises `InputError` on other shapes, and where not traced
+    on labels outside 0 .. c - 1 and probabilities that do not sum to one.
     """
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
+    if outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise InputError(
-            f"Expected an output a class, (n, classes), for the cross entropy; got {outputs.shape}. "
-            "Use 'logistic' for one output."
+            f"Expected an output a class, (n, classes) or (n, positions, classes), for the cross entropy; got "
+            f"{outputs.shape}. Use 'logistic' for one output."
         )
-    return -jnp.sum(_probabilities(outputs, targets) * jax.nn.log_softmax(outputs, -1)) / len(outputs)
+    values = single(outputs)
+    return -jnp.sum(_probabilities(values, targets) * jax.nn.log_softmax(values, -1)) / len(outputs)
 
 
 NAMED = {loss.name: loss for loss in (mse, logistic, hinge, cross_entropy)}
@@ -76,10 +85,10 @@ NAMED = {loss.name: loss for loss in (mse, logistic, hinge, cross_entropy)}
 
 def _signs(name: str, outputs: Array, targets: Array) -> Array:
     """Labels -1 and +1 in the shape of one output, or an `InputError`."""
-    if outputs.size != len(outputs):
+    if outputs.ndim > 1 and outputs.shape[-1] != 1:
         raise InputError(
-            f"Expected one output an input, (n,) or (n, 1), for the {name} loss; got {outputs.shape}. "
-            "Use 'cross_entropy' for several classes."
+            f"Expected one output an input, (n,) or (n, 1), or a position, (n, positions, 1), for the {name} loss; got "
+            f"{outputs.shape}. Use 'cross_entropy' for several classes."
         )
     labels = like(outputs, targets)
     if not concrete(lambda: bool(jnp.all(jnp.abs(labels) == 1))):
@@ -90,19 +99,21 @@ def _signs(name: str, outputs: Array, targets: Array) -> Array:
 
 
 def _probabilities(outputs: Array, targets: Array) -> Array:
-    n, num_classes = outputs.shape
+    *places, num_classes = outputs.shape
     whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
-    if targets.shape == (n,) and whole:
+    if targets.shape == (*places,) and whole:
         if not concrete(lambda: bool(jnp.all((targets >= 0) & (targets < num_classes)))):
             got = f"{int(jnp.min(targets))} to {int(jnp.max(targets))}"
             raise InputError(f"Expected labels from 0 to {num_classes - 1}, one a class; got {got}.")
         return jax.nn.one_hot(targets, num_classes, dtype=outputs.dtype)
-    if targets.shape != (n, num_classes):
+    if targets.shape != outputs.shape:
         raise InputError(
-            f"Expected whole-number labels ({n},), or probabilities ({n}, {num_classes}); got {targets.dtype} of shape "
-            f"{targets.shape}."
+            f"Expected whole-number labels {(*places,)}, or probabilities {outputs.shape}; got {targets.dtype} of "
+            f"shape {targets.shape}."
         )
-    # A row of float32 probabilities sums to one within rounding; labels that are no probabilities are off by far more.
-    if not concrete(lambda: bool(jnp.all(jnp.abs(jnp.sum(targets, 1) - 1) < 1e-3))):
+    # Rounding moves a row's sum by the eps of its type at most; labels that are no probabilities are off by far more.
+    rounding = max(1e-3, float(jnp.finfo(jnp.result_type(targets.dtype, jnp.bfloat16)).eps))
+    values = targets.astype(outputs.dtype)
+    if not concrete(lambda: bool(jnp.all(jnp.abs(jnp.sum(values, -1) - 1) < rounding))):
         raise InputError("Expected probabilities that sum to one in each row; got others. Divide each row by its sum.")
-    return targets.astype(outputs.dtype)
+    return values

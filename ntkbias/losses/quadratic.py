@@ -27,10 +27,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_finite, require_positive, require_weights
+from ntkbias.checks import require_array, require_finite, require_positive, require_weights, require_wide, widened
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.losses.loss import like
+from ntkbias.losses.loss import like, single
 
 __all__ = ["ImageSobolev", "Quadratic", "sobolev", "weighted_mse"]
 
@@ -60,7 +60,7 @@ class Quadratic(eqx.Module):
                 f"Expected outputs of all {n} inputs that the loss was made for, in their order; got {len(outputs)}. "
                 "Train on full batches."
             )
-        errors = (outputs - like(outputs, targets)).reshape(n, -1)
+        errors = (single(outputs) - like(outputs, targets)).reshape(n, -1)
         parts = jnp.matmul(self.factor.T, errors, precision="highest")
         return (jnp.sum(self.diagonal[:, None] * errors**2) + jnp.sum(parts**2)) / 2
 
@@ -95,7 +95,7 @@ def sobolev(
     """
     if not isinstance(domain, HarmonicDomain):
         raise InputTypeError(f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}.")
-    points = require_array(x, "x")
+    points = require_wide(x, "x")
     domain.check(points)
     _require_order(order)
     require_positive("max_degree", max_degree)
@@ -132,7 +132,7 @@ class ImageSobolev(eqx.Module):
             raise InputError(
                 f"Expected outputs that are images, (n, height, width) or with channels; got shape {outputs.shape}."
             )
-        waves = jnp.fft.fft2(outputs - like(outputs, targets), axes=(1, 2), norm="ortho")
+        waves = jnp.fft.fft2(single(outputs) - like(outputs, targets), axes=(1, 2), norm="ortho")
         power = jnp.real(waves) ** 2 + jnp.imag(waves) ** 2
         weight = self._weight(*outputs.shape[1:3]).reshape(*outputs.shape[1:3], *(1,) * (outputs.ndim - 3))
         return jnp.sum(weight * power) / (2 * len(outputs))
@@ -180,4 +180,4 @@ def _checked_weights(values: Array, n: int) -> Float[Array, " n"]:
     if values.shape != (n,) or not bool(jnp.any(values == 0)) or bool(jnp.any(values < 0)):
         return require_weights(values, n)
     require_weights(values[values > 0], int(jnp.sum(values > 0)))
-    return values
+    return widened(values)

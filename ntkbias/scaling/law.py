@@ -32,7 +32,7 @@ import scipy.stats
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive, require_scale
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_scale, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
@@ -312,7 +312,7 @@ def _criterion(scatter: float, n: int, num_parameters: int) -> float:
 
 
 def _checked_sizes(sizes: ArrayLike) -> Float[np.ndarray, " n"]:
-    array = require_array(sizes, "sizes")
+    array = require_wide(sizes, "sizes")
     if array.ndim != 1 or not array.size:
         raise InputError(f"Expected sizes (n,); got shape {array.shape}.")
     require_finite(array, "sizes")
@@ -322,7 +322,7 @@ def _checked_sizes(sizes: ArrayLike) -> Float[np.ndarray, " n"]:
 
 
 def _checked_curve(sizes: ArrayLike, errors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    n, values = _checked_sizes(sizes), require_array(errors, "errors")
+    n, values = _checked_sizes(sizes), require_wide(errors, "errors")
     if values.ndim not in (1, 2) or values.shape[-1:] != n.shape:
         raise InputError(
             f"Expected errors (seeds, {len(n)}), or ({len(n)},) for one curve: one for each size; got {values.shape}."

@@ -218,7 +218,8 @@ def _plain(leaf: Any) -> np.ndarray:
     """A leaf as numbers: keys of jax.random by their data."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
-    return np.asarray(leaf)
+    host = np.asarray(leaf)
+    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host  # which NumPy's files do not hold
 
 
 def _like(leaf: Any, stored: np.ndarray | None, folder: Path) -> Any:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
@@ -234,6 +235,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     """A measure's value as an array of numbers, of which whole ones have a sign."""
     try:
         array = np.asarray(value)
+        array = array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
     except (TypeError, ValueError):
         array = np.empty(0, object)
     if array.dtype.kind not in "biuf":

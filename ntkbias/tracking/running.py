@@ -34,7 +34,7 @@ from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Watched
 from ntkbias.tracking.snapshot import Snapshot
 from ntkbias.training import Forward, Steps, Trainer, checked_steps, effective_learning_rates, packed_data
-from ntkbias.types import ApplyFunction, Outputs, Params
+from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
 
 __all__ = ["track"]
 
@@ -42,15 +42,15 @@ __all__ = ["track"]
 def track(
     f: ApplyFunction,
     params: Params | Iterator[tuple[int, Params]],
-    data: tuple[ArrayLike, ArrayLike],
+    data: tuple[Inputs, ArrayLike],
     *,
     optimizer: optax.GradientTransformation | None = None,
     num_steps: int | None = None,
     loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
     at: Steps | None = None,
-    probe: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
-    test: tuple[ArrayLike, ArrayLike] | None = None,
+    probe: Inputs | tuple[Inputs, ArrayLike] | None = None,
+    test: tuple[Inputs, ArrayLike] | None = None,
     targets: Mapping[str, ArrayLike] | None = None,
     domain: Domain | None = None,
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,

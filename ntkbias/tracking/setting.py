@@ -116,7 +116,7 @@ class Watched(NamedTuple):
             (probe, probe_y),
             loss,
             test=test,
-            behaviours=self._behaviours(len(probe), math.prod(shape)),
+            behaviours=self._behaviours(len(probe), shape),
             domain=self.domain,
             outputs=self.outputs,
             num_modes=self.num_modes,
@@ -141,7 +141,7 @@ class Watched(NamedTuple):
         require_finite(probe, "probe")
         return probe, None
 
-    def _behaviours(self, n: int, num_outputs: int) -> dict[str, Array]:
+    def _behaviours(self, n: int, shape: tuple[int, ...]) -> dict[str, Array]:
         if self.targets is None:
             return {}
         if not isinstance(self.targets, Mapping) or not all(isinstance(name, str) for name in self.targets):
@@ -152,10 +152,11 @@ class Watched(NamedTuple):
         checked = {}
         for name, values in self.targets.items():
             array = require_array(values, f"target {name!r}")
-            if array.shape not in ((n,), (n, num_outputs)):
+            flat = n, math.prod(shape)
+            if array.shape not in ((n,), (n, *shape), (n, *shape[:-1]), flat):
                 raise InputError(
-                    f"Expected target {name!r} of shape ({n},) or ({n}, {num_outputs}), a value for each input of the "
-                    f"probe; got {array.shape}."
+                    f"Expected target {name!r} of shape ({n},) or {flat if len(shape) < 2 else (n, *shape)}, a value "
+                    f"for each input of the probe; got {array.shape}."
                 )
             require_finite(array, f"target {name!r}")
             if not bool(jnp.any(array != 0)):

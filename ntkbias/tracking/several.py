@@ -42,7 +42,7 @@ from ntkbias.training import (
     output_shape,
     packed_data,
 )
-from ntkbias.types import ApplyFunction, Outputs, Params
+from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
 
 __all__ = ["track_many"]
 
@@ -50,7 +50,7 @@ __all__ = ["track_many"]
 def track_many(
     f: ApplyFunction,
     params: Params,
-    data: tuple[ArrayLike, ArrayLike],
+    data: tuple[Inputs, ArrayLike],
     *,
     optimizer: Any,
     num_steps: int,
@@ -59,8 +59,8 @@ def track_many(
     loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
     at: Steps | None = None,
-    probe: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
-    test: tuple[ArrayLike, ArrayLike] | None = None,
+    probe: Inputs | tuple[Inputs, ArrayLike] | None = None,
+    test: tuple[Inputs, ArrayLike] | None = None,
     targets: Mapping[str, ArrayLike] | None = None,
     domain: Domain | None = None,
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.checks import widened
 from ntkbias.compilation import Function, compiled
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.errors import InputError
@@ -45,8 +46,8 @@ class Snapshot:
     """A network at one step of its training, and what follows from its parameters, computed when first asked for.
 
     `before` are the values that the measures took at the snapshot before, by their keys, of which `keys` has that of
-    each measure. A spectrum has all modes up to 1,500
-    rows, and the first `num_modes` beyond; the kernel's matrix is held up to some 8,000 rows, and is None beyond.
+    each measure. A spectrum has all modes up to 1,500 rows, and the first `num_modes` beyond; the kernel's matrix is
+    held up to some 8,000 rows, and is None beyond.
     """
 
     def __init__(
@@ -102,10 +103,15 @@ class Snapshot:
         return self.num_examples * (self.num_outputs if self.setting.outputs == "all" else 1)
 
     @cached_property
-    def num_outputs(self) -> int:
-        """o."""
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the outputs for one input, as f gives them: () or (*positions, o), with classes last."""
         one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
-        return math.prod(jax.eval_shape(self.setting.f, self.variables, one).shape[1:])
+        return jax.eval_shape(self.setting.f, self.variables, one).shape[1:]
+
+    @property
+    def num_outputs(self) -> int:
+        """o, at all positions."""
+        return math.prod(self.output_shape)
 
     @cached_property
     def matrix(self) -> Float[np.ndarray, "rows rows"] | None:
@@ -113,7 +119,9 @@ class Snapshot:
         size = MATRICES * 4 * self.num_rows**2
         if size > min(MATRIX_BYTES, self.setting.memory_budget):
             return None
-        return np.asarray(self.kernel(self.setting.probe)).reshape(self.num_rows, self.num_rows)
+        gram = self.kernel(self.setting.probe)
+        self.made_in = gram.dtype
+        return np.asarray(widened(gram)).reshape(self.num_rows, self.num_rows)
 
     @cached_property
     def centered_matrix(self) -> Float[np.ndarray, "rows rows"] | None:
@@ -139,7 +147,7 @@ class Snapshot:
         used = set(used_paths(self.setting.f, self.variables, probe, outputs, wrt=trained))
         parts = {path: kernel for path, kernel in kernels.items() if path in used}
         shape = self.num_rows, self.num_rows
-        return {path: np.asarray(kernel(probe)).reshape(shape) for path, kernel in parts.items()}
+        return {path: np.asarray(widened(kernel(probe))).reshape(shape) for path, kernel in parts.items()}
 
     @cached_property
     def norm(self) -> float | None:
@@ -174,7 +182,7 @@ class Snapshot:
         """All modes, or the first `num_modes` of more than 1,500 rows."""
         if self.num_rows <= DENSE_ROWS:
             shape = (self.num_examples, self.num_outputs) if self.setting.outputs == "all" else (self.num_examples,)
-            modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape))
+            modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape).astype(self.made_in))  # noise is that type's
         else:
             modes = top_modes(self.operator, self.num_modes, key=self.setting.key)
         return Spectrum(**{**vars(modes), "x": self.setting.probe, "kernel": self.kernel})
@@ -216,9 +224,9 @@ class Snapshot:
     def labels(self) -> Float[np.ndarray, "n t"] | None:
         """The probe's targets as numbers, a column an output or class: whole-number labels of several classes one-hot.
 
-        For "all" they have as many columns as the network has outputs.
+        For "all" they have as many columns as the network has outputs, positions included.
         """
-        return None if self.setting.probe_y is None else columns(self.setting.probe_y, self.num_outputs)
+        return None if self.setting.probe_y is None else columns(self.setting.probe_y, self.output_shape)
 
     @cached_property
     def residual(self) -> Float[np.ndarray, "n o"] | None:
@@ -265,9 +273,7 @@ class Snapshot:
 
     def _shaped(self, outputs: np.ndarray) -> Array:
         """Outputs (n, o) in the shape that f gives them, which losses look at."""
-        one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
-        shape = jax.eval_shape(self.setting.f, self.variables, one).shape[1:]
-        return jnp.asarray(outputs).reshape(len(outputs), *shape)
+        return jnp.asarray(outputs).reshape(len(outputs), *self.output_shape)
 
     def _pulled(self, x: Array, cotangent: np.ndarray) -> Params:
         """J^T times a cotangent (n, o), summed over pieces of the inputs."""
@@ -282,11 +288,16 @@ class Snapshot:
         return total
 
 
-def columns(y: Array, num_outputs: int) -> Float[np.ndarray, "n t"]:
-    """Targets as numbers `(n, t)`: whole-number labels of networks with several outputs one-hot."""
+def columns(y: Array, output_shape: tuple[int, ...]) -> Float[np.ndarray, "n t"]:
+    """Targets as numbers `(n, t)`: whole-number labels of an input, or of each position, among several outputs one-hot.
+
+    `output_shape` is that of one input's outputs, whose last axis has the classes.
+    """
     values = np.asarray(y)
-    if values.ndim == 1 and num_outputs > 1 and values.dtype.kind in "iub":
-        return np.eye(num_outputs)[values.astype(int)]
+    *positions, count = output_shape or (1,)
+    labels = values.shape[1:] in ((), (*positions,)) and values.dtype.kind in "iub"
+    if labels and count > 1 and values.min() >= 0 and values.max() < count:
+        return np.eye(count)[values.astype(int)].reshape(len(values), -1)
     return values.astype(np.float64).reshape(len(values), -1)
 
 
@@ -300,7 +311,7 @@ def frobenius(left: Float[np.ndarray, "n m"], right: Float[np.ndarray, "n m"]) -
 
 @compiled
 def _applied(f: ApplyFunction, variables: Params, x: Array) -> Array:
-    return f(variables, x).reshape(len(x), -1)
+    return widened(f(variables, x).reshape(len(x), -1))
 
 
 @compiled
@@ -316,13 +327,15 @@ def _loss_gradient(loss: Function, outputs: Array, y: Array) -> Array:
 @compiled
 def _pulled_back(f: ApplyFunction, variables: Params, has_state: bool, x: Array, cotangent: Array) -> Params:
     of_params, params = _of_params(f, variables, has_state, x)
-    return jax.vjp(of_params, params)[1](cotangent.astype(jax.eval_shape(of_params, params).dtype))[0]
+    back = jax.vjp(of_params, params)[1]
+    return jax.tree.map(widened, back(cotangent.astype(jax.eval_shape(of_params, params).dtype))[0])
 
 
 @compiled
 def _pushed(f: ApplyFunction, variables: Params, has_state: bool, x: Array, direction: Params) -> Array:
     of_params, params = _of_params(f, variables, has_state, x)
-    return jax.jvp(of_params, (params,), (direction,))[1]
+    along = jax.tree.map(lambda p, d: d.astype(p.dtype), params, direction)
+    return widened(jax.jvp(of_params, (params,), (along,))[1])
 
 
 def _of_params(

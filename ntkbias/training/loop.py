@@ -14,7 +14,7 @@ from ntkbias.progress import progress
 from ntkbias.training.inputs import Forward, packed_data
 from ntkbias.training.steps import Steps, checked_steps
 from ntkbias.training.trainer import Trainer
-from ntkbias.types import ApplyFunction, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["train"]
 
@@ -22,7 +22,7 @@ __all__ = ["train"]
 def train(
     f: ApplyFunction,
     params: Params,
-    data: tuple[ArrayLike, ArrayLike],
+    data: tuple[Inputs, ArrayLike],
     *,
     optimizer: optax.GradientTransformation,
     num_steps: int,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import LOSSES, assert_near, function_case, loss_case
+from cases import LOSSES, POSITIONS, assert_near, function_case, loss_case
 from jax.flatten_util import ravel_pytree
 
 import ntkbias as nb
@@ -66,25 +66,32 @@ def test_a_step_of_adam_without_momentum_moves_outputs_by_its_kernel(x64):
     np.testing.assert_allclose(moved, -rate * jnp.einsum("iajb,jb->ia", kernel, outputs - y) / 6, rtol=1e-3, atol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("positions", POSITIONS.values(), ids=POSITIONS)
 @pytest.mark.parametrize("name", LOSSES)
-def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, name):
-    loss, outputs, targets = loss_case(name)
-    net = nb.nets.mlp(width=5, depth=1, num_outputs=outputs.shape[1], activation="erf")
-    params = net.init(jax.random.key(0), (2,))
+def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, name, positions):
+    """Of outputs of one position and of several; the matrix is that of the loss itself, and of its sharpness."""
+    loss, outputs, targets = loss_case(name, positions=positions)
+    x, weights = np.random.default_rng(1).normal(size=(2, 6, *positions, 2))
+
+    def f(params, x):
+        return jnp.tanh(x @ params["w"]) @ params["o"]
+
+    params = {"w": jnp.asarray(weights.ravel()[:10].reshape(2, 5)), "o": jnp.cos(jnp.arange(5.0 * outputs.shape[-1]))}
+    params["o"] = params["o"].reshape(5, -1)
     if loss.root is None:
         with pytest.raises(InputError, match=f"got '{name}', whose Hessian is zero almost everywhere, or not known"):
-            loss_weighted_ntk(net.apply, params, name)
+            loss_weighted_ntk(f, params, name)
         return
     flat, unravel = ravel_pytree(params)
-    x = X.astype(flat.dtype)
-    outputs = net.apply(params, x)
-    J = jax.jacobian(lambda v: net.apply(unravel(v), x).reshape(-1))(flat)
+    outputs = f(params, x)
+    J = jax.jacobian(lambda v: f(unravel(v), x).reshape(-1))(flat)
     H = jax.hessian(lambda u: loss(u.reshape(outputs.shape), targets))(outputs.reshape(-1))
     wanted = np.linalg.eigvalsh(J.T @ H @ J)[::-1]
-    found = nb.spectrum(loss_weighted_ntk(net.apply, params, name), x).eigenvalues
+    found = nb.spectrum(loss_weighted_ntk(f, params, name), x).eigenvalues
     count = min(len(wanted), len(found))
     np.testing.assert_allclose(found[:count], wanted[:count], atol=1e-10 * wanted[0])
+    sharpness = nb.complexity.sharpness(f, params, x, targets, loss=name, matrix="gauss-newton", batch_size=3)
+    np.testing.assert_allclose(sharpness, wanted[0], rtol=1e-9)
 
 
 def test_one_program_serves_all_parameters():

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbias.checks import require_array, require_finite
+from ntkbias.checks import in_native_order, require_array, require_finite
 from ntkbias.errors import InputError
 from ntkbias.files import PART, StorageError, reason_of, storage_errors
 from ntkbias.kernels.disk.claims import claimed
@@ -80,7 +80,7 @@ def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
     """
     if not isinstance(x, np.ndarray | jax.Array) or x.ndim < 2 or not x.size:
         x = checked(kernel, x, name)
-    x = np.asarray(x)
+    x = in_native_order(np.asarray(x))
     length = max(1, PIECE_BYTES // (x.nbytes // len(x)))
     first = np.asarray(checked(kernel, x[:length], name if len(x) <= length else f"{name}[:{length}]"))
 

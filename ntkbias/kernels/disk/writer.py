@@ -20,7 +20,6 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from ntkbias.checks import require_positive
 from ntkbias.errors import InputError, InputTypeError
@@ -41,6 +40,7 @@ from ntkbias.kernels.inputs import of_one_array
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.tiles import Tiles, places_of
 from ntkbias.progress import progress
+from ntkbias.types import Inputs
 
 __all__ = ["kernel_on_disk"]
 
@@ -49,7 +49,7 @@ PATIENCE = 0.2  # seconds between looks at blocks that other processes compute
 
 
 def kernel_on_disk(
-    path: str | Path, kernel: Kernel, x1: ArrayLike, x2: ArrayLike | None = None, *, rows: int | None = None
+    path: str | Path, kernel: Kernel, x1: Inputs, x2: Inputs | None = None, *, rows: int | None = None
 ) -> KernelOnDisk:
     """The Gram matrix `kernel(x1, x2)` in the folder `path`, computed as far as it is not there yet.
 

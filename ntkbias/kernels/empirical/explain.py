@@ -12,20 +12,19 @@ parameter   shape   contracted as  bytes an example  share
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from ntkbias.checks import require_array
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.reading import factors
 from ntkbias.packing import are_several, packed_rows
 from ntkbias.parameters import Which
-from ntkbias.types import ApplyFunction, Outputs, Params
+from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
 
 __all__ = ["explain_ntk"]
 
 
 def explain_ntk(
-    f: ApplyFunction, params: Params, x: ArrayLike, *, outputs: Outputs = "mean", wrt: Which | None = None
+    f: ApplyFunction, params: Params, x: Inputs, *, outputs: Outputs = "mean", wrt: Which | None = None
 ) -> str:
     """A table of how `empirical_ntk` contracts each parameter of `f`, and what that costs.
 

@@ -25,6 +25,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import RealOutputs
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.losses import Loss, named
+from ntkbias.losses.loss import single
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
 
@@ -43,9 +44,11 @@ def loss_weighted_ntk(
     """The kernel S(x)^T K(x, x') S(x') of all outputs, `(n, o, m, o)`, with S S^T the loss's Hessian in the outputs.
 
     `loss` is a `losses.Loss` or the name of one: "mse" (S is one: the NTK itself), "logistic" (o = 1, S^2 = p (1 - p)),
-    "cross_entropy" (S S^T = diag p - p p^T, of rank o - 1). Its eigenvalues on n inputs are those of the Gauss-Newton
-    matrix of the mean loss. Costs what the NTK of outputs="all" costs. Other arguments and errors are those of
-    `empirical_ntk`; raises `InputError` on a loss whose Hessian is zero almost everywhere.
+    "cross_entropy" (S S^T = diag p - p p^T, of rank o - 1). It acts on the last axis of the outputs: of outputs `(n, t,
+    c)` S is a block of c x c for each position t, as the loss is summed over positions, and the o = t c rows of an
+    input are in the order of its outputs. Its eigenvalues on n inputs are those of the Gauss-Newton matrix of the loss.
+    Costs what the NTK of outputs="all" costs. Other arguments and errors are those of `empirical_ntk`; raises
+    `InputError` on a loss whose Hessian is zero almost everywhere.
     """
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
@@ -67,8 +70,8 @@ class Weighted:
     loss: Loss
 
     def __call__(self, params: Params, x: Array) -> Array:
-        outputs = self.f(params, x)
-        outputs = outputs.reshape(len(outputs), -1)
+        outputs = single(self.f(params, x))
+        outputs = outputs[:, None] if outputs.ndim == 1 else outputs
         return self.loss.root_times(jax.lax.stop_gradient(outputs), outputs)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_finite
+from ntkbias.checks import require_array, require_finite, widened
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.operators.operator import KernelOperator
 
@@ -26,8 +26,9 @@ class Matrix(KernelOperator):
     """A matrix `(rows, rows)` that is held in memory."""
 
     def __init__(self, matrix: Array, num_outputs: int = 1) -> None:
-        super().__init__(len(matrix) // num_outputs, num_outputs, matrix.dtype)
-        self.array = matrix
+        self.array = widened(matrix)
+        super().__init__(len(matrix) // num_outputs, num_outputs, self.array.dtype)
+        self.epsilon = float(jnp.finfo(matrix.dtype).eps)
 
     def product(self, vectors: Array) -> Array:
         return _times(self.array, vectors)

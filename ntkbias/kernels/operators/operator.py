@@ -50,6 +50,7 @@ class KernelOperator(abc.ABC):
     def __init__(self, num_examples: int, num_outputs: int, dtype: Any, source: Source | None = None) -> None:
         self.num_examples, self.num_outputs = num_examples, num_outputs
         self.dtype = np.dtype(dtype)
+        self.epsilon = float(jnp.finfo(self.dtype).eps)  # of the type in which its entries were made
         self.source = source
 
     @property
@@ -165,7 +166,7 @@ class _Derived(KernelOperator):
     def __init__(self, operator: KernelOperator, source: Source | None = None, dtype: Any = None) -> None:
         dtype = operator.dtype if dtype is None else dtype
         super().__init__(operator.num_examples, operator.num_outputs, dtype, source)
-        self.operator = operator
+        self.operator, self.epsilon = operator, max(self.epsilon, operator.epsilon)
 
     def pack(self, rows: np.ndarray) -> Array:
         return self.operator.pack(rows)
@@ -193,7 +194,7 @@ class Sum(_Derived):
 
     def __init__(self, operator: KernelOperator, other: KernelOperator, source: Source | None = None) -> None:
         super().__init__(operator, source, np.result_type(operator.dtype, other.dtype))
-        self.other = other
+        self.other, self.epsilon = other, max(operator.epsilon, other.epsilon)
 
     def product(self, vectors: Array) -> Array:
         second = self.other.product(self.other.pack(self.unpack(vectors).astype(self.other.dtype)))

@@ -19,7 +19,7 @@ __all__ = ["MEASURES"]
 @measured(title="alignment with labels", line="uncentred")
 def alignment(at: Snapshot) -> float | None:
     """<K, Y Y^T> / (||K|| ||Y Y^T||) with the labels; nothing is centred."""
-    if at.labels is None or at.matrix is None:
+    if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     return _cosine(at.matrix, at.norm, _rows(at, at.labels))
 
@@ -27,14 +27,14 @@ def alignment(at: Snapshot) -> float | None:
 @measured(title="alignment with labels", line="centred (CKA)", column="centred alignment")
 def centered_alignment(at: Snapshot) -> float | None:
     """The same of features and labels less their means over the probe (CKA); one-hot labels are centred too."""
-    if at.labels is None or at.centered_matrix is None:
+    if at.labels is None or at.centered_matrix is None or not at.has_rows_for(at.labels):
         return None
     return _cosine(at.centered_matrix, at.centered_norm, _rows(at, at.labels - at.labels.mean(0)))
 
 
 @measured(axes=("class",))
 def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
-    """The centred alignment with each column of the labels alone: one class against the rest."""
+    """The centred alignment with each column of the labels alone: one class against the rest, position by position."""
     if at.labels is None or at.labels.shape[1] < 2 or at.centered_matrix is None or at.setting.outputs == "all":
         return None
     centered = at.labels - at.labels.mean(0)
@@ -45,7 +45,7 @@ def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
 @measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
 def alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
     """The uncentred alignment of each parameter's part of the kernel; costs a kernel a parameter."""
-    if at.labels is None or at.matrix is None:
+    if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     rows = _rows(at, at.labels)
     return np.array([_cosine(part, math.sqrt(frobenius(part, part)), rows) for part in at.layer_matrices.values()])
@@ -54,7 +54,7 @@ def alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
 @measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
 def centered_alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
     """The centred alignment of each parameter's part."""
-    if at.labels is None or at.matrix is None:
+    if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     rows = _rows(at, at.labels - at.labels.mean(0))
     parts = [at.centered(part) for part in at.layer_matrices.values()]

@@ -19,7 +19,7 @@ def target_alignment(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
     """
     if not at.setting.behaviours:
         return None
-    targets = [columns(values, at.num_outputs) for values in at.setting.behaviours.values()]
+    targets = [columns(values, at.output_shape) for values in at.setting.behaviours.values()]
     if any(not at.has_rows_for(target) for target in targets):
         return None
     rates = []
@@ -38,7 +38,7 @@ def learning_time(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
     """
     if not at.setting.behaviours:
         return None
-    targets = {name: columns(values, at.num_outputs) for name, values in at.setting.behaviours.items()}
+    targets = {name: columns(values, at.output_shape) for name, values in at.setting.behaviours.items()}
     if any(not at.has_rows_for(target) for target in targets.values()):
         return None
     found = learnability(at.operator, targets, modes=at.spectrum, centered=False, key=at.setting.key)
@@ -50,7 +50,7 @@ def learned(at: Snapshot) -> Float[np.ndarray, " behaviour"] | None:
     """How much of each named target the outputs hold: <f, phi> / <phi, phi>, one when it is learned."""
     if not at.setting.behaviours:
         return None
-    targets = [columns(values, at.num_outputs) for values in at.setting.behaviours.values()]
+    targets = [columns(values, at.output_shape) for values in at.setting.behaviours.values()]
     if any(target.shape != at.outputs.shape for target in targets):
         return None
     return np.array([np.sum(at.outputs * target) / np.sum(target**2) for target in targets])

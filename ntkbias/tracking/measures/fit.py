@@ -1,4 +1,6 @@
-"""How well the network fits: its loss, and the classes that it gets right."""
+"""How well the network fits: its loss, and the classes that it gets right, of each input or each of its positions."""
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -7,6 +9,8 @@ from ntkbias.tracking.measures.measure import measured
 from ntkbias.tracking.snapshot import Snapshot
 
 __all__ = ["MEASURES"]
+
+ROUNDING = 2.0**-7  # of probabilities: those of bfloat16, which the cross entropy takes
 
 
 @measured(title="loss", line="probe", scale="log", column="loss")
@@ -17,8 +21,11 @@ def loss(at: Snapshot) -> float | None:
 
 @measured(title="accuracy", line="probe", column="accuracy")
 def accuracy(at: Snapshot) -> float | None:
-    """The share of the probe whose class is right: by sign for labels of -1 and 1, else by the largest output."""
-    return None if at.setting.probe_y is None else _accuracy(at.outputs, at.setting.probe_y)
+    """The share of the probe whose class is right: by sign for labels of -1 and 1, else by the largest output.
+
+    Of outputs `(n, positions, o)` the share of all positions.
+    """
+    return None if at.setting.probe_y is None else _accuracy(at, at.outputs, at.setting.probe_y)
 
 
 @measured(title="loss", line="training", scale="log", costly=True)
@@ -30,7 +37,7 @@ def train_loss(at: Snapshot) -> float:
 @measured(title="accuracy", line="training", costly=True)
 def train_accuracy(at: Snapshot) -> float | None:
     """The share of all training inputs whose class is right."""
-    return _accuracy(at.train_outputs, at.setting.y)
+    return _accuracy(at, at.train_outputs, at.setting.y)
 
 
 @measured(title="loss", line="test", scale="log", column="test loss")
@@ -46,19 +53,20 @@ def test_accuracy(at: Snapshot) -> float | None:
     """The share of test inputs whose class is right."""
     if at.setting.test is None or at.test_outputs is None:
         return None
-    return _accuracy(at.test_outputs, at.setting.test[1])
+    return _accuracy(at, at.test_outputs, at.setting.test[1])
 
 
 @measured(title="margin", line="smallest")
 def margin(at: Snapshot) -> float | None:
     """The smallest margin on the probe: y f for labels of -1 and 1, else the right output less the largest other."""
-    right = None if at.setting.probe_y is None else _classes(at.outputs, at.setting.probe_y)
-    if right is None:
+    found = None if at.setting.probe_y is None else _classes(at, at.outputs, at.setting.probe_y)
+    if found is None:
         return None
-    if at.num_outputs == 1:
-        return float(np.min(right * at.outputs[:, 0]))
-    chosen = np.arange(at.num_outputs) == right[:, None]
-    return float(np.min(at.outputs[chosen] - np.where(chosen, -np.inf, at.outputs).max(1)))
+    scores, right = found
+    if scores.shape[1] == 1:
+        return float(np.min(right * scores[:, 0]))
+    chosen = np.arange(scores.shape[1]) == right[:, None]
+    return float(np.min(scores[chosen] - np.where(chosen, -np.inf, scores).max(1)))
 
 
 @measured(axes=("example", "output"), costly=True)
@@ -79,20 +87,34 @@ MEASURES = (
 )
 
 
-def _accuracy(found: np.ndarray, y: object) -> float | None:
+class _Classes(NamedTuple):
+    """The outputs of each input, or of each of its positions, and the class that is right there."""
+
+    scores: Float[np.ndarray, "rows o"]
+    right: np.ndarray  # (rows,): its number, or -1 and 1 for one output
+
+
+def _accuracy(at: Snapshot, outputs: np.ndarray, y: object) -> float | None:
     """None where targets are no classes."""
-    right = _classes(found, y)
-    if right is None:
+    found = _classes(at, outputs, y)
+    if found is None:
         return None
-    return float(np.mean((np.sign(found[:, 0]) if found.shape[1] == 1 else found.argmax(1)) == right))
+    scores, right = found
+    return float(np.mean((np.sign(scores[:, 0]) if scores.shape[1] == 1 else scores.argmax(1)) == right))
 
 
-def _classes(found: np.ndarray, y: object) -> np.ndarray | None:
-    """The class of each input, by its number, or as -1 and 1 of one output; None where targets are no classes."""
+def _classes(at: Snapshot, outputs: np.ndarray, y: object) -> _Classes | None:
+    """The outputs and right classes, of targets as the losses take them; None where those are no classes."""
     values = np.asarray(y)
-    if found.shape[1] == 1:
-        return values.reshape(-1) if np.all(np.abs(values) == 1) else None
-    if values.ndim == 1:
-        return values if values.dtype.kind in "iub" else None
-    classes = values.shape == found.shape and np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-3)
-    return values.argmax(1) if classes else None
+    *positions, count = at.output_shape or (1,)
+    scores = outputs.reshape(-1, count)
+    if count == 1:
+        signs = values.size == len(scores) and np.all(np.abs(values) == 1)
+        return _Classes(scores, values.reshape(-1)) if signs else None
+    if values.shape == (len(outputs), *positions):
+        return _Classes(scores, values.reshape(-1)) if values.dtype.kind in "iub" else None
+    if values.shape != (len(outputs), *positions, count):
+        return None
+    shares = values.reshape(-1, count)
+    classes = np.all(shares >= 0) and np.allclose(shares.sum(1), 1, atol=ROUNDING)
+    return _Classes(scores, shares.argmax(1)) if classes else None

@@ -24,7 +24,7 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
     critical rate); else gradient flow up to this time. Costs at the start the kernel of all training inputs and
     outputs, and its eigendecomposition; None for other losses, without a time, and for more than 1,500 rows.
     """
-    y = columns(at.setting.y, at.num_outputs)
+    y = columns(at.setting.y, at.output_shape)
     mean_squares = at.setting.loss is losses.mse and math.isfinite(at.time)
     if not mean_squares or y.size > DENSE_ROWS or y.shape != at.train_outputs.shape:
         return None

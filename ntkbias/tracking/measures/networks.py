@@ -6,12 +6,15 @@ import optax
 from jaxtyping import Float
 
 from ntkbias import complexity
+from ntkbias.checks import widened
 from ntkbias.tracking.measures.measure import measured
 from ntkbias.tracking.snapshot import Snapshot
 
 __all__ = ["MEASURES"]
 
-_norm = jax.jit(optax.tree.norm)  # one program: a snapshot after the other asks for it
+_norm = jax.jit(
+    lambda tree: optax.tree.norm(jax.tree.map(widened, tree))
+)  # one program: a snapshot after the other asks for it
 
 
 def _parameter_names(at: Snapshot) -> list[str]:
