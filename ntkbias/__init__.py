@@ -53,6 +53,8 @@ from ntkbias.frequency import (
     smoothed_labels,
 )
 from ntkbias.kernels import (
+    BlockNTK,
+    CrossNTK,
     DotProductKernel,
     Kernel,
     KernelOnDisk,
@@ -60,6 +62,8 @@ from ntkbias.kernels import (
     Sketch,
     adam_preconditioner,
     as_operator,
+    block_ntk,
+    cross_ntk,
     empirical_nngp,
     empirical_ntk,
     empirical_ntk_by_layer,
@@ -102,8 +106,10 @@ from ntkbias.tracking import History, open_history, path_spectrum, track, track_
 from ntkbias.training import log_steps, train
 
 __all__ = [
+    "BlockNTK",
     "Comparison",
     "Contrast",
+    "CrossNTK",
     "DecayExponent",
     "DotProductKernel",
     "Eigenspaces",
@@ -134,9 +140,11 @@ __all__ = [
     "adapters",
     "alignment",
     "as_operator",
+    "block_ntk",
     "compare",
     "complexity",
     "critical_learning_rate",
+    "cross_ntk",
     "datasets",
     "directional_wave",
     "dirichlet_frequency",

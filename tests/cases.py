@@ -833,6 +833,122 @@ def function_case(name, seed=0, n=7, m=5):
     return f, *jax.tree.map(jnp.asarray, (params(rng), inputs(rng, n), inputs(rng, m)))
 
 
+class CrossCase(NamedTuple):
+    """Two functions of the same params, inputs of each, and the params whose gradients both have in one order."""
+
+    f: Callable
+    g: Callable
+    params: Callable[[np.random.Generator], Any]
+    inputs: Callable[[np.random.Generator, int], np.ndarray]
+    matched: str
+    other_inputs: Callable[[np.random.Generator, int], np.ndarray] | None = None  # where g takes others than f
+
+
+def _trunk(params, x):
+    return jnp.tanh(x @ params["w"] + params["b"])
+
+
+def _along_first(f):
+    """The derivative of f by the first number of each input."""
+    return lambda p, x: jax.jvp(lambda x: f(p, x), (x,), (jnp.zeros_like(x).at[:, 0].set(1),))[1]
+
+
+def _pooled(params, x):
+    return jnp.tanh(_conv(x, params["w"])).mean((1, 2)) @ params["o"]
+
+
+def _bag(params, tokens):
+    return jnp.tanh(params["e"][tokens].sum(1)) @ params["o"]
+
+
+CROSS = {
+    "two heads": CrossCase(
+        lambda p, x: _trunk(p, x) @ p["first"],
+        lambda p, x: _trunk(p, x) @ p["second"],
+        _dict(w=(3, 4), b=(4,), first=(4, 2), second=(4, 3)),
+        _normal(3),
+        "w",
+    ),
+    "a function of a function": CrossCase(_mlp, lambda p, x: jnp.sin(_mlp(p, x)), _mlp_params, _normal(3), "www"),
+    "a derivative by inputs": CrossCase(_mlp, _along_first(_mlp), _mlp_params, _normal(3), "w"),
+    "a transposed weight": CrossCase(
+        lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"],
+        lambda p, x: jnp.sin(x @ p["w"].T) @ p["o"],
+        _dict(w=(3, 3), o=(3, 2)),
+        _normal(3),
+        "o",
+    ),
+    "a weight used twice": CrossCase(
+        lambda p, x: jnp.tanh(x @ p["w"]), lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"], _dict(w=(3, 3)), _normal(3), ""
+    ),
+    "scaled weights": CrossCase(
+        lambda p, x: jnp.tanh(-3.0 * (x @ (0.5 * p["w"]))),
+        lambda p, x: jnp.sin(0.7 * (x @ p["w"])),
+        _dict(w=(3, 2)),
+        _normal(3),
+        "w",
+    ),
+    "a linear function": CrossCase(
+        lambda p, x: x @ p["w"], lambda p, x: jnp.tanh(x @ p["w"]), _dict(w=(3, 2)), _normal(3), "w"
+    ),
+    "convolutions": CrossCase(
+        _pooled, lambda p, x: jnp.sin(_pooled(p, x)) ** 2, _dict(w=(3, 3, 4, 6), o=(6, 2)), _normal(2, 2, 4), "wo"
+    ),
+    "swapped channels": CrossCase(
+        _pooled,
+        lambda p, x: _pooled({**p, "w": p["w"].swapaxes(2, 3)}, x),
+        _dict(w=(3, 3, 4, 4), o=(4, 2)),
+        _normal(2, 2, 4),
+        "o",
+    ),
+    "tokens of two lengths": CrossCase(
+        _bag,
+        lambda p, t: jnp.sin(_bag(p, t)),
+        _dict(e=(6, 4), o=(4, 2)),
+        lambda rng, n: rng.integers(0, 6, (n, 4)),
+        "o",
+        lambda rng, n: rng.integers(0, 6, (n, 3)),
+    ),
+    "rows and columns of a table": CrossCase(
+        _bag, lambda p, t: _bag({**p, "e": p["e"].T}, t), _dict(e=(6, 6), o=(6, 2)), _tokens, "o"
+    ),
+    "tables": CrossCase(_bag, lambda p, t: jnp.sin(_bag(p, t)), _dict(e=(6, 4), o=(4, 2)), _tokens, "eo"),
+    "sequences": CrossCase(
+        lambda p, x: jnp.tanh(jnp.tanh(x @ p["w"]) @ p["v"]).mean(1),
+        lambda p, x: jnp.sin(jnp.tanh(x @ p["w"]) @ p["v"]).sum(1),
+        _dict(w=(12, 12), v=(12, 2)),
+        _normal(5, 12),
+        "w",
+    ),
+    "inputs of two shapes": CrossCase(
+        lambda p, x: jnp.tanh(x @ p["w"]),
+        lambda p, x: jnp.tanh(x @ p["w"]).mean((1, 2)),
+        _dict(w=(3, 2)),
+        _normal(3),
+        "",
+        _normal(2, 2, 3),
+    ),
+    "no parameter in common": CrossCase(
+        lambda p, x: x @ p["a"], lambda p, x: jnp.sin(x @ p["b"]), _dict(a=(3, 2), b=(3, 2)), _normal(3), ""
+    ),
+    "numbers": CrossCase(
+        lambda p, x: p["a"] * x[:, 0] + p["b"],
+        lambda p, x: jnp.sin(p["a"] * x[:, 1]),
+        _dict(a=(), b=()),
+        _normal(2),
+        "",
+    ),
+}
+
+
+def cross_case(name, seed=0, n=5, m=4):
+    """f, g, their params, n inputs of f and m of g, in the default precision."""
+    case = CROSS[name]
+    rng = np.random.default_rng(seed)
+    arrays = case.params(rng), case.inputs(rng, n), (case.other_inputs or case.inputs)(rng, m)
+    return case.f, case.g, *jax.tree.map(jnp.asarray, arrays)
+
+
 def from_all(gram, outputs):
     """What `outputs` makes of the kernel between all outputs, `(n, o, m, o)`."""
     gram = np.asarray(gram)

@@ -57,6 +57,15 @@ def operator(make, data):
     nb.empirical_ntk(make(data), jnp.ones((3, 2)), outputs="all").operator(X) @ np.ones(8)
 
 
+def cross(make, data):
+    f, g = make(data), make(2.0 * data)
+    nb.cross_ntk(f, g, jnp.ones((3, 2)))(X, X)
+
+
+def block(make, data):
+    nb.block_ntk({"f": make(data), "g": make(2.0 * data)}, jnp.ones((3, 2)))({"f": X, "g": X[:2]})
+
+
 def weighted(make, data):
     nb.loss_weighted_ntk(make(data), jnp.ones((3, 2)), "cross_entropy")(X)
 
@@ -96,6 +105,8 @@ USES = [
     kernel,
     of_one_output_at_a_time,
     operator,
+    cross,
+    block,
     weighted,
     velocity,
     sharpness,

@@ -9,6 +9,7 @@ The model that is passed in is left as it was. A library is imported when its ad
     flax_linen(module, variables)       a flax.linen module and what `module.init` returned
     equinox(model)                      an equinox module, of one example
     haiku(transformed, params, state)   what `hk.transform` or `hk.transform_with_state` returned
+    keras(model)                        a model of Keras 3, on its JAX backend
 
 A network of neural-tangents is more than that: it knows its infinite-width limit, and becomes a layer.
 
@@ -35,7 +36,8 @@ A PyTorch module cannot be traced by JAX. Its weights cross without a copy, its 
         return h @ params["2.weight"].T + params["2.bias"]
 
 Compare `f(params, x)` with `module(x)` before trusting the rest; a convolution's weights are `(out, in, height, width)`
-there, the layout ("NCHW", "OIHW", "NCHW") of `jax.lax.conv_general_dilated`.
+there, the layout ("NCHW", "OIHW", "NCHW") of `jax.lax.conv_general_dilated`. The page docs/pytorch.md shows the other
+way, an operator whose products PyTorch computes.
 """
 
 import importlib
@@ -44,8 +46,9 @@ from typing import Any
 from ntkbias.adapters.from_equinox import equinox
 from ntkbias.adapters.from_flax import flax_linen, flax_nnx
 from ntkbias.adapters.from_haiku import haiku
+from ntkbias.adapters.from_keras import keras
 
-__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku"]
+__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku", "keras"]
 
 
 def __getattr__(name: str) -> Any:

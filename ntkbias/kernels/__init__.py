@@ -3,8 +3,12 @@
 from ntkbias.kernels.disk import KernelOnDisk, kernel_on_disk, open_kernel
 from ntkbias.kernels.dot_product import DotProductKernel
 from ntkbias.kernels.empirical import (
+    BlockNTK,
+    CrossNTK,
     Sketch,
     adam_preconditioner,
+    block_ntk,
+    cross_ntk,
     empirical_nngp,
     empirical_ntk,
     empirical_ntk_by_layer,
@@ -21,6 +25,8 @@ from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operators import KernelOperator, as_operator
 
 __all__ = [
+    "BlockNTK",
+    "CrossNTK",
     "DotProductKernel",
     "Kernel",
     "KernelOnDisk",
@@ -28,6 +34,8 @@ __all__ = [
     "Sketch",
     "adam_preconditioner",
     "as_operator",
+    "block_ntk",
+    "cross_ntk",
     "empirical_nngp",
     "empirical_ntk",
     "empirical_ntk_by_layer",

@@ -63,6 +63,7 @@ class Worker(NamedTuple):
 
     features: Callable[[Array], Any]
     contract: Callable[[Any, Any | None], Array]  # None: of a piece with itself
+    features_of_columns: Callable[[Array], Any] | None = None  # where those of the second inputs are others
 
 
 def workers_of(kernel: Contractible) -> list[Worker]:
@@ -117,7 +118,8 @@ def blocks(
             rows[place] = (i, worker.features(first[i]))
         left = rows[place][1]
         own = second is None and i == j
-        right = None if own else worker.features((first if second is None else second)[j])
+        features = worker.features_of_columns or worker.features
+        right = None if own else features((first if second is None else second)[j])
         started.append(((i, j), worker.contract(left, right)))
         del right
         if len(started) >= len(workers):

@@ -85,15 +85,18 @@ def scale_of(num_outputs: int, outputs: Outputs) -> float:
     return num_outputs**-0.5 if outputs == "mean" else 1.0
 
 
-def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m o p"], outputs: Outputs) -> Array:
-    """Inner products over the last axis, laid out as `outputs` says; "mean" is done as "sum"."""
+def inner_products(a: Float[Array, "n o p"], b: Float[Array, "m c p"], outputs: Outputs) -> Array:
+    """Inner products over the last axis, laid out as `outputs` says; "mean" is done as "sum".
+
+    Both sides have as many outputs, but for "all".
+    """
     if outputs == "each":
         return jnp.einsum("nop,mop->onm", a, b)
     # As a product of two matrices, by rows: with more axes XLA on CPUs transposes the second.
-    (n, o, _), m = a.shape, len(b)
-    rows = (n * o, m * o) if outputs == "all" else (n, m)
+    (n, o, _), (m, c, _) = a.shape, b.shape
+    rows = (n * o, m * c) if outputs == "all" else (n, m)
     products = lax.dot_general(a.reshape(rows[0], -1), b.reshape(rows[1], -1), (((1,), (1,)), ((), ())))
-    return products.reshape(n, o, m, o) if outputs == "all" else products
+    return products.reshape(n, o, m, c) if outputs == "all" else products
 
 
 def by_positions(

@@ -17,6 +17,9 @@ params = net.init(jax.random.key(0), (4,))
 kernels = [nb.empirical_ntk(net.apply, params, outputs=outputs) for outputs in ("mean", "each", "all")]
 kernels += [nb.infinite_ntk(net), nb.empirical_nngp(net.apply, params) + 2.0 * nb.infinite_nngp(net)]
 grams = [np.asarray(gram) for kernel in kernels for gram in (kernel(x1), kernel(x1, x2), kernel(x1[:1], x2[:1]))]
+cross = nb.cross_ntk(net.apply, lambda params, x: jnp.sin(net.apply(params, x)), params, outputs="all")
+block = nb.block_ntk({"f": net.apply, "g": cross.right.f}, params)
+grams += [np.asarray(cross(x1, x2)), np.asarray(block({"f": x1, "g": x2}))]
 """
 
 

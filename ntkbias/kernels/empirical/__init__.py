@@ -1,5 +1,7 @@
 """Kernels of one network with given parameters, for any f(params, x): the NTK and what is made of it, the NNGP."""
 
+from ntkbias.kernels.empirical.block import BlockNTK, block_ntk
+from ntkbias.kernels.empirical.cross import CrossNTK, cross_ntk
 from ntkbias.kernels.empirical.explain import explain_ntk
 from ntkbias.kernels.empirical.holomorphic import holomorphic_ntk
 from ntkbias.kernels.empirical.loss_weighted import loss_weighted_ntk
@@ -12,12 +14,16 @@ from ntkbias.kernels.empirical.sketches import Sketch, sketch
 from ntkbias.kernels.empirical.velocity import NTKVelocity, ntk_velocity
 
 __all__ = [
+    "BlockNTK",
+    "CrossNTK",
     "EmpiricalNNGP",
     "EmpiricalNTK",
     "NTKVelocity",
     "Parts",
     "Sketch",
     "adam_preconditioner",
+    "block_ntk",
+    "cross_ntk",
     "empirical_nngp",
     "empirical_ntk",
     "empirical_ntk_by_layer",

@@ -54,7 +54,7 @@ def summed(function: Callable[[list[Array]], list[Array]], pieces: list[Array]) 
 
 
 def blocks_of_products(
-    left: Float[Array, "n o p"], right: Float[Array, "m o p"], parts: Parts, outputs: Outputs
+    left: Float[Array, "n o p"], right: Float[Array, "m c p"], parts: Parts, outputs: Outputs
 ) -> list[Array]:
     """The `inner_products` of some rows with some columns, summed over pieces of p that a CPU's caches hold.
 

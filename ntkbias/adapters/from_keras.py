@@ -1,0 +1,95 @@
+"""Keras 3 models on Keras' JAX backend.
+
+>>> import os
+>>> os.environ["KERAS_BACKEND"] = "jax"  # before keras is imported: it has one backend a process
+>>> import jax, keras, ntkbias as nb
+>>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(3)])
+>>> f, params = nb.adapters.keras(model)
+>>> nb.empirical_ntk(f, params, outputs="each")(jax.numpy.ones((4, 2))).shape
+(3, 4, 4)
+>>> len(params)  # by the paths of the variables, as "dense/kernel"
+4
+"""
+
+import inspect
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from ntkbias.adapters.adapted import Adapted, library, require_one_array, require_type
+from ntkbias.errors import InputError
+from ntkbias.types import Params
+
+__all__ = ["keras"]
+
+
+def keras(model: Any, **options: Any) -> tuple[Adapted, Params]:
+    """The function `f(params, x)` of a Keras 3 model, and its trainable variables, `{path: array}`.
+
+    `f` is the outputs of `model.stateless_call(trainable, non_trainable, x, training=False, **options)`: dropout off,
+    BatchNorm on its stored statistics. What is not trainable (statistics, frozen layers, states of random numbers) is
+    fixed at what it is now. Layers of any kind, functional, sequential and subclassed models, and a layer by itself are
+    adapted alike; a layer that is called twice is one set of parameters. After training, `f` takes the new parameters
+    as `{v.path: v.value for v in model.trainable_variables}` (of variables with one path the later ones are numbered,
+    `path:1`); statistics stay those of the call. Which variables are trainable has to stay as it is: adapt again after
+    freezing a layer.
+
+    Keras computes in the type of its dtype policy, whatever that of `x` is: for float64 build the model under
+    `keras.config.set_dtype_policy("float64")`, with JAX set to it.
+
+    Raises `ImportError` without Keras, `InputError` if Keras has another backend, and if the model has no variables
+    yet, `InputTypeError` if `model` is no Keras 3 model, and `f` an `InputError` if the outputs are not one array.
+    """
+    module = library("keras")
+    backend = module.backend.backend()
+    if backend != "jax":
+        raise InputError(
+            f"Expected Keras on its JAX backend; got {backend!r}. Set KERAS_BACKEND=jax in the environment before "
+            "keras is imported, then build the model, and load its weights."
+        )
+    advice = "Models of tf.keras are of Keras 2: build them anew with keras 3."
+    require_type(model, module.Layer, "model to be a keras.Model", advice)
+    if not model.built:
+        raise InputError(
+            f"Expected a model that is built, whose variables exist; got {type(model).__name__}, which is not. Call it "
+            "on a batch first, model(x), or model.build(shape of a batch)."
+        )
+    trainable = [variable.value for variable in model.trainable_variables]
+    if not trainable:
+        raise InputError(
+            f"Expected {type(model).__name__} to have trainable variables; got none. Set layer.trainable = True."
+        )
+    names = _names([variable.path for variable in model.trainable_variables])
+    fixed = [variable.value for variable in model.non_trainable_variables]
+    accepted = inspect.signature(model.call).parameters.values()
+    if any(argument.name == "training" or argument.kind is argument.VAR_KEYWORD for argument in accepted):
+        options = {"training": False, **options}  # other models leave it to their layers, which default to inference
+    f = Adapted(_outputs, (_Held(model), tuple(names), fixed, options))
+    return f, dict(zip(names, trainable, strict=True))
+
+
+@jax.tree_util.register_static
+class _Held:
+    """The model as a part of the structure, told apart by identity."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and self.model is other.model
+
+    def __hash__(self) -> int:
+        return id(self.model)
+
+
+def _outputs(fixed: Any, params: Params, x: Array) -> Array:
+    held, names, rest, options = fixed
+    outputs, _ = held.model.stateless_call([params[name] for name in names], rest, x, **options)
+    return require_one_array(outputs)
+
+
+def _names(paths: list[str]) -> list[str]:
+    """The paths of variables, numbered where several have one."""
+    numbers = [paths[:place].count(path) for place, path in enumerate(paths)]
+    return [f"{path}:{number}" if number else path for path, number in zip(paths, numbers, strict=True)]

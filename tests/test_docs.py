@@ -1,0 +1,69 @@
+"""What the pages of docs/ show runs as it is written."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def run(page):
+    """The names that the examples of a page define, one after the other."""
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        exec(compile(block, page, "exec"), namespace)
+    return namespace
+
+
+def test_every_page_is_run_here():
+    assert {path.name for path in DOCS.glob("*.md")} == {"physics_informed.md", "pytorch.md"}
+
+
+def test_physics_informed_networks():
+    names = run("physics_informed.md")
+    K, rows, weights = names["K"], names["rows"], names["weights"]
+    assert K.shape == (160, 160)
+    assert names["share"][0, 0] > 0.9  # what the page says of the first mode
+    traces = {name: float(jnp.trace(K[own, own])) for name, own in rows.items()}
+    assert traces["residual"] > 10 * max(trace for name, trace in traces.items() if name != "residual")
+    for name, trace in traces.items():
+        np.testing.assert_allclose(weights[name], sum(traces.values()) / trace, rtol=1e-4)
+        np.testing.assert_allclose(names["loss_weights"](names["params"])[name], weights[name], rtol=1e-4)
+
+
+def test_pytorch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    names = run("pytorch.md")
+    module, x, operator = names["module"], names["x"], names["operator"]
+    rows = []
+    for output in module(x).reshape(-1):
+        gradients = torch.autograd.grad(output, list(module.parameters()), retain_graph=True)
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients]).numpy())
+    K = np.stack(rows) @ np.stack(rows).T
+    assert operator.shape == K.shape == (80, 80)
+    np.testing.assert_allclose(operator.matrix(), K, atol=1e-4 * K.max())
+    np.testing.assert_allclose(operator.diagonal(), np.diag(K), rtol=1e-4)
+    np.testing.assert_allclose(names["modes"].eigenvalues, np.linalg.eigvalsh(K)[:-6:-1] / 40, rtol=1e-3)
+
+
+def test_an_operator_of_another_library_s_products():
+    """The page's class in NumPy's place: whatever gives K v and the diagonal is taken, with its number of outputs."""
+    J = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
+
+    class Products(nb.KernelOperator):
+        def product(self, vectors):
+            return jnp.asarray(J @ (J.T @ np.asarray(vectors)))
+
+        def diagonal(self):
+            return np.sum(J**2, 1)
+
+    modes = nb.top_modes(Products(15, 2, np.float32), 3, key=jax.random.key(0))
+    np.testing.assert_allclose(modes.eigenvalues, np.linalg.eigvalsh(J @ J.T)[:-4:-1] / 15, rtol=1e-4)
+    assert modes.eigenfunctions.shape == (15, 2, 3)
+    np.testing.assert_allclose(modes.trace, np.sum(J**2) / 15, rtol=1e-4)
