@@ -75,11 +75,7 @@ def require_array(value: object, name: str) -> Array:
     Also refused: masked arrays, whose masks JAX would drop, and whole numbers beyond the type that JAX has for them.
     """
     if isinstance(value, jax.Array):
-        if value.is_deleted():
-            raise InputTypeError(
-                f"Expected {name} to be an array; got one that was given away to a compiled function. Copy it before, "
-                "as jax.numpy.copy."
-            )
+        _require_there(value, name)
         array = value
     else:
         array = jnp.asarray(_host(value, name))
@@ -126,7 +122,7 @@ def _advice(value: object, reason: str) -> str:
     """How to make an array of a value that is none."""
     if hasattr(value, "todense"):
         return "Make it dense, by .todense() or .toarray()."
-    if hasattr(value, "detach"):
+    if "Tensor" in type(value).__name__:
         return "Convert it by .detach().cpu().numpy()."
     if isinstance(value, list | tuple) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask beside them in a dictionary."
@@ -192,7 +188,23 @@ def is_known(array: Array) -> bool:
         array.devices()
     except jax.errors.ConcretizationTypeError:
         return False
+    except RuntimeError:
+        _require_there(array, "an array of parameters or inputs")
+        raise
     return True
+
+
+def _require_there(array: Array, name: str) -> None:
+    """Raise an `InputTypeError` if an array was given away, as by a training step that donates its arguments."""
+    try:
+        gone = array.is_deleted()
+    except jax.errors.ConcretizationTypeError:  # traced
+        return
+    if gone:
+        raise InputTypeError(
+            f"Expected {name} to be there; got an array that was given away to a compiled function. Copy it before, "
+            "by jax.numpy.copy."
+        )
 
 
 @jax.jit

@@ -94,7 +94,7 @@ def checked_function(
     if not are_finite(list(arrays.values())):
         for name, array in arrays.items():
             require_finite(array, name)
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.tree.unflatten(jax.tree.structure(params), list(arrays.values()))
     return RealOutputs.of(f), params, only
 
 
@@ -146,7 +146,7 @@ def num_outputs(f: ApplyFunction, params: Params, x: Shaped) -> int:
 
 @remembered
 def _output_shape(
-    f: ApplyFunction,
+    f: Function,
     treedef: Any,
     leaves: tuple[jax.ShapeDtypeStruct, ...],
     _: Any,

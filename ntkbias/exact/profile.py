@@ -88,9 +88,10 @@ def gauss_legendre(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
     By Newton's method from those of float64, whose weights have lost some digits.
     """
-    x = np.polynomial.legendre.leggauss(num_nodes)[0].astype(np.longdouble)
+    x: np.ndarray = np.polynomial.legendre.leggauss(num_nodes)[0].astype(np.longdouble)
     for _ in range(2):
-        before, now = np.ones_like(x), x
+        before: np.ndarray = np.ones_like(x)
+        now: np.ndarray = x
         for k in range(1, num_nodes):
             before, now = now, ((2 * k + 1) * x * now - k * before) / (k + 1)
         slope = num_nodes * (x * now - before) / (x * x - 1)

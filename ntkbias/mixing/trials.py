@@ -7,6 +7,7 @@ when others are replaced, in bfloat16, too. Outputs of the example alone may dif
 
 import enum
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -36,7 +37,7 @@ class Trial(enum.Enum):
 
 def tried(f: Function, params: Params, x: Any) -> Trial:
     """Try `f` outside of all that is traced; an `InputError` if outputs depend on other examples, or how many."""
-    with jax.ensure_compile_time_eval():
+    with _outside_of_traces():
         number = min(len(jax.tree.leaves(x)[0]), MOST_TRIED)
         if number < 2:
             return Trial.INDEPENDENT
@@ -56,6 +57,11 @@ def tried(f: Function, params: Params, x: Any) -> Trial:
                 "Check the scale of inputs and parameters."
             )
         return Trial.UNDECIDED
+
+
+def _outside_of_traces() -> AbstractContextManager:
+    """Where values are computed, also while jit, vmap or grad trace what is around."""
+    return nullcontext() if are_known(jnp.zeros(())) else jax.ensure_compile_time_eval()
 
 
 def _compare(f: Function, params: Params, batch: Any, others: Any, together: np.ndarray) -> None:

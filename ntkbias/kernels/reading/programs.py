@@ -74,7 +74,7 @@ class Program:
 
     def is_complex(self, variable: Any) -> bool:
         """Whether a variable's values are complex: their products, and parts of them, follow other rules."""
-        return jnp.issubdtype(getattr(variable.aval, "dtype", None), jnp.complexfloating)
+        return jnp.issubdtype(getattr(variable.aval, "dtype", np.bool_), jnp.complexfloating)
 
     def producer(self, variable: Any) -> Any | None:
         """The equation that a variable comes from; None for arguments, constants and literals."""

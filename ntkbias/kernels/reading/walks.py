@@ -38,7 +38,7 @@ def walk_back(gradient: Any, program: Program) -> Walk:
     while (equation := program.producer(variable)) is not None:
         name = equation.primitive.name
         if name in RELABELLINGS:
-            found = 1.0, equation.invars[0]
+            found: tuple[float, Any] | None = (1.0, equation.invars[0])
         elif name == "neg":
             found = -1.0, equation.invars[0]
         elif name == "mul":
