@@ -80,6 +80,9 @@ class Parts(dict[str, EmpiricalNTK]):
 class Stacked(EmpiricalNTK):
     """The parts of the parameters that count: Gram matrices with one axis more, the first, of parameters."""
 
+    def __init__(self, gradients: Gradients) -> None:
+        super().__init__(gradients)
+
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         sides = [(path, one, None if features2 is None else features2[path]) for path, one in features1.items()]
         contract = super().contract

@@ -35,6 +35,7 @@ def walk_back(gradient: Any, program: Program) -> Walk:
     A walk ends at complex values: neither the products nor the squares of parts are the parts of those.
     """
     variable, scale, passed = gradient, 1.0, []
+    found: tuple[float, Any] | None
     while (equation := program.producer(variable)) is not None:
         name = equation.primitive.name
         if name in RELABELLINGS:
