@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import assert_near
 from flax import linen, nnx
 from laws import assert_adapted, in_float64, same
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.kernels.factors import Product
+from ntkbias.kernels.gradients import Gradients
 
 
 def normal(*shape):
@@ -51,6 +54,29 @@ def softmax_attention(query, key, value, **_):
     """Flax's own calls one of JAX whose softmax is in float32, where derivatives agree to 1e-8 only."""
     weights = jax.nn.softmax(jnp.einsum("nqhd,nkhd->nhqk", query, key) / query.shape[-1] ** 0.5)
     return jnp.einsum("nhqk,nkhd->nqhd", weights, value)
+
+
+class Recurrent(nnx.Module):
+    def __init__(self, rngs, cell=nnx.LSTMCell):
+        self.rnn = nnx.RNN(cell(3, 4, rngs=rngs))
+        self.out = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.rnn(x)[:, -1])
+
+
+class Scanned(nnx.Module):
+    """Stacked layers, scanned over, and one whose values are made again."""
+
+    def __init__(self, rngs):
+        make = nnx.vmap(lambda rngs: nnx.Linear(3, 3, rngs=rngs), in_axes=0, out_axes=0)
+        self.layers = nnx.split_rngs(splits=3)(make)(rngs)
+        self.again = nnx.Linear(3, 3, rngs=rngs)
+        self.out = nnx.Linear(3, 2, rngs=rngs)
+
+    def __call__(self, x):
+        scan = nnx.scan(lambda x, layer: x + jnp.tanh(layer(x)), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        return self.out(nnx.remat(lambda layer, x: jnp.tanh(layer(x)))(self.again, scan(x.sum(1), self.layers)))
 
 
 class Transformer(nnx.Module):
@@ -213,6 +239,21 @@ class TestBadNnx:
         f, params = nb.adapters.flax_nnx(Mlp(nnx.Rngs(0)))
         with pytest.raises(InputError, match=r"Expected f\(params, x\) to accept x1 of shape \(4, 7\)"):
             nb.empirical_ntk(f, params)(normal(4, 7))
+
+
+@pytest.mark.parametrize(
+    "make", [Recurrent, lambda rngs: Recurrent(rngs, nnx.GRUCell), Scanned], ids=["LSTM", "GRU", "scan and remat"]
+)
+def test_transforms_inside_a_model_are_read(make):
+    """The program of one example is mapped, and not the model itself, which refuses that."""
+    f, params = nb.adapters.flax_nnx(make(nnx.Rngs(0)))
+    x = normal(3, 5, 3)
+    gradients = Gradients.of(f, params, "all")
+    found = gradients.features(x)
+    jacobian = jnp.concatenate([leaf.reshape(3, 2, -1) for leaf in jax.tree.leaves(jax.jacrev(f)(params, x))], -1)
+    explicit = jnp.einsum("nap,mbp->namb", jacobian, jacobian)
+    assert_near(gradients.contract(found, None), explicit, 100 * np.finfo(np.float32).eps)  # over five steps
+    assert all(isinstance(factor, Product) for path, factor in found.items() if "kernel" in path)
 
 
 # -- linen -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import function_case
+from cases import assert_near, function_case
 
 from ntkbias.kernels.factors import Product, Whole
+from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.reading import factors, flat_jaxpr
 
 
@@ -106,3 +107,24 @@ def test_programs_do_not_grow_with_the_steps_of_a_scan():
 
     sizes = {count(flat_jaxpr(gradient, jnp.ones((n, 2, 2)), jnp.ones((n, 2)), jnp.ones(2)).jaxpr) for n in (2, 5, 60)}
     assert len(sizes) == 1
+
+
+def test_functions_of_the_host_are_called_for_one_example_after_the_other(x64):
+    """Without a `vmap_method`, which jax.vmap asks for; with derivatives of their own, as they have to have."""
+
+    def on_host(f):
+        return lambda x: jax.pure_callback(f, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    sine = jax.custom_vjp(on_host(np.sin))
+    sine.defvjp(lambda x: (on_host(np.sin)(x), x), lambda x, g: (g * on_host(np.cos)(x),))
+
+    def network(activation):
+        return lambda p, x: activation(x @ p["w"]) @ p["o"] * jax.lax.cond(p["o"][0, 0] < 9, activation, jnp.cos, 1.0)
+
+    _, params, x, _ = function_case("custom derivative")
+
+    def gram(f):
+        gradients = Gradients.of(f, params, "all")
+        return gradients.contract(gradients.features(x), None)
+
+    assert_near(gram(network(sine)), gram(network(jnp.sin)), 1e-12)

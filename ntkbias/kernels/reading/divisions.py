@@ -162,12 +162,14 @@ def _is_product(equation: Any, body: Program) -> bool:
 
 def _outside(product: Taken, left: Array, right: Array, jaxpr: Any) -> Array:
     """A product of what a scan stacked up, and what its body did with it: a batch over steps, or summed over them."""
-    (contracted, batch), params = product.equation.params["dimension_numbers"], product.equation.params
-    groups: list[Any] = [[tuple(axis + 1 for axis in axes) for axes in group] for group in (contracted, batch)]
-    groups[0 if product.is_sum else 1] = [(0, *axes) for axes in groups[0 if product.is_sum else 1]]
-    contracted, batch = map(tuple, groups)
+    params = product.equation.params
+    numbers = [[[axis + 1 for axis in axes] for axes in group] for group in params["dimension_numbers"]]
+    for axes in numbers[0 if product.is_sum else 1]:  # those contracted over, or those of a batch
+        axes.insert(0, 0)
+    (left_axes, right_axes), (left_batch, right_batch) = numbers
+    dimensions = (left_axes, right_axes), (left_batch, right_batch)
     options = {name: params[name] for name in ("precision", "preferred_element_type")}
-    array = lax.dot_general(left, right, (contracted, batch), **options)
+    array = lax.dot_general(left, right, dimensions, **options)
 
     def relabelled(array: Array) -> Array:
         for equation in reversed(product.passed):

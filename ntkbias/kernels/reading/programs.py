@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from ntkbias.kernels.reading.callbacks import one_by_one
 from ntkbias.kernels.reading.scans import Scan, body_of, dependents, is_scan
 
 __all__ = ["Operand", "Program", "flat_jaxpr", "results_of"]
@@ -74,7 +75,8 @@ class Program:
 
     def is_complex(self, variable: Any) -> bool:
         """Whether a variable's values are complex: their products, and parts of them, follow other rules."""
-        return jnp.issubdtype(getattr(variable.aval, "dtype", np.bool_), jnp.complexfloating)
+        dtype = getattr(variable.aval, "dtype", None)
+        return dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
 
     def producer(self, variable: Any) -> Any | None:
         """The equation that a variable comes from; None for arguments, constants and literals."""
@@ -130,7 +132,7 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
         elif name == "conv_general_dilated" and _is_spread(equation):
             results = [_by_phases(equation, *inputs)]
         else:
-            results = results_of(equation, inputs, jaxpr)
+            results = results_of(one_by_one(equation), inputs, jaxpr)
         values.update(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 

@@ -35,10 +35,11 @@ def walk_back(gradient: Any, program: Program) -> Walk:
     A walk ends at complex values: neither the products nor the squares of parts are the parts of those.
     """
     variable, scale, passed = gradient, 1.0, []
+    found: tuple[float, Any] | None
     while (equation := program.producer(variable)) is not None:
         name = equation.primitive.name
         if name in RELABELLINGS:
-            found: tuple[float, Any] | None = (1.0, equation.invars[0])
+            found = 1.0, equation.invars[0]
         elif name == "neg":
             found = -1.0, equation.invars[0]
         elif name == "mul":
