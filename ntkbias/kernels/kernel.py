@@ -99,9 +99,13 @@ class Kernel(eqx.Module):
         if are_known(found) and not _all_finite(found):
             raise InputError(
                 "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
-                "Check the scale of inputs and parameters."
+                + self.blamed(x1, *(() if x2 is None else (x2,)))
             )
         return found
+
+    def blamed(self, *sides: Any) -> str:
+        """What is not finite at these inputs, as far as the kernel can tell, and what to do."""
+        return "Check the scale of inputs and parameters."
 
     def workers(self) -> list[Worker]:
         """This kernel's compiled programs on each device of this process; blocks come back to the first."""
