@@ -217,7 +217,9 @@ def require_key(key: Any) -> Array:
     try:
         key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     except (TypeError, ValueError, AttributeError):
-        raise InputTypeError(f"Expected a key of jax.random, as jax.random.key(0); got {type(key).__name__}.") from None
+        whole = isinstance(key, int | np.integer) and not isinstance(key, bool) and key >= 0
+        example = f"jax.random.key({key if whole else 0})"
+        raise InputTypeError(f"Expected a key of jax.random, as {example}; got {type(key).__name__}.") from None
     if key.ndim:
         raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Choose one of them: keys[0].")
     return key

@@ -21,6 +21,7 @@ from jaxtyping import Float, Num
 
 from ntkbias.checks import require_choice, require_positive
 from ntkbias.errors import InputError
+from ntkbias.files import unreadable
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
 
@@ -106,10 +107,9 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
     except FileNotFoundError:
         raise InputError(f"Expected a file of arrays at {path}; there is none.") from None
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        reason = "it is no archive of arrays" if reason.startswith("Cannot load file") else reason
         raise InputError(
-            f"Expected {path} to be an .npz file of plain arrays; it cannot be read: {reason}. Write it by numpy.savez."
+            f"Expected {path} to be an .npz file of plain arrays; it cannot be read: {unreadable(path, error)}. Write "
+            "it by numpy.savez(path, x=x, y=y)."
         ) from None
     if "x" not in arrays:
         raise InputError(f"Expected an array named x in {path}; got none. Write it by numpy.savez(path, x=x, y=y).")

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from ntkbias.errors import InputError
 
-__all__ = ["PART", "StorageError", "put", "reason_of", "storage_errors", "sync", "write"]
+__all__ = ["PART", "StorageError", "put", "reason_of", "storage_errors", "sync", "unreadable", "write"]
 
 PART = ".part"  # the suffix of a file that is being written, or was when a process died
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,6 +30,24 @@ NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EISDIR)  # from syst
 
 class StorageError(InputError, OSError):
     """A file could not be written or read: what was expected, what came, and what to do. Also an `OSError`."""
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """Why an .npz file cannot be read, as the end of a sentence: NumPy takes text and other formats for pickles."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        start = b"PK"
+    if not start:
+        return "it is empty"
+    if start.startswith(b"\x93NUMPY"):
+        return "it is one array, as numpy.save writes it"
+    if not start.startswith(b"PK"):
+        text = start.isascii() and b"\0" not in start
+        seen = start.decode("ascii").splitlines()[0][:30] if text and start.strip() else ""
+        return f"it is a text file, which begins with {seen!r}" if text else "it is in another format"
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

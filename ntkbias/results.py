@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import write
+from ntkbias.files import unreadable, write
 
 __all__ = ["load", "public_types", "save"]
 
@@ -62,9 +62,10 @@ def load(path: str | Path) -> Any:
         there = description["format"]
         value = _build(description["value"], arrays, public_types()) if there == FORMAT else None
     except FileNotFoundError as error:
-        raise InputError(f"Expected {path}.json and {path}.npz; {error.filename} is missing.") from None
+        advice = " Give the path without its suffix." if path.suffix in (".npz", ".json") else ""
+        raise InputError(f"Expected {path}.json and {path}.npz; {error.filename} is missing.{advice}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = unreadable(path.with_name(path.name + ".npz"), error)
         raise InputError(f"Expected {path} to be a value saved by ntkbias; it cannot be read: {reason}.") from error
     if there != FORMAT:
         earlier = isinstance(there, int) and there < FORMAT

@@ -826,6 +826,51 @@ COMPLEX = {
 }
 
 
+class BrokenCase(NamedTuple):
+    """A function with finite outputs and gradients that are not, at one of its inputs, and what the error says."""
+
+    f: Callable
+    params: Any
+    x: Any
+    message: str
+
+
+_ZERO_ROW = jnp.array([[1.0, 2.0], [0.5, 1.0], [0.0, 0.0], [0.0, 0.0]])
+BROKEN_GRADIENTS = {
+    "norm of zero": BrokenCase(
+        lambda p, x: (x @ p["a"]) / jnp.linalg.norm(x @ p["a"], axis=-1, keepdims=True).clip(1e-6) @ p["b"],
+        {"a": jnp.eye(2), "b": jnp.ones((2, 1))},
+        _ZERO_ROW,
+        r"f\(params, x\) is finite there, but its gradient by params\['a'\] is not, at input 2: a root, a norm or a "
+        "logarithm at zero has no finite derivative",
+    ),
+    "where after a root": BrokenCase(
+        lambda p, x: jnp.where(x @ p > 0, jnp.sqrt(x @ p), 0.0),
+        jnp.ones((2, 1)),
+        _ZERO_ROW,
+        "by params is not, at input 2",
+    ),
+    "two parameters": BrokenCase(
+        lambda p, x: jnp.sqrt(x @ p["a"] + x @ p["b"]),
+        {"a": jnp.ones((2, 1)), "b": jnp.ones((2, 1)), "empty": jnp.ones((0, 2)), "other": jnp.ones(3)},
+        _ZERO_ROW,
+        r"by params\['a'\] and params\['b'\] is not, at input 2",
+    ),
+    "outputs themselves": BrokenCase(
+        lambda p, x: jnp.log(x @ p),
+        jnp.ones((2, 1)),
+        _ZERO_ROW[::-1][jnp.array([3, 2, 2, 2, 1])],
+        "f.* itself is not finite at input 4",
+    ),
+    "products": BrokenCase(
+        lambda p, x: 1e25 * (x @ p),
+        jnp.ones((2, 1)),
+        _ZERO_ROW[:2],
+        "Gram matrix. Check the scale of inputs and parameters",
+    ),
+}
+
+
 def function_case(name, seed=0, n=7, m=5):
     """f, its params, and n and m inputs, in the default precision."""
     f, params, inputs = FUNCTIONS[name]

@@ -147,7 +147,10 @@ BAD = {
     "seed": (["--data", "circle", "--seed", "-1"], "Expected --seed to be zero or more; got -1"),
     "activation": (["--data", "circle", "--activation", "tanhh"], "Expected activation to be one of relu, erf"),
     "parser": (["--width", "many"], "Error parsing --width: invalid literal for int"),
-    "option": (["--wdith", "3"], "Unrecognized options: --wdith, 3. See ntkbias spectrum --help"),
+    "option": (["--wdith", "3"], "got '--wdith'. Perhaps you meant --width. See ntkbias spectrum --help"),
+    "option, equals": (["--widht=3"], "got '--widht'. Perhaps you meant --width. See ntkbias spectrum --help"),
+    "option of another": (["--num-step", "3"], "got '--num-step'. Perhaps you meant --num-steps of ntkbias track. See"),
+    "option of none": (["--zzz", "3"], "Expected options of ntkbias spectrum; got '--zzz'. See ntkbias spectrum"),
     "net": (["--net", "rnn"], "invalid choice 'rnn' for argument '--net'. Expected one of"),
     "modes": (["--data", "circle", "--num-modes", "0"], "Expected --num-modes to be at least 1; got 0"),
     "harmonics of digits": (["--measure", "harmonic", *SMALL], "Expected a domain with harmonics"),
@@ -163,6 +166,15 @@ def test_bad_input_gets_one_sentence_and_exit_code_two(tmp_path, capsys, uncheck
     assert message in err
     assert err.startswith("ntkbias: ")
     assert len(err.strip().splitlines()) == 1
+
+
+def test_bad_command_is_named(capsys):
+    code, _, err = run(capsys, "spektrum", "--width", "3")
+    assert code == 2
+    assert err == (
+        "ntkbias: Expected one of spectrum, compare, track; got 'spektrum'. Perhaps you meant spectrum. See ntkbias "
+        "--help.\n"
+    )
 
 
 BAD_CONFIGS = {

@@ -1,6 +1,7 @@
 """Data from files and from scikit-learn."""
 
 import gzip
+import io
 import lzma
 from pathlib import Path
 
@@ -70,9 +71,18 @@ def test_bad_files_are_named(tmp_path, name):
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"Expected a file of arrays at .*nowhere.npz; there is none"):
         datasets.from_file(tmp_path / "nowhere.npz")
-    for content in (b"", b"not an archive", b"PK\x03\x04 truncated"):
+    array = io.BytesIO()
+    np.save(array, np.ones(3))
+    contents = {
+        b"": "it is empty",
+        b"x,y\n1,2\n": r"it is a text file, which begins with 'x,y'",
+        b"PK\x03\x04 truncated": "",
+        array.getvalue(): r"it is one array, as numpy.save writes it",
+        b"\x89HDF\r\n\x1a\n": "it is in another format",
+    }
+    for content, reason in contents.items():
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"to be an .npz file of plain arrays; it cannot be read"):
+        with pytest.raises(InputError, match=rf"to be an .npz file of plain arrays; it cannot be read: {reason}"):
             datasets.from_file(tmp_path / "bad.npz")
     with pytest.raises(InputError, match="it cannot be read"):
         datasets.from_file(tmp_path)

@@ -62,8 +62,12 @@ def test_bad_values_and_files_are_named(tmp_path):
         nb.load(tmp_path / "missing")
     nb.save(tmp_path / "b", jnp.ones(3))
     (tmp_path / "b.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="saved by ntkbias; it cannot be read"):
+    with pytest.raises(
+        InputError, match="saved by ntkbias; it cannot be read: it is a text file, which begins with 'no"
+    ):
         nb.load(tmp_path / "b")
+    with pytest.raises(InputError, match=r"b.npz.json is missing. Give the path without its suffix"):
+        nb.load(tmp_path / "b.npz")
     nb.save(tmp_path / "c", jnp.ones(3))
     (tmp_path / "c.json").write_text(json.dumps({"format": 2, "value": {"type": "os.system", "fields": {}}}))
     with pytest.raises(InputError, match="ntkbias has no type os.system"):

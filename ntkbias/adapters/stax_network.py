@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_key
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Covariance, Layer, Needs, Positions
 from ntkbias.layers.layer import require_positions
@@ -62,7 +63,7 @@ class Stax(Layer):
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         """Random parameters, as `init_fn` draws them for a batch of one input."""
         self.output_shape(input_shape)
-        return self.init_fn(key, (1, *input_shape))[1]
+        return self.init_fn(require_key(key), (1, *input_shape))[1]
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         """The outputs, by `apply_fn`."""

@@ -7,6 +7,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import io
 import itertools
 import tomllib
@@ -148,7 +149,37 @@ def parsed(argv: list[str]) -> SpectrumOptions | CompareOptions | TrackOptions:
         lines = [line.strip("│╭╮╰╯|+ ") for line in box.getvalue().splitlines()][1:]  # below the title
         words = [line if line.strip("─-") else "" for line in lines]  # a rule ends the sentence
         sentence = " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, words))).rstrip(".")
-        raise InputError(f"{sentence}. See {' '.join(['ntkbias', *command])} --help.") from None
+        unknown = _unknown(argv)
+        raise InputError(f"{unknown or sentence}. See {' '.join(['ntkbias', *command])} --help.") from None
+
+
+def _unknown(argv: list[str]) -> str | None:
+    """What is wrong with the first word that no command has, or not this one, and what it may have meant; or None."""
+    command = next((word for word in argv if not word.startswith("-")), None)
+    if command is None:
+        return None
+    if command not in COMMANDS:
+        likely = difflib.get_close_matches(command, COMMANDS, 1)
+        return f"Expected one of {', '.join(COMMANDS)}; got {command!r}{_perhaps(likely)}"
+    owners: dict[str, list[str]] = {}
+    for name, options in COMMANDS.items():
+        for field in dataclasses.fields(options):
+            owners.setdefault(f"--{field.name.replace('_', '-')}", []).append(name)
+    for word in argv:
+        option = word.partition("=")[0].replace("_", "-")
+        known = option.replace("--no-", "--", 1) if option.startswith("--no-") else option
+        if not word.startswith("--") or command in owners.get(known, ()) or option == "--help":
+            continue
+        own = [name for name, commands in owners.items() if command in commands]
+        likely = difflib.get_close_matches(option, owners, 3, 0.7)
+        likely = [name for name in likely if name in own][:1] or likely[:1]
+        of = [f"{name} of ntkbias {owners[name][0]}" if name not in own else name for name in likely]
+        return f"Expected options of ntkbias {command}; got {word.partition('=')[0]!r}{_perhaps(of)}"
+    return None
+
+
+def _perhaps(likely: list[str]) -> str:
+    return f". Perhaps you meant {likely[0]}" if likely else ""
 
 
 def with_config(argv: list[str]) -> list[str]:

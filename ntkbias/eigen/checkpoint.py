@@ -11,7 +11,7 @@ import numpy as np
 
 from ntkbias.eigen.subspace import Problem, Subspace
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import write
+from ntkbias.files import unreadable, write
 
 __all__ = ["checked_path", "loaded", "save"]
 
@@ -73,11 +73,10 @@ def loaded(problem: Problem, path: Path) -> Subspace:
         counts = dict(zip(COUNTS, map(int, arrays["counts"]), strict=True))
         stored = [arrays[name] for name in ("vectors", "products", "projected", "norms")]
         scale = float(arrays["scale"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"Expected {path} to be a checkpoint of top_modes; it cannot be read: {reason}. Choose another path, or "
-            "delete it to begin again."
+            f"Expected {path} to be a checkpoint of top_modes; it cannot be read: {unreadable(path, error)}. Choose "
+            "another path, or delete it to begin again."
         ) from error
     here = _description(problem)
     different = [

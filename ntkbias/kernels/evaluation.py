@@ -242,12 +242,11 @@ def require_inputs_alike(x1: Array, x2: Array) -> None:
         )
 
 
-def require_finite_gram(gram: Array) -> None:
-    """Raise an `InputError` if a Gram matrix holds NaN or infinity."""
+def require_finite_gram(gram: Array, reason: Callable[[], str]) -> None:
+    """Raise an `InputError` if a Gram matrix holds NaN or infinity; `reason` then finds out why, and what to do."""
     if not _all_finite(gram):
         raise InputError(
-            "Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. "
-            "Check the scale of inputs and parameters."
+            f"Expected inputs at which the kernel is finite; got NaN or infinity in its Gram matrix. {reason()}"
         )
 
 

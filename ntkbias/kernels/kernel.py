@@ -120,8 +120,12 @@ class Kernel(eqx.Module):
             workers = [worker_of(self)] if traced else self.workers()
             found = gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
         if are_known(found):
-            require_finite_gram(found)
+            require_finite_gram(found, lambda: self.blamed(x1, *(() if x2 is None else (x2,))))
         return found
+
+    def blamed(self, *sides: Any) -> str:
+        """What is not finite at these inputs, as far as the kernel can tell, and what to do."""
+        return "Check the scale of inputs and parameters."
 
     def workers(self) -> list[Worker]:
         """This kernel's compiled programs on each device of this process; blocks come back to the first."""

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_positive, require_scale
+from ntkbias.checks import require_choice, require_key, require_positive, require_scale
 from ntkbias.errors import InputError
 from ntkbias.layers.activations import Abs, Relu
 from ntkbias.layers.covariance import Covariance, Needs, Positions
@@ -94,7 +94,7 @@ class SelfAttention(Layer):
         """Weights `(channels, num_heads, num_keys)` of queries (sqrt scaling alone) and keys, of values, and "out"."""
         self.output_shape(input_shape)
         channels = input_shape[-1]
-        query_key, key_key, value_key, out_key = jax.random.split(key, 4)
+        query_key, key_key, value_key, out_key = jax.random.split(require_key(key), 4)
 
         def weights(key: PRNGKeyArray, size: int, w_std: float) -> Array:
             scale = w_std / channels**0.5 if self.parameterization == "standard" else 1.0

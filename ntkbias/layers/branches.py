@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_key
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.identity import Identity, scaled
@@ -73,7 +74,7 @@ class _Branches(Layer):
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         self.output_shape(input_shape)
-        keys = jax.random.split(key, len(self.branches))
+        keys = jax.random.split(require_key(key), len(self.branches))
         return [branch.init(key, input_shape) for branch, key in zip(self.branches, keys, strict=True)]
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -202,7 +203,7 @@ class Residual(Layer):
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         self.output_shape(input_shape)
-        branch_key, shortcut_key = jax.random.split(key)
+        branch_key, shortcut_key = jax.random.split(require_key(key))
         return {
             "branch": self.branch.init(branch_key, input_shape),
             "shortcut": self.shortcut.init(shortcut_key, input_shape),

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_positive
+from ntkbias.checks import require_choice, require_key, require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs, Positions, materialized
 from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
@@ -229,7 +229,9 @@ class LocallyConnected(_Convolution):
         positions = self.output_shape(input_shape)[:-1]
         fan_in = math.prod(self.kernel_size) * input_shape[-1]
         # At each position this is a dense layer.
-        params = jax.vmap(lambda key: self._init(key, (fan_in,), fan_in))(jax.random.split(key, math.prod(positions)))
+        params = jax.vmap(lambda key: self._init(key, (fan_in,), fan_in))(
+            jax.random.split(require_key(key), math.prod(positions))
+        )
         return jax.tree.map(lambda leaf: leaf.reshape(*positions, *leaf.shape[1:]), params)
 
     def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions_out o"]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_positive, require_scale
+from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_scale
 from ntkbias.compilation import held, remembered
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Positions
@@ -79,7 +79,7 @@ class PositionalEncoding(Layer):
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         self.output_shape(input_shape)
         *positions, channels = input_shape
-        vectors = jax.random.normal(key, (*positions, self._added_channels(channels)))
+        vectors = jax.random.normal(require_key(key), (*positions, self._added_channels(channels)))
         if self.parameterization == "standard":
             vectors = self.std * self._correlated(vectors)
         return {"encoding": vectors}

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_finite, require_positive, require_scale
+from ntkbias.checks import require_array, require_finite, require_key, require_positive, require_scale
 from ntkbias.errors import InputError
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer, require_positions
@@ -147,7 +147,7 @@ class RandomFourierFeatures(Layer):
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         self.output_shape(input_shape)
-        return {"frequencies": jax.random.normal(key, (input_shape[-1], self.num_features))}
+        return {"frequencies": jax.random.normal(require_key(key), (input_shape[-1], self.num_features))}
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         frequencies = jax.lax.stop_gradient(params["frequencies"])

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_positive, require_scale
+from ntkbias.checks import require_key, require_positive, require_scale
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.types import Params
@@ -77,7 +77,7 @@ def affine_init(
     In the NTK parameterisation both are standard normal and `apply` scales them; in the standard one they are drawn
     at their scale: w_std / sqrt(fan_in) and b_std.
     """
-    w_key, b_key = jax.random.split(key)
+    w_key, b_key = jax.random.split(require_key(key))
     standard = parameterization == "standard"
     w_scale = w_std / fan_in**0.5 if standard else 1.0
     params = {"w": w_scale * jax.random.normal(w_key, shape)}

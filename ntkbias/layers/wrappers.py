@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbias.checks import require_key
 from ntkbias.errors import InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.layer import Layer
@@ -40,7 +41,7 @@ class Sequential(Layer):
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         params = []
-        for layer, layer_key in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
+        for layer, layer_key in zip(self.layers, jax.random.split(require_key(key), len(self.layers)), strict=True):
             params.append(layer.init(layer_key, input_shape))
             input_shape = layer.output_shape(input_shape)
         return params

@@ -26,12 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import write
+from ntkbias.files import unreadable, write
 from ntkbias.kernels.disk.claims import claimed
 from ntkbias.tracking.history import History, stacked
 
 __all__ = ["Checkpoint", "code_digest", "digest", "open_history"]
 
+BAD_ZIPS = zipfile.BadZipFile, zipfile.LargeZipFile
 FORMAT = 2
 FINGERPRINTS = ("params", "data", "probe", "test", "optimizer", "key", "f")  # of which a run's description has digests
 SHOWN = 40  # characters of a value in a message
@@ -234,8 +235,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {error}.") from error
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, *BAD_ZIPS) as error:
+        reason = unreadable(path, error)
+        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {reason}.") from error
 
 
 def _json(path: Path) -> dict[str, Any]:

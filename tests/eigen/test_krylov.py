@@ -244,6 +244,9 @@ class TestCheckpoints:
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(InputError, match=r"it cannot be read.*delete it to begin again"):
             nb.top_modes(K, 20, key=KEY, checkpoint=path)
+        path.write_text("1, 2, 3")
+        with pytest.raises(InputError, match=r"it cannot be read: it is a text file.*delete it to begin again"):
+            nb.top_modes(K, 20, key=KEY, checkpoint=path)
         (tmp_path / "folder.npz").mkdir()
         with pytest.raises(InputError, match="got the folder"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "folder.npz")

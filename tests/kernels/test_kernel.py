@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_near, function_case
+from cases import BROKEN_GRADIENTS, assert_near, function_case
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
@@ -272,3 +272,18 @@ def test_factors_and_sums_that_make_no_kernel(unchecked):
 def test_halves_sum_to_the_kernel():
     kernel = nb.infinite_ntk(nb.nets.mlp())
     np.testing.assert_allclose(sum([kernel / 2, 0.5 * kernel])(X1), kernel(X1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", BROKEN_GRADIENTS)
+def test_an_error_names_the_parameter_whose_gradient_is_not_finite(name):
+    """Of one set of inputs and of two."""
+    f, params, x, message = BROKEN_GRADIENTS[name]
+    kernel = nb.empirical_ntk(f, params)
+    with pytest.raises(
+        InputError, match="Expected inputs at which the kernel is finite; got NaN or infinity.*" + message
+    ):
+        kernel(x)
+    with pytest.raises(
+        InputError, match="Expected inputs at which the kernel is finite; got NaN or infinity.*" + message
+    ):
+        kernel(x[:2], x) if name != "products" else kernel(x, x)

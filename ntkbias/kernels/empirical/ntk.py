@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
+from ntkbias.kernels.blame import blamed
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.kernel import Kernel
@@ -97,6 +98,9 @@ class EmpiricalNTK(Kernel):
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         return self.gradients.contract(features1, features2)
+
+    def blamed(self, *sides: Any) -> str:
+        return blamed(self.gradients, *sides)
 
     def block_rows(self, x: Array) -> int:
         return self.gradients.block_rows(x)

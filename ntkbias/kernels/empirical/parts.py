@@ -67,7 +67,7 @@ class Parts(dict[str, EmpiricalNTK]):
         found = dict(zip(paths, _stacked(kernel, x1, x2), strict=True))
         if are_known(found):
             for gram in found.values():
-                require_finite_gram(gram)
+                require_finite_gram(gram, lambda: kernel.blamed(x1, *(() if x2 is None else (x2,))))
         return found
 
     def tree_flatten(self) -> tuple[list[EmpiricalNTK], tuple[str, ...]]:

@@ -1,0 +1,63 @@
+"""Which parameter's gradient is not finite, where the outputs are: what an error about a kernel of gradients names.
+
+The derivative of a root at zero is infinite, and 0 times infinity NaN: norms of zero vectors, the roots of variances
+and logarithms of zero have finite values and no finite gradients. Costs a backward pass for all inputs, and some for
+fewer to find one.
+
+>>> import jax.numpy as jnp
+>>> from ntkbias.kernels.blame import blamed
+>>> from ntkbias.kernels.gradients import Gradients
+>>> length = lambda w, x: jnp.linalg.norm(x @ w, axis=-1, keepdims=True)
+>>> print(blamed(Gradients.of(length, jnp.eye(2)), jnp.array([[1.0, 2.0], [0.0, 0.0]])))
+f(params, x) is finite there, but its gradient by params is not, at input 1: ...
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbias.function import is_differentiated
+from ntkbias.kernels.gradients import Gradients
+
+__all__ = ["blamed"]
+
+SCALE = "Check the scale of inputs and parameters."
+ROOTS = (
+    "a root, a norm or a logarithm at zero has no finite derivative. Add a small number under it, or use jnp.where on "
+    "its argument too."
+)
+
+
+def blamed(gradients: Gradients, *sides: Any) -> str:
+    """What is not finite of a network on these inputs, and what to do, as one sentence or two."""
+    for side in sides:
+        function, chosen = gradients.outputs_by_params(side)
+        finite = np.isfinite(np.asarray(function(chosen).astype(float))).all(1)
+        if not finite.all():
+            return f"f(params, x) itself is not finite at input {int(np.argmin(finite))}. {SCALE}"
+        if broken := _broken(gradients, side):
+            low, high = 0, len(finite)  # the first input that has it is in side[low:high]
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if _broken(gradients, _rows(side, low, middle)) else (middle, high)
+            where = " and ".join(broken)
+            return f"f(params, x) is finite there, but its gradient by {where} is not, at input {low}: {ROOTS}"
+    return SCALE
+
+
+def _broken(gradients: Gradients, x: Any) -> list[str]:
+    """The parameters that count whose gradient of the summed outputs is not finite."""
+    function, chosen = gradients.outputs_by_params(x)
+    found = jax.grad(lambda chosen: jnp.sum(function(chosen)))(chosen)
+    names = [
+        path
+        for path, leaf in zip(gradients.paths, jax.tree.leaves(gradients.params), strict=True)
+        if is_differentiated(leaf) and (gradients.only is None or path in gradients.only)
+    ]
+    return [f"params{name}" for name, leaf in zip(names, found, strict=True) if not bool(jnp.all(jnp.isfinite(leaf)))]
+
+
+def _rows(x: Any, start: int, stop: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[start:stop], x)
