@@ -7,6 +7,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from ntkbias.equations import body_of, counts_of_scan
 from ntkbias.mixing.states import Body, Rows, Same, State, joined, moved, shapes
 
 __all__ = ["CONTROL"]
@@ -16,8 +17,7 @@ CALLS |= {"custom_vjp_call", "custom_vjp_call_jaxpr"}
 
 
 def _called(equation: Any, states: list[State], body: Body) -> list[State] | None:
-    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    called = next((equation.params[name] for name in names if name in equation.params), None)
+    called = body_of(equation)
     return None if called is None else body(called, states)
 
 
@@ -32,10 +32,7 @@ def _branched(equation: Any, states: list[State], body: Body) -> list[State] | N
 
 
 def _scanned(equation: Any, states: list[State], body: Body) -> list[State] | None:
-    params = equation.params
-    if "num_consts" not in params:
-        return None
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    params, (num_consts, num_carry) = equation.params, counts_of_scan(equation)
     consts, carry, sequences = states[:num_consts], states[num_consts:][:num_carry], states[num_consts + num_carry :]
     if any(isinstance(state, Rows) and state.axis == 0 for state in sequences):  # one example after the other
         return None

@@ -22,8 +22,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from ntkbias.equations import body_of
 from ntkbias.kernels.reading.callbacks import one_by_one
-from ntkbias.kernels.reading.scans import Scan, body_of, dependents, is_scan
+from ntkbias.kernels.reading.scans import Scan, dependents, is_scan
 
 __all__ = ["Operand", "Program", "flat_jaxpr", "results_of"]
 

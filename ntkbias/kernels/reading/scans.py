@@ -14,16 +14,9 @@ from typing import Any, NamedTuple
 import jax.extend.core as jex
 from jax import lax
 
-__all__ = ["Scan", "body_of", "dependents", "is_scan"]
+from ntkbias.equations import body_of, counts_of_scan
 
-
-def body_of(equation: Any) -> jex.ClosedJaxpr | None:
-    """The program that an equation calls, or runs at each step; None if it has none, or several."""
-    for name in ("jaxpr", "call_jaxpr"):
-        if name in equation.params:
-            body = equation.params[name]
-            return body if hasattr(body, "consts") else jex.ClosedJaxpr(body, ())
-    return None
+__all__ = ["Scan", "dependents", "is_scan"]
 
 
 def is_scan(equation: Any) -> bool:
@@ -40,20 +33,14 @@ class Operands(NamedTuple):
 
 
 class Scan:
-    """What an equation scans with, and how.
-
-    JAX's versions number operands each in its own way; but those that a scan goes over, or stacks, have an axis more
-    than the body's.
-    """
+    """What an equation scans with, and how."""
 
     def __init__(self, equation: Any) -> None:
         body = body_of(equation)
         assert body is not None
         self.body, self.length = body, equation.params["length"]
         self._options = {name: equation.params[name] for name in ("length", "reverse", "unroll")}
-        slices = _longer(equation.invars, body.jaxpr.invars)
-        self.num_carry = len(equation.outvars) - _longer(equation.outvars, body.jaxpr.outvars)
-        self._num_consts = len(equation.invars) - slices - self.num_carry
+        self._num_consts, self.num_carry = counts_of_scan(equation)
 
     def operands(self, values: Sequence[Any]) -> Operands:
         """Values of the scan's operands, or of the body's, in order, by what they are to it."""
@@ -96,12 +83,6 @@ def dependents(jaxpr: Any, sources: Iterable[Any]) -> set:
             if _among(inside, result) or (place < len(began) and began[place] in inside):
                 found.add(variable)
     return found
-
-
-def _longer(whole: Sequence[Any], of_a_step: Sequence[Any]) -> int:
-    """How many variables of a scan have an axis more than those of its body."""
-    pairs = zip(whole, of_a_step, strict=True)
-    return sum(len(one.aval.shape) > len(other.aval.shape) for one, other in pairs)
 
 
 def _among(found: set, variable: Any) -> bool:
