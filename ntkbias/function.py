@@ -5,7 +5,7 @@ it returns, whether it treats each example alone, whether it has a forward deriv
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.function import checked_function, num_outputs
->>> f, params = checked_function(lambda params, x: jnp.tanh(x @ params["w"]), {"w": jnp.ones((3, 2))})
+>>> f, params, _ = checked_function(lambda params, x: jnp.tanh(x @ params["w"]), {"w": jnp.ones((3, 2))})
 >>> num_outputs(f, params, jnp.ones((5, 3)))
 2
 """

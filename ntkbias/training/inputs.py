@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.packing import Layout, are_several, packed, packed_rows
+from ntkbias.packing import Layout, Unpacking, are_several, packed_rows
 from ntkbias.parameters import is_complex
 from ntkbias.types import ApplyFunction, Params
 
@@ -43,9 +43,8 @@ def packed_data(f: ApplyFunction, forward: Forward | None, data: Any) -> tuple[A
     """The functions of packed inputs, and the data with these; all as they are where inputs are one array."""
     if not isinstance(data, tuple | list) or len(data) != 2 or not are_several(data[0]):
         return f, forward, data
-    g, rows = packed(f, data[0], "x of the data")
-    layout = packed_rows(data[0], "x of the data")[0]
-    return g, None if forward is None else UnpackingForward(forward, layout), (rows, data[1])
+    layout, rows = packed_rows(data[0], "x of the data")
+    return Unpacking(f, layout), None if forward is None else UnpackingForward(forward, layout), (rows, data[1])
 
 
 @dataclasses.dataclass(frozen=True)
