@@ -79,7 +79,7 @@ def angle_rule(step: float) -> AngleRule:
     index = np.arange(-half, half + 1)
     u = np.longdouble(step) * index
     small = np.exp(-PI * np.abs(np.sinh(u)))
-    weights = step * PI**2 * np.cosh(u) * small / (1 + small) ** 2
+    weights: np.ndarray = step * PI**2 * np.cosh(u) * small / (1 + small) ** 2
     return AngleRule(PI * small / (1 + small), u > 0, weights, index % 2 == 0)
 
 
@@ -88,7 +88,7 @@ def gauss_legendre(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
     By Newton's method from those of float64, whose weights have lost some digits.
     """
-    x = np.polynomial.legendre.leggauss(num_nodes)[0].astype(np.longdouble)
+    x: np.ndarray = np.polynomial.legendre.leggauss(num_nodes)[0].astype(np.longdouble)
     for _ in range(2):
         before, now = np.ones_like(x), x
         for k in range(1, num_nodes):
