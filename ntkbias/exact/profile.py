@@ -79,7 +79,7 @@ def angle_rule(step: float) -> AngleRule:
     index = np.arange(-half, half + 1)
     u = np.longdouble(step) * index
     small = np.exp(-PI * np.abs(np.sinh(u)))
-    weights = step * PI**2 * np.cosh(u) * small / (1 + small) ** 2
+    weights: np.ndarray = step * PI**2 * np.cosh(u) * small / (1 + small) ** 2
     return AngleRule(PI * small / (1 + small), u > 0, weights, index % 2 == 0)
 
 
