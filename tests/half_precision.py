@@ -176,6 +176,17 @@ HALF_PRECISION = {
     "log_determinant": Half(lambda h: nb.log_determinant(nb.as_operator(h.gram), 0.5, key=_key()).value),
     "effective_dimension": Half(lambda h: nb.effective_dimension(nb.as_operator(h.gram), 0.5, key=_key()).value),
     "empirical_ntk": Half(lambda h: h.kernel(h.x), keeps_type=True),
+    "cross_ntk": Half(
+        lambda h: nb.cross_ntk(h.f, h.f, h.params, outputs="all")(h.x, h.x[:3]).reshape(12, 3), keeps_type=True
+    ),
+    "block_ntk": Half(
+        lambda h: nb.block_ntk({"f": h.f, "g": h.f}, h.params)({"f": h.x, "g": h.x[:3]}), keeps_type=True
+    ),
+    "holomorphic_ntk": Half(
+        lambda h: abs(nb.holomorphic_ntk(lambda p, x: h.f(p, x).astype(jnp.float32) * (1 + 1j), h.params, h.x)).reshape(
+            12, 12
+        )
+    ),
     "empirical_nngp": Half(lambda h: nb.empirical_nngp(h.f, h.params)(h.x), keeps_type=True),
     "empirical_ntk_by_layer": Half(lambda h: _by_name(nb.empirical_ntk_by_layer(h.f, h.params), h), keeps_type=True),
     "ntk_velocity": Half(lambda h: nb.ntk_velocity(h.f, h.params, h.params)(h.x), 0.1, True),
@@ -342,6 +353,6 @@ NOT_NUMERICAL = {
         f"nets.{name}"
         for name in ("cnn", "fourier_features", "mlp", "myrtle", "patch_network", "resnet", "transformer")
     ),
-    *(f"adapters.{name}" for name in ("equinox", "flax_linen", "flax_nnx", "haiku", "neural_tangents")),
+    *(f"adapters.{name}" for name in ("equinox", "flax_linen", "flax_nnx", "haiku", "keras", "neural_tangents")),
     *(f"plots.{name}" for name in nb.plots.__all__),  # of results, whose types the other lines know
 }
