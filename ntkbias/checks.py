@@ -59,8 +59,7 @@ def require_whole_numbers(values: object, expected: str, least: int) -> np.ndarr
 
     JAX would wrap those beyond int32. `expected` opens the message, as "Expected steps (t,) of zero or more".
     """
-    require_array(values, "the numbers")
-    host = np.asarray(values)
+    host = np.asarray(values) if isinstance(values, jax.Array) else _host(values, "the numbers")
     if host.ndim != 1 or not host.size:
         raise InputError(f"{expected}; got shape {host.shape}.")
     fit = (host >= least) & (host <= 2**53) & (np.round(host) == host)  # floats beyond have no fractions
@@ -78,7 +77,7 @@ def require_array(value: object, name: str) -> Array:
         _require_there(value, name)
         array = value
     else:
-        array = jnp.asarray(_host(value, name))
+        array = jnp.asarray(_held(_host(value, name), name))
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise InputTypeError(
             f"Expected {name} to be an array of real numbers; got {array.dtype}. Stack its real and imaginary parts."
@@ -102,7 +101,11 @@ def _host(value: object, name: str) -> np.ndarray:
     if host.dtype.kind in "OSUMm":
         got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
         raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. {_advice(value, reason)}")
-    host = in_native_order(host)
+    return in_native_order(host)
+
+
+def _held(host: np.ndarray, name: str) -> np.ndarray:
+    """The array, unless it has whole numbers beyond those that JAX holds."""
     if host.dtype.kind in "iu" and host.dtype.itemsize > 4 and host.size:
         limits = np.iinfo(jax.dtypes.canonicalize_dtype(host.dtype))
         if int(host.min()) < limits.min or int(host.max()) > limits.max:

@@ -86,7 +86,7 @@ class Kernel(eqx.Module):
             "f(params, x), as empirical_ntk, take those."
         )
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         """Inputs as the user's function takes them, where this is a kernel of packed ones; else as they are."""
         return x
 
@@ -252,7 +252,7 @@ class Sum(Kernel):
     def packed(self, layout: Layout) -> Kernel:
         return Sum(self.outputs, self.left.packed(layout), self.right.packed(layout))
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         return self.left.unpacked(x)
 
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
@@ -284,7 +284,7 @@ class Scaled(Kernel):
     def packed(self, layout: Layout) -> Kernel:
         return Scaled(self.outputs, self.kernel.packed(layout), self.factor)
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         return self.kernel.unpacked(x)
 
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
@@ -331,7 +331,7 @@ class Centered(Kernel):
     def packed(self, layout: Layout) -> Kernel:
         return Centered(self.outputs, self.kernel.packed(layout), self.reference, self.mean)
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         return self.kernel.unpacked(x)
 
     def check(self, x: Array, name: str) -> None:

@@ -73,9 +73,9 @@ def _outline_of_proven(f: Function, params: Any, leaves: Any, x: Any, inputs: An
         used = {length for length in lengths(jax.make_jaxpr(f)(params, x)) if length}
         batch = next(batch for batch in BATCHES if all(length % batch for length in used))
         many = jax.make_jaxpr(f)(params, _batch(x, batch))
+        return outline(many, batch) if of_rows(many, len(inputs)) else None
     except Exception:  # of whatever kind: f takes some numbers of examples alone, and trials say so
         return None
-    return outline(many, batch) if of_rows(many, len(inputs)) else None
 
 
 def _batch(x: Any, number: int) -> Any:

@@ -85,6 +85,6 @@ def moved(state: State, to: Callable[[int], int | None]) -> State:
     return Same(frozenset(after for axis in state.uniform if (after := to(axis)) is not None))
 
 
-def without(axes: Sequence[int]) -> Callable[[int], int | None]:
+def without(axes: Any) -> Callable[[int], int | None]:
     """Where axes are once some of them are gone."""
     return lambda axis: None if axis in axes else axis - sum(other < axis for other in axes)

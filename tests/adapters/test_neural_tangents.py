@@ -99,8 +99,8 @@ def test_without_neural_tangents(monkeypatch):
 def test_names_are_found_when_asked_for():
     assert nb.adapters.from_stax is from_stax
     assert nb.adapters.neural_tangents.stax is stax
-    with pytest.raises(AttributeError, match="has no attribute 'from_keras'"):
-        _ = nb.adapters.from_keras
+    with pytest.raises(AttributeError, match="has no attribute 'from_torch'"):
+        _ = nb.adapters.from_torch
 
 
 # A script of its user, who changes its import line.

@@ -64,7 +64,7 @@ class EmpiricalNNGP(Kernel):
     def packed(self, layout: Layout) -> "EmpiricalNNGP":
         return dataclasses.replace(self, f=of_packed(self.f, layout))
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         return unpacked(self.f, x)
 
     def num_outputs(self, x: Array) -> int:

@@ -85,7 +85,7 @@ class EmpiricalNTK(Kernel):
     def packed(self, layout: Layout) -> "EmpiricalNTK":
         return EmpiricalNTK(self.gradients.packed(layout))
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         return unpacked(self.gradients.f, x)
 
     def num_outputs(self, x: Array) -> int:

@@ -95,7 +95,7 @@ class NTKVelocity(Kernel):
     def packed(self, layout: Layout) -> "NTKVelocity":
         return NTKVelocity(self.outputs, self.kernel.packed(layout), self.direction)
 
-    def unpacked(self, x: Array) -> Any:
+    def unpacked(self, x: Any) -> Any:
         return self.kernel.unpacked(x)
 
     def check(self, x: Array, name: str) -> None:
