@@ -129,6 +129,20 @@ MUTATIONS = [
         "tests/complexity/test_gradients.py",
     ),
     Mutation(
+        "mixing: a reversed batch keeps its rows",
+        "mixing/rules.py",
+        'kept_off(states, set(equation.params["dimensions"]))',
+        "kept_off(states, set())",
+        "tests/kernels/test_mixing.py",
+    ),
+    Mutation(
+        "packing: whole numbers come back as they are not",
+        "packing.py",
+        "start = stop",
+        "start = stop - 1",
+        "tests/kernels/test_inputs.py",
+    ),
+    Mutation(
         "results: a list loads as a tuple",
         "results.py",
         'return items if kind == "list" else tuple(items)',
