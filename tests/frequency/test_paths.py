@@ -116,7 +116,7 @@ def test_bad_input_is_named(unchecked):
         interpolation_path(X[0], X[1], 1e-10)
     with pytest.raises(InputError, match=r"a path of at most .* samples; got .* at the spacing 1e-12"):
         interpolation_spectrum(network, X, LABELS, spacing=1e-12)
-    with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key\\(0\\); got int"):
+    with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key\\(1\\); got int"):
         interpolation_spectrum(network, X, LABELS, key=1)
     with pytest.raises(InputError, match=r"finite logits from predict\(x\); got NaN or infinity on a path"):
         interpolation_spectrum(lambda x: jnp.nan * network(x), X, LABELS)
