@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkbias.checks import are_finite, require_array, require_finite
-from ntkbias.compilation import Function, remembered
+from ntkbias.checks import are_finite, are_known, require_array, require_finite
+from ntkbias.compilation import Function, compiled, remembered
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.mixing import require_independent_examples
 from ntkbias.packing import Unpacking
@@ -38,6 +38,7 @@ __all__ = [
     "split_params",
 ]
 
+FEW = 3  # examples whose outputs are looked at
 Shaped = Array | jax.ShapeDtypeStruct  # inputs of which the shape and the type alone are looked at
 
 
@@ -117,6 +118,26 @@ def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> Non
         require_independent_examples(inner.f, params, inner.layout.unpack(x))
     else:
         require_independent_examples(f, params, x)
+    _require_finite_outputs(f, params, x)
+
+
+def _require_finite_outputs(f: ApplyFunction, params: Params, x: Array) -> None:
+    """Raise an `InputError` if outputs of the first examples are not finite, which their gradients may be."""
+    function = Function.of(f)
+    known, key = function.programs.memory, (_require_finite_outputs, *signature(params, x))
+    if key in known or not are_known((params, x)):
+        return
+    if not bool(_are_outputs_finite(function, params, x[:FEW])):
+        raise InputError(
+            "Expected f(params, x) to return finite numbers; got NaN or infinity for the first inputs. "
+            "Check the scale of inputs and parameters."
+        )
+    known[key] = True
+
+
+@compiled
+def _are_outputs_finite(f: ApplyFunction, params: Params, x: Array) -> Array:
+    return jnp.all(jnp.isfinite(f(params, x)))
 
 
 def _require_any_number(f: ApplyFunction, params: Params, x: Shaped, name: str) -> None:

@@ -9,7 +9,7 @@ from cases import BROKEN_GRADIENTS, assert_near, function_case
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.empirical import EmpiricalNTK
+from ntkbias.kernels.empirical import EmpiricalNNGP, EmpiricalNTK
 
 F, PARAMS, X1, X2 = function_case("mlp")
 NET = nb.nets.mlp(16, 2, 2, b_std=0.3)
@@ -231,7 +231,7 @@ class TestBadInput:
 
     def test_complex(self, kernel):
         """Functions may take complex inputs, infinite networks may not."""
-        if isinstance(kernel, nb.EmpiricalNTK | nb.EmpiricalNNGP):
+        if isinstance(kernel, EmpiricalNTK | EmpiricalNNGP):
             assert np.isfinite(kernel(1j * X1)).all()
             return
         with pytest.raises(InputError, match=r"as one array of real numbers \(n, ...\); got complex64\[n, 3\]"):
