@@ -49,8 +49,8 @@ class Layout:
         return str(jax.tree.unflatten(self.treedef, arrays))
 
     def pack(self, x: Any) -> UInt8[Array, "n bytes"]:
-        """The rows of bytes."""
-        return jnp.concatenate([_bytes_of(leaf) for leaf in jax.tree.leaves(x)], 1)
+        """The rows of bytes; an `InputError` where derivatives by the inputs are asked for, which bytes have not."""
+        return _packed_bytes(jax.tree.leaves(x))
 
     def unpack(self, rows: UInt8[Array, "n bytes"]) -> Any:
         """The arrays in these rows."""
@@ -157,6 +157,19 @@ def _checked_arrays(x: Any, name: str) -> Any:
 
 def _is_complex(leaf: Any) -> bool:
     return _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+@jax.custom_jvp
+def _packed_bytes(arrays: list[Array]) -> Array:
+    return jnp.concatenate([_bytes_of(array) for array in arrays], 1)
+
+
+@_packed_bytes.defjvp
+def _no_derivative(_: Any, __: Any) -> Any:
+    raise InputError(
+        "Expected derivatives by parameters, or by inputs that are one real array; got one by inputs of several "
+        "arrays, or complex ones. Make f a function of the one array that you differentiate by."
+    )
 
 
 def _bytes_of(array: Array) -> Array:

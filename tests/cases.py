@@ -747,6 +747,14 @@ MIXING = {
     "as many weights": _mixed(lambda h: h[:, : len(h)].sum(1, keepdims=True) + h),
     "positions": _mixed(lambda h: h + jnp.arange(len(h))[:, None]),
     "noise by row": _mixed(lambda h: h + jax.random.normal(jax.random.key(0), h.shape)),
+    "lag": _mixed(lambda h: h + jnp.concatenate([jnp.zeros((min(4, len(h)), 8)), h[:-4]])[: len(h)]),
+    "one more than their number": _mixed(lambda h: h / jnp.ones(len(h) + 1).sum()),
+    "half of their number": _mixed(lambda h: h / jnp.ones(len(h) // 2 + 1).sum()),
+    "the last place": _mixed(lambda h: h / jnp.arange(len(h) + 1)[-1]),
+    "an axis chosen by their number": _mixed(lambda h: jnp.cumsum(h, axis=0 if len(h) == 6 else 1)),
+    "the longest axis": _mixed(lambda h: h - h.max(int(np.argmax((len(h), 5))), keepdims=True)),
+    "places below four": _mixed(lambda h: h * (np.arange(len(h)) % 37 < 4)[:, None]),
+    "capacity": _mixed(lambda h: h * (jnp.cumsum(h[:, :1] > -9, 0) <= 5)),
     "more than four alone": _mixed(lambda h: h - h.mean(0) if len(h) > 4 else h),
 }
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from ntkbias.compilation import Function, remembered
-from ntkbias.mixing.outlines import lengths, outline
+from ntkbias.mixing.outlines import are_alike, lengths, outline
 from ntkbias.mixing.rows import of_rows
 from ntkbias.mixing.trials import Trial, tried
 from ntkbias.types import ApplyFunction, Params
@@ -48,8 +48,8 @@ def require_independent_examples(f: ApplyFunction, params: Params, x: Any) -> No
         return
     if not _is_proven(function, *shapes) and tried(function, params, x) is Trial.UNDECIDED:
         warnings.warn(
-            f"It is not known whether {function!r} treats each example alone: its program does not tell, and it has "
-            "no finite outputs at random parameters. Kernels are right only if it does.",
+            f"It is not known whether {function!r} treats each example alone: its program does not tell, and it "
+            "cannot be tried, or is zero or not finite at random parameters. Kernels are right only if it does.",
             stacklevel=2,
         )
     known[key] = True
@@ -58,22 +58,28 @@ def require_independent_examples(f: ApplyFunction, params: Params, x: Any) -> No
 def _is_proven(f: Function, params: Params, x: Any) -> bool:
     """Whether the program of f, for inputs of these shapes, shows that it treats each example alone."""
     number = max(2, len(jax.tree.leaves(x)[0]))
-    proven = _outline_of_proven(f, *_hashable(params), *_hashable(_batch(x, 1)), _default_type())
-    return proven is not None and proven == outline(jax.make_jaxpr(f)(params, _batch(x, number)), number)
+    proven = _proven(f, *_hashable(params), *_hashable(_batch(x, 1)), _default_type())
+    if proven is None:
+        return False
+    outlined, batch = proven
+    return are_alike(outline(jax.make_jaxpr(f)(params, _batch(x, number)), number), number, outlined, batch)
 
 
 @remembered
-def _outline_of_proven(f: Function, params: Any, leaves: Any, x: Any, inputs: Any, _: str) -> str | None:
-    """The outline of the program of f, if that shows that it treats each example alone; None if it does not.
+def _proven(f: Function, params: Any, leaves: Any, x: Any, inputs: Any, _: str) -> tuple[tuple, int] | None:
+    """The outline of a program of f that shows that it treats each example alone, and for how many; None without.
 
-    Any number of examples that has the same outline is treated alike.
+    Programs for two numbers of examples have to be alike: nothing else in them may come of that number. Any number
+    whose program is like them is treated alike.
     """
     try:
         params, x = jax.tree.unflatten(params, leaves), jax.tree.unflatten(x, inputs)
         used = {length for length in lengths(jax.make_jaxpr(f)(params, x)) if length}
-        batch = next(batch for batch in BATCHES if all(length % batch for length in used))
+        batch, other = [batch for batch in BATCHES if all(length % batch for length in used)][:2]
         many = jax.make_jaxpr(f)(params, _batch(x, batch))
-        return outline(many, batch) if of_rows(many, len(inputs)) else None
+        found = outline(many, batch)
+        same = are_alike(outline(jax.make_jaxpr(f)(params, _batch(x, other)), other), other, found, batch)
+        return (found, batch) if same and of_rows(many, len(inputs)) else None
     except Exception:  # of whatever kind: f takes some numbers of examples alone, and trials say so
         return None
 

@@ -1,10 +1,12 @@
-"""What a program consists of, apart from the number of its examples: to tell whether other batches are treated alike.
+"""What a program consists of: to tell whether batches of other numbers of examples are treated alike.
 
 >>> import jax, jax.numpy as jnp
 >>> def of(f, n):
 ...     return outline(jax.make_jaxpr(f)(jnp.ones((n, 3))), n)
->>> of(lambda x: 2 * x, 4) == of(lambda x: 2 * x, 5), of(lambda x: x / len(x), 4) == of(lambda x: x / len(x), 5)
-(True, False)
+>>> are_alike(of(lambda x: 2 * x, 4), 4, of(lambda x: 2 * x, 31), 31)
+True
+>>> are_alike(of(lambda x: x / len(x), 4), 4, of(lambda x: x / len(x), 31), 31)
+False
 """
 
 import hashlib
@@ -17,21 +19,25 @@ import numpy as np
 
 from ntkbias.checks import are_known
 
-__all__ = ["lengths", "outline"]
+__all__ = ["are_alike", "lengths", "outline"]
 
 MOST_READ = 2**20  # entries of a constant
 
 
-def outline(closed: Any, batch: int) -> str:
-    """A digest of a program's equations in their order: names, numbers and options, but for shapes.
+def outline(closed: Any, batch: int) -> tuple[int | str, ...]:
+    """A program's equations in their order, as words and whole numbers: names, shapes, options and constants.
 
-    Of a constant with an axis of `batch` entries the first one counts.
+    Of a constant that is equal along an axis of `batch` entries, or a multiple of that, the first one counts.
     """
-    digest = hashlib.sha256()
-    for part in _parts(closed, batch):
-        digest.update(part.encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
+    return tuple(_parts(closed, batch))
+
+
+def are_alike(one: tuple[int | str, ...], batch: int, other: tuple[int | str, ...], other_batch: int) -> bool:
+    """Whether two outlines, for these numbers of examples, differ in nothing but numbers of examples."""
+    return len(one) == len(other) and all(
+        a == b or (isinstance(a, int) and isinstance(b, int) and a % batch == 0 and a // batch * other_batch == b)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def lengths(closed: Any) -> set[int]:
@@ -49,34 +55,57 @@ def _shape(variable: Any) -> tuple[int, ...]:
     return getattr(variable.aval, "shape", ())
 
 
-def _parts(closed: Any, batch: int) -> Iterator[str]:
+def _parts(closed: Any, batch: int) -> Iterator[int | str]:
     jaxpr = getattr(closed, "jaxpr", closed)
     for value in getattr(closed, "consts", ()):
-        yield _number(value, batch)
+        yield from _constant(value, batch)
     for equation in jaxpr.eqns:
         yield equation.primitive.name
         for variable in equation.invars:
             if isinstance(variable, jex.Literal):
-                yield _number(variable.val, batch)
+                yield from _constant(variable.val, batch)
+        for variable in equation.outvars:
+            yield str(getattr(variable.aval, "dtype", ""))
+            yield from _shape(variable)
         for name, value in sorted(equation.params.items()):
-            if isinstance(value, bool | int | float | str):
-                yield f"{name}={value!r}"
+            yield name
+            yield from _option(value)
         for body in _bodies(equation):
             yield from _parts(body, batch)
 
 
-def _number(value: Any, batch: int) -> str:
-    """A constant in words: its numbers; of a large one, or one without numbers, which object it is."""
+def _option(value: Any) -> Iterator[int | str]:
+    """An option of an equation; functions and programs have no words, and programs their own place."""
+    if isinstance(value, bool | float | str | np.dtype) or value is None:
+        yield str(value)
+    elif isinstance(value, int | np.integer):
+        yield int(value)
+    elif isinstance(value, tuple | list | frozenset | set):
+        yield len(value)
+        for part in value if isinstance(value, tuple | list) else sorted(value, key=str):
+            yield from _option(part)
+    elif isinstance(value, np.ndarray):
+        yield hashlib.sha256(value.tobytes()).hexdigest()
+    else:
+        yield type(value).__name__
+
+
+def _constant(value: Any, batch: int) -> Iterator[int | str]:
+    """A constant: its type, shape and numbers; of a large one, or one without numbers, which object it is."""
     if math.prod(np.shape(value)) > MOST_READ or not are_known(value):
-        return str(id(value))
+        yield str(id(value))
+        return
     try:
         array = np.asarray(value)
     except TypeError:  # a key of jax.random
-        return str(id(value))
+        yield str(id(value))
+        return
+    yield str(array.dtype)
+    yield from array.shape
     for axis, length in enumerate(array.shape):
-        if length == batch:
+        if length and length % batch == 0 and bool(np.all(array == array.take([0], axis))):
             array = array.take([0], axis)
-    return f"{array.dtype} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    yield hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _bodies(equation: Any) -> Iterator[Any]:

@@ -24,6 +24,7 @@ from ntkbias.types import Params
 __all__ = ["Trial", "tried"]
 
 MOST_TRIED = 5  # examples of a batch
+MOST_TOGETHER, MOST_ALONE = 512, 8  # examples at once; those of them that are tried alone
 SPREAD = 0.3  # of parameters, relative to themselves
 SMALL = 1e-4  # of the largest output: what solvers that stop together, or sums in another order, may change
 
@@ -38,20 +39,27 @@ class Trial(enum.Enum):
 def tried(f: Function, params: Params, x: Any) -> Trial:
     """Try `f` outside of all that is traced; an `InputError` if outputs depend on other examples, or how many."""
     with _outside_of_traces():
-        number = min(len(jax.tree.leaves(x)[0]), MOST_TRIED)
+        total = len(jax.tree.leaves(x)[0])
+        number = min(total, MOST_TRIED)
         if number < 2:
             return Trial.INDEPENDENT
         rng = np.random.default_rng(0)
         batch, others = _batches(rng, x, number)
+        whole, _ = _batches(rng, x, min(total, MOST_TOGETHER))
+        raised: Exception | None = None
+        together = np.zeros(0)
         for chosen in _drawn(rng, params):
             try:
-                together = _outputs(f, chosen, batch)
-            except Exception:  # f closes over what is traced, or has checks of its own: others may pass
+                together, beside = _outputs(f, chosen, batch), _outputs(f, chosen, others)
+            except Exception as error:  # f closes over what is traced, or has checks of its own: others may pass
+                raised = error
                 continue
-            if np.isfinite(together).all():
+            if np.isfinite([together, beside]).all() and (together.any() or beside.any()):
                 _compare(f, chosen, batch, others, together)
+                _compare(f, chosen, others, batch, beside)
+                _compare_whole(f, chosen, whole, rng)
                 return Trial.INDEPENDENT
-        if are_known((params, x)):
+        if are_known((params, x)) and raised is None and not np.isfinite(together).all():
             raise InputError(
                 "Expected f(params, x) to return finite numbers; got NaN or infinity for the first inputs. "
                 "Check the scale of inputs and parameters."
@@ -65,6 +73,7 @@ def _outside_of_traces() -> AbstractContextManager:
 
 
 def _compare(f: Function, params: Params, batch: Any, others: Any, together: np.ndarray) -> None:
+    """Raise an `InputError` where outputs change as one of the others is replaced, or when they are all gone."""
     largest = float(np.max(np.abs(together))) or 1.0
     # What differs between two runs of one program on one batch, on an accelerator: the order of its sums.
     noise = float(np.max(np.abs(_outputs(f, params, batch) - together)))
@@ -82,6 +91,22 @@ def _compare(f: Function, params: Params, batch: Any, others: Any, together: np.
     for index in range(number):
         alone = _outputs(f, params, jax.tree.map(itemgetter(slice(index, index + 1)), batch))
         # Another number of examples is another program, whose sums have other orders.
+        change = float(np.max(np.abs(alone[0] - together[index])))
+        _require_small(change, min(10 * eps**0.5, 0.3) * largest, largest, "when it comes without others")
+
+
+def _compare_whole(f: Function, params: Params, x: Any, rng: np.random.Generator) -> None:
+    """The same for as many examples as there are: in another order, and some of them alone."""
+    together = _outputs(f, params, x)
+    if not np.isfinite(together).all():
+        return
+    largest = float(np.max(np.abs(together))) or 1.0
+    order = rng.permutation(len(together))
+    found = _outputs(f, params, jax.tree.map(itemgetter(order), x))
+    _require_small(float(np.max(np.abs(found - together[order]))), SMALL * largest, largest, "in another order")
+    eps = float(jnp.finfo(jax.eval_shape(f, params, x).dtype).eps)
+    for index in rng.choice(len(together), min(len(together), MOST_ALONE), replace=False):
+        alone = _outputs(f, params, jax.tree.map(itemgetter(slice(index, index + 1)), x))
         change = float(np.max(np.abs(alone[0] - together[index])))
         _require_small(change, min(10 * eps**0.5, 0.3) * largest, largest, "when it comes without others")
 
@@ -137,12 +162,27 @@ def _batches(rng: np.random.Generator, x: Any, number: int) -> tuple[Any, Any]:
         if are_known(leaf):
             host = np.asarray(leaf)
             first.append(host[places])
-            second.append(host[after])
+            second.append(_different(rng, host[places], host[after]))
         else:
             made = _made_up(rng, leaf, 2 * number)
             first.append(made[:number])
             second.append(made[number:])
     return jax.tree.unflatten(treedef, first), jax.tree.unflatten(treedef, second)
+
+
+def _different(rng: np.random.Generator, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Examples to replace others by: where they are the same, numbers near them, or ids that are not above them."""
+    same = (own == other).reshape(len(own), -1).all(1)
+    if not same.any():
+        return other
+    if own.dtype.kind == "b":
+        drawn = ~own
+    elif own.dtype.kind in "iu":
+        drawn = rng.integers(0, max(1, int(own.max(initial=0))) + 1, own.shape).astype(own.dtype)
+    else:
+        spread = float(np.std(own.astype(np.float64))) or 1.0
+        drawn = (own.astype(np.float64) + spread * rng.standard_normal(own.shape)).astype(own.dtype)
+    return np.where(same.reshape(-1, *(1,) * (own.ndim - 1)), drawn, other)
 
 
 def _made_up(rng: np.random.Generator, leaf: Any, number: int) -> np.ndarray:

@@ -84,6 +84,12 @@ def test_what_a_layout_packs_it_unpacks():
 
 
 class TestBadInput:
+    def test_derivatives_by_several_arrays(self):
+        f, params, x = structured_case("branch and trunk")
+        kernel = nb.empirical_ntk(f, params)
+        with pytest.raises(nb.InputError, match="got one by inputs of several arrays, or complex ones"):
+            jax.grad(lambda a: kernel((a, x[1])).sum())(x[0])
+
     def test_arrays_of_other_lengths(self):
         kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
         with pytest.raises(nb.InputError, match=r"as many examples in all arrays of x1; got 6 in x1\['ids'\], 5 in"):

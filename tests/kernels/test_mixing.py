@@ -40,13 +40,13 @@ def test_no_program_of_a_function_that_mixes_passes(name):
 
 
 @each_mixing
-def test_a_function_that_mixes_is_refused_at_a_head_of_zeros(name):
+def test_a_function_that_mixes_is_found_at_a_head_of_zeros(name):
     with pytest.raises(nb.InputError, match="to treat each example alone; got outputs of an example that change"):
         nb.empirical_ntk(MIXING[name], AT_ZERO)(X)
 
 
 @each_mixing
-def test_a_function_that_mixes_is_refused_in_bfloat16(name):
+def test_a_function_that_mixes_is_found_in_bfloat16(name):
     f = lambda p, x: MIXING[name](p, x).astype(jnp.bfloat16)  # noqa: E731
     with pytest.raises(nb.InputError, match="to treat each example alone"):
         nb.empirical_ntk(f, PARAMS)(X)
@@ -95,3 +95,25 @@ def test_nothing_is_compiled_to_find_out():
     f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"]  # noqa: E731
     assert proven(f, PARAMS, X)
     assert not Function.of(f).programs.jitted
+
+
+@pytest.mark.parametrize("x", [np.ones((6, 4), np.float32), np.zeros((6, 4), np.float32)])
+def test_equal_examples_do_not_hide_that_a_function_mixes(x):
+    f = lambda p, x: (x - x.mean(0)) @ p["w"]  # noqa: E731
+    with pytest.raises(nb.InputError, match="to treat each example alone"):
+        nb.empirical_ntk(f, PARAMS)(x)
+
+
+def test_equal_lengths_do_not_hide_that_a_function_mixes():
+    f = lambda p, x: jnp.where(jnp.arange(8) < x["length"].max(), x["u"] @ p["w"], 0)  # noqa: E731
+    with pytest.raises(nb.InputError, match="to treat each example alone"):
+        nb.empirical_ntk(f, PARAMS)({"u": X, "length": np.full(6, 3)})
+
+
+def test_what_is_traced_around_is_no_reason_to_refuse():
+    def outer(scale):
+        f = lambda p, x: jnp.stack([jnp.tanh(row @ p["w"] * scale) for row in x])  # noqa: E731
+        return nb.empirical_ntk(f, PARAMS)(X).sum()
+
+    with pytest.warns(UserWarning, match="cannot be tried"):
+        assert np.isfinite(jax.grad(outer)(1.0))
