@@ -75,6 +75,11 @@ def require_array(value: object, name: str) -> Array:
     """
     if isinstance(value, jax.Array):
         _require_there(value, name)
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            raise InputTypeError(
+                f"Expected {name} to be an array of numbers; got keys of jax.random. Pass jax.random.key_data of them, "
+                "and jax.random.wrap_key_data that inside."
+            )
         array = value
     else:
         array = jnp.asarray(_held(_host(value, name), name))

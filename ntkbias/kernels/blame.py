@@ -44,7 +44,7 @@ def blamed(gradients: Gradients, *sides: Any) -> str:
                 low, high = (low, middle) if _broken(gradients, _rows(side, low, middle)) else (middle, high)
             where = " and ".join(broken)
             return f"f(params, x) is finite there, but its gradient by {where} is not, at input {low}: {ROOTS}"
-    return SCALE
+    return "Check the scale of inputs and parameters, and that ids lie within their tables."
 
 
 def _broken(gradients: Gradients, x: Any) -> list[str]:

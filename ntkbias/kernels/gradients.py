@@ -15,13 +15,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from ntkbias.checks import require_choice
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.function import checked_function, num_outputs, require_inputs, signature, split_params
-from ntkbias.kernels.factors import Factor
+from ntkbias.kernels.factors import Factor, Lookup
 from ntkbias.kernels.outputs import num_entries, rows_of_each, scale_of
 from ntkbias.kernels.reading import factor_bytes, factor_shapes, factors
 from ntkbias.kernels.tiles import mirrored, strips
@@ -109,6 +110,16 @@ class Gradients(eqx.Module):
         with jax.default_matmul_precision(self.precision):
             found = factors(self.f, self.params, x, self.outputs, self.precision)
             return {path: found[path].kept() for path in self._used(found)}
+
+    def looks_up_promised(self, x: Array) -> bool:
+        """Whether f looks up rows of a table at indices that it promises to lie within."""
+        return any(isinstance(factor, Lookup) and factor.promised for factor in self.shapes(x).values())
+
+    def are_outside(self, x: Array) -> Array:
+        """Whether any of those indices stands for no row."""
+        found = factors(self.f, self.params, x, self.outputs, self.precision)
+        lookups = [factor for factor in found.values() if isinstance(factor, Lookup) and factor.promised]
+        return jnp.any(jnp.array([jnp.any(factor.are_outside()) for factor in lookups]))
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         """The inner products of two sets of gradients; of the first with itself without the second."""

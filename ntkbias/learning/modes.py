@@ -23,6 +23,7 @@ from ntkbias.checks import require_finite, require_wide
 from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
 
@@ -108,6 +109,7 @@ def finite_outputs(kernel: Kernel, x: Any) -> int | None:
     def counts(part: Any) -> bool:
         return isinstance(part, Kernel) and hasattr(part, "num_outputs")
 
+    kernel, x = of_one_array(kernel, x, "x")
     parts = filter(counts, jax.tree.leaves(kernel, is_leaf=counts))
     return max((part.num_outputs(jnp.asarray(x)) for part in parts), default=None)
 

@@ -153,6 +153,17 @@ def test_ids_of_eight_bits_reach_a_long_table(dtype):
     assert_near(kernel(x), 2 * np.eye(3), 1e-6)
 
 
+def test_ids_outside_of_a_table_are_refused():
+    """There JAX's derivatives differ, forward and backward."""
+    f = lambda p, ids: p[ids[:, 0]]  # noqa: E731
+    kernel, ids = nb.empirical_ntk(f, jnp.ones((5, 3)), outputs="all"), jnp.array([[0], [5], [4]])
+    with pytest.raises(nb.InputError, match="and that ids lie within their tables"):
+        kernel(ids)
+    with pytest.raises(nb.InputError, match="ids in x that lie within the tables of f; got some outside"):
+        kernel.operator(ids)
+    assert_near(kernel.operator(ids[::2]) @ np.eye(6, dtype=np.float32), np.eye(6), 1e-6)
+
+
 WRT = {
     "a path": ("[0]['w']", ("[0]['w']",)),
     "a beginning": ("[0]", ("[0]['b']", "[0]['w']")),

@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex
 
+from ntkbias.checks import require_array, require_known
 from ntkbias.errors import InputError
 from ntkbias.kernels.empirical.ntk import empirical_ntk
+from ntkbias.packing import are_several
 from ntkbias.parameters import is_complex
 from ntkbias.types import ApplyFunction, Params
 
@@ -43,6 +45,8 @@ def holomorphic_ntk(
     Raises `InputError` on what `empirical_ntk` refuses, on real outputs, on params of both kinds, and on an f of
     complex parameters that is not holomorphic.
     """
+    require_known((params, x1, x2), "holomorphic_ntk")
+    x1 = x1 if are_several(x1) else require_array(x1, "x1")
     kinds = {is_complex(leaf) for leaf in jax.tree.leaves(params)}
     if len(kinds) > 1:
         raise InputError("Expected params that are all real or all complex; got both. Use empirical_ntk of both parts.")

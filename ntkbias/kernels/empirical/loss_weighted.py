@@ -22,11 +22,10 @@ import jax
 from jaxtyping import Array
 
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.function import RealOutputs
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.losses import Loss, named
 from ntkbias.losses.loss import single
-from ntkbias.parameters import Which
+from ntkbias.parameters import Which, is_complex
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["loss_weighted_ntk"]
@@ -53,7 +52,7 @@ def loss_weighted_ntk(
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
     return empirical_ntk(
-        Weighted(RealOutputs.of(f), _with_hessian(loss)),
+        Weighted(f, _with_hessian(loss)),
         params,
         outputs="all",
         memory_budget=memory_budget,
@@ -70,7 +69,12 @@ class Weighted:
     loss: Loss
 
     def __call__(self, params: Params, x: Array) -> Array:
-        outputs = single(self.f(params, x))
+        outputs = self.f(params, x)
+        if is_complex(outputs) and self.loss.name != "mse":
+            raise InputError(
+                f"Expected f(params, x) to return real numbers for the loss {self.loss.name!r}; got {outputs.dtype}."
+            )
+        outputs = single(outputs)
         outputs = outputs[:, None] if outputs.ndim == 1 else outputs
         return self.loss.root_times(jax.lax.stop_gradient(outputs), outputs)
 

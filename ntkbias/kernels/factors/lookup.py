@@ -31,6 +31,11 @@ class Lookup(Formable):
     activation: Int[Array, "n t 1"]
     cotangent: Float[Array, "n o t j"]
     num_rows: int = eqx.field(static=True)
+    promised: bool = eqx.field(static=True, default=False)  # whether f leaves open what other indices would mean
+
+    def are_outside(self) -> Array:
+        """Which indices stand for no row, `(n, t, 1)`."""
+        return (self.activation < 0) | (self.activation >= self.num_rows)
 
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
         def inner(one: Array, others: Array) -> Array:

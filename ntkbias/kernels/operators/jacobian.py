@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.compilation import compiled
+from ntkbias.errors import InputError
 from ntkbias.function import has_forward_derivative
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
@@ -33,6 +35,7 @@ from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.by_passes import pulled_by_passes, pushed_by_passes
 from ntkbias.kernels.operators.layout import Layout, over_devices
 from ntkbias.kernels.outputs import rows_of_each
+from ntkbias.kernels.tiles import Tiles
 
 __all__ = ["HELD_SHARE", "TANGENT_SHARE", "Jacobian"]
 
@@ -69,6 +72,8 @@ class Jacobian:
         self.keeps = self._can_keep() if keeps is None else keeps
         self._held: list[Any] | None = None  # the factors of all batches
         self._squares: Array | None = None  # norms of the rows, which the diagonal is made of
+        if gradients.looks_up_promised(one):
+            _require_rows(gradients, x, self.layout.large)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -191,6 +196,21 @@ class Jacobian:
             )
             for path, size in self.sizes.items()
         }
+
+
+def _require_rows(gradients: Gradients, x: np.ndarray, size: int) -> None:
+    """Raise an `InputError` if ids lie outside of their table: J u and J^T v would not be of one matrix."""
+    pieces = Tiles(x, min(size, len(x)))
+    if any(bool(_are_outside(gradients, pieces[index])) for index in range(len(pieces))):
+        raise InputError(
+            "Expected ids in x that lie within the tables of f; got some outside, where JAX's derivatives are not "
+            "defined. Number them from zero on, or look them up by jax.numpy.take(table, ids, axis=0, mode='clip')."
+        )
+
+
+@compiled
+def _are_outside(gradients: Gradients, x: Array) -> Array:
+    return gradients.are_outside(x)
 
 
 def _pass_bytes(factor: Factor) -> int:

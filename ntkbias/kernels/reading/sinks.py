@@ -149,6 +149,7 @@ def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink
     lead = [axis for axis in range(updates.aval.ndim) if axis not in window]
     cotangent = _cotangent(updates, program, summed, [axis for axis in lead if updates.aval.shape[axis] > 1])
     clipped = params["mode"] == lax.GatherScatterMode.CLIP
+    promised = params["mode"] == lax.GatherScatterMode.PROMISE_IN_BOUNDS
 
     def build(x: Array, index: Array, *values: Array) -> Lookup:
         cotangents = _for_each(cotangent.array(*values), len(x))
@@ -156,7 +157,12 @@ def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink
         num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1).astype(int)
         flat = jnp.clip(flat, 0, shape[0] - 1) if clipped else flat
         cotangents = cotangents.reshape(len(x), num_outputs, flat.shape[1], math.prod(shape[1:]))
-        return Lookup(scale, flat, cotangents, shape[0])
+        found = Lookup(scale, flat, cotangents, shape[0], promised)
+        if not promised:
+            return found
+        # Beyond the table JAX's derivatives differ, forward and backward: no number is right.
+        undefined = jnp.where(found.are_outside()[:, None], jnp.nan, cotangents)
+        return Lookup(scale, flat, undefined, shape[0], promised)
 
     places = program.operand(indices)._replace(of_places=True)
     return Sink((places, *cotangent.operands), build)
