@@ -127,7 +127,10 @@ def _require_finite_outputs(f: ApplyFunction, params: Params, x: Array) -> None:
     known, key = function.programs.memory, (_require_finite_outputs, *signature(params, x))
     if key in known or not are_known((params, x)):
         return
-    if not bool(_are_outputs_finite(function, params, x[:FEW])):
+    finite = _are_outputs_finite(function, params, x[:FEW])
+    if not are_known(finite):  # inside of jit, vmap and grad, which trace what is around
+        return
+    if not bool(finite):
         raise InputError(
             "Expected f(params, x) to return finite numbers; got NaN or infinity for the first inputs. "
             "Check the scale of inputs and parameters."
