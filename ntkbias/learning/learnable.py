@@ -211,19 +211,19 @@ def learnability(
     with jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
         intervals = jnp.asarray(ends, dtype)  # (q, b, 3, 2)
         values = jnp.asarray(found, dtype)
-    return Learnability(
-        kernels=tuple(named),
-        behaviors=tuple(next(iter(targets.values()))),
-        alignment=values[..., 0],
-        learning_time=values[..., 1],
-        samples_needed=values[..., 2],
-        alignment_interval=intervals[..., 0, :],
-        learning_time_interval=intervals[..., 1, :],
-        samples_needed_interval=intervals[..., 2, :],
-        label_time=jnp.asarray(labels, dtype),
-        known_power=jnp.asarray(known, dtype),
-        are_bounds=jnp.asarray(bounds),
-    )
+        return Learnability(
+            kernels=tuple(named),
+            behaviors=tuple(next(iter(targets.values()))),
+            alignment=values[..., 0],
+            learning_time=values[..., 1],
+            samples_needed=values[..., 2],
+            alignment_interval=intervals[..., 0, :],
+            learning_time_interval=intervals[..., 1, :],
+            samples_needed_interval=intervals[..., 2, :],
+            label_time=jnp.asarray(labels, dtype),
+            known_power=jnp.asarray(known, dtype),
+            are_bounds=jnp.asarray(bounds),
+        )
 
 
 def _measured(
