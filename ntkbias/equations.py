@@ -11,7 +11,10 @@ from typing import Any
 
 import jax.extend.core as jex
 
-__all__ = ["body_of", "counts_of_scan"]
+__all__ = ["CALLS", "body_of", "counts_of_scan"]
+
+# Calls that stand for their body. Custom derivative rules are not among them: they keep their meaning.
+CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin"}
 
 
 def body_of(equation: Any) -> jex.ClosedJaxpr | None:

@@ -109,7 +109,7 @@ def signature(params: Params, x: Shaped) -> tuple:
 def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> None:
     """Raise an `InputError` unless `f` accepts these inputs, gives one array with a batch axis, and mixes no examples.
 
-    All of that is read from the programs of `f`, without computing, where they show it.
+    Most of that is read from the programs of `f`. The outputs of three examples are computed, once for each shape.
     """
     output_shape(f, params, x, name)
     _require_any_number(f, params, x, name)

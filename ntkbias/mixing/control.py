@@ -7,13 +7,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from ntkbias.equations import body_of, counts_of_scan
+from ntkbias.equations import CALLS, body_of, counts_of_scan
 from ntkbias.mixing.states import Body, Rows, Same, State, joined, moved, shapes
 
 __all__ = ["CONTROL"]
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin", "custom_jvp_call"}
-CALLS |= {"custom_vjp_call", "custom_vjp_call_jaxpr"}
+CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}  # whose values are those of their body
 
 
 def _called(equation: Any, states: list[State], body: Body) -> list[State] | None:
@@ -70,5 +69,5 @@ CONTROL: dict[str, Callable[[Any, list[Any], Body], Any]] = {
     "cond": _branched,
     "scan": _scanned,
     "while": _repeated,
-    **dict.fromkeys(CALLS, _called),
+    **dict.fromkeys(CALLS | CUSTOM, _called),
 }

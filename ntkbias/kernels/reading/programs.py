@@ -22,14 +22,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from ntkbias.equations import body_of
+from ntkbias.equations import CALLS, body_of
 from ntkbias.kernels.reading.callbacks import one_by_one
 from ntkbias.kernels.reading.scans import Scan, dependents, is_scan
 
 __all__ = ["Operand", "Program", "flat_jaxpr", "results_of"]
-
-# Calls that stand for their body. Custom derivative rules are not among them: they keep their meaning.
-CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin"}
 
 
 def flat_jaxpr(f: Callable, *args: Any) -> jex.ClosedJaxpr:
