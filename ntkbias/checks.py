@@ -74,7 +74,7 @@ def require_array(value: object, name: str) -> Array:
     Also refused: masked arrays, whose masks JAX would drop, and whole numbers beyond the type that JAX has for them.
     Raises `InputError` where JAX is told to raise when it promotes ranks, as this package does throughout.
     """
-    if jax.config.jax_numpy_rank_promotion == "raise":
+    if jax.config.jax_numpy_rank_promotion == "raise":  # type: ignore[attr-defined]
         raise InputError(
             "Expected jax_numpy_rank_promotion to be 'allow', which ntkbias relies on; got 'raise'. Call ntkbias "
             "within `with jax.numpy_rank_promotion('allow'):`."

@@ -52,7 +52,7 @@ class Some(NamedTuple):
     """Some of the outputs, whose axes are flattened; those beyond the last one count as zero."""
 
     first: int | Array
-    count: int
+    number: int
 
 
 def factors(
