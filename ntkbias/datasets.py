@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import sklearn.datasets
 from jaxtyping import Float, Num
 
 from ntkbias.checks import require_choice, require_positive
@@ -43,6 +42,8 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
     Pixels are shifted and scaled together to mean zero and variance one over the whole set. `num_examples` takes a
     random part, drawn by `seed`.
     """
+    import sklearn.datasets  # it takes long to load
+
     bunch = sklearn.datasets.load_digits()
     images = bunch.images.astype(np.float32)[..., None]
     x, y = (images - images.mean()) / images.std(), bunch.target
