@@ -252,11 +252,7 @@ def require_scale(name: str, value: object) -> None:
     if array.ndim:
         raise InputError(f"Expected {name} to be one number; got shape {array.shape}.")
     require_finite(array, name)
-    try:
-        negative = bool(array < 0)
-    except jax.errors.ConcretizationTypeError:
-        return
-    if negative:
+    if are_known(array) and np.asarray(array) < 0:
         raise InputError(f"Expected {name} to be zero or more; got {value!r}.")
 
 
@@ -266,11 +262,11 @@ def require_weights(values: Any, n: int) -> Array:
     if weights.shape != (n,):
         raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
     require_finite(weights, "weights")
-    try:
-        positive, total = bool(jnp.all(weights > 0)), float(jnp.sum(weights))
-    except jax.errors.ConcretizationTypeError:
+    if not are_known(weights):
         return weights
-    if not positive:
+    host = np.asarray(weights)
+    total = float(host.sum())
+    if not (host > 0).all():
         raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
     given = getattr(values, "dtype", np.dtype(float))
     rounding = max(1e-4, float(jnp.finfo(given).eps)) if jnp.issubdtype(given, jnp.floating) else 1e-4

@@ -122,7 +122,7 @@ def settings(options: Options, command: str) -> dict[str, Any]:
         "options": chosen,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
-        "precision": str(jnp.zeros(()).dtype),
+        "precision": str(jnp.result_type(float)),
     }
 
 

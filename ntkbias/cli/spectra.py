@@ -54,9 +54,9 @@ def _fill(folder: Path, comparison: Comparison, described: dict[str, Any], table
     results.save(folder / "comparison", comparison)
     files.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
     report.write_facts(folder / "facts.json", comparison)
-    for name, figure in report.figures(comparison).items():
-        plots.save(figure, folder / name)
-    report.write_report(folder / "report.html", comparison, title=title(described), settings=described)
+    pictures = {name: plots.save(figure, folder / name) for name, figure in report.figures(comparison).items()}
+    asked: dict[str, Any] = {"title": title(described), "settings": described, "pictures": pictures}
+    report.write_report(folder / "report.html", comparison, **asked)
 
 
 def _kernel(options: SpectraOptions, architecture: Architecture, limit: Limit, input_shape: tuple[int, ...]) -> Kernel:

@@ -63,9 +63,9 @@ def run(options: TrackOptions) -> None:
     results.save(options.out / "history", history)
     files.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
     report.write_facts(options.out / "facts.json", history)
-    for name, figure in report.figures(history).items():
-        plots.save(figure, options.out / name)
-    report.write_report(options.out / "report.html", history, title=title(described), settings=described)
+    pictures = {name: plots.save(figure, options.out / name) for name, figure in report.figures(history).items()}
+    asked: dict[str, Any] = {"title": title(described), "settings": described, "pictures": pictures}
+    report.write_report(options.out / "report.html", history, **asked)
     print(f"\n{len(task.x)} examples, {options.num_steps} steps of rate {rate:.3g}, ", end="")
     print(f"{len(history)} snapshots, {time.perf_counter() - started:.0f} s.")
     print(f"Report: {options.out / 'report.html'}")

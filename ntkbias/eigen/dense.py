@@ -45,10 +45,9 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
 
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
     require_positive_definite(values, epsilon)
-    noise_floor = (epsilon + solver) * norm
-    modes = _modes(values, vectors, residuals, roots, noise_floor, epsilon**0.5, kept)
+    modes = _modes(values, vectors, residuals, roots, norm, epsilon + solver, epsilon**0.5, kept)
     functions = modes["eigenfunctions"].reshape(*gram.shape[: gram.ndim // 2], -1)
-    return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, noise_floor=noise_floor, weights=measure)
+    return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, weights=measure)
 
 
 @jax.jit
@@ -60,23 +59,26 @@ def _weighted(gram: Array, measure: Array) -> tuple[Array, Array, Array, Array]:
     return (matrix + matrix.T) / 2, roots, _norm(matrix), jnp.trace(matrix)
 
 
-@partial(jax.jit, static_argnums=(5, 6))
+@partial(jax.jit, static_argnums=(5, 6, 7))
 def _modes(
     values: Array,
     vectors: Array,
     residuals: Array,
     roots: Array,
-    noise_floor: Array,
+    norm: Array,
+    rounding: float,
     relative_gap: float,
     kept: int,
 ) -> dict[str, Array]:
     """The first eigenpairs as a spectrum has them."""
+    noise_floor = rounding * norm
     functions = signed(vectors[:, :kept] / roots[:, None], roots[:, None])
     return {
         "eigenvalues": values[:kept],
         "eigenfunctions": functions,
         "eigenspace": eigenspaces(values[:kept], noise_floor, relative_gap),
         "residuals": residuals[:kept],
+        "noise_floor": noise_floor,
     }
 
 
@@ -106,7 +108,7 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
     values, vectors = np.linalg.eigh(host)
     values, vectors = values[::-1], vectors[:, ::-1]
     residuals = np.linalg.norm(host @ vectors - vectors * values, axis=0)
-    return jnp.asarray(values, matrix.dtype), jnp.asarray(vectors, matrix.dtype), jnp.asarray(residuals, matrix.dtype)
+    return tuple(jnp.asarray(each.astype(matrix.dtype)) for each in (values, vectors, residuals))  # type: ignore[return-value]
 
 
 def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float) -> Array:
@@ -124,7 +126,7 @@ def _checked_gram(K: Array) -> Array:
     require_finite(K, "the kernel's Gram matrix")
     largest, difference = _extremes(K)
     try:
-        symmetric = bool(difference <= jnp.finfo(K.dtype).eps ** 0.5 * largest)
+        symmetric = float(difference) <= float(jnp.finfo(K.dtype).eps) ** 0.5 * float(largest)
     except jax.errors.ConcretizationTypeError:
         return K
     if not symmetric:

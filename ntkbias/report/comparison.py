@@ -143,9 +143,8 @@ def _brackets(eigenspace: Int[np.ndarray, " k"]) -> list[str]:
     return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
 
 
-def body(comparison: Comparison) -> list[str]:
-    """The page's parts, as HTML: summary, kernels, figures, modes."""
-    pictures = {name: plots.svg(figure) for name, figure in figures(comparison).items()}
+def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
+    """The page's parts, as HTML: summary, kernels, figures as SVG texts by name, modes."""
     shown = [name for name in OVERVIEW if name in pictures]
     overview = [html_figure(name, pictures[name], html.escape(OVERVIEW[name])) for name in shown]
     parts = [

@@ -68,9 +68,8 @@ def table(history: History, num_rows: int = 10) -> str:
     return "\n".join([*lines, *([f"stopped: {history.stopped}"] if history.stopped else [])])
 
 
-def body(history: History) -> list[str]:
-    """The page's parts, as HTML: summary, figures, snapshots."""
-    pictures = {name: plots.svg(figure) for name, figure in figures(history).items()}
+def body(history: History, pictures: dict[str, str]) -> list[str]:
+    """The page's parts, as HTML: summary, figures as SVG texts by name, snapshots."""
     shown = [
         html_figure(name, svg, html.escape(_text(history, name)), "wide" * (name == "evolution"))
         for name, svg in pictures.items()
