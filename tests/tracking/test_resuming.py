@@ -46,9 +46,10 @@ def stopped(monkeypatch):
             if index == 1:
                 raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(Checkpoint, "save", save)
+        monkeypatch.setattr(Checkpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
             call(folder, **options)
+        monkeypatch.setattr(Checkpoint, "save", real)
 
     return begin
 
@@ -140,10 +141,7 @@ def test_the_same_run_goes_on_without_a_word(tmp_path, stopped, name):
 
 
 def test_what_cannot_be_decided_is_said_once(tmp_path, stopped):
-    def square(outputs, y):
-        return jnp.mean(jnp.square(outputs.ravel() - y))
-
-    stopped(tmp_path, loss=square)
+    stopped(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y)))
     with pytest.warns(UserWarning, match="all that can be compared agrees, but the code of loss differs. It goes on"):
         run(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y) + 0 * y))
 
