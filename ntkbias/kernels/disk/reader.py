@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,29 @@ from jaxtyping import Float, Shaped
 
 from ntkbias.checks import require_array
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import StorageError, reason_of
-from ntkbias.kernels.disk.manifest import listed, manifest_of
+from ntkbias.files import PART, StorageError, reason_of
+from ntkbias.kernels.disk.manifest import MANIFEST, listed, manifest_of
 from ntkbias.kernels.outputs import arrangement, rows_of_each
 from ntkbias.progress import progress
 from ntkbias.types import Outputs
 
-__all__ = ["CHECKSUM", "KernelOnDisk", "Pair", "block_name", "checked_path", "checksums_in", "open_kernel", "opened"]
+__all__ = [
+    "CHECKSUM",
+    "KernelOnDisk",
+    "Pair",
+    "block_name",
+    "checked_path",
+    "checksums_in",
+    "is_checksum",
+    "is_part",
+    "open_kernel",
+    "opened",
+]
 
 CHECKSUM = ".sha256"  # the suffix of a block's checksum, until all of them move into the manifest
+
+BLOCK = re.compile(r"\d{4,}-\d{4,}\.npy")  # the name of a block
+DIGITS = 64  # of a checksum
 
 Pair = tuple[int, int]
 
@@ -311,12 +326,24 @@ def block_name(i: int, j: int) -> str:
     return f"{i:04}-{j:04}.npy"
 
 
+def is_checksum(name: str) -> bool:
+    """Whether a file is the checksum of a block, by its name: files of others may lie beside ours."""
+    return BLOCK.fullmatch(name.removesuffix(CHECKSUM)) is not None and name.endswith(CHECKSUM)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is an unfinished one of ours, by its name."""
+    whole = name.removesuffix(PART)
+    return whole != name and (whole == MANIFEST or is_checksum(whole) or BLOCK.fullmatch(whole) is not None)
+
+
 def checksums_in(folder: Path) -> dict[str, str]:
     """The checksum of each block by its name: those beside new blocks, and those in the manifest."""
     fresh = {}
     for name in os.listdir(folder):
-        if name.endswith(CHECKSUM):
-            with contextlib.suppress(FileNotFoundError):  # it has moved into the manifest, which is read after
-                fresh[name.removesuffix(CHECKSUM)] = (folder / name).read_text().strip()
+        if is_checksum(name):
+            with contextlib.suppress(FileNotFoundError), open(folder / name, "rb") as file:
+                # Where it is not there, it has moved into the manifest, which is read after.
+                fresh[name.removesuffix(CHECKSUM)] = file.read(2 * DIGITS).decode("latin-1").strip()
     manifest = manifest_of(folder) or {}
     return dict(sorted((manifest.get("sha256", {}) | fresh).items()))
