@@ -11,10 +11,9 @@ goes on. A folder with run.json is ours. Without it, files of these names are so
 """
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -33,16 +32,15 @@ from ntkbias.tracking import trials
 from ntkbias.tracking.fingerprints import plain
 from ntkbias.tracking.history import History, stacked
 
-__all__ = ["Checkpoint", "checked_folder", "history_of", "open_history", "versions"]
+__all__ = ["Checkpoint", "checked_folder", "history_of", "open_history"]
 
 FORMAT = 3
 READABLE = (2, 3)  # formats whose snapshots are alike
 FINGERPRINTS = ("params", "data", "probe", "test", "key")  # of which a run's description has digests
-TRIED = ("f", "loss", "optimizer")  # arrays of start.npz, each of which tells of what it is named after
-STEPS_TRIED = "training"  # the array of what the first steps do, with all of these
 FUNCTIONS, VERSIONS = "functions", "versions"  # entries of run.json that are not compared as they are
 OURS = ("start.npz", "about.json", "state.npz", "snapshots")
 SHOWN = 40  # characters of a value in a message
+SNAPSHOT = re.compile(r"\d{5,}\.npz")
 AGAIN = "Delete that folder to begin again."
 MOST_JSON = 2**26  # bytes of a description
 
@@ -94,7 +92,7 @@ class Checkpoint:
         undecided: list[str] = []
         if not shown:
             tried = self._started(start)
-            shown, undecided = _functions_that_differ(
+            shown, undecided = trials.functions_that_differ(
                 there[FUNCTIONS], here[FUNCTIONS], tried, start, same_versions=not changed
             )
         if shown:
@@ -177,8 +175,10 @@ def open_history(path: str | Path) -> History:
     if (found := _run(folder)["format"]) not in READABLE:
         raise InputError(f"Expected a run of format {FORMAT}, which this version reads; {folder} has {found}.")
     about, start = _json(folder / "about.json"), _arrays(folder / "start.npz", names=("probe", "level_frequencies"))
+    saved = _last_saved(folder)  # read first: a run that grows meanwhile has more snapshots, not fewer
+    there = {name for name in os.listdir(folder / "snapshots") if SNAPSHOT.fullmatch(name)}
     rows: list[dict[str, np.ndarray]] = []
-    while (folder / f"snapshots/{len(rows):05d}.npz").exists():
+    while there - {f"{number:05d}.npz" for number in range(len(rows))} or len(rows) <= saved:
         rows.append(_row(folder, len(rows), rows))
     try:
         return history_of(rows, start["probe"], start.get("level_frequencies"), about)
@@ -240,51 +240,18 @@ def _made(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def versions() -> dict[str, str]:
-    """Of what rounding depends on, and the form of functions."""
-    packages = {name: importlib.metadata.version(name) for name in ("jax", "optax")}
-    return packages | {"python": platform.python_version(), "device": jax.local_devices()[0].device_kind}
-
-
-def _functions_that_differ(
-    there: dict[str, Any],
-    here: dict[str, Any],
-    tried: dict[str, np.ndarray],
-    start: dict[str, np.ndarray],
-    same_versions: bool,
-) -> tuple[list[str], list[str]]:
-    """What differs, and what cannot be decided, as parts of sentences."""
-    different, undecided = [], []
-    for name in here:
-        if (there.get(name) is None) != (here[name] is None):
-            different.append(f"{name} ({'none' if there.get(name) is None else 'one'} there)")
-    for name in TRIED:
-        if (name in tried) != (name in start):
-            different.append(name)
-        elif name not in start:
-            undecided += [] if here.get(name) is None else [f"{name} cannot be tried alone"]
-        elif not trials.agree(tried[name], start[name], same_versions):
-            different.append(name)
-    if different:
-        return different, undecided
-    steps = tried.get(STEPS_TRIED), start.get(STEPS_TRIED)
-    if (steps[0] is None) != (steps[1] is None) or (
-        steps[0] is not None and steps[1] is not None and not trials.agree(*steps, same_versions)
-    ):
-        return ["forward" if here.get("forward") else "what the first steps of training do"], undecided
-    for name in here:
-        if here[name] is not None and there[name] != here[name]:
-            if there[name]["values"] != here[name]["values"] and same_versions:
-                different.append(f"{name} (the values that it closes over)")
-            elif same_versions:
-                undecided.append(f"the code of {name} differs")
-    return different, undecided
-
-
 def _like(leaf: Any, stored: np.ndarray) -> Any:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
     return jnp.asarray(stored, jnp.result_type(leaf))
+
+
+def _last_saved(folder: Path) -> int:
+    """The number of the snapshot that training goes on from, -1 where none is known."""
+    try:
+        return int(read_arrays(folder / "state.npz", ["index"], {"index": ()})["index"])
+    except (BadArchive, KeyError, ValueError):
+        return -1
 
 
 def _row(folder: Path, number: int, rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -13,6 +13,8 @@ do.
 
 import dataclasses
 import hashlib
+import importlib.metadata
+import platform
 from collections.abc import Mapping
 from functools import partial
 from types import CellType, CodeType, ModuleType
@@ -23,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["closure", "code_digest", "digest", "plain"]
+__all__ = ["closure", "code_digest", "digest", "plain", "versions"]
 
 DEEPEST = 30  # functions in functions
 LIBRARIES = ("jax", "jaxlib", "numpy")  # whose functions go by their names
@@ -156,3 +158,9 @@ def plain(leaf: Any) -> np.ndarray:
         return np.asarray(jax.random.key_data(leaf))
     host = np.asarray(leaf)
     return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host  # which NumPy's files do not hold
+
+
+def versions() -> dict[str, str]:
+    """Of what rounding depends on, and the form of functions."""
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "optax")}
+    return packages | {"python": platform.python_version(), "device": jax.local_devices()[0].device_kind}

@@ -17,8 +17,8 @@ from ntkbias.domains import HarmonicDomain
 from ntkbias.files import StorageError
 from ntkbias.progress import progress
 from ntkbias.tracking import trials
-from ntkbias.tracking.checkpoint import Checkpoint, checked_folder, history_of, versions
-from ntkbias.tracking.fingerprints import closure, code_digest, digest
+from ntkbias.tracking.checkpoint import Checkpoint, checked_folder, history_of
+from ntkbias.tracking.fingerprints import closure, code_digest, digest, versions
 from ntkbias.tracking.history import History
 from ntkbias.tracking.recorder import Recorder
 from ntkbias.tracking.setting import Setting

@@ -26,8 +26,10 @@ from ntkbias.tracking.setting import Setting
 from ntkbias.training import Trainer, TrainingState, trial_moves
 from ntkbias.types import ApplyFunction, Params
 
-__all__ = ["agree", "of_f", "of_loss", "of_optimizer", "of_training", "sample"]
+__all__ = ["agree", "functions_that_differ", "of_f", "of_loss", "of_optimizer", "of_training", "sample"]
 
+TRIED = ("f", "loss", "optimizer")  # arrays of start.npz, each of which tells of what it is named after
+STEPS_TRIED = "training"  # the array of what the first steps do, with all of these
 ROWS = 64  # of the data, and of the probe, on which f is tried
 ENTRIES = 64  # of an array that are kept
 STEPS = 200  # of training for which an optimiser is tried on arrays like the parameters
@@ -71,6 +73,40 @@ def agree(there: np.ndarray, here: np.ndarray, same_versions: bool) -> bool:
     close = np.all(np.abs(there - here)[:, 1:] <= allowed[:, None])
     norms = np.abs(there - here)[:, 0] <= tolerance * (there[:, 0] + 1e-4 * np.max(there[:, 0], initial=0.0))
     return bool(close and np.all(norms))
+
+
+def functions_that_differ(
+    there: dict[str, Any],
+    here: dict[str, Any],
+    tried: dict[str, np.ndarray],
+    start: dict[str, np.ndarray],
+    same_versions: bool,
+) -> tuple[list[str], list[str]]:
+    """What differs, and what cannot be decided, as parts of sentences."""
+    different, undecided = [], []
+    for name in here:
+        if (there.get(name) is None) != (here[name] is None):
+            different.append(f"{name} ({'none' if there.get(name) is None else 'one'} there)")
+    for name in TRIED:
+        if (name in tried) != (name in start):
+            different.append(name)
+        elif name not in start:
+            undecided += [] if here.get(name) is None else [f"{name} cannot be tried alone"]
+        elif not agree(tried[name], start[name], same_versions):
+            different.append(name)
+    if different:
+        return different, undecided
+    before, now = tried.get(STEPS_TRIED), start.get(STEPS_TRIED)
+    both = before is not None and now is not None and agree(before, now, same_versions)
+    if not both and not (before is None and now is None):
+        return ["forward" if here.get("forward") else "what the first steps of training do"], undecided
+    for name in here:
+        if here[name] is not None and there[name] != here[name]:
+            if there[name]["values"] != here[name]["values"] and same_versions:
+                different.append(f"{name} (the values that it closes over)")
+            elif same_versions:
+                undecided.append(f"the code of {name} differs")
+    return different, undecided
 
 
 def of_f(setting: Setting, variables: Params) -> np.ndarray | None:

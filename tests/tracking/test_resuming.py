@@ -258,6 +258,14 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
         open_history(tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["00001.npz", "00003.npz"])
+def test_a_history_with_a_hole_is_none(tmp_path, name):
+    run(tmp_path)
+    (tmp_path / "snapshots" / name).unlink()
+    with pytest.raises(InputError, match=f"{name} to be part of a run; it cannot be read: there is no such file"):
+        open_history(tmp_path)
+
+
 def test_links_are_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
