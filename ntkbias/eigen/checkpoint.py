@@ -130,9 +130,8 @@ def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
         problem.operator.pack(np.pad(arrays[name].astype(dtype), ((0, 0), (0, width - filled))))
         for name in ("vectors", "products")
     )
-    return Subspace(
-        vectors, products, arrays["projected"], arrays["norms"], **counts, scale=scale, first=arrays["first"]
-    )
+    numbers: dict[str, Any] = {**counts, "scale": scale, "first": arrays["first"]}
+    return Subspace(vectors, products, arrays["projected"], arrays["norms"], **numbers)
 
 
 def _require_same_operator(problem: Problem, state: Subspace, path: Path) -> None:

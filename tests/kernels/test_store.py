@@ -332,6 +332,19 @@ def test_a_block_without_its_checksum_is_computed_again(tmp_path, whole, compute
     assert contents(tmp_path) == whole
 
 
+def test_a_pipe_in_the_place_of_a_block_is_not_waited_for(tmp_path, whole):
+    on_disk = stored(tmp_path)
+    (tmp_path / "0000-0001.npy").unlink()
+    os.mkfifo(tmp_path / "0000-0001.npy")
+    with pytest.raises(StorageError, match="0000-0001.npy; got: no plain file"):
+        on_disk[0]
+    with pytest.raises(StorageError, match="damaged or missing ones: 0000-0001.npy"):
+        on_disk.verify()
+    with pytest.warns(UserWarning, match="0000-0001.npy as it was written"):
+        stored(tmp_path)
+    assert contents(tmp_path) == whole
+
+
 def test_reading_a_damaged_block_names_it(tmp_path):
     on_disk = stored(tmp_path)
     (tmp_path / "0000-0001.npy").write_bytes((tmp_path / "0000-0001.npy").read_bytes()[:-5])

@@ -12,14 +12,26 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 
+from ntkbias.files import PART
 from ntkbias.kernels.outputs import arrangement
 from ntkbias.types import Outputs
 
-__all__ = ["ENTRIES", "MOST_BLOCKS", "number_of_blocks", "wrong_entry"]
+__all__ = [
+    "CHECKSUM",
+    "ENTRIES",
+    "MANIFEST",
+    "MOST_BLOCKS",
+    "is_checksum",
+    "is_part",
+    "number_of_blocks",
+    "wrong_entry",
+]
 
 MOST_BLOCKS = 10**7  # of a store: their names alone take a GB
-NAME = re.compile(r"\d{4,}-\d{4,}\.npy")
-CHECKSUM = re.compile(r"[0-9a-f]{64}")
+BLOCK = re.compile(r"\d{4,}-\d{4,}\.npy")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+CHECKSUM = ".sha256"  # the suffix of a block's checksum, until all of them move into the manifest
+MANIFEST = "manifest.json"
 
 
 def _is_count(value: Any) -> bool:
@@ -64,9 +76,20 @@ ENTRIES: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
 OPTIONAL: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
     "probe_values": lambda value, _: isinstance(value, list) and _is_finite([v for v in value if v is not None]),
     "sha256": lambda value, _: (
-        _is_texts(value) and all(NAME.fullmatch(name) and CHECKSUM.fullmatch(text) for name, text in value.items())
+        _is_texts(value) and all(BLOCK.fullmatch(name) and DIGEST.fullmatch(text) for name, text in value.items())
     ),
 }
+
+
+def is_checksum(name: str) -> bool:
+    """Whether a file is the checksum of a block, by its name: files of others may lie beside ours."""
+    return BLOCK.fullmatch(name.removesuffix(CHECKSUM)) is not None and name.endswith(CHECKSUM)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is an unfinished one of ours, by its name."""
+    whole = name.removesuffix(PART)
+    return whole != name and (whole == MANIFEST or is_checksum(whole) or BLOCK.fullmatch(whole) is not None)
 
 
 def wrong_entry(manifest: dict[str, Any]) -> str | None:

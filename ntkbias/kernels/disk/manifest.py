@@ -31,7 +31,7 @@ from ntkbias.checks import in_native_order, require_array, require_finite
 from ntkbias.claims import claimed, require_no_foreign_part
 from ntkbias.errors import InputError
 from ntkbias.files import PART, StorageError, reason_of, storage_errors
-from ntkbias.kernels.disk.entries import wrong_entry
+from ntkbias.kernels.disk.entries import MANIFEST, wrong_entry
 from ntkbias.kernels.disk.probes import differ, first_values, probe_values
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked
@@ -39,7 +39,6 @@ from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.outputs import arrangement
 
 __all__ = [
-    "MANIFEST",
     "Inputs",
     "begun",
     "checked_inputs",
@@ -53,7 +52,6 @@ __all__ = [
 
 TYPE = "type"  # the entry of the kernel's own type; what it is made of goes by its fields' names
 FORMAT = "ntkbias kernel on disk, 1"
-MANIFEST = "manifest.json"
 MOST_BYTES = 2**31  # of a manifest, which holds a checksum for each block
 PIECE_BYTES = 2**24  # of inputs that are read at a time to check them
 NOT_IN_VALUES = {"memory_budget", "outputs"}  # static fields that change no value, or have an entry of their own

@@ -26,15 +26,13 @@ from ntkbias.claims import Claim, claim, claimed
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import PART, StorageError, storage_errors
 from ntkbias.kernels.disk import manifest as manifests
+from ntkbias.kernels.disk.entries import CHECKSUM, is_checksum, is_part
 from ntkbias.kernels.disk.reader import (
-    CHECKSUM,
     KernelOnDisk,
     Pair,
     block_name,
     checked_path,
     checksums_in,
-    is_checksum,
-    is_part,
     opened,
 )
 from ntkbias.kernels.evaluation import blocks
