@@ -39,7 +39,7 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
     kept = checked_num_modes(num_modes, n * o)
     epsilon, gram = float(jnp.finfo(gram.dtype).eps), widened(gram)
-    measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else require_weights(weights, n)
+    measure = jnp.asarray(np.full(n, 1 / n, gram.dtype)) if weights is None else require_weights(weights, n)
     matrix, roots, norm, trace = _weighted(gram, measure)
     values, vectors, residuals = _decompose(matrix)
 
@@ -89,6 +89,7 @@ def _norm(matrix: Float[Array, "rows rows"]) -> Float[Array, ""]:
     return scale * jnp.linalg.norm(matrix / scale)
 
 
+@jax.jit
 def signed(functions: Float[Array, "rows k"], roots: Float[Array, "rows 1"]) -> Float[Array, "rows k"]:
     """Of the two signs that an eigenfunction has the one with the long positive tail; `roots` are those of weights."""
     skewness = jnp.sum(roots**2 * functions**3, axis=0)
@@ -111,6 +112,7 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
     return tuple(jnp.asarray(each.astype(matrix.dtype)) for each in (values, vectors, residuals))  # type: ignore[return-value]
 
 
+@jax.jit
 def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float) -> Array:
     """A number a mode, the same for neighbours whose eigenvalues cannot be told apart."""
     gaps = values[:-1] - values[1:]

@@ -302,7 +302,7 @@ def _spectrum(
     norms = np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(operator.dtype).tiny)
     errors = np.linalg.norm(operator.unpack(found.residuals).astype(np.float64), axis=0)
     roots = np.repeat(np.sqrt(measure.astype(np.float64)), o)[:, None]
-    functions = signed(jnp.asarray(vectors / norms / roots, operator.dtype), jnp.asarray(roots, operator.dtype))
+    functions = signed(*(jnp.asarray(each.astype(operator.dtype)) for each in (vectors / norms / roots, roots)))
     trace = operator.trace()
     known = float(np.sum(found.values))
     rest = max(0.0, found.values[-1] * (trace - known))  # of the squares of the eigenvalues that are not known
