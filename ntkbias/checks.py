@@ -10,6 +10,7 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -32,11 +33,14 @@ __all__ = [
     "require_known",
     "require_positive",
     "require_scale",
+    "require_seed",
     "require_weights",
     "require_whole_numbers",
     "require_wide",
     "widened",
 ]
+
+WIDEST = defaultdict(lambda: 8, c=16)  # bytes of the numbers of each kind that JAX has
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -106,7 +110,17 @@ def _host(value: object, name: str) -> np.ndarray:
     if host.dtype.kind in "OSUMm":
         got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
         raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. {_advice(value, reason)}")
-    return in_native_order(host)
+    return in_native_order(host if host.dtype.itemsize <= WIDEST[host.dtype.kind] else _narrowed(host, name))
+
+
+def _narrowed(host: np.ndarray, name: str) -> np.ndarray:
+    """Numbers of extended precision, which JAX has not, in double precision."""
+    narrow = host.astype(np.complex128 if host.dtype.kind == "c" else np.float64)
+    if not np.array_equal(np.isfinite(narrow), np.isfinite(host)):
+        raise InputError(
+            f"Expected numbers in {name} that float64 holds; got some beyond, in {host.dtype}. Rescale them."
+        )
+    return narrow
 
 
 def _held(host: np.ndarray, name: str) -> np.ndarray:
@@ -245,6 +259,14 @@ def require_scale(name: str, value: object) -> None:
         return
     if negative:
         raise InputError(f"Expected {name} to be zero or more; got {value!r}.")
+
+
+def require_seed(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a whole number of 32 bits: JAX would take what is beyond for another."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
+    if not 0 <= value < 2**32:
+        raise InputError(f"Expected {name} to be zero or more, and below 2^32; got {value}.")
 
 
 def require_weights(values: Any, n: int) -> Array:
