@@ -10,7 +10,6 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -40,7 +39,7 @@ __all__ = [
     "widened",
 ]
 
-WIDEST = defaultdict(lambda: 8, c=16)  # bytes of the numbers of each kind that JAX has
+WIDEST = {"f": 8, "c": 16}  # bytes of the numbers of each kind that JAX has
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -110,17 +109,7 @@ def _host(value: object, name: str) -> np.ndarray:
     if host.dtype.kind in "OSUMm":
         got = type(value).__name__ if host.dtype.kind == "O" else f"type {host.dtype}"
         raise InputTypeError(f"Expected {name} to be an array of numbers; got {got}. {_advice(value, reason)}")
-    return in_native_order(host if host.dtype.itemsize <= WIDEST[host.dtype.kind] else _narrowed(host, name))
-
-
-def _narrowed(host: np.ndarray, name: str) -> np.ndarray:
-    """Numbers of extended precision, which JAX has not, in double precision."""
-    narrow = host.astype(np.complex128 if host.dtype.kind == "c" else np.float64)
-    if not np.array_equal(np.isfinite(narrow), np.isfinite(host)):
-        raise InputError(
-            f"Expected numbers in {name} that float64 holds; got some beyond, in {host.dtype}. Rescale them."
-        )
-    return narrow
+    return in_native_order(host)
 
 
 def _held(host: np.ndarray, name: str) -> np.ndarray:
@@ -136,7 +125,13 @@ def _held(host: np.ndarray, name: str) -> np.ndarray:
 
 
 def in_native_order(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy of one whose bytes come from another kind of machine."""
+    """The array, or a copy of one in other machines' order of bytes, or of more digits than JAX has.
+
+    Numbers beyond float64 become infinite.
+    """
+    if array.dtype.kind in "fc" and array.dtype.itemsize > WIDEST[array.dtype.kind]:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64 if array.dtype.kind == "f" else np.complex128)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -206,6 +201,8 @@ def are_known(values: Any) -> bool:
 
 def is_known(array: Array) -> bool:
     """Whether the array has values, which it has not yet inside jit, vmap and grad."""
+    if isinstance(array, np.ndarray):  # of a file, in a type that JAX is not set to
+        return True
     try:
         array.devices()
     except jax.errors.ConcretizationTypeError:

@@ -18,7 +18,7 @@ import numpy as np
 import sklearn.datasets
 from jaxtyping import Float, Num
 
-from ntkbias.checks import require_choice, require_positive, require_seed
+from ntkbias.checks import in_native_order, require_choice, require_positive, require_seed
 from ntkbias.errors import InputError
 from ntkbias.files import Unreadable, opened, read_arrays, reason_of
 from ntkbias.memory import default_memory_budget
@@ -126,8 +126,8 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
         if not 1 <= num_examples <= len(x):
             raise InputError(f"Expected 1 to {len(x)} examples of {path}; got {num_examples}.")
         x, y = x[:num_examples], None if y is None else y[:num_examples]
-    x = _held(x if x.dtype.kind == "f" else x.astype(np.float32))
-    y = None if y is None else _held(y)
+    x = in_native_order(x if x.dtype.kind == "f" else x.astype(np.float32))  # and in float64 at most
+    y = None if y is None else in_native_order(y)
     for name, array in (("x", x), ("y", y)):
         with np.errstate(over="ignore"):
             finite = array is None or np.isfinite(array.astype(np.float32)).all()
@@ -211,11 +211,6 @@ def _found(folder: str | Path, name: str) -> Path:
             "of the MNIST database of handwritten digits."
         )
     return paths[0]
-
-
-def _held(array: np.ndarray) -> np.ndarray:
-    """Floating-point numbers of extended precision, which JAX has not, in float64."""
-    return array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
 
 
 def _content(path: Path) -> bytes:

@@ -44,7 +44,7 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     values, vectors, residuals = _decompose(matrix)
 
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
-    require_positive_definite(values, epsilon)
+    require_positive_definite(values, epsilon, 1 if weights is not None else n)
     noise_floor = (epsilon + solver) * norm
     modes = _modes(values, vectors, residuals, roots, noise_floor, epsilon**0.5, kept)
     functions = modes["eigenfunctions"].reshape(*gram.shape[: gram.ndim // 2], -1)
@@ -153,14 +153,17 @@ def checked_num_modes(num_modes: int | None, rows: int) -> int:
     return num_modes
 
 
-def require_positive_definite(values: Array, epsilon: float) -> None:
-    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest."""
+def require_positive_definite(values: Array, epsilon: float, divided_by: int = 1) -> None:
+    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest.
+
+    The message has those of the matrix that the user gave, which was `divided_by` that.
+    """
     if not is_known(values):
         return
     least, largest = (float(value) for value in np.asarray(values)[[-1, 0]])
     largest = abs(largest)
     if least < -(epsilon**0.5) * max(largest, -least):
         raise InputError(
-            f"Expected a positive semi-definite kernel; got an eigenvalue of {least:.3g} beside a largest of "
-            f"{largest:.3g}. A kernel of inner products has none below zero: check how K was made."
+            f"Expected a positive semi-definite kernel; got an eigenvalue of {divided_by * least:.3g} beside a largest "
+            f"of {divided_by * largest:.3g}. A kernel of inner products has none below zero: check how K was made."
         )
