@@ -10,7 +10,7 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -75,7 +75,13 @@ def require_array(value: object, name: str) -> Array:
     """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but real numbers.
 
     Also refused: masked arrays, whose masks JAX would drop, and whole numbers beyond the type that JAX has for them.
+    Raises `InputError` where JAX is told to raise when it promotes ranks, as this package does throughout.
     """
+    if jax.config.jax_numpy_rank_promotion == "raise":  # type: ignore[attr-defined]
+        raise InputError(
+            "Expected jax_numpy_rank_promotion to be 'allow', which ntkbias relies on; got 'raise'. Call ntkbias "
+            "within `with jax.numpy_rank_promotion('allow'):`."
+        )
     if isinstance(value, jax.Array):
         _require_there(value, name)
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -141,7 +147,14 @@ def _advice(value: object, reason: str) -> str:
         return "Make it dense, by .todense() or .toarray()."
     if "Tensor" in type(value).__name__:
         return "Convert it by .detach().cpu().numpy()."
-    if isinstance(value, list | tuple) and "inhomogeneous" in reason:
+    if isinstance(value, list) and any(hasattr(part, "shape") for part in value):
+        return (
+            "A list is one array: pad them to one shape, and pass a mask beside them in a dictionary; or give several "
+            "arrays of inputs as a tuple."
+        )
+    if isinstance(value, Mapping | tuple):
+        return "Several arrays go to kernels of functions f(params, x); this takes one array."
+    if isinstance(value, list) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask beside them in a dictionary."
     return "Convert it by numpy.asarray."
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import sklearn.datasets
 from jaxtyping import Float, Num
 
 from ntkbias.checks import in_native_order, require_choice, require_positive, require_seed
@@ -44,6 +43,8 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
     Pixels are shifted and scaled together to mean zero and variance one over the whole set. `num_examples` takes a
     random part, drawn by `seed`.
     """
+    import sklearn.datasets  # it takes long to load
+
     require_seed("seed", seed)
     bunch = sklearn.datasets.load_digits()
     images = bunch.images.astype(np.float32)[..., None]

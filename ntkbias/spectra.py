@@ -14,7 +14,7 @@ True
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -75,6 +75,14 @@ class Spectrum(eqx.Module):
     kernel: Kernel | None = eqx.field(default=None, metadata={"saved": False})
     tolerance: float = 0.0  # the residual, relative to an eigenvalue, that was asked for
     method: str = eqx.field(static=True, default="dense")  # how it was found: "dense", "matrix-free", "nystrom"
+
+    @property
+    def inputs(self) -> Any:
+        """The inputs as the kernel's function takes them. `x` has those of several arrays as packed rows of bytes.
+
+        A spectrum from a file knows no kernel: of several arrays it has the rows of bytes alone.
+        """
+        return self.x if self.kernel is None else self.kernel.unpacked(self.x)
 
     @property
     def converged(self) -> Bool[Array, " k"]:

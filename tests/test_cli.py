@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.cli import main
+from ntkbias.cli import main, options
 
 SMALL = ["--width", "16", "--depth", "1", "--num-examples", "40"]
 
@@ -21,6 +22,12 @@ def run(capsys, *arguments):
         code = stop.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def test_the_names_of_the_options_are_those_of_the_tables():
+    assert get_args(options.MeasureName) == tuple(nb.frequency.MEASURES)
+    assert get_args(options.LossName) == tuple(nb.losses.NAMED)
+    assert options.Parameterization == nb.types.Parameterization
 
 
 def test_compare_leaves_a_whole_run_folder(tmp_path, capsys):

@@ -12,9 +12,7 @@ prevail.
 
 import sys
 
-import jax
-
-from ntkbias.cli import spectra, tracking
+import ntkbias
 from ntkbias.cli.options import CompareOptions, SpectrumOptions, TrackOptions, parsed, with_config
 from ntkbias.errors import InputError
 
@@ -23,20 +21,19 @@ __all__ = ["CompareOptions", "SpectrumOptions", "TrackOptions", "main"]
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0, or 2 after one sentence about what was wrong with the input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"ntkbias {ntkbias.__version__}")
+        return 0
     try:
-        options = parsed(with_config(list(sys.argv[1:] if argv is None else argv)))
+        options = parsed(with_config(arguments))
         if options.seed < 0:
             raise InputError(f"Expected --seed to be zero or more; got {options.seed}.")
-        if isinstance(options, TrackOptions):
-            tracking.run(options)
-        elif isinstance(options, SpectrumOptions):
-            spectra.run(options, "spectrum", (options.net,), (options.limit,))
-        else:
-            spectra.run(options, "compare", options.nets, options.limits)
+        _run(options)
     except InputError as error:
         print(f"ntkbias: {error}", file=sys.stderr)
         return 2
-    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+    except (MemoryError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         print(
             f"ntkbias: Expected a network and data that fit this machine; got: {reason}. "
@@ -48,3 +45,20 @@ def main(argv: list[str] | None = None) -> int:
         print("ntkbias: interrupted; files already written are whole.", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(options: SpectrumOptions | CompareOptions | TrackOptions) -> None:
+    """Run a command whose options are right. JAX is loaded here: that takes longer than to refuse an option."""
+    import jax
+
+    from ntkbias.cli import spectra, tracking
+
+    try:
+        if isinstance(options, TrackOptions):
+            tracking.run(options)
+        elif isinstance(options, SpectrumOptions):
+            spectra.run(options, "spectrum", (options.net,), (options.limit,))
+        else:
+            spectra.run(options, "compare", options.nets, options.limits)
+    except jax.errors.JaxRuntimeError as error:
+        raise MemoryError(str(error)) from error

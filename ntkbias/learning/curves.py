@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 

@@ -9,7 +9,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.domains import Domain, HarmonicDomain

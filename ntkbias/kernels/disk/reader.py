@@ -24,7 +24,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
 
@@ -137,7 +136,7 @@ class KernelOnDisk:
         """
         return self._product(vectors, adjoint=False)
 
-    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+    def to_scipy(self) -> Any:
         """The matrix as SciPy's linear operator, for `eigsh`, `cg` and the like: each product reads all blocks once.
 
         Of shape `(n, m)`, and `(n o, m o)` for outputs="all".
@@ -151,6 +150,8 @@ class KernelOnDisk:
             return self._product(vectors, adjoint=True)
 
         shape = self._matrix_size(0), self._matrix_size(1)
+        import scipy.sparse.linalg  # it takes long, and few need it
+
         return scipy.sparse.linalg.LinearOperator(
             shape, matvec=product, rmatvec=adjoint, matmat=product, rmatmat=adjoint, dtype=self._wide_dtype()
         )
