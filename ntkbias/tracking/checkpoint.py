@@ -1,41 +1,50 @@
 """A run on disk: one file a snapshot, and the state to go on from. Each appears whole or not at all.
 
     run.json          what the run is of; a call that differs is refused, and what differs is named
-    start.npz         the variables at the start, the probe
+    start.npz         the probe, and what f, the loss, the optimiser and the first steps of training do
     snapshots/N.npz   the values of snapshot N
     state.npz         the state of training at the last snapshot that is complete
 
 The snapshot is written first, then the state: whenever the process ends, the state is that of a snapshot that is there.
 A snapshot beyond it is taken again, to the same values. `open_history` reads the folder at any time, also while the run
-goes on.
+goes on. A folder with run.json is ours. Without it, files of these names are somebody else's, and stay.
 """
 
 import contextlib
-import hashlib
+import importlib.metadata
 import json
-import zipfile
+import os
+import platform
+import stat
+import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from types import CellType, CodeType
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbias.archives import BadArchive, read_arrays, write_arrays
+from ntkbias.claims import alone
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import unreadable, write
-from ntkbias.kernels.disk.claims import claimed
+from ntkbias.files import write
+from ntkbias.tracking import trials
+from ntkbias.tracking.fingerprints import plain
 from ntkbias.tracking.history import History, stacked
 
-__all__ = ["Checkpoint", "code_digest", "digest", "open_history"]
+__all__ = ["Checkpoint", "checked_folder", "history_of", "open_history", "versions"]
 
-BAD_ZIPS = zipfile.BadZipFile, zipfile.LargeZipFile
-FORMAT = 2
-FINGERPRINTS = ("params", "data", "probe", "test", "optimizer", "key", "f")  # of which a run's description has digests
+FORMAT = 3
+READABLE = (2, 3)  # formats whose snapshots are alike
+FINGERPRINTS = ("params", "data", "probe", "test", "key")  # of which a run's description has digests
+TRIED = ("f", "loss", "optimizer")  # arrays of start.npz, each of which tells of what it is named after
+STEPS_TRIED = "training"  # the array of what the first steps do, with all of these
+FUNCTIONS, VERSIONS = "functions", "versions"  # entries of run.json that are not compared as they are
+OURS = ("start.npz", "about.json", "state.npz", "snapshots")
 SHOWN = 40  # characters of a value in a message
+AGAIN = "Delete that folder to begin again."
+MOST_JSON = 2**26  # bytes of a description
 
 
 class Checkpoint:
@@ -49,43 +58,62 @@ class Checkpoint:
     def claimed(cls, path: Any, description: dict[str, Any], start: dict[str, np.ndarray]) -> Iterator["Checkpoint"]:
         """The folder at `path`, for the run of this description, until the block ends.
 
-        Raises `InputError` where it is of another run, in use, or no place to write.
+        Raises `InputError` where it is of another run, in use, holds files of others by the names of ours, or is no
+        place to write.
         """
         checkpoint = cls(checked_folder(path))
-        checkpoint.folder.mkdir(parents=True, exist_ok=True)
-        with claimed(checkpoint.folder / "run") as claim:
-            if claim is None:
-                raise InputError(f"Expected {path} for this run alone; another process is at it. Choose another path.")
-            if (checkpoint.folder / "run.json").exists():
+        with _made(checkpoint.folder), alone(checkpoint.folder / "run", path):
+            if os.path.lexists(checkpoint.folder / "run.json"):
                 checkpoint.require(description, start)
             else:
-                checkpoint._write("start.npz", start)
+                checkpoint._require_nobodys()
                 text = json.dumps({"format": FORMAT, **description}, indent=1)
                 write(checkpoint.folder / "run.json", lambda file: file.write(text.encode()))
+                checkpoint._write("start.npz", start)
             yield checkpoint
 
     def require(self, description: dict[str, Any], start: dict[str, np.ndarray]) -> None:
-        """Raise an `InputError` unless this is the folder of a run of that description, and name what differs."""
-        there = _json(self.folder / "run.json")
-        here = json.loads(json.dumps({"format": FORMAT, **description}))
-        different = [name for name in here if there.get(name) != here[name]]
-        if not different:
-            outputs = _arrays(self.folder / "start.npz").get("outputs")
-            if outputs is None or outputs.shape != start["outputs"].shape or not _close(outputs, start["outputs"]):
-                different = ["f"]
-        if "steps" in different and there.get("steps", [])[-1:] != here["steps"][-1:]:
-            different = [name for name in different if name != "optimizer"]  # compared step by step, to the last
-        if different:
-            shown = [_difference(name, there.get(name), here.get(name)) for name in different]
+        """Raise an `InputError` unless this is the folder of a run of that description, and name what differs.
+
+        Warns where it cannot be decided whether it is.
+        """
+        there = _run(self.folder)
+        if there["format"] != FORMAT:
+            raise InputError(
+                f"Expected a run of format {FORMAT}, to go on with it; {self.folder} has {there['format']}. Go on with "
+                "the version of ntkbias that began it, or choose another path."
+            )
+        here = json.loads(json.dumps(description))
+        different = [name for name in here if name not in (FUNCTIONS, VERSIONS) and there.get(name) != here[name]]
+        shown = [_difference(name, there.get(name), here.get(name)) for name in different]
+        changed = [
+            f"{name} {there[VERSIONS].get(name)} there, {here[VERSIONS][name]} here"
+            for name in here[VERSIONS]
+            if there[VERSIONS].get(name) != here[VERSIONS][name]
+        ]
+        undecided: list[str] = []
+        if not shown:
+            tried = self._started(start)
+            shown, undecided = _functions_that_differ(
+                there[FUNCTIONS], here[FUNCTIONS], tried, start, same_versions=not changed
+            )
+        if shown:
             raise InputError(
                 f"Expected the run that {self.folder} is of, to go on with it; got one that differs in "
                 f"{', '.join(shown)}. Choose another path, or delete that folder to begin again."
+            )
+        if undecided or changed:
+            reasons = undecided + ([f"versions differ ({'; '.join(changed)})"] if changed else [])
+            warnings.warn(
+                f"Expected to know that this is the run that {self.folder} is of; all that can be compared agrees, but "
+                f"{', and '.join(reasons)}. It goes on: make sure that nothing else was changed.",
+                stacklevel=8,
             )
 
     def save(self, index: int, values: dict[str, np.ndarray], state: Any) -> None:
         """Write a snapshot, then the state of training at it."""
         self._write(f"snapshots/{index:05d}.npz", values)
-        leaves = {f"{place:05d}": _plain(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
+        leaves = {f"{place:05d}": plain(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
         self._write("state.npz", {"index": np.asarray(index), **leaves})
 
     def end(self, about: dict[str, Any]) -> None:
@@ -93,17 +121,48 @@ class Checkpoint:
         write(self.folder / "about.json", lambda file: file.write(json.dumps(about).encode()))
 
     def load(self, like: Any) -> tuple[list[dict[str, np.ndarray]], Any] | None:
-        """The snapshots so far, and the state at the last of them in the form of `like`; None where there is none."""
-        if not (self.folder / "state.npz").exists():
+        """The snapshots so far, and the state at the last of them in the form of `like`; None where there is none.
+
+        Raises `InputError` where a file is damaged, or does not belong to the others.
+        """
+        if not os.path.lexists(self.folder / "state.npz"):
+            if os.path.lexists(self.folder / "snapshots/00001.npz"):
+                raise InputError(f"Expected {self.folder / 'state.npz'} beside snapshots; it is missing. {AGAIN}")
             return None
-        stored = _arrays(self.folder / "state.npz")
-        rows = [_arrays(self.folder / f"snapshots/{index:05d}.npz") for index in range(int(stored["index"]) + 1)]
         leaves, structure = jax.tree.flatten(like)
-        found = [_like(leaf, stored.get(f"{place:05d}"), self.folder) for place, leaf in enumerate(leaves)]
+        shapes = {f"{place:05d}": plain(leaf).shape for place, leaf in enumerate(leaves)}
+        stored = _arrays(self.folder / "state.npz", {"index": (), **shapes})
+        index = stored.pop("index", np.asarray("none"))
+        if index.dtype.kind != "i" or index < 0 or stored.keys() != shapes.keys():
+            raise InputError(f"Expected {self.folder} to hold the state of this run; it does not fit. {AGAIN}")
+        rows: list[dict[str, np.ndarray]] = []
+        for number in range(int(index) + 1):
+            rows.append(_row(self.folder, number, rows))
+        found = [_like(leaf, stored[f"{place:05d}"]) for place, leaf in enumerate(leaves)]
         return rows, jax.tree.unflatten(structure, found)
 
+    def _require_nobodys(self) -> None:
+        """Raise an `InputError` where there are files by the names of ours, in a folder that no run.json says is."""
+        for name in OURS:
+            path = self.folder / name
+            if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
+                raise InputError(
+                    f"Expected a folder of a run, or one without {path}, which is not known to be of a run: there is "
+                    "no run.json beside it. Choose another path, or move that."
+                )
+
+    def _started(self, start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the run began with; written now where the process was killed before that was."""
+        if os.path.lexists(self.folder / "start.npz"):
+            return _arrays(self.folder / "start.npz")
+        for name in OURS[1:]:
+            if os.path.lexists(self.folder / name):
+                raise InputError(f"Expected {self.folder / 'start.npz'} beside {name}; it is missing. {AGAIN}")
+        self._write("start.npz", start)
+        return start
+
     def _write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        write(self.folder / name, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        write_arrays(self.folder / name, arrays)
 
 
 def open_history(path: str | Path) -> History:
@@ -115,13 +174,18 @@ def open_history(path: str | Path) -> History:
     first = folder / "snapshots/00000.npz"
     if not all(path.exists() for path in (folder / "run.json", folder / "about.json", first)):
         raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
-    about, start = _json(folder / "about.json"), _arrays(folder / "start.npz")
-    if (found := _json(folder / "run.json").get("format")) != FORMAT:
+    if (found := _run(folder)["format"]) not in READABLE:
         raise InputError(f"Expected a run of format {FORMAT}, which this version reads; {folder} has {found}.")
+    about, start = _json(folder / "about.json"), _arrays(folder / "start.npz", names=("probe", "level_frequencies"))
     rows: list[dict[str, np.ndarray]] = []
     while (folder / f"snapshots/{len(rows):05d}.npz").exists():
-        rows.append(_arrays(folder / f"snapshots/{len(rows):05d}.npz"))
-    return history_of(rows, start["probe"], start.get("level_frequencies"), about)
+        rows.append(_row(folder, len(rows), rows))
+    try:
+        return history_of(rows, start["probe"], start.get("level_frequencies"), about)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"Expected {folder} to hold a run, whose files belong together; they do not: {error}."
+        ) from error
 
 
 def history_of(
@@ -151,61 +215,6 @@ def history_of(
     )
 
 
-def digest(*trees: Any) -> str:
-    """A fingerprint of all numbers in pytrees of arrays, their shapes and types."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(trees):
-        array = _plain(leaf)
-        found.update(f"{array.shape}{array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()[:16]
-
-
-def code_digest(function: Any) -> str:
-    """A fingerprint of what a function does: its code, its constants, defaults, and the plain values it closes over.
-
-    Not of the functions that it calls, nor of objects and their contents; of a value that can be called, its type and
-    its arrays. Another version of Python may compile to other code.
-    """
-    bound: list[Any] = []
-    while isinstance(function, partial) or hasattr(function, "__wrapped__") or hasattr(function, "__func__"):
-        if isinstance(function, partial):
-            bound += [function.args, sorted(function.keywords.items())]
-            function = function.func
-        else:
-            function = function.__wrapped__ if hasattr(function, "__wrapped__") else function.__func__
-    code = getattr(function, "__code__", None)
-    if code is None:
-        parts = type(function).__qualname__, digest(eqx.filter(function, eqx.is_array))
-    else:
-        cells = [_contents(cell) for cell in function.__closure__ or ()]
-        defaults = function.__defaults__, sorted((function.__kwdefaults__ or {}).items())
-        parts = _told(code, function.__doc__), _told((defaults, cells))
-    return hashlib.sha256("\n".join([*parts, _told(bound)]).encode()).hexdigest()[:16]
-
-
-def _contents(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is still empty
-        return None
-
-
-def _told(value: Any, doc: str | None = None) -> str:
-    """Code, without its docstring, or a plain value, as a text that is the same in each process."""
-    if isinstance(value, CodeType):
-        constants = [_told(each) for each in value.co_consts if each is not doc]
-        return f"{value.co_code.hex()} {value.co_names} {constants}"
-    if isinstance(value, list | tuple):
-        return str([_told(each) for each in value])
-    if isinstance(value, frozenset):
-        return str(sorted(_told(each) for each in value))
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return digest(value)
-    plain = value is None or value is ... or isinstance(value, str | int | float | complex | bytes)
-    return repr(value) if plain else getattr(value, "__qualname__", type(value).__qualname__)
-
-
 def checked_folder(path: Any) -> Path:
     """The path of a folder, or an error."""
     if not isinstance(path, str | Path) or not Path(path).name:
@@ -215,41 +224,115 @@ def checked_folder(path: Any) -> Path:
     return Path(path)
 
 
-def _plain(leaf: Any) -> np.ndarray:
-    """A leaf as numbers: keys of jax.random by their data."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return np.asarray(jax.random.key_data(leaf))
-    host = np.asarray(leaf)
-    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host  # which NumPy's files do not hold
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, which is removed again where it is new and nothing came to lie in it."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Expected to make the folder {folder}; got: {error.strerror}. Choose another.") from error
+    try:
+        yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def _like(leaf: Any, stored: np.ndarray | None, folder: Path) -> Any:
-    if stored is None or stored.shape != _plain(leaf).shape:
-        raise InputError(f"Expected {folder} to hold the state of this run; it does not fit. Delete it to begin again.")
+def versions() -> dict[str, str]:
+    """Of what rounding depends on, and the form of functions."""
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "optax")}
+    return packages | {"python": platform.python_version(), "device": jax.local_devices()[0].device_kind}
+
+
+def _functions_that_differ(
+    there: dict[str, Any],
+    here: dict[str, Any],
+    tried: dict[str, np.ndarray],
+    start: dict[str, np.ndarray],
+    same_versions: bool,
+) -> tuple[list[str], list[str]]:
+    """What differs, and what cannot be decided, as parts of sentences."""
+    different, undecided = [], []
+    for name in here:
+        if (there.get(name) is None) != (here[name] is None):
+            different.append(f"{name} ({'none' if there.get(name) is None else 'one'} there)")
+    for name in TRIED:
+        if (name in tried) != (name in start):
+            different.append(name)
+        elif name not in start:
+            undecided += [] if here.get(name) is None else [f"{name} cannot be tried alone"]
+        elif not trials.agree(tried[name], start[name], same_versions):
+            different.append(name)
+    if different:
+        return different, undecided
+    steps = tried.get(STEPS_TRIED), start.get(STEPS_TRIED)
+    if (steps[0] is None) != (steps[1] is None) or (
+        steps[0] is not None and steps[1] is not None and not trials.agree(*steps, same_versions)
+    ):
+        return ["forward" if here.get("forward") else "what the first steps of training do"], undecided
+    for name in here:
+        if here[name] is not None and there[name] != here[name]:
+            if there[name]["values"] != here[name]["values"] and same_versions:
+                different.append(f"{name} (the values that it closes over)")
+            elif same_versions:
+                undecided.append(f"the code of {name} differs")
+    return different, undecided
+
+
+def _like(leaf: Any, stored: np.ndarray) -> Any:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
     return jnp.asarray(stored, jnp.result_type(leaf))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _row(folder: Path, number: int, rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The values of a snapshot, once they are of the names and shapes of the first one's."""
+    path = folder / f"snapshots/{number:05d}.npz"
+    row = _arrays(path, {name: value.shape for name, value in rows[0].items()} if rows else None)
+    if row.keys() != (rows[0].keys() if rows else row.keys() | {"(step)", "(time)", "(learning rate)"}):
+        raise InputError(f"Expected {path} to be part of a run; it has other values than a snapshot of this one.")
+    if rows and np.max(row["(step)"]) <= np.max(rows[-1]["(step)"]):
+        raise InputError(f"Expected {path} to be part of a run; it is of an earlier step than the one before.")
+    return row
+
+
+def _arrays(
+    path: Path, shapes: dict[str, tuple[int, ...]] | None = None, names: tuple[str, ...] | None = None
+) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, *BAD_ZIPS) as error:
-        reason = unreadable(path, error)
-        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {reason}.") from error
+        return read_arrays(path, names, shapes)
+    except BadArchive as error:
+        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {error}.") from error
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """What run.json says, once it has the entries that it should."""
+    found = _json(folder / "run.json")
+    known = isinstance(found.get("format"), int)
+    if known and found["format"] == FORMAT:
+        known = isinstance(found.get(VERSIONS), dict) and isinstance(found.get(FUNCTIONS), dict)
+        known = known and all(
+            value is None or (isinstance(value, dict) and value.keys() == {"code", "values"})
+            for value in found[FUNCTIONS].values()
+        )
+    if not known:
+        raise InputError(f"Expected {folder / 'run.json'} to describe a run; got a file of others, or a damaged one.")
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_JSON:
+            raise ValueError("it is no plain file, or too long")
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"Expected {path} to describe a run; it cannot be read: {error}.") from error
-
-
-def _close(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal but for the rounding of another device."""
-    return bool(np.max(np.abs(left - right)) <= 1e-3 * max(float(np.max(np.abs(right))), 1e-30))
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

@@ -146,7 +146,7 @@ def track(
     steps, taken = checked_steps(at, num_steps), checked(measures)
     setting = watched.setting(trainer.f, params if state is None else (params, state), trainer.loss, x, y, state)
     recorder = Recorder(setting, taken, Clock([effective_learning_rates(optimizer, num_steps)], num_steps), None)
-    return follow_training(trainer, [trainer.start(params, state)], recorder, steps, [optimizer], checkpoint)
+    return follow_training(trainer, [trainer.start(params, state)], recorder, steps, checkpoint)
 
 
 def _is_pair(value: Any) -> bool:

@@ -110,7 +110,7 @@ class Trainer:
 
         def one(params: Params, state: Any, run: Array | None, learning_rate: Array | None) -> TrainingState:
             step, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
-            optimizer_state = self._optimizer(learning_rate).init(params)
+            optimizer_state = self.optimizer_of(learning_rate).init(params)
             return TrainingState(step, params, state, optimizer_state, run, learning_rate, zero, zero, step - 1)
 
         start = jax.vmap(one) if self.many else one
@@ -187,7 +187,7 @@ class Trainer:
 
         (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         # Some optimisers look at the loss, as L-BFGS and those that wait for a plateau.
-        optimizer = optax.with_extra_args_support(self._optimizer(state.learning_rate))
+        optimizer = optax.with_extra_args_support(self.optimizer_of(state.learning_rate))
         extra = {"value": value, "grad": gradient, "value_fn": lambda params: objective(params)[0]}
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params, **extra)
         length = optax.tree.norm(updates)
@@ -208,7 +208,8 @@ class Trainer:
         """The trainer as an argument of a compiled function: a program must not hold what users give."""
         return self.f, self.forward, self.loss, self.optimizer, self.batch_size, self.many
 
-    def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
+    def optimizer_of(self, learning_rate: Array | None) -> optax.GradientTransformation:
+        """The optimiser, or that of a run with its own learning rate."""
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
 
 

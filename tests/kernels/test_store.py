@@ -18,9 +18,10 @@ import pytest
 import scipy.sparse.linalg
 
 import ntkbias as nb
+from ntkbias import claims
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import StorageError
-from ntkbias.kernels.disk import claims, manifest, writer
+from ntkbias.kernels.disk import manifest, writer
 
 ROWS = 2  # of a block; X has seven examples, so that the last blocks are not full
 NUM_BLOCKS = 10

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.checks import in_native_order, require_array, require_finite
+from ntkbias.claims import claimed
 from ntkbias.errors import InputError
 from ntkbias.files import PART, StorageError, reason_of, storage_errors
-from ntkbias.kernels.disk.claims import claimed
 from ntkbias.kernels.evaluation import gram
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked

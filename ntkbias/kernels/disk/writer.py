@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.checks import require_positive
+from ntkbias.claims import Claim, claim, claimed
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import PART, StorageError, storage_errors
 from ntkbias.kernels.disk import manifest as manifests
-from ntkbias.kernels.disk.claims import Claim, claim, claimed
 from ntkbias.kernels.disk.reader import (
     CHECKSUM,
     KernelOnDisk,
