@@ -32,7 +32,7 @@ import numpy as np
 
 from ntkbias.checks import in_native_order
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import MOST_TEXT, Unreadable, alone, read_arrays, read_json, reason_of, write
+from ntkbias.files import MOST_TEXT, Unreadable, in_turn, read_arrays, read_json, reason_of, write
 
 __all__ = ["load", "public_types", "save"]
 
@@ -71,7 +71,7 @@ def save(path: str | Path, value: Any) -> None:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 
-    with alone(path):  # two that save to one path at once leave the two files of one of them
+    with in_turn(path):  # two that save to one path at once leave the two files of one of them
         write(path.with_name(path.name + ".npz"), fill)
         text = json.dumps({"format": FORMAT, "npz": digest, "value": structure}, indent=1)
         write(path.with_name(path.name + ".json"), lambda file: file.write(text.encode()))

@@ -295,5 +295,7 @@ def test_a_loss_with_arrays_trains_without_a_warning():
     loss = nb.losses.sobolev(circle, x, 1, max_degree=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train = nb.training.train(net.apply, params, (x, jnp.ones(16)), optimizer=optax.sgd(0.1), num_steps=2, loss=loss)
+        train = nb.training.train(
+            net.apply, params, (x, jnp.ones(16)), optimizer=optax.sgd(0.1), num_steps=2, loss=loss
+        )
         assert list(train)

@@ -27,7 +27,7 @@ try:
 except ImportError:  # a system without POSIX locks: what dead processes left stays there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["PART", "StorageError", "alone", "put", "reason_of", "storage_errors", "sync", "sync_folder", "write"]
+__all__ = ["PART", "StorageError", "in_turn", "put", "reason_of", "storage_errors", "sync", "sync_folder", "write"]
 
 PART = ".part"  # the suffix of a file that is being written, or was when a process died
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -66,7 +66,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def in_turn(path: Path) -> Iterator[None]:
     """Keep other threads and processes waiting that write the files of this name, for the length of a block.
 
     On a system or a disk without locks nobody waits. Raises `StorageError` if the folder cannot be written.
