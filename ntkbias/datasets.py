@@ -129,9 +129,9 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
         x, y = x[:num_examples], None if y is None else y[:num_examples]
     x = in_native_order(x if x.dtype.kind == "f" else x.astype(np.float32))  # and in float64 at most
     y = None if y is None else in_native_order(y)
-    for name, array in (("x", x), ("y", y)):
+    for name, values in (("x", x), ("y", y)):
         with np.errstate(over="ignore"):
-            finite = array is None or np.isfinite(array.astype(np.float32)).all()
+            finite = values is None or np.isfinite(values.astype(np.float32)).all()
         if not finite:
             raise InputError(
                 f"Expected finite numbers in {name} of {path}; got NaN, infinity, or some beyond float32. "

@@ -23,7 +23,7 @@ import re
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -65,9 +65,9 @@ def save(path: str | Path, value: Any) -> None:
     arrays[STRUCTURE] = np.frombuffer(content, np.uint8)
     digest = ""
 
-    def fill(file: BinaryIO) -> None:
+    def fill(file: Any) -> None:
         nonlocal digest
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 

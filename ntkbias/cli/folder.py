@@ -1,6 +1,6 @@
 """The folder of a run: one command at a time is in it, and replaces what an earlier one wrote, and nothing else.
 
-    files.json        what the last command wrote, by name and SHA-256: all that the next one may replace
+    files.json        what the last command wrote, by name, size and SHA-256: all that the next one may replace
     checkpoint/       of `track`
     .ntkbias.new/     results on their way: all are whole here before the first is moved
     .ntkbias.before/  the checkpoint of the run before, until the new run has begun
@@ -168,7 +168,7 @@ class RunFolder:
             return Path(name).name == name
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
-        return name in self.digests and _digest(path) in self.digests[name]
+        return _is_one_of(path, self.digests.get(name, []))
 
     def _require_ours(self, names: Iterable[str]) -> None:
         for name in names:
@@ -202,7 +202,9 @@ class RunFolder:
         new = self.path / NEW
         with storage_errors(self.path):
             for name in sorted(os.listdir(new)):
-                known = stat.S_ISREG((new / name).lstat().st_mode) and _digest(new / name) in self.digests.get(name, [])
+                known = stat.S_ISREG((new / name).lstat().st_mode) and _is_one_of(
+                    new / name, self.digests.get(name, [])
+                )
                 if known and self._is_ours(name):
                     os.replace(new / name, self.path / name)
             sync_folder(self.path)
@@ -228,8 +230,15 @@ class RunFolder:
 
 
 def _digest(path: Path) -> str:
+    """The size of a file, and the SHA-256 of its contents."""
     try:
         with opened(path, "a file") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+            return f"{size} {hashlib.file_digest(file, 'sha256').hexdigest()}"
     except (Unreadable, OSError):
         return ""
+
+
+def _is_one_of(path: Path, digests: list[str]) -> bool:
+    """Whether a file has one of these digests; it is read only if it has one of their sizes."""
+    return any(digest.startswith(f"{path.stat().st_size} ") for digest in digests) and _digest(path) in digests

@@ -16,8 +16,9 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def _kind_of(mode: int) -> str | None:
 
 
 @contextlib.contextmanager
-def opened(path: Path, expected: str) -> Iterator[BinaryIO]:
+def opened(path: Path, expected: str) -> Iterator[BufferedReader]:
     """A file open for reading; an `Unreadable` where there is none, or a folder, a pipe, a device."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -124,10 +125,10 @@ def read_arrays(
             size = os.fstat(file.fileno()).st_size
             if file.read(2) != b"PK":  # zipfile would find an archive at the end of anything
                 raise _Damage(unreadable(path, zipfile.BadZipFile("it is no archive")))
-            file.seek(0)
-            if digest is not None and hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise Unreadable(path, expected, "it was damaged or replaced after it was written", replaced=True)
-            with zipfile.ZipFile(file) as archive:
+            with zipfile.ZipFile(file) as archive:  # its end is there: of a file without one no digest is taken
+                file.seek(0)
+                if digest is not None and hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    raise Unreadable(path, expected, "it was damaged or replaced after it was written", replaced=True)
                 return _members(archive, names, size if most is None else most)
         except Unreadable:
             raise
@@ -182,8 +183,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> np.nd
             raise _Damage(f"it has {info.file_size - file.tell():,} bytes of an array of {size:,}")
         content = bytearray(size)
         place = memoryview(content)
-        while place and (count := file.readinto(place[: 2**20])):
-            place = place[count:]
+        while place and (chunk := file.read(min(len(place), 2**20))):
+            place[: len(chunk)] = chunk
+            place = place[len(chunk) :]
         if place or file.read(1):
             raise _Damage("it is cut short")
     array = np.frombuffer(content, dtype) if size else np.empty(math.prod(shape), dtype)
