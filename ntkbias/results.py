@@ -67,7 +67,7 @@ def save(path: str | Path, value: Any) -> None:
 
     def fill(file: Any) -> None:
         nonlocal digest
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 

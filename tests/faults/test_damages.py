@@ -95,9 +95,14 @@ READERS = {
     "outputs": (save_outputs, read_outputs),
     "config": (save_config, read_config),
 }
-# What a reader without digests cannot know: somebody made the file again, whole, with other contents.
+# What a reader without digests cannot know: somebody made the file again, whole, with other contents. Of a run, whose
+# files have none, also that its last snapshots are gone: it reads as one that still grows.
 MADE_AGAIN = {
     "data": ("of another save", "arrays zero", "arrays lost"),
+    "run": (
+        *("removed", "a link to itself", "a link to nothing", "of another save", "texts empty", "texts numbers"),
+        *("texts paths", "lists empty", "arrays zero", "arrays longer", "arrays of no length", "arrays texts"),
+    ),
 }
 
 
