@@ -28,7 +28,7 @@ import numpy as np
 from ntkbias.checks import in_native_order, require_array, require_finite
 from ntkbias.claims import claimed
 from ntkbias.errors import InputError
-from ntkbias.files import PART, StorageError, reason_of, storage_errors
+from ntkbias.files import PART, StorageError, Unreadable, read_json, reason_of, storage_errors
 from ntkbias.kernels.evaluation import gram
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked
@@ -177,12 +177,14 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
                 f"Expected a new or an empty folder, or a kernel on disk, at {folder}; got a folder of other things, "
                 f"without {MANIFEST}. Choose another."
             )
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path, "a manifest")
         kind = manifest["format"]
         if kind == FORMAT:
             if missing := ENTRIES - manifest.keys():
                 raise ValueError(f"it has no {listed(sorted(missing))}")
             return manifest
+    except Unreadable as error:
+        kind = f"one that cannot be read: {error.reason}"
     except OSError as error:
         raise StorageError(f"Expected to read {path}; got: {reason_of(error)}. Check its permissions.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
