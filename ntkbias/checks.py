@@ -32,11 +32,14 @@ __all__ = [
     "require_known",
     "require_positive",
     "require_scale",
+    "require_seed",
     "require_weights",
     "require_whole_numbers",
     "require_wide",
     "widened",
 ]
+
+WIDEST = {"f": 8, "c": 16}  # bytes of the numbers of each kind that JAX has
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -128,7 +131,13 @@ def _held(host: np.ndarray, name: str) -> np.ndarray:
 
 
 def in_native_order(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy of one whose bytes come from another kind of machine."""
+    """The array, or a copy of one in other machines' order of bytes, or of more digits than JAX has.
+
+    Numbers beyond float64 become infinite.
+    """
+    if array.dtype.kind in "fc" and array.dtype.itemsize > WIDEST[array.dtype.kind]:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64 if array.dtype.kind == "f" else np.complex128)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -205,6 +214,8 @@ def are_known(values: Any) -> bool:
 
 def is_known(array: Array) -> bool:
     """Whether the array has values, which it has not yet inside jit, vmap and grad."""
+    if isinstance(array, np.ndarray):  # of a file, in a type that JAX is not set to
+        return True
     try:
         array.devices()
     except jax.errors.ConcretizationTypeError:
@@ -254,6 +265,14 @@ def require_scale(name: str, value: object) -> None:
     require_finite(array, name)
     if are_known(array) and np.asarray(array) < 0:
         raise InputError(f"Expected {name} to be zero or more; got {value!r}.")
+
+
+def require_seed(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a whole number of 32 bits: JAX would take what is beyond for another."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
+    if not 0 <= value < 2**32:
+        raise InputError(f"Expected {name} to be zero or more, and below 2^32; got {value}.")
 
 
 def require_weights(values: Any, n: int) -> Array:

@@ -10,11 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ntkbias.archives import BadArchive, read_arrays, write_arrays
 from ntkbias.claims import alone
 from ntkbias.eigen.subspace import FIRST, Problem, Subspace, first_product
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import storage_errors
+from ntkbias.files import read_arrays, storage_errors, write_arrays
 
 __all__ = ["ROUNDING", "checked_path", "claimed_file", "loaded", "save"]
 
@@ -84,15 +83,15 @@ ROUNDING = 100  # times the precision: above what another device does to a produ
 def loaded(problem: Problem, path: Path) -> Subspace:
     """The subspace that a search of the same problem left; products with the best vectors make sure of the operator."""
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, "a checkpoint of top_modes")
         there = json.loads(str(arrays["problem"]))
         if not isinstance(there, dict):
-            raise BadArchive("it does not say what it is of")
+            raise ValueError("it does not say what it is of")
         here = _description(problem)
         if not (different := [name for name in here if there.get(name) != here[name]]):
             state = _subspace(problem, arrays)
-    except (BadArchive, KeyError, ValueError, RecursionError) as error:
-        missing = f"it holds no {error}" if isinstance(error, KeyError) else error
+    except (KeyError, ValueError, RecursionError) as error:
+        missing = f"it holds no {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
         raise InputError(
             f"Expected {path} to be a checkpoint of top_modes; it cannot be read: {missing}. Choose another path, or "
             "delete it to begin again."
@@ -121,11 +120,11 @@ def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
     }
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
-            raise BadArchive(f"its {name} are not those of a subspace")
+            raise ValueError(f"its {name} are not those of a subspace")
         if not np.isfinite(arrays[name]).all():
-            raise BadArchive(f"its {name} hold NaN or infinity")
+            raise ValueError(f"its {name} hold NaN or infinity")
     if min(counts.values()) < 0 or not (np.isfinite(scale) and scale >= 0) or (filled and not scale):
-        raise BadArchive("its numbers are not those of a search")
+        raise ValueError("its numbers are not those of a search")
     vectors, products = (
         problem.operator.pack(np.pad(arrays[name].astype(dtype), ((0, 0), (0, width - filled))))
         for name in ("vectors", "products")

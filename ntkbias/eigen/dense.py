@@ -44,7 +44,7 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     values, vectors, residuals = _decompose(matrix)
 
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
-    require_positive_definite(values, epsilon)
+    require_positive_definite(values, epsilon, 1 if weights is not None else n)
     modes = _modes(values, vectors, residuals, roots, norm, epsilon + solver, epsilon**0.5, kept)
     functions = modes["eigenfunctions"].reshape(*gram.shape[: gram.ndim // 2], -1)
     return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, weights=measure)
@@ -113,7 +113,7 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
 
 
 @jax.jit
-def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float) -> Array:
+def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float | Array) -> Array:
     """A number a mode, the same for neighbours whose eigenvalues cannot be told apart."""
     gaps = values[:-1] - values[1:]
     apart = gaps > noise_floor + relative_gap * jnp.abs(values[:-1])
@@ -157,14 +157,17 @@ def checked_num_modes(num_modes: int | None, rows: int) -> int:
     return num_modes
 
 
-def require_positive_definite(values: Array, epsilon: float) -> None:
-    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest."""
+def require_positive_definite(values: Array, epsilon: float, divided_by: int = 1) -> None:
+    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest.
+
+    The message has those of the matrix that the user gave, which was `divided_by` that.
+    """
     if not is_known(values):
         return
     least, largest = (float(value) for value in np.asarray(values)[[-1, 0]])
     largest = abs(largest)
     if least < -(epsilon**0.5) * max(largest, -least):
         raise InputError(
-            f"Expected a positive semi-definite kernel; got an eigenvalue of {least:.3g} beside a largest of "
-            f"{largest:.3g}. A kernel of inner products has none below zero: check how K was made."
+            f"Expected a positive semi-definite kernel; got an eigenvalue of {divided_by * least:.3g} beside a largest "
+            f"of {divided_by * largest:.3g}. A kernel of inner products has none below zero: check how K was made."
         )

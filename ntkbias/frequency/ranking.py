@@ -204,6 +204,7 @@ def rank_by_frequency(
     Raises `InputError` for a spectrum without inputs, inputs outside the domain, and a measure that it does not have.
     """
     require_inputs(spectrum, domain)
+    spectrum = jax.tree.map(jnp.asarray, spectrum)  # one of a file may be of float64, which JAX is not set to
     chosen = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")

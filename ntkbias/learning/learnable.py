@@ -210,21 +210,21 @@ def learnability(
     dtype = jnp.result_type(float)
     values, intervals, labels, known, bounds = (np.stack(part) for part in zip(*rows, strict=True))
 
-    def given(numbers: np.ndarray) -> Array:
+    def on_device(numbers: np.ndarray) -> Array:
         return jnp.asarray(numbers.astype(dtype))
 
     with jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
         return Learnability(
             kernels=tuple(named),
             behaviors=tuple(next(iter(targets.values()))),
-            alignment=given(values[..., 0]),
-            learning_time=given(values[..., 1]),
-            samples_needed=given(values[..., 2]),
-            alignment_interval=given(intervals[..., 0, :]),
-            learning_time_interval=given(intervals[..., 1, :]),
-            samples_needed_interval=given(intervals[..., 2, :]),
-            label_time=given(labels),
-            known_power=given(known),
+            alignment=on_device(values[..., 0]),
+            learning_time=on_device(values[..., 1]),
+            samples_needed=on_device(values[..., 2]),
+            alignment_interval=on_device(intervals[..., 0, :]),
+            learning_time_interval=on_device(intervals[..., 1, :]),
+            samples_needed_interval=on_device(intervals[..., 2, :]),
+            label_time=on_device(labels),
+            known_power=on_device(known),
             are_bounds=jnp.asarray(bounds),
         )
 

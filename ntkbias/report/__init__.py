@@ -27,7 +27,7 @@ from ntkbias.report.facts import facts_as_data, on_host
 from ntkbias.report.page import framed
 from ntkbias.tracking import History
 
-__all__ = ["figures", "table", "write_facts", "write_report"]
+__all__ = ["figure_names", "figures", "table", "write_facts", "write_report"]
 
 
 def write_report(
@@ -75,6 +75,11 @@ def figures(value: Comparison | History) -> dict[str, Figure]:
     """
     room, value = _room(value)
     return room.figures(value)
+
+
+def figure_names(kernels: list[str] | None) -> list[str]:
+    """The names that `figures` may give: of a comparison of these kernels, or of a history where there are none."""
+    return history.figure_names() if kernels is None else comparison.figure_names(kernels)
 
 
 def table(value: Comparison | History, num_rows: int = 10) -> str:

@@ -26,7 +26,7 @@ from ntkbias.report.facts import Fact, kernel_facts, number
 from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, slug_names
 from ntkbias.spectra import Spectrum
 
-__all__ = ["body", "figures", "table"]
+__all__ = ["body", "figure_names", "figures", "table"]
 
 TABLE_MODES = 20  # of each kernel in the page's tables
 FIGURE_MODES = 8
@@ -89,6 +89,11 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         axes = plots.panels(min(FIGURE_MODES, len(ranking.frequencies)), figure)
         plots.eigenfunctions(spectrum, ranking, comparison.domain, FIGURE_MODES, axes, color=plots.color(index))
     return made
+
+
+def figure_names(kernels: list[str]) -> list[str]:
+    """The names that `figures` may give, of a comparison of kernels of these names."""
+    return [*OVERVIEW, *(f"{kind}_{slug}" for slug in slug_names(kernels) for kind in EACH)]
 
 
 def table(comparison: Comparison, num_modes: int = 10) -> str:

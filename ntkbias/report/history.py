@@ -23,8 +23,9 @@ from ntkbias.plots.drawing import NUM_COLUMNS
 from ntkbias.report.facts import number, training_facts
 from ntkbias.report.page import drawn, html_figure, html_table
 from ntkbias.tracking import History
+from ntkbias.tracking.measures import ALL
 
-__all__ = ["body", "figures", "table"]
+__all__ = ["body", "figure_names", "figures", "table"]
 
 TABLE_ROWS = 30  # of the page
 TEXTS = {
@@ -55,6 +56,11 @@ def figures(history: History) -> dict[str, Figure]:
             figure = made[name] = Figure(figsize=plots.SIZE, layout="constrained")
             plots.frequency_spectrogram(history, figure.subplots(), measure=name)
     return made
+
+
+def figure_names() -> list[str]:
+    """The names that `figures` may give, of a history of the measures that there are."""
+    return [*TEXTS, *(name for name, measure in ALL.items() if getattr(measure, "axes", ())[-1:] == ("level",))]
 
 
 def table(history: History, num_rows: int = 10) -> str:

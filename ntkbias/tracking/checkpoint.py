@@ -1,20 +1,22 @@
 """A run on disk: one file a snapshot, and the state to go on from. Each appears whole or not at all.
 
     run.json          what the run is of; a call that differs is refused, and what differs is named
+    about.json        the names of axes and labels, and why it stopped
     start.npz         the probe, and what f, the loss, the optimiser and the first steps of training do
     snapshots/N.npz   the values of snapshot N
     state.npz         the state of training at the last snapshot that is complete
 
 The snapshot is written first, then the state: whenever the process ends, the state is that of a snapshot that is there.
 A snapshot beyond it is taken again, to the same values. `open_history` reads the folder at any time, also while the run
-goes on. A folder with run.json is ours. Without it, files of these names are somebody else's, and stay.
+goes on. Every file names the run.json that it belongs to. A folder with run.json is ours. Without it, files of these
+names are somebody else's, and stay.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,25 +26,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbias.archives import BadArchive, read_arrays, write_arrays
 from ntkbias.claims import alone
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import write
+from ntkbias.files import read_arrays, read_bytes, read_json, write, write_arrays
 from ntkbias.tracking import trials
 from ntkbias.tracking.fingerprints import plain
 from ntkbias.tracking.history import History, stacked
 
 __all__ = ["Checkpoint", "checked_folder", "history_of", "open_history"]
 
-FORMAT = 3
-READABLE = (2, 3)  # formats whose snapshots are alike
+FORMAT = 4
 FINGERPRINTS = ("params", "data", "probe", "test", "key")  # of which a run's description has digests
 FUNCTIONS, VERSIONS = "functions", "versions"  # entries of run.json that are not compared as they are
 OURS = ("start.npz", "about.json", "state.npz", "snapshots")
 SHOWN = 40  # characters of a value in a message
 SNAPSHOT = re.compile(r"\d{5,}\.npz")
 AGAIN = "Delete that folder to begin again."
-MOST_JSON = 2**26  # bytes of a description
+IDENTITY, DIGEST = "(run)", "(digest)"  # of run.json in the other files, and of about.json in itself
 
 
 class Checkpoint:
@@ -50,6 +50,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.identity = ""
 
     @classmethod
     @contextlib.contextmanager
@@ -62,11 +63,13 @@ class Checkpoint:
         checkpoint = cls(checked_folder(path))
         with _made(checkpoint.folder), alone(checkpoint.folder / "run", path):
             if os.path.lexists(checkpoint.folder / "run.json"):
+                checkpoint.identity = _identity(checkpoint.folder)
                 checkpoint.require(description, start)
             else:
                 checkpoint._require_nobodys()
                 text = json.dumps({"format": FORMAT, **description}, indent=1)
                 write(checkpoint.folder / "run.json", lambda file: file.write(text.encode()))
+                checkpoint.identity = _identity(checkpoint.folder)
                 checkpoint._write("start.npz", start)
             yield checkpoint
 
@@ -76,11 +79,6 @@ class Checkpoint:
         Warns where it cannot be decided whether it is.
         """
         there = _run(self.folder)
-        if there["format"] != FORMAT:
-            raise InputError(
-                f"Expected a run of format {FORMAT}, to go on with it; {self.folder} has {there['format']}. Go on with "
-                "the version of ntkbias that began it, or choose another path."
-            )
         here = json.loads(json.dumps(description))
         different = [name for name in here if name not in (FUNCTIONS, VERSIONS) and there.get(name) != here[name]]
         shown = [_difference(name, there.get(name), here.get(name)) for name in different]
@@ -116,7 +114,9 @@ class Checkpoint:
 
     def end(self, about: dict[str, Any]) -> None:
         """Write what is known when a run ends: names of axes and labels, and why it stopped."""
-        write(self.folder / "about.json", lambda file: file.write(json.dumps(about).encode()))
+        entries = about | {IDENTITY: self.identity}
+        text = json.dumps(entries | {DIGEST: digest(json.dumps(entries))})
+        write(self.folder / "about.json", lambda file: file.write(text.encode()))
 
     def load(self, like: Any) -> tuple[list[dict[str, np.ndarray]], Any] | None:
         """The snapshots so far, and the state at the last of them in the form of `like`; None where there is none.
@@ -129,13 +129,13 @@ class Checkpoint:
             return None
         leaves, structure = jax.tree.flatten(like)
         shapes = {f"{place:05d}": plain(leaf).shape for place, leaf in enumerate(leaves)}
-        stored = _arrays(self.folder / "state.npz", {"index": (), **shapes})
+        stored = _arrays(self.folder / "state.npz", self.identity, {"index": (), **shapes})
         index = stored.pop("index", np.asarray("none"))
         if index.dtype.kind != "i" or index < 0 or stored.keys() != shapes.keys():
             raise InputError(f"Expected {self.folder} to hold the state of this run; it does not fit. {AGAIN}")
         rows: list[dict[str, np.ndarray]] = []
         for number in range(int(index) + 1):
-            rows.append(_row(self.folder, number, rows))
+            rows.append(_row(self.folder, number, rows, self.identity))
         found = [_like(leaf, stored[f"{place:05d}"]) for place, leaf in enumerate(leaves)]
         return rows, jax.tree.unflatten(structure, found)
 
@@ -152,7 +152,7 @@ class Checkpoint:
     def _started(self, start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the run began with; written now where the process was killed before that was."""
         if os.path.lexists(self.folder / "start.npz"):
-            return _arrays(self.folder / "start.npz")
+            return _arrays(self.folder / "start.npz", self.identity)
         for name in OURS[1:]:
             if os.path.lexists(self.folder / name):
                 raise InputError(f"Expected {self.folder / 'start.npz'} beside {name}; it is missing. {AGAIN}")
@@ -160,7 +160,7 @@ class Checkpoint:
         return start
 
     def _write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        write_arrays(self.folder / name, arrays)
+        write_arrays(self.folder / name, arrays | {IDENTITY: np.asarray(self.identity)})
 
 
 def open_history(path: str | Path) -> History:
@@ -172,14 +172,15 @@ def open_history(path: str | Path) -> History:
     first = folder / "snapshots/00000.npz"
     if not all(path.exists() for path in (folder / "run.json", folder / "about.json", first)):
         raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
-    if (found := _run(folder)["format"]) not in READABLE:
-        raise InputError(f"Expected a run of format {FORMAT}, which this version reads; {folder} has {found}.")
-    about, start = _json(folder / "about.json"), _arrays(folder / "start.npz", names=("probe", "level_frequencies"))
+    identity = _identity(folder)
+    _run(folder)
+    about = _about(folder, identity)
+    start = _arrays(folder / "start.npz", identity, names=("probe", "level_frequencies"))
     saved = _last_saved(folder)  # read first: a run that grows meanwhile has more snapshots, not fewer
     there = {name for name in os.listdir(folder / "snapshots") if SNAPSHOT.fullmatch(name)}
     rows: list[dict[str, np.ndarray]] = []
     while there - {f"{number:05d}.npz" for number in range(len(rows))} or len(rows) <= saved:
-        rows.append(_row(folder, len(rows), rows))
+        rows.append(_row(folder, len(rows), rows, identity))
     try:
         return history_of(rows, start["probe"], start.get("level_frequencies"), about)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -249,15 +250,15 @@ def _like(leaf: Any, stored: np.ndarray) -> Any:
 def _last_saved(folder: Path) -> int:
     """The number of the snapshot that training goes on from, -1 where none is known."""
     try:
-        return int(read_arrays(folder / "state.npz", ["index"], {"index": ()})["index"])
-    except (BadArchive, KeyError, ValueError):
+        return int(read_arrays(folder / "state.npz", "a state", ["index"], shapes={"index": ()})["index"])
+    except (KeyError, ValueError):
         return -1
 
 
-def _row(folder: Path, number: int, rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _row(folder: Path, number: int, rows: list[dict[str, np.ndarray]], identity: str) -> dict[str, np.ndarray]:
     """The values of a snapshot, once they are of the names and shapes of the first one's."""
     path = folder / f"snapshots/{number:05d}.npz"
-    row = _arrays(path, {name: value.shape for name, value in rows[0].items()} if rows else None)
+    row = _arrays(path, identity, {name: value.shape for name, value in rows[0].items()} if rows else None)
     if row.keys() != (rows[0].keys() if rows else row.keys() | {"(step)", "(time)", "(learning rate)"}):
         raise InputError(f"Expected {path} to be part of a run; it has other values than a snapshot of this one.")
     if rows and np.max(row["(step)"]) <= np.max(rows[-1]["(step)"]):
@@ -266,19 +267,50 @@ def _row(folder: Path, number: int, rows: list[dict[str, np.ndarray]]) -> dict[s
 
 
 def _arrays(
-    path: Path, shapes: dict[str, tuple[int, ...]] | None = None, names: tuple[str, ...] | None = None
+    path: Path,
+    identity: str,
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    names: tuple[str, ...] | None = None,
 ) -> dict[str, np.ndarray]:
-    try:
-        return read_arrays(path, names, shapes)
-    except BadArchive as error:
-        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {error}.") from error
+    """The arrays of a file of the run of this identity."""
+    found = read_arrays(path, "part of a run", None if names is None else (*names, IDENTITY), shapes=shapes)
+    if str(found.pop(IDENTITY, "")) != identity:
+        raise InputError(f"Expected {path} to be part of the run beside it; it is of another one. {AGAIN}")
+    if not all(value.dtype.kind in "biufc" for value in found.values()):
+        raise InputError(f"Expected {path} to be part of a run; it holds other things than numbers.")
+    return found
+
+
+def _identity(folder: Path) -> str:
+    """What the files of this run know it by: a digest of run.json."""
+    return digest(read_bytes(folder / "run.json", "the description of a run"))
+
+
+def digest(text: str | bytes) -> str:
+    """The SHA-256 of a text, as far as it is needed to tell texts apart."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+def _about(folder: Path, identity: str) -> dict[str, Any]:
+    """What about.json says, once it is whole, and of the run of this identity."""
+    found = _json(folder / "about.json")
+    whole = found.pop(DIGEST, None)
+    if whole != digest(json.dumps(found)) or found.pop(IDENTITY, None) != identity:
+        raise InputError(f"Expected {folder / 'about.json'} to be part of the run beside it; it is not. {AGAIN}")
+    return found
 
 
 def _run(folder: Path) -> dict[str, Any]:
     """What run.json says, once it has the entries that it should."""
     found = _json(folder / "run.json")
-    known = isinstance(found.get("format"), int)
-    if known and found["format"] == FORMAT:
+    number = found.get("format")
+    known = isinstance(number, int) and not isinstance(number, bool)
+    if known and number != FORMAT:
+        raise InputError(
+            f"Expected a run of format {FORMAT}, which this version reads; {folder} has {number}. Use the version of "
+            "ntkbias that began it, or choose another path."
+        )
+    if known:
         known = isinstance(found.get(VERSIONS), dict) and isinstance(found.get(FUNCTIONS), dict)
         known = known and all(
             value is None or (isinstance(value, dict) and value.keys() == {"code", "values"})
@@ -290,16 +322,10 @@ def _run(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_JSON:
-            raise ValueError("it is no plain file, or too long")
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}")
-        return found
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"Expected {path} to describe a run; it cannot be read: {error}.") from error
+    found = read_json(path, "the description of a run")
+    if not isinstance(found, dict):
+        raise InputError(f"Expected {path} to be the description of a run; it holds a {type(found).__name__}.")
+    return found
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

@@ -5,7 +5,6 @@ import time as clock
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,20 +48,21 @@ class TrainingState(NamedTuple):
         return bool(np.all(np.asarray(self.diverged_at) >= 0))
 
 
-class Trainer(eqx.Module):
-    """How a step is made; equal trainers share one compiled program. `Trainer.checked` makes one from what users give.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trainer:
+    """How a step is made; equal parts share one compiled program. `Trainer.checked` makes one from what users give.
 
     With `many` the states carry several runs, which advance together. `scanned` says that steps run in one compiled
     loop; `suited` finds out whether that is the faster way.
     """
 
-    f: ApplyFunction = eqx.field(static=True)
-    forward: Forward | None = eqx.field(static=True)
-    loss: losses.LossFunction = eqx.field(static=True)
-    optimizer: Any = eqx.field(static=True)  # or a function of the learning rate, where each run has its own
-    batch_size: int | None = eqx.field(static=True)
-    many: bool = eqx.field(static=True, default=False)
-    scanned: bool = eqx.field(static=True, default=True)
+    f: ApplyFunction
+    forward: Forward | None
+    loss: losses.LossFunction
+    optimizer: Any  # or a function of the learning rate, where each run has its own
+    batch_size: int | None
+    many: bool = False
+    scanned: bool = True
 
     @classmethod
     def checked(

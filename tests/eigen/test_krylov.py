@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse.linalg
 
 import ntkbias as nb
-from ntkbias import archives
+from ntkbias import files
 from ntkbias.eigen import checkpoint, choose, krylov, subspace, vectors
 from ntkbias.eigen.subspace import Purpose, random_key
 from ntkbias.errors import InputError
@@ -313,18 +313,18 @@ class TestCheckpoints:
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         path = tmp_path / "search.npz"
         nb.top_modes(K, 20, key=KEY, checkpoint=path)
-        arrays = archives.read_arrays(path)
+        arrays = files.read_arrays(path, "a search")
         for changed, message in (
             ({"projected": arrays["projected"][:5]}, "its projected are not those of a subspace"),
             ({"vectors": arrays["vectors"] * np.nan}, "its vectors hold NaN or infinity"),
             ({"counts": -arrays["counts"]}, "cannot be read: "),
             ({"scale": np.array(0.0)}, "its numbers are not those of a search"),
         ):
-            archives.write_arrays(path, arrays | changed)
+            files.write_arrays(path, arrays | changed)
             with pytest.raises(InputError, match=message):
                 nb.top_modes(K, 20, key=KEY, checkpoint=path)
         # Of the right form, and not of this operator: the products that are taken at the end tell.
-        archives.write_arrays(path, arrays | {"products": 1.01 * arrays["products"]})
+        files.write_arrays(path, arrays | {"products": 1.01 * arrays["products"]})
         with pytest.warns(UserWarning, match="Residuals are those of fresh products"):
             modes = nb.top_modes(K, 20, key=KEY, checkpoint=path)
         errors = np.abs(np.asarray(modes.eigenvalues, float) - np.linalg.eigvalsh(K.astype(float))[::-1][:20] / 300)

@@ -206,7 +206,7 @@ class Bench:
         for read in (True, False) if self.subject.read is not None else (False,):
             with folders() as (folder, place):
                 shutil.copytree(self.whole / "False", folder, dirs_exist_ok=True)
-                DAMAGES[name](folder / path)
+                DAMAGES[name](folder / path, self.whole / "True" / path)
                 work = (lambda folder=folder: self.subject.read(folder)) if read else self._work(folder)
                 kind = verdict(Worker(work, place).end(), self.expected[False], part=read)
                 found.append((f"{path}: {name}, then {'read' if read else 'called again'}", *kind))

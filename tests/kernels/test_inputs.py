@@ -124,6 +124,7 @@ class TestBadInput:
         [
             ([np.ones((3, 2)), np.ones((5, 2))], "pad them to one"),
             (np.ma.masked_array(np.ones((3, 2)), np.eye(3, 2)), "got a masked array. Fill it"),
+            (np.full((3, 2), np.longdouble("1e400")), "Expected finite numbers in x1?; got 6 NaN or inf"),
             (np.full((3, 2), 2**40), "Set jax_enable_x64, or number what they stand for from zero on"),
         ],
     )
@@ -132,7 +133,7 @@ class TestBadInput:
             nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 1)))(x)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool", ">f4"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool", ">f4", "g", ">f8"])
 def test_inputs_of_any_type_are_multiplied_in_the_type_of_the_parameters(dtype):
     """Products of bytes overflow."""
     f, params, _, _ = function_case("mlp")

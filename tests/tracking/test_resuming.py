@@ -1,6 +1,5 @@
 """A run in a folder: gone on with where it is the same run, refused in one sentence where it is another."""
 
-import json
 import os
 import re
 import shutil
@@ -13,11 +12,12 @@ import optax
 import pytest
 
 import ntkbias as nb
-from ntkbias import archives, losses
+from ntkbias import files, losses
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
-from ntkbias.tracking import measures, open_history, track, track_many
+from ntkbias.tracking import following, measures, open_history, track, track_many
 from ntkbias.tracking.checkpoint import Checkpoint
+from ntkbias.tracking.fingerprints import versions
 
 pytestmark = pytest.mark.filterwarnings("ignore:A JAX array is being set as static")  # a loss that holds arrays
 CIRCLE = nb.domains.Circle()
@@ -146,11 +146,10 @@ def test_what_cannot_be_decided_is_said_once(tmp_path, stopped):
         run(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y) + 0 * y))
 
 
-def test_another_version_goes_on_with_a_warning(tmp_path, stopped):
-    stopped(tmp_path)
-    description = json.loads((tmp_path / "run.json").read_text())
-    description["versions"]["jax"] = "0.1"
-    (tmp_path / "run.json").write_text(json.dumps(description))
+def test_another_version_goes_on_with_a_warning(tmp_path, stopped, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(following, "versions", lambda: versions() | {"jax": "0.1"})
+        stopped(tmp_path)
     with pytest.warns(UserWarning, match=r"but versions differ \(jax 0.1 there, .* here\). It goes on"):
         run(tmp_path)
 
@@ -234,7 +233,7 @@ def test_killed_before_the_first_snapshot(tmp_path, stopped):
 MISSING = {
     "start.npz": "start.npz beside about.json; it is missing. Delete that folder",
     "state.npz": "state.npz beside snapshots; it is missing. Delete that folder",
-    "snapshots/00000.npz": "00000.npz to be part of a run; it cannot be read: there is no such file",
+    "snapshots/00000.npz": "00000.npz to be part of a run; there is none",
 }
 
 
@@ -251,10 +250,14 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
     run(tmp_path / "b", at=(0, 2, 12))
     shutil.copy(tmp_path / "b/snapshots/00000.npz", tmp_path / "a/snapshots/00001.npz")
     for read in (lambda: run(tmp_path / "a"), lambda: open_history(tmp_path / "a")):
-        with pytest.raises(InputError, match="00001.npz to be part of a run; it is of an earlier step"):
+        with pytest.raises(InputError, match="00001.npz to be part of the run beside it; it is of another one"):
             read()
-    archives.write_arrays(tmp_path / "a/snapshots/00001.npz", {"loss": np.ones(3)})
-    with pytest.raises(InputError, match="'loss' has shape .*, and not"):
+    known = files.read_arrays(tmp_path / "a/snapshots/00000.npz", "a snapshot")
+    files.write_arrays(tmp_path / "a/snapshots/00001.npz", known)
+    with pytest.raises(InputError, match="00001.npz to be part of a run; it is of an earlier step"):
+        open_history(tmp_path / "a")
+    files.write_arrays(tmp_path / "a/snapshots/00001.npz", known | {"loss": np.ones(3)})
+    with pytest.raises(InputError, match="loss.npy has shape .*, and not"):
         open_history(tmp_path / "a")
 
 
@@ -262,7 +265,7 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
 def test_a_history_with_a_hole_is_none(tmp_path, name):
     run(tmp_path)
     (tmp_path / "snapshots" / name).unlink()
-    with pytest.raises(InputError, match=f"{name} to be part of a run; it cannot be read: there is no such file"):
+    with pytest.raises(InputError, match=f"{name} to be part of a run; there is none"):
         open_history(tmp_path)
 
 

@@ -16,7 +16,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ import numpy as np
 from ntkbias.checks import in_native_order, require_array, require_finite
 from ntkbias.claims import claimed, require_no_foreign_part
 from ntkbias.errors import InputError
-from ntkbias.files import PART, StorageError, reason_of, storage_errors
+from ntkbias.files import PART, StorageError, Unreadable, read_json, reason_of, storage_errors
 from ntkbias.kernels.disk.entries import MANIFEST, wrong_entry
 from ntkbias.kernels.disk.probes import differ, first_values, probe_values
 from ntkbias.kernels.gradients import Gradients
@@ -52,7 +51,6 @@ __all__ = [
 
 TYPE = "type"  # the entry of the kernel's own type; what it is made of goes by its fields' names
 FORMAT = "ntkbias kernel on disk, 1"
-MOST_BYTES = 2**31  # of a manifest, which holds a checksum for each block
 PIECE_BYTES = 2**24  # of inputs that are read at a time to check them
 NOT_IN_VALUES = {"memory_budget", "outputs"}  # static fields that change no value, or have an entry of their own
 
@@ -174,15 +172,14 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
                 f"Expected a new or an empty folder, or a kernel on disk, at {folder}; got a folder of other things, "
                 f"without {MANIFEST}. Choose another."
             )
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-            raise ValueError("it is no plain file, or too long")
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path, "a manifest")
         kind = manifest["format"]
         if kind == FORMAT:
             if wrong := wrong_entry(manifest):
                 raise ValueError(wrong)
             return manifest
+    except Unreadable as error:
+        kind = f"one that cannot be read: {error.reason}"
     except OSError as error:
         raise StorageError(f"Expected to read {path}; got: {reason_of(error)}. Check its permissions.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
