@@ -54,9 +54,11 @@ def _run(options: SpectrumOptions | CompareOptions | TrackOptions) -> int:
     """Run a command whose options are right. JAX is loaded here: that takes longer than to refuse an option."""
     import jax
 
-    from ntkbias.cli import spectra, tracking
+    from ntkbias.cli import programs, spectra, tracking
     from ntkbias.cli.outcome import say
 
+    if options.cache:
+        programs.keep()
     try:
         if isinstance(options, TrackOptions):
             outcome = tracking.run(options)

@@ -66,6 +66,8 @@ class Options:
     """of the parameters of finite networks, and of the choice of examples"""
     out: Path = Path("runs/latest")
     """the run folder; what an earlier command wrote there is replaced, and no other file"""
+    cache: bool = True
+    """keep compiled programs in the user's cache folder, for the next command"""
     config: Path | None = None
     """a TOML file of these options, e.g. width = 128; the command line prevails over it"""
 
