@@ -10,8 +10,8 @@ in the values of their numbers and arrays alone, w_std say; those that differ ar
 >>> from ntkbias.layers import Conv, Dense, Flatten, Relu
 >>> from ntkbias.layers.repeats import repeats
 >>> layers = (Conv(8, (3,)), Relu(), *3 * (Dense(8), Relu()), Dense(1))
->>> [(len(block), count) for block, count in repeats(layers)]  # the first layers, their blocks, and the last one
-[(1, 1), (1, 1), (2, 3), (1, 1)]
+>>> [(len(block), count) for block, count in repeats(layers)]  # the first layer, (Relu, Dense) three times, and two more
+[(1, 1), (2, 3), (1, 1), (1, 1)]
 """
 
 from collections.abc import Hashable, Sequence
@@ -99,14 +99,16 @@ def _is_array(leaf: Any) -> bool:
 
 def _longest(kinds: list[int], start: int) -> tuple[int, int]:
     """Of the blocks that begin at `start`, the length of the one that reaches furthest, and how many times it comes."""
-    best = (1, 1)
+    best, reach = (1, 1), start + 1
     for period in range(1, (len(kinds) - start) // LEAST + 1):
+        if best[1] > 1 and period % best[0] == 0 and start + period <= reach:
+            continue  # several of the best block: they reach no further
         end = start + period
         while end < len(kinds) and kinds[end] == kinds[end - period]:
             end += 1
         count = (end - start) // period
         if count >= LEAST and period * count > best[0] * best[1]:
-            best = period, count
+            best, reach = (period, count), end
     return best
 
 
@@ -139,7 +141,8 @@ def _through(block: Block, covariance: Covariance) -> Covariance:
 def _keeps_form(block: Block, covariance: Covariance) -> bool:
     """Whether a block leaves shapes, types and structure of what is carried as they are."""
     before, after = jax.eval_shape(lambda carried: (carried, _through(block, carried)), covariance)
-    return jax.tree.structure(before) == jax.tree.structure(after) and jax.tree.leaves(before) == jax.tree.leaves(after)
+    same = jax.tree.structure(before) == jax.tree.structure(after)  # type: ignore[operator]
+    return same and jax.tree.leaves(before) == jax.tree.leaves(after)
 
 
 def _scanned(blocks: Sequence[Block], covariance: Covariance) -> Covariance:

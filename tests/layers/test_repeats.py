@@ -185,6 +185,7 @@ def test_what_is_a_block():
     assert lengths(*3 * (Dense(4), Relu()), *3 * (Dense(5), Relu())) == [(2, 3), (2, 3)]
     assert lengths(Dense(4), Dense(4, b_std=1.0), Dense(5), Dense(4, parameterization="standard")) == [(1, 1)] * 4
     assert lengths(Dense(4, 1), Dense(4, 2), Dense(4, 3)) == [(1, 1)] * 3  # a whole number may be an exponent
+    assert lengths(*3 * (*[Dense(4)] * 3, Relu())) == [(4, 3)]  # and not three Dense and what is left
     assert lengths() == []
 
 
