@@ -10,7 +10,7 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -32,11 +32,14 @@ __all__ = [
     "require_known",
     "require_positive",
     "require_scale",
+    "require_seed",
     "require_weights",
     "require_whole_numbers",
     "require_wide",
     "widened",
 ]
+
+WIDEST = {"f": 8, "c": 16}  # bytes of the numbers of each kind that JAX has
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -72,7 +75,13 @@ def require_array(value: object, name: str) -> Array:
     """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but real numbers.
 
     Also refused: masked arrays, whose masks JAX would drop, and whole numbers beyond the type that JAX has for them.
+    Raises `InputError` where JAX is told to raise when it promotes ranks, as this package does throughout.
     """
+    if jax.config.jax_numpy_rank_promotion == "raise":  # type: ignore[attr-defined]
+        raise InputError(
+            "Expected jax_numpy_rank_promotion to be 'allow', which ntkbias relies on; got 'raise'. Call ntkbias "
+            "within `with jax.numpy_rank_promotion('allow'):`."
+        )
     if isinstance(value, jax.Array):
         _require_there(value, name)
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -122,7 +131,13 @@ def _held(host: np.ndarray, name: str) -> np.ndarray:
 
 
 def in_native_order(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy of one whose bytes come from another kind of machine."""
+    """The array, or a copy of one in other machines' order of bytes, or of more digits than JAX has.
+
+    Numbers beyond float64 become infinite.
+    """
+    if array.dtype.kind in "fc" and array.dtype.itemsize > WIDEST[array.dtype.kind]:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64 if array.dtype.kind == "f" else np.complex128)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -132,7 +147,14 @@ def _advice(value: object, reason: str) -> str:
         return "Make it dense, by .todense() or .toarray()."
     if "Tensor" in type(value).__name__:
         return "Convert it by .detach().cpu().numpy()."
-    if isinstance(value, list | tuple) and "inhomogeneous" in reason:
+    if isinstance(value, list) and any(hasattr(part, "shape") for part in value):
+        return (
+            "A list is one array: pad them to one shape, and pass a mask beside them in a dictionary; or give several "
+            "arrays of inputs as a tuple."
+        )
+    if isinstance(value, Mapping | tuple):
+        return "Several arrays go to kernels of functions f(params, x); this takes one array."
+    if isinstance(value, list) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask beside them in a dictionary."
     return "Convert it by numpy.asarray."
 
@@ -192,6 +214,8 @@ def are_known(values: Any) -> bool:
 
 def is_known(array: Array) -> bool:
     """Whether the array has values, which it has not yet inside jit, vmap and grad."""
+    if isinstance(array, np.ndarray):  # of a file, in a type that JAX is not set to
+        return True
     try:
         array.devices()
     except jax.errors.ConcretizationTypeError:
@@ -239,12 +263,16 @@ def require_scale(name: str, value: object) -> None:
     if array.ndim:
         raise InputError(f"Expected {name} to be one number; got shape {array.shape}.")
     require_finite(array, name)
-    try:
-        negative = bool(array < 0)
-    except jax.errors.ConcretizationTypeError:
-        return
-    if negative:
+    if are_known(array) and np.asarray(array) < 0:
         raise InputError(f"Expected {name} to be zero or more; got {value!r}.")
+
+
+def require_seed(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a whole number of 32 bits: JAX would take what is beyond for another."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
+    if not 0 <= value < 2**32:
+        raise InputError(f"Expected {name} to be zero or more, and below 2^32; got {value}.")
 
 
 def require_weights(values: Any, n: int) -> Array:
@@ -253,11 +281,11 @@ def require_weights(values: Any, n: int) -> Array:
     if weights.shape != (n,):
         raise InputError(f"Expected one weight for each of {n} inputs; got shape {weights.shape}.")
     require_finite(weights, "weights")
-    try:
-        positive, total = bool(jnp.all(weights > 0)), float(jnp.sum(weights))
-    except jax.errors.ConcretizationTypeError:
+    if not are_known(weights):
         return weights
-    if not positive:
+    host = np.asarray(weights)
+    total = float(host.sum())
+    if not (host > 0).all():
         raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
     given = getattr(values, "dtype", np.dtype(float))
     rounding = max(1e-4, float(jnp.finfo(given).eps)) if jnp.issubdtype(given, jnp.floating) else 1e-4

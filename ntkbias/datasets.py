@@ -9,24 +9,24 @@
 import gzip
 import lzma
 import math
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import sklearn.datasets
 from jaxtyping import Float, Num
 
-from ntkbias.checks import require_choice, require_positive
+from ntkbias.checks import in_native_order, require_choice, require_positive, require_seed
 from ntkbias.errors import InputError
-from ntkbias.files import unreadable
+from ntkbias.files import Unreadable, opened, read_arrays, reason_of
+from ntkbias.memory import default_memory_budget
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
 
 Split = Literal["train", "test"]
-OPENERS: dict[str, Callable[[Path], Any]] = {"": lambda path: path.open("rb"), ".gz": gzip.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[[Any], Any]] = {"": lambda file: file, ".gz": gzip.open, ".xz": lzma.open}
+MEMORY_SHARE = 2  # times the budget, half of the memory: what the arrays of a file may take, whatever it unpacks to
 CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes
 
 
@@ -43,6 +43,9 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
     Pixels are shifted and scaled together to mean zero and variance one over the whole set. `num_examples` takes a
     random part, drawn by `seed`.
     """
+    import sklearn.datasets  # it takes long to load
+
+    require_seed("seed", seed)
     bunch = sklearn.datasets.load_digits()
     images = bunch.images.astype(np.float32)[..., None]
     x, y = (images - images.mean()) / images.std(), bunch.target
@@ -100,19 +103,16 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
 
 def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
     """The arrays `x`, made floating-point, and `y`, if there, of an .npz file; the first `num_examples` of them."""
-    path = Path(path)
+    path, advice = Path(path), "Write it by numpy.savez(path, x=x, y=y)."
+    most = MEMORY_SHARE * default_memory_budget()
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("x", "y") if name in file}
-    except FileNotFoundError:
-        raise InputError(f"Expected a file of arrays at {path}; there is none.") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"Expected {path} to be an .npz file of plain arrays; it cannot be read: {unreadable(path, error)}. Write "
-            "it by numpy.savez(path, x=x, y=y)."
-        ) from None
+        arrays = read_arrays(path, "an .npz file of plain arrays", ("x", "y"), most=most)
+    except Unreadable as error:
+        if error.missing:
+            raise InputError(f"Expected a file of arrays at {path}; there is none.") from None
+        raise InputError(f"{error} {advice}") from error
     if "x" not in arrays:
-        raise InputError(f"Expected an array named x in {path}; got none. Write it by numpy.savez(path, x=x, y=y).")
+        raise InputError(f"Expected an array named x in {path}; got none. {advice}")
     x, y = arrays["x"], arrays.get("y")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
@@ -127,10 +127,11 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
         if not 1 <= num_examples <= len(x):
             raise InputError(f"Expected 1 to {len(x)} examples of {path}; got {num_examples}.")
         x, y = x[:num_examples], None if y is None else y[:num_examples]
-    x = x if x.dtype.kind == "f" else x.astype(np.float32)
-    for name, array in (("x", x), ("y", y)):
+    x = in_native_order(x if x.dtype.kind == "f" else x.astype(np.float32))  # and in float64 at most
+    y = None if y is None else in_native_order(y)
+    for name, values in (("x", x), ("y", y)):
         with np.errstate(over="ignore"):
-            finite = array is None or np.isfinite(array.astype(np.float32)).all()
+            finite = values is None or np.isfinite(values.astype(np.float32)).all()
         if not finite:
             raise InputError(
                 f"Expected finite numbers in {name} of {path}; got NaN, infinity, or some beyond float32. "
@@ -157,6 +158,7 @@ def slabs(
         raise InputError(f"Expected an odd number of slabs, 3 or more; got {num_slabs}.")
     if not 0 < margin < 1:
         raise InputError(f"Expected a margin between 0 and 1; got {margin}.")
+    require_seed("seed", seed)
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.where(np.arange(num_examples) % 2, 1.0, -1.0))
     x = np.empty((num_examples, num_coordinates))
@@ -213,13 +215,19 @@ def _found(folder: str | Path, name: str) -> Path:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, plain or compressed; an `InputError` if it cannot be read."""
+    """The bytes of a file, plain or compressed; an `InputError` if it cannot be read, or not within the memory."""
+    most = MEMORY_SHARE * default_memory_budget()
     try:
-        with OPENERS.get(path.suffix, OPENERS[""])(path) as file:
-            return file.read()
+        with opened(path, "a file of data") as file, OPENERS.get(path.suffix, OPENERS[""])(file) as unpacked:
+            content = unpacked.read(most + 1)
+        reason = f"it unpacks to more than {most:,} bytes" if len(content) > most else None
+    except Unreadable as error:
+        reason = error.reason
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(f"Expected to read {path}; got: {reason}. Fetch the file again.") from error
+        reason = reason_of(error)
+    if reason is not None:
+        raise InputError(f"Expected to read {path}; got: {reason}. Fetch the file again.")
+    return content
 
 
 def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -14,13 +14,13 @@ packed where they come in, bit by bit, and `Unpacking` is the function of the pa
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import JAXSparse
 from jaxtyping import Array, UInt8
 
 from ntkbias.checks import require_array, require_finite
@@ -82,13 +82,19 @@ def are_several(x: Any) -> bool:
     """Whether inputs are not one real array: a dictionary, a tuple of arrays, another pytree than lists; complex."""
     if isinstance(x, jax.Array | np.ndarray):
         return jnp.issubdtype(x.dtype, jnp.complexfloating)
-    if isinstance(x, JAXSparse) or x is None:
+    if x is None or _is_sparse(x):
         return False
     if isinstance(x, tuple) and not hasattr(x, "_fields"):
         return any(_is_array(part) or are_several(part) for part in x)
     if isinstance(x, Mapping):
         return True
     return not isinstance(x, list) and not jax.tree_util.all_leaves([x])
+
+
+def _is_sparse(x: Any) -> bool:
+    """Whether this is one of JAX's sparse arrays; there is none where their module is not loaded, which takes long."""
+    module = sys.modules.get("jax.experimental.sparse")
+    return module is not None and isinstance(x, module.JAXSparse)
 
 
 def packed(f: ApplyFunction, x: Any, name: str) -> tuple[ApplyFunction, Any]:

@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "Which",
     "chosen_paths",
     "is_complex",
+    "joined",
     "parted",
     "partitioned",
     "paths_of",
@@ -51,12 +53,14 @@ def chosen_paths(params: Params, wrt: Which | None) -> tuple[str, ...] | None:
         return None
     paths = paths_of(params)
     if callable(wrt):
+        _require_predicate(wrt)
         chosen = tuple(path for path in paths if wrt(path))
     elif isinstance(wrt, str) or (isinstance(wrt, list | tuple) and wrt and all(isinstance(p, str) for p in wrt)):
         beginnings = (wrt,) if isinstance(wrt, str) else tuple(wrt)
         for beginning in beginnings:
             if not any(_begins(path, beginning) for path in paths):
-                raise InputError(f"Expected wrt= to name parameters, of {_listed(paths)}; got {beginning!r}.")
+                advice = _perhaps(paths, beginning)
+                raise InputError(f"Expected wrt= to name parameters, of {_listed(paths)}; got {beginning!r}.{advice}")
         chosen = tuple(path for path in paths if any(_begins(path, beginning) for beginning in beginnings))
     else:
         chosen = _of_mask(params, wrt)
@@ -70,8 +74,30 @@ def _begins(path: str, beginning: str) -> bool:
     return path == beginning or (path.startswith(beginning) and path[len(beginning)] in "[.")
 
 
+def _perhaps(paths: tuple[str, ...], word: str) -> str:
+    """The way to write a path of which a word is given, as a sentence."""
+    meant = (f"[{word!r}]", f".{word}", f"[{word}]")
+    found = [beginning for beginning in meant if any(_begins(path, beginning) for path in paths)]
+    return f' Write "{found[0]}".' if found else ""
+
+
+def _require_predicate(wrt: Callable[[str], bool]) -> None:
+    """Raise an `InputTypeError` unless a function can be called with a path."""
+    try:
+        inspect.signature(wrt).bind("")
+    except ValueError:  # it says nothing about itself
+        return
+    except TypeError as error:
+        raise InputTypeError(
+            f"Expected a predicate wrt= of one path, as lambda path: 'head' in path; got a function that does not take "
+            f"one argument: {error}."
+        ) from error
+
+
 def _of_mask(params: Params, mask: Any) -> tuple[str, ...]:
     found = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_parted)
+    if isinstance(mask, list | tuple) and not mask:
+        raise InputError(f"Expected wrt= to choose one parameter or more, of {_listed(paths_of(params))}; got none.")
     wanted = str(jax.tree.structure(jax.tree.map(lambda _: 0, params, is_leaf=_is_parted)))
     given = str(jax.tree.structure(mask))
     if wanted != given:
@@ -81,7 +107,7 @@ def _of_mask(params: Params, mask: Any) -> tuple[str, ...]:
         )
     values = jax.tree.leaves(mask)
     for value in values:
-        if not isinstance(value, bool | np.bool_):
+        if np.shape(value) or jnp.result_type(value) != jnp.bool_:
             raise InputTypeError(f"Expected True and False in the mask wrt=; got {value!r}.")
     chosen = [jax.tree_util.keystr(path) for (path, _), value in zip(found, values, strict=True) if value]
     return tuple(path for path in paths_of(params) if any(_begins(path, beginning) for beginning in chosen))
@@ -116,6 +142,11 @@ def parted(f: ApplyFunction, params: Params) -> tuple[ApplyFunction, Params]:
     if not any(is_complex(leaf) for leaf in jax.tree.leaves(params)):
         return f, params
     return Joining(f), jax.tree.map(lambda leaf: _parts(leaf) if is_complex(leaf) else leaf, params)
+
+
+def joined(tree: Params) -> Params:
+    """Parameters, or their gradient, with complex numbers again in place of their parts."""
+    return jax.tree.map(_joined, tree, is_leaf=_is_parted)
 
 
 def is_complex(leaf: Any) -> bool:
@@ -163,7 +194,7 @@ class Joining:
 
     def __call__(self, params: Params, x: Any) -> Any:
         """What f returns at the complex parameters."""
-        return self.f(jax.tree.map(_joined, params, is_leaf=_is_parted), x)
+        return self.f(joined(params), x)
 
 
 def _is_parted(node: Any) -> bool:

@@ -5,6 +5,9 @@ data (the kernel that a spectrum came from) is left out, and is None in what is 
 name under which `ntkbias` or one of its namespaces exports its type, "Spectrum" or "layers.Dense", so that a file stays
 readable when code moves.
 
+The .npz is whole: it holds the structure, too. The .json is that structure for readers, with the digest of its .npz, so
+that files of two saves are never taken for one.
+
 >>> import tempfile, pathlib, jax.numpy as jnp, ntkbias as nb
 >>> folder = pathlib.Path(tempfile.mkdtemp())
 >>> nb.save(folder / "spectrum", nb.eigh(jnp.eye(3)))
@@ -13,9 +16,11 @@ readable when code moves.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import json
-import zipfile
+import re
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,55 +30,115 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbias.checks import in_native_order
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import unreadable, write
+from ntkbias.files import MOST_TEXT, Unreadable, in_turn, read_arrays, read_json, reason_of, write
 
 __all__ = ["load", "public_types", "save"]
 
 PACKAGE = __name__.partition(".")[0]
-FORMAT = 2  # format 1 named the module of each type
+FORMAT = 3  # format 1 named the module of each type; format 2 did not bind the two files together
+STRUCTURE = "structure"  # the array of the .npz that holds the JSON
+EXPECTED = "a value saved by ntkbias"
+WIDEST = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}  # bytes of the numbers of each kind that can be saved
+ATTEMPTS = 3
+DEEPEST = 100  # lists within lists: Python and its JSON recurse
+LARGEST = 10**4000  # of whole numbers: Python refuses to read those of more than 4,300 digits
 
 
 def save(path: str | Path, value: Any) -> None:
     """Write `value` to `path`.npz and `path`.json; each file appears whole or not at all.
 
-    Raises `InputError` if a file cannot be written, and `InputTypeError`, before writing, on a value that is not data.
+    Where a process dies between the two files, `load` says so, and the new value can still be loaded. Raises
+    `InputError` if a file cannot be written, and `InputTypeError`, before writing, on a value that is not data.
     """
     path = _checked_path(path)
     arrays: dict[str, np.ndarray] = {}
     names = {cls: name for name, cls in reversed(public_types().items())}
     structure = _describe(value, "value", arrays, names)
-    write(path.with_name(path.name + ".npz"), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-    text = json.dumps({"format": FORMAT, "value": structure}, indent=1)
-    write(path.with_name(path.name + ".json"), lambda file: file.write(text.encode()))
+    content = json.dumps({"format": FORMAT, "value": structure}).encode()
+    if 2 * len(content) > MOST_TEXT:
+        raise InputTypeError(
+            f"Expected a structure of at most {MOST_TEXT // 2:,} bytes beside its arrays; got {len(content):,}. Save "
+            "long lists as arrays."
+        )
+    arrays[STRUCTURE] = np.frombuffer(content, np.uint8)
+    digest = ""
+
+    def fill(file: Any) -> None:
+        nonlocal digest
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+
+    with in_turn(path):  # two that save to one path at once leave the two files of one of them
+        write(path.with_name(path.name + ".npz"), fill)
+        text = json.dumps({"format": FORMAT, "npz": digest, "value": structure}, indent=1)
+        write(path.with_name(path.name + ".json"), lambda file: file.write(text.encode()))
 
 
 def load(path: str | Path) -> Any:
     """The value that `save(path, value)` wrote; arrays of types that JAX is not set to come as NumPy's.
 
-    Raises `InputError` if the files are missing, damaged, do not belong together, or come from another version that
+    A value whose .json was deleted is loaded from its .npz alone.
+
+    Raises `InputError` if files are missing, damaged, do not belong together, or come from another version that
     wrote another format.
     """
     path = _checked_path(path)
-    try:
-        description = json.loads(path.with_name(path.name + ".json").read_text())
-        with np.load(path.with_name(path.name + ".npz"), allow_pickle=False) as file:
-            arrays = dict(file)
-        there = description["format"]
-        value = _build(description["value"], arrays, public_types()) if there == FORMAT else None
-    except FileNotFoundError as error:
-        advice = " Give the path without its suffix." if path.suffix in (".npz", ".json") else ""
-        raise InputError(f"Expected {path}.json and {path}.npz; {error.filename} is missing.{advice}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        reason = unreadable(path.with_name(path.name + ".npz"), error)
-        raise InputError(f"Expected {path} to be a value saved by ntkbias; it cannot be read: {reason}.") from error
+    for attempt in range(ATTEMPTS):
+        try:
+            return _loaded(path)
+        except Unreadable as error:
+            if error.replaced and attempt < ATTEMPTS - 1:
+                time.sleep(0.1)  # somebody may be between the two files
+                continue
+            raise InputError(_sentence(path, error)) from error
+        except InputError:
+            raise
+        except Exception as error:  # constructors of any type, with what a file says
+            raise InputError(f"Expected {path} to be {EXPECTED}; it cannot be read: {reason_of(error)}.") from error
+
+
+def _loaded(path: Path) -> Any:
+    packed, described = (path.with_name(path.name + suffix) for suffix in (".npz", ".json"))
+    beside = None
+    if described.exists() or not packed.exists():
+        beside = _of_this_format(path, read_json(described, EXPECTED))
+    arrays = read_arrays(packed, EXPECTED, digest=None if beside is None else str(beside.get("npz")))
+    if STRUCTURE not in arrays:
+        raise Unreadable(packed, EXPECTED, f"it has no array {STRUCTURE!r}")
+    within = _of_this_format(path, json.loads(arrays[STRUCTURE].tobytes()))
+    if beside is not None and beside.get("value") != within["value"]:
+        raise Unreadable(packed, EXPECTED, "the two differ", replaced=True)
+    return _build(within["value"], arrays, public_types())
+
+
+def _of_this_format(path: Path, description: Any) -> dict[str, Any]:
+    """The description, or an `InputError` where another version wrote it."""
+    if not isinstance(description, dict) or "format" not in description:
+        raise InputError(f"Expected {path} to be {EXPECTED}; it cannot be read: its .json says no format.")
+    there = description["format"]
     if there != FORMAT:
         earlier = isinstance(there, int) and there < FORMAT
         which, advice = ("an earlier", "Compute the value and save it again.") if earlier else ("another", "Update it.")
         raise InputError(
             f"Expected {path} in format {FORMAT}; got format {there}, saved by {which} version of ntkbias. {advice}"
         )
-    return value
+    return description
+
+
+def _sentence(path: Path, error: Unreadable) -> str:
+    """What is wrong with the files of a value."""
+    if error.missing:
+        advice = " Give the path without its suffix." if path.suffix in (".npz", ".json") else ""
+        return f"Expected {path}.json and {path}.npz; {error.path} is missing.{advice}"
+    if error.replaced:
+        return (
+            f"Expected {path}.npz and {path}.json of one save; got files of different ones, or one that was changed. "
+            f"Save the value again, or delete {path}.json: then {path}.npz is loaded alone, if it is whole."
+        )
+    return f"Expected {path} to be {EXPECTED}; {error.path.name} cannot be read: {error.reason}."
 
 
 def public_types() -> dict[str, type[eqx.Module]]:
@@ -100,35 +165,53 @@ def _checked_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def _describe(value: Any, name: str, arrays: dict[str, np.ndarray], types: dict[type[eqx.Module], str]) -> Any:
+def _describe(
+    value: Any, name: str, arrays: dict[str, np.ndarray], types: dict[type[eqx.Module], str], depth: int = 0
+) -> Any:
     """The JSON form of a value; its arrays go to `arrays` under their path."""
+    if depth > DEEPEST:
+        raise InputTypeError(f"Expected values nested at most {DEEPEST} deep to save; got more at {name[:60]}...")
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise InputTypeError(f"Expected whole numbers of at most 4,000 digits to save; got a larger one at {name}.")
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return {"float": repr(float(value))}  # NaN and infinity are no JSON
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) or np.dtype(value.dtype).kind not in "biufc":
-            raise InputTypeError(
-                f"Expected arrays of numbers to save; got {value.dtype} at {name}. "
-                "Convert it first: bfloat16 to float32, a key by jax.random.key_data."
-            )
-        key = f"{len(arrays)}.{name}"
-        arrays[key] = np.asarray(value)
+        key = f"{len(arrays)}.{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:100]}"  # what is no file name in an archive
+        arrays[key] = _checked_array(value, name)
         return {"array": key}
+
+    def within(item: Any, at: object) -> Any:
+        return _describe(item, f"{name}.{at}", arrays, types, depth + 1)
+
     if isinstance(value, eqx.Module) and type(value) in types:
         fields = [field for field in dataclasses.fields(value) if field.metadata.get("saved", True)]
-        return {
-            "type": types[type(value)],
-            "fields": {f.name: _describe(getattr(value, f.name), f"{name}.{f.name}", arrays, types) for f in fields},
-        }
+        return {"type": types[type(value)], "fields": {f.name: within(getattr(value, f.name), f.name) for f in fields}}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: _describe(item, f"{name}.{key}", arrays, types) for key, item in value.items()}}
+        return {"dict": {key: within(item, key) for key, item in value.items()}}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_describe(item, f"{name}.{index}", arrays, types) for index, item in enumerate(value)]}
+        return {kind: [within(item, index) for index, item in enumerate(value)]}
     raise InputTypeError(
         f"Expected arrays, numbers, strings and values of ntkbias to save; got {type(value).__name__} at {name}."
     )
+
+
+def _checked_array(value: Any, name: str) -> np.ndarray:
+    """An array of numbers that every machine reads alike, and JAX or NumPy holds; or an `InputTypeError`."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputTypeError(
+            f"Expected arrays of numbers to save; got a masked one at {name}. Fill it, as .filled(0), or save its mask "
+            "as an array of its own."
+        )
+    kind = "key" if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key) else np.dtype(value.dtype).kind
+    if kind not in WIDEST or value.dtype.itemsize > WIDEST[kind]:
+        raise InputTypeError(
+            f"Expected arrays of numbers to save; got {value.dtype} at {name}. "
+            "Convert it first: bfloat16 to float32, extended precision to float64, a key by jax.random.key_data."
+        )
+    return in_native_order(np.asarray(value))
 
 
 def _build(structure: Any, arrays: dict[str, np.ndarray], types: dict[str, type[eqx.Module]]) -> Any:

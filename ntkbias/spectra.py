@@ -14,7 +14,7 @@ True
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ from ntkbias.types import Inputs
 
 __all__ = ["DecayExponent", "Spectrum"]
 
+Scalar = Float[Array, ""] | np.floating  # in the library of the eigenvalues, which is NumPy within a report
 SMALL = 512  # modes: up to here NumPy's threads wait for each other longer than they save
 
 
@@ -77,6 +78,14 @@ class Spectrum(eqx.Module):
     method: str = eqx.field(static=True, default="dense")  # how it was found: "dense", "matrix-free", "nystrom"
 
     @property
+    def inputs(self) -> Any:
+        """The inputs as the kernel's function takes them. `x` has those of several arrays as packed rows of bytes.
+
+        A spectrum from a file knows no kernel: of several arrays it has the rows of bytes alone.
+        """
+        return self.x if self.kernel is None else self.kernel.unpacked(self.x)
+
+    @property
     def converged(self) -> Bool[Array, " k"]:
         """Which modes have a residual within `tolerance` of their eigenvalue; of rounding, within the noise floor.
 
@@ -93,14 +102,14 @@ class Spectrum(eqx.Module):
     @property
     def num_resolved(self) -> int:
         """How many modes stand above the noise floor; they come first."""
-        return int(jnp.sum(self.resolved))
+        return int(np.sum(np.asarray(self.eigenvalues) > np.asarray(self.noise_floor)))
 
     @property
     def num_missing(self) -> int:
         """How many modes the operator has beyond those that are known."""
         return math.prod(self.eigenfunctions.shape[:-1]) - len(self.eigenvalues)
 
-    def effective_rank(self) -> Float[Array, ""]:
+    def effective_rank(self) -> Scalar:
         """exp of the entropy of the normalised eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes.
 
         Raises `InputError` on a spectrum of the top modes alone: its entropy depends on the others, too. For that there
@@ -113,14 +122,15 @@ class Spectrum(eqx.Module):
             )
         return entropic_rank(self.eigenvalues)
 
-    def effective_rank_bounds(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def effective_rank_bounds(self) -> tuple[Scalar, Scalar]:
         """The least and the largest effective rank that the known eigenvalues and the trace leave open.
 
         The modes that are not known share what is left of the trace. The rank is least where as few of them as possible
         have it, each up to the last known eigenvalue, and largest where all of them share it equally. Where no mode is
         missing both are `effective_rank`. Known eigenvalues count as exact.
         """
-        known, missing = jnp.maximum(self.eigenvalues, 0.0), self.num_missing
+        array = self.eigenvalues.__array_namespace__()
+        known, missing = array.maximum(self.eigenvalues, 0.0), self.num_missing
         if not missing:
             rank = entropic_rank(known)
             return rank, rank
@@ -133,7 +143,7 @@ class Spectrum(eqx.Module):
         entropy_of_known = jnp.sum(entropy(known / total))
         return jnp.exp(entropy_of_known + least), jnp.exp(entropy_of_known + largest)
 
-    def stable_rank(self) -> Float[Array, ""]:
+    def stable_rank(self) -> Scalar:
         """The trace over the largest eigenvalue: ||J||_F^2 / ||J||_2^2 of features J with this kernel.
 
         From 1 to the number of modes; known also where only the first modes are.

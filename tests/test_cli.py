@@ -1,15 +1,24 @@
 """The command line as a user meets it: what a run leaves, and one sentence with exit code 2 for bad input."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.cli import main
+from ntkbias.cli import main, options
+from ntkbias.cli.folder import RunFolder
+from ntkbias.cli.outcome import Outcome, say
+from ntkbias.errors import InputError
+from ntkbias.files import StorageError
 
 SMALL = ["--width", "16", "--depth", "1", "--num-examples", "40"]
 
@@ -21,6 +30,12 @@ def run(capsys, *arguments):
         code = stop.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def test_the_names_of_the_options_are_those_of_the_tables():
+    assert get_args(options.MeasureName) == tuple(nb.frequency.MEASURES)
+    assert get_args(options.LossName) == tuple(nb.losses.NAMED)
+    assert options.Parameterization == nb.types.Parameterization
 
 
 def test_compare_leaves_a_whole_run_folder(tmp_path, capsys):
@@ -144,7 +159,8 @@ BAD = {
         ["--data", "circle", "--width", "9999999"],
         "Expected a network that fits the memory; got parameters of",
     ),
-    "seed": (["--data", "circle", "--seed", "-1"], "Expected --seed to be zero or more; got -1"),
+    "seed": (["--data", "circle", "--seed", "-1"], "Expected --seed to be zero or more, and below 2^32; got -1"),
+    "long seed": (["--seed", "4294967303"], "Expected --seed to be zero or more, and below 2^32; got 4294967303"),
     "activation": (["--data", "circle", "--activation", "tanhh"], "Expected activation to be one of relu, erf"),
     "parser": (["--width", "many"], "Error parsing --width: invalid literal for int"),
     "option": (["--wdith", "3"], "got '--wdith'. Perhaps you meant --width. See ntkbias spectrum --help"),
@@ -186,16 +202,17 @@ BAD_CONFIGS = {
     "out": ("out = true", "Expected out in .*/bad.toml to be a string; got True"),
     "key": ("wdith = 3", "Expected options of spectrum in .*; got 'wdith', not one of activation, b_std"),
     "syntax": ("width 3", "Expected --config to be a TOML file"),
+    "deep": ("a = " + "[" * 100_000, "Expected --config to be a TOML file; .* cannot be read: it is nested too deeply"),
+    "long": ("width = " + "1" * 100_000, "Expected --config to be a TOML file; .* cannot be read: Exceeds the limit"),
+    "bytes": ('data = "\ud800"', "Expected --config to be a TOML file; .* cannot be read: 'utf-8' codec"),
     "table": ("[width]\na = 3", "Expected plain values in .*; got a table at 'width'"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_CONFIGS)
 def test_bad_config_files(tmp_path, capsys, name):
-    import re
-
     content, message = BAD_CONFIGS[name]
-    (tmp_path / "bad.toml").write_text(content)
+    (tmp_path / "bad.toml").write_text(content, errors="surrogatepass")
     code, _, err = run(capsys, "spectrum", "--config", str(tmp_path / "bad.toml"))
     assert code == 2
     assert re.search(message, err)
@@ -224,3 +241,253 @@ def test_as_a_process_there_is_no_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("ntkbias: Expected a file of arrays")
     assert "Traceback" not in done.stderr
+
+
+def test_files_that_are_none_are_named(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "folder.npz").mkdir()
+    for name, reason in (("pipe", "it is a pipe"), ("folder", "it is a folder")):
+        for option in ("--data", "--config"):
+            code, _, err = run(
+                capsys, "spectrum", option, str(tmp_path / f"{name}.npz"), "--out", str(tmp_path / "run")
+            )
+            assert (code, reason in err, len(err.splitlines())) == (2, True, 1)
+
+
+# The run folder: nothing is lost, and nothing of others is replaced.
+
+TRACK = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """A finished run; to be copied."""
+    folder = tmp_path_factory.mktemp("tracked") / "run"
+    assert main([*TRACK, "--out", str(folder)]) == 0
+    return folder
+
+
+REFUSED = {
+    "batch": (["--batch-size", "1000"], "Expected batch_size to be at most the number of inputs, 40; got 1000"),
+    "resumed otherwise": (["--resume", "--width", "8"], "Expected the run that .*checkpoint is of, to go on with it"),
+    "seed": (["--seed", "4294967303"], r"below 2\^32"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_command_changes_nothing(tmp_path, capsys, tracked, name):
+    changed, message = REFUSED[name]
+    shutil.copytree(tracked, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    code, _, err = run(capsys, *TRACK, *changed, "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert re.search(message, err)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_refused_command_leaves_no_folder(tmp_path, capsys):
+    code, _, err = run(capsys, *TRACK, "--batch-size", "1000", "--out", str(tmp_path / "new" / "run"))
+    assert (code, "batch_size" in err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_new_run_replaces_the_one_before(tmp_path, capsys, tracked):
+    shutil.copytree(tracked, tmp_path / "run")
+    code, _, err = run(capsys, *TRACK, "--width", "8", "--out", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["options"]["width"] == 8
+    code, _, err = run(capsys, *TRACK, "--width", "8", "--resume", "--out", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    assert contents(tmp_path / "run").keys() == contents(tracked).keys()
+
+
+def test_a_checkpoint_of_others_stays(tmp_path, capsys, tracked):
+    folder = tmp_path / "run"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "checkpoint" / "mine.txt").write_text("precious")
+    code, _, err = run(capsys, *TRACK, "--out", str(folder))
+    assert code == 2
+    assert f"Expected in {folder} no checkpoint but that of an earlier command" in err
+    assert contents(folder) == {"checkpoint/mine.txt": b"precious"}
+    shutil.rmtree(folder)
+    shutil.copytree(tracked, folder)
+    (folder / "checkpoint" / "mine.txt").write_text("precious")
+    code, _, err = run(capsys, *TRACK, "--out", str(folder))
+    assert (code, "got one that holds mine.txt. Move it, or choose another --out" in err) == (2, True)
+    assert contents(folder) == contents(tracked) | {"checkpoint/mine.txt": b"precious"}
+
+
+@pytest.mark.parametrize(
+    "name", ["settings.json", "report.html", "table.txt", "comparison.npz", "spectra.svg", "files.json"]
+)
+def test_a_file_of_others_is_named_before_the_work_and_stays(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr("ntkbias.cli.spectra.compare", lambda *arguments, **options: pytest.fail("it works"))
+    (tmp_path / name).write_text("precious")
+    code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
+    assert code == 2
+    assert f"Expected in {tmp_path} no {name} but that of an earlier command" in err
+    assert contents(tmp_path) == {name: b"precious"}
+
+
+def test_figures_that_are_not_drawn_again_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "mine.svg").write_text("precious")
+    names = ["a.svg", "b.svg", "c.npz", "d.svg"]
+    with RunFolder.claimed(tmp_path, names) as folder:
+        folder.fill(lambda place: texts(place, **dict.fromkeys(names, "1")))
+    (tmp_path / "d.svg").write_text("changed by hand")
+    with RunFolder.claimed(tmp_path, ["a.svg"]) as folder:
+        folder.fill(lambda place: texts(place, **{"a.svg": "2"}))
+    found = contents(tmp_path)
+    del found["files.json"]
+    assert found == {"a.svg": b"2", "c.npz": b"1", "d.svg": b"changed by hand", "mine.svg": b"precious"}
+
+
+@pytest.mark.slow
+def test_a_command_replaces_what_is_ours_alone_and_removes_its_stale_figures(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(capsys, "compare", "--data", "circle", *SMALL, "--out", str(folder))[0] == 0
+    (folder / "mine.svg").write_text("precious")
+    assert (folder / "energy_mlp_infinite.svg").exists()
+    assert run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(folder))[0] == 0
+    assert (folder / "energy_mlp_finite.svg").exists()
+    assert not (folder / "energy_mlp_infinite.svg").exists()
+    assert (folder / "mine.svg").read_text() == "precious"
+    assert json.loads((folder / "settings.json").read_text())["command"] == "spectrum"
+    (folder / "table.txt").write_text("changed by hand")
+    code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(folder))
+    assert code == 2
+    assert f"Expected in {folder} no table.txt but that of an earlier command, to be replaced; got one that was" in err
+    assert (folder / "table.txt").read_text() == "changed by hand"
+
+
+def test_one_command_at_a_time_is_in_a_folder(tmp_path, capsys):
+    with RunFolder.claimed(tmp_path, []):
+        code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
+    assert code == 2
+    assert f"Expected {tmp_path} for this run alone; another thread of this process is at it" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def texts(folder, **files):
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_results_that_fail_leave_those_before(tmp_path):
+    with RunFolder.claimed(tmp_path, ["a", "b"]) as folder:
+        folder.fill(lambda place: texts(place, a="1", b="1"))
+    before = contents(tmp_path)
+
+    def failing(place):
+        texts(place, a="2")
+        raise StorageError("full")
+
+    with pytest.raises(StorageError, match="full"), RunFolder.claimed(tmp_path, ["a", "b"]) as folder:
+        folder.fill(failing)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_results_of_a_killed_command_are_never_mixed(tmp_path, monkeypatch, moved):
+    """Killed after any number of moves; the next command finds the results of one."""
+    with RunFolder.claimed(tmp_path, "abc") as folder:
+        folder.fill(lambda place: texts(place, a="1", b="1", c="1"))
+    count, replace = iter(range(100)), os.replace
+
+    def killed(source, target):
+        if Path(source).parent.name == ".ntkbias.new" and next(count) == moved:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with contextlib.suppress(KeyboardInterrupt), RunFolder.claimed(tmp_path, "abc") as folder:
+        folder.fill(lambda place: texts(place, a="2", b="2", c="2"))
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="refused"), RunFolder.claimed(tmp_path, "abc"):
+        raise InputError("refused")
+    assert {name: text for name, text in contents(tmp_path).items() if name in "abc"} == dict.fromkeys("abc", b"2")
+    with RunFolder.claimed(tmp_path, "abc") as folder:
+        folder.fill(lambda place: texts(place, a="3", b="3", c="3"))
+    assert {name: text for name, text in contents(tmp_path).items() if name in "abc"} == dict.fromkeys("abc", b"3")
+
+
+def test_a_file_of_others_that_appears_meanwhile_stays_and_the_results_do_too(tmp_path):
+    with RunFolder.claimed(tmp_path, "a") as folder:
+        (tmp_path / "a").write_text("precious")
+        with pytest.raises(InputError, match="no a but that .* The results are in .*results-1"):
+            folder.fill(lambda place: texts(place, a="1"))
+    assert contents(tmp_path) == {"a": b"precious", "results-1/a": b"1"}
+
+
+def test_a_run_that_is_killed_before_its_first_snapshot_leaves_the_one_before(tmp_path, tracked):
+    shutil.copytree(tracked, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    os.rename(tmp_path / "run" / "checkpoint", tmp_path / "run" / ".ntkbias.before")
+    (tmp_path / "run" / "checkpoint").mkdir()
+    (tmp_path / "run" / "checkpoint" / "run.json").write_text("{}")
+    with RunFolder.claimed(tmp_path / "run", []):
+        pass
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("kind", ["head", "full", "closed", "ascii"])
+def test_what_cannot_be_printed_is_no_failure_of_the_work(tmp_path, capsys, monkeypatch, kind):
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {"head": lambda: os.fdopen(writing, "w"), "full": lambda: open("/dev/full", "w"), "closed": lambda: None}
+    out = streams.get(kind, lambda: open(tmp_path / "log", "w", encoding="ascii"))()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        code = say(Outcome("ρ", Path("run")))
+        if out is not None:
+            out.close()
+    sentence = "ntkbias: Expected to print the results; got: No space left on device. They are in run.\n"
+    assert (code, capsys.readouterr().err) == ((1, sentence) if kind == "full" else (0, ""))
+    if kind == "ascii":
+        assert (tmp_path / "log").read_text() == "\\u03c1\nReport: run/report.html\n"
+
+
+SPECTRUM = ["spectrum", "--data", "circle", *SMALL]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("| head -1; exit ${PIPESTATUS[0]}", 0, ""),
+        ("> /dev/full", 1, "ntkbias: Expected to print the results; got: No space left on device. They are in run.\n"),
+        (">&-", 0, ""),
+    ],
+    ids=["head", "full", "closed"],
+)
+def test_results_are_saved_before_they_are_printed(tmp_path, redirection, code, message):
+    command = f"{sys.executable} -m ntkbias.cli {' '.join(SPECTRUM)} --out run {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (code, message)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert nb.load(tmp_path / "run" / "comparison").names == ("mlp, finite",)
+
+
+def test_a_run_that_stopped_early_has_its_own_code(tmp_path, capsys):
+    assert say(Outcome("table", tmp_path, "the loss at step 3 is NaN")) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith("table\nReport: ")
+    assert err == (
+        "ntkbias: Expected training to reach its last step; it ended early: the loss at step 3 is NaN. What was "
+        f"measured until then is in {tmp_path}.\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so_and_has_its_own_code(tmp_path, capsys):
+    code, out, err = run(capsys, *TRACK, "--learning-rate", "1e6", "--out", str(tmp_path / "run"))
+    assert code == 3
+    assert "stopped: " in out
+    assert err.startswith("ntkbias: Expected training to reach its last step; it ended early: ")
+    assert len(err.splitlines()) == 1
+    assert nb.load(tmp_path / "run" / "history").stopped

@@ -55,7 +55,7 @@ BAD_FILES = {
     "NaN": ({"x": np.full((3, 2), np.nan)}, "Expected finite numbers in x of .*; got NaN, infinity"),
     "NaN label": ({"x": np.ones((2, 2)), "y": np.array([1, np.inf])}, "Expected finite numbers in y of"),
     "strings": ({"x": np.array([["a"]])}, "Expected numbers in x of .*; got <U1"),
-    "objects": ({"x": np.array([[None]])}, "it cannot be read: Object arrays cannot be loaded"),
+    "objects": ({"x": np.array([[None]])}, "it cannot be read: x.npy is an array of Python objects"),
     "complex": ({"x": np.ones((2, 2), complex)}, "Expected numbers in x of .*; got complex128"),
 }
 
@@ -95,6 +95,36 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     with pytest.raises(InputError, match="to be an .npz file of plain arrays"):
         datasets.from_file(tmp_path / "array.npz")
+
+
+def test_no_more_is_read_than_the_memory_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "default_memory_budget", lambda: 1_000)
+    np.savez_compressed(tmp_path / "a.npz", x=np.ones((100, 2)), z=np.zeros(10**6))  # what nobody asks for
+    assert datasets.from_file(tmp_path / "a.npz").x.shape == (100, 2)
+    np.savez_compressed(tmp_path / "b.npz", x=np.ones((1_000, 2)))
+    with pytest.raises(
+        InputError, match="it would unpack to 16,000 bytes of one array, where 2,000 are expected at most"
+    ):
+        datasets.from_file(tmp_path / "b.npz")
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES)))
+    with pytest.raises(InputError, match="Expected to read .*ubyte.gz; got: it unpacks to more than 2,000 bytes"):
+        datasets.mnist(tmp_path)
+
+
+def test_numbers_of_extended_precision_are_those_of_float64(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2), "g") / 3, y=np.arange(3, dtype="g"))
+    x, y = datasets.from_file(tmp_path / "a.npz")
+    assert (x.dtype, y.dtype) == (np.float64, np.float64)
+    assert x[0, 0] == 1 / 3
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 7])
+def test_seeds_are_of_32_bits(seed):
+    message = rf"Expected seed to be zero or more, and below 2\^32; got {seed}"
+    with pytest.raises(InputError, match=message):
+        datasets.digits(50, seed=seed)
+    with pytest.raises(InputError, match=message):
+        datasets.slabs(50, 2, seed=seed)
 
 
 def idx(array):

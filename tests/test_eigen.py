@@ -137,7 +137,10 @@ BAD_MATRICES = {
     "empty": (jnp.ones((0, 0)), "Expected a square matrix"),
     "NaN": (jnp.full((3, 3), jnp.nan), "Expected finite numbers in the kernel's Gram matrix; got 9 NaN"),
     "asymmetric": (ASYMMETRIC, "Expected a symmetric matrix; got entries that differ .* by up to 0.5"),
-    "indefinite": (-jnp.eye(3), "Expected a positive semi-definite kernel; got an eigenvalue of -0.333"),
+    "indefinite": (
+        -jnp.eye(3),
+        "Expected a positive semi-definite kernel; got an eigenvalue of -1 beside a largest of 1",
+    ),
     "strings": ([["a"]], "Expected K to be an array of numbers"),
 }
 

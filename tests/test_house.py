@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -31,18 +33,47 @@ def test_no_module_is_named_like_what_its_package_exports(package):
 def imported(module):
     """The modules of this package that one imports, those for types alone included, and packages on the way to them."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module} imports by a relative name, which is not followed here"
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                found.add(name if name in MODULES else node.module)
+    stub = MODULES[module].with_suffix(".pyi")  # of a package that loads its modules when they are used
+    for path in (MODULES[module], *[stub] * stub.exists()):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level or path == stub, f"{module} imports by a relative name, which is not followed"
+                source = ".".join(filter(None, (module, node.module))) if node.level else node.module
+                for alias in node.names:
+                    name = f"{source}.{alias.name}"
+                    found.add(name if name in MODULES else source)
     parts = [name.split(".") for name in found if name in MODULES]
     # Importing a.b.c imports a and a.b before: of these, those are known already that the module itself is in.
     found = {".".join(name[:length]) for name in parts for length in range(1, len(name) + 1)}
     return {name for name in found if name != module and not f"{module}.".startswith(f"{name}.")}
+
+
+LOADED = """
+import sys
+{first}
+before = set(sys.modules)
+{code}
+print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before if not name.startswith("_")}}))
+"""
+# What importing may load beside the standard library: JAX takes a second, scikit-learn with pandas behind it three.
+LIGHT = {"lazy_loader", "ntkbias", "packaging"}
+PARSER = {"docstring_parser", "rich", "shtab", "typeguard", "tyro", "typing_extensions"}
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "allowed"),
+    [
+        ("", "import ntkbias", LIGHT),
+        ("", "import ntkbias.cli", LIGHT | PARSER),
+        ("import jax.numpy, equinox, optax", "import ntkbias; ntkbias.empirical_ntk", LIGHT | {"jax", "scipy", "tqdm"}),
+    ],
+)
+def test_importing_loads_what_is_needed_alone(first, code, allowed):
+    run = [sys.executable, "-c", LOADED.format(first=first, code=code)]
+    found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT.parent).stdout.split()
+    assert not set(found) - allowed - set(sys.stdlib_module_names)
 
 
 def circles(graph):

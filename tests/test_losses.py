@@ -1,13 +1,16 @@
 """Losses: definitions, gradients, and what they say to targets that do not fit."""
 
 import inspect
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from cases import LOSSES, POSITIONS, loss_case
 
+import ntkbias as nb
 from ntkbias.domains import Circle, PointCloud, Torus
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses import (
@@ -282,3 +285,17 @@ def test_bad_input_to_quadratic_losses_is_named(unchecked):
         ImageSobolev(50)(jnp.ones((1, 8, 8)), jnp.ones((1, 8, 8)))
     with pytest.raises(InputError, match="outputs that are images"):
         ImageSobolev(1.0)(jnp.zeros((3, 2)), jnp.zeros((3, 2)))
+
+
+def test_a_loss_with_arrays_trains_without_a_warning():
+    circle = nb.domains.Circle()
+    x, _ = circle.quadrature(16)
+    net = nb.nets.mlp(width=4, depth=1)
+    params = net.init(jax.random.key(0), (2,))
+    loss = nb.losses.sobolev(circle, x, 1, max_degree=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train = nb.training.train(
+            net.apply, params, (x, jnp.ones(16)), optimizer=optax.sgd(0.1), num_steps=2, loss=loss
+        )
+        assert list(train)

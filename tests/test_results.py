@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -22,6 +23,12 @@ def ranking():
     x, weights = circle.quadrature(32)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(b_std=0.1)), x, weights)
     return spectrum, nb.rank_by_frequency(spectrum, circle)
+
+
+def hostile(path, structure, **arrays):
+    """A value with this structure, whole and bound as `save` does it."""
+    content = json.dumps({"format": 3, "value": structure}).encode()
+    np.savez(f"{path}.npz", structure=np.frombuffer(content, np.uint8), **arrays)
 
 
 def test_values_load_as_they_were_saved(tmp_path):
@@ -63,17 +70,16 @@ def test_bad_values_and_files_are_named(tmp_path):
     nb.save(tmp_path / "b", jnp.ones(3))
     (tmp_path / "b.npz").write_bytes(b"no archive")
     with pytest.raises(
-        InputError, match="saved by ntkbias; it cannot be read: it is a text file, which begins with 'no"
+        InputError, match="saved by ntkbias; b.npz cannot be read: it is a text file, which begins with 'no"
     ):
         nb.load(tmp_path / "b")
     with pytest.raises(InputError, match=r"b.npz.json is missing. Give the path without its suffix"):
         nb.load(tmp_path / "b.npz")
-    nb.save(tmp_path / "c", jnp.ones(3))
-    (tmp_path / "c.json").write_text(json.dumps({"format": 2, "value": {"type": "os.system", "fields": {}}}))
+    hostile(tmp_path / "c", {"type": "os.system", "fields": {}})
     with pytest.raises(InputError, match="ntkbias has no type os.system"):
         nb.load(tmp_path / "c")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Expected to write .*/file/d.npz; got: (Not a directory|File exists)"):
+    with pytest.raises(InputError, match="Expected to write .*/file/d; got: (Not a directory|File exists)"):
         nb.save(tmp_path / "file" / "d", jnp.ones(3))
 
 
@@ -96,19 +102,127 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
             nb.save(path, 1)
     with pytest.raises(InputError, match="without its suffix; got Spectrum. Paths come first.$"):
         nb.save(nb.eigh(jnp.eye(3)), "v")
-    (tmp_path / "w.npz").write_bytes(b"")
     np.savez(tmp_path / "w.npz")
     for text, reason in (
         (
-            '{"format": 1, "value": 1}',
-            "got format 1, saved by an earlier version of ntkbias. Compute the value and save it",
+            '{"format": 2, "value": 1}',
+            "got format 2, saved by an earlier version of ntkbias. Compute the value and save it",
         ),
-        ('{"format": 3, "value": 1}', "got format 3, saved by another version of ntkbias. Update it."),
-        ('{"format": 2, "value": {}}', "an empty description"),
+        ('{"format": 4, "value": 1}', "got format 4, saved by another version of ntkbias. Update it."),
+        ("[3]", "its .json says no format"),
+        ("{}", "its .json says no format"),
     ):
         (tmp_path / "w.json").write_text(text)
         with pytest.raises(InputError, match=reason):
             nb.load(tmp_path / "w")
+    (tmp_path / "w.json").unlink()
+    with pytest.raises(InputError, match="w.npz cannot be read: it has no array 'structure'"):
+        nb.load(tmp_path / "w")
+
+
+def test_files_of_two_saves_are_not_taken_for_one(tmp_path):
+    nb.save(tmp_path / "v", {"a": np.arange(3)})
+    old = {suffix: (tmp_path / f"v{suffix}").read_bytes() for suffix in (".npz", ".json")}
+    nb.save(tmp_path / "v", {"a": np.arange(3) + 1})
+    new = (tmp_path / "v.json").read_bytes()
+    (tmp_path / "v.json").write_bytes(old[".json"])  # as if killed between the two files
+    message = (
+        "v.npz and .*v.json of one save; got files of different ones, .* or delete .*v.json: then .*v.npz is loaded"
+    )
+    with pytest.raises(InputError, match=message):
+        nb.load(tmp_path / "v")
+    (tmp_path / "v.json").unlink()
+    assert nb.load(tmp_path / "v")["a"].tolist() == [1, 2, 3]  # nothing was lost
+    (tmp_path / "v.json").write_bytes(new)
+    (tmp_path / "v.npz").write_bytes(old[".npz"])
+    with pytest.raises(InputError, match=message):
+        nb.load(tmp_path / "v")
+    nb.save(tmp_path / "v", {"a": np.arange(3), "number": 12})
+    (tmp_path / "v.json").write_text((tmp_path / "v.json").read_text().replace("12", "13"))
+    with pytest.raises(InputError, match=message):
+        nb.load(tmp_path / "v")
+
+
+def test_threads_that_save_to_one_path_leave_the_files_of_one_of_them(tmp_path):
+    def work(number):
+        for _ in range(10):
+            nb.save(tmp_path / "v", {"a": np.full(5, number), "b": number})
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, number) for number in range(4)]:
+            done.result()
+    loaded = nb.load(tmp_path / "v")
+    assert loaded["a"].tolist() == [loaded["b"]] * 5
+    assert {path.name for path in tmp_path.iterdir()} == {"v.npz", "v.json"}
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4", ">i8", "<u2", "|b1", ">c16"])
+def test_arrays_of_any_machine_load_as_they_were_saved(tmp_path, kind):
+    array = np.arange(6).reshape(2, 3).astype(kind)
+    nb.save(tmp_path / "v", [array, array.T, array[::-1], array[:0]])
+    for loaded, given in zip(nb.load(tmp_path / "v"), (array, array.T, array[::-1], array[:0]), strict=True):
+        assert loaded.dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(loaded, given)
+
+
+def test_any_name_and_text_loads_as_it_was_saved(tmp_path):
+    names = ["", "a/b", "../../x", "a\0b", "\ud800", "x" * 70_000, "file", "structure", "ä", "type", "array"]
+    value = {name: [np.full(2, number), name] for number, name in enumerate(names)}
+    nb.save(tmp_path / "v", value)
+    loaded = nb.load(tmp_path / "v")
+    assert list(loaded) == names
+    for number, name in enumerate(names):
+        assert loaded[name][0].tolist() == [number] * 2
+        assert loaded[name][1] == name
+
+
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_would_not_load_is_refused(tmp_path):
+    nb.save(tmp_path / "v", nested(100))
+    assert nb.load(tmp_path / "v") == nested(100)
+    nb.save(tmp_path / "w", -(10**3999))
+    assert nb.load(tmp_path / "w") == -(10**3999)
+    endless = []
+    endless.append(endless)
+    masked = np.ma.masked_array(np.ones(3), [True, False, False])
+    for value, message in (
+        (nested(101), "Expected values nested at most 100 deep to save; got more at value.0.0"),
+        (endless, "Expected values nested at most 100 deep to save; got more at value.0.0"),
+        (10**4000, "Expected whole numbers of at most 4,000 digits to save"),
+        (masked, "Expected arrays of numbers to save; got a masked one at value. Fill it"),
+        (np.ones(3, "g"), "got float128 at value. Convert it first: .* extended precision to float64"),
+        (np.ones(3, "G"), "got complex256 at value. Convert it first: .* extended precision to float64"),
+    ):
+        with pytest.raises(InputTypeError, match=message):
+            nb.save(tmp_path / "x", value)
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_structures_that_save_did_not_write_are_refused(tmp_path):
+    for structure, reason in (
+        ({}, "an empty description"),
+        ({"type": "Spectrum", "fields": {}}, "missing"),
+        ({"type": "Spectrum", "fields": {"path": "x"}}, "missing"),
+        ({"type": "Spectrum", "fields": 3}, "."),
+        ({"array": "none"}, "none"),
+        ({"float": "much"}, "could not convert"),
+        ({"list": 3}, "."),
+    ):
+        hostile(tmp_path / "v", structure)
+        with pytest.raises(
+            InputError, match=f"Expected .*v to be a value saved by ntkbias; it cannot be read: .*{reason}"
+        ):
+            nb.load(tmp_path / "v")
+    content = b'{"format": 3, "value": ' + b'{"list": [' * 10_000 + b"]}" * 10_000 + b"}"
+    np.savez(tmp_path / "v.npz", structure=np.frombuffer(content, np.uint8))
+    with pytest.raises(InputError, match="it cannot be read: maximum recursion depth"):
+        nb.load(tmp_path / "v")
 
 
 # Types have public names, which files hold: no file depends on where the code of a type lies.

@@ -85,6 +85,12 @@ class _Held:
 
 def _outputs(fixed: Any, params: Params, x: Array) -> Array:
     held, names, rest, options = fixed
+    there = len(held.model.trainable_variables)
+    if there != len(names):
+        raise InputError(
+            f"Expected the model's {len(names)} trainable variables, as when it was adapted; got {there}. Adapt it "
+            "again after layers are frozen or added: f, params = adapters.keras(model)."
+        )
     outputs, _ = held.model.stateless_call([params[name] for name in names], rest, x, **options)
     return require_one_array(outputs)
 

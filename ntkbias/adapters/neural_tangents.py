@@ -46,7 +46,7 @@ import jax
 import jax.extend.core
 import jax.extend.source_info_util
 import jax.numpy as jnp
-import scipy.linalg
+import scipy
 from jax import core  # noqa: TID251  (neural-tangents is written for these two: the one place that reads them)
 from jax.interpreters import ad  # noqa: TID251
 from jaxtyping import Array

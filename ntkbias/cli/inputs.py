@@ -6,7 +6,6 @@
 (8, 2)
 """
 
-import json
 import math
 import platform
 from importlib.metadata import version
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias import datasets, files, nets
+from ntkbias import datasets, nets
 from ntkbias.cli.options import Architecture, Options
 from ntkbias.domains import Circle, Domain, Images, PointCloud
 from ntkbias.errors import InputError
@@ -26,7 +25,7 @@ from ntkbias.layers import Layer
 from ntkbias.memory import default_memory_budget
 from ntkbias.types import Params
 
-__all__ = ["Inputs", "initialised", "inputs", "network", "settings", "title", "write_json"]
+__all__ = ["Inputs", "initialised", "inputs", "network", "settings"]
 
 FEW = 2_000  # of data sets of files, unless more are asked for
 
@@ -122,15 +121,5 @@ def settings(options: Options, command: str) -> dict[str, Any]:
         "options": chosen,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
-        "precision": str(jnp.zeros(()).dtype),
+        "precision": str(jnp.result_type(float)),
     }
-
-
-def title(settings: dict[str, Any]) -> str:
-    """What a page is called."""
-    return f"ntkbias {settings['command']}: {settings['options']['data']}"
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a dictionary as JSON, whole or not at all."""
-    files.write(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))

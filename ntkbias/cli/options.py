@@ -16,16 +16,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.frequency import MEASURES
-from ntkbias.types import Parameterization
 
 __all__ = [
     "Architecture",
     "CompareOptions",
     "Limit",
+    "LossName",
+    "MeasureName",
     "Options",
+    "Parameterization",
     "SpectraOptions",
     "SpectrumOptions",
     "TrackOptions",
@@ -35,8 +35,11 @@ __all__ = [
 
 Architecture = Literal["mlp", "cnn", "cnn-pool"]
 Limit = Literal["finite", "infinite"]
-MeasureName = Literal[*MEASURES]  # type: ignore[valid-type]
-LossName = Literal[*losses.NAMED]  # type: ignore[valid-type]
+# These are the names in frequency.MEASURES, losses.NAMED and types.Parameterization. They stand here again because
+# loading JAX takes longer than to refuse an option; a test compares them.
+MeasureName = Literal["harmonic", "graph", "dirichlet"]
+LossName = Literal["mse", "logistic", "hinge", "cross_entropy"]
+Parameterization = Literal["ntk", "standard"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Options:
     seed: int = 0
     """of the parameters of finite networks, and of the choice of examples"""
     out: Path = Path("runs/latest")
-    """the run folder; files of an earlier run in it are replaced"""
+    """the run folder; what an earlier command wrote there is replaced, and no other file"""
     config: Path | None = None
     """a TOML file of these options, e.g. width = 128; the command line prevails over it"""
 
@@ -192,10 +195,15 @@ def with_config(argv: list[str]) -> list[str]:
             path = argument.partition("=")[2]
     if path is None:
         return argv
+    from ntkbias.files import Unreadable, read_bytes, reason_of  # which load NumPy
+
     try:
-        table = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"Expected --config to be a TOML file; {path} cannot be read: {error}.") from None
+        table = tomllib.loads(read_bytes(Path(path), "a TOML file").decode())
+    except Unreadable as error:
+        raise InputError(f"Expected --config to be a TOML file; {path} cannot be read: {error.reason}.") from None
+    except (ValueError, RecursionError) as error:  # ValueError: no text, no TOML, whole numbers without an end
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else reason_of(error)
+        raise InputError(f"Expected --config to be a TOML file; {path} cannot be read: {reason}.") from None
     command = COMMANDS.get(argv[0])
     if command is None:
         return argv

@@ -1,16 +1,17 @@
 """`ntkbias spectrum` and `ntkbias compare`: kernels on the data, ranked, in a run folder."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from ntkbias import files, plots, report, results
+from ntkbias import report
 from ntkbias.checks import require_positive
-from ntkbias.cli.inputs import initialised, inputs, network, settings, title, write_json
+from ntkbias.cli.folder import RunFolder
+from ntkbias.cli.inputs import initialised, inputs, network, settings
 from ntkbias.cli.options import Architecture, Limit, SpectraOptions
-from ntkbias.comparison import Comparison, compare
+from ntkbias.cli.outcome import Outcome, fill, names
+from ntkbias.comparison import compare
 from ntkbias.domains import Images
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, empirical_ntk, infinite_ntk
@@ -20,8 +21,8 @@ __all__ = ["run"]
 
 def run(
     options: SpectraOptions, command: str, architectures: tuple[Architecture, ...], limits: tuple[Limit, ...]
-) -> None:
-    """Compare the kernels of these architectures and limits on the data, print the table, and fill the run folder."""
+) -> Outcome:
+    """Compare the kernels of these architectures and limits on the data, and fill the run folder."""
     started = time.perf_counter()
     require_positive("--num-modes", options.num_modes)
     data = inputs(options)
@@ -37,26 +38,14 @@ def run(
     for kernel in kernels.values():
         kernel.check(data.x, "x")
     described = settings(options, command) | {"kernels": list(kernels)}
-    write_json(options.out / "settings.json", described)  # also finds out, before any work, whether we may write
-
     key = jax.random.key(options.seed)
     asked: dict[str, Any] = {"weights": data.weights, "targets": data.targets, "measure": options.measure, "key": key}
-    comparison = compare(kernels, data.x, data.domain, **asked)
-    table = report.table(comparison, options.num_modes)
-    print(table)
-    _fill(options.out, comparison, described, table)
-    print(f"\n{len(data.x)} inputs, {len(kernels)} kernels, {time.perf_counter() - started:.0f} s.")
-    print(f"Report: {options.out / 'report.html'}")
-
-
-def _fill(folder: Path, comparison: Comparison, described: dict[str, Any], table: str) -> None:
-    """Write the values, the table, the figures and the page to the run folder."""
-    results.save(folder / "comparison", comparison)
-    files.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
-    report.write_facts(folder / "facts.json", comparison)
-    for name, figure in report.figures(comparison).items():
-        plots.save(figure, folder / name)
-    report.write_report(folder / "report.html", comparison, title=title(described), settings=described)
+    with RunFolder.claimed(options.out, names("comparison", report.figure_names(list(kernels)))) as folder:
+        comparison = compare(kernels, data.x, data.domain, **asked)
+        table = report.table(comparison, options.num_modes)
+        folder.fill(lambda place: fill(place, "comparison", comparison, described, table))
+    seconds = time.perf_counter() - started
+    return Outcome(f"{table}\n\n{len(data.x)} inputs, {len(kernels)} kernels, {seconds:.0f} s.", options.out)
 
 
 def _kernel(options: SpectraOptions, architecture: Architecture, limit: Limit, input_shape: tuple[int, ...]) -> Kernel:

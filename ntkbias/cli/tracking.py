@@ -4,8 +4,9 @@ On the circle, which has no labels, the target is the sum of the waves cos(k ang
 which of them is learned first is the network's own choice.
 """
 
-import shutil
 import time
+import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +15,12 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from ntkbias import files, losses, plots, report, results
+from ntkbias import losses, report
 from ntkbias.checks import require_positive
-from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings, title, write_json
+from ntkbias.cli.folder import RunFolder
+from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings
 from ntkbias.cli.options import TrackOptions
+from ntkbias.cli.outcome import Outcome, fill, names
 from ntkbias.domains import Circle
 from ntkbias.errors import InputError
 from ntkbias.kernels import empirical_ntk
@@ -42,8 +45,8 @@ class Task(NamedTuple):
     num_outputs: int
 
 
-def run(options: TrackOptions) -> None:
-    """Train, print the table of snapshots, and fill the run folder."""
+def run(options: TrackOptions) -> Outcome:
+    """Train, and fill the run folder."""
     started = time.perf_counter()
     for name in ("num_steps", "probe", "num_snapshots", "num_runs", "width"):
         require_positive(f"--{name.replace('_', '-')}", getattr(options, name))
@@ -56,25 +59,27 @@ def run(options: TrackOptions) -> None:
     params = initialised(options, net, task.x.shape[1:], options.num_runs if options.num_runs > 1 else None)
     rate = _learning_rate(options, net, params, task.x[: options.probe])
     described = settings(options, "track") | {"learning rate": rate}
-    write_json(options.out / "settings.json", described)  # also finds out, before any work, whether we may write
-    history = _tracked(options, net, params, task, data, rate)
-    table = report.table(history)
-    print(table)
-    results.save(options.out / "history", history)
-    files.write(options.out / "table.txt", lambda file: file.write((table + "\n").encode()))
-    report.write_facts(options.out / "facts.json", history)
-    for name, figure in report.figures(history).items():
-        plots.save(figure, options.out / name)
-    report.write_report(options.out / "report.html", history, title=title(described), settings=described)
-    print(f"\n{len(task.x)} examples, {options.num_steps} steps of rate {rate:.3g}, ", end="")
-    print(f"{len(history)} snapshots, {time.perf_counter() - started:.0f} s.")
-    print(f"Report: {options.out / 'report.html'}")
+    with RunFolder.claimed(options.out, names("history", report.figure_names(None))) as folder:
+        with folder.checkpoint(options.resume) as checkpoint:
+            history = _tracked(options, net, params, task, data, rate, checkpoint)
+        table = report.table(history)
+        folder.fill(lambda place: fill(place, "history", history, described, table))
+    about = f"{len(task.x)} examples, {options.num_steps} steps of rate {rate:.3g}, {len(history)} snapshots"
+    text = f"{table}\n\n{about}, {time.perf_counter() - started:.0f} s."
+    return Outcome(text, options.out, _stopped(history))
 
 
-def _tracked(options: TrackOptions, net: Layer, params: Any, task: Task, data: Inputs, rate: float) -> History:
-    checkpoint = options.out / "checkpoint"
-    if not options.resume:
-        shutil.rmtree(checkpoint, ignore_errors=True)
+def _stopped(history: History) -> str | None:
+    """Why training ended early; of several runs, how many did."""
+    if history.stopped is not None or history.num_runs is None:
+        return history.stopped
+    lost = int(np.sum(~np.isfinite(history["loss"][:, -1])))
+    return f"{lost} of {history.num_runs} runs diverged" if lost else None
+
+
+def _tracked(
+    options: TrackOptions, net: Layer, params: Any, task: Task, data: Inputs, rate: float, checkpoint: Path
+) -> History:
     optimizers = {"sgd": optax.sgd(rate), "momentum": optax.sgd(rate, MOMENTUM), "adam": optax.adam(rate)}
     asked: dict[str, Any] = {
         "optimizer": optimizers[options.optimizer],
@@ -90,7 +95,9 @@ def _tracked(options: TrackOptions, net: Layer, params: Any, task: Task, data: I
         "checkpoint": checkpoint,
     }
     follow = track if options.num_runs == 1 else track_many
-    return follow(net.apply, params, (task.x, task.y), **asked)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Expected training to reach its last step")  # it is said when all is saved
+        return follow(net.apply, params, (task.x, task.y), **asked)
 
 
 def _task(options: TrackOptions, data: Inputs) -> Task:

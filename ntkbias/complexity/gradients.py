@@ -27,7 +27,7 @@ from ntkbias.checks import require_scale
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
 from ntkbias.losses import LossFunction
-from ntkbias.parameters import Which
+from ntkbias.parameters import Which, joined
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = [
@@ -84,11 +84,12 @@ def loss_gradient(
     """The gradient of the loss over all of x `(n, ...)` and targets y, a pytree like `params`.
 
     `loss` is "mse" (1/2 the mean over inputs of the sum over outputs of squares), "logistic", "cross_entropy", or a
-    function (outputs, targets) -> scalar that is a mean over inputs. Costs a forward and a backward pass over x, in the
-    memory of a batch. Raises `InputError` on targets that the loss does not take.
+    function (outputs, targets) -> scalar that is a mean over inputs. That of a complex parameter is dE/dRe + i dE/dIm,
+    the direction in which the loss grows; JAX's own gradient is its conjugate. Costs a forward and a backward pass
+    over x, in the memory of a batch. Raises `InputError` on targets that the loss does not take.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
-    return problem.gradient(problem.params)
+    return joined(problem.gradient(problem.params))
 
 
 def gradient_norm(
@@ -102,7 +103,8 @@ def gradient_norm(
     wrt: Which | None = None,
 ) -> Float[Array, ""]:
     """||grad E||, the Euclidean norm of the loss's gradient over all parameters; arguments of `loss_gradient`."""
-    return _norm(loss_gradient(f, params, x, y, loss=loss, batch_size=batch_size, wrt=wrt))
+    problem = Problem(f, params, x, y, loss, batch_size, wrt)
+    return _norm(problem.gradient(problem.params))
 
 
 def example_gradient_norms(

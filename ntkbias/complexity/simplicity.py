@@ -30,7 +30,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sklearn.metrics
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -86,6 +85,8 @@ def shuffled_auc(
     network = Network(f, params, x, batch_size)
     network.require_coordinates()
     n = len(network.x)
+    import sklearn.metrics  # it takes long to load
+
     labels = np.asarray(require_wide(y, "y"))
     if labels.shape != (n,) or len(np.unique(labels)) != 2:
         raise InputError(f"Expected labels ({n},) of two values; got {len(np.unique(labels))} in shape {labels.shape}.")

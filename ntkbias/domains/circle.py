@@ -7,6 +7,8 @@
 ((8, 2), [0, 1, 1, 2, 2])
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,7 @@ class Circle(HarmonicDomain):
         if x.ndim != 2 or x.shape[1] != 2 or len(x) == 0:
             raise InputError(f"Expected inputs (n, 2) on the circle; got shape {x.shape}.")
         require_finite(x, "x")
-        off = float(jnp.max(jnp.abs(jnp.linalg.norm(x, axis=1) - self.radius)))
+        off = float(np.max(np.abs(np.linalg.norm(np.asarray(x), axis=1) - self.radius)))
         if off > ON_SPHERE * self.radius:
             raise InputError(
                 f"Expected inputs at distance {self.radius:g} from the origin; got some off by {off:.3g}. "
@@ -53,7 +55,7 @@ class Circle(HarmonicDomain):
 
     def angle(self, x: Float[Array, "n 2"]) -> Float[Array, " n"]:
         """The angles of points, between 0 and 2 pi."""
-        return jnp.arctan2(x[:, 1], x[:, 0]) % (2 * jnp.pi)
+        return _angle(x)
 
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n 2"]:
         """Independent points, uniform on the circle."""
@@ -63,17 +65,17 @@ class Circle(HarmonicDomain):
     def grid(self, num_inputs: int) -> Float[Array, "n 2"]:
         """Equally spaced points, the first at angle zero."""
         require_positive("num_inputs", num_inputs)
-        return self.point(jnp.asarray(2 * np.pi * np.arange(num_inputs) / num_inputs))
+        angles = 2 * np.pi * np.arange(num_inputs) / num_inputs
+        points = self.radius * np.stack([np.cos(angles), np.sin(angles)], -1)
+        return jnp.asarray(points.astype(jnp.result_type(float)))
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n 2"], Float[Array, " n"]]:
         """The grid with equal weights: exact for harmonics of degree below `num_inputs`."""
-        return self.grid(num_inputs), jnp.full(num_inputs, 1 / num_inputs)
+        return self.grid(num_inputs), jnp.asarray(np.full(num_inputs, 1 / num_inputs, jnp.result_type(float)))
 
     def harmonics(self, x: Float[Array, "n 2"], max_degree: int) -> Float[Array, "n h"]:
         """1, sqrt 2 cos(angle), sqrt 2 sin(angle), sqrt 2 cos(2 angle), ...: 2 `max_degree` + 1 functions."""
-        angles = self.angle(x)[:, None] * jnp.arange(1, max_degree + 1)
-        waves = jnp.sqrt(2.0) * jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1).reshape(len(x), -1)
-        return jnp.concatenate([jnp.ones((len(x), 1), waves.dtype), waves], 1)
+        return _waves(x, max_degree)
 
     def degrees(self, max_degree: int) -> Int[np.ndarray, " h"]:
         """0, 1, 1, 2, 2, ..."""
@@ -110,3 +112,15 @@ class Circle(HarmonicDomain):
     def chart(self, x: Array) -> Float[np.ndarray, "n 1"]:
         """The angle."""
         return np.asarray(self.angle(x))[:, None]
+
+
+@jax.jit
+def _angle(x: Float[Array, "n 2"]) -> Float[Array, " n"]:
+    return jnp.arctan2(x[:, 1], x[:, 0]) % (2 * jnp.pi)
+
+
+@partial(jax.jit, static_argnums=1)
+def _waves(x: Float[Array, "n 2"], max_degree: int) -> Float[Array, "n h"]:
+    angles = _angle(x)[:, None] * jnp.arange(1, max_degree + 1)
+    waves = jnp.sqrt(2.0) * jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1).reshape(len(x), -1)
+    return jnp.concatenate([jnp.ones((len(x), 1), waves.dtype), waves], 1)

@@ -140,7 +140,9 @@ class HarmonicDomain(Domain):
         members = jnp.asarray(columns == np.arange(len(self.levels(max_degree)))[:, None], basis1.dtype)
         return jnp.einsum("nh,lh,mh->lnm", basis1, members, basis2, precision="highest")
 
-    def energy(self, functions: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "k levels"]:
+    def energy(
+        self, functions: Array | np.ndarray, x: Array, weights: Array, max_degree: int
+    ) -> Float[Array, "k levels"]:
         """The power of each function `(n, *o, k)` in the harmonics of each level, from its values on the inputs.
 
         Exact for nodes on which the harmonics are orthonormal; on a random sample of n inputs each harmonic adds
@@ -148,13 +150,12 @@ class HarmonicDomain(Domain):
         n^2 k a level with `projectors`, in blocks of bounded memory.
         """
         max_degree = whole("max_degree", max_degree)
-        values = jnp.asarray(functions).reshape(len(x), -1)
         if self._num_harmonics(max_degree) <= len(x):
             levels = self.levels(max_degree)
-            columns = jnp.asarray(_columns(self.degrees(max_degree), levels))
-            power = _power_in_levels(self.harmonics(x, max_degree), values, weights, columns, len(levels))
-        else:
-            power = self._projector_energy(values, x, weights, max_degree)
+            columns = _columns(self.degrees(max_degree), levels)
+            return _power_in_levels(self.harmonics(x, max_degree), functions, weights, columns, len(levels))
+        values = jnp.asarray(functions).reshape(len(x), -1)
+        power = self._projector_energy(values, x, weights, max_degree)
         return power.reshape(-1, functions.shape[-1], power.shape[-1]).sum(0)
 
     def _num_harmonics(self, max_degree: int) -> int:
@@ -204,11 +205,13 @@ def require_harmonics(domain: HarmonicDomain, degree: object) -> int:
 
 @functools.partial(jax.jit, static_argnames="num_levels")
 def _power_in_levels(
-    basis: Array, values: Array, weights: Array, columns: Int[Array, " h"], num_levels: int
-) -> Float[Array, "f levels"]:
+    basis: Array, functions: Array, weights: Array, columns: Array, num_levels: int
+) -> Float[Array, "k levels"]:
     """The squares of each function's coefficients, summed by level. The basis is formed outside: it compiles longer."""
+    values = functions.reshape(len(basis), -1)
     coefficients = jnp.einsum("nh,n,nf->hf", basis, weights, values, precision="highest")
-    return jnp.zeros((num_levels, values.shape[1]), coefficients.dtype).at[columns].add(coefficients**2).T
+    power = jnp.zeros((num_levels, values.shape[1]), coefficients.dtype).at[columns].add(coefficients**2).T
+    return power.reshape(-1, functions.shape[-1], num_levels).sum(0)
 
 
 def in_one_program(function: Callable[..., Array], *arguments: Any) -> Array:

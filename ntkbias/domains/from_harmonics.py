@@ -93,7 +93,9 @@ class FromHarmonics(HarmonicDomain):
         counts = np.cumsum([self.multiplicity(level) for level in range(len(self._levels))])
         return max(int(np.searchsorted(counts, num_inputs / 2, side="right")) - 1, 0)
 
-    def energy(self, functions: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "k levels"]:
+    def energy(
+        self, functions: Array | np.ndarray, x: Array, weights: Array, max_degree: int
+    ) -> Float[Array, "k levels"]:
         """The power that each level adds to the lower ones, of functions `(n, *o, k)`; costs n h (h + k).
 
         Raises `InputError` where the harmonics are not independent on these inputs.

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
+import scipy
 from jaxtyping import Array, Float, Int
 
 __all__ = ["gegenbauer", "solid_harmonics"]

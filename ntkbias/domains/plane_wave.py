@@ -22,7 +22,7 @@ phi^2). A domain that knows its own L, as the sphere and the cube do, gives it a
 from collections.abc import Callable
 
 import numpy as np
-import scipy.special
+import scipy
 from jaxtyping import Float
 
 __all__ = ["plane_wave_frequency"]

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
 
 from ntkbias.checks import require_finite, require_positive
 from ntkbias.domains.domain import Domain, Edges
@@ -85,11 +83,15 @@ class PointCloud(Domain):
 
     def chart(self, x: Array) -> Float[np.ndarray, "n 2"]:
         """The first two principal components."""
+        from sklearn.decomposition import PCA  # it takes long to load
+
         flat = np.asarray(x, float).reshape(len(x), -1)
         components = PCA(min(2, flat.shape[1])).fit_transform(flat)
         return components if components.shape[1] == 2 else np.pad(components, ((0, 0), (0, 1)))
 
     def _nearest(self, x: Array) -> tuple[Float[np.ndarray, "n q"], np.ndarray]:
         """Distances to the nearest neighbours, ascending, and which they are; an input is no neighbour of itself."""
+        from sklearn.neighbors import NearestNeighbors  # it takes long to load
+
         flat = np.asarray(x, float).reshape(len(x), -1)
         return NearestNeighbors(n_neighbors=self.num_neighbors).fit(flat).kneighbors()

@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
+import scipy
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_positive

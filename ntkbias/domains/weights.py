@@ -22,11 +22,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
-import scipy.sparse.csgraph
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
-from sklearn.neighbors import NearestNeighbors
 
 from ntkbias.checks import require_finite, require_known, require_positive, require_wide
 from ntkbias.domains.domain import HarmonicDomain, whole
@@ -91,6 +89,8 @@ def density_weights(
 
     Raises `InputError` where q inputs or more coincide, and on q of n or more.
     """
+    from sklearn.neighbors import NearestNeighbors  # it takes long to load
+
     points = _checked_points(x)
     count = max(5, round(len(points) ** 0.5)) if num_neighbors is None else num_neighbors
     require_positive("num_neighbors", count)
@@ -128,6 +128,9 @@ def merge_coinciding(x: ArrayLike, tolerance: float | None = None) -> Merged:
     With `weights` the merged inputs have the same spectrum but for its zeros. `tolerance` is a Euclidean distance, by
     default the rounding of the largest input, 16 eps max|x|. Chains of close inputs become one.
     """
+    import scipy.sparse.csgraph  # these take long to load
+    from sklearn.neighbors import NearestNeighbors
+
     points = _checked_points(x)
     flat = np.asarray(points).reshape(len(points), -1)
     if tolerance is None:

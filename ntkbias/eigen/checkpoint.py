@@ -1,19 +1,21 @@
 """The file from which a search for top modes goes on: its subspace, and what has to be the same."""
 
+import contextlib
 import json
 import os
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from ntkbias.eigen.subspace import Problem, Subspace
+from ntkbias.claims import alone
+from ntkbias.eigen.subspace import FIRST, Problem, Subspace, first_product
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import unreadable, write
+from ntkbias.files import read_arrays, storage_errors, write_arrays
 
-__all__ = ["checked_path", "loaded", "save"]
+__all__ = ["ROUNDING", "checked_path", "claimed_file", "loaded", "save"]
 
 
 def checked_path(checkpoint: Any) -> Path:
@@ -32,6 +34,15 @@ def checked_path(checkpoint: Any) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def claimed_file(path: Path) -> Iterator[None]:
+    """Keep other processes from the checkpoint for the length of a block; make its folder."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path, path):
+        yield
+
+
 def _description(problem: Problem) -> dict[str, Any]:
     """What has to be the same for a search to go on."""
     return {
@@ -43,7 +54,7 @@ def _description(problem: Problem) -> dict[str, Any]:
     }
 
 
-COUNTS = ("filled", "num_products", "num_starts")
+COUNTS = "filled", "num_products", "num_starts"
 
 
 def save(problem: Problem, state: Subspace, path: Path) -> None:
@@ -56,45 +67,81 @@ def save(problem: Problem, state: Subspace, path: Path) -> None:
         return
     counts = np.array([getattr(state, name) for name in COUNTS])
     arrays = {"vectors": vectors, "products": products, "counts": counts, "norms": state.norms}
+    arrays["first"] = np.zeros((0, 0)) if state.first is None else state.first
     arrays |= {
         "scale": np.array(state.scale),
         "projected": state.projected,
         "problem": np.array(json.dumps(_description(problem))),
     }
-    write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    write_arrays(path, arrays)
+
+
+AGAIN = "Choose another path, or delete that file to begin again."
+ROUNDING = 100  # times the precision: above what another device does to a product
 
 
 def loaded(problem: Problem, path: Path) -> Subspace:
-    """The subspace that a search of the same problem left; one product with a vector makes sure of the operator."""
+    """The subspace that a search of the same problem left; products with the best vectors make sure of the operator."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = read_arrays(path, "a checkpoint of top_modes")
         there = json.loads(str(arrays["problem"]))
-        counts = dict(zip(COUNTS, map(int, arrays["counts"]), strict=True))
-        stored = [arrays[name] for name in ("vectors", "products", "projected", "norms")]
-        scale = float(arrays["scale"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        if not isinstance(there, dict):
+            raise ValueError("it does not say what it is of")
+        here = _description(problem)
+        if not (different := [name for name in here if there.get(name) != here[name]]):
+            state = _subspace(problem, arrays)
+    except (KeyError, ValueError, RecursionError) as error:
+        missing = f"it holds no {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
         raise InputError(
-            f"Expected {path} to be a checkpoint of top_modes; it cannot be read: {unreadable(path, error)}. Choose "
-            "another path, or delete it to begin again."
+            f"Expected {path} to be a checkpoint of top_modes; it cannot be read: {missing}. Choose another path, or "
+            "delete it to begin again."
         ) from error
-    here = _description(problem)
-    different = [
-        f"{name} ({there.get(name)} there, {here[name]} here)" for name in here if there.get(name) != here[name]
-    ]
     if different:
+        shown = ", ".join(f"{name} ({there.get(name)} there, {here[name]} here)" for name in different)
         raise InputError(
-            f"Expected the search that {path} is of, to go on with it; got one that differs in {', '.join(different)}. "
-            "Choose another path, or delete that file to begin again."
+            f"Expected the search that {path} is of, to go on with it; got one that differs in {shown}. {AGAIN}"
         )
-    operator, filled = problem.operator, counts["filled"]
-    vectors, products = (operator.pack(np.pad(array, ((0, 0), (0, problem.width - filled)))) for array in stored[:2])
-    if filled:
-        probe = operator.unpack(operator.product(operator.pack(stored[0][:, :1]))) / scale
-        difference, size = np.linalg.norm(probe - stored[1][:, :1]), np.linalg.norm(probe)
-        if not difference <= operator.epsilon**0.5 * max(size, stored[3][0]):
-            raise InputError(
-                f"Expected the operator that {path} is of, to go on with it; got one whose product with a vector "
-                f"differs by {difference:.2g}, of {size:.2g}. Choose another path, or delete that file to begin again."
-            )
-    return Subspace(vectors, products, stored[2], stored[3], **counts, scale=scale)
+    if state.filled:
+        _require_same_operator(problem, state, path)
+    return state
+
+
+def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
+    """The subspace of these arrays, once they are of the shapes that it has, and finite."""
+    rows, width, dtype = problem.operator.shape[0], problem.width, problem.operator.dtype
+    counts = dict(zip(COUNTS, map(int, arrays["counts"].ravel()), strict=True))
+    filled, scale = counts["filled"], float(arrays["scale"].reshape(()))
+    shapes = {
+        "first": (rows, min(FIRST, problem.block_size)),
+        "vectors": (rows, filled),
+        "products": (rows, filled),
+        "projected": (width, width),
+        "norms": (width,),
+    }
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
+            raise ValueError(f"its {name} are not those of a subspace")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"its {name} hold NaN or infinity")
+    if min(counts.values()) < 0 or not (np.isfinite(scale) and scale >= 0) or (filled and not scale):
+        raise ValueError("its numbers are not those of a search")
+    vectors, products = (
+        problem.operator.pack(np.pad(arrays[name].astype(dtype), ((0, 0), (0, width - filled))))
+        for name in ("vectors", "products")
+    )
+    numbers: dict[str, Any] = {**counts, "scale": scale, "first": arrays["first"]}
+    return Subspace(vectors, products, arrays["projected"], arrays["norms"], **numbers)
+
+
+def _require_same_operator(problem: Problem, state: Subspace, path: Path) -> None:
+    """Raise an `InputError` where the first product is not the one that is there; note whether it is so to the bit."""
+    now, before = first_product(problem)[1], state.first
+    assert before is not None
+    state.is_of_operator = np.array_equal(now, before)
+    difference, size = np.linalg.norm(now.astype(float) - before, axis=0), np.linalg.norm(before.astype(float), axis=0)
+    if not np.all(difference <= ROUNDING * problem.operator.epsilon * size):
+        worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
+        raise InputError(
+            f"Expected the operator that {path} is of, to go on with it; got one whose product with a vector differs "
+            f"by {difference[worst]:.2g}, of {size[worst]:.2g}. {AGAIN}"
+        )

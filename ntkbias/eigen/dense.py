@@ -39,16 +39,15 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
     kept = checked_num_modes(num_modes, n * o)
     epsilon, gram = float(jnp.finfo(gram.dtype).eps), widened(gram)
-    measure = jnp.full(n, 1 / n, gram.dtype) if weights is None else require_weights(weights, n)
+    measure = jnp.asarray(np.full(n, 1 / n, gram.dtype)) if weights is None else require_weights(weights, n)
     matrix, roots, norm, trace = _weighted(gram, measure)
     values, vectors, residuals = _decompose(matrix)
 
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
-    require_positive_definite(values, epsilon)
-    noise_floor = (epsilon + solver) * norm
-    modes = _modes(values, vectors, residuals, roots, noise_floor, epsilon**0.5, kept)
+    require_positive_definite(values, epsilon, 1 if weights is not None else n)
+    modes = _modes(values, vectors, residuals, roots, norm, epsilon + solver, epsilon**0.5, kept)
     functions = modes["eigenfunctions"].reshape(*gram.shape[: gram.ndim // 2], -1)
-    return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, noise_floor=noise_floor, weights=measure)
+    return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, weights=measure)
 
 
 @jax.jit
@@ -60,23 +59,26 @@ def _weighted(gram: Array, measure: Array) -> tuple[Array, Array, Array, Array]:
     return (matrix + matrix.T) / 2, roots, _norm(matrix), jnp.trace(matrix)
 
 
-@partial(jax.jit, static_argnums=(5, 6))
+@partial(jax.jit, static_argnums=(5, 6, 7))
 def _modes(
     values: Array,
     vectors: Array,
     residuals: Array,
     roots: Array,
-    noise_floor: Array,
+    norm: Array,
+    rounding: float,
     relative_gap: float,
     kept: int,
 ) -> dict[str, Array]:
     """The first eigenpairs as a spectrum has them."""
+    noise_floor = rounding * norm
     functions = signed(vectors[:, :kept] / roots[:, None], roots[:, None])
     return {
         "eigenvalues": values[:kept],
         "eigenfunctions": functions,
         "eigenspace": eigenspaces(values[:kept], noise_floor, relative_gap),
         "residuals": residuals[:kept],
+        "noise_floor": noise_floor,
     }
 
 
@@ -87,6 +89,7 @@ def _norm(matrix: Float[Array, "rows rows"]) -> Float[Array, ""]:
     return scale * jnp.linalg.norm(matrix / scale)
 
 
+@jax.jit
 def signed(functions: Float[Array, "rows k"], roots: Float[Array, "rows 1"]) -> Float[Array, "rows k"]:
     """Of the two signs that an eigenfunction has the one with the long positive tail; `roots` are those of weights."""
     skewness = jnp.sum(roots**2 * functions**3, axis=0)
@@ -106,10 +109,11 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
     values, vectors = np.linalg.eigh(host)
     values, vectors = values[::-1], vectors[:, ::-1]
     residuals = np.linalg.norm(host @ vectors - vectors * values, axis=0)
-    return jnp.asarray(values, matrix.dtype), jnp.asarray(vectors, matrix.dtype), jnp.asarray(residuals, matrix.dtype)
+    return tuple(jnp.asarray(each.astype(matrix.dtype)) for each in (values, vectors, residuals))  # type: ignore[return-value]
 
 
-def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float) -> Array:
+@jax.jit
+def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float | Array) -> Array:
     """A number a mode, the same for neighbours whose eigenvalues cannot be told apart."""
     gaps = values[:-1] - values[1:]
     apart = gaps > noise_floor + relative_gap * jnp.abs(values[:-1])
@@ -124,7 +128,7 @@ def _checked_gram(K: Array) -> Array:
     require_finite(K, "the kernel's Gram matrix")
     largest, difference = _extremes(K)
     try:
-        symmetric = bool(difference <= jnp.finfo(K.dtype).eps ** 0.5 * largest)
+        symmetric = float(difference) <= float(jnp.finfo(K.dtype).eps) ** 0.5 * float(largest)
     except jax.errors.ConcretizationTypeError:
         return K
     if not symmetric:
@@ -153,14 +157,17 @@ def checked_num_modes(num_modes: int | None, rows: int) -> int:
     return num_modes
 
 
-def require_positive_definite(values: Array, epsilon: float) -> None:
-    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest."""
+def require_positive_definite(values: Array, epsilon: float, divided_by: int = 1) -> None:
+    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest.
+
+    The message has those of the matrix that the user gave, which was `divided_by` that.
+    """
     if not is_known(values):
         return
     least, largest = (float(value) for value in np.asarray(values)[[-1, 0]])
     largest = abs(largest)
     if least < -(epsilon**0.5) * max(largest, -least):
         raise InputError(
-            f"Expected a positive semi-definite kernel; got an eigenvalue of {least:.3g} beside a largest of "
-            f"{largest:.3g}. A kernel of inner products has none below zero: check how K was made."
+            f"Expected a positive semi-definite kernel; got an eigenvalue of {divided_by * least:.3g} beside a largest "
+            f"of {divided_by * largest:.3g}. A kernel of inner products has none below zero: check how K was made."
         )

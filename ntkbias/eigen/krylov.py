@@ -35,12 +35,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias.checks import require_key, require_positive, require_weights
-from ntkbias.eigen.checkpoint import checked_path, loaded, save
+from ntkbias.eigen.checkpoint import ROUNDING, checked_path, claimed_file, loaded, save
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite, signed
 from ntkbias.eigen.subspace import (
     Problem,
     Subspace,
     expanded,
+    fresh_products,
     noise_of,
     restarted,
     ritz_pairs,
@@ -48,12 +49,14 @@ from ntkbias.eigen.subspace import (
     worst_residuals,
 )
 from ntkbias.eigen.vectors import (
+    gram_of,
     require_finite_products,
     require_symmetric_products,
     residuals_of,
     rotated_in_float64,
 )
 from ntkbias.errors import InputError
+from ntkbias.files import StorageError
 from ntkbias.kernels import KernelOperator, as_operator
 from ntkbias.kernels.operators import JacobianOperator, ParameterOperator
 from ntkbias.progress import progress
@@ -98,12 +101,14 @@ def top_modes(
 
     `checkpoint` names a file, `.npz`, that is renewed every half minute and at Ctrl-C, whole or not at all. The same
     call goes on from it, to the same result bit for bit on one device. Several processes, which all have to make the
-    call, need it on a disk that they share. A problem so small that its matrix is decomposed writes none; its `method`
-    is "dense".
+    call, need it on a disk that they share; another program that searches by the same file is refused. A search that
+    goes on takes the first product again, by which a changed operator is known, and at the end as many as hold
+    `num_modes` vectors, to confirm the residuals. A problem so small that its matrix is decomposed writes none; its
+    `method` is "dense".
 
     Raises `InputError` for more modes than rows, products that are NaN, an operator that is not symmetric or has
-    eigenvalues below zero, and a checkpoint of another problem. Warns where modes did not converge: `max_products` did
-    not suffice, or rounding is the limit.
+    eigenvalues below zero, and a checkpoint of another problem, or in use. Warns where modes did not converge:
+    `max_products` did not suffice, or rounding is the limit; and where the checkpoint cannot be written.
     """
     op = as_operator(operator)
     require_positive("num_modes", num_modes)
@@ -129,7 +134,8 @@ def top_modes(
     if inner.shape[0] <= DENSE * problem.width:
         found, method = _dense(inner, num_modes), "dense"
     else:
-        found, method = _search(problem, path), "matrix-free"
+        with contextlib.nullcontext() if path is None or jax.process_index() else claimed_file(path):
+            found, method = _search(problem, path), "matrix-free"
     if isinstance(inner, ParameterOperator):
         found = _lifted(inner, found)
     return _spectrum(scaled, found, measure, float(tolerance), op.source, method)
@@ -145,7 +151,8 @@ class Found(NamedTuple):
 
 def _search(problem: Problem, path: Path | None) -> Found:
     """Expand the subspace until the wanted pairs have converged, and no more copies of them are found."""
-    state = Subspace.empty(problem) if path is None or not path.exists() else loaded(problem, path)
+    resumed = path is not None and path.exists()
+    state = loaded(problem, path) if path is not None and resumed else Subspace.empty(problem)
     saved_at = time.monotonic()
     best, improved_at = (0, math.inf), 0
     patience = PATIENCE + 2 * problem.num_modes // problem.block_size
@@ -184,13 +191,15 @@ def _search(problem: Problem, path: Path | None) -> Found:
             else:
                 state = with_fresh_vectors(problem, state)
             if path is not None and time.monotonic() - saved_at > SAVE_SECONDS:
-                save(problem, state, path)
+                _save_or_warn(problem, state, path)
                 saved_at = time.monotonic()
     if path is not None:
-        save(problem, state, path)
+        _save_or_warn(problem, state, path)
     chosen, values = rotation[:, : problem.num_modes], values[: problem.num_modes]
     vectors = rotated_in_float64(state.vectors, chosen)
     products = rotated_in_float64(state.products, chosen)
+    if resumed:
+        products = _confirmed(problem, state, vectors, products, float(values[0]))
     with jax.enable_x64(True):
         residuals = residuals_of(vectors, products, jnp.asarray(values)).astype(problem.operator.dtype)
         return Found(state.scale * values, vectors.astype(problem.operator.dtype), state.scale * residuals)
@@ -218,6 +227,35 @@ def _worst(values: np.ndarray, errors: np.ndarray, problem: Problem) -> float:
         return math.inf
     wanted = slice(problem.num_modes)
     return float(np.max(errors[wanted] / np.maximum(np.abs(values[wanted]), np.finfo(float).tiny)))
+
+
+def _confirmed(problem: Problem, state: Subspace, vectors: Array, products: Array, largest: float) -> Array:
+    """K v for the residuals of a resumed search: as the subspace has it where that is so, else by fresh products.
+
+    Where the operator is known to be the same to the bit, products of the subspace and fresh ones differ by rounding
+    alone, and the subspace's, in which that was mended, stay. A subspace that no longer fits the operator shows here.
+    """
+    fresh = fresh_products(problem, vectors.astype(problem.operator.dtype)) / state.scale
+    with jax.enable_x64(True):
+        difference = np.sqrt(gram_of(fresh.astype(jnp.float64) - products).diagonal())
+    rounding = ROUNDING * problem.operator.epsilon * largest
+    if np.all(difference <= rounding) and state.is_of_operator:
+        return products
+    worst = float(np.max(difference)) * state.scale
+    warnings.warn(
+        f"Expected products of the operator that the checkpoint is of; fresh ones differ by up to {worst:.2g}, as on "
+        "another device or for a slightly different operator. Residuals are those of fresh products.",
+        stacklevel=4,
+    )
+    return fresh
+
+
+def _save_or_warn(problem: Problem, state: Subspace, path: Path) -> None:
+    """Write a checkpoint; where that cannot be, the search goes on, and its result is returned."""
+    try:
+        save(problem, state, path)
+    except StorageError as error:
+        warnings.warn(f"{error} The search goes on without that checkpoint, to the same result.", stacklevel=4)
 
 
 @contextlib.contextmanager
@@ -264,7 +302,7 @@ def _spectrum(
     norms = np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(operator.dtype).tiny)
     errors = np.linalg.norm(operator.unpack(found.residuals).astype(np.float64), axis=0)
     roots = np.repeat(np.sqrt(measure.astype(np.float64)), o)[:, None]
-    functions = signed(jnp.asarray(vectors / norms / roots, operator.dtype), jnp.asarray(roots, operator.dtype))
+    functions = signed(*(jnp.asarray(each.astype(operator.dtype)) for each in (vectors / norms / roots, roots)))
     trace = operator.trace()
     known = float(np.sum(found.values))
     rest = max(0.0, found.values[-1] * (trace - known))  # of the squares of the eigenvalues that are not known

@@ -30,6 +30,8 @@ __all__ = [
     "Purpose",
     "Subspace",
     "expanded",
+    "first_product",
+    "fresh_products",
     "noise_of",
     "random_key",
     "restarted",
@@ -41,6 +43,7 @@ __all__ = [
 BLOCKS = 10  # of which a subspace is made before it restarts
 SUBSPACE_BYTES = 2**29  # that the subspace and its products may take, where that leaves it MIN_BLOCKS
 MIN_BLOCKS = 3
+FIRST = 4  # columns of the first product that are kept
 
 
 class Problem(NamedTuple):
@@ -77,6 +80,8 @@ class Subspace:
     num_products: int = 0
     num_starts: int = 0  # random vectors that chains began with
     scale: float = 0.0  # the power of two that products are divided by, so that squares neither vanish nor overflow
+    first: np.ndarray | None = None  # some columns of the first product, by which an operator is known again
+    is_of_operator: bool = True  # to the bit, as far as those columns tell; False where they differ by rounding
 
     @classmethod
     def empty(cls, problem: Problem) -> "Subspace":
@@ -114,9 +119,30 @@ def noise_of(values: np.ndarray, dtype: Any) -> float:
     return float(np.finfo(dtype).eps) * float(np.linalg.norm(values))
 
 
+def first_product(problem: Problem) -> tuple[Array, np.ndarray]:
+    """The product that every search begins with, and some columns of it: random vectors lie along all eigenvectors.
+
+    A change of any eigenvalue by the precision times the largest shows in the bits of these columns.
+    """
+    product = problem.operator.product(_random(problem, 0, Purpose.START))
+    return product, np.array(problem.operator.unpack(product[..., :FIRST]))
+
+
+def fresh_products(problem: Problem, vectors: Array) -> Array:
+    """K v of packed vectors, by products with as many at a time as a block has, of which the program is compiled."""
+    size, k = problem.block_size, vectors.shape[-1]
+    whole = jnp.pad(vectors, [(0, 0)] * (vectors.ndim - 1) + [(0, -k % size)])
+    parts = [problem.operator.product(whole[..., start : start + size]) for start in range(0, k, size)]
+    return jnp.concatenate(parts, -1)[..., :k]
+
+
 def with_fresh_vectors(problem: Problem, state: Subspace) -> Subspace:
     """The subspace with the products of random vectors: those themselves lie along all eigenvectors alike."""
-    candidates = problem.operator.product(outside(state.vectors, _random(problem, state.num_products, Purpose.START)))
+    if state.num_products:
+        fresh = _random(problem, state.num_products, Purpose.START)
+        candidates = problem.operator.product(outside(state.vectors, fresh))
+    else:
+        candidates, state.first = first_product(problem)
     if not state.scale:
         largest = float(jnp.max(jnp.abs(candidates)))
         require_finite_products(np.array(largest))

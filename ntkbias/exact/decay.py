@@ -21,7 +21,7 @@ import itertools
 import jax
 import mpmath
 import numpy as np
-import scipy.linalg
+import scipy
 
 from ntkbias.domains import Circle, Domain, Sphere, Torus
 from ntkbias.errors import InputTypeError

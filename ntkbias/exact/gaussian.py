@@ -20,7 +20,7 @@ polynomials; `by_hermite_degree` puts those rows together.
 import math
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from ntkbias.domains import Gaussian, Sphere
 from ntkbias.errors import InputError

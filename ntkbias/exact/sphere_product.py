@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-import scipy.special
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Float, PRNGKeyArray
 

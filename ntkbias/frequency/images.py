@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_positive, require_wide
 from ntkbias.domains import Images
+from ntkbias.domains.images import remark_on_channels
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
@@ -213,4 +214,5 @@ def _checked(images: ArrayLike, num_bands: int) -> Float[Array, "n h w c"]:
             f"Expected images (n, height, width, channels); got shape {points.shape}. Add an axis of channels."
         )
     require_finite(points, "images")
+    remark_on_channels(points)
     return points.astype(jnp.result_type(points.dtype, np.float32))

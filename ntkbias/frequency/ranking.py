@@ -24,7 +24,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_key
@@ -56,7 +55,7 @@ class Eigenspaces(eqx.Module):
     @property
     def purity(self) -> Float[Array, " s"] | None:
         """The share of power in the dominant degree; None without harmonics."""
-        return None if self.energy is None else jnp.max(self.energy, 1)
+        return None if self.energy is None else self.energy.max(1)
 
     def __str__(self) -> str:
         rows = [f"{'eigenvalue':>12} {'multiplicity':>12} {'frequency':>10}  95 % interval"]
@@ -90,12 +89,12 @@ class FrequencyRanking(eqx.Module):
     measure: str = eqx.field(static=True)
 
     @property
-    def purity(self) -> Float[Array, " k"] | None:
+    def purity(self) -> Float[Array | np.ndarray, " k"] | None:
         """The share of each mode's power in its dominant degree: 1 for a harmonic; None without harmonics."""
-        return None if self.energy is None else jnp.max(self.energy, 1)
+        return None if self.energy is None else self.energy.max(1)
 
     @property
-    def interval(self) -> Float[Array, "k 2"]:
+    def interval(self) -> Float[Array | np.ndarray, "k 2"]:
         """Where 95 % of samples of n inputs would put the frequency of each mode, as a function: +- 1.96 deviations.
 
         Of zero width where the dominant degree is the same in all resamples, and without an end where the mode is not
@@ -105,9 +104,10 @@ class FrequencyRanking(eqx.Module):
         """
         if len(self.resamples) == 0:
             return jnp.full((len(self.frequencies), 2), jnp.nan)
-        spread = 1.96 * jnp.std(self.resamples, 0)
-        low = jnp.where(self.resolved, jnp.maximum(self.frequencies - spread, 0), self.frequencies)
-        return jnp.stack([low, jnp.where(self.resolved, self.frequencies + spread, jnp.inf)], 1)
+        array = self.frequencies.__array_namespace__()
+        spread = 1.96 * array.std(self.resamples, 0)
+        low = array.where(self.resolved, array.maximum(self.frequencies - spread, 0), self.frequencies)
+        return array.stack([low, array.where(self.resolved, self.frequencies + spread, array.inf)], 1)
 
     @property
     def spearman(self) -> float:
@@ -151,7 +151,7 @@ class FrequencyRanking(eqx.Module):
             eigenvalues=jnp.asarray(means, self.eigenvalues.dtype),
             multiplicities=jnp.asarray(counts),
             frequencies=self.frequencies[first],
-            interval=self.interval[first],
+            interval=jnp.asarray(np.asarray(self.interval)[first]),
             resolved=self.resolved[first],
             energy=None if self.energy is None else self.energy[first],
             levels=self.levels,
@@ -178,7 +178,7 @@ class FrequencyRanking(eqx.Module):
         eigenvalues = shared(np.asarray(self.eigenvalues, float), np.asarray(self.eigenspace))[known]
         if min(len(np.unique(eigenvalues)), len(np.unique(frequencies[known]))) < 2:
             return float("nan")
-        return float(scipy.stats.spearmanr(eigenvalues, frequencies[known]).statistic)
+        return float(np.corrcoef(_ranks(eigenvalues), _ranks(frequencies[known]))[0, 1])
 
 
 def rank_by_frequency(
@@ -204,6 +204,7 @@ def rank_by_frequency(
     Raises `InputError` for a spectrum without inputs, inputs outside the domain, and a measure that it does not have.
     """
     require_inputs(spectrum, domain)
+    spectrum = jax.tree.map(jnp.asarray, spectrum)  # one of a file may be of float64, which JAX is not set to
     chosen = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
@@ -223,12 +224,18 @@ def rank_by_frequency(
         resolved=jnp.asarray(resolved),
         resamples=jnp.asarray(measured.resamples[:, modes], dtype),
         eigenspace=spectrum.eigenspace[modes],
-        learning_times=1 / spectrum.eigenvalues[modes],
+        learning_times=jnp.asarray(1 / np.asarray(spectrum.eigenvalues)[modes]),
         energy=measured.energy,
         levels=measured.levels,
         decay=_decay(spectrum, np.where(resolved, frequencies, 0), key),
         measure=chosen.name,
     )
+
+
+def _ranks(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """The place of each value in ascending order, for equal ones their mean. SciPy's takes a second to load."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _bound(frequency: np.floating, known: np.bool_) -> str:

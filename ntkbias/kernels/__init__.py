@@ -1,53 +1,5 @@
 """Kernels: functions of two sets of inputs, empirical and at infinite width, evaluated by blocks."""
 
-from ntkbias.kernels.disk import KernelOnDisk, kernel_on_disk, open_kernel
-from ntkbias.kernels.dot_product import DotProductKernel
-from ntkbias.kernels.empirical import (
-    BlockNTK,
-    CrossNTK,
-    Sketch,
-    adam_preconditioner,
-    block_ntk,
-    cross_ntk,
-    empirical_nngp,
-    empirical_ntk,
-    empirical_ntk_by_layer,
-    explain_ntk,
-    holomorphic_ntk,
-    loss_weighted_ntk,
-    ntk_velocity,
-    preconditioned_ntk,
-    pseudo_ntk,
-    sketch,
-)
-from ntkbias.kernels.infinite import infinite_nngp, infinite_ntk
-from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.operators import KernelOperator, as_operator
+import lazy_loader
 
-__all__ = [
-    "BlockNTK",
-    "CrossNTK",
-    "DotProductKernel",
-    "Kernel",
-    "KernelOnDisk",
-    "KernelOperator",
-    "Sketch",
-    "adam_preconditioner",
-    "as_operator",
-    "block_ntk",
-    "cross_ntk",
-    "empirical_nngp",
-    "empirical_ntk",
-    "empirical_ntk_by_layer",
-    "explain_ntk",
-    "holomorphic_ntk",
-    "infinite_nngp",
-    "infinite_ntk",
-    "kernel_on_disk",
-    "loss_weighted_ntk",
-    "ntk_velocity",
-    "open_kernel",
-    "preconditioned_ntk",
-    "pseudo_ntk",
-    "sketch",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

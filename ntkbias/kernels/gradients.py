@@ -23,8 +23,8 @@ from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.function import checked_function, num_outputs, require_inputs, signature, split_params
 from ntkbias.kernels.factors import Factor, Lookup
-from ntkbias.kernels.outputs import num_entries, rows_of_each, scale_of
-from ntkbias.kernels.reading import factor_bytes, factor_shapes, factors
+from ntkbias.kernels.outputs import arrangement, num_entries, rows_of_each, scale_of
+from ntkbias.kernels.reading import Some, factor_bytes, factor_shapes, factors
 from ntkbias.kernels.tiles import mirrored, strips
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import Layout, of_packed
@@ -34,6 +34,11 @@ from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 __all__ = ["Gradients", "square_rows"]
 
 CACHED = 2**25  # bytes: larger passes leave a CPU's caches, and are slower
+MANY = 256  # outputs: more of them are taken some at a time, where the gradients of one example do not fit
+SOME = 64  # outputs at a time, at most
+# Of so many shares of a block's memory two are its sides, one is what passes are about to add; copies and the block
+# itself have the others.
+SHARES = 7
 PASS_SHARE = 4  # the part of the memory budget, one in so many, that passes through the network may take
 
 
@@ -105,10 +110,13 @@ class Gradients(eqx.Module):
         """The factor of every parameter that `f` depends on, of one example, with shapes in place of arrays."""
         return factor_shapes(self.f, signature(self.params, x), self.outputs, self.precision)
 
-    def features(self, x: Array) -> dict[str, Factor]:
-        """The factor of each parameter that counts, by its path, as it is kept."""
+    def features(self, x: Array, some: Some | None = None) -> dict[str, Factor]:
+        """The factor of each parameter that counts, by its path, as it is kept; or the part that `some` outputs have.
+
+        For "mean" and "sum" the kernel is the sum of those parts' kernels.
+        """
         with jax.default_matmul_precision(self.precision):
-            found = factors(self.f, self.params, x, self.outputs, self.precision)
+            found = factors(self.f, self.params, x, self.outputs, self.precision, some)
             return {path: found[path].kept() for path in self._used(found)}
 
     def looks_up_promised(self, x: Array) -> bool:
@@ -136,15 +144,40 @@ class Gradients(eqx.Module):
                 total = [block + part for block, part in zip(total, found, strict=True)]
         return mirrored(total, self.outputs)
 
+    def outputs_at_once(self, x: Array) -> int | None:
+        """How many outputs to take at a time; None: all, unless they are many and one example's gradients do not fit.
+
+        Less is possible for "mean" and "sum" alone.
+        """
+        count = self.num_outputs(x)
+        if count <= MANY or not arrangement(self.outputs).is_summed or SHARES * self._bytes(x)[1] <= self.memory_budget:
+            return None
+        return max(1, min(SOME, self.memory_budget // (SHARES * self._bytes(x, Some(0, 1))[1])))
+
+    def contract_some_at_a_time(self, x1: Array, x2: Array | None, count: int) -> Array:
+        """The kernel of two sets of inputs, `count` outputs at a time: each of them costs a forward pass."""
+
+        @jax.checkpoint
+        def add(total: Array, first: Array) -> tuple[Array, None]:
+            some = Some(first, count)
+            own, others = self.features(x1, some), None if x2 is None else self.features(x2, some)
+            return total + self.contract(own, others), None
+
+        firsts = jnp.arange(0, self.num_outputs(x1), count)
+        shape = jax.eval_shape(lambda: add(jnp.zeros(()), firsts[0])[0])
+        return jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), firsts)[0]
+
     def block_rows(self, x: Array) -> int:
         """How many examples a side of a block may have, within the memory budget."""
-        _, held = self._bytes(x)
-        # Of seven shares two are the sides, one is what passes are about to add; copies and the blocks have the others.
-        rows = max(1, self.memory_budget // (7 * held))
+        count = self.outputs_at_once(x)
+        _, held = self._bytes(x, None if count is None else Some(0, count))
+        rows = max(1, self.memory_budget // (SHARES * held))
         return min(rows, square_rows(self.memory_budget, self.num_outputs(x), self.outputs))
 
     def pass_rows(self, x: Array) -> int:
         """Of how many examples the factors are computed at once."""
+        if self.outputs_at_once(x) is not None:
+            return self.block_rows(x)
         read, _ = self._bytes(x)
         # A pass holds, beside what is read off it, what it came from.
         pass_bytes = self.memory_budget // PASS_SHARE
@@ -152,8 +185,8 @@ class Gradients(eqx.Module):
             pass_bytes = min(pass_bytes, CACHED)
         return max(1, pass_bytes // (2 * read))
 
-    def _bytes(self, x: Array) -> tuple[int, int]:
-        return factor_bytes(self.f, signature(self.params, x), self.outputs, self.precision, self.only)
+    def _bytes(self, x: Array, some: Some | None = None) -> tuple[int, int]:
+        return factor_bytes(self.f, signature(self.params, x), self.outputs, self.precision, self.only, some)
 
     def split_params(self) -> tuple[list[Array], Callable[[list[Array]], Params]]:
         """The parameters that count, and the function that puts others in their place."""

@@ -26,13 +26,14 @@ number alone.
     128     0.007116     94.4%   0.004002
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -194,7 +195,7 @@ def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
     else:
         multiplicities = np.ones(len(values))
         outputs = spectrum.eigenfunctions.shape[1] if spectrum.eigenfunctions.ndim == 3 else 1
-    rows = spectrum.eigenfunctions[..., 0].size if isinstance(spectrum, Spectrum) else np.inf
+    rows = math.prod(spectrum.eigenfunctions.shape[:-1]) if isinstance(spectrum, Spectrum) else np.inf
     all_known = len(values) == rows and bool(np.all(values > 0))  # what the trace has beyond is then rounding
     tail = 0.0 if all_known else max(float(spectrum.trace) - float(multiplicities @ values), 0.0)
     return Levels(values, multiplicities, tail, outputs)

@@ -99,29 +99,30 @@ class Learnability(eqx.Module):
         if kernel is not None and kernel not in self.kernels:
             raise InputError(f"Expected kernel to be one of {', '.join(self.kernels)}; got {kernel!r}.")
         row = 0 if kernel is None else self.kernels.index(kernel)
-        values = np.asarray(getattr(self, by)[row]) * (-1 if by == "alignment" else 1)
-        order = np.lexsort((np.asarray(self.learning_time[row]), values))
+        values = np.asarray(getattr(self, by))[row] * (-1 if by == "alignment" else 1)
+        order = np.lexsort((np.asarray(self.learning_time)[row], values))
         return tuple(self.behaviors[place] for place in order)
 
     def __str__(self) -> str:
+        names = ("alignment", "learning_time", "samples_needed", "learning_time_interval", "samples_needed_interval")
+        columns = [np.asarray(getattr(self, name)) for name in names]
         wide = max(map(len, ("behaviour", *self.behaviors)))
         lines: list[str] = []
         for row, kernel in enumerate(self.kernels):
-            few = bool(self.are_bounds[row])
+            few = bool(np.asarray(self.are_bounds)[row])
             what = "bounds" if few else "95 %"
             head = f"{'alignment':>12}{'learning time':>16}{what:>26}{'samples':>12}{what:>22}{'label time':>13}"
             lines += [kernel, f"{'behaviour':{wide}}{head}"]
             for name in self.ranking(kernel):
                 place = row, self.behaviors.index(name)
-                values = self.alignment[place], self.learning_time[place], self.samples_needed[place]
+                *values, first_span, second_span = (column[place] for column in columns)
                 alignment, time, samples = (f"{float(value):.4g}" for value in values)
-                spans = self.learning_time_interval[place], self.samples_needed_interval[place]
-                label_time = float(self.label_time[place])
+                label_time = float(np.asarray(self.label_time)[place])
                 labels = "-" if np.isnan(label_time) else f"{'~' if few else ''}{label_time:.4g}"
-                first, second = (f"{float(low):.4g} to {float(high):.4g}" for low, high in spans)
+                first, second = (f"{low:.4g} to {high:.4g}" for low, high in (first_span, second_span))
                 lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>26}{samples:>12}{second:>22}{labels:>13}")
             if few:
-                least = float(np.min(np.asarray(self.known_power[row])))
+                least = float(np.min(np.asarray(self.known_power)[row]))
                 lines.append(f"of the targets {least:.0%} or more lies in known modes; bounds hold for any others")
         return "\n".join(lines)
 
@@ -207,21 +208,23 @@ def learnability(
         spectrum = _modes(named[name], operators[name], x, given, key)
         rows.append(_measured(operators[name], spectrum, list(targets[name].values()), float(ridge)))
     dtype = jnp.result_type(float)
-    found, ends, labels, known, bounds = (np.stack(part) for part in zip(*rows, strict=True))
+    values, intervals, labels, known, bounds = (np.stack(part) for part in zip(*rows, strict=True))
+
+    def on_device(numbers: np.ndarray) -> Array:
+        return jnp.asarray(numbers.astype(dtype))
+
     with jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
-        intervals = jnp.asarray(ends, dtype)  # (q, b, 3, 2)
-        values = jnp.asarray(found, dtype)
         return Learnability(
             kernels=tuple(named),
             behaviors=tuple(next(iter(targets.values()))),
-            alignment=values[..., 0],
-            learning_time=values[..., 1],
-            samples_needed=values[..., 2],
-            alignment_interval=intervals[..., 0, :],
-            learning_time_interval=intervals[..., 1, :],
-            samples_needed_interval=intervals[..., 2, :],
-            label_time=jnp.asarray(labels, dtype),
-            known_power=jnp.asarray(known, dtype),
+            alignment=on_device(values[..., 0]),
+            learning_time=on_device(values[..., 1]),
+            samples_needed=on_device(values[..., 2]),
+            alignment_interval=on_device(intervals[..., 0, :]),
+            learning_time_interval=on_device(intervals[..., 1, :]),
+            samples_needed_interval=on_device(intervals[..., 2, :]),
+            label_time=on_device(labels),
+            known_power=on_device(known),
             are_bounds=jnp.asarray(bounds),
         )
 

@@ -32,6 +32,7 @@ from jaxtyping import Array, Float
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses import mse
+from ntkbias.parameters import is_complex
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
@@ -132,6 +133,11 @@ def _checked(f: ApplyFunction, params: Params) -> tuple[Function, Params]:
         raise InputTypeError(f"Expected a function f(params, x); got {type(f).__name__}.")
     params = jax.tree.map(jnp.asarray, params)
     leaves = jax.tree.leaves(params)
+    if any(is_complex(leaf) for leaf in leaves):
+        raise InputTypeError(
+            "Expected params of real numbers; got complex ones. Keep their real and imaginary parts as parameters, and "
+            "join them in f by jax.lax.complex."
+        )
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise InputTypeError(
             "Expected params to be a pytree of floating-point arrays; got none, or others among them. Pass those to f "

@@ -24,8 +24,7 @@ True
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
-import scipy.optimize
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 

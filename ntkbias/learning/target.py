@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from ntkbias.learning.behaviors import Behavior
 from ntkbias.learning.curves import ROUNDING, Levels

@@ -5,18 +5,20 @@
 ('#0072B2', 'mlp: exponent -2')
 """
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import ScaledTranslation
@@ -39,6 +41,7 @@ __all__ = [
     "draw_modes",
     "label_of",
     "legend",
+    "new_figure",
     "panels",
     "plain_numbers",
     "save",
@@ -63,7 +66,7 @@ def color(index: int) -> str:
 def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
     """A grid of axes, four a row, for this many panels, on a figure that takes their size or on a new one."""
     require_positive("num_panels", num_panels)
-    figure = plt.figure() if figure is None else figure
+    figure = new_figure() if figure is None else figure
     columns = min(NUM_COLUMNS, num_panels)
     rows = math.ceil(num_panels / columns)
     figure.set_layout_engine("constrained")
@@ -74,25 +77,50 @@ def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
 def svg(figure: Figure) -> str:
     """The figure as the text of an SVG file without a date: equal figures give equal text."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "ntkbias"}):
+    with mpl.rc_context({"svg.hashsalt": "ntkbias"}), _laid_out(figure):
         figure.savefig(buffer, format="svg", dpi=DPI_WITHIN_SVG, metadata={"Date": None})
     return buffer.getvalue().decode()
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write `path`.svg and `path`.png (150 dots per inch), each whole or not at all; the figure stays open.
+def save(figure: Figure, path: str | Path) -> str:
+    """Write `path`.svg and `path`.png (150 dots per inch), each whole or not at all; the text of the first.
 
-    Raises `InputError` if a file cannot be written.
+    The figure stays open. Raises `InputError` if a file cannot be written.
     """
     path = Path(path)
-    files.write(path.with_name(path.name + ".svg"), lambda file: file.write(svg(figure).encode()))
-    files.write(path.with_name(path.name + ".png"), lambda file: figure.savefig(file, format="png", dpi=DPI))
+    with _laid_out(figure):
+        text = svg(figure)
+        files.write(path.with_name(path.name + ".svg"), lambda file: file.write(text.encode()))
+        files.write(path.with_name(path.name + ".png"), lambda file: figure.savefig(file, format="png", dpi=DPI))
+    return text
+
+
+@contextlib.contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lay the figure out once for all formats within; each time it takes as long as drawing it."""
+    engine = figure.get_layout_engine()
+    if engine is None or isinstance(engine, PlaceHolderLayoutEngine):
+        yield
+        return
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
+
+
+def new_figure(**options: Any) -> Figure:
+    """A figure of pyplot, which is loaded here: pages and files of figures do without."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure(**options)
 
 
 def axes_of(ax: Axes | None) -> Axes:
     """The axes to draw on, of a new figure if there are none, with a grid behind what is drawn."""
     if ax is None:
-        ax = plt.subplots(figsize=SIZE, layout="constrained")[1]
+        ax = new_figure(figsize=SIZE, layout="constrained").subplots()
     ax.grid(True, color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

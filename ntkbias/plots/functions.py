@@ -10,6 +10,7 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -56,7 +57,7 @@ def eigenfunctions(
     functions = np.asarray(spectrum.eigenfunctions, float)
     kind = "eigenfunction" if functions.ndim == 2 else "eigenfunction,\nfirst output"
     functions = functions[..., :num_shown] if functions.ndim == 2 else functions[:, 0, :num_shown]
-    chart = domain.chart(spectrum.x)
+    chart = domain.chart(jnp.asarray(spectrum.x))
     scale = Normalize(*np.quantile(np.abs(functions), 0.99) * np.array([-1.0, 1.0]))
     drawn, empty = list(grid.flat)[:num_shown], list(grid.flat)[num_shown:]
     for index, ax in enumerate(drawn):

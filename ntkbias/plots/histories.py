@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from ntkbias.checks import require_positive
 from ntkbias.domains import Circle, Domain
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.plots.drawing import NUM_COLUMNS, PALETTE, PANEL, axes_of, color, legend, plain_numbers
+from ntkbias.plots.drawing import NUM_COLUMNS, PALETTE, PANEL, axes_of, color, legend, new_figure, plain_numbers
 from ntkbias.plots.functions import draw_curve, draw_points
 from ntkbias.tracking import History
 
@@ -80,7 +80,7 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
     require_positive("num_modes", num_modes)
     ax = axes_of(ax)
     steps, values = _drawn(np.asarray(history.steps)), history["eigenvalues"]
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, num_modes))
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, num_modes))
     if history.num_runs is None and "matched_modes" in history:
         names = history["matched_modes"]
         followed = np.full(values.shape, np.nan)
@@ -176,7 +176,7 @@ def eigenfunction_frames(
     frames = np.unique(np.linspace(0, len(history) - 1, num_frames).astype(int))
     grid = axes
     if grid is None:
-        figure = plt.figure(layout="constrained", figsize=(2.0 * len(frames) + 0.6, 1.9 * num_modes + 0.3))
+        figure = new_figure(layout="constrained", figsize=(2.0 * len(frames) + 0.6, 1.9 * num_modes + 0.3))
         grid = figure.subplots(num_modes, len(frames), squeeze=False, sharex=True, sharey=True)
     chart = domain.chart(jnp.asarray(history.probe))
     scale = Normalize(*np.quantile(np.abs(functions[..., :num_modes]), 0.99) * np.array([-1.0, 1.0]))
@@ -223,7 +223,7 @@ def _panels(count: int) -> np.ndarray:
     """A grid whose panels have scales of their own, four a row."""
     columns = min(NUM_COLUMNS, count)
     rows = math.ceil(count / columns)
-    figure = plt.figure(layout="constrained", figsize=(PANEL[0] * columns + 0.6, PANEL[1] * rows + 0.2))
+    figure = new_figure(layout="constrained", figsize=(PANEL[0] * columns + 0.6, PANEL[1] * rows + 0.2))
     return figure.subplots(rows, columns, squeeze=False)
 
 

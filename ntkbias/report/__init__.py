@@ -19,25 +19,36 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ntkbias import files
+from ntkbias import files, plots
 from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
 from ntkbias.report import comparison, history
-from ntkbias.report.facts import facts_as_data
+from ntkbias.report.facts import facts_as_data, on_host
 from ntkbias.report.page import framed
 from ntkbias.tracking import History
 
-__all__ = ["figures", "table", "write_facts", "write_report"]
+__all__ = ["figure_names", "figures", "table", "write_facts", "write_report"]
 
 
-def write_report(path: str | Path, value: Comparison | History, *, title: str, settings: dict[str, Any]) -> Path:
+def write_report(
+    path: str | Path,
+    value: Comparison | History,
+    *,
+    title: str,
+    settings: dict[str, Any],
+    pictures: dict[str, str] | None = None,
+) -> Path:
     """Write the page to `path`, whole or not at all, and return the path.
 
-    `settings`, which may be nested, are what the run depended on; they stand at the end. Costs some seconds a kernel,
-    or a history. Raises `InputError` if the file cannot be written.
+    `settings`, which may be nested, are what the run depended on; they stand at the end. `pictures` are the SVG texts
+    of the value's `figures`, by name, where they were drawn before: each costs a second or so. Raises `InputError` if
+    the file cannot be written.
     """
     path = Path(path)
-    page = framed(_room(value).body(value), title, settings)
+    room, value = _room(value)
+    if pictures is None:
+        pictures = {name: plots.svg(figure) for name, figure in room.figures(value).items()}
+    page = framed(room.body(value, pictures), title, settings)
     files.write(path, lambda file: file.write(page.encode()))
     return path
 
@@ -48,9 +59,8 @@ def write_facts(path: str | Path, value: Comparison | History) -> Path:
     Of a comparison a dictionary by kernel, of a history one: from labels to numbers, None where one is not defined;
     of intervals {"value", "low", "high"}, of a history [first, last]. Raises `InputError` if it cannot be written.
     """
-    _room(value)
     path = Path(path)
-    text = json.dumps(facts_as_data(value), indent=1) + "\n"
+    text = json.dumps(facts_as_data(_room(value)[1]), indent=1) + "\n"
     files.write(path, lambda file: file.write(text.encode()))
     return path
 
@@ -63,17 +73,25 @@ def figures(value: Comparison | History) -> dict[str, Figure]:
     history "evolution", and "eigenvalues", "alignments", "residual_spectrum" and "output_spectrum" where they were
     measured. They belong to no window, and need no closing.
     """
-    return _room(value).figures(value)
+    room, value = _room(value)
+    return room.figures(value)
+
+
+def figure_names(kernels: list[str] | None) -> list[str]:
+    """The names that `figures` may give: of a comparison of these kernels, or of a history where there are none."""
+    return history.figure_names() if kernels is None else comparison.figure_names(kernels)
 
 
 def table(value: Comparison | History, num_rows: int = 10) -> str:
     """The first modes of each kernel, or snapshots from first to last, as text of some 100 columns."""
-    return _room(value).table(value, num_rows)
+    room, value = _room(value)
+    return room.table(value, num_rows)
 
 
-def _room(value: Any) -> ModuleType:
+def _room(value: Any) -> tuple[ModuleType, Any]:
+    """The module for this kind of value, and the value as that takes it."""
     if isinstance(value, Comparison):
-        return comparison
+        return comparison, on_host(value)
     if isinstance(value, History):
-        return history
+        return history, value
     raise InputTypeError(f"Expected a Comparison or a History; got {type(value).__name__}. Use compare or track.")

@@ -26,7 +26,7 @@ from ntkbias.report.facts import Fact, kernel_facts, number
 from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, slug_names
 from ntkbias.spectra import Spectrum
 
-__all__ = ["body", "figures", "table"]
+__all__ = ["body", "figure_names", "figures", "table"]
 
 TABLE_MODES = 20  # of each kernel in the page's tables
 FIGURE_MODES = 8
@@ -91,6 +91,11 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     return made
 
 
+def figure_names(kernels: list[str]) -> list[str]:
+    """The names that `figures` may give, of a comparison of kernels of these names."""
+    return [*OVERVIEW, *(f"{kind}_{slug}" for slug in slug_names(kernels) for kind in EACH)]
+
+
 def table(comparison: Comparison, num_modes: int = 10) -> str:
     """The first modes of each kernel as text of at most 100 columns, under a line or two about the kernel.
 
@@ -143,9 +148,8 @@ def _brackets(eigenspace: Int[np.ndarray, " k"]) -> list[str]:
     return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
 
 
-def body(comparison: Comparison) -> list[str]:
-    """The page's parts, as HTML: summary, kernels, figures, modes."""
-    pictures = {name: plots.svg(figure) for name, figure in figures(comparison).items()}
+def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
+    """The page's parts, as HTML: summary, kernels, figures as SVG texts by name, modes."""
     shown = [name for name in OVERVIEW if name in pictures]
     overview = [html_figure(name, pictures[name], html.escape(OVERVIEW[name])) for name in shown]
     parts = [

@@ -15,6 +15,7 @@ its subject.
 import math
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ntkbias.comparison import Comparison
@@ -22,7 +23,7 @@ from ntkbias.frequency import FrequencyRanking
 from ntkbias.spectra import DecayExponent, Spectrum
 from ntkbias.tracking import History
 
-__all__ = ["Fact", "facts_as_data", "kernel_facts", "number", "training_facts"]
+__all__ = ["Fact", "facts_as_data", "kernel_facts", "number", "on_host", "training_facts"]
 
 
 class Fact(NamedTuple):
@@ -35,6 +36,7 @@ class Fact(NamedTuple):
 
 def kernel_facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[Fact]:
     """What is to be known of a kernel as a whole."""
+    spectrum, ranking = on_host((spectrum, ranking))
     modes = f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)}"
     return [
         _number("trace", spectrum.trace),
@@ -48,6 +50,11 @@ def kernel_facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[Fact]:
         _interval("Spearman's rho", ranking.spearman, *ranking.spearman_interval, ranking.spearman_text),
         _decay(ranking.decay),
     ]
+
+
+def on_host(value: Any) -> Any:
+    """The value with NumPy's arrays in place of JAX's, of which each operation compiles at first."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, value)
 
 
 def training_facts(history: History) -> list[Fact]:

@@ -23,8 +23,9 @@ from ntkbias.plots.drawing import NUM_COLUMNS
 from ntkbias.report.facts import number, training_facts
 from ntkbias.report.page import drawn, html_figure, html_table
 from ntkbias.tracking import History
+from ntkbias.tracking.measures import ALL
 
-__all__ = ["body", "figures", "table"]
+__all__ = ["body", "figure_names", "figures", "table"]
 
 TABLE_ROWS = 30  # of the page
 TEXTS = {
@@ -57,6 +58,11 @@ def figures(history: History) -> dict[str, Figure]:
     return made
 
 
+def figure_names() -> list[str]:
+    """The names that `figures` may give, of a history of the measures that there are."""
+    return [*TEXTS, *(name for name, measure in ALL.items() if getattr(measure, "axes", ())[-1:] == ("level",))]
+
+
 def table(history: History, num_rows: int = 10) -> str:
     """At most this many snapshots, from first to last, as text; of several runs medians."""
     require_positive("num_rows", num_rows)
@@ -68,9 +74,8 @@ def table(history: History, num_rows: int = 10) -> str:
     return "\n".join([*lines, *([f"stopped: {history.stopped}"] if history.stopped else [])])
 
 
-def body(history: History) -> list[str]:
-    """The page's parts, as HTML: summary, figures, snapshots."""
-    pictures = {name: plots.svg(figure) for name, figure in figures(history).items()}
+def body(history: History, pictures: dict[str, str]) -> list[str]:
+    """The page's parts, as HTML: summary, figures as SVG texts by name, snapshots."""
     shown = [
         html_figure(name, svg, html.escape(_text(history, name)), "wide" * (name == "evolution"))
         for name, svg in pictures.items()

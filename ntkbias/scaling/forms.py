@@ -21,8 +21,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.special import expit
 
 __all__ = ["FORMS", "Form", "fit"]
 
@@ -131,7 +131,7 @@ def _power_bounds(log_n: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray,
 
 def _offset(theta: np.ndarray, log_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     law, offset = theta[:, :1] + theta[:, 1:2] * log_n, theta[:, 2:]
-    share = expit(law - offset)  # of the error that is the power law's
+    share = scipy.special.expit(law - offset)  # of the error that is the power law's
     return np.logaddexp(law, offset), np.stack([share, share * log_n, 1 - share], -1)
 
 
@@ -155,7 +155,7 @@ def _broken(theta: np.ndarray, log_n: np.ndarray) -> tuple[np.ndarray, np.ndarra
     first, second, place, width = (theta[:, index : index + 1] for index in range(1, 5))
     place_on = (log_n - place) / width
     bend = width * np.logaddexp(0, place_on)  # 0 far below the break, log (n / d) far above
-    after, change = expit(place_on), second - first
+    after, change = scipy.special.expit(place_on), second - first
     values = theta[:, :1] + first * log_n + change * bend
     ones = np.ones_like(values)
     return values, np.stack([ones, log_n - bend, bend, -change * after, change * (bend / width - place_on * after)], -1)

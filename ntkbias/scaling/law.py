@@ -28,7 +28,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -272,7 +272,7 @@ def _resampled(
 
 def _half_width(draws: Float[np.ndarray, "draws *p"], freedom: int, count: int) -> np.ndarray:
     """Half of the 95 % interval, from the refits' standard deviation; the bootstrap's falls short by a known factor."""
-    return np.asarray(scipy.stats.t.ppf(LEVEL, freedom) * np.sqrt(count / freedom) * np.std(draws, 0))
+    return np.asarray(scipy.special.stdtrit(freedom, LEVEL) * np.sqrt(count / freedom) * np.std(draws, 0))
 
 
 def _natural(form: Form, draws: Float[np.ndarray, "draws p"]) -> Float[np.ndarray, "draws p"]:

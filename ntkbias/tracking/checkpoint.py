@@ -1,41 +1,48 @@
 """A run on disk: one file a snapshot, and the state to go on from. Each appears whole or not at all.
 
     run.json          what the run is of; a call that differs is refused, and what differs is named
-    start.npz         the variables at the start, the probe
+    about.json        the names of axes and labels, and why it stopped
+    start.npz         the probe, and what f, the loss, the optimiser and the first steps of training do
     snapshots/N.npz   the values of snapshot N
     state.npz         the state of training at the last snapshot that is complete
 
 The snapshot is written first, then the state: whenever the process ends, the state is that of a snapshot that is there.
 A snapshot beyond it is taken again, to the same values. `open_history` reads the folder at any time, also while the run
-goes on.
+goes on. Every file names the run.json that it belongs to. A folder with run.json is ours. Without it, files of these
+names are somebody else's, and stay.
 """
 
 import contextlib
 import hashlib
 import json
-import zipfile
+import os
+import re
+import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from types import CellType, CodeType
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbias.claims import alone
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import unreadable, write
-from ntkbias.kernels.disk.claims import claimed
+from ntkbias.files import read_arrays, read_bytes, read_json, write, write_arrays
+from ntkbias.tracking import trials
+from ntkbias.tracking.fingerprints import plain
 from ntkbias.tracking.history import History, stacked
 
-__all__ = ["Checkpoint", "code_digest", "digest", "open_history"]
+__all__ = ["Checkpoint", "checked_folder", "history_of", "open_history"]
 
-BAD_ZIPS = zipfile.BadZipFile, zipfile.LargeZipFile
-FORMAT = 2
-FINGERPRINTS = ("params", "data", "probe", "test", "optimizer", "key", "f")  # of which a run's description has digests
+FORMAT = 4
+FINGERPRINTS = ("params", "data", "probe", "test", "key")  # of which a run's description has digests
+FUNCTIONS, VERSIONS = "functions", "versions"  # entries of run.json that are not compared as they are
+OURS = ("start.npz", "about.json", "state.npz", "snapshots")
 SHOWN = 40  # characters of a value in a message
+SNAPSHOT = re.compile(r"\d{5,}\.npz")
+AGAIN = "Delete that folder to begin again."
+IDENTITY, DIGEST = "(run)", "(digest)"  # of run.json in the other files, and of about.json in itself
 
 
 class Checkpoint:
@@ -43,67 +50,117 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.identity = ""
 
     @classmethod
     @contextlib.contextmanager
     def claimed(cls, path: Any, description: dict[str, Any], start: dict[str, np.ndarray]) -> Iterator["Checkpoint"]:
         """The folder at `path`, for the run of this description, until the block ends.
 
-        Raises `InputError` where it is of another run, in use, or no place to write.
+        Raises `InputError` where it is of another run, in use, holds files of others by the names of ours, or is no
+        place to write.
         """
         checkpoint = cls(checked_folder(path))
-        checkpoint.folder.mkdir(parents=True, exist_ok=True)
-        with claimed(checkpoint.folder / "run") as claim:
-            if claim is None:
-                raise InputError(f"Expected {path} for this run alone; another process is at it. Choose another path.")
-            if (checkpoint.folder / "run.json").exists():
+        with _made(checkpoint.folder), alone(checkpoint.folder / "run", path):
+            if os.path.lexists(checkpoint.folder / "run.json"):
+                checkpoint.identity = _identity(checkpoint.folder)
                 checkpoint.require(description, start)
             else:
-                checkpoint._write("start.npz", start)
+                checkpoint._require_nobodys()
                 text = json.dumps({"format": FORMAT, **description}, indent=1)
                 write(checkpoint.folder / "run.json", lambda file: file.write(text.encode()))
+                checkpoint.identity = _identity(checkpoint.folder)
+                checkpoint._write("start.npz", start)
             yield checkpoint
 
     def require(self, description: dict[str, Any], start: dict[str, np.ndarray]) -> None:
-        """Raise an `InputError` unless this is the folder of a run of that description, and name what differs."""
-        there = _json(self.folder / "run.json")
-        here = json.loads(json.dumps({"format": FORMAT, **description}))
-        different = [name for name in here if there.get(name) != here[name]]
-        if not different:
-            outputs = _arrays(self.folder / "start.npz").get("outputs")
-            if outputs is None or outputs.shape != start["outputs"].shape or not _close(outputs, start["outputs"]):
-                different = ["f"]
-        if "steps" in different and there.get("steps", [])[-1:] != here["steps"][-1:]:
-            different = [name for name in different if name != "optimizer"]  # compared step by step, to the last
-        if different:
-            shown = [_difference(name, there.get(name), here.get(name)) for name in different]
+        """Raise an `InputError` unless this is the folder of a run of that description, and name what differs.
+
+        Warns where it cannot be decided whether it is.
+        """
+        there = _run(self.folder)
+        here = json.loads(json.dumps(description))
+        different = [name for name in here if name not in (FUNCTIONS, VERSIONS) and there.get(name) != here[name]]
+        shown = [_difference(name, there.get(name), here.get(name)) for name in different]
+        changed = [
+            f"{name} {there[VERSIONS].get(name)} there, {here[VERSIONS][name]} here"
+            for name in here[VERSIONS]
+            if there[VERSIONS].get(name) != here[VERSIONS][name]
+        ]
+        undecided: list[str] = []
+        if not shown:
+            tried = self._started(start)
+            shown, undecided = trials.functions_that_differ(
+                there[FUNCTIONS], here[FUNCTIONS], tried, start, same_versions=not changed
+            )
+        if shown:
             raise InputError(
                 f"Expected the run that {self.folder} is of, to go on with it; got one that differs in "
                 f"{', '.join(shown)}. Choose another path, or delete that folder to begin again."
+            )
+        if undecided or changed:
+            reasons = undecided + ([f"versions differ ({'; '.join(changed)})"] if changed else [])
+            warnings.warn(
+                f"Expected to know that this is the run that {self.folder} is of; all that can be compared agrees, but "
+                f"{', and '.join(reasons)}. It goes on: make sure that nothing else was changed.",
+                stacklevel=8,
             )
 
     def save(self, index: int, values: dict[str, np.ndarray], state: Any) -> None:
         """Write a snapshot, then the state of training at it."""
         self._write(f"snapshots/{index:05d}.npz", values)
-        leaves = {f"{place:05d}": _plain(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
+        leaves = {f"{place:05d}": plain(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
         self._write("state.npz", {"index": np.asarray(index), **leaves})
 
     def end(self, about: dict[str, Any]) -> None:
         """Write what is known when a run ends: names of axes and labels, and why it stopped."""
-        write(self.folder / "about.json", lambda file: file.write(json.dumps(about).encode()))
+        entries = about | {IDENTITY: self.identity}
+        text = json.dumps(entries | {DIGEST: digest(json.dumps(entries))})
+        write(self.folder / "about.json", lambda file: file.write(text.encode()))
 
     def load(self, like: Any) -> tuple[list[dict[str, np.ndarray]], Any] | None:
-        """The snapshots so far, and the state at the last of them in the form of `like`; None where there is none."""
-        if not (self.folder / "state.npz").exists():
+        """The snapshots so far, and the state at the last of them in the form of `like`; None where there is none.
+
+        Raises `InputError` where a file is damaged, or does not belong to the others.
+        """
+        if not os.path.lexists(self.folder / "state.npz"):
+            if os.path.lexists(self.folder / "snapshots/00001.npz"):
+                raise InputError(f"Expected {self.folder / 'state.npz'} beside snapshots; it is missing. {AGAIN}")
             return None
-        stored = _arrays(self.folder / "state.npz")
-        rows = [_arrays(self.folder / f"snapshots/{index:05d}.npz") for index in range(int(stored["index"]) + 1)]
         leaves, structure = jax.tree.flatten(like)
-        found = [_like(leaf, stored.get(f"{place:05d}"), self.folder) for place, leaf in enumerate(leaves)]
+        shapes = {f"{place:05d}": plain(leaf).shape for place, leaf in enumerate(leaves)}
+        stored = _arrays(self.folder / "state.npz", self.identity, {"index": (), **shapes})
+        index = stored.pop("index", np.asarray("none"))
+        if index.dtype.kind != "i" or index < 0 or stored.keys() != shapes.keys():
+            raise InputError(f"Expected {self.folder} to hold the state of this run; it does not fit. {AGAIN}")
+        rows: list[dict[str, np.ndarray]] = []
+        for number in range(int(index) + 1):
+            rows.append(_row(self.folder, number, rows, self.identity))
+        found = [_like(leaf, stored[f"{place:05d}"]) for place, leaf in enumerate(leaves)]
         return rows, jax.tree.unflatten(structure, found)
 
+    def _require_nobodys(self) -> None:
+        """Raise an `InputError` where there are files by the names of ours, in a folder that no run.json says is."""
+        for name in OURS:
+            path = self.folder / name
+            if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
+                raise InputError(
+                    f"Expected a folder of a run, or one without {path}, which is not known to be of a run: there is "
+                    "no run.json beside it. Choose another path, or move that."
+                )
+
+    def _started(self, start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the run began with; written now where the process was killed before that was."""
+        if os.path.lexists(self.folder / "start.npz"):
+            return _arrays(self.folder / "start.npz", self.identity)
+        for name in OURS[1:]:
+            if os.path.lexists(self.folder / name):
+                raise InputError(f"Expected {self.folder / 'start.npz'} beside {name}; it is missing. {AGAIN}")
+        self._write("start.npz", start)
+        return start
+
     def _write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        write(self.folder / name, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        write_arrays(self.folder / name, arrays | {IDENTITY: np.asarray(self.identity)})
 
 
 def open_history(path: str | Path) -> History:
@@ -115,13 +172,21 @@ def open_history(path: str | Path) -> History:
     first = folder / "snapshots/00000.npz"
     if not all(path.exists() for path in (folder / "run.json", folder / "about.json", first)):
         raise InputError(f"Expected the folder of track(..., checkpoint=...) with a snapshot; got {folder}.")
-    about, start = _json(folder / "about.json"), _arrays(folder / "start.npz")
-    if (found := _json(folder / "run.json").get("format")) != FORMAT:
-        raise InputError(f"Expected a run of format {FORMAT}, which this version reads; {folder} has {found}.")
+    identity = _identity(folder)
+    _run(folder)
+    about = _about(folder, identity)
+    start = _arrays(folder / "start.npz", identity, names=("probe", "level_frequencies"))
+    saved = _last_saved(folder)  # read first: a run that grows meanwhile has more snapshots, not fewer
+    there = {name for name in os.listdir(folder / "snapshots") if SNAPSHOT.fullmatch(name)}
     rows: list[dict[str, np.ndarray]] = []
-    while (folder / f"snapshots/{len(rows):05d}.npz").exists():
-        rows.append(_arrays(folder / f"snapshots/{len(rows):05d}.npz"))
-    return history_of(rows, start["probe"], start.get("level_frequencies"), about)
+    while there - {f"{number:05d}.npz" for number in range(len(rows))} or len(rows) <= saved:
+        rows.append(_row(folder, len(rows), rows, identity))
+    try:
+        return history_of(rows, start["probe"], start.get("level_frequencies"), about)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"Expected {folder} to hold a run, whose files belong together; they do not: {error}."
+        ) from error
 
 
 def history_of(
@@ -151,61 +216,6 @@ def history_of(
     )
 
 
-def digest(*trees: Any) -> str:
-    """A fingerprint of all numbers in pytrees of arrays, their shapes and types."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(trees):
-        array = _plain(leaf)
-        found.update(f"{array.shape}{array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()[:16]
-
-
-def code_digest(function: Any) -> str:
-    """A fingerprint of what a function does: its code, its constants, defaults, and the plain values it closes over.
-
-    Not of the functions that it calls, nor of objects and their contents; of a value that can be called, its type and
-    its arrays. Another version of Python may compile to other code.
-    """
-    bound: list[Any] = []
-    while isinstance(function, partial) or hasattr(function, "__wrapped__") or hasattr(function, "__func__"):
-        if isinstance(function, partial):
-            bound += [function.args, sorted(function.keywords.items())]
-            function = function.func
-        else:
-            function = function.__wrapped__ if hasattr(function, "__wrapped__") else function.__func__
-    code = getattr(function, "__code__", None)
-    if code is None:
-        parts = type(function).__qualname__, digest(eqx.filter(function, eqx.is_array))
-    else:
-        cells = [_contents(cell) for cell in function.__closure__ or ()]
-        defaults = function.__defaults__, sorted((function.__kwdefaults__ or {}).items())
-        parts = _told(code, function.__doc__), _told((defaults, cells))
-    return hashlib.sha256("\n".join([*parts, _told(bound)]).encode()).hexdigest()[:16]
-
-
-def _contents(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is still empty
-        return None
-
-
-def _told(value: Any, doc: str | None = None) -> str:
-    """Code, without its docstring, or a plain value, as a text that is the same in each process."""
-    if isinstance(value, CodeType):
-        constants = [_told(each) for each in value.co_consts if each is not doc]
-        return f"{value.co_code.hex()} {value.co_names} {constants}"
-    if isinstance(value, list | tuple):
-        return str([_told(each) for each in value])
-    if isinstance(value, frozenset):
-        return str(sorted(_told(each) for each in value))
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return digest(value)
-    plain = value is None or value is ... or isinstance(value, str | int | float | complex | bytes)
-    return repr(value) if plain else getattr(value, "__qualname__", type(value).__qualname__)
-
-
 def checked_folder(path: Any) -> Path:
     """The path of a folder, or an error."""
     if not isinstance(path, str | Path) or not Path(path).name:
@@ -215,41 +225,107 @@ def checked_folder(path: Any) -> Path:
     return Path(path)
 
 
-def _plain(leaf: Any) -> np.ndarray:
-    """A leaf as numbers: keys of jax.random by their data."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return np.asarray(jax.random.key_data(leaf))
-    host = np.asarray(leaf)
-    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host  # which NumPy's files do not hold
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, which is removed again where it is new and nothing came to lie in it."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Expected to make the folder {folder}; got: {error.strerror}. Choose another.") from error
+    try:
+        yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def _like(leaf: Any, stored: np.ndarray | None, folder: Path) -> Any:
-    if stored is None or stored.shape != _plain(leaf).shape:
-        raise InputError(f"Expected {folder} to hold the state of this run; it does not fit. Delete it to begin again.")
+def _like(leaf: Any, stored: np.ndarray) -> Any:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
     return jnp.asarray(stored, jnp.result_type(leaf))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _last_saved(folder: Path) -> int:
+    """The number of the snapshot that training goes on from, -1 where none is known."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, *BAD_ZIPS) as error:
-        reason = unreadable(path, error)
-        raise InputError(f"Expected {path} to be part of a run; it cannot be read: {reason}.") from error
+        return int(read_arrays(folder / "state.npz", "a state", ["index"], shapes={"index": ()})["index"])
+    except (KeyError, ValueError):
+        return -1
+
+
+def _row(folder: Path, number: int, rows: list[dict[str, np.ndarray]], identity: str) -> dict[str, np.ndarray]:
+    """The values of a snapshot, once they are of the names and shapes of the first one's."""
+    path = folder / f"snapshots/{number:05d}.npz"
+    row = _arrays(path, identity, {name: value.shape for name, value in rows[0].items()} if rows else None)
+    if row.keys() != (rows[0].keys() if rows else row.keys() | {"(step)", "(time)", "(learning rate)"}):
+        raise InputError(f"Expected {path} to be part of a run; it has other values than a snapshot of this one.")
+    if rows and np.max(row["(step)"]) <= np.max(rows[-1]["(step)"]):
+        raise InputError(f"Expected {path} to be part of a run; it is of an earlier step than the one before.")
+    return row
+
+
+def _arrays(
+    path: Path,
+    identity: str,
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    names: tuple[str, ...] | None = None,
+) -> dict[str, np.ndarray]:
+    """The arrays of a file of the run of this identity."""
+    found = read_arrays(path, "part of a run", None if names is None else (*names, IDENTITY), shapes=shapes)
+    if str(found.pop(IDENTITY, "")) != identity:
+        raise InputError(f"Expected {path} to be part of the run beside it; it is of another one. {AGAIN}")
+    if not all(value.dtype.kind in "biufc" for value in found.values()):
+        raise InputError(f"Expected {path} to be part of a run; it holds other things than numbers.")
+    return found
+
+
+def _identity(folder: Path) -> str:
+    """What the files of this run know it by: a digest of run.json."""
+    return digest(read_bytes(folder / "run.json", "the description of a run"))
+
+
+def digest(text: str | bytes) -> str:
+    """The SHA-256 of a text, as far as it is needed to tell texts apart."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+def _about(folder: Path, identity: str) -> dict[str, Any]:
+    """What about.json says, once it is whole, and of the run of this identity."""
+    found = _json(folder / "about.json")
+    whole = found.pop(DIGEST, None)
+    if whole != digest(json.dumps(found)) or found.pop(IDENTITY, None) != identity:
+        raise InputError(f"Expected {folder / 'about.json'} to be part of the run beside it; it is not. {AGAIN}")
+    return found
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """What run.json says, once it has the entries that it should."""
+    found = _json(folder / "run.json")
+    number = found.get("format")
+    known = isinstance(number, int) and not isinstance(number, bool)
+    if known and number != FORMAT:
+        raise InputError(
+            f"Expected a run of format {FORMAT}, which this version reads; {folder} has {number}. Use the version of "
+            "ntkbias that began it, or choose another path."
+        )
+    if known:
+        known = isinstance(found.get(VERSIONS), dict) and isinstance(found.get(FUNCTIONS), dict)
+        known = known and all(
+            value is None or (isinstance(value, dict) and value.keys() == {"code", "values"})
+            for value in found[FUNCTIONS].values()
+        )
+    if not known:
+        raise InputError(f"Expected {folder / 'run.json'} to describe a run; got a file of others, or a damaged one.")
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"Expected {path} to describe a run; it cannot be read: {error}.") from error
-
-
-def _close(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal but for the rounding of another device."""
-    return bool(np.max(np.abs(left - right)) <= 1e-3 * max(float(np.max(np.abs(right))), 1e-30))
+    found = read_json(path, "the description of a run")
+    if not isinstance(found, dict):
+        raise InputError(f"Expected {path} to be the description of a run; it holds a {type(found).__name__}.")
+    return found
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

@@ -14,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.domains import HarmonicDomain
+from ntkbias.files import StorageError
 from ntkbias.progress import progress
-from ntkbias.tracking.checkpoint import Checkpoint, code_digest, digest, history_of
+from ntkbias.tracking import trials
+from ntkbias.tracking.checkpoint import Checkpoint, checked_folder, history_of
+from ntkbias.tracking.fingerprints import closure, code_digest, digest, versions
 from ntkbias.tracking.history import History
 from ntkbias.tracking.recorder import Recorder
 from ntkbias.tracking.setting import Setting
-from ntkbias.training import Trainer, TrainingState, trial_moves
+from ntkbias.training import Trainer, TrainingState
 from ntkbias.types import Params
 
 __all__ = ["Reached", "Walk", "described", "follow", "follow_training"]
-
-FINGERPRINT = 8  # inputs on which a checkpoint's f is compared
 
 
 class Reached(NamedTuple):
@@ -46,16 +47,17 @@ def follow(
     first: list[Params],
     like: Any,
     description: dict[str, Any],
+    tried: dict[str, np.ndarray | None],
     checkpoint: Any,
 ) -> History:
     """Measure what `walk` reaches, from the variables `first`; states on disk have the form of `like`."""
     start = _start(recorder.setting)
     place: Any = nullcontext()
     if checkpoint is not None:
-        few = recorder.setting.probe[:FINGERPRINT]
-        outputs = np.stack([np.asarray(recorder.setting.f(each, few)) for each in first])
-        place = Checkpoint.claimed(checkpoint, description, start | {"outputs": outputs})
+        known = {name: array for name, array in tried.items() if array is not None}
+        place = Checkpoint.claimed(checkpoint, description, start | known)
     last, warned = first, 0
+    lost: StorageError | None = None  # of the last snapshot: another one that comes needs it on the disk
     with place as saved:
         state = None
         if saved is not None and (loaded := saved.load(like)) is not None:
@@ -64,14 +66,21 @@ def follow(
             recorder.resume(rows, first, last)
         try:
             for reached in walk(state, recorder.steps):
+                if lost is not None:
+                    raise lost
                 if not recorder.take(reached.step, reached.variables, reached.lengths, reached.diverged):
                     break
                 last = reached.variables
                 warned = _warn_of_failures(recorder, warned)
                 if saved is not None:
-                    if len(recorder.rows) == 1:
-                        saved.end(recorder.about())
-                    saved.save(len(recorder.rows) - 1, recorder.rows[-1], reached.state)
+                    try:
+                        if len(recorder.rows) == 1:
+                            saved.end(recorder.about())
+                        saved.save(len(recorder.rows) - 1, recorder.rows[-1], reached.state)
+                    except StorageError as error:
+                        if description["steps"] and reached.step != description["steps"][-1]:
+                            raise
+                        lost = error  # a loop of one's own does not say whether more steps come
         except KeyboardInterrupt:
             if saved is not None or not recorder.rows:
                 raise
@@ -81,7 +90,16 @@ def follow(
                 f"Expected training to reach its last step; it ended early: {recorder.stopped}.", stacklevel=4
             )
         if saved is not None:
-            saved.end(recorder.about())
+            try:
+                saved.end(recorder.about())
+            except StorageError as error:
+                lost = lost or error
+        if lost is not None:
+            warnings.warn(
+                f"Expected to write the end of the run to {checkpoint}; it is not on the disk: {lost} The history that "
+                "is returned is whole: save it elsewhere.",
+                stacklevel=4,
+            )
     params = last[0] if recorder.num_runs is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)
     return history_of(recorder.rows, start["probe"], start.get("level_frequencies"), recorder.about(), params)
 
@@ -111,9 +129,15 @@ def variables_of(states: list[Any], num_runs: int | None) -> list[Params]:
 
 
 def described(
-    trainer: Trainer, setting: Setting, first: list[Params], recorder: Recorder, at: tuple[int, ...], optimizers: Any
+    trainer: Trainer,
+    setting: Setting,
+    first: list[Params],
+    recorder: Recorder,
+    at: tuple[int, ...],
+    learning_rate: float | None,
 ) -> dict[str, Any]:
     """What has to be the same for a run to go on."""
+    functions = {"f": trainer.f, "loss": setting.loss, "optimizer": trainer.optimizer, "forward": trainer.forward}
     return {
         "runs": recorder.num_runs,
         "steps": list(at),
@@ -123,7 +147,7 @@ def described(
         "test": digest(setting.test),
         "targets": {name: digest(values) for name, values in setting.behaviours.items()},
         "loss": getattr(setting.loss, "__qualname__", type(setting.loss).__name__),
-        "optimizer": optimizers,
+        "learning_rate": learning_rate,
         "batch_size": trainer.batch_size,
         "measures": {name: code_digest(measure) for name, measure in recorder.measures.items()},
         "domain": str(setting.domain),
@@ -131,6 +155,8 @@ def described(
         "num_modes": setting.num_modes,
         "key": np.asarray(jax.random.key_data(setting.key)).ravel().tolist(),
         "precision": str(jnp.result_type(float)),
+        "functions": {name: None if each is None else closure(each) for name, each in functions.items()},
+        "versions": versions(),
     }
 
 
@@ -172,13 +198,21 @@ def follow_training(
     starts: list[TrainingState],
     recorder: Recorder,
     steps: tuple[int, ...],
-    optimizers: list[Any],
     checkpoint: Any,
 ) -> History:
     """Follow our own training."""
     setting, num_runs = recorder.setting, recorder.num_runs
     trainer = trainer.suited(starts[0], setting.x, setting.y, key=setting.key)
     first = variables_of(starts, num_runs)
-    moves = [digest(trial_moves(each, steps[-1])) for each in optimizers]
+    tried: dict[str, np.ndarray | None] = {}
+    if checkpoint is not None:
+        checked_folder(checkpoint)
+        tried = {
+            "f": trials.of_f(setting, first[0]),
+            "loss": trials.of_loss(setting, first[0], trainer.batch_size),
+            "optimizer": trials.of_optimizer(trainer, starts, steps[-1]),
+            "training": trials.of_training(trainer, starts, setting, steps[-1]),
+        }
     walk = trained_walk(trainer, starts, setting.x, setting.y, steps, setting.key, num_runs)
-    return follow(recorder, walk, first, starts, described(trainer, setting, first, recorder, steps, moves), checkpoint)
+    description = described(trainer, setting, first, recorder, steps, None)
+    return follow(recorder, walk, first, starts, description, tried, checkpoint)

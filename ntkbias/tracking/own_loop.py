@@ -13,7 +13,8 @@ import optax
 
 from ntkbias import losses
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.tracking.checkpoint import digest
+from ntkbias.tracking import trials
+from ntkbias.tracking.fingerprints import digest
 from ntkbias.tracking.following import Reached, Walk, described, follow
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import checked
@@ -54,8 +55,11 @@ def track_own(
     recorder = Recorder(setting, taken, Clock([learning_rate], None), None)
     trainer = Trainer(f, None, function, None, None)
     description = described(trainer, setting, [variables], recorder, (), learning_rate)
+    tried: dict[str, np.ndarray | None] = {}
+    if checkpoint is not None:
+        tried = {"f": trials.of_f(setting, variables), "loss": trials.of_loss(setting, variables, None)}
     walk = _walk(pairs, first)
-    return follow(recorder, walk, [variables], [variables], description, checkpoint)
+    return follow(recorder, walk, [variables], [variables], description, tried, checkpoint)
 
 
 def _pairs(iterates: Iterator[Any]) -> Iterator[tuple[int, Params]]:

@@ -90,15 +90,19 @@ def track(
 
     `checkpoint` names a folder that is renewed at each snapshot; files of other names that lie there stay. The same
     call goes on from it after any end of the process, to the same history bit for bit on one device, and `open_history`
-    reads it meanwhile. A loop of your own has to come by the same steps, with the same params, bit for bit, at the last
-    of them. At Ctrl-C the history so far comes back with a warning; with a checkpoint Ctrl-C is raised as usual. Where
-    training diverges, the history ends before, and `stopped` says at which step, and why, as does a warning.
-    `History.params` are those of the last snapshot; they are not saved with the history.
+    reads it meanwhile. One process is in it at a time. A call goes on where data, params and options are equal, and f,
+    the loss, the optimiser and the first two steps of training do the same; what differs is named, and where that
+    cannot be decided, a warning says so. A loop of your own has to come by the same steps, with the same params, bit
+    for bit, at the last of them. At Ctrl-C the history so far comes back with a warning; with a checkpoint Ctrl-C is
+    raised as usual. Where training diverges, the history ends before, and `stopped` says at which step, and why, as
+    does a warning. `History.params` are those of the last snapshot; they are not saved with the history.
 
     Raises `InputError` before training on what `train` and `empirical_ntk` refuse, on a probe or test inputs of another
     shape, targets of another length, a probe outside the domain, a measure that fails at the first snapshot, and a
-    checkpoint of another run, of which measures are told apart by their names and their own code, not by that of what
-    they call; and on the way on steps of a loop of your own that do not ascend, and params of other shapes.
+    checkpoint of another run, in use, damaged, or among files of others by the names of ours; measures are told apart
+    by their names and their own code, not by that of what they call. A last snapshot that cannot be written is a
+    warning, an earlier one a `StorageError`. On the way `InputError` is raised on steps of a loop of your own that do
+    not ascend, and on params of other shapes.
     """
     if wrt is not None:
         if isinstance(params, Iterator) or state is not None or forward is not None:
@@ -146,7 +150,7 @@ def track(
     steps, taken = checked_steps(at, num_steps), checked(measures)
     setting = watched.setting(trainer.f, params if state is None else (params, state), trainer.loss, x, y, state)
     recorder = Recorder(setting, taken, Clock([effective_learning_rates(optimizer, num_steps)], num_steps), None)
-    return follow_training(trainer, [trainer.start(params, state)], recorder, steps, [optimizer], checkpoint)
+    return follow_training(trainer, [trainer.start(params, state)], recorder, steps, checkpoint)
 
 
 def _is_pair(value: Any) -> bool:

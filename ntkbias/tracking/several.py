@@ -105,7 +105,7 @@ def track_many(
         chosen, chosen_state = jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf)[part], (params, state))
         own = None if rates is None else jnp.asarray(rates, float)[part]
         starts.append(trainer.start(chosen, chosen_state, jnp.arange(num_runs)[part], own))
-    return follow_training(trainer, starts, recorder, steps, different, checkpoint)
+    return follow_training(trainer, starts, recorder, steps, checkpoint)
 
 
 def _num_runs(params: Params, num_rates: int | None) -> int:

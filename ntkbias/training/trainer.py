@@ -5,7 +5,6 @@ import time as clock
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,20 +48,21 @@ class TrainingState(NamedTuple):
         return bool(np.all(np.asarray(self.diverged_at) >= 0))
 
 
-class Trainer(eqx.Module):
-    """How a step is made; equal trainers share one compiled program. `Trainer.checked` makes one from what users give.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trainer:
+    """How a step is made; equal parts share one compiled program. `Trainer.checked` makes one from what users give.
 
     With `many` the states carry several runs, which advance together. `scanned` says that steps run in one compiled
     loop; `suited` finds out whether that is the faster way.
     """
 
-    f: ApplyFunction = eqx.field(static=True)
-    forward: Forward | None = eqx.field(static=True)
-    loss: losses.LossFunction = eqx.field(static=True)
-    optimizer: Any = eqx.field(static=True)  # or a function of the learning rate, where each run has its own
-    batch_size: int | None = eqx.field(static=True)
-    many: bool = eqx.field(static=True, default=False)
-    scanned: bool = eqx.field(static=True, default=True)
+    f: ApplyFunction
+    forward: Forward | None
+    loss: losses.LossFunction
+    optimizer: Any  # or a function of the learning rate, where each run has its own
+    batch_size: int | None
+    many: bool = False
+    scanned: bool = True
 
     @classmethod
     def checked(
@@ -110,7 +110,7 @@ class Trainer(eqx.Module):
 
         def one(params: Params, state: Any, run: Array | None, learning_rate: Array | None) -> TrainingState:
             step, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
-            optimizer_state = self._optimizer(learning_rate).init(params)
+            optimizer_state = self.optimizer_of(learning_rate).init(params)
             return TrainingState(step, params, state, optimizer_state, run, learning_rate, zero, zero, step - 1)
 
         start = jax.vmap(one) if self.many else one
@@ -187,7 +187,7 @@ class Trainer(eqx.Module):
 
         (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         # Some optimisers look at the loss, as L-BFGS and those that wait for a plateau.
-        optimizer = optax.with_extra_args_support(self._optimizer(state.learning_rate))
+        optimizer = optax.with_extra_args_support(self.optimizer_of(state.learning_rate))
         extra = {"value": value, "grad": gradient, "value_fn": lambda params: objective(params)[0]}
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params, **extra)
         length = optax.tree.norm(updates)
@@ -208,7 +208,8 @@ class Trainer(eqx.Module):
         """The trainer as an argument of a compiled function: a program must not hold what users give."""
         return self.f, self.forward, self.loss, self.optimizer, self.batch_size, self.many
 
-    def _optimizer(self, learning_rate: Array | None) -> optax.GradientTransformation:
+    def optimizer_of(self, learning_rate: Array | None) -> optax.GradientTransformation:
+        """The optimiser, or that of a run with its own learning rate."""
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
 
 

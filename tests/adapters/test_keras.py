@@ -101,6 +101,11 @@ def test_what_is_frozen_is_fixed_and_the_model_is_left_alone():
     np.testing.assert_array_equal(f(trained, x), model(x))
     np.testing.assert_array_equal(f(params, x), before)
     assert same({v.path: v.value for v in model.trainable_variables}, nb.adapters.keras(model)[1])
+    model.layers[1].trainable = False
+    with pytest.raises(
+        nb.InputError, match="the model's 2 trainable variables, as when it was adapted; got 0. Adapt it"
+    ):
+        nb.empirical_ntk(f, params)(jnp.ones((2, 3)))
 
 
 def test_variables_of_one_path_are_told_apart():

@@ -1,10 +1,13 @@
 """Domains: laws of harmonics, neighbourhoods and steps."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ntkbias as nb
 from ntkbias.domains import Circle, Gaussian, Hypercube, Images, PointCloud, Sphere, SphereProduct, Torus
 from ntkbias.domains.plane_wave import plane_wave_frequency
 from ntkbias.errors import InputError, InputTypeError
@@ -130,3 +133,16 @@ def test_bad_input_is_named(unchecked):
 def test_a_seed_is_no_key(domain):
     with pytest.raises(InputTypeError, match=r"Expected a key of jax.random, as jax.random.key\(3\); got int"):
         domain.sample(3, key=3)
+
+
+def test_images_with_channels_first_are_remarked_on():
+    images = jax.random.normal(jax.random.key(0), (30, 3, 8, 8))
+    message = r"got shape \(30, 3, 8, 8\), which is read as images of 3 x 8 pixels in 8 channels. If .* use x.transpose"
+    with pytest.warns(UserWarning, match=message):
+        Images().check(images)
+    with pytest.warns(UserWarning, match=message):
+        nb.frequency.image_frequencies(lambda x: x.sum((1, 2, 3)), images, num_bands=2, num_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for shape in ((30, 8, 8, 3), (30, 8, 8, 1), (30, 3, 3, 3), (30, 1, 8, 1)):
+            Images().check(jnp.zeros(shape))

@@ -14,9 +14,11 @@ import pytest
 import scipy.sparse.linalg
 
 import ntkbias as nb
-from ntkbias.eigen import choose, krylov, subspace, vectors
+from ntkbias import files
+from ntkbias.eigen import checkpoint, choose, krylov, subspace, vectors
 from ntkbias.eigen.subspace import Purpose, random_key
 from ntkbias.errors import InputError
+from ntkbias.files import StorageError
 
 KEY = jax.random.key(0)
 
@@ -250,6 +252,83 @@ class TestCheckpoints:
         (tmp_path / "folder.npz").mkdir()
         with pytest.raises(InputError, match="got the folder"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "folder.npz")
+
+    def test_of_another_operator_nothing_old_is_passed_on(self, tmp_path):
+        """A small eigenvalue changes: by much, the search is refused; by little, residuals are those of today."""
+        law = spectra()["power law"]
+        path = tmp_path / "search.npz"
+        nb.top_modes(matrix_of(law).astype(np.float32), 20, key=KEY, block_size=8, checkpoint=path)
+
+        def again(change, at=15):
+            changed = matrix_of(np.where(np.arange(300) == at, law + change, law)).astype(np.float32)
+            return nb.top_modes(changed, 20, key=KEY, block_size=8, checkpoint=path)
+
+        with pytest.raises(InputError, match=r"got one whose product with a vector differs by .*, of .*Choose another"):
+            again(3e-4)
+        with pytest.warns(UserWarning, match="fresh ones differ by up to .*e-09, as on another device"):
+            modes = again(2e-6)
+        # By 2e-6 / 300; the eigenvalue there is 1 / 16^2 / 300.
+        np.testing.assert_allclose(float(modes.residuals[15]), 2e-6 / 300, rtol=0.1)
+        assert not modes.converged[15]
+        assert modes.converged[:10].all()
+
+    def test_one_search_at_a_time(self, tmp_path):
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        path, products = tmp_path / "search.npz", []
+
+        def product(v):
+            products.append(0)
+            if len(products) == 5:
+                with pytest.raises(InputError, match="for this run alone; another thread of this process is at it."):
+                    nb.top_modes(K, 20, key=KEY, checkpoint=path)
+            return K @ v
+
+        operator = scipy.sparse.linalg.LinearOperator((300, 300), matvec=product, matmat=product, dtype=np.float32)
+        nb.top_modes(operator, 20, key=KEY, checkpoint=path)
+        assert len(products) > 5
+        assert [entry.name for entry in tmp_path.iterdir()] == ["search.npz"]
+
+    def test_files_of_others_stay(self, tmp_path):
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        np.savez(tmp_path / "mine.npz", precious=np.ones(3))
+        (tmp_path / "other.npz.part").write_text("precious")
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(InputError, match="mine.npz to be a checkpoint of top_modes; .* it holds no 'problem'"):
+            nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "mine.npz")
+        with pytest.raises(InputError, match="Expected no file of others at .*other.npz.part; got one. Move it"):
+            nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "other.npz")
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_a_checkpoint_that_cannot_be_written_is_a_warning(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise StorageError("Expected to write search.npz; got: No space left on device.")
+
+        monkeypatch.setattr(checkpoint, "write_arrays", full)
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        with pytest.warns(UserWarning, match="No space left on device. The search goes on without that checkpoint"):
+            modes = nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "search.npz")
+        np.testing.assert_array_equal(modes.eigenvalues, nb.top_modes(K, 20, key=KEY).eigenvalues)
+
+    def test_a_subspace_that_is_none_is_refused(self, tmp_path):
+        K = matrix_of(spectra()["power law"]).astype(np.float32)
+        path = tmp_path / "search.npz"
+        nb.top_modes(K, 20, key=KEY, checkpoint=path)
+        arrays = files.read_arrays(path, "a search")
+        for changed, message in (
+            ({"projected": arrays["projected"][:5]}, "its projected are not those of a subspace"),
+            ({"vectors": arrays["vectors"] * np.nan}, "its vectors hold NaN or infinity"),
+            ({"counts": -arrays["counts"]}, "cannot be read: "),
+            ({"scale": np.array(0.0)}, "its numbers are not those of a search"),
+        ):
+            files.write_arrays(path, arrays | changed)
+            with pytest.raises(InputError, match=message):
+                nb.top_modes(K, 20, key=KEY, checkpoint=path)
+        # Of the right form, and not of this operator: the products that are taken at the end tell.
+        files.write_arrays(path, arrays | {"products": 1.01 * arrays["products"]})
+        with pytest.warns(UserWarning, match="Residuals are those of fresh products"):
+            modes = nb.top_modes(K, 20, key=KEY, checkpoint=path)
+        errors = np.abs(np.asarray(modes.eigenvalues, float) - np.linalg.eigvalsh(K.astype(float))[::-1][:20] / 300)
+        assert np.all(errors <= np.asarray(modes.residuals, float))
 
     @pytest.mark.slow
     def test_killed_and_called_again(self, tmp_path):

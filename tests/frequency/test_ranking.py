@@ -1,5 +1,7 @@
 """The main claim: modes are ranked by frequency, and three measures of it agree."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,3 +138,21 @@ def test_bad_input_is_named(unchecked, infinite):
     zero = nb.Spectrum(**{**vars(nb.eigh(jnp.zeros((256, 256)))), "x": GRID[0]})
     with pytest.raises(InputError, match="Expected a mode above the noise floor"):
         nb.rank_by_frequency(zero, CIRCLE)
+
+
+def test_a_spectrum_of_a_float64_session_ranks_in_a_float32_one(tmp_path, x64, unchecked):
+    circle = nb.domains.Circle()
+    x, weights = circle.quadrature(24)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(b_std=0.1)), x, weights=weights)
+    wanted = nb.rank_by_frequency(spectrum, circle)
+    nb.save(tmp_path / "s", spectrum)
+    jax.config.update("jax_enable_x64", False)
+    loaded = nb.load(tmp_path / "s")
+    assert loaded.eigenvalues.dtype == np.float64  # no digit is lost
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = nb.rank_by_frequency(loaded, circle)
+        graph = nb.frequency.graph_frequency(loaded, circle)
+    np.testing.assert_array_equal(found.frequencies, wanted.frequencies)
+    np.testing.assert_allclose(found.eigenvalues, wanted.eigenvalues, rtol=1e-6)
+    assert graph.dtype == np.float32

@@ -262,8 +262,10 @@ def test_block_kernel_governs_gradient_flow(x64):
 
 def test_its_matrix_has_a_spectrum_and_predicts_learning(x64):
     functions, params, x = wave()
-    K = nb.block_ntk(functions, params)(x)
+    kernel = nb.block_ntk(functions, params)
+    K = kernel(x)
     spectrum = nb.eigh(K)
+    assert_near(kernel.operator(x) @ np.ones(len(K)), K.sum(1), 1e-12)
     assert_near(spectrum.eigenvalues, np.linalg.eigvalsh(K)[::-1] / 16, 1e-12)
     times = nb.learnability(K, {"first": spectrum.eigenfunctions[:, 0]}, centered=False)
     assert times.learning_time.item() == pytest.approx(1 / float(spectrum.eigenvalues[0]), rel=1e-3)

@@ -11,7 +11,7 @@ from cases import FUNCTIONS, OUTPUTS, assert_near, budget_for, from_all, functio
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import tiles
+from ntkbias.kernels import gradients, tiles
 from ntkbias.kernels.empirical.parts import Stacked
 from ntkbias.kernels.factors import convolution, formable, pieces
 
@@ -123,6 +123,22 @@ def test_pieces_and_strips_do_not_change_the_ntk(name, x64, monkeypatch):
 def test_a_budget_of_one_byte_still_gives_the_kernel(make):
     f, params, x1, x2 = function_case("mlp")
     assert_near(make(f, params, memory_budget=1)(x1, x2), make(f, params)(x1, x2), 1e-6)
+
+
+@pytest.mark.parametrize("outputs", ["mean", "sum"])
+def test_many_outputs_are_taken_some_at_a_time(outputs, x64, monkeypatch):
+    """Where the gradients of one example do not fit the budget: the sum of some outputs' kernels is that of all."""
+    monkeypatch.setattr(gradients, "MANY", 3)
+    rng = np.random.default_rng(0)
+    params = {"e": jnp.asarray(rng.normal(size=(9, 4))), "o": jnp.asarray(rng.normal(size=(4, 7)))}
+    f, x = lambda p, x: jnp.tanh(p["e"][x]) @ p["o"], jnp.asarray(rng.integers(0, 9, (6, 2)))
+    expected = nb.empirical_ntk(f, params, outputs=outputs)(x)
+    for budget, at_once in ((1, 1), (6_000, 4)):
+        kernel = nb.empirical_ntk(f, params, outputs=outputs, memory_budget=budget)
+        assert 1 <= kernel.gradients.outputs_at_once(x) <= at_once  # of 14
+        assert_near(kernel(x), expected, 1e-12)
+        assert_near(kernel(x, x[:4]), expected[:, :4], 1e-12)
+    assert_near(jax.jit(lambda kernel, x: kernel(x))(kernel, x), expected, 1e-12)
 
 
 @pytest.mark.slow

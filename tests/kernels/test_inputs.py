@@ -124,6 +124,7 @@ class TestBadInput:
         [
             ([np.ones((3, 2)), np.ones((5, 2))], "pad them to one"),
             (np.ma.masked_array(np.ones((3, 2)), np.eye(3, 2)), "got a masked array. Fill it"),
+            (np.full((3, 2), np.longdouble("1e400")), "Expected finite numbers in x1?; got 6 NaN or inf"),
             (np.full((3, 2), 2**40), "Set jax_enable_x64, or number what they stand for from zero on"),
         ],
     )
@@ -132,7 +133,7 @@ class TestBadInput:
             nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 1)))(x)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool", ">f4"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool", ">f4", "g", ">f8"])
 def test_inputs_of_any_type_are_multiplied_in_the_type_of_the_parameters(dtype):
     """Products of bytes overflow."""
     f, params, _, _ = function_case("mlp")
@@ -151,6 +152,16 @@ def test_ids_of_eight_bits_reach_a_long_table(dtype):
     f = lambda p, x: jnp.take(p["table"], x, axis=0, mode="clip").sum(1)  # noqa: E731
     kernel = nb.empirical_ntk(f, {"table": jnp.ones((1000, 2))})
     assert_near(kernel(x), 2 * np.eye(3), 1e-6)
+
+
+def test_promotion_of_ranks_is_asked_for():
+    with (
+        jax.numpy_rank_promotion("raise"),
+        pytest.raises(nb.InputError, match="jax_numpy_rank_promotion to be 'allow'"),
+    ):
+        nb.infinite_ntk(nb.nets.mlp(depth=1))(jnp.eye(3))
+    with jax.numpy_rank_promotion("raise"), jax.numpy_rank_promotion("allow"):
+        assert nb.infinite_ntk(nb.nets.mlp(depth=1))(jnp.eye(3)).shape == (3, 3)
 
 
 def test_ids_outside_of_a_table_are_refused():
@@ -212,11 +223,22 @@ class TestBadChoice:
             (lambda path: False, "wrt= to choose one parameter or more"),
             ({"w": True}, "or a pytree of True and False like params"),
             ({"w": 1, "o": 0}, "True and False in the mask wrt=; got"),
+            ("w", "got 'w'. Write \"\\['w'\\]\"."),
+            ([], "wrt= to choose one parameter or more, of .*; got none"),
+            (
+                lambda path, leaf: True,
+                "a predicate wrt= of one path, as lambda path: .*missing a required argument: 'leaf'",
+            ),
         ],
     )
     def test_messages(self, wrt, message):
         with pytest.raises(nb.InputError, match=message):
             nb.empirical_ntk(lambda p, x: x @ p["w"] @ p["o"], {"w": jnp.ones((2, 2)), "o": jnp.ones((2, 1))}, wrt=wrt)
+
+    def test_a_mask_of_arrays_is_one_of_python_values(self):
+        f, params = lambda p, x: x @ p["w"] @ p["o"], {"w": jnp.ones((2, 2)), "o": jnp.ones((2, 1))}
+        kernel = nb.empirical_ntk(f, params, wrt={"w": jnp.array(True), "o": np.bool_(False)})
+        assert kernel.gradients.only == ("['w']",)
 
     def test_flax_variables(self):
         variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {"mean": jnp.ones(2)}}
@@ -257,6 +279,17 @@ class TestComplexNumbers:
         expected = np.einsum("nap,mbp->namb", jacobian, jacobian.conj())
         found = np.asarray(nb.holomorphic_ntk(f, params, x))
         assert_near(np.stack([found.real, found.imag]), np.stack([expected.real, expected.imag]), 1e-10)
+
+
+def test_the_gradient_of_complex_parameters_is_that_of_their_parts(x64):
+    f = lambda p, x: jnp.abs(x @ p["w"]) ** 2  # noqa: E731
+    params = {"w": jnp.array([[1.0 + 2.0j], [0.5 - 1.0j]])}
+    x, y = jnp.array([[1.0, 2.0], [0.3, -1.0]]), jnp.zeros((2, 1))
+    found = nb.complexity.loss_gradient(f, params, x, y)["w"]
+    expected = jax.grad(lambda p: jnp.sum(f(p, x) ** 2) / 4)(params)["w"].conj()
+    assert_near(np.stack([found.real, found.imag]), np.stack([expected.real, expected.imag]), 1e-12)
+    with pytest.raises(nb.InputError, match="params of real numbers; got complex ones. Keep their real"):
+        nb.learning.linearize(f, params)
 
 
 def test_complex_numbers_are_not_trained():

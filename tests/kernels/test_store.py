@@ -18,9 +18,10 @@ import pytest
 import scipy.sparse.linalg
 
 import ntkbias as nb
+from ntkbias import claims
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import StorageError
-from ntkbias.kernels.disk import claims, manifest, writer
+from ntkbias.kernels.disk import manifest, probes, writer
 
 ROWS = 2  # of a block; X has seven examples, so that the last blocks are not full
 NUM_BLOCKS = 10
@@ -331,6 +332,19 @@ def test_a_block_without_its_checksum_is_computed_again(tmp_path, whole, compute
     assert contents(tmp_path) == whole
 
 
+def test_a_pipe_in_the_place_of_a_block_is_not_waited_for(tmp_path, whole):
+    on_disk = stored(tmp_path)
+    (tmp_path / "0000-0001.npy").unlink()
+    os.mkfifo(tmp_path / "0000-0001.npy")
+    with pytest.raises(StorageError, match="0000-0001.npy; got: no plain file"):
+        on_disk[0]
+    with pytest.raises(StorageError, match="damaged or missing ones: 0000-0001.npy"):
+        on_disk.verify()
+    with pytest.warns(UserWarning, match="0000-0001.npy as it was written"):
+        stored(tmp_path)
+    assert contents(tmp_path) == whole
+
+
 def test_reading_a_damaged_block_names_it(tmp_path):
     on_disk = stored(tmp_path)
     (tmp_path / "0000-0001.npy").write_bytes((tmp_path / "0000-0001.npy").read_bytes()[:-5])
@@ -473,6 +487,120 @@ def test_folders_of_other_things_are_refused_and_left_alone(tmp_path):
         with pytest.raises(InputError, match=rf"Expected a manifest of the format .*{message}"):
             stored(tmp_path)
         assert contents(tmp_path) == before
+
+
+# Entries of a manifest that cannot be believed.
+WRONG = {
+    "block_shape": ([-4, -4], [0, 2], [2], [2.0, 2.0], [True, 2], "2", [2, 3], [8, 8]),
+    "shape": ([7, -7], [7], [7, 7, 7], [7.0, 7], None),
+    "outputs": ("most", None, ["mean"]),
+    "dtype": ("object", "int32", 4, "float99"),
+    "symmetric": (1, None),
+    "of": ([], {"x1": 3}),
+    "functions": ("f", [3]),
+    "first_values": ([], [float("nan")], ["1"], 3),
+    "probe_values": ([float("inf")], "none"),
+    "versions": ([], {"jax": 1}),
+    "pass_rows": ([0, 0], [2]),
+    "sha256": ({"0000-0000.npy": "abc"}, {"../../victim": 64 * "a"}, []),
+}
+
+
+def test_every_entry_of_a_manifest_is_checked(tmp_path, computed):
+    stored(tmp_path)
+    entries = json.loads((tmp_path / "manifest.json").read_text())
+    for name, values in WRONG.items():
+        for value in values:
+            (tmp_path / "manifest.json").write_text(json.dumps(entries | {name: value}))
+            for call in (nb.open_kernel, stored):
+                with pytest.raises(InputError, match=rf"one that cannot be read: its {name} is .*\. Choose another"):
+                    call(tmp_path)
+    many = entries | {"shape": [10**9, 10**9], "block_shape": [1, 1]}
+    oblong = entries | {"shape": [7, 6]}
+    for text in (json.dumps(many), json.dumps(oblong), 10**5 * "[", "[]", "\0"):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match="one that cannot be read: "):
+            nb.open_kernel(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(InputError, match="one that cannot be read: it is no plain file"):
+        nb.open_kernel(tmp_path)
+    assert len(computed) == NUM_BLOCKS
+
+
+# Functions that agree on the first inputs: R6.
+
+
+def test_a_function_that_agrees_on_the_first_inputs_is_refused(tmp_path):
+    x = X.copy()
+    x[:3] = 0
+    kernel = nb.empirical_ntk(f, PARAMS)
+    nb.kernel_on_disk(tmp_path, kernel, x, rows=ROWS)
+    other = nb.empirical_ntk(lambda params, x: f(params, x) * (1 + x[:, :1] ** 2), PARAMS)
+    np.testing.assert_array_equal(kernel(x[:3]), other(x[:3]))
+    with pytest.raises(InputError, match=r"Expected the same function f .* the kernel of some inputs differs by"):
+        nb.kernel_on_disk(tmp_path, other, x)
+
+
+@pytest.mark.parametrize("x", [X, 1.0 * np.eye(2, dtype=np.float32), np.zeros((1, 3), np.float32)])
+def test_probes_are_the_same_in_each_call(x):
+    kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.3))
+    once, twice = (probes.probe_values(kernel, x, x) for _ in range(2))
+    assert once == twice
+    assert probes.differ(once, twice, 0.0) is None
+
+
+def test_nan_in_a_probe_never_agrees():
+    assert probes.differ([1.0, None], [1.0, None], 0.1) is None
+    assert probes.differ([1.0, None], [1.0, 2.0], 0.1) == (np.inf, 1.0)
+    assert probes.differ([1.0, 2.0], [1.0, None], 0.1) == (np.inf, 2.0)
+    assert probes.differ([1.0], [1.0, 2.0], 0.1) == (np.inf, 1.0)
+    assert probes.differ([1.0], [float("nan")], 0.1) == (np.inf, 1.0)
+    assert probes.differ([1.0, 2.0], [1.0, 2.5], 0.1) == (0.5, 2.0)
+
+
+def test_a_store_of_an_earlier_version_is_gone_on_with_and_that_is_said(tmp_path):
+    stored(tmp_path)
+    entries = json.loads((tmp_path / "manifest.json").read_text())
+    del entries["probe_values"]
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    with pytest.warns(UserWarning, match="an earlier version of ntkbias began it, and compared the kernel of the"):
+        stored(tmp_path)
+    nb.open_kernel(tmp_path).verify()
+
+
+# Files of others.
+
+
+def test_files_of_others_stay(tmp_path, whole):
+    """By names that are not those of blocks, in a store; by the name of the first lock, in an empty folder."""
+    stored(tmp_path / "store")
+    (tmp_path / "store/0000-0001.npy").unlink()
+    mine = {"mine.sha256": b"precious", "thesis.part": b"precious", "0000-0001.npz.part": b"precious"}
+    for name, content in mine.items():
+        (tmp_path / "store" / name).write_bytes(content)
+    stored(tmp_path / "store")
+    assert contents(tmp_path / "store") == whole | mine
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/manifest.json.part").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"Expected no file of others at .*manifest.json.part; got one. Move it"):
+        stored(tmp_path / "new")
+    assert contents(tmp_path / "new") == {"manifest.json.part": b"precious"}
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link, lambda victim, path: os.mkfifo(path)])
+@pytest.mark.parametrize("name", ["manifest.json.part", "0000-0001.npy.part", "0000-0001.npy.sha256.part"])
+def test_links_are_not_followed(tmp_path, name, link):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"")
+    if name.startswith("0000"):
+        stored(tmp_path / "store")
+        (tmp_path / "store/0000-0001.npy").unlink()
+    (tmp_path / "store").mkdir(exist_ok=True)
+    link(victim, tmp_path / "store" / name)
+    with pytest.raises(StorageError, match=rf"Expected a plain file, or none, at .*{name}; got a link or a pipe. Rem"):
+        stored(tmp_path / "store")
+    assert victim.read_bytes() == b""
 
 
 def test_bad_arguments_are_named_before_any_work(tmp_path, unchecked):

@@ -16,7 +16,7 @@ import ntkbias as nb
 from ntkbias import losses
 from ntkbias.errors import InputError
 from ntkbias.tracking import measures, open_history, track, track_many
-from ntkbias.tracking.checkpoint import code_digest
+from ntkbias.tracking.fingerprints import code_digest
 from ntkbias.training import log_steps, train
 
 FEW = measures.chosen("loss", "eigenvalues", "trace", "kernel_distance", "trajectory_complexity", "matched_modes")

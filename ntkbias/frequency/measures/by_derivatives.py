@@ -59,4 +59,4 @@ def gradient_frequency(
     eigenspace = np.asarray(spectrum.eigenspace)[:modes]
     ratio = [shared(weights @ np.sum(part**2, 1), eigenspace) for part in (slopes, squares)]
     frequencies = np.sqrt(domain.intrinsic_dimension(x) * ratio[0] / ratio[1])
-    return jnp.asarray(frequencies, spectrum.eigenvalues.dtype)
+    return jnp.asarray(frequencies, jax.dtypes.canonicalize_dtype(spectrum.eigenvalues.dtype))

@@ -9,7 +9,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.domains import Domain, HarmonicDomain
@@ -55,7 +55,7 @@ def measured_by_harmonics(
     assert isinstance(domain, HarmonicDomain)
     energies = harmonic_energy(spectrum, domain)[:num_modes]
     max_degree = domain.max_degree(len(spectrum.weights))
-    known = np.asarray(domain.frequency(jnp.asarray(domain.levels(max_degree), energies.dtype)))
+    known = np.asarray(domain.frequency(domain.levels(max_degree).astype(energies.dtype)))
     frequencies, group = np.unique(known, return_inverse=True)
     members = (group[:, None] == np.arange(len(frequencies))).astype(float)
     counts = np.array([domain.multiplicity(level) for level in _levels(domain, max_degree)]) @ members
@@ -104,7 +104,7 @@ def _resampled_energy(
     for some in (weights[i : i + at_once] for i in range(0, len(weights), at_once)):
         ratio = (some / own).astype(functions.dtype).T.reshape(len(own), *(1,) * len(outputs), -1, 1)
         scaled = (ratio * functions[..., None, :]).reshape(*functions.shape[:-1], -1)
-        energy = np.asarray(domain.energy(jnp.asarray(scaled), spectrum.x, spectrum.weights, max_degree), np.float64)
+        energy = np.asarray(domain.energy(scaled, spectrum.x, spectrum.weights, max_degree), np.float64)
         power = some @ np.sum(functions**2, outputs)
         each = energy.reshape(len(some), len(modes), -1)
         rows += [shared(e, eigenspace) / shared(p, eigenspace)[:, None] for e, p in zip(each, power, strict=True)]
@@ -120,7 +120,7 @@ def _power_by_chance(counts: Float[np.ndarray, " f"], spectrum: Spectrum) -> Flo
     outputs = int(np.prod(spectrum.eigenfunctions.shape[1:-1]))
     n = outputs / np.sum(np.asarray(spectrum.weights, float) ** 2)
     free = np.minimum(counts * outputs, n - 1e-3)
-    return np.minimum(scipy.stats.beta.ppf(1 - _CHANCE / len(counts), free / 2, (n - free) / 2), 0.99)
+    return np.minimum(scipy.special.betaincinv(free / 2, (n - free) / 2, 1 - _CHANCE / len(counts)), 0.99)
 
 
 def _levels(domain: HarmonicDomain, max_degree: int) -> list:

@@ -30,7 +30,10 @@ def graph_frequency(spectrum: Spectrum, domain: Domain) -> Float[Array, " k"]:
     distances at best. Costs k multiplications an edge, and the neighbour search.
     """
     weights = np.asarray(spectrum.weights, float)[None]
-    return jnp.asarray(measured_on_graph(spectrum, domain, weights).frequencies, spectrum.eigenvalues.dtype)
+    return jnp.asarray(
+        measured_on_graph(spectrum, domain, weights).frequencies,
+        jax.dtypes.canonicalize_dtype(spectrum.eigenvalues.dtype),
+    )
 
 
 def dirichlet_frequency(
@@ -53,7 +56,7 @@ def dirichlet_frequency(
     measured = measured_by_steps(
         spectrum, domain, weights, num_modes=num_modes, scale=scale, num_steps=num_steps, key=key
     )
-    return jnp.asarray(measured.frequencies, spectrum.eigenvalues.dtype)
+    return jnp.asarray(measured.frequencies, jax.dtypes.canonicalize_dtype(spectrum.eigenvalues.dtype))
 
 
 def measured_on_graph(

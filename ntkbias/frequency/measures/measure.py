@@ -63,7 +63,7 @@ def require_inputs(spectrum: Spectrum, domain: Domain) -> Array:
         raise InputError(
             "Expected a spectrum that knows its inputs; got one of a bare matrix. Use spectrum(kernel, x)."
         )
-    if are_several(spectrum.kernel.unpacked(spectrum.x) if spectrum.kernel is not None else spectrum.x):
+    if are_several(spectrum.inputs):
         raise InputError(
             f"Expected inputs as one array of coordinates, which {type(domain).__name__} needs; got several arrays."
         )

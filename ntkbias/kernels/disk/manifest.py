@@ -1,7 +1,7 @@
 """What a kernel on disk is of: everything its values depend on, by name, as one JSON file.
 
-Arrays are recorded by their SHA-256, structure as text. A function cannot be compared, so the kernel of the first two
-and three inputs is recorded as well. No time, process or path is: the same kernel has the same manifest.
+Arrays are recorded by their SHA-256, structure as text. A function cannot be compared, so the kernel of a few inputs is
+recorded as well, see `probes`. No time, process or path is: the same kernel has the same manifest.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.kernels.disk.manifest import checked_inputs, description
@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.checks import in_native_order, require_array, require_finite
+from ntkbias.claims import claimed, require_no_foreign_part
 from ntkbias.errors import InputError
-from ntkbias.files import PART, StorageError, reason_of, storage_errors
-from ntkbias.kernels.disk.claims import claimed
-from ntkbias.kernels.evaluation import gram
+from ntkbias.files import PART, StorageError, Unreadable, read_json, reason_of, storage_errors
+from ntkbias.kernels.disk.entries import MANIFEST, wrong_entry
+from ntkbias.kernels.disk.probes import differ, first_values, probe_values
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked
 from ntkbias.kernels.kernel import Kernel
@@ -49,19 +51,6 @@ __all__ = [
 
 TYPE = "type"  # the entry of the kernel's own type; what it is made of goes by its fields' names
 FORMAT = "ntkbias kernel on disk, 1"
-MANIFEST = "manifest.json"
-ENTRIES = {
-    "outputs",
-    "shape",
-    "dtype",
-    "symmetric",
-    "of",
-    "functions",
-    "first_values",
-    "versions",
-    "block_shape",
-    "pass_rows",
-}
 PIECE_BYTES = 2**24  # of inputs that are read at a time to check them
 NOT_IN_VALUES = {"memory_budget", "outputs"}  # static fields that change no value, or have an entry of their own
 
@@ -95,11 +84,9 @@ def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
 
 
 def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict[str, Any]:
-    """The manifest of a kernel, but for the shape of its blocks. Computes the kernel of two inputs with three."""
+    """The manifest of a kernel, but for the shape of its blocks. Costs three kernels of two inputs with three."""
     x1, x2 = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
-    few = jnp.asarray(x1[:2]), jnp.asarray(x2[:3])
-    # Not by kernel(...), in which the processes of a distributed program wait for each other.
-    probe = np.asarray(gram(kernel.workers()[:1], *few, rows=3, outputs=kernel.outputs))
+    probe = first_values(kernel, x1, x2)
     if not np.isfinite(probe).all():
         raise InputError(
             "Expected finite values of the kernel of the first inputs; got NaN or infinity. "
@@ -117,6 +104,7 @@ def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict
         "of": {"x1": inputs1.digest, "x2": None if inputs2 is None else inputs2.digest, **dict(_parts(kernel, ""))},
         "functions": _functions(kernel),
         "first_values": probe.astype(float).ravel().tolist(),
+        "probe_values": probe_values(kernel, x1, x2),
         "versions": {
             "ntkbias": _version(),
             "jax": jax.__version__,
@@ -142,14 +130,20 @@ def require_same_kernel(folder: Path, there: dict[str, Any], here: dict[str, Any
             f"Expected the same kernel as in {folder}, to go on with it; got one that differs in "
             f"{listed(differences)}. Choose another folder, or delete that one to begin again."
         )
-    old, new = np.asarray(there["first_values"]), np.asarray(here["first_values"])
     tolerance = float(jnp.finfo(there["dtype"]).eps) ** 0.5  # above another program's rounding, below a change
-    if np.max(np.abs(old - new)) > tolerance * np.max(np.abs(old)):
-        names = [", ".join(manifest["functions"]) or "no name" for manifest in (there, here)]
-        raise InputError(
-            f"Expected the same function f as in {folder}, to go on with it; got another ({names[0]} there, {names[1]} "
-            f"here): the kernel of the first inputs differs by {np.max(np.abs(old - new)):.2g}, of at most "
-            f"{np.max(np.abs(old)):.2g}. Choose another folder, or delete that one to begin again."
+    for entry, inputs in (("first_values", "the first inputs"), ("probe_values", "some inputs")):
+        if entry in there and (found := differ(there[entry], here[entry], tolerance)):
+            names = [", ".join(manifest["functions"]) or "no name" for manifest in (there, here)]
+            raise InputError(
+                f"Expected the same function f as in {folder}, to go on with it; got another ({names[0]} there, "
+                f"{names[1]} here): the kernel of {inputs} differs by {found[0]:.2g}, of at most {found[1]:.2g}. "
+                "Choose another folder, or delete that one to begin again."
+            )
+    if "probe_values" not in there and there["functions"]:
+        warnings.warn(
+            f"Expected to know that f is the same as in {folder}; an earlier version of ntkbias began it, and compared "
+            "the kernel of the first inputs alone. That agrees: make sure that f was not changed.",
+            stacklevel=3,
         )
 
 
@@ -170,22 +164,25 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
             raise InputError(f"Expected the path of a folder; got {folder}, where the file {nearest} is in the way.")
-        if not path.exists():
+        if not os.path.lexists(path):
             if not folder.exists() or not set(os.listdir(folder)) - {MANIFEST + PART}:
+                require_no_foreign_part(path, begins='{\n "format": ' + json.dumps(FORMAT))
                 return None
             raise InputError(
                 f"Expected a new or an empty folder, or a kernel on disk, at {folder}; got a folder of other things, "
                 f"without {MANIFEST}. Choose another."
             )
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path, "a manifest")
         kind = manifest["format"]
         if kind == FORMAT:
-            if missing := ENTRIES - manifest.keys():
-                raise ValueError(f"it has no {listed(sorted(missing))}")
+            if wrong := wrong_entry(manifest):
+                raise ValueError(wrong)
             return manifest
+    except Unreadable as error:
+        kind = f"one that cannot be read: {error.reason}"
     except OSError as error:
         raise StorageError(f"Expected to read {path}; got: {reason_of(error)}. Check its permissions.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         kind = f"one that cannot be read: {reason_of(error)}"

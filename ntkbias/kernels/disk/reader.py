@@ -24,21 +24,29 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
 
 from ntkbias.checks import require_array
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import StorageError, reason_of
+from ntkbias.kernels.disk.entries import CHECKSUM, is_checksum
 from ntkbias.kernels.disk.manifest import listed, manifest_of
 from ntkbias.kernels.outputs import arrangement, rows_of_each
 from ntkbias.progress import progress
 from ntkbias.types import Outputs
 
-__all__ = ["CHECKSUM", "KernelOnDisk", "Pair", "block_name", "checked_path", "checksums_in", "open_kernel", "opened"]
+__all__ = [
+    "KernelOnDisk",
+    "Pair",
+    "block_name",
+    "checked_path",
+    "checksums_in",
+    "open_kernel",
+    "opened",
+]
 
-CHECKSUM = ".sha256"  # the suffix of a block's checksum, until all of them move into the manifest
+DIGITS = 64  # of a checksum
 
 Pair = tuple[int, int]
 
@@ -137,7 +145,7 @@ class KernelOnDisk:
         """
         return self._product(vectors, adjoint=False)
 
-    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+    def to_scipy(self) -> Any:
         """The matrix as SciPy's linear operator, for `eigsh`, `cg` and the like: each product reads all blocks once.
 
         Of shape `(n, m)`, and `(n o, m o)` for outputs="all".
@@ -151,6 +159,8 @@ class KernelOnDisk:
             return self._product(vectors, adjoint=True)
 
         shape = self._matrix_size(0), self._matrix_size(1)
+        import scipy.sparse.linalg  # it takes long, and few need it
+
         return scipy.sparse.linalg.LinearOperator(
             shape, matvec=product, rmatvec=adjoint, matmat=product, rmatmat=adjoint, dtype=self._wide_dtype()
         )
@@ -191,6 +201,8 @@ class KernelOnDisk:
             return self._block(j, i).transpose(arrangement(self.outputs).transposed)
         file = self.path / block_name(i, j)
         try:
+            if not file.is_file():  # opening a pipe would wait for ever
+                raise ValueError("no file" if not os.path.lexists(file) else "no plain file")
             block = np.load(file, mmap_mode="r", allow_pickle=False)
             block = block.view(self.dtype) if block.dtype.kind == "V" else block  # types that NumPy's files do not know
             if (block.shape, block.dtype) != (self.shape_of(i, j), self.dtype):
@@ -220,15 +232,18 @@ class KernelOnDisk:
 
     def is_intact(self, pair: Pair, checksums: dict[str, str]) -> bool:
         """Whether a block's file has the checksum that was written beside it; missing ones are not wrong."""
+        path = self.path / block_name(*pair)
         try:
-            with open(self.path / block_name(*pair), "rb") as file:
+            if not path.is_file():
+                return not os.path.lexists(path)
+            with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == checksums.get(block_name(*pair))
         except FileNotFoundError:
             return True
         except OSError as error:
             raise StorageError(
-                f"Expected to read {self.path / block_name(*pair)}; got: {reason_of(error)}. Remove that file if it "
-                "cannot be read: it is computed again."
+                f"Expected to read {path}; got: {reason_of(error)}. Remove that file if it cannot be read: it is "
+                "computed again."
             ) from error
 
     def shape_of(self, i: int, j: int) -> tuple[int, ...]:
@@ -315,8 +330,9 @@ def checksums_in(folder: Path) -> dict[str, str]:
     """The checksum of each block by its name: those beside new blocks, and those in the manifest."""
     fresh = {}
     for name in os.listdir(folder):
-        if name.endswith(CHECKSUM):
-            with contextlib.suppress(FileNotFoundError):  # it has moved into the manifest, which is read after
-                fresh[name.removesuffix(CHECKSUM)] = (folder / name).read_text().strip()
+        if is_checksum(name) and (folder / name).is_file():
+            with contextlib.suppress(FileNotFoundError), open(folder / name, "rb") as file:
+                # Where it is not there, it has moved into the manifest, which is read after.
+                fresh[name.removesuffix(CHECKSUM)] = file.read(2 * DIGITS).decode("latin-1").strip()
     manifest = manifest_of(folder) or {}
     return dict(sorted((manifest.get("sha256", {}) | fresh).items()))

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.checks import require_positive
+from ntkbias.claims import Claim, claim, claimed
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import PART, StorageError, storage_errors
 from ntkbias.kernels.disk import manifest as manifests
-from ntkbias.kernels.disk.claims import Claim, claim, claimed
+from ntkbias.kernels.disk.entries import CHECKSUM, is_checksum, is_part
 from ntkbias.kernels.disk.reader import (
-    CHECKSUM,
     KernelOnDisk,
     Pair,
     block_name,
@@ -65,9 +65,9 @@ def kernel_on_disk(
     Raises `InputError`, naming what differs, if the folder holds a kernel of other parameters, inputs, outputs or
     types; if blocks are missing, and it was begun by other versions, on another device or with another memory budget,
     which may round otherwise; and if it holds something else. A function `f` cannot be compared: its kernel of the
-    first two and three inputs is, up to the square root of the precision. Raises `StorageError`, which is also an
-    `OSError`, if the disk is full or fails: what is finished stays, and the same call goes on. Raises `InputError` on
-    a block with NaN.
+    first inputs, of some others and of random ones like them is, up to the square root of the precision. Raises
+    `StorageError`, which is also an `OSError`, if the disk is full or fails: what is finished stays, and the same call
+    goes on. Raises `InputError` on a block with NaN.
     """
     folder = checked_path(path)
     if not isinstance(kernel, Kernel):
@@ -256,9 +256,9 @@ def _finish(store: KernelOnDisk) -> None:
         manifests.rewrite(store.path, manifest | {"sha256": checksums})
     for name in names:
         path = store.path / name
-        if name.endswith(CHECKSUM):
+        if is_checksum(name):
             with storage_errors(path):
                 path.unlink(missing_ok=True)
-        elif name.endswith(PART):  # of a process that died: those of others are locked
+        elif is_part(name):  # of a process that died: those of others are locked
             with claimed(path.with_name(name.removesuffix(PART))):
                 pass

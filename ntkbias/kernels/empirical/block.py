@@ -45,6 +45,7 @@ from ntkbias.kernels.evaluation import worker_of
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked, of_one_array
+from ntkbias.kernels.operators import KernelOperator, as_operator
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
@@ -109,6 +110,10 @@ class BlockNTK(eqx.Module):
                 "Check the scale of inputs and parameters."
             )
         return found
+
+    def operator(self, x: Mapping[str, Any]) -> KernelOperator:
+        """The matrix of the inputs `{name: x}` as an operator, for `top_modes`, say; the matrix is held."""
+        return as_operator(self(x))
 
     def blocks(
         self, x1: Mapping[str, Any], x2: Mapping[str, Any] | None = None

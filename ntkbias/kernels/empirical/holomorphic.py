@@ -47,7 +47,8 @@ def holomorphic_ntk(
     """
     require_known((params, x1, x2), "holomorphic_ntk")
     x1 = x1 if are_several(x1) else require_array(x1, "x1")
-    kinds = {is_complex(leaf) for leaf in jax.tree.leaves(params)}
+    numbers = [leaf for leaf in jax.tree.leaves(params) if np.issubdtype(jnp.result_type(leaf), np.inexact)]
+    kinds = {is_complex(leaf) for leaf in numbers}
     if len(kinds) > 1:
         raise InputError("Expected params that are all real or all complex; got both. Use empirical_ntk of both parts.")
     kernel = empirical_ntk(f, params, outputs="all", **options)

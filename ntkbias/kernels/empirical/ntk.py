@@ -92,12 +92,15 @@ class EmpiricalNTK(Kernel):
         """The number of outputs of `f` for one input, its axes multiplied."""
         return self.gradients.num_outputs(x)
 
-    def features(self, x: Array) -> dict[str, Factor]:
-        """What each parameter's part of the kernel is made of, by its path."""
-        return self.gradients.features(x)
+    def features(self, x: Array) -> dict[str, Factor] | Array:
+        """What each parameter's part of the kernel is made of, by its path; the inputs where outputs are too many."""
+        return x if self.gradients.outputs_at_once(x) is not None else self.gradients.features(x)
 
-    def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
-        return self.gradients.contract(features1, features2)
+    def contract(self, features1: Any, features2: Any | None) -> Array:
+        if isinstance(features1, dict):
+            return self.gradients.contract(features1, features2)
+        count = self.gradients.outputs_at_once(features1) or 1
+        return self.gradients.contract_some_at_a_time(features1, features2, count)
 
     def blamed(self, *sides: Any) -> str:
         return blamed(self.gradients, *sides)

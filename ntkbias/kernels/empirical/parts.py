@@ -86,6 +86,9 @@ class Stacked(EmpiricalNTK):
     def __init__(self, gradients: Gradients) -> None:
         super().__init__(gradients)
 
+    def features(self, x: Array) -> dict[str, Factor]:
+        return self.gradients.features(x)
+
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         sides = [(path, one, None if features2 is None else features2[path]) for path, one in features1.items()]
         contract = super().contract

@@ -6,13 +6,13 @@
 ((3, 3), [0.0, 1.0, 2.0])
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from ntkbias.checks import require_array, require_finite, widened
@@ -105,7 +105,7 @@ def as_operator(matrix: Any) -> KernelOperator:
         return Products(
             rows // num_outputs, num_outputs, linear.dtype, lambda v: matrix @ v, lambda: matrix.diagonal().ravel()
         )
-    if isinstance(matrix, scipy.sparse.linalg.LinearOperator):
+    if _is_linear_operator(matrix):
         _require_square(matrix.shape)
         if np.issubdtype(matrix.dtype, np.complexfloating):
             raise InputTypeError(f"Expected an operator of real numbers; got {matrix.dtype}. Take its real part.")
@@ -135,7 +135,13 @@ def _require_square(shape: tuple[int, ...]) -> None:
         )
 
 
-def _diagonal_by_products(matrix: scipy.sparse.linalg.LinearOperator, dtype: Any, columns: int = 64) -> np.ndarray:
+def _is_linear_operator(matrix: Any) -> bool:
+    """Whether this is SciPy's; there is none where its module is not loaded, which takes long."""
+    module = sys.modules.get("scipy.sparse.linalg")
+    return module is not None and isinstance(matrix, module.LinearOperator)
+
+
+def _diagonal_by_products(matrix: Any, dtype: Any, columns: int = 64) -> np.ndarray:
     found = []
     for start in range(0, matrix.shape[0], columns):
         chosen = np.arange(start, min(start + columns, matrix.shape[0]))

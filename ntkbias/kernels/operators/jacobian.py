@@ -53,7 +53,7 @@ class Jacobian:
     """
 
     def __init__(self, gradients: Gradients, x: np.ndarray, keeps: bool | None = None) -> None:
-        one = jnp.zeros((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+        one = jnp.asarray(np.zeros((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype)))
         outputs = gradients.num_outputs(one)
         self.gradients, self.x = gradients, x
         self.num_outputs = rows_of_each(outputs, gradients.outputs)

@@ -66,7 +66,7 @@ class Layout:
     def spread(self, shape: tuple[int, ...], piece: Callable[[int], np.ndarray]) -> Array:
         """An array `(devices, ...)`, of which `piece(device)` is each device's part, asked for where it lies."""
         if self.mesh is None:
-            return jnp.asarray(piece(0))[None]
+            return jnp.asarray(piece(0)[None])
 
         def own(index: Any) -> np.ndarray:
             return piece(index[0].start or 0)[None]

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -104,11 +103,13 @@ class KernelOperator(abc.ABC):
         products = self.unpack(self.product(self.pack(vectors.astype(self.dtype))))
         return np.sum(vectors.astype(np.float64) * products, 0)
 
-    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+    def to_scipy(self) -> Any:
         """The operator for SciPy's solvers: `eigsh`, `cg`, `lobpcg`."""
 
         def times(vectors: np.ndarray) -> np.ndarray:
             return self @ vectors
+
+        import scipy.sparse.linalg  # it takes long, and few need it
 
         return scipy.sparse.linalg.LinearOperator(
             self.shape, matvec=times, matmat=times, rmatvec=times, rmatmat=times, dtype=self.dtype

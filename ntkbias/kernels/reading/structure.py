@@ -35,7 +35,7 @@ from ntkbias.kernels.reading.sinks import Sink, sink_of
 from ntkbias.parameters import paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params
 
-__all__ = ["factor_bytes", "factor_shapes", "factors"]
+__all__ = ["Some", "factor_bytes", "factor_shapes", "factors"]
 
 
 class Structure(NamedTuple):
@@ -48,19 +48,33 @@ class Structure(NamedTuple):
     dtype: Any
 
 
+class Some(NamedTuple):
+    """Some of the outputs, whose axes are flattened; those beyond the last one count as zero."""
+
+    first: int | Array
+    number: int
+
+
 def factors(
-    f: ApplyFunction, params: Params, x: Array, outputs: Outputs = "all", precision: str = "highest"
+    f: ApplyFunction,
+    params: Params,
+    x: Array,
+    outputs: Outputs = "all",
+    precision: str = "highest",
+    some: Some | None = None,
 ) -> dict[str, Factor]:
     """The factor of each parameter's block of the kernel, by its path, for the examples `x` `(n, ...)`.
 
     Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
     has none. For "sum" and "mean" what is returned has the right sum over outputs, of which it may have fewer; for
-    "mean" it is that of the gradients divided by the square root of their number.
+    "mean" it is that of the gradients divided by the square root of their number. Of `some` outputs, it is their part.
     """
     leaves = jax.tree.leaves(params)
     structure = _read(f, *signature(params, x), arrangement(outputs).is_summed, precision)
     num_outputs = math.prod(structure.output_shape)
-    cotangents = jnp.eye(num_outputs, dtype=structure.dtype).reshape(num_outputs, *structure.output_shape)
+    first, count = some or (0, num_outputs)
+    cotangents = jax.nn.one_hot(first + jnp.arange(count), num_outputs, dtype=structure.dtype)
+    cotangents = cotangents.reshape(count, *structure.output_shape)
     operands = [operand for sink in structure.sinks.values() for operand in sink.operands]
 
     def example(x: Array) -> list[Array]:
@@ -83,11 +97,13 @@ def factors(
 
 
 @remembered
-def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: str) -> dict[str, Factor]:
+def factor_shapes(
+    f: ApplyFunction, found: tuple, outputs: Outputs, precision: str, some: Some | None = None
+) -> dict[str, Factor]:
     """The factors of one example with shapes in place of arrays, given a `signature`; tracing takes long."""
     treedef, leaves, example, _ = found
     batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
-    evaluate = partial(factors, f, outputs=outputs, precision=precision)
+    evaluate = partial(factors, f, outputs=outputs, precision=precision, some=some)
     try:
         return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
     except NotImplementedError as error:
@@ -99,10 +115,15 @@ def factor_shapes(f: ApplyFunction, found: tuple, outputs: Outputs, precision: s
 
 @remembered
 def factor_bytes(
-    f: ApplyFunction, found: tuple, outputs: Outputs, precision: str, only: tuple[str, ...] | None
+    f: ApplyFunction,
+    found: tuple,
+    outputs: Outputs,
+    precision: str,
+    only: tuple[str, ...] | None,
+    some: Some | None = None,
 ) -> tuple[int, int]:
     """The bytes that the factors of the paths `only`, or all, take for an example: as they are read, and as kept."""
-    shapes = factor_shapes(f, found, outputs, precision)
+    shapes = factor_shapes(f, found, outputs, precision, some)
     raw = [factor for path, factor in shapes.items() if only is None or path in only]
     kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
     return sum(factor.row_bytes() for factor in raw), sum(factor.row_bytes() for factor in kept)

@@ -41,6 +41,7 @@ __all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen", "measured"]
 FAMILIES = (fit, spectra, alignments, drift, modes, by_frequency, behaviours, frozen, paths, networks)
 ALL: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 DEFAULT: dict[str, Measure] = {name: measure for name, measure in ALL.items() if not measure.costly}
+OWN = ("(step)", "(time)", "(learning rate)")  # the names under which snapshots hold where they are
 
 
 def __getattr__(name: str) -> Measure:
@@ -68,6 +69,8 @@ def checked(measures: Mapping[str, Callable[[Snapshot], Any]] | None) -> dict[st
         )
     if not measures:
         raise InputError("Expected one measure or more; got none.")
+    if taken := [key for key in measures if key in OWN]:
+        raise InputError(f"Expected another name than {taken[0]!r} for a measure; a history itself has that one.")
     given = {key: _measure(key, measure) for key, measure in measures.items()}
     keys = {measure: key for key, measure in given.items()}
     ordered: dict[str, Measure] = {}

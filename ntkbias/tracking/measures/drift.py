@@ -6,7 +6,7 @@ The distance of two kernels is S = 1 - <K, K'> / (||K|| ||K'||) (Fort et al. 202
 import math
 
 import numpy as np
-import scipy.linalg
+import scipy
 from jaxtyping import Float
 
 from ntkbias.tracking.measures.measure import measured

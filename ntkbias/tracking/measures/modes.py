@@ -6,7 +6,7 @@ time) while the kernel stays.
 """
 
 import numpy as np
-import scipy.optimize
+import scipy
 from jaxtyping import Float, Int
 
 from ntkbias.tracking.measures.measure import measured

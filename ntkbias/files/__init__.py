@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all (`writing.py`), and that are read with care (`reading.py`)."""
+
+from ntkbias.files.reading import MOST_TEXT, Unreadable, opened, read_arrays, read_bytes, read_json, unreadable
+from ntkbias.files.writing import (
+    PART,
+    StorageError,
+    in_turn,
+    put,
+    reason_of,
+    storage_errors,
+    sync,
+    sync_folder,
+    write,
+    write_arrays,
+)
+
+__all__ = [
+    "MOST_TEXT",
+    "PART",
+    "StorageError",
+    "Unreadable",
+    "in_turn",
+    "opened",
+    "put",
+    "read_arrays",
+    "read_bytes",
+    "read_json",
+    "reason_of",
+    "storage_errors",
+    "sync",
+    "sync_folder",
+    "unreadable",
+    "write",
+    "write_arrays",
+]

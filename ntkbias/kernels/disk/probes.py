@@ -1,0 +1,73 @@
+"""The kernel of a few inputs, by which a store knows its function again: the first, others, and random ones like them.
+
+The first inputs alone may tell nothing: where they are zeros, all functions without biases agree.
+
+>>> import jax.numpy as jnp, ntkbias as nb
+>>> from ntkbias.kernels.disk.probes import first_values, probe_values
+>>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
+>>> first_values(kernel, jnp.eye(4), jnp.eye(4)).shape, len(probe_values(kernel, jnp.eye(4), jnp.eye(4)))
+((2, 3), 12)
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbias.kernels.evaluation import gram
+from ntkbias.kernels.kernel import Kernel
+
+__all__ = ["differ", "first_values", "probe_values"]
+
+ROWS, COLUMNS = 2, 3  # inputs on each side of a probe
+SAMPLED = 64  # inputs of which random ones are made
+
+
+def first_values(kernel: Kernel, x1: Any, x2: Any) -> np.ndarray:
+    """The kernel of the first inputs."""
+    return _values(kernel, x1[:ROWS], x2[:COLUMNS])
+
+
+def probe_values(kernel: Kernel, x1: Any, x2: Any) -> list[float | None]:
+    """The kernel of inputs from all of both sets, then of random ones; None where it is not finite."""
+    pairs = (
+        (_spread(x1, ROWS), _spread(x2, COLUMNS)),
+        (_random(x1, ROWS, seed=1), _random(x2, COLUMNS, seed=2)),
+    )
+    found = [value for few in pairs for value in _values(kernel, *few).astype(float).ravel().tolist()]
+    return [value if math.isfinite(value) else None for value in found]
+
+
+def differ(there: list[float | None], here: list[float | None], tolerance: float) -> tuple[float, float] | None:
+    """By how much values differ, of what size; None where they agree. What is finite on one side alone differs."""
+    old, new = (np.array([math.nan if value is None else value for value in side]) for side in (there, here))
+    if old.shape != new.shape or not np.array_equal(np.isnan(old), np.isnan(new)):
+        return math.inf, float(np.nanmax(np.abs(old), initial=0.0))
+    old, new = old[~np.isnan(old)], new[~np.isnan(new)]
+    size, difference = np.max(np.abs(old), initial=0.0), np.max(np.abs(old - new), initial=0.0)
+    return None if difference <= tolerance * size else (float(difference), float(size))
+
+
+def _values(kernel: Kernel, x1: Any, x2: Any) -> np.ndarray:
+    # Not by kernel(...), in which the processes of a distributed program wait for each other.
+    few = jnp.asarray(x1), jnp.asarray(x2)
+    return np.asarray(gram(kernel.workers()[:1], *few, rows=COLUMNS, outputs=kernel.outputs))
+
+
+def _spread(x: Any, count: int) -> np.ndarray:
+    """Inputs at equal distances, the last among them; fewer where there are fewer."""
+    return np.asarray(x[np.linspace(len(x) - 1, 0, min(count, len(x))).astype(int)])
+
+
+def _random(x: Any, count: int, seed: int) -> np.ndarray:
+    """Inputs each of whose numbers is that of one of them, at the same place, so that it is one that f takes.
+
+    Bytes, which may be parts of numbers, stay together.
+    """
+    draws = np.random.default_rng(seed)
+    sample = np.asarray(x[np.linspace(0, len(x) - 1, min(SAMPLED, len(x))).astype(int)])
+    shape = (count, *(1,) * (x.ndim - 1)) if sample.dtype == np.uint8 else (count, *x.shape[1:])
+    return np.take_along_axis(
+        sample, np.broadcast_to(draws.integers(len(sample), size=shape), (count, *x.shape[1:])), 0
+    )

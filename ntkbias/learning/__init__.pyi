@@ -1,0 +1,29 @@
+from .behaviors import Contrast
+from .curves import LearningCurve, learning_curve
+from .flow import Trajectory, gradient_descent, gradient_flow
+from .learnable import Learnability, learnability
+from .linearized import Lazy, Linearized, lazy, linearize
+from .measured import MeasuredLearningCurve, measured_learning_curve
+from .rates import critical_learning_rate, learning_times
+from .regression import KernelRegression, kernel_regression
+
+__all__ = [
+    "Contrast",
+    "KernelRegression",
+    "Lazy",
+    "Learnability",
+    "LearningCurve",
+    "Linearized",
+    "MeasuredLearningCurve",
+    "Trajectory",
+    "critical_learning_rate",
+    "gradient_descent",
+    "gradient_flow",
+    "kernel_regression",
+    "lazy",
+    "learnability",
+    "learning_curve",
+    "learning_times",
+    "linearize",
+    "measured_learning_curve",
+]
