@@ -41,6 +41,7 @@ from ntkbias.layers import (
 )
 from ntkbias.layers.attention import Mechanism, Scaling
 from ntkbias.layers.conv import Padding
+from ntkbias.layers.layer import require_depth
 from ntkbias.types import Parameterization
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
 Readout = Literal["flatten", "pool"]
 Norm = Literal["pre", "post", "none"]
 
+READOUTS: dict[str, Layer] = {"flatten": Flatten(), "pool": GlobalAvgPool()}
 MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # depth of `myrtle` -> convolutions between its pools
 
 
@@ -112,7 +114,7 @@ def cnn(
     strides, dilation = (None if sizes is None else tuple(sizes) for sizes in (strides, dilation))
     convs = [Conv(width, tuple(kernel_size), strides, padding, std, dilation=dilation, **options) for std in stds[:-1]]
     hidden = [layer for conv in convs for layer in (conv, phi)]
-    return Sequential((*hidden, _readout(readout), Dense(num_outputs, stds[-1], **options)))
+    return Sequential((*hidden, READOUTS[readout], Dense(num_outputs, stds[-1], **options)))
 
 
 def resnet(
@@ -142,7 +144,8 @@ def resnet(
     """
     require_choice("readout", readout, Readout)
     phi, (first, hidden, last) = _activation_and_stds(activation, 2, w_std)
-    for name, count in (("width", width), ("block_size", block_size), ("k", k)):
+    require_depth("block_size", block_size)
+    for name, count in (("width", width), ("k", k)):
         require_positive(name, count)
     _require_counts("strides of resnet, one a group,", strides)
     options: dict[str, Any] = {"b_std": b_std, "b_init": b_init, "parameterization": parameterization}
@@ -160,7 +163,7 @@ def resnet(
         for group, stride in enumerate(strides)
         for place in range(block_size)
     ]
-    return Sequential((conv(width, 1, first), *blocks, _readout(readout), Dense(num_outputs, last, **options)))
+    return Sequential((conv(width, 1, first), *blocks, READOUTS[readout], Dense(num_outputs, last, **options)))
 
 
 def myrtle(
@@ -271,7 +274,8 @@ def transformer(
     require_choice("readout", readout, Readout)
     require_choice("norm", norm, Norm)
     phi, (first, hidden, last) = _activation_and_stds(activation, 2, w_std)
-    for name, count in (("width", width), ("depth", depth), ("num_heads", num_heads), ("num_outputs", num_outputs)):
+    require_depth("depth", depth)
+    for name, count in (("width", width), ("num_heads", num_heads), ("num_outputs", num_outputs)):
         require_positive(name, count)
     if width % num_heads:
         raise InputError(f"Expected a width that num_heads divides; got width={width} and num_heads={num_heads}.")
@@ -285,7 +289,7 @@ def transformer(
     before, after = ((LayerNorm(),) if norm == where else () for where in ("pre", "post"))
     block = (Residual(Sequential((*before, attention))), *after, Residual(Sequential((*before, *perceptron))), *after)
     embedding = (dense(width, first), *(() if encoding is None else (encoding,)))
-    return Sequential((*embedding, *block * depth, *before, _readout(readout), dense(num_outputs, last)))
+    return Sequential((*embedding, *block * depth, *before, READOUTS[readout], dense(num_outputs, last)))
 
 
 def fourier_features(
@@ -329,10 +333,6 @@ class Leaves(Identity):
         return input_shape
 
 
-def _readout(readout: Readout) -> Layer:
-    return Flatten() if readout == "flatten" else GlobalAvgPool()
-
-
 def _require_counts(name: str, values: object) -> None:
     """Raise an `InputError` unless `values` is a sequence of whole numbers of at least one."""
     if not isinstance(values, tuple | list) or not values:
@@ -343,7 +343,7 @@ def _require_counts(name: str, values: object) -> None:
 
 def _activation_and_stds(name: str | Activation, depth: int, w_std: float | None) -> tuple[Activation, list[float]]:
     """The activation, and the weights' standard deviation of each of the `depth + 1` linear layers."""
-    require_positive("depth", depth)
+    require_depth("depth", depth)
     phi = activation(name)
     if w_std is not None:
         return phi, [w_std] * (depth + 1)

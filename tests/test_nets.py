@@ -278,6 +278,19 @@ class TestBadNets:
         with pytest.raises(InputError, match="every number in strides of resnet, one a group, to be at least 1; got 0"):
             nb.nets.resnet(strides=(1, 0))
 
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (nb.nets.mlp, "depth"),
+            (nb.nets.cnn, "depth"),
+            (nb.nets.transformer, "depth"),
+            (nb.nets.resnet, "block_size"),
+        ],
+    )
+    def test_too_many_layers(self, make, name):
+        with pytest.raises(InputError, match=f"Expected {name} to be at most 10000; got 100000. .*: choose fewer"):
+            make(**{name: 100_000})
+
     @pytest.mark.parametrize("depth", [6, "5", None])
     def test_myrtle(self, depth):
         with pytest.raises(InputError, match=f"Expected depth of myrtle to be one of 5, 7, 10; got {depth!r}"):

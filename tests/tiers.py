@@ -37,7 +37,7 @@ _LAYER_VARIANTS = "|".join(
 
 # Laws of tables: each law meets a third of the cases, and each case a third of the laws, in turn.
 SAMPLED = (
-    r"layers/test_(layers|activations|attention|encodings|combine)\.py::test_\w+\[",
+    r"layers/test_(layers|repeats|activations|attention|encodings|combine)\.py::test_\w+\[",
     r"layers/test_against_stax\.py::test_kernels_of_layers\[",
     r"kernels/test_infinite\.py::test_(symmetric|cnn|float32|mlp)\w*\[",
     r"kernels/test_(kernel|tiles|store|jaxprs|derived|cross|mixing|inputs)\.py::(\w+::)?test_\w+\[",
@@ -70,6 +70,7 @@ WIDE = {
     r"test_jaxprs\.py::test_what_a_strided.*\[length(0|2|5)-": "windows and strides, of which four of seven stay",
     r"test_activations\.py::test_both_modes_of_diff.*\[(hat|sin|polynomial)\]": "one activation of each kind stays",
     r"test_activations\.py::test_float32\[": "the extremes of float32 have test_any_scale_in_float32",
+    r"test_repeats\.py::test_values_and_.*\[(tanh|gelu|leaky relu|product)\]": "long to compile; others stay",
     r"test_derived\.py::TestVelocity::test_is_the_difference_quotient\[(mlp|cnn)\]": "three functions stay",
     r"test_derived\.py::TestCentered::test_is_the_doubly_centred_gram_matrix\[(each|sum)\]": "'mean' and 'all' stay",
     r"test_nets\.py::test_stds\[.*-cnn\]": "the MLP of each activation stays",

@@ -72,9 +72,9 @@ def cosine_defect(covariance: Array, variance1: Array, variance2: Array) -> Arra
 
     For deviations s, s' within a factor of two it is (a - |c| + b - |c| - (s - s')^2) / (2 s s'): differences of near
     numbers are exact, so that it is within eps, and within eps / 50 at equal norms. Beyond, it is 1 - |c| / (s s'),
-    within 2 eps. Zero or one where a variance is zero. Not to be differentiated.
+    within 2 eps. Zero or one where a variance is zero.
     """
-    deviation1, deviation2 = jnp.sqrt(variance1), jnp.sqrt(variance2)
+    deviation1, deviation2 = _root(variance1), _root(variance2)
     reciprocal = _reciprocal(deviation1) * _reciprocal(deviation2)
     size = jnp.abs(covariance)
     gap = (deviation1 - deviation2) ** 2
@@ -82,7 +82,8 @@ def cosine_defect(covariance: Array, variance1: Array, variance2: Array) -> Arra
     far = 1 - size * reciprocal
     defect = jnp.where(gap <= 0.5 * (deviation1 * deviation2), near, far)
     # An angle that is only rounding is taken as zero: the kernel's diagonal is exact then.
-    return jnp.where(defect < MARGIN * jnp.finfo(defect.dtype).eps, 0.0, defect)
+    # Its derivative stays: the sine is no root of it where noise adds to the variances.
+    return defect - jax.lax.stop_gradient(jnp.where(defect < MARGIN * jnp.finfo(defect.dtype).eps, defect, 0.0))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -154,11 +155,11 @@ def _smoothed_angle_jvp(primals, tangents):
 
 def _quadrant(covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
     """arcsin(rho) / (2 pi), and the root of a b - c^2: the area that u and v span."""
-    deviation1, deviation2 = jnp.sqrt(variance1), jnp.sqrt(variance2)
+    deviation1, deviation2 = _root(variance1), _root(variance2)
     cosine = jnp.abs(covariance) * (_reciprocal(deviation1) * _reciprocal(deviation2))
     defect = cosine_defect(covariance, variance1, variance2)
     square = defect * (2 - defect)
-    sine = jnp.sqrt(square)
+    sine = _root(square)
     turns = _turns(cosine, sine, square)
     return jnp.where(covariance < 0, -turns, turns), (deviation1 * deviation2) * sine
 
@@ -195,6 +196,16 @@ def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
     for value in coefficients[-2::-1]:
         total = total * x + value
     return total
+
+
+def _root(square: Array) -> Array:
+    """The square root, whose derivative is taken as 0 where it is 0.
+
+    Functions here have derivatives of their own (custom_jvp). JAX 0.8 to 0.11 drop those within the body of a scan that
+    is differentiated twice, in reverse mode first: what is left has to be right, too.
+    """
+    live = square > 0
+    return jnp.where(live, jnp.sqrt(jnp.where(live, square, 1.0)), 0.0)
 
 
 def _positive(variance: Array) -> Array:

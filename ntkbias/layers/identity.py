@@ -60,6 +60,6 @@ class Dropout(Identity):
             raise InputError(f"Expected rate of Dropout, the fraction that is dropped, below 1; got {self.rate!r}.")
 
 
-def scaled(covariance: Covariance, factor: float) -> Covariance:
+def scaled(covariance: Covariance, factor: float | Array) -> Covariance:
     """The covariance, multiplied by a number."""
     return covariance.map(lambda array, _: factor * array)

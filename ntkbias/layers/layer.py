@@ -22,7 +22,9 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.types import Params
 
-__all__ = ["Layer", "affine_init", "require_positions", "require_scales", "require_some_positions"]
+__all__ = ["Layer", "affine_init", "require_depth", "require_positions", "require_scales", "require_some_positions"]
+
+DEEPEST = 10_000  # layers: half a minute for an infinite kernel, which compiles one, and ten for a finite network
 
 
 class Layer(eqx.Module):
@@ -85,6 +87,16 @@ def affine_init(
         b_scale = b_init * (b_std if standard else 1.0)
         params["b"] = b_scale * jax.random.normal(b_key, shape[-1:])
     return params
+
+
+def require_depth(name: str, value: object) -> None:
+    """Raise an `InputError` unless `value` is a number of layers, or of blocks, that a network can have."""
+    require_positive(name, value)
+    if value > DEEPEST:  # type: ignore[operator]
+        raise InputError(
+            f"Expected {name} to be at most {DEEPEST}; got {value}. Each layer is made and traced on its own, which "
+            "would take minutes to hours: choose fewer."
+        )
 
 
 def require_positions(name: str, input_shape: tuple[int, ...], num_positions: int | None = None) -> None:

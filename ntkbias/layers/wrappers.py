@@ -19,6 +19,7 @@ from ntkbias.checks import require_key
 from ntkbias.errors import InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.layer import Layer
+from ntkbias.layers.repeats import propagated
 from ntkbias.types import Params
 
 __all__ = ["Frozen", "Sequential", "split_fixed"]
@@ -52,9 +53,7 @@ class Sequential(Layer):
         return x
 
     def propagate(self, covariance: Covariance) -> Covariance:
-        for layer in self.layers:
-            covariance = layer.propagate(covariance)
-        return covariance
+        return propagated(self.layers, covariance)
 
     def decorrelates(self, before: bool) -> bool:
         for layer in self.layers:

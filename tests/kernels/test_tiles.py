@@ -59,3 +59,18 @@ def test_infinite_kernels_by_tiles(name, x64, monkeypatch):
     assert_near(by_tiles(x), grams[0], 1e-13)
     assert_near(by_tiles(x, y), grams[1], 1e-13)
     assert_near(jax.grad(lambda x: jnp.sum(by_tiles(x)[0]))(x), slope, 1e-12)
+
+
+def test_second_derivatives_by_tiles_are_finite_where_inputs_coincide(x64, monkeypatch):
+    kernel, x, direction = nb.infinite_ntk(nb.nets.mlp(8, 1)), points(4), points(4, seed=1)
+
+    def along():
+        def total(x):
+            return jnp.sum(jnp.sin(kernel(x, points(4))))
+
+        return jax.jit(lambda x: jax.jvp(jax.grad(total), (x,), (direction,))[1])(x)
+
+    expected = along()
+    monkeypatch.setattr(infinite, "in_one_program", lambda tile, x1, x2, rows: in_one_program(tile, x1, x2, 2))
+    jax.clear_caches()
+    assert_near(along(), expected, 1e-12)
