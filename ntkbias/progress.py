@@ -1,10 +1,13 @@
-"""Progress of long work: a bar in a terminal or a notebook, and nothing where output goes to a file.
+"""Progress of long work: a bar in a terminal or a notebook; where output goes to a file, a line a phase of a command.
 
 >>> from ntkbias.progress import progress
 >>> sum(progress(range(4), "numbers"))
 6
 """
 
+import contextlib
+import os
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets the bar is made of text
     from tqdm.auto import tqdm
 
-__all__ = ["progress"]
+__all__ = ["phase", "progress"]
 
 
 def progress(items: Iterable | None, label: str, **options: Any) -> Any:
@@ -25,3 +28,11 @@ def progress(items: Iterable | None, label: str, **options: Any) -> Any:
     """
     notebook = tqdm.__mro__[0].__module__.endswith("notebook")
     return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)
+
+
+def phase(text: str) -> None:
+    """Say on the standard error what begins, unless that is a terminal, where bars do. TQDM_DISABLE=1 silences it."""
+    if sys.stderr is None or sys.stderr.isatty() or os.environ.get("TQDM_DISABLE"):
+        return
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"ntkbias: {text}", file=sys.stderr, flush=True)

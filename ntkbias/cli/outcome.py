@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ntkbias import files, plots, report, results
 from ntkbias.comparison import Comparison
+from ntkbias.progress import phase, progress
 from ntkbias.tracking import History
 
 __all__ = ["DIVERGED", "UNSAID", "Outcome", "fill", "names", "say"]
@@ -45,7 +46,9 @@ def fill(folder: Path, name: str, value: Comparison | History, settings: dict[st
     files.write(folder / "settings.json", lambda file: file.write(text.encode()))
     files.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
     report.write_facts(folder / "facts.json", value)
-    pictures = {figure: plots.save(drawn, folder / figure) for figure, drawn in report.figures(value).items()}
+    phase("figures and page")
+    figures = progress(report.figures(value).items(), "figures")
+    pictures = {figure: plots.save(drawn, folder / figure) for figure, drawn in figures}
     title = f"ntkbias {settings['command']}: {settings['options']['data']}"
     report.write_report(folder / "report.html", value, title=title, settings=settings, pictures=pictures)
 

@@ -15,6 +15,7 @@ from ntkbias.comparison import compare
 from ntkbias.domains import Images
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, empirical_ntk, infinite_ntk
+from ntkbias.progress import phase
 
 __all__ = ["run"]
 
@@ -41,6 +42,7 @@ def run(
     key = jax.random.key(options.seed)
     asked: dict[str, Any] = {"weights": data.weights, "targets": data.targets, "measure": options.measure, "key": key}
     with RunFolder.claimed(options.out, names("comparison", report.figure_names(list(kernels)))) as folder:
+        phase(f"{len(kernels)} kernel{'s' * (len(kernels) > 1)} of {len(data.x)} inputs")
         comparison = compare(kernels, data.x, data.domain, **asked)
         table = report.table(comparison, options.num_modes)
         folder.fill(lambda place: fill(place, "comparison", comparison, described, table))

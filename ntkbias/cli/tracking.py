@@ -26,6 +26,7 @@ from ntkbias.errors import InputError
 from ntkbias.kernels import empirical_ntk
 from ntkbias.layers import Layer
 from ntkbias.learning import critical_learning_rate
+from ntkbias.progress import phase
 from ntkbias.tracking import History, measures, track, track_many
 from ntkbias.training import log_steps
 
@@ -60,6 +61,7 @@ def run(options: TrackOptions) -> Outcome:
     rate = _learning_rate(options, net, params, task.x[: options.probe])
     described = settings(options, "track") | {"learning rate": rate}
     with RunFolder.claimed(options.out, names("history", report.figure_names(None))) as folder:
+        phase(f"{options.num_steps} steps on {len(task.x)} examples")
         with folder.checkpoint(options.resume) as checkpoint:
             history = _tracked(options, net, params, task, data, rate, checkpoint)
         table = report.table(history)

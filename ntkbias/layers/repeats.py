@@ -10,7 +10,7 @@ in the values of their numbers and arrays alone, w_std say; those that differ ar
 >>> from ntkbias.layers import Conv, Dense, Flatten, Relu
 >>> from ntkbias.layers.repeats import repeats
 >>> layers = (Conv(8, (3,)), Relu(), *3 * (Dense(8), Relu()), Dense(1))
->>> [(len(block), count) for block, count in repeats(layers)]  # the first layer, (Relu, Dense) three times, and two more
+>>> [(len(block), count) for block, count in repeats(layers)]  # one layer, (Relu, Dense) three times, two more
 [(1, 1), (2, 3), (1, 1), (1, 1)]
 """
 

@@ -4,6 +4,8 @@ A subject is one line of `SUBJECTS`: what works in a folder and returns its resu
 and what reads the folder. All of them run in processes of their own; nothing here starts JAX.
 """
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,9 @@ import numpy as np
 import optax
 
 import ntkbias as nb
+from ntkbias.cli import main
 from ntkbias.eigen import krylov, subspace
+from ntkbias.errors import InputError
 
 Result = dict[str, np.ndarray]
 
@@ -77,4 +81,25 @@ def search(folder: Path, other: bool) -> Result:
     return {name: np.asarray(getattr(modes, name)) for name in ("eigenvalues", "eigenfunctions", "residuals")}
 
 
-SUBJECTS = {"store": Subject(store, read_store), "track": Subject(track, read_track), "search": Subject(search)}
+def command(folder: Path, other: bool) -> Result:
+    """`ntkbias spectrum`, and what it left: the values, and the table."""
+    said = io.StringIO()
+    options = ["--data", "circle", "--num-examples", "8", "--width", "16" if other else "8", "--depth", "1"]
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = main(["spectrum", *options, "--no-cache", "--out", str(folder / "run")])
+    if code:
+        raise InputError(said.getvalue().strip().removeprefix("ntkbias: "))
+    return read_command(folder)
+
+
+def read_command(folder: Path) -> Result:
+    found = nb.load(folder / "run/comparison").spectra[0]
+    return {name: np.asarray(getattr(found, name)) for name in ("eigenvalues", "eigenfunctions", "x")}
+
+
+SUBJECTS = {
+    "store": Subject(store, read_store),
+    "track": Subject(track, read_track),
+    "search": Subject(search),
+    "command": Subject(command, read_command),
+}

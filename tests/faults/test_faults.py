@@ -36,7 +36,8 @@ def found(kind, name, count, seed):
 
 
 FEW = [("kills", "track", 1), ("company", "track", 1), ("damages", "search", 2), ("kills", "store", 1)]
-MANY = [(kind, name, 15) for kind in ("kills", "company", "damages") for name in ("store", "track", "search")]
+KINDS, SUBJECTS = ("kills", "company", "damages"), ("store", "track", "search", "command")
+MANY = [(kind, name, 15) for kind in KINDS for name in SUBJECTS]
 
 
 @pytest.mark.parametrize(
