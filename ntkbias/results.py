@@ -20,6 +20,7 @@ import hashlib
 import importlib
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +35,7 @@ from ntkbias.checks import in_native_order
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import MOST_TEXT, Unreadable, in_turn, read_arrays, read_json, reason_of, write
 
-__all__ = ["load", "public_types", "save"]
+__all__ = ["load", "public_name", "save", "type_of"]
 
 PACKAGE = __name__.partition(".")[0]
 FORMAT = 3  # format 1 named the module of each type; format 2 did not bind the two files together
@@ -54,8 +55,7 @@ def save(path: str | Path, value: Any) -> None:
     """
     path = _checked_path(path)
     arrays: dict[str, np.ndarray] = {}
-    names = {cls: name for name, cls in reversed(public_types().items())}
-    structure = _describe(value, "value", arrays, names)
+    structure = _describe(value, "value", arrays)
     content = json.dumps({"format": FORMAT, "value": structure}).encode()
     if 2 * len(content) > MOST_TEXT:
         raise InputTypeError(
@@ -111,7 +111,7 @@ def _loaded(path: Path) -> Any:
     within = _of_this_format(path, json.loads(arrays[STRUCTURE].tobytes()))
     if beside is not None and beside.get("value") != within["value"]:
         raise Unreadable(packed, EXPECTED, "the two differ", replaced=True)
-    return _build(within["value"], arrays, public_types())
+    return _build(within["value"], arrays)
 
 
 def _of_this_format(path: Path, description: Any) -> dict[str, Any]:
@@ -141,21 +141,30 @@ def _sentence(path: Path, error: Unreadable) -> str:
     return f"Expected {path} to be {EXPECTED}; {error.path.name} cannot be read: {error.reason}."
 
 
-def public_types() -> dict[str, type[eqx.Module]]:
-    """The types of modules by their public names: first those of `ntkbias`, then those of its namespaces.
-
-    A type that both export has two names. The first is the one that files hold; either can be read.
-    """
+def public_name(cls: type[eqx.Module]) -> str | None:
+    """The name of a type in files: that in `ntkbias`, else that in one of its namespaces; None where it has none."""
     package = importlib.import_module(PACKAGE)
-    found, namespaces = {}, [("", package)]
-    for prefix, namespace in namespaces:
-        for name in namespace.__all__:
-            thing = getattr(namespace, name)
-            if isinstance(thing, ModuleType) and namespace is package:
-                namespaces.append((f"{name}.", thing))
-            elif isinstance(thing, type) and issubclass(thing, eqx.Module):
-                found[prefix + name] = thing
-    return found
+    loaded = (
+        sys.modules.get(f"{PACKAGE}.{name}") for name in package.__all__
+    )  # a value's type has its namespace there
+    # A value of the type is there, so that the namespace of its type is loaded.
+    for namespace in (package, *(sys.modules[name] for name in own if name in sys.modules)):
+        if cls.__name__ in getattr(namespace, "__all__", ()) and getattr(namespace, cls.__name__) is cls:
+            return f"{namespace.__name__}.{cls.__name__}".removeprefix(f"{PACKAGE}.")
+    return None
+
+
+def type_of(name: Any) -> type[eqx.Module] | None:
+    """The type of this public name, also of a second one that it has; None where there is none."""
+    package = importlib.import_module(PACKAGE)
+    within, _, own = str(name).rpartition(".")
+    if within and within not in package.__all__:
+        return None
+    namespace = getattr(package, within) if within else package
+    if own not in getattr(namespace, "__all__", ()) or not isinstance(namespace, ModuleType):
+        return None
+    found = getattr(namespace, own)
+    return found if isinstance(found, type) and issubclass(found, eqx.Module) else None
 
 
 def _checked_path(path: str | Path) -> Path:
@@ -165,9 +174,7 @@ def _checked_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def _describe(
-    value: Any, name: str, arrays: dict[str, np.ndarray], types: dict[type[eqx.Module], str], depth: int = 0
-) -> Any:
+def _describe(value: Any, name: str, arrays: dict[str, np.ndarray], depth: int = 0) -> Any:
     """The JSON form of a value; its arrays go to `arrays` under their path."""
     if depth > DEEPEST:
         raise InputTypeError(f"Expected values nested at most {DEEPEST} deep to save; got more at {name[:60]}...")
@@ -183,11 +190,11 @@ def _describe(
         return {"array": key}
 
     def within(item: Any, at: object) -> Any:
-        return _describe(item, f"{name}.{at}", arrays, types, depth + 1)
+        return _describe(item, f"{name}.{at}", arrays, depth + 1)
 
-    if isinstance(value, eqx.Module) and type(value) in types:
+    if isinstance(value, eqx.Module) and (public := public_name(type(value))) is not None:
         fields = [field for field in dataclasses.fields(value) if field.metadata.get("saved", True)]
-        return {"type": types[type(value)], "fields": {f.name: within(getattr(value, f.name), f.name) for f in fields}}
+        return {"type": public, "fields": {f.name: within(getattr(value, f.name), f.name) for f in fields}}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dict": {key: within(item, key) for key, item in value.items()}}
     if isinstance(value, list | tuple):
@@ -214,7 +221,7 @@ def _checked_array(value: Any, name: str) -> np.ndarray:
     return in_native_order(np.asarray(value))
 
 
-def _build(structure: Any, arrays: dict[str, np.ndarray], types: dict[str, type[eqx.Module]]) -> Any:
+def _build(structure: Any, arrays: dict[str, np.ndarray]) -> Any:
     if not isinstance(structure, dict):
         return structure
     if not structure:
@@ -226,10 +233,10 @@ def _build(structure: Any, arrays: dict[str, np.ndarray], types: dict[str, type[
         array = jnp.asarray(arrays[content])
         return array if array.dtype == arrays[content].dtype else arrays[content]  # never lose digits
     if kind == "dict":
-        return {key: _build(item, arrays, types) for key, item in content.items()}
+        return {key: _build(item, arrays) for key, item in content.items()}
     if kind in ("list", "tuple"):
-        items = [_build(item, arrays, types) for item in content]
+        items = [_build(item, arrays) for item in content]
         return items if kind == "list" else tuple(items)
-    if content not in types:
+    if (found := type_of(content)) is None:
         raise ValueError(f"ntkbias has no type {content}")
-    return types[content](**{field: _build(item, arrays, types) for field, item in structure["fields"].items()})
+    return found(**{field: _build(item, arrays) for field, item in structure["fields"].items()})

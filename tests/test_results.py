@@ -15,7 +15,7 @@ from cases import LAYERS
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.results import public_types
+from ntkbias.results import public_name, type_of
 
 
 def ranking():
@@ -243,6 +243,13 @@ def module_types():
     return sorted(own, key=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
 
 
+def public_types():
+    """The types by their public names: first those of `ntkbias`, then those of its namespaces."""
+    spaces = [("", nb), *((f"{name}.", thing) for name in nb.__all__ if inspect.ismodule(thing := getattr(nb, name)))]
+    named = {f"{prefix}{name}": getattr(space, name) for prefix, space in spaces for name in space.__all__}
+    return {name: cls for name, cls in named.items() if isinstance(cls, type) and issubclass(cls, eqx.Module)}
+
+
 def test_every_type_of_value_has_a_public_name():
     named = set(public_types().values())
     lost = [cls for cls in module_types() if cls not in named and cls.__module__.split(".")[1] not in FUNCTIONS]
@@ -260,6 +267,10 @@ def test_public_names_are_found_again_and_no_two_types_share_one():
         assert cls.__module__.startswith("ntkbias.")
     first = {cls: name for name, cls in reversed(types.items())}
     assert len(set(first.values())) == len(first) == len(set(types.values()))
+    assert all(public_name(cls) == name for cls, name in first.items())
+    assert all(type_of(name) is cls for name, cls in types.items())
+    for name in ("os", "save", "layers", "layers.", ".Dense", "results.Dense", "Dense.mro", "a.b.C", 3, None):
+        assert type_of(name) is None
     assert first[nb.ExactSpectrum] == "ExactSpectrum"  # which ntkbias.exact exports as well
 
 
