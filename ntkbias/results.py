@@ -144,9 +144,7 @@ def _sentence(path: Path, error: Unreadable) -> str:
 def public_name(cls: type[eqx.Module]) -> str | None:
     """The name of a type in files: that in `ntkbias`, else that in one of its namespaces; None where it has none."""
     package = importlib.import_module(PACKAGE)
-    loaded = (
-        sys.modules.get(f"{PACKAGE}.{name}") for name in package.__all__
-    )  # a value's type has its namespace there
+    own = [f"{PACKAGE}.{name}" for name in package.__all__]
     # A value of the type is there, so that the namespace of its type is loaded.
     for namespace in (package, *(sys.modules[name] for name in own if name in sys.modules)):
         if cls.__name__ in getattr(namespace, "__all__", ()) and getattr(namespace, cls.__name__) is cls:
