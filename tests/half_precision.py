@@ -347,7 +347,14 @@ NOT_NUMERICAL = {
     *("explain_ntk", "log_steps", "load", "open_kernel", "open_history"),
     "save",  # which refuses bfloat16 by a sentence: NumPy's files do not hold it
     *("exact_spectrum", "predicted_decay", "exact.beside", "exact.by_hermite_degree", "exact.spectrum_of_degrees"),
-    *("frequency.measure_on", "report.figures", "report.table", "report.write_facts", "report.write_report"),
+    *(
+        "frequency.measure_on",
+        "report.figures",
+        "report.figure_names",
+        "report.table",
+        "report.write_facts",
+        "report.write_report",
+    ),
     *("losses.named", "layers.activation", "layers.split_fixed"),
     *(f"datasets.{name}" for name in ("cifar10", "digits", "from_file", "mnist", "one_hot", "slabs")),
     *(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import re
 import shutil
 import subprocess
@@ -334,7 +335,7 @@ def test_a_file_of_others_is_named_before_the_work_and_stays(tmp_path, capsys, m
     assert contents(tmp_path) == {name: b"precious"}
 
 
-def test_figures_that_are_not_drawn_again_are_removed_and_nothing_else(tmp_path):
+def test_what_the_command_before_wrote_is_removed_and_nothing_else(tmp_path):
     (tmp_path / "mine.svg").write_text("precious")
     names = ["a.svg", "b.svg", "c.npz", "d.svg"]
     with RunFolder.claimed(tmp_path, names) as folder:
@@ -344,7 +345,22 @@ def test_figures_that_are_not_drawn_again_are_removed_and_nothing_else(tmp_path)
         folder.fill(lambda place: texts(place, **{"a.svg": "2"}))
     found = contents(tmp_path)
     del found["files.json"]
-    assert found == {"a.svg": b"2", "c.npz": b"1", "d.svg": b"changed by hand", "mine.svg": b"precious"}
+    assert found == {"a.svg": b"2", "d.svg": b"changed by hand", "mine.svg": b"precious"}
+
+
+def test_a_ctrl_c_waits_until_all_results_have_their_places(tmp_path, monkeypatch):
+    names, replace = ["a.svg", "b.svg", "c.npz"], os.replace
+
+    def interrupted(*paths):
+        signal.raise_signal(signal.SIGINT)
+        replace(*paths)
+
+    with RunFolder.claimed(tmp_path, names) as folder:
+        folder.fill(lambda place: texts(place, **dict.fromkeys(names, "1")))
+        monkeypatch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            folder.fill(lambda place: texts(place, **dict.fromkeys(names, "2")))
+    assert [contents(tmp_path)[name] for name in names] == 3 * [b"2"]
 
 
 @pytest.mark.slow

@@ -22,7 +22,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -38,7 +40,6 @@ LOCK, NEW, BEFORE, CHECKPOINT = ".ntkbias", ".ntkbias.new", ".ntkbias.before", "
 # What `track` writes into its folder, and the parts of files that were never finished.
 OF_A_RUN = re.compile(r"(run|about)\.json|(start|state)\.npz|snapshots(/\d+\.npz)?|(snapshots/)?(run\.part|\..+\.part)")
 BEGUN = "state.npz"  # which is there from the first snapshot on
-FIGURES = (".svg", ".png")
 ADVICE = "Move it, or choose another --out."
 
 
@@ -105,7 +106,7 @@ class RunFolder:
     def fill(self, results: Callable[[Path], object]) -> None:
         """Replace the results of the command before by those that `results(folder)` writes, once all are whole.
 
-        Figures that are not drawn again are removed; results of another command stay.
+        What an earlier command wrote besides is removed: the results in a folder are of one command.
 
         Raises `InputError` where a file of another's has appeared under one of the names: the new results are then in a
         folder beside it, which the message names.
@@ -128,14 +129,14 @@ class RunFolder:
                 os.rename(new, kept)
             raise InputError(f"{error} The results are in {kept}.") from None
         others = {name: found for name, found in self.digests.items() if name not in digests}
-        stale = [name for name in others if Path(name).suffix in FIGURES]
-        self._note(others | {name: [*mine, *self.digests.get(name, [])] for name, mine in digests.items()})
-        self._move()
-        for name in stale:
-            if self._is_ours(name):
-                with storage_errors(self.path / name):
-                    (self.path / name).unlink(missing_ok=True)
-        self._note({name: found for name, found in others.items() if name not in stale} | digests)
+        with _uninterrupted():
+            self._note(others | {name: [*mine, *self.digests.get(name, [])] for name, mine in digests.items()})
+            self._move()
+            for name in others:
+                if self._is_ours(name):
+                    with storage_errors(self.path / name):
+                        (self.path / name).unlink(missing_ok=True)
+            self._note(digests)
 
     def _read(self) -> None:
         """What the manifest says; an `InputError` where it is not one of ours."""
@@ -227,6 +228,22 @@ class RunFolder:
         if not self.digests and not os.path.lexists(self.path / CHECKPOINT):
             with contextlib.suppress(OSError):
                 (self.path / MANIFEST).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep a Ctrl-C until the block has ended; only the main thread gets any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _digest(path: Path) -> str:

@@ -27,7 +27,7 @@ def keep() -> None:
     A cache that the user has set for JAX stays as it is. In Python the same is
     `jax.config.update("jax_compilation_cache_dir", path)`, and the two options below for programs of any size.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     path = folder()
     try:

@@ -20,9 +20,9 @@ __all__ = ["ROUNDING", "checked_path", "claimed_file", "loaded", "save"]
 
 def checked_path(checkpoint: Any) -> Path:
     """The path of a checkpoint, with its suffix, or an error where no file can be written there."""
-    if not isinstance(checkpoint, str | Path) or not Path(checkpoint).name:
+    if not isinstance(checkpoint, str | Path) or not Path(checkpoint).name or "\0" in str(checkpoint):
         raise InputTypeError(f"Expected checkpoint to be the path of a file; got {checkpoint!r}.")
-    path = Path(checkpoint)
+    path = Path(checkpoint).absolute()
     if path.is_dir():
         raise InputError(f"Expected checkpoint to be the path of a file; got the folder {path}.")
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")

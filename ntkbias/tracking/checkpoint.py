@@ -28,7 +28,7 @@ import numpy as np
 
 from ntkbias.claims import alone
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.files import read_arrays, read_bytes, read_json, write, write_arrays
+from ntkbias.files import StorageError, read_arrays, read_bytes, read_json, write, write_arrays
 from ntkbias.tracking import trials
 from ntkbias.tracking.fingerprints import plain
 from ntkbias.tracking.history import History, stacked
@@ -108,6 +108,8 @@ class Checkpoint:
 
     def save(self, index: int, values: dict[str, np.ndarray], state: Any) -> None:
         """Write a snapshot, then the state of training at it."""
+        if not (self.folder / "run.json").exists():
+            raise StorageError(f"Expected {self.folder / 'run.json'} until the run ends; it was removed meanwhile.")
         self._write(f"snapshots/{index:05d}.npz", values)
         leaves = {f"{place:05d}": plain(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
         self._write("state.npz", {"index": np.asarray(index), **leaves})
@@ -218,11 +220,11 @@ def history_of(
 
 def checked_folder(path: Any) -> Path:
     """The path of a folder, or an error."""
-    if not isinstance(path, str | Path) or not Path(path).name:
+    if not isinstance(path, str | Path) or not Path(path).name or "\0" in str(path):
         raise InputTypeError(f"Expected checkpoint to be the path of a folder; got {path!r}.")
     if Path(path).is_file():
         raise InputError(f"Expected checkpoint to be the path of a folder; got the file {path}.")
-    return Path(path)
+    return Path(path).absolute()  # a measure may change the working folder
 
 
 @contextlib.contextmanager
@@ -313,7 +315,7 @@ def _run(folder: Path) -> dict[str, Any]:
     if known:
         known = isinstance(found.get(VERSIONS), dict) and isinstance(found.get(FUNCTIONS), dict)
         known = known and all(
-            value is None or (isinstance(value, dict) and value.keys() == {"code", "values"})
+            value is None or (isinstance(value, dict) and value.keys() == {"code", "values", "mutable"})
             for value in found[FUNCTIONS].values()
         )
     if not known:

@@ -17,6 +17,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from types import CellType, CodeType, ModuleType
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy as np
 __all__ = ["closure", "code_digest", "digest", "plain", "versions"]
 
 DEEPEST = 30  # functions in functions
+INSTALLED = "site-packages", "dist-packages", str(Path(__file__).parents[1])  # folders of packages, and this one
 LIBRARIES = ("jax", "jaxlib", "numpy")  # whose functions go by their names
 
 
@@ -90,14 +92,21 @@ def _is_plain(value: Any) -> bool:
 
 
 def closure(value: Any) -> dict[str, str]:
-    """Two fingerprints of a function, or of a value made of functions: its code, and the values that it closes over.
+    """Fingerprints of a function, or of a value made of functions: its code, and the values that it closes over.
 
-    Follows cells, defaults, partials, bound values and fields, but not names of modules. Numbers in lists, dictionaries
-    and other things that change while they are used do not count; arrays there do.
+    Follows cells, defaults, partials, bound values and fields. Numbers in what may change while it is used are a
+    fingerprint of their own, "mutable": those in lists, dictionaries, objects and global names. Global names are
+    followed in functions of users, and not in those of installed packages.
     """
-    found: dict[str, list[str]] = {"code": [], "values": []}
+    found: dict[str, list[str]] = {"code": [], "values": [], "mutable": []}
     _gather(value, found, {}, False, 0)
     return {name: hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] for name, parts in found.items()}
+
+
+def _names(code: CodeType) -> list[str]:
+    """The names that code reads, also within functions in it, in their order."""
+    inner = [name for each in code.co_consts if isinstance(each, CodeType) for name in _names(each)]
+    return [*code.co_names, *inner]
 
 
 def _gather(value: Any, found: dict[str, list[str]], seen: dict[int, Any], changes: bool, depth: int) -> None:
@@ -114,7 +123,7 @@ def _gather(value: Any, found: dict[str, list[str]], seen: dict[int, Any], chang
             found["code"].append("array")
         return
     if _is_plain(value):
-        found["values"] += [] if changes else [repr(value)]
+        found["mutable" if changes else "values"].append(repr(value))
         return
     if id(value) in seen or depth > DEEPEST or isinstance(value, ModuleType):
         return
@@ -134,6 +143,8 @@ def _gather(value: Any, found: dict[str, list[str]], seen: dict[int, Any], chang
         found["code"].append(_told(value.__code__, value.__doc__))
         go_on(value.__defaults__, *(part for _, part in sorted((value.__kwdefaults__ or {}).items())))
         go_on(*(_contents(cell) for cell in value.__closure__ or ()))
+        if not any(folder in value.__code__.co_filename for folder in INSTALLED):
+            go_on(*(value.__globals__.get(name) for name in _names(value.__code__)), changes=True)
     elif isinstance(value, tuple):
         go_on(*value)
     elif isinstance(value, list):

@@ -138,6 +138,7 @@ def described(
 ) -> dict[str, Any]:
     """What has to be the same for a run to go on."""
     functions = {"f": trainer.f, "loss": setting.loss, "optimizer": trainer.optimizer, "forward": trainer.forward}
+    functions |= {f"measure {name}": measure for name, measure in recorder.measures.items()}
     return {
         "runs": recorder.num_runs,
         "steps": list(at),

@@ -104,8 +104,10 @@ def functions_that_differ(
         if here[name] is not None and there[name] != here[name]:
             if there[name]["values"] != here[name]["values"] and same_versions:
                 different.append(f"{name} (the values that it closes over)")
-            elif same_versions:
+            elif same_versions and there[name]["code"] != here[name]["code"]:
                 undecided.append(f"the code of {name} differs")
+            else:
+                undecided.append(f"{name} reads other values of lists, dictionaries, objects or global names")
     return different, undecided
 
 

@@ -320,3 +320,46 @@ def test_a_folder_in_use_names_who_is_in_it(tmp_path):
         run(tmp_path, measures={"nested": nested})
     assert not (tmp_path / "run.part").exists()
     assert os.listdir(tmp_path / "snapshots") != []
+
+
+LEVEL = {"flood": 0.01}  # read by a loss that it changes later only
+
+
+@pytest.mark.parametrize("what", ["loss", "measure"])
+def test_values_that_may_change_are_warned_of(tmp_path, stopped, monkeypatch, what):
+    """A dictionary, an object or a global name may change while it is used: that it differs decides nothing."""
+
+    def flooded(outputs, targets):
+        return jnp.maximum(jnp.mean((outputs - targets) ** 2), LEVEL["flood"])
+
+    def call(folder):
+        options = {"loss": flooded} if what == "loss" else {"measures": {"level": lambda at: LEVEL["flood"]}}
+        return run(folder, **options)
+
+    stopped(tmp_path, call)
+    monkeypatch.setitem(LEVEL, "flood", 0.02)
+    name = "measure level" if what == "measure" else "loss"
+    with pytest.warns(UserWarning, match=f"but {name} reads other values of lists, dictionaries, objects or global"):
+        call(tmp_path)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
+    def remove(at):
+        (tmp_path / "run/run.json").unlink(missing_ok=True)
+        return 0.0
+
+    with pytest.raises(StorageError, match="run.json until the run ends; it was removed meanwhile"):
+        run(tmp_path / "run", measures={"remove": remove})
+
+
+def test_the_working_folder_may_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def move(at):
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        os.chdir(tmp_path / "elsewhere")
+        return 0.0
+
+    found = run("here", measures={"move": move})
+    np.testing.assert_array_equal(open_history(tmp_path / "here").steps, found.steps)
+    assert not any((tmp_path / "elsewhere").iterdir())
