@@ -3,9 +3,9 @@
 import contextlib
 import json
 import os
-import signal
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
