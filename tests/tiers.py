@@ -48,6 +48,9 @@ SAMPLED = (
     r"test_(nets|losses|eigen|exact|scaling|plots|datasets)\.py::(\w+::)?test_\w+\[",
     r"eigen/test_\w+\.py::(\w+::)?test_\w+\[",
     r"frequency/test_\w+\.py::test_\w+\[",
+    r"faults/test_damages\.py::test_\w+\[",
+    r"tracking/test_resuming\.py::test_\w+\[",
+    r"test_(lifetimes|arrays_in_files)\.py::test_\w+\[",
 )
 MESSAGES = r"(?i)bad_?input|message|refuse|named|error"  # tests that read a message: all of them stay
 SHARE = 3  # a law of fewer cases keeps one of them
