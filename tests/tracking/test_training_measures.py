@@ -90,7 +90,8 @@ def test_what_goes_on_after_a_break_under_other_keys(network, data, tmp_path):
     with pytest.raises(SystemExit):
         track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
     end.clear()
-    resumed = track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
+    with pytest.warns(UserWarning, match="measure last reads other values of lists, dictionaries"):
+        resumed = track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
     for name in whole:
         np.testing.assert_array_equal(resumed[name], whole[name])
 
