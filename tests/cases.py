@@ -1009,6 +1009,17 @@ def from_all(gram, outputs):
     return {"all": gram, "each": each, "sum": each.sum(0), "mean": each.mean(0)}[outputs]
 
 
+def count_equations(jaxpr):
+    """The equations of a program and of those within."""
+    total = 0
+    for equation in jaxpr.eqns:
+        total += 1
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+            within = getattr(value, "jaxpr", value)
+            total += count_equations(within) if hasattr(within, "eqns") else 0
+    return total
+
+
 def assert_near(got, expected, rtol):
     """Every entry within `rtol` of the largest one: the error that a sum of rounded products has."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)

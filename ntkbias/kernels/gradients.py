@@ -155,7 +155,7 @@ class Gradients(eqx.Module):
         return max(1, min(SOME, self.memory_budget // (SHARES * self._bytes(x, Some(0, 1))[1])))
 
     def contract_some_at_a_time(self, x1: Array, x2: Array | None, count: int) -> Array:
-        """The kernel of two sets of inputs, `count` outputs at a time: each of them costs a forward pass."""
+        """The kernel of two sets of inputs, `count` outputs at a time; each time costs a forward pass an example."""
 
         @jax.checkpoint
         def add(total: Array, first: Array) -> tuple[Array, None]:

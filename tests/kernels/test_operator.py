@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse.linalg
-from cases import FUNCTIONS, LAYERS, NETS, assert_near, budget_for, function_case, net_case
+from cases import FUNCTIONS, LAYERS, NETS, assert_near, budget_for, count_equations, function_case, net_case
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
@@ -627,17 +627,6 @@ def test_nothing_is_compiled_or_traced_from_one_product_to_the_next(way, monkeyp
     for first, second, third in zip(before, again, again_there, strict=True):
         np.testing.assert_array_equal(first, second)
         np.testing.assert_array_equal(first, third)
-
-
-def count_equations(jaxpr):
-    """The equations of a program and of those within."""
-    total = 0
-    for equation in jaxpr.eqns:
-        total += 1
-        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
-            within = getattr(value, "jaxpr", value)
-            total += count_equations(within) if hasattr(within, "eqns") else 0
-    return total
 
 
 def test_a_compiled_program_is_as_large_for_any_number_of_examples(monkeypatch):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LAYERS, assert_near
+from cases import LAYERS, assert_near, count_equations
 
 import ntkbias as nb
 from ntkbias.errors import InputError
@@ -52,17 +52,6 @@ def written_out(net, x, y):
 
 def at_once(net, x, y):
     return net.propagate(Covariance.of_inputs(x, y, net.needs(Needs())))
-
-
-def count_equations(jaxpr):
-    """The equations of a program and of those within."""
-    total = 0
-    for equation in jaxpr.eqns:
-        total += 1
-        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
-            within = getattr(value, "jaxpr", value)
-            total += count_equations(within) if hasattr(within, "eqns") else 0
-    return total
 
 
 @pytest.mark.parametrize("name", REPEATED)
