@@ -5,7 +5,7 @@ with the kernel, in memory that does not grow with n, faster than from the dense
 vector at a time; and a product with one vector costs what one backward and one forward derivative do.
 
 - `--peers`: at sizes where the dense matrix fits, each in a process of its own: `top_modes`; the matrix and
-  `numpy.linalg.eigh`; SciPy's `eigsh` on the same operator; matfree's Lanczos with full reorthogonalisation (one
+  `numpy.linalg.eigh`; SciPy's `eigsh` on the same operator; matfree's Lanczos with full reorthogonalization (one
   vector, which misses multiplicities) and JAX's `lobpcg_standard` on the same derivatives, compiled as one program. All
   are asked for residuals within `--tolerance` of each eigenvalue; what comes out is computed with the dense matrix.
 - `--products`: one product, and one of a block, over the time of one VJP and one JVP in the same batches.

@@ -1,12 +1,12 @@
-"""Does a kernel say beforehand in which order a network learns behaviours?
+"""Does a kernel say beforehand in which order a network learns behaviors?
 
-Claim: `learnability`, from the NTK of a network at its initialisation, predicts the order in which the network reaches
-90 % training accuracy on ten labellings of MNIST (rank correlation above 0.8, for each seed). Each labelling is learned
-by itself, from the same initialisation, by full-batch gradient descent on the mean squared error.
+Claim: `learnability`, from the NTK of a network at its initialization, predicts the order in which the network reaches
+90 % training accuracy on ten labelings of MNIST (rank correlation above 0.8, for each seed). Each labeling is learned
+by itself, from the same initialization, by full-batch gradient descent on the mean squared error.
 
-Beside the learning time (when half of a labelling's power is learned) stand the alignment, the samples needed, and the
-label time, at which gradient flow has 90 % of the labels right: a labelling may be right in sign long before it is
-learned in size. Labellings that do not reach 90 % within `--steps` share the last place.
+Beside the learning time (when half of a labeling's power is learned) stand the alignment, the samples needed, and the
+label time, at which gradient flow has 90 % of the labels right: a labeling may be right in sign long before it is
+learned in size. Labelings that do not reach 90 % within `--steps` share the last place.
 
     python benchmarks/learnability.py [--examples N] [--seeds S] [--width W] [--steps N]
 """
@@ -35,7 +35,7 @@ MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 def main() -> None:
     """Predict, train and compare, once a seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=400, help="images of each labelling")
+    parser.add_argument("--examples", type=int, default=400, help="images of each labeling")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1_000)
@@ -51,7 +51,7 @@ def main() -> None:
             found.append(spearman(rows, name))
         print(f"seed {seed} ({time.perf_counter() - start:.0f} s)")
         print(
-            f"{'labelling':26}{'learning time':>15}{'95 %':>16}{'samples':>9}{'alignment':>11}{'labels':>11}{'90 %':>9}"
+            f"{'labeling':26}{'learning time':>15}{'95 %':>16}{'samples':>9}{'alignment':>11}{'labels':>11}{'90 %':>9}"
         )
         for name, row in sorted(rows.items(), key=lambda item: item[1]["learning time"]):
             low, high = row["interval"]
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: int) -> dict[str, dict]:
-    """Of each labelling what is predicted, and the network's time to 90 % accuracy."""
+    """Of each labeling what is predicted, and the network's time to 90 % accuracy."""
     images, digits = nb.datasets.mnist(folder, num_examples=20 * num_examples)
     images = images.reshape(len(images), -1)
     images = images - images.mean(0)  # a common part would make a constant the one function that is learned soon
@@ -76,7 +76,7 @@ def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: 
     kernel = nb.empirical_ntk(net.apply, params)
     model = lazy(net.apply, params, 1.0)  # its outputs start at zero, as in the prediction
     rows = {}
-    for name, (x, labels) in labellings(images, digits, num_examples, kernel, seed).items():
+    for name, (x, labels) in labelings(images, digits, num_examples, kernel, seed).items():
         result = learnability(kernel, labels, x=x, centered=False)
         rate = critical_learning_rate(kernel, x) / 2
         steps = steps_to_accuracy(
@@ -93,8 +93,8 @@ def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: 
     return rows
 
 
-def labellings(images: np.ndarray, digits: np.ndarray, count: int, kernel: nb.Kernel, seed: int) -> dict[str, tuple]:
-    """Ten labellings of `count` images each: the images, and labels of -1 and 1."""
+def labelings(images: np.ndarray, digits: np.ndarray, count: int, kernel: nb.Kernel, seed: int) -> dict[str, tuple]:
+    """Ten labelings of `count` images each: the images, and labels of -1 and 1."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(images))
     images, digits = images[order], digits[order]

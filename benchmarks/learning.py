@@ -77,7 +77,7 @@ def beside_scikit_learn(K: np.ndarray, K_test: np.ndarray, y: np.ndarray, repeat
 
 def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
     """The other functions, each once, given a matrix or a spectrum."""
-    seconds, spectrum = timed(lambda: nb.eigh(K))
+    seconds, spectrum = timed(lambda: nb.eigen.eigh(K))
     print(f"  {'eigh':52}{seconds:8.2f} s")
     times, sizes = np.geomspace(1, 1e6, 30), np.geomspace(10, len(K) / 4, 20).astype(int)
     rate = critical_learning_rate(spectrum) / 2
@@ -89,7 +89,7 @@ def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
         "gradient_descent of a spectrum, momentum, 10^6 steps": lambda: gradient_descent(
             spectrum, y, np.array([10**4, 10**6]), rate, momentum=0.9
         ),
-        "learnability of a matrix, 2 behaviours": lambda: learnability(K, behaviors),
+        "learnability of a matrix, 2 behaviors": lambda: learnability(K, behaviors),
         "learnability given the spectrum": lambda: learnability(K, behaviors, modes=spectrum),
         "learning_curve of a spectrum, 20 sizes": lambda: learning_curve(spectrum, y, sizes, ridge=RIDGE),
         "critical_learning_rate of a matrix": lambda: critical_learning_rate(K),

@@ -12,7 +12,7 @@ Counted for n examples:
   symmetry;
 - infinite kernel: no matrix product is needed; the floor is one pass over its n^2 / 2 pairs and positions a layer,
   reading and writing two float32 numbers at the memory bandwidth measured by a copy;
-- eigendecomposition: 9 n^3 in float64 (tridiagonalisation 4/3, vectors up to 8; Golub and Van Loan, section 8.3);
+- eigendecomposition: 9 n^3 in float64 (tridiagonalization 4/3, vectors up to 8; Golub and Van Loan, section 8.3);
 - ranking: the graph's Rayleigh quotients, 4 operations an edge and mode, and 100 resamples of an m x m eigenproblem.
 """
 
@@ -93,7 +93,7 @@ def main() -> None:
         num_bytes = 3 * (n**2 / 2) * positions * 2 * 8  # layers, pairs, positions, two numbers read and written
         row(f"{name}, infinite kernel", lambda k=infinite: k(x), copy(num_bytes))
     K = infinite(x)
-    row("eigendecomposition", lambda: nb.eigh(K).eigenvalues, product(9 * n**3, np.float64))
+    row("eigendecomposition", lambda: nb.eigen.eigh(K).eigenvalues, product(9 * n**3, np.float64))
     spectrum, domain = nb.spectrum(infinite, x), nb.domains.Images()
     edges = len(domain.neighbors(x).distance)
     last = 2 * min(n // 5, 200)  # modes that are resampled 100 times: a Gram matrix and its eigenvalues each

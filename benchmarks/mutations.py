@@ -59,7 +59,7 @@ MUTATIONS = [
         "tests/kernels/test_empirical.py",
     ),
     Mutation(
-        "operators: centring keeps a part of the mean",
+        "operators: centering keeps a part of the mean",
         "kernels/operators/operator.py",
         "self.constants = operator.pack(constants / self.num_examples**0.5)",
         "self.constants = operator.pack(constants / self.num_examples**0.6)",

@@ -4,7 +4,7 @@ Claim: a sum of sines of frequencies 5, 10 ... 50 at 200 points of [0, 1) is lea
 rate 3e-4) in the order of their frequencies: that in which 2 |FFT(f)_k| / A_k passes 0.8. The rank correlation with k
 is 0.9 or more for each of 5 networks with equal amplitudes, and 1 with amplitudes that grow from 0.1 to 1.
 
-Biases are there, and PyTorch's default initialisation. A frequency that never passes within the steps counts as the
+Biases are there, and PyTorch's default initialization. A frequency that never passes within the steps counts as the
 last. Networks are trained together; about 20 minutes a signal on two cores. With `--figures` the heat map of what each
 first network has not yet learned is saved for both signals.
 

@@ -289,6 +289,6 @@ def require_weights(values: Any, n: int) -> Array:
         raise InputError("Expected positive weights; got some that are zero or negative. Leave those inputs out.")
     given = getattr(values, "dtype", np.dtype(float))
     rounding = max(1e-4, float(jnp.finfo(given).eps)) if jnp.issubdtype(given, jnp.floating) else 1e-4
-    if abs(total - 1) > rounding:  # far above the rounding of a float32 sum, far below any other normalisation
+    if abs(total - 1) > rounding:  # far above the rounding of a float32 sum, far below any other normalization
         raise InputError(f"Expected weights that sum to one; got {total:.6g}. Divide them by their sum.")
     return weights

@@ -24,6 +24,11 @@ from ntkbias.memory import default_memory_budget
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Split = Literal["train", "test"]
 OPENERS: dict[str, Callable[[Any], Any]] = {"": lambda file: file, ".gz": gzip.open, ".xz": lzma.open}
 MEMORY_SHARE = 2  # times the budget, half of the memory: what the arrays of a file may take, whatever it unpacks to
@@ -76,7 +81,7 @@ def mnist(folder: str | Path, split: Split = "train", num_examples: int | None =
             f"Expected as many labels as images in {folder}; got {len(labels)} and {len(images)}. "
             "Take both files from one source."
         )
-    return _standardised(images[..., None], labels, num_examples, folder)
+    return _standardized(images[..., None], labels, num_examples, folder)
 
 
 def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None = None) -> Dataset:
@@ -98,7 +103,7 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
         )
     records = np.concatenate([_cifar_records(path) for path in paths])
     pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return _standardised(pixels, records[:, 0], num_examples, folder)
+    return _standardized(pixels, records[:, 0], num_examples, folder)
 
 
 def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
@@ -178,8 +183,8 @@ def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
     return (np.asarray(labels)[:, None] == np.unique(labels)).astype(np.float32)
 
 
-def _standardised(images: np.ndarray, labels: np.ndarray, num_examples: int | None, place: str | Path) -> Dataset:
-    """The first examples of a split, with pixels standardised over all of it: a part is a part of the whole."""
+def _standardized(images: np.ndarray, labels: np.ndarray, num_examples: int | None, place: str | Path) -> Dataset:
+    """The first examples of a split, with pixels standardized over all of it: a part is a part of the whole."""
     if num_examples is not None:
         require_positive("num_examples", num_examples)
         if num_examples > len(images):
@@ -188,7 +193,7 @@ def _standardised(images: np.ndarray, labels: np.ndarray, num_examples: int | No
     mean, square = (np.average(np.arange(256.0) ** power, weights=counts) for power in (1, 2))
     x = images[:num_examples].astype(np.float32)
     x -= np.float32(mean)
-    x /= np.float32((square - mean**2) ** 0.5 or 1.0)  # images of one grey stay zero
+    x /= np.float32((square - mean**2) ** 0.5 or 1.0)  # images of one gray stay zero
     return Dataset(np.ascontiguousarray(x), labels[:num_examples].astype(np.int64))
 
 

@@ -8,6 +8,10 @@ True
 __all__ = ["InputError", "InputTypeError"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class InputError(ValueError):
     """Something that the caller passed cannot be used: what was expected, what came, and what to do.
 

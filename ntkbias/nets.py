@@ -57,6 +57,11 @@ __all__ = [
     "transformer",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Readout = Literal["flatten", "pool"]
 Norm = Literal["pre", "post", "none"]
 
@@ -77,7 +82,7 @@ def mlp(
 ) -> Layer:
     """A multi-layer perceptron with `depth` hidden layers of `width` units, on inputs of any shape (flattened first).
 
-    `b_std=None` means no biases. In the limit of infinite width, `width` matters in the standard parameterisation only.
+    `b_std=None` means no biases. In the limit of infinite width, `width` matters in the standard parameterization only.
     """
     phi, stds = _activation_and_stds(activation, depth, w_std)
     require_positive("width", width)
@@ -138,7 +143,7 @@ def resnet(
     A convolution of `width` channels, then one group of `block_size` blocks for each of `strides`, which is taken along
     every spatial axis by the group's first block; group g = 0, 1, ... has `width * k * 2**g` channels. A block is phi,
     conv, phi, conv, plus a shortcut: a convolution in the first block of a group, the identity in the others. With
-    three groups this is WRN-(6 block_size + 4)-k without normalisation, as in neural-tangents' examples, and like there
+    three groups this is WRN-(6 block_size + 4)-k without normalization, as in neural-tangents' examples, and like there
     no activation stands before the readout. A convolution in a shortcut has `w_std` 1 by default, for no activation
     precedes it, so that each block doubles the variance.
     """
@@ -216,7 +221,7 @@ def patch_network(
 
     Inputs are `(n, leaves, leaf_dimension)`: patches as positions, their coordinates as channels. A linear map of each
     leaf and phi; then, for each number p of `branching`, from the leaves to the root, a convolution that joins p
-    neighbours to one node, and phi; then the output. There are as many leaves as the product of `branching`. With
+    neighbors to one node, and phi; then the output. There are as many leaves as the product of `branching`. With
     p * p leaves, `branching=(p * p,)` is the paper's S-CNN and `(p, p)` its D-CNN; `mlp` is its MLP.
 
     With S = T = t, the correlation of two leaves, and weights that keep phi's variance at one, a node has S = mean over

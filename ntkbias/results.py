@@ -10,7 +10,7 @@ that files of two saves are never taken for one.
 
 >>> import tempfile, pathlib, jax.numpy as jnp, ntkbias as nb
 >>> folder = pathlib.Path(tempfile.mkdtemp())
->>> nb.save(folder / "spectrum", nb.eigh(jnp.eye(3)))
+>>> nb.save(folder / "spectrum", nb.eigen.eigh(jnp.eye(3)))
 >>> nb.load(folder / "spectrum").eigenvalues.shape
 (3,)
 """

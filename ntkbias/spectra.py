@@ -110,7 +110,7 @@ class Spectrum(eqx.Module):
         return math.prod(self.eigenfunctions.shape[:-1]) - len(self.eigenvalues)
 
     def effective_rank(self) -> Scalar:
-        """exp of the entropy of the normalised eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes.
+        """exp of the entropy of the normalized eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes.
 
         Raises `InputError` on a spectrum of the top modes alone: its entropy depends on the others, too. For that there
         is `effective_rank_bounds`.

@@ -577,8 +577,8 @@ FUNCTIONS = {
     "weight on the left": Function(lambda p, x: jnp.tanh(p["w"] @ x.T).T, _dict(w=(4, 3)), _normal(3)),
     "scaled by constants": Function(lambda p, x: -3.0 * (x @ (0.5 * p["w"])), _dict(w=(3, 2)), _normal(3)),
     "parameter times parameter": Function(lambda p, x: p["a"] * (x @ p["w"]), _dict(a=(), w=(3, 2)), _normal(3)),
-    "symmetrised weight": Function(lambda p, x: jnp.tanh(x @ (p["w"] + p["w"].T)), _dict(w=(3, 3)), _normal(3)),
-    "normalised weight": Function(lambda p, x: x @ (p["w"] / jnp.linalg.norm(p["w"])), _dict(w=(3, 2)), _normal(3)),
+    "symmetrized weight": Function(lambda p, x: jnp.tanh(x @ (p["w"] + p["w"].T)), _dict(w=(3, 3)), _normal(3)),
+    "normalized weight": Function(lambda p, x: x @ (p["w"] / jnp.linalg.norm(p["w"])), _dict(w=(3, 2)), _normal(3)),
     "slices of a weight": Function(
         lambda p, x: jnp.tanh(x @ p["w"][:, :3]) @ p["w"][:, 3:], _dict(w=(3, 5)), _normal(3)
     ),
@@ -731,7 +731,7 @@ def _until_all_settle(h):
 MIXING = {
     "batch statistics": _mixed(lambda h: (h - h.mean(0)) / jnp.sqrt(h.var(0) + 1e-5)),
     "half of the mean": _mixed(lambda h: h - 0.5 * h.mean(0)),
-    "neighbours": _mixed(lambda h: h + jnp.roll(h, 1, 0)),
+    "neighbors": _mixed(lambda h: h + jnp.roll(h, 1, 0)),
     "reversed": _mixed(lambda h: h + h[::-1]),
     "cumulated": _mixed(lambda h: jnp.cumsum(h, 0)),
     "sorted": _mixed(lambda h: jnp.sort(h, 0)),

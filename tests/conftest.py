@@ -11,7 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tolerances are those of IEEE arithmetic
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as many processes as cores: threads would wait for each other
 # Thousands of small programs run once each, and compiling them is most of the tests' time. These flags halve it: no
-# optimisation, one piece of machine code a program, one thread, and XLA's older emitters, which JAX 0.12 no longer has.
+# optimization, one piece of machine code a program, one thread, and XLA's older emitters, which JAX 0.12 no longer has.
 CHEAP = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",

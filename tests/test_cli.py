@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
+from ntkbias import types
 from ntkbias.cli import main, options
 from ntkbias.cli.folder import RunFolder
 from ntkbias.cli.outcome import Outcome, say
@@ -36,7 +37,7 @@ def run(capsys, *arguments):
 def test_the_names_of_the_options_are_those_of_the_tables():
     assert get_args(options.MeasureName) == tuple(nb.frequency.MEASURES)
     assert get_args(options.LossName) == tuple(nb.losses.NAMED)
-    assert options.Parameterization == nb.types.Parameterization
+    assert options.Parameterization == types.Parameterization
 
 
 def test_compare_leaves_a_whole_run_folder(tmp_path, capsys):
@@ -152,7 +153,7 @@ BAD = {
     "depth": (["--data", "circle", "--depth", "-1"], "Expected depth to be at least 1; got -1"),
     "examples": (["--data", "circle", "--num-examples", "0"], "Expected num_inputs to be at least 1; got 0"),
     "too many": (["--num-examples", "5000"], "Expected 1 to 1797 examples of the digits; got 5000"),
-    "too few": (["--num-examples", "3"], "Expected more than 11 inputs for 10 neighbours each"),
+    "too few": (["--num-examples", "3"], "Expected more than 11 inputs for 10 neighbors each"),
     "bias": (["--data", "circle", "--b-std", "-1"], "Expected --b-std to be zero or more; got -1"),
     "cnn on vectors": (["--data", "circle", "--net", "cnn"], "Expected inputs of Conv to have 2 spatial axes"),
     "huge": (["--data", "circle", "--width", "9999999999"], "Expected --width below 2^31; got 9999999999"),

@@ -17,7 +17,7 @@ LABELS = np.array([3, 1, 4, 1, 5, 9], np.uint8)
 PHOTOS = (np.arange(6 * 3 * 32 * 32) * 11 % 253).astype(np.uint8).reshape(6, 3, 32, 32)  # channels first, as in files
 
 
-def test_digits_are_standardised_as_a_whole():
+def test_digits_are_standardized_as_a_whole():
     x, y = datasets.digits()
     assert abs(float(x.mean())) < 1e-5
     assert float(x.std()) == pytest.approx(1, abs=1e-5)
@@ -136,7 +136,7 @@ def records(photos, labels):
     return b"".join(bytes([label]) + photo.tobytes() for photo, label in zip(photos, labels, strict=True))
 
 
-def standardised(pixels, whole):
+def standardized(pixels, whole):
     return (pixels - whole.mean(dtype=float)) / whole.std(dtype=float)
 
 
@@ -153,13 +153,13 @@ def mnist(tmp_path, request):
     return tmp_path
 
 
-def test_mnist_is_read_and_standardised_over_the_split(mnist):
+def test_mnist_is_read_and_standardized_over_the_split(mnist):
     x, y = datasets.mnist(mnist)
     assert (x.shape, x.dtype, y.tolist()) == ((6, 28, 28, 1), np.float32, LABELS.tolist())
-    np.testing.assert_allclose(x[..., 0], standardised(IMAGES, IMAGES), atol=1e-5)
+    np.testing.assert_allclose(x[..., 0], standardized(IMAGES, IMAGES), atol=1e-5)
     x, y = datasets.mnist(str(mnist), "test", 3)
     assert y.tolist() == LABELS[:3].tolist()
-    np.testing.assert_allclose(x[..., 0], standardised(IMAGES[:3], IMAGES[:4]), atol=1e-5)
+    np.testing.assert_allclose(x[..., 0], standardized(IMAGES[:3], IMAGES[:4]), atol=1e-5)
     with pytest.raises(InputError, match="Expected num_examples to be at least 1; got 0"):
         datasets.mnist(mnist, num_examples=0)
     with pytest.raises(InputError, match="Expected 1 to 6 examples of .*; got 7"):
@@ -228,7 +228,7 @@ def test_cifar_is_read_from_the_published_folder(tmp_path):
     (tmp_path / "batches.meta.txt").write_text("airplane")
     x, y = datasets.cifar10(tmp_path)
     assert (x.shape, x.dtype, y.tolist()) == ((6, 32, 32, 3), np.float32, LABELS.tolist())
-    np.testing.assert_allclose(x, standardised(PHOTOS, PHOTOS).transpose(0, 2, 3, 1), atol=1e-5)
+    np.testing.assert_allclose(x, standardized(PHOTOS, PHOTOS).transpose(0, 2, 3, 1), atol=1e-5)
     np.testing.assert_array_equal(datasets.cifar10(tmp_path, num_examples=4).x, x[:4])
     assert datasets.cifar10(tmp_path, "test").y.tolist() == LABELS[:2].tolist()
     with pytest.raises(InputError, match="Expected 1 to 2 examples of .*; got 3"):
@@ -277,7 +277,7 @@ def test_real_cifar():
     x, y = datasets.cifar10(real("cifar10"), "test")
     assert x.shape == (10_000, 32, 32, 3)
     assert np.bincount(y).tolist() == [1000] * 10
-    for axis in (1, 2, 3):  # neighbours are alike, and so are colours: the axes are what they should be
+    for axis in (1, 2, 3):  # neighbors are alike, and so are colors: the axes are what they should be
         first, second = (np.take(x, at, axis).ravel() for at in (1, 2))
         assert np.corrcoef(first, second)[0, 1] > 0.9
     assert x.std(dtype=float) == pytest.approx(1, abs=1e-5)

@@ -56,7 +56,7 @@ def test_an_operator_of_another_library_s_products():
     """The page's class in NumPy's place: whatever gives K v and the diagonal is taken, with its number of outputs."""
     J = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
 
-    class Products(nb.KernelOperator):
+    class Products(nb.kernels.KernelOperator):
         def product(self, vectors):
             return jnp.asarray(J @ (J.T @ np.asarray(vectors)))
 

@@ -23,7 +23,7 @@ def weights_of(n, seed=1):
 def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weighted):
     K = gram(12, 12)
     weights = weights_of(12) if weighted else jnp.full(12, 1 / 12)
-    spectrum = nb.eigh(K, weights if weighted else None)
+    spectrum = nb.eigen.eigh(K, weights if weighted else None)
     tolerance = 100 * float(jnp.finfo(K.dtype).eps)
     phi = spectrum.eigenfunctions
     np.testing.assert_allclose(phi.T @ (weights[:, None] * phi), np.eye(12), atol=tolerance)
@@ -61,15 +61,15 @@ def test_spectrum_of_a_circulant_kernel_is_its_fourier_transform(x64):
 
 
 def test_equal_eigenvalues_share_an_eigenspace_and_near_ones_do_not():
-    spectrum = nb.eigh(jnp.diag(jnp.array([3.0, 3.0, 2.0, 2.0, 2.0, 1.0])))
+    spectrum = nb.eigen.eigh(jnp.diag(jnp.array([3.0, 3.0, 2.0, 2.0, 2.0, 1.0])))
     assert spectrum.eigenspace.tolist() == [0, 0, 1, 1, 1, 2]
-    split = nb.eigh(jnp.diag(jnp.array([3.0, 3.0 * (1 - 1e-2), 1.0])))
+    split = nb.eigen.eigh(jnp.diag(jnp.array([3.0, 3.0 * (1 - 1e-2), 1.0])))
     assert split.eigenspace.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_rounding_is_told_from_signal(precision, rank):
-    spectrum = nb.eigh(gram(60, rank))
+    spectrum = nb.eigen.eigh(gram(60, rank))
     assert spectrum.num_resolved == rank
     rounding = float(jnp.abs(spectrum.eigenvalues[rank:]).max())
     assert rounding < float(spectrum.noise_floor) < 200 * rounding  # above it, and not far
@@ -78,7 +78,7 @@ def test_rounding_is_told_from_signal(precision, rank):
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
 def test_the_noise_floor_has_the_scale_of_the_kernel(scale):
     """The squares of these entries are beyond the range of float32."""
-    one, scaled = nb.eigh(gram(20, 2)), nb.eigh(gram(20, 2) * scale)
+    one, scaled = nb.eigen.eigh(gram(20, 2)), nb.eigen.eigh(gram(20, 2) * scale)
     np.testing.assert_allclose(scaled.noise_floor / scale, one.noise_floor, rtol=1e-5)
     assert scaled.num_resolved == 2
 
@@ -86,7 +86,7 @@ def test_the_noise_floor_has_the_scale_of_the_kernel(scale):
 def test_float32_gram_is_decomposed_in_float64():
     # 1e-6 beside 1 has no digit left in a float32 eigensolver's rounding of about n eps = 2e-5.
     values = jnp.concatenate([jnp.ones(1), jnp.full(149, 1e-6)])
-    spectrum = nb.eigh(jnp.diag(values))
+    spectrum = nb.eigen.eigh(jnp.diag(values))
     np.testing.assert_allclose(spectrum.eigenvalues * 150, values, rtol=1e-6)
 
 
@@ -116,15 +116,15 @@ def test_all_outputs_of_an_infinite_network_repeat_the_mean_ones(x64):
 @pytest.mark.slow
 def test_passes_through_jit_and_vmap(x64):
     stack = jnp.stack([gram(5, 5, seed) for seed in range(3)])
-    together = jax.vmap(nb.eigh)(stack)
-    one = jax.jit(nb.eigh)(stack[1])
-    np.testing.assert_allclose(together.eigenvalues[1], nb.eigh(stack[1]).eigenvalues, rtol=1e-12)
-    np.testing.assert_allclose(one.eigenvalues, nb.eigh(stack[1]).eigenvalues, rtol=1e-12)
+    together = jax.vmap(nb.eigen.eigh)(stack)
+    one = jax.jit(nb.eigen.eigh)(stack[1])
+    np.testing.assert_allclose(together.eigenvalues[1], nb.eigen.eigh(stack[1]).eigenvalues, rtol=1e-12)
+    np.testing.assert_allclose(one.eigenvalues, nb.eigen.eigh(stack[1]).eigenvalues, rtol=1e-12)
 
 
 def test_num_modes_keeps_the_first():
     K = gram(8, 8)
-    some, all_ = nb.eigh(K, num_modes=3), nb.eigh(K)
+    some, all_ = nb.eigen.eigh(K, num_modes=3), nb.eigen.eigh(K)
     np.testing.assert_array_equal(some.eigenvalues, all_.eigenvalues[:3])
     assert some.eigenfunctions.shape == (8, 3)
     assert float(some.trace) == float(all_.trace)
@@ -149,7 +149,7 @@ BAD_MATRICES = {
 def test_bad_matrices_are_named(unchecked, name):
     matrix, message = BAD_MATRICES[name]
     with pytest.raises(InputError, match=message):
-        nb.eigh(matrix)
+        nb.eigen.eigh(matrix)
 
 
 BAD_WEIGHTS = {
@@ -165,7 +165,7 @@ BAD_WEIGHTS = {
 def test_bad_weights_are_named(unchecked, name):
     weights, message = BAD_WEIGHTS[name]
     with pytest.raises(InputError, match=message):
-        nb.eigh(jnp.eye(4), weights)
+        nb.eigen.eigh(jnp.eye(4), weights)
     with pytest.raises(InputError, match=message):
         nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), jnp.eye(4), weights)
 
@@ -173,9 +173,9 @@ def test_bad_weights_are_named(unchecked, name):
 def test_other_bad_input_is_named(unchecked):
     net = nb.nets.mlp(num_outputs=2)
     with pytest.raises(InputError, match="num_modes to be at most the number of rows, 3; got 4"):
-        nb.eigh(jnp.eye(3), num_modes=4)
+        nb.eigen.eigh(jnp.eye(3), num_modes=4)
     with pytest.raises(InputError, match="num_modes to be at least 1"):
-        nb.eigh(jnp.eye(3), num_modes=0)
+        nb.eigen.eigh(jnp.eye(3), num_modes=0)
     with pytest.raises(InputError, match="outputs='each'"):
         nb.spectrum(nb.infinite_ntk(net, outputs="each"), jnp.eye(3))
     with pytest.raises(TypeError, match="Expected a kernel, e.g. empirical_ntk"):

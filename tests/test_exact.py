@@ -420,7 +420,7 @@ def test_cube_holds_its_errors_against_many_digits(dimension):
     ids=lambda phi: phi.__name__,
 )
 def test_digits_are_those_of_the_layers(phi):
-    """The formulas in mpmath against the duals of the layers, through biases, a shortcut and both parameterisations."""
+    """The formulas in mpmath against the duals of the layers, through biases, a shortcut and both parameterizations."""
     phi = ABRelu(-0.3, 1.2) if phi is ABRelu else phi()
     branch = Sequential((phi, Dense(4, 1.2, 0.4, 0.7, "standard")))
     net = Sequential((Flatten(), Dense(4, 1.1, 0.3), Residual(branch), phi, Dense(1)))
@@ -456,7 +456,7 @@ def test_cube_order_within_a_parity():
             assert np.all(np.diff(values) <= exact.errors[parity::2][:-1])
 
 
-def test_depth_that_maximises_a_degree_grows_with_it():
+def test_depth_that_maximizes_a_degree_grows_with_it():
     depths = (1, 2, 3, 4, 6, 8, 12, 16, 24)
     shares = np.array([on_cube(depth, 32).shares for depth in depths])
     assert_allclose(shares.sum(1), 1, rtol=1e-12)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -28,6 +29,29 @@ def test_no_module_is_named_like_what_its_package_exports(package):
     names = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == package}
     both = names & set(getattr(exported, "__all__", ()))
     assert not [name for name in both if not isinstance(getattr(exported, name), types.ModuleType)]
+
+
+NAMESPACES = [name for name in ntkbias.__all__ if isinstance(getattr(ntkbias, name), types.ModuleType)]
+
+
+@pytest.mark.parametrize("namespace", [None, *NAMESPACES])
+def test_dir_shows_public_names_alone(namespace):
+    module = getattr(ntkbias, namespace) if namespace else ntkbias
+    names = [name for name in dir(module) if not name.startswith("__")]
+    assert names == sorted(name for name in module.__all__ if not name.startswith("__"))
+
+
+BRITISH = r"(?i)behaviour|neighbour|colour|centre[sd]?\b|labell(ed|ing)|\bgrey|licence|isation\b|(?<=al)ised?\b"
+
+
+@pytest.mark.parametrize("folder", ["ntkbias", "tests", "benchmarks", "docs"])
+def test_spelling_is_american(folder):
+    """As in the names of JAX and of this package: `centered`, `normalize_edges`, `color`."""
+    root = ROOT.parent / folder
+    for path in sorted(
+        p for p in root.rglob("*") if p.suffix in (".py", ".pyi", ".md") and p.name != Path(__file__).name
+    ):
+        assert not re.search(BRITISH, path.read_text()), path
 
 
 def imported(module):

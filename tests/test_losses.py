@@ -212,7 +212,7 @@ def test_sobolev_weighs_each_degree(x64):
         for column, number in zip(basis.T, numbers, strict=True):
             a = np.asarray(weights) * column
             expected += (1 + number) ** 3 * np.outer(a, a)
-        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # cancelling sums of some ten terms up to 27 times the smallest
+        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # canceling sums of some ten terms up to 27 times the smallest
         np.testing.assert_allclose(loss.matrix, expected, atol=rtol * np.abs(expected).max())
         errors = jnp.asarray(basis @ RNG.normal(size=(basis.shape[1], 2)))
         value = 0.5 * np.einsum("io,ij,jo", errors, expected, errors)

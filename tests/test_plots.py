@@ -75,7 +75,7 @@ def test_spectra_show_resolved_eigenvalues_and_the_floor(circle):
 
 
 def test_modes_below_the_floor_are_left_out():
-    spectrum = nb.eigh(jnp.diag(jnp.array([4.0, 1.0, 0.0, 0.0])))
+    spectrum = nb.eigen.eigh(jnp.diag(jnp.array([4.0, 1.0, 0.0, 0.0])))
     assert_allclose(plots.spectra(spectrum).lines[0].get_ydata(), [1, 0.25])
 
 
@@ -84,7 +84,7 @@ def full_marks(ax):
     return [points for points in ax.collections if len(points.get_facecolor())]
 
 
-def test_a_kernel_has_one_colour_in_all_pictures(circle):
+def test_a_kernel_has_one_color_in_all_pictures(circle):
     spectra, power = plots.spectra(circle), plots.cumulative_power(circle)
     frequency = plots.eigenvalue_against_frequency(circle)
     for index in range(2):
@@ -211,7 +211,7 @@ def test_eigenfunctions_on_the_circle_are_curves_against_the_angle(circle):
     assert axes[0, 2].get_title() == f"mode 3 (of 2–3): {value},\nfrequency 1"
 
 
-def test_eigenfunctions_of_a_cloud_are_coloured_points(cloud):
+def test_eigenfunctions_of_a_cloud_are_colored_points(cloud):
     spectrum, ranking = cloud.spectra[0], cloud.rankings[0]
     axes = plots.eigenfunctions(spectrum, ranking, cloud.domain, 5)
     assert axes.shape == (2, 4)
@@ -241,7 +241,7 @@ def density():
     """Of a kernel of rank 10 on 40 inputs, of which 2 modes are known."""
     values = jnp.concatenate([10.0 ** -jnp.linspace(0, 2, 10), jnp.zeros(30)])
     K = jnp.diag(40 * values)
-    return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigh(K, num_modes=2))
+    return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigen.eigh(K, num_modes=2))
 
 
 def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
@@ -319,7 +319,7 @@ def test_errors_say_what_to_do(circle, cloud, unchecked):
             "Expected targets that are not zero everywhere",
         ),
         (lambda: plots.eigenfunctions(spectrum, CIRCLE, ranking), "got Spectrum, Circle, FrequencyRanking"),
-        (lambda: plots.eigenfunctions(nb.eigh(jnp.eye(3)), ranking, CIRCLE), "got one of a bare matrix"),
+        (lambda: plots.eigenfunctions(nb.eigen.eigh(jnp.eye(3)), ranking, CIRCLE), "got one of a bare matrix"),
         (lambda: plots.eigenfunctions(spectrum, ranking, CIRCLE, 0), "Expected num_modes to be at least 1"),
         (
             lambda: plots.eigenfunctions(spectrum, ranking, CIRCLE, 3, Figure().subplots(1, 2)),

@@ -192,7 +192,7 @@ def test_figures_belong_to_no_window_and_skip_targets_of_zeros(cloud):
 def test_kernel_of_one_mode(tmp_path):
     """Nothing to correlate and nothing to fit."""
     x, _ = CIRCLE.quadrature(32)
-    spectrum = dataclasses.replace(nb.eigh(jnp.ones((32, 32))), x=x)
+    spectrum = dataclasses.replace(nb.eigen.eigh(jnp.ones((32, 32))), x=x)
     comparison = nb.Comparison(("constant",), (spectrum,), (nb.rank_by_frequency(spectrum, CIRCLE),), CIRCLE)
     assert "modes above the noise floor 1 of 32" in report.table(comparison)
     page = Page(report.write_report(tmp_path / "report.html", comparison, title="", settings={}))

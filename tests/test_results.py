@@ -101,7 +101,7 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
         with pytest.raises(InputError, match="Expected the path of a file, without its suffix; got"):
             nb.save(path, 1)
     with pytest.raises(InputError, match="without its suffix; got Spectrum. Paths come first.$"):
-        nb.save(nb.eigh(jnp.eye(3)), "v")
+        nb.save(nb.eigen.eigh(jnp.eye(3)), "v")
     np.savez(tmp_path / "w.npz")
     for text, reason in (
         (

@@ -19,20 +19,20 @@ def circle_spectrum(n=64):
 def power_law_spectrum(n=200, exponent=-2.0):
     """A spectrum with eigenvalues index^exponent and random eigenvectors."""
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
-    return nb.eigh(jnp.asarray(n * (basis * np.arange(1.0, n + 1) ** exponent) @ basis.T))
+    return nb.eigen.eigh(jnp.asarray(n * (basis * np.arange(1.0, n + 1) ** exponent) @ basis.T))
 
 
 def test_stable_rank_is_that_of_features():
     features = np.random.default_rng(0).normal(size=(9, 5)) * np.arange(1, 6)
-    spectrum = nb.eigh(jnp.asarray(features @ features.T))
+    spectrum = nb.eigen.eigh(jnp.asarray(features @ features.T))
     np.testing.assert_allclose(spectrum.stable_rank(), nb.complexity.stable_rank(features), rtol=1e-5)
-    few = nb.top_modes(nb.as_operator(jnp.asarray(features @ features.T)), 2, key=jax.random.key(0))
+    few = nb.top_modes(nb.kernels.as_operator(jnp.asarray(features @ features.T)), 2, key=jax.random.key(0))
     np.testing.assert_allclose(few.stable_rank(), spectrum.stable_rank(), rtol=1e-4)
 
 
 def test_effective_rank_of_equal_eigenvalues_is_their_number():
-    np.testing.assert_allclose(nb.eigh(jnp.eye(7)).effective_rank(), 7, rtol=1e-6)
-    np.testing.assert_allclose(nb.eigh(jnp.ones((7, 7))).effective_rank(), 1, rtol=1e-4)
+    np.testing.assert_allclose(nb.eigen.eigh(jnp.eye(7)).effective_rank(), 7, rtol=1e-6)
+    np.testing.assert_allclose(nb.eigen.eigh(jnp.ones((7, 7))).effective_rank(), 1, rtol=1e-4)
 
 
 def gram_of(eigenvalues):
@@ -45,7 +45,7 @@ def gram_of(eigenvalues):
 @pytest.mark.parametrize("num_modes", [1, 5, 29, 30])
 def test_of_the_top_modes_bounds_hold_the_effective_rank(exponent, num_modes, x64):
     gram = gram_of(np.arange(1.0, 31) ** exponent)
-    rank, top = nb.eigh(gram).effective_rank(), nb.eigh(gram, num_modes=num_modes)
+    rank, top = nb.eigen.eigh(gram).effective_rank(), nb.eigen.eigh(gram, num_modes=num_modes)
     low, high = top.effective_rank_bounds()
     assert low <= rank * (1 + 1e-10)
     assert rank <= high * (1 + 1e-10)
@@ -57,17 +57,17 @@ def test_of_the_top_modes_bounds_hold_the_effective_rank(exponent, num_modes, x6
 
 def test_bounds_of_the_effective_rank_are_reached(x64):
     """Where what is left lies on few modes as large as the last known one, and where all modes share it."""
-    few = nb.eigh(gram_of([4.0, 2.0, 2.0, 2.0, 1.0, 0.0, 0.0, 0.0]))
-    even = nb.eigh(gram_of([4.0, 2.0, *[5 / 6] * 6]))
+    few = nb.eigen.eigh(gram_of([4.0, 2.0, 2.0, 2.0, 1.0, 0.0, 0.0, 0.0]))
+    even = nb.eigen.eigh(gram_of([4.0, 2.0, *[5 / 6] * 6]))
     for spectrum, bound in ((few, 0), (even, 1)):
-        top = nb.eigh(gram_of(spectrum.eigenvalues), num_modes=2)
+        top = nb.eigen.eigh(gram_of(spectrum.eigenvalues), num_modes=2)
         np.testing.assert_allclose(top.effective_rank_bounds()[bound], spectrum.effective_rank(), rtol=1e-8)
 
 
 def test_the_effective_rank_of_top_modes_is_refused_for_its_bounds(x64):
     gram = jnp.asarray(np.random.default_rng(0).normal(size=(12, 5, 40)))
     gram = jnp.einsum("nop,mqp->nomq", gram, gram)
-    whole, top = nb.eigh(gram), nb.eigh(gram, num_modes=10)  # of vector-valued modes: 60 of them
+    whole, top = nb.eigen.eigh(gram), nb.eigen.eigh(gram, num_modes=10)  # of vector-valued modes: 60 of them
     with pytest.raises(InputError, match=r"Expected all 60 modes .*; got the first 10. Use effective_rank_bounds\(\)"):
         top.effective_rank()
     low, high = jax.jit(nb.Spectrum.effective_rank_bounds)(top)
@@ -77,7 +77,7 @@ def test_the_effective_rank_of_top_modes_is_refused_for_its_bounds(x64):
 
 
 def test_no_missing_trace_leaves_nothing_open():
-    low, high = nb.eigh(gram_of([3.0, 1.0, *[0.0] * 20]), num_modes=4).effective_rank_bounds()
+    low, high = nb.eigen.eigh(gram_of([3.0, 1.0, *[0.0] * 20]), num_modes=4).effective_rank_bounds()
     np.testing.assert_allclose([low, high], np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)), rtol=1e-4)
 
 
@@ -147,7 +147,7 @@ def test_interval_is_as_wide_as_the_scatter_over_samples(x64):
 
 def test_bad_input_is_named(unchecked):
     spectrum = circle_spectrum()
-    bare = nb.eigh(jnp.eye(10))
+    bare = nb.eigen.eigh(jnp.eye(10))
     with pytest.raises(InputError, match="got one of a bare matrix"):
         bare.extend(jnp.ones((1, 2)))
     with pytest.raises(InputError, match="num_modes of at most 64"):

@@ -122,8 +122,8 @@ def test_rates_are_how_far_a_gradient_of_one_moves():
     np.testing.assert_allclose(effective_learning_rates(optax.sgd(schedule), 5), [1, 0.75, 0.5, 0.25, 0], atol=1e-6)
     assert effective_learning_rates(optax.adam(0.1), 5) is None
     assert effective_learning_rates(optax.chain(optax.clip(1.5), optax.sgd(0.1)), 5) is None
-    labelled = optax.multi_transform({"a": optax.sgd(0.1)}, {"w": "a"})  # of named parameters
-    assert effective_learning_rates(labelled, 5) is None
+    labeled = optax.multi_transform({"a": optax.sgd(0.1)}, {"w": "a"})  # of named parameters
+    assert effective_learning_rates(labeled, 5) is None
 
 
 @pytest.mark.parametrize(("num_steps", "count"), [(1, 30), (10, 5), (3_000, 30), (7, 2), (9, 1)])
@@ -153,7 +153,7 @@ def test_bad_input_is_named_before_training(unchecked):
     refused("Expected targets of the outputs' shape", data=(X, jnp.ones((12, 4))))
     refused("Expected finite numbers in x of the data; got 1 NaN", data=(X.at[0, 0].set(jnp.nan), Y))
     refused("Expected labels -1 and \\+1 for the logistic loss", data=(X, 0 * Y), loss="logistic")
-    refused("Expected an optimiser of optax, as optax.sgd\\(0.1\\); got float", optimizer=0.1, error=TypeError)
+    refused("Expected an optimizer of optax, as optax.sgd\\(0.1\\); got float", optimizer=0.1, error=TypeError)
     refused("Expected at= in ascending order, each step once; got \\[0, 3, 3\\]", at=[0, 3, 3])
     refused("Expected at= between 0 and num_steps, 5; got 0 to 9", at=[0, 9])
     refused("Expected at= to be whole numbers of steps", at=[0.5], error=TypeError)

@@ -75,7 +75,7 @@ WIDE = {
     r"test_activations\.py::test_float32\[": "the extremes of float32 have test_any_scale_in_float32",
     r"test_repeats\.py::test_values_and_.*\[(tanh|gelu|leaky relu|product)\]": "long to compile; others stay",
     r"test_derived\.py::TestVelocity::test_is_the_difference_quotient\[(mlp|cnn)\]": "three functions stay",
-    r"test_derived\.py::TestCentered::test_is_the_doubly_centred_gram_matrix\[(each|sum)\]": "'mean' and 'all' stay",
+    r"test_derived\.py::TestCentered::test_is_the_doubly_centered_gram_matrix\[(each|sum)\]": "'mean' and 'all' stay",
     r"test_nets\.py::test_stds\[.*-cnn\]": "the MLP of each activation stays",
     r"test_krylov\.py::test_eigenvalues_with_their_multiplicity\[pairs-1\]": "blocks of several vectors stay",
     r"test_alignment\.py::test_every_way.*\[mean-": "all outputs stay",
@@ -85,7 +85,7 @@ WIDE = {
     r"test_keras\.py::test_other_keras_models\[(lstm|shared layer)\]": "the model with attention stays",
     r"test_neural_tangents\.py::test_the_import_leaves_jax": "the import itself is made by every test of the adapter",
     r"test_nets\.py::test_patch_network_is_the_recursion.*\[branching1\]": "the other tree stays",
-    r"test_neural_tangents\.py::test_the_kernels_are_those.*\[normalised\]": "its layers are tested against stax alone",
+    r"test_neural_tangents\.py::test_the_kernels_are_those.*\[normalized\]": "its layers are tested against stax alone",
 }
 
 

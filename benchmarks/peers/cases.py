@@ -1,7 +1,7 @@
 """What is measured: networks, weights, inputs and sizes in NumPy's terms, for environments that share nothing else.
 
 A network is a list of `Layer`s; its weights are Gaussian arrays named after them, `name.w` `(*window, fan_in, fan_out)`
-and `name.b` `(fan_out,)`. `mlp` and `cnn` are those of `ntkbias.nets` (NTK parameterisation, no biases). This module
+and `name.b` `(fan_out,)`. `mlp` and `cnn` are those of `ntkbias.nets` (NTK parameterization, no biases). This module
 also counts: which products the kernel's contraction takes, in the cheaper of two orders for each layer (see
 `ntkbias/kernels/factors/`), and how many multiplications there are in all.
 """

@@ -25,7 +25,7 @@ def cnn_pooled(params, x):
 
 
 def resnet18(params, x):
-    """Basic blocks [2, 2, 2, 2], projections where channels change, no normalisation."""
+    """Basic blocks [2, 2, 2, 2], projections where channels change, no normalization."""
     x = jax.nn.relu(_convolution(params["stem.w"], x))
     for stage in range(4):
         for block in range(2):
@@ -40,7 +40,7 @@ def resnet18(params, x):
 
 
 def transformer(params, x):
-    """One block, normalised first: attention of four heads, GELU, then the mean over the sequence and a linear head."""
+    """One block, normalized first: attention of four heads, GELU, then the mean over the sequence and a linear head."""
     n, length, width = x.shape
     heads = 4
     qkv = _affine(params, "qkv", _norm(params, "norm0", x)).reshape(n, length, 3, heads, width // heads)
@@ -84,6 +84,6 @@ def _affine(params, name, x):
 
 
 def _norm(params, name, x):
-    centred = x - jnp.mean(x, -1, keepdims=True)
-    variance = jnp.mean(centred**2, -1, keepdims=True)
-    return centred * lax.rsqrt(variance + 1e-5) * params[f"{name}.w"] + params[f"{name}.b"]
+    centered = x - jnp.mean(x, -1, keepdims=True)
+    variance = jnp.mean(centered**2, -1, keepdims=True)
+    return centered * lax.rsqrt(variance + 1e-5) * params[f"{name}.w"] + params[f"{name}.b"]

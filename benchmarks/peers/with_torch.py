@@ -62,7 +62,7 @@ class ResNet(Network):
 
 
 class Transformer(Network):
-    """One block, normalised first."""
+    """One block, normalized first."""
 
     def forward(self, x):
         """The outputs `(n, o)`."""

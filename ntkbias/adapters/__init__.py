@@ -57,3 +57,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.neural_tangents")
     return module if name == "neural_tangents" else module.from_stax
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -30,7 +30,7 @@ def equinox(
 ) -> tuple[Adapted, Params]:
     """The function `f(params, x)` of an `eqx.Module` of one example, and its parameters: the model without the rest.
 
-    `f` is `model(x, **options)`, vectorised over the batch, in `eqx.nn.inference_mode`. With `state`, which
+    `f` is `model(x, **options)`, vectorized over the batch, in `eqx.nn.inference_mode`. With `state`, which
     `eqx.nn.make_with_state` gives for a model with BatchNorm, it is the outputs of `model(x, state, **options)`, and
     the new state is dropped. An argument `key` without a default is None, which is what dropout takes at inference.
 

@@ -25,7 +25,7 @@ Mended for good, in neural-tangents' own modules:
     predict, stax                attention's positions and solvers use `jax.core.eval_context`, which fails on tracers;
                                  `jax.ensure_compile_time_eval` does what it did
     predict.max_learning_rate    calls SciPy by an argument that was renamed
-    empirical                    structured derivatives call private functions that changed: linearisation and
+    empirical                    structured derivatives call private functions that changed: linearization and
                                  transposition are written anew by public ones, and what `jax_enable_checks` asked for
                                  is left out; `jnp.size` is asked for the size of a shape; `AUTO` reads the number of
                                  operations where the compiler gives it now

@@ -25,7 +25,7 @@ from ntkbias.layers import Layer
 from ntkbias.memory import default_memory_budget
 from ntkbias.types import Params
 
-__all__ = ["Inputs", "initialised", "inputs", "network", "settings"]
+__all__ = ["Inputs", "initialized", "inputs", "network", "settings"]
 
 FEW = 2_000  # of data sets of files, unless more are asked for
 
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     domain: Domain
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether y are labels: whole numbers, one an input."""
         return self.y is not None and self.y.ndim == 1 and self.y.dtype.kind in "iub"
 
@@ -48,7 +48,7 @@ class Inputs(NamedTuple):
         """Target functions with mean zero: one column for each label, or y as it stands."""
         if self.y is None:
             return None
-        columns = datasets.one_hot(self.y) if self.labelled else self.y.astype(np.float32)
+        columns = datasets.one_hot(self.y) if self.labeled else self.y.astype(np.float32)
         return jnp.asarray(columns - columns.mean(0))
 
 
@@ -95,7 +95,7 @@ def network(options: Options, architecture: Architecture, num_outputs: int = 1) 
     return nets.cnn(**shared, readout="pool" if architecture == "cnn-pool" else "flatten")
 
 
-def initialised(options: Options, net: Layer, input_shape: tuple[int, ...], num_runs: int | None = None) -> Params:
+def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_runs: int | None = None) -> Params:
     """Random parameters, or those of several runs, once it is known that they fit the memory."""
     key = jax.random.key(options.seed)
     if options.width >= 2**31:

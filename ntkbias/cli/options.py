@@ -109,13 +109,13 @@ class TrackOptions(Options):
     net: Architecture = "mlp"
     """the architecture: mlp; cnn flattens before its last layer, cnn-pool averages over positions"""
     num_steps: int = 1000
-    """updates of the optimiser"""
+    """updates of the optimizer"""
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     """gradient descent, the same with momentum 0.9, or Adam"""
     learning_rate: float | None = None
     """by default half of the critical rate of the kernel at the start, and 0.001 for adam"""
     loss: LossName = "mse"
-    """what is minimised; of labels, mse takes one column each, and losses of one output two classes"""
+    """what is minimized; of labels, mse takes one column each, and losses of one output two classes"""
     batch_size: int | None = None
     """examples of a step: by default all"""
     probe: int = 300

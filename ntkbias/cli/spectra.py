@@ -8,7 +8,7 @@ import jax
 from ntkbias import report
 from ntkbias.checks import require_positive
 from ntkbias.cli.folder import RunFolder
-from ntkbias.cli.inputs import initialised, inputs, network, settings
+from ntkbias.cli.inputs import initialized, inputs, network, settings
 from ntkbias.cli.options import Architecture, Limit, SpectraOptions
 from ntkbias.cli.outcome import Outcome, fill, names
 from ntkbias.comparison import compare
@@ -55,4 +55,4 @@ def _kernel(options: SpectraOptions, architecture: Architecture, limit: Limit, i
     net.output_shape(input_shape)
     if limit == "infinite":
         return infinite_ntk(net)
-    return empirical_ntk(net.apply, initialised(options, net, input_shape))
+    return empirical_ntk(net.apply, initialized(options, net, input_shape))

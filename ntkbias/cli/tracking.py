@@ -18,7 +18,7 @@ from jaxtyping import Array
 from ntkbias import losses, report
 from ntkbias.checks import require_positive
 from ntkbias.cli.folder import RunFolder
-from ntkbias.cli.inputs import Inputs, initialised, inputs, network, settings
+from ntkbias.cli.inputs import Inputs, initialized, inputs, network, settings
 from ntkbias.cli.options import TrackOptions
 from ntkbias.cli.outcome import Outcome, fill, names
 from ntkbias.domains import Circle
@@ -57,7 +57,7 @@ def run(options: TrackOptions) -> Outcome:
     task = _task(options, data)
     net = network(options, options.net, task.num_outputs)
     net.output_shape(task.x.shape[1:])
-    params = initialised(options, net, task.x.shape[1:], options.num_runs if options.num_runs > 1 else None)
+    params = initialized(options, net, task.x.shape[1:], options.num_runs if options.num_runs > 1 else None)
     rate = _learning_rate(options, net, params, task.x[: options.probe])
     described = settings(options, "track") | {"learning rate": rate}
     with RunFolder.claimed(options.out, names("history", report.figure_names(None))) as folder:
@@ -112,7 +112,7 @@ def _task(options: TrackOptions, data: Inputs) -> Task:
         return Task(data.x, jnp.cos(angles).sum(1), None, 1)
     if data.y is None:
         raise InputError(f"Expected labels or targets y in {options.data}, to be learned; got none.")
-    classes = np.unique(data.y) if data.labelled else None
+    classes = np.unique(data.y) if data.labeled else None
     if loss.targets != "values" and classes is None:
         raise InputError(f"Expected whole numbers in y for --loss {loss.name}; got {data.y.dtype}. Use --loss mse.")
     if loss.targets == "signs" and classes is not None and len(classes) != 2:

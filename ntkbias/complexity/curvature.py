@@ -59,7 +59,7 @@ def hessian_operator(
 
     The order of parameters is that of `jax.flatten_util.ravel_pytree`. Arguments are those of `loss_gradient`. A
     product costs a forward and a backward pass, each with its derivative, over x, in the memory of a batch. As SciPy's
-    operators, `nb.as_operator` takes it, and so does `nb.spectral_density` for the Gauss-Newton matrix.
+    operators, `nb.kernels.as_operator` takes it, and so does `nb.spectral_density` for the Gauss-Newton matrix.
 
     Raises `InputError` on what `loss_gradient` refuses. An `f` with a custom_vjp has no such products, and JAX says so.
     """

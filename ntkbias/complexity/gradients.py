@@ -4,7 +4,7 @@
     modified loss           E + (h / 4) ||grad E||^2             (Barrett and Dherin 2020, arXiv 2009.11162)
 
 Gradient descent with learning rate h follows the gradient flow of the loss E to order h, and that of the modified loss
-to order h^2: its second term is the implicit gradient regularisation, a preference for flat places.
+to order h^2: its second term is the implicit gradient regularization, a preference for flat places.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.complexity import geometric_complexity, gradient_norm, modified_loss

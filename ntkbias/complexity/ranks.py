@@ -53,7 +53,7 @@ def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> 
     """The effective rank of the Gram matrix Z Z^T of features Z `(n, ...)`, of the last hidden layer in the paper.
 
     `centered` takes the mean over examples off each feature first. Costs n d min(n, d) operations, and not the Gram
-    matrix. Raises `InputError` on features that are all zero, or, where centred, all the same.
+    matrix. Raises `InputError` on features that are all zero, or, where centered, all the same.
     """
     array = require_wide(features, "features")
     if array.ndim > 1 and array.size:

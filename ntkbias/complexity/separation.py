@@ -2,7 +2,7 @@
 
 A layer is separated where every example is nearest to the mean of its own class. The effective depth is the first layer
 with at most epsilon of the examples elsewhere: minimal for easy data, and deeper the more labels are noise (Galanti,
-Galanti and Ben-Shaul 2022, arXiv 2202.09028). The variance of classes over the distance of their centres tends to zero
+Galanti and Ben-Shaul 2022, arXiv 2202.09028). The variance of classes over the distance of their centers tends to zero
 as classes collapse (Galanti, György and Hutter 2021, arXiv 2112.15121):
 
     CDNV = mean over pairs c != c' of (Var_c + Var_c') / (2 ||mu_c - mu_c'||^2)
@@ -73,7 +73,7 @@ def nearest_center_accuracy(
 ) -> float:
     """The share of examples that are nearest, in Euclidean distance, to the mean of their own class.
 
-    `features` `(n, ...)` are flattened; `labels` `(n,)` are any numbers. Centres are those of `features`; the share is
+    `features` `(n, ...)` are flattened; `labels` `(n,)` are any numbers. Centers are those of `features`; the share is
     of `test_features` where given, of the features themselves otherwise. Costs n d multiplications a class.
 
     Raises `InputError` on fewer than two classes, and on test labels that `labels` do not have.
@@ -115,9 +115,9 @@ def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_
 
 
 def class_distance_variance(features: ArrayLike, labels: ArrayLike) -> float:
-    """The mean over pairs of classes of their mean variance over the squared distance of their centres (CDNV).
+    """The mean over pairs of classes of their mean variance over the squared distance of their centers (CDNV).
 
-    Zero where classes have collapsed to points, of any scale of the features; infinite where two centres coincide.
+    Zero where classes have collapsed to points, of any scale of the features; infinite where two centers coincide.
     """
     rows = checked_rows(features, "features", 2)
     classes, centers = _class_centers(rows, labels)
@@ -138,7 +138,7 @@ def _class_centers(rows: Float[np.ndarray, "n d"], labels: Any) -> tuple[Int[np.
 
 
 def _nearest(rows: Float[np.ndarray, "n d"], centers: Float[np.ndarray, "c d"]) -> Int[np.ndarray, " n"]:
-    """The nearest centre of each row: |row|^2 is the same for all centres, and is left out."""
+    """The nearest center of each row: |row|^2 is the same for all centers, and is left out."""
     middle = centers.mean(0)  # differences of large numbers lose digits
     centers = centers - middle
     return np.argmin(np.sum(centers**2, 1) - 2 * (rows - middle) @ centers.T, 1)

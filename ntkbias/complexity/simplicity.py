@@ -121,7 +121,7 @@ def shuffle_coordinates(x: ArrayLike, coordinates: Any, *, key: PRNGKeyArray) ->
 def feature_responses(K: ArrayLike, outputs: ArrayLike, y: ArrayLike) -> FeatureResponses:
     """The responses U^T diag(y) f to the features of diag(y) Phi = U S V^T, from the Gram matrix K = Phi Phi^T.
 
-    `K` `(n, n)` is the NTK of the network at initialisation, `outputs` `(n,)` what it returns for the same inputs at
+    `K` `(n, n)` is the NTK of the network at initialization, `outputs` `(n,)` what it returns for the same inputs at
     any time, `y` `(n,)` labels of -1 and +1. Of features with equal strength the responses mean nothing one by one.
     Costs 10 n^3 operations. In float32 strengths below 3e-4 of the first are rounding.
 

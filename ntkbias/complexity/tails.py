@@ -50,7 +50,7 @@ LARGEST_INDEX = 1e3  # sought: beyond, a tail is light
 def hill_tail_index(samples: ArrayLike, *, tail: float = 0.02) -> Interval:
     """Hill's estimate of the tail index from the `tail` of |samples| that is largest (and at least ten of them).
 
-    `samples` are any array of numbers about their centre. The interval, +- 1.96 alpha / sqrt(k), is that of k
+    `samples` are any array of numbers about their center. The interval, +- 1.96 alpha / sqrt(k), is that of k
     independent samples of an exact power law: iterates in sequence are dependent, and it is then too narrow; thin them.
     Of tails that are not powers the estimate grows without end as `tail` shrinks.
 
@@ -138,7 +138,7 @@ def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interv
     inverse = np.mean(spread, 1) / math.log(length)  # of each block
     mean, half = float(np.mean(inverse)), Z * float(np.std(inverse, ddof=1)) / math.sqrt(count)
     if not mean > 0:
-        raise InputError("Expected samples whose sums spread; got sums that shrink. Are they centred one by one?")
+        raise InputError("Expected samples whose sums spread; got sums that shrink. Are they centered one by one?")
     return Interval(1 / mean, 1 / (mean + half), 1 / (mean - half) if mean > half else math.inf)
 
 

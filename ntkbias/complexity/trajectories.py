@@ -79,7 +79,7 @@ def mean_squared_displacement(path: Any, lags: ArrayLike) -> Float[Array, " lags
 
 
 def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " pairs"]:
-    """The local exponents d log MSD / d log lag between neighbours of `lags` `(lags,)`, ascending.
+    """The local exponents d log MSD / d log lag between neighbors of `lags` `(lags,)`, ascending.
 
     MSD is `mean_squared_displacement`, whose errors these are. About 1 where the path diffuses, 0 at lags beyond which
     it is confined, between 1 and 2 where it drifts.

@@ -37,3 +37,7 @@ __all__ = [
     "minimum_norm_weights",
     "quadrature_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -46,7 +46,7 @@ class Circle(HarmonicDomain):
         if off > ON_SPHERE * self.radius:
             raise InputError(
                 f"Expected inputs at distance {self.radius:g} from the origin; got some off by {off:.3g}. "
-                "Give Circle(radius=...), or normalise the inputs."
+                "Give Circle(radius=...), or normalize the inputs."
             )
 
     def point(self, angle: Float[Array, " n"]) -> Float[Array, "n 2"]:

@@ -33,7 +33,7 @@ _BLOCK_BYTES = 2**26  # of projectors at a time
 
 
 class Edges(NamedTuple):
-    """The edges of a neighbourhood graph: pairs of inputs and their distance."""
+    """The edges of a neighborhood graph: pairs of inputs and their distance."""
 
     first: Int[np.ndarray, " e"]
     second: Int[np.ndarray, " e"]
@@ -53,7 +53,7 @@ class Domain(eqx.Module):
 
     @abc.abstractmethod
     def neighbors(self, x: Array) -> Edges:
-        """The neighbourhood graph of the inputs, each edge once; coinciding inputs have no edge."""
+        """The neighborhood graph of the inputs, each edge once; coinciding inputs have no edge."""
 
     @abc.abstractmethod
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
@@ -64,7 +64,7 @@ class Domain(eqx.Module):
         """One or two coordinates to draw the inputs by: an angle, an embedding."""
 
     def spacing(self, x: Array) -> float:
-        """The median distance of an input to its nearest neighbour."""
+        """The median distance of an input to its nearest neighbor."""
         first, second, distance = self.neighbors(x)
         nearest = np.full(len(x), np.inf)
         np.minimum.at(nearest, first, distance)

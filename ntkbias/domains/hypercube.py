@@ -29,7 +29,7 @@ from ntkbias.errors import InputError
 
 __all__ = ["Hypercube"]
 
-_EDGE = 2.0  # the distance of two neighbouring corners
+_EDGE = 2.0  # the distance of two neighboring corners
 
 
 class Hypercube(TensorDomain):
@@ -132,7 +132,7 @@ class Hypercube(TensorDomain):
             flips.append(distance[row, column])
         (first, second), once = np.unique(np.concatenate(pairs, 1), axis=1, return_index=True)
         if len(once) == 0:
-            raise InputError("Expected at least two different inputs for a neighbourhood graph; got one corner alone.")
+            raise InputError("Expected at least two different inputs for a neighborhood graph; got one corner alone.")
         return Edges(first, second, _EDGE * np.sqrt(np.concatenate(flips)[once].astype(float)))
 
     def step_length(self, x: Array) -> float:

@@ -17,7 +17,7 @@ from ntkbias.errors import InputError
 
 __all__ = ["Images", "remark_on_channels"]
 
-CHANNELS = (1, 3)  # of grey and of coloured images
+CHANNELS = (1, 3)  # of gray and of colored images
 
 
 class Images(PointCloud):

@@ -1,11 +1,11 @@
 """Plane waves: what the differences of a function along edges say of its frequency.
 
-Two measures of frequency need only distances. For edges e = (i, j) of length d_e between neighbouring inputs, a
+Two measures of frequency need only distances. For edges e = (i, j) of length d_e between neighboring inputs, a
 function phi has the ratio of mean squared difference to mean square
 
     r(phi) = sum_e c_e (phi_i - phi_j)^2 / sum_e c_e d_e^2 (phi_i^2 + phi_j^2) / 2
 
-With c_e = 1 / d_e^2 over the neighbourhood graph it is the Rayleigh quotient of the graph's Laplacian; with edges of
+With c_e = 1 / d_e^2 over the neighborhood graph it is the Rayleigh quotient of the graph's Laplacian; with edges of
 one length h laid off the nodes, and phi extended to their ends, it is the Dirichlet energy by difference quotients. A
 plane wave of frequency k in m dimensions, in random directions, has (phi_i - phi_j)^2 = 2 phi^2 (1 - L(k d)) on
 average, with L(z) = 0F1(m / 2, -z^2 / 4): cos z on a line. `plane_wave_frequency` finds the k with the same ratio, so

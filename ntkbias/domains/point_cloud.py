@@ -22,8 +22,8 @@ __all__ = ["PointCloud"]
 class PointCloud(Domain):
     """Inputs `(n, ...)` with Euclidean distances between their flattened values.
 
-    `num_neighbors` makes the neighbourhood graph. `dimension` is that of the manifold the inputs lie on; by default
-    it is estimated from the distances to those neighbours. Steps go along the segments between neighbours, so that
+    `num_neighbors` makes the neighborhood graph. `dimension` is that of the manifold the inputs lie on; by default
+    it is estimated from the distances to those neighbors. Steps go along the segments between neighbors, so that
     frequencies are those along the data, per unit of distance, and not across it.
     """
 
@@ -38,7 +38,7 @@ class PointCloud(Domain):
     def check(self, x: Array) -> None:
         if x.ndim < 2 or len(x) <= self.num_neighbors + 1:
             raise InputError(
-                f"Expected more than {self.num_neighbors + 1} inputs for {self.num_neighbors} neighbours each; got "
+                f"Expected more than {self.num_neighbors + 1} inputs for {self.num_neighbors} neighbors each; got "
                 f"shape {x.shape}. Give more inputs, or a smaller num_neighbors."
             )
         require_finite(x, "x")
@@ -65,11 +65,11 @@ class PointCloud(Domain):
         _, once = np.unique(pairs, axis=1, return_index=True)
         once = once[distances.ravel()[once] > 0]
         if len(once) == 0:
-            raise InputError("Expected inputs that differ from their neighbours; got inputs that all coincide.")
+            raise InputError("Expected inputs that differ from their neighbors; got inputs that all coincide.")
         return Edges(pairs[0, once], pairs[1, once], distances.ravel()[once])
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """Steps centred on a random point of the segment from a random node to one of its neighbours, and along it."""
+        """Steps centered on a random point of the segment from a random node to one of its neighbors, and along it."""
         node_key, neighbor_key, offset_key = jax.random.split(key, 3)
         first, second, distance = (jnp.asarray(part) for part in self.neighbors(x))
         edges = jax.random.choice(node_key, len(first), (min(num_steps, len(first)),), replace=False)
@@ -90,7 +90,7 @@ class PointCloud(Domain):
         return components if components.shape[1] == 2 else np.pad(components, ((0, 0), (0, 1)))
 
     def _nearest(self, x: Array) -> tuple[Float[np.ndarray, "n q"], np.ndarray]:
-        """Distances to the nearest neighbours, ascending, and which they are; an input is no neighbour of itself."""
+        """Distances to the nearest neighbors, ascending, and which they are; an input is no neighbor of itself."""
         from sklearn.neighbors import NearestNeighbors  # it takes long to load
 
         flat = np.asarray(x, float).reshape(len(x), -1)

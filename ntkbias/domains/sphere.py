@@ -65,7 +65,7 @@ class Sphere(HarmonicDomain):
     def check(self, x: Array) -> None:
         if x.ndim != 2 or x.shape[1] != self.dimension or len(x) == 0:
             raise InputError(f"Expected inputs (n, {self.dimension}) on the sphere; got shape {x.shape}.")
-        require_on_spheres(x[:, None], self.radius, "Give Sphere(radius=...), or normalise the inputs.")
+        require_on_spheres(x[:, None], self.radius, "Give Sphere(radius=...), or normalize the inputs.")
 
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
         """Independent points, uniform on the sphere."""
@@ -255,7 +255,7 @@ def arc_length(x1: Array, x2: Array, radius: float) -> Float[np.ndarray, " n"]:
 def nearest_pairs(x: Array, num_neighbors: int = _NUM_NEIGHBORS) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
     """Each input and its nearest by Euclidean distance, each pair once."""
     if len(x) < 2:
-        raise InputError(f"Expected at least two inputs for a neighbourhood graph; got {len(x)}.")
+        raise InputError(f"Expected at least two inputs for a neighborhood graph; got {len(x)}.")
     first, second, _ = PointCloud(min(num_neighbors, len(x) - 1)).neighbors(x)
     return first, second
 

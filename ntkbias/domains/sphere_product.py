@@ -135,7 +135,7 @@ class SphereProduct(TensorDomain):
                 f"Expected inputs (n, {shape[0]}, {shape[1]}), one sphere a leaf; got shape {x.shape}. "
                 "Reshape flat inputs."
             )
-        require_on_spheres(x, self.radius, "Give SphereProduct(radius=...), or normalise each leaf.")
+        require_on_spheres(x, self.radius, "Give SphereProduct(radius=...), or normalize each leaf.")
 
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n leaves d"]:
         """Independent points, uniform on each leaf."""

@@ -1,4 +1,4 @@
-"""The flat torus, a product of circles, whose harmonics are labelled by multi-indices.
+"""The flat torus, a product of circles, whose harmonics are labeled by multi-indices.
 
 A mode is a multi-index k in Z^d; its function is the product of sqrt 2 cos(k_i angle_i) for k_i > 0 and
 sqrt 2 sin(|k_i| angle_i) for k_i < 0, of frequency |k| / radius. The degree is |k|^2 = k_1^2 + ... + k_d^2, so that
@@ -43,7 +43,7 @@ class Torus(TensorDomain):
     def check(self, x: Array) -> None:
         if x.ndim != 2 or x.shape[1] != 2 * self.dimension or len(x) == 0:
             raise InputError(f"Expected inputs (n, {2 * self.dimension}) on the torus; got shape {x.shape}.")
-        require_on_spheres(self._circles(x), self.radius, "Give Torus(radius=...), or normalise each pair (cos, sin).")
+        require_on_spheres(self._circles(x), self.radius, "Give Torus(radius=...), or normalize each pair (cos, sin).")
 
     def point(self, angle: Float[Array, "n d"]) -> Float[Array, "n c"]:
         """The points at these angles (radians)."""
@@ -63,7 +63,7 @@ class Torus(TensorDomain):
         """Up to four dimensions m equally spaced angles a circle, m the largest with m^dimension <= `num_inputs`.
 
         Beyond, `num_inputs` points of a Kronecker sequence: angle i of circle j is 2 pi i a_j, with a_j powers of the
-        root of t^{dimension + 1} = t + 1 (Roberts's generalised golden ratio).
+        root of t^{dimension + 1} = t + 1 (Roberts's generalized golden ratio).
         """
         require_positive("num_inputs", num_inputs)
         if self.dimension <= MAX_PRODUCT_DIMENSIONS:

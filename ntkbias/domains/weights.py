@@ -80,12 +80,12 @@ def minimum_norm_weights(domain: HarmonicDomain, x: ArrayLike, max_degree: int) 
 def density_weights(
     x: ArrayLike, *, dimension: int | None = None, num_neighbors: int | None = None
 ) -> Float[Array, " n"]:
-    """1 / density at each input by its distance r to the q-th nearest neighbour: proportional to r^m, summing to one.
+    """1 / density at each input by its distance r to the q-th nearest neighbor: proportional to r^m, summing to one.
 
     `x` is `(n, ...)`, flattened; m is `dimension`, that of the manifold it lies on, by default estimated as
     `PointCloud` does. The relative error of one weight is about 1 / sqrt(q), q = `num_neighbors` (default: sqrt n, at
     least 5), and where the density changes, or ends, within r the weights are biased to its mean: good for a ranking,
-    too rough for an exact spectrum. Costs a neighbour search.
+    too rough for an exact spectrum. Costs a neighbor search.
 
     Raises `InputError` where q inputs or more coincide, and on q of n or more.
     """
@@ -95,7 +95,7 @@ def density_weights(
     count = max(5, round(len(points) ** 0.5)) if num_neighbors is None else num_neighbors
     require_positive("num_neighbors", count)
     if count >= len(points):
-        raise InputError(f"Expected more inputs than neighbours; got {len(points)} for {count} neighbours.")
+        raise InputError(f"Expected more inputs than neighbors; got {len(points)} for {count} neighbors.")
     cloud = PointCloud(count, dimension)
     m = cloud.dimension if cloud.dimension is not None else cloud.intrinsic_dimension(points)
     flat = np.asarray(points, float).reshape(len(points), -1)
@@ -103,7 +103,7 @@ def density_weights(
     if not radius.min() > 0:
         raise InputError(
             f"Expected fewer than {count} inputs in one place; got {int(np.sum(radius == 0))} with {count} others at "
-            "distance zero. Use merge_coinciding first, or more neighbours."
+            "distance zero. Use merge_coinciding first, or more neighbors."
         )
     volume = np.exp(m * (np.log(radius) - np.log(radius).max()))  # a power of distances alone may overflow
     return jnp.asarray(volume / volume.sum(), _float_type(points))

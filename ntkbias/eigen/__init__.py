@@ -6,8 +6,10 @@ from ntkbias.eigen.density import SpectralDensity, effective_dimension, log_dete
 from ntkbias.eigen.estimate import Estimate
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.eigen.landmarks import NystromSpectrum, nystrom
+from ntkbias.spectra import DecayExponent
 
 __all__ = [
+    "DecayExponent",
     "Estimate",
     "NystromSpectrum",
     "SpectralDensity",
@@ -19,3 +21,7 @@ __all__ = [
     "spectrum",
     "top_modes",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

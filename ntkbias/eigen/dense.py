@@ -3,7 +3,7 @@
 With W = diag(w) it is that of the symmetric problem W^1/2 K W^1/2 v = eigenvalue v, and phi = W^-1/2 v.
 
 >>> import jax.numpy as jnp, ntkbias as nb
->>> spectrum = nb.eigh(jnp.diag(jnp.array([4.0, 4.0, 2.0, 0.0])))
+>>> spectrum = nb.eigen.eigh(jnp.diag(jnp.array([4.0, 4.0, 2.0, 0.0])))
 >>> spectrum.eigenvalues.tolist(), spectrum.eigenspace.tolist(), spectrum.num_resolved
 ([1.0, 1.0, 0.5, 0.0], [0, 0, 1, 2], 3)
 """
@@ -114,7 +114,7 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
 
 @jax.jit
 def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float | Array) -> Array:
-    """A number a mode, the same for neighbours whose eigenvalues cannot be told apart."""
+    """A number a mode, the same for neighbors whose eigenvalues cannot be told apart."""
     gaps = values[:-1] - values[1:]
     apart = gaps > noise_floor + relative_gap * jnp.abs(values[:-1])
     return jnp.concatenate([jnp.zeros(1, int), jnp.cumsum(apart)])

@@ -3,7 +3,7 @@
 A block of b orthonormal vectors X grows into the subspace of X, K X, K^2 X, ...; the Ritz pairs of its projected matrix
 V^T K V tend to the largest eigenpairs. Each block is made of residuals K v - value v, which span what the next power
 would, and mend what rounding does. When the subspace is full, the best Ritz vectors begin the next (thick restart, Wu
-and Simon 2000; block Davidson, Stathopoulos and McCombs 2010). Every new block is orthogonalised twice against all
+and Simon 2000; block Davidson, Stathopoulos and McCombs 2010). Every new block is orthogonalized twice against all
 others, and within itself by the eigenvectors of its Gram matrix (Stathopoulos and Wu 2002), which holds in float32.
 
 A block finds an eigenvalue b times at most. Where one was found as often as that, a block of fresh random vectors,

@@ -17,3 +17,7 @@ __all__ = [
     "predicted_decay",
     "spectrum_of_degrees",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -51,7 +51,7 @@ from ntkbias.layers import (
 
 __all__ = ["UnknownFormula", "kernel_digits"]
 
-GUARD = 8  # last digits of a cosine, in which 1 is not told from its neighbours
+GUARD = 8  # last digits of a cosine, in which 1 is not told from its neighbors
 
 
 class UnknownFormula(Exception):

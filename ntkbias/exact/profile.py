@@ -103,7 +103,7 @@ def gauss_legendre(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
 def rounding_of(values: np.ndarray, noise: np.ndarray, weights: np.ndarray, dimension: int) -> np.ndarray:
     """What rounding may do to the mean of values `(*r, q)` with these weights `(q,)`: a bound, node by node.
 
-    `noise` `(*r, q)` is what the kernel shows; the rule's own is that of its type. Errors of neighbouring nodes are
+    `noise` `(*r, q)` is what the kernel shows; the rule's own is that of its type. Errors of neighboring nodes are
     alike, as those of arccos are, and do not average out.
     """
     own = OPERATIONS * dimension * np.finfo(weights.dtype).eps

@@ -185,7 +185,7 @@ def _means(
         values = space(cosines).reshape(len(draws), -1)
         means.append(values @ weights)
         largest = max(largest, float(np.abs(values).max()))
-    # Neighbouring nodes have alike errors; the leaves that are drawn shuffle them.
+    # Neighboring nodes have alike errors; the leaves that are drawn shuffle them.
     alike = np.sum(np.abs(weights)) if len(rest) == 1 else DEVIATIONS * np.linalg.norm(weights) / math.sqrt(len(rest))
     return np.concatenate(means), ROUNDINGS * float(np.finfo(float).eps * largest * alike)
 

@@ -102,7 +102,7 @@ def _points(angles: Float[np.ndarray, "n d"], radius: float) -> Float[np.ndarray
 def _simplices(d: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes in the half of the box about the corner 0, one simplex for each order of the angles; weights sum to 1/2.
 
-    The simplex of angles in descending order has corners 0, (pi, 0, ...), (pi, pi, 0, ...), ... and the box's centre.
+    The simplex of angles in descending order has corners 0, (pi, 0, ...), (pi, pi, 0, ...), ... and the box's center.
     """
     nodes, gauss = gauss_legendre(num_nodes)
     corners = np.array([[PI] * j + [0.0] * (d - j) for j in range(1, d)] + [[PI / 2] * d])

@@ -39,3 +39,7 @@ __all__ = [
     "rank_by_frequency",
     "smoothed_labels",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -93,7 +93,7 @@ def image_frequencies(
     """The bands that a function of images responds to, by difference quotients; of a spectrum, those of each mode.
 
     `function` maps `(n, height, width, channels)` to `(n,)` or `(n, k)`; of a `Spectrum` it is the extension of the
-    first `num_modes` modes. `num_steps` steps of length `scale` (default: two median nearest-neighbour distances, as
+    first `num_modes` modes. `num_steps` steps of length `scale` (default: two median nearest-neighbor distances, as
     for `dirichlet_frequency`) go along random images of each band from each image, which is their middle. A band's
     energy has a relative standard error of about sqrt(2 / (n num_steps)), and more where few images dominate; a wave
     that turns within a step counts for less. Costs the function on 2 n `num_steps` images a band.

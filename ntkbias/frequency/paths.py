@@ -74,7 +74,7 @@ class InterpolationSpectrum(eqx.Module):
         rows = [f"{'frequency':>10} {'within classes':>15} {'between classes':>16}"]
         columns = [np.asarray(part, float) for part in (self.frequencies, self.within, self.between)]
         bands = np.array_split(np.arange(len(self.frequencies)), min(MOST_ROWS, len(self.frequencies)))
-        for band in bands:  # power of neighbouring frequencies together
+        for band in bands:  # power of neighboring frequencies together
             f, a, b = (np.mean(part[band]) for part in columns)
             rows.append(f"{f:10.3g} {a:15.3g} {b:16.3g}")
         paths = f"{len(self.within_each)} paths within, {len(self.between_each)} between"

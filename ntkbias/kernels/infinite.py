@@ -42,7 +42,7 @@ def infinite_ntk(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | 
     Outputs are independent and alike: "mean" is the kernel of each, "sum" is o times it, "each" repeats it and "all"
     has it at equal outputs and zeros elsewhere. Costs a few tens of operations a pair of inputs, a layer and a
     position (flatten) or pair of positions (pool). `memory_budget` bounds the bytes of one block (default: a quarter
-    of the device's memory). In the standard parameterisation each layer's term is multiplied by its fan-in, so the
+    of the device's memory). In the standard parameterization each layer's term is multiplied by its fan-in, so the
     widths in `net` matter.
     """
     return _infinite(net, "ntk", outputs, memory_budget)

@@ -188,7 +188,7 @@ class Kernel(eqx.Module):
             K(x, x') - mean_i K(x, r_i) - mean_i K(r_i, x') + mean_ij K(r_i, r_j)
 
         Its Gram matrix on the reference itself has rows that sum to zero. For "all" and "each" every output is
-        centred alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
+        centered alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
         reference. Raises `InputError` on the inputs that calling the kernel refuses.
         """
         kernel, reference = of_one_array(self, reference, "reference")
@@ -338,6 +338,6 @@ class Centered(Kernel):
         self.kernel.check(x, name)
         if x.shape[1:] != self.reference.shape[1:]:
             raise InputError(
-                f"Expected {name} to hold inputs like those the kernel is centred on, of shape "
+                f"Expected {name} to hold inputs like those the kernel is centered on, of shape "
                 f"{self.reference.shape[1:]}; got {x.shape[1:]}."
             )

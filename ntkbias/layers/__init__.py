@@ -101,3 +101,7 @@ __all__ = [
     "activation",
     "split_fixed",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

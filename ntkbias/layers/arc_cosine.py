@@ -1,13 +1,13 @@
 r"""Expectations of two correlated Gaussians that come down to the angle between them.
 
-For centred Gaussians (u, v) of variances a, b and covariance c, rho = c / sqrt(a b) the cosine of their angle t:
+For centered Gaussians (u, v) of variances a, b and covariance c, rho = c / sqrt(a b) the cosine of their angle t:
 
     P(u > 0, v > 0)         = 1/4 + arcsin(rho) / (2 pi) = (pi - t) / (2 pi)
     E[relu(u) relu(v)]      = c P(u > 0, v > 0) + sqrt(a b - c^2) / (2 pi)            (Cho and Saul 2009)
     E[relu^n(u) relu^n(v)]  from these by Stein's lemma
 
 They are the inner loop of every infinitely wide ReLU network, and written for speed: one square root, one polynomial
-for the angle and no division a pair, all of which XLA vectorises on a CPU. It does not vectorise jax.numpy.arccos and
+for the angle and no division a pair, all of which XLA vectorizes on a CPU. It does not vectorize jax.numpy.arccos and
 arctan2, which alone take several times as long.
 
 Where rho is near 1 the angle is the square root of 1 - rho, and rounding rho would lose half of its digits: 1 - |rho|

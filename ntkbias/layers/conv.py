@@ -2,7 +2,7 @@ r"""Convolutions over any number of spatial axes, with weights that are shared b
 
     z[p] = w_std / sqrt(|F| c) sum over offsets f in F of x[s p + d f] W[f]  (+ b_std b)
 
-with |F| offsets, c channels, stride s and dilation d; scaled as a dense layer is in each parameterisation. At infinite
+with |F| offsets, c channels, stride s and dilation d; scaled as a dense layer is in each parameterization. At infinite
 width the covariance is averaged over the window, the same offset on both sides: nngp'[p, q] = w_std^2 / |F| sum_f
 nngp[s p + d f, s q + d f] (Arora et al. 2019, arXiv 1904.11955). A window is a product of intervals, so the sum goes
 axis by axis. Where each position has weights of its own, the same holds at p = q, and nngp'[p, q] = 0 elsewhere (Novak
@@ -192,7 +192,7 @@ class _Convolution(Layer):
 class Conv(_Convolution):
     """A convolution of `(n, *positions, channels)` to `(n, *positions', num_outputs)` with Gaussian weights.
 
-    `kernel_size` has one number a spatial axis, as have `strides` and `dilation`, the distance between neighbours in
+    `kernel_size` has one number a spatial axis, as have `strides` and `dilation`, the distance between neighbors in
     the window (default: ones). `padding` is "SAME" (zeros), "VALID" (none) or "CIRCULAR" (the image wraps around). The
     weights are `(*kernel_size, channels, num_outputs)`.
     """
@@ -239,7 +239,7 @@ class LocallyConnected(_Convolution):
         if positions != fitting:
             raise InputError(
                 "Expected inputs of LocallyConnected of the size that its weights are for, with outputs at positions "
-                f"{fitting}; got {positions}. Initialise it for inputs of this size."
+                f"{fitting}; got {positions}. Initialize it for inputs of this size."
             )
         x, pads = _padded_inputs(self.window, x)
         patches = lax.conv_general_dilated_patches(

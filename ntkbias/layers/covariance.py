@@ -180,7 +180,7 @@ class Covariance(eqx.Module):
 
         `mean` averages an array over the inputs that one output sees; by default it is a mean already. With A its
         action, the layer gives nngp' = w_std^2 A(nngp) + (b_std b_init)^2 and ntk' = w_std^2 A(ntk) + (what its own
-        weights add): in the NTK parameterisation w_std^2 A(nngp) + b_std^2; in the standard one fan_in A(nngp) + 1,
+        weights add): in the NTK parameterization w_std^2 A(nngp) + b_std^2; in the standard one fan_in A(nngp) + 1,
         which grows with the width (Sohl-Dickstein et al. 2020, arXiv 2001.07301).
         """
         after = self if mean is None else self.map(mean)
@@ -203,7 +203,7 @@ class Covariance(eqx.Module):
     ) -> "Covariance":
         """The covariance after an elementwise function whose `dual` is given.
 
-        `dual(covariance, variance1, variance2)` returns E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for centred Gaussians
+        `dual(covariance, variance1, variance2)` returns E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for centered Gaussians
         u, v; the second multiplies the ntk (chain rule). `moment(variance)`, E[phi(u)^2], may say at less cost what
         dual says of equal arguments.
         """

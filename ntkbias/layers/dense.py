@@ -1,7 +1,7 @@
 """The dense (fully connected) layer, which acts on the last axis: at each position alike, where inputs have positions.
 
-    NTK parameterisation:       z = w_std / sqrt(d) x W + b_std b      W, b ~ N(0, 1)    (Jacot et al. 2018)
-    standard parameterisation:  z = x W + b                            W ~ N(0, w_std^2 / d), b ~ N(0, b_std^2)
+    NTK parameterization:       z = w_std / sqrt(d) x W + b_std b      W, b ~ N(0, 1)    (Jacot et al. 2018)
+    standard parameterization:  z = x W + b                            W ~ N(0, w_std^2 / d), b ~ N(0, b_std^2)
 
 >>> import jax
 >>> from ntkbias.layers import Dense
@@ -27,7 +27,7 @@ class Dense(Layer):
 
     Inputs `(n, *positions, d)` become `(n, *positions, num_outputs)` by the same weights at each position, as in flax
     and as by a convolution with a window of one; put Flatten before it for one map of all positions together.
-    `b_std=None` means no bias. `b_init` scales the bias at initialisation alone: with `b_init=0` it starts at zero and
+    `b_std=None` means no bias. `b_init` scales the bias at initialization alone: with `b_init=0` it starts at zero and
     is still trained, so it adds to the NTK and not to the NNGP (Basri et al. 2019). `apply` costs 2 n d num_outputs
     operations a position.
     """

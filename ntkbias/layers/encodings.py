@@ -42,7 +42,7 @@ class PositionalEncoding(Layer):
 
     Their entries are Gaussian, of deviation `std`, independent along channels and of correlation R[p, q] between
     positions: `decay(sum over axes of |p - q|^power)`, or independent where `decay` is None. They are trained, and add
-    std^2 R to the ntk (in the standard parameterisation, where they are parameters as they are, 1 at equal positions).
+    std^2 R to the ntk (in the standard parameterization, where they are parameters as they are, 1 at equal positions).
     `combine="concat"` adds `num_channels` channels, by default as many as the inputs have.
 
     The limit is that of many channels: raw inputs of a few channels should pass a `Dense` layer first. After "concat"

@@ -1,6 +1,6 @@
 """The contract of a layer: it owns both of its lives, at finite width and at infinite width.
 
-A layer is an immutable value that knows how to initialise and apply itself, and how to carry a covariance through its
+A layer is an immutable value that knows how to initialize and apply itself, and how to carry a covariance through its
 infinite-width limit. Adding one is one class in one file with the methods below; `dense.py` is the one to read first.
 
 >>> import jax
@@ -76,7 +76,7 @@ def affine_init(
 ) -> dict[str, Array]:
     """Weights of `shape`, outputs last, and biases if `b_std` is given, as Dense and Conv draw them.
 
-    In the NTK parameterisation both are standard normal and `apply` scales them; in the standard one they are drawn
+    In the NTK parameterization both are standard normal and `apply` scales them; in the standard one they are drawn
     at their scale: w_std / sqrt(fan_in) and b_std.
     """
     w_key, b_key = jax.random.split(require_key(key))

@@ -1,4 +1,4 @@
-r"""Normalisation by an example's own moments: of its values less their mean, or of the values as they are.
+r"""Normalization by an example's own moments: of its values less their mean, or of the values as they are.
 
     LayerNorm       z = (x - mean(x)) / sqrt(eps + var(x))          (Ba et al. 2016, arXiv 1607.06450)
     RMSNorm         z = x / sqrt(eps + mean(x^2))                   (Zhang and Sennrich 2019, arXiv 1910.07467)
@@ -34,7 +34,7 @@ NormAxes = Literal["channels", "all"]
 
 
 class _Norm(Layer):
-    """What the normalisations share: options, and the division by sqrt(eps + s) in the limit."""
+    """What the normalizations share: options, and the division by sqrt(eps + s) in the limit."""
 
     eps: float = 1e-12
     axes: NormAxes = eqx.field(static=True, default="channels")
@@ -81,7 +81,7 @@ class _Norm(Layer):
 
 
 class LayerNorm(_Norm):
-    """Normalises `(n, *positions, channels)` over the channels at each position, or over "all" positions as well.
+    """Normalizes `(n, *positions, channels)` over the channels at each position, or over "all" positions as well.
 
     It has no scale and shift to learn, as that of neural-tangents: in the limit a learned scale that starts at one adds
     a term of its own to the NTK. `eps` is added to the variance.

@@ -1,6 +1,6 @@
 r"""The dual of a piecewise linear function with several kinks, from the bivariate normal distribution.
 
-For phi(x) = sum_i w_i relu(x - t_i) and standardised thresholds h = t_i / s, k = t_j / s', everything comes down to
+For phi(x) = sum_i w_i relu(x - t_i) and standardized thresholds h = t_i / s, k = t_j / s', everything comes down to
 
     L(h, k) = P(x > h, y > k) = (Q(h) + Q(k)) / 2 - T(h, (k - rho h) / (h r)) - T(k, (h - rho k) / (k r))    (Owen 1956)
 

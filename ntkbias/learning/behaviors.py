@@ -1,6 +1,6 @@
-"""Behaviours as target functions: labellings, functions of the inputs, and contrasts of outputs.
+"""Behaviors as target functions: labelings, functions of the inputs, and contrasts of outputs.
 
-A behaviour becomes columns of values, `(n, c)` or for vector-valued kernels `(n, o, c)`, of which power is summed.
+A behavior becomes columns of values, `(n, c)` or for vector-valued kernels `(n, o, c)`, of which power is summed.
 
 >>> import numpy as np
 >>> from ntkbias.learning import Contrast
@@ -24,7 +24,7 @@ from ntkbias.packing import are_several, num_examples
 
 __all__ = ["Behavior", "Contrast", "behaviors_on"]
 
-MOST_CLASSES = 1_000  # columns of one labelling
+MOST_CLASSES = 1_000  # columns of one labeling
 ROUNDING = 1e-12  # of a target's values: far above that of a float64 mean, far below any difference of labels
 
 
@@ -57,9 +57,9 @@ class Contrast(eqx.Module):
 
 
 class Behavior(NamedTuple):
-    """A behaviour's values, and its labels where it is a labelling."""
+    """A behavior's values, and its labels where it is a labeling."""
 
-    columns: np.ndarray  # (rows, c), less their mean if centred
+    columns: np.ndarray  # (rows, c), less their mean if centered
     mean: np.ndarray  # (rows, c) or a number: what was taken off
     codes: np.ndarray | None  # (labels, o c): the values that stand for each label
     labels: np.ndarray | None  # (n,): which of them an example has
@@ -88,25 +88,25 @@ class Behavior(NamedTuple):
 
 
 def behaviors_on(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Behavior]:
-    """Each behaviour by name on inputs of `shape` `(n,)`, or `(n, o)`."""
+    """Each behavior by name on inputs of `shape` `(n,)`, or `(n, o)`."""
     if not isinstance(behaviors, Mapping):
         behaviors = {"target": behaviors}
     if not behaviors:
-        raise InputError("Expected a dict of one behaviour or more by name; got none.")
+        raise InputError("Expected a dict of one behavior or more by name; got none.")
     found = {}
     for name, behavior in behaviors.items():
         if not isinstance(name, str):
-            raise InputTypeError(f"Expected names of behaviours to be strings; got {name!r}.")
-        values, labelled = _values(behavior, name, x, shape)
+            raise InputTypeError(f"Expected names of behaviors to be strings; got {name!r}.")
+        values, labeled = _values(behavior, name, x, shape)
         values = values.reshape(*shape, -1)
         mean = values.mean(0) if centered else np.zeros(values.shape[1:])
         columns = (values - mean).reshape(int(np.prod(shape)), -1)
         if not np.max(np.abs(columns)) > ROUNDING * np.max(np.abs(values)):
             how = ", once its mean is taken off: centered=False keeps constants" if centered else ""
-            raise InputError(f"Expected a behaviour that is not zero everywhere{how}; got {name!r} of zeros.")
+            raise InputError(f"Expected a behavior that is not zero everywhere{how}; got {name!r} of zeros.")
         offset = np.broadcast_to(mean, values.shape).reshape(columns.shape)
         codes, labels = np.unique(values.reshape(shape[0], -1), axis=0, return_inverse=True)
-        if labelled or (len(codes) == 2 and not isinstance(behavior, Contrast)):
+        if labeled or (len(codes) == 2 and not isinstance(behavior, Contrast)):
             found[name] = Behavior(columns, offset, codes, labels.ravel())
         else:
             found[name] = Behavior(columns, offset, None, None)
@@ -114,7 +114,7 @@ def behaviors_on(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool)
 
 
 def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
-    """The values of a behaviour, and whether they are labels."""
+    """The values of a behavior, and whether they are labels."""
     if isinstance(behavior, Contrast):
         if len(shape) == 1:
             raise InputError(
@@ -125,14 +125,14 @@ def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[n
     if callable(behavior):
         if x is None:
             raise InputError(
-                f"Expected the inputs, x=, for a behaviour that is a function of them; got none, for {name!r}."
+                f"Expected the inputs, x=, for a behavior that is a function of them; got none, for {name!r}."
             )
         behavior = behavior(x if are_several(x) else jnp.asarray(x))
-    array = require_wide(behavior, f"the behaviour {name!r}")
+    array = require_wide(behavior, f"the behavior {name!r}")
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if whole and array.shape == shape[:1]:
         return _codes(np.asarray(array).astype(int), name, shape), True
-    return values_on(array, f"the behaviour {name!r}", shape), False
+    return values_on(array, f"the behavior {name!r}", shape), False
 
 
 def _codes(labels: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Training as a kernel predicts it: gradient flow, gradient descent and momentum, mode by mode, in closed form.
 
-A network whose kernel K stays as it is (an infinitely wide or a linearised one) follows df/dt = -K P (f - y) under the
+A network whose kernel K stays as it is (an infinitely wide or a linearized one) follows df/dt = -K P (f - y) under the
 loss 1/2 (f - y)^T P (f - y), by default with P = I / n. An error's coefficient in mode i, of eigenvalue r, becomes
 
     gradient flow         exp(-r t)
@@ -95,7 +95,7 @@ def gradient_flow(
     their rows of the kernel `K_test` `(m, n)` or `(m, o, n, o)`. The outputs start at `f0` and `f0_test`, by default
     zero.
 
-    Exact at infinite width and for a linearised network; the kernel of a finite one moves. Rates are those of the
+    Exact at infinite width and for a linearized network; the kernel of a finite one moves. Rates are those of the
     network for outputs="all", and "mean" at infinite width; "sum" is o times too fast. Of a finite network with several
     outputs, "mean" and "sum" give a warning, where `critical_learning_rate`, a bound, refuses them.
 

@@ -1,11 +1,11 @@
-"""Which behaviours a network would learn, and how readily: from its kernel, before any training.
+"""Which behaviors a network would learn, and how readily: from its kernel, before any training.
 
 Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of K / n, and power p = sum_i v_i^2,
 
     alignment         sum_i r_i v_i^2 / p: the rate at which it begins to be learned
     learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2
     samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half
-    label time        of a labelling, the time at which nine tenths of the examples are nearest to their label
+    label time        of a labeling, the time at which nine tenths of the examples are nearest to their label
 
 with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
 zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Where not all modes are
@@ -56,7 +56,7 @@ DEVIATIONS = 1.96  # of a 95 % interval
 
 
 class Learnability(eqx.Module):
-    """How readily each kernel would learn each behaviour, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
+    """How readily each kernel would learn each behavior, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
 
     Time is steps * learning rate, of gradient flow from zero. With the eigenvalues r_i of K / n:
 
@@ -65,15 +65,15 @@ class Learnability(eqx.Module):
         learning time     that after which half of the target's power is learned, over ln 2: for an eigenfunction
                           1 / r_i, when its error has come down by e
         samples needed    the number of examples from which kernel regression learns half of the target
-        label time        of a labelling, the time at which nine tenths of the examples are nearest to their own label
+        label time        of a labeling, the time at which nine tenths of the examples are nearest to their own label
                           for the first time; 0 where they are at once, as labels that are a balanced eigenfunction, and
-                          NaN for a behaviour that is no labelling. It has no interval.
+                          NaN for a behavior that is no labeling. It has no interval.
 
     Where not all modes are known (`are_bounds`) learning times are the shortest, and intervals run from the least to
     the largest that unknown modes of this mean and mean square may give, widened by the 95 % over examples. They are
     infinite where those modes might hold half of the target at rates of zero.
 
-    Infinite where a behaviour cannot be learned at all. Learning times of eigenfunctions of values +-1 have intervals
+    Infinite where a behavior cannot be learned at all. Learning times of eigenfunctions of values +-1 have intervals
     of no width: to first order no reweighting of examples changes them. Printed, it is a table a kernel.
     """
 
@@ -85,12 +85,12 @@ class Learnability(eqx.Module):
     alignment_interval: Float[Array, "q b 2"]
     learning_time_interval: Float[Array, "q b 2"]
     samples_needed_interval: Float[Array, "q b 2"]
-    label_time: Float[Array, "q b"]  # NaN for a behaviour that is no labelling
+    label_time: Float[Array, "q b"]  # NaN for a behavior that is no labeling
     known_power: Float[Array, "q b"]  # the share of the target's power in the modes that were known
     are_bounds: Bool[Array, " q"]  # whether some modes were not known
 
     def ranking(self, kernel: str | None = None, by: Measure = "learning_time") -> tuple[str, ...]:
-        """The behaviours, most readily learned first, under one kernel, by default the first.
+        """The behaviors, most readily learned first, under one kernel, by default the first.
 
         `by` is "learning_time", "label_time", "samples_needed" or "alignment"; NaN come last. Equal ones, as label
         times of zero, follow their learning times.
@@ -106,13 +106,13 @@ class Learnability(eqx.Module):
     def __str__(self) -> str:
         names = ("alignment", "learning_time", "samples_needed", "learning_time_interval", "samples_needed_interval")
         columns = [np.asarray(getattr(self, name)) for name in names]
-        wide = max(map(len, ("behaviour", *self.behaviors)))
+        wide = max(map(len, ("behavior", *self.behaviors)))
         lines: list[str] = []
         for row, kernel in enumerate(self.kernels):
             few = bool(np.asarray(self.are_bounds)[row])
             what = "bounds" if few else "95 %"
             head = f"{'alignment':>12}{'learning time':>16}{what:>26}{'samples':>12}{what:>22}{'label time':>13}"
-            lines += [kernel, f"{'behaviour':{wide}}{head}"]
+            lines += [kernel, f"{'behavior':{wide}}{head}"]
             for name in self.ranking(kernel):
                 place = row, self.behaviors.index(name)
                 *values, first_span, second_span = (column[place] for column in columns)
@@ -145,13 +145,13 @@ def learnability(
         learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2: a half-life, as
                           the 1 / r_i of an eigenfunction
         samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half (see `learning_curve`)
-        label time        of a labelling, the first time at which nine tenths of the examples are nearest to their
-                          label; 0 if they are as soon as the outputs move, which a slow behaviour's may be, too
+        label time        of a labeling, the first time at which nine tenths of the examples are nearest to their
+                          label; 0 if they are as soon as the outputs move, which a slow behavior's may be, too
 
     with time = steps * learning rate of gradient flow from zero outputs, for a kernel that stays as it is.
 
     `kernels` is a kernel with its inputs `x`, an operator, a matrix `(n, n)` or `(n, o, n, o)`, or a dict of such, on
-    the same inputs. `behaviors` is a behaviour or a dict of them by name; each is
+    the same inputs. `behaviors` is a behavior or a dict of them by name; each is
 
         labels          whole numbers `(n,)`: two values become -1 and 1, more a column each; o outputs are classes
         values          floats `(n,)` or `(n, t)`, of vector-valued kernels `(n, o)` or `(n, o, t)`, as they stand
@@ -170,15 +170,15 @@ def learnability(
     where they are too wide.
 
     With all modes intervals are exp of the logarithm +- 1.96 standard deviations of the bootstrap over examples,
-    linearised (the infinitesimal jackknife; Efron 1982): what another sample of n examples would give. They are wide
+    linearized (the infinitesimal jackknife; Efron 1982): what another sample of n examples would give. They are wide
     rather than narrow: 0.8 to 1.6 times the scatter of fresh samples of 200, the most for alignments of what hardly
-    generalises.
+    generalizes.
 
     Costs one product with the block of all targets, the diagonal, and the modes: an eigendecomposition, or `top_modes`
     with random vectors from `key` (default: a fixed one). Label times cost up to 128 n k multiplications a column. A
     progress bar counts kernels.
 
-    Raises `InputError` on what `kernel.operator` refuses, on behaviours of another shape, not finite, or constant if
+    Raises `InputError` on what `kernel.operator` refuses, on behaviors of another shape, not finite, or constant if
     `centered`, a function of inputs without them, kernels on different numbers of inputs, traced arrays, and contrasts
     with a kernel of one value a pair.
     """

@@ -3,7 +3,7 @@
     linearize    f0(x) + J(x) (params - params0): trained by gradient descent its kernel never moves, so that it
                  follows `gradient_descent` to rounding, at any width (Lee et al. 2019, arXiv 1902.06720)
     lazy         alpha (f - f0) with the loss divided by alpha^2: as alpha grows, f hardly has to move, and its training
-                 tends to that of its linearisation (Chizat, Oyallon and Bach 2019, arXiv 1812.07956)
+                 tends to that of its linearization (Chizat, Oyallon and Bach 2019, arXiv 1812.07956)
 
 Both are functions of (params, x), for optax or any other loop.
 
@@ -39,7 +39,7 @@ __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 
 
 class Linearized(eqx.Module):
-    """A network's linearisation in its parameters, a function of (params, x); made by `linearize`."""
+    """A network's linearization in its parameters, a function of (params, x); made by `linearize`."""
 
     f: Function
     params: Params  # where it touches f
@@ -48,7 +48,7 @@ class Linearized(eqx.Module):
     def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
         """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward derivative.
 
-        Raises `InputError` on params of another structure, or other shapes, than those that were linearised.
+        Raises `InputError` on params of another structure, or other shapes, than those that were linearized.
         """
         _require_like(params, self.params)
         shift = jax.tree.map(jnp.subtract, params, self.params)
@@ -111,13 +111,13 @@ def _require_like(params: Params, own: Params) -> None:
         if theirs.get(path) != ours.get(path):
             got, asked = (f"shape {tree[path]}" if path in tree else "none" for tree in (theirs, ours))
             raise InputError(
-                f"Expected params like those that were linearised, {asked} at {path or 'the root'}; got {got}. Start "
+                f"Expected params like those that were linearized, {asked} at {path or 'the root'}; got {got}. Start "
                 "from them, as linearize(f, params).params."
             )
     structures: list[Any] = [jax.tree.structure(tree) for tree in (own, params)]
     if structures[0] != structures[1]:
         raise InputTypeError(
-            f"Expected params like those that were linearised, {structures[0]}; got {structures[1]}. Start from them, "
+            f"Expected params like those that were linearized, {structures[0]}; got {structures[1]}. Start from them, "
             "as linearize(f, params).params."
         )
 

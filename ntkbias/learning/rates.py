@@ -7,7 +7,7 @@ r, and with heavy-ball momentum b while h < 2 (1 + b) / r (Polyak 1964).
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import critical_learning_rate, learning_times
 >>> K = jnp.diag(jnp.array([4.0, 2.0, 0.0, 0.0]))
->>> learning_times(nb.eigh(K)).tolist(), critical_learning_rate(K)
+>>> learning_times(nb.eigen.eigh(K)).tolist(), critical_learning_rate(K)
 ([1.0, 2.0, inf, inf], 2.0)
 """
 

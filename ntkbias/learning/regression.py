@@ -1,9 +1,9 @@
-"""Kernel ridge regression, with the ridge that generalised cross-validation chooses, and every example left out once.
+"""Kernel ridge regression, with the ridge that generalized cross-validation chooses, and every example left out once.
 
     f(x) = k(x, X) (K + ridge)^-1 y
 
 is what a network of kernel K learns in the end, at ridge zero. The ridge is added to K, not to K / n, as in
-scikit-learn. Without one the score of generalised cross-validation is minimised (Golub, Heath and Wahba 1979), with
+scikit-learn. Without one the score of generalized cross-validation is minimized (Golub, Heath and Wahba 1979), with
 H = K (K + ridge)^-1:
 
     N |(I - H) y|^2 / tr(I - H)^2
@@ -46,7 +46,7 @@ class KernelRegression(eqx.Module):
     outputs: Float[Array, "n *o"]  # at the training points
     left_out: Float[Array, "n *o"]  # the prediction for each example by a fit to all others
     ridge: Float[Array, ""]
-    score: Float[Array, ""]  # of generalised cross-validation: an estimate of the test error, noise included
+    score: Float[Array, ""]  # of generalized cross-validation: an estimate of the test error, noise included
     effective_dimension: Float[Array, ""]  # tr K (K + ridge)^-1
 
     @property

@@ -26,3 +26,7 @@ __all__ = [
     "sobolev",
     "weighted_mse",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

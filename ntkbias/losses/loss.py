@@ -3,7 +3,7 @@
 A loss acts on the last axis of the outputs. Axes between the inputs' and that one are positions, of tokens or pixels:
 they count as outputs, and the loss of one input is the sum over them; divide by their number for the mean.
 
-Its Hessian in the outputs u of one position is H(u) = S S^T, which weighs the kernel of its linearised training:
+Its Hessian in the outputs u of one position is H(u) = S S^T, which weighs the kernel of its linearized training:
 `loss_weighted_ntk` reads S here.
 
 >>> import jax.numpy as jnp

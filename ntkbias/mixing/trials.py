@@ -1,6 +1,6 @@
 """Trials of whether f(params, x) treats each example alone: other examples are replaced, and outputs compared.
 
-Parameters are drawn at random, near those that are given: at an initialisation by zeros nothing depends on anything.
+Parameters are drawn at random, near those that are given: at an initialization by zeros nothing depends on anything.
 A batch of the same shape runs the same program, so that the output of an example is the same in almost every digit
 when others are replaced, in bfloat16, too. Outputs of the example alone may differ by rounding.
 """

@@ -1,7 +1,7 @@
 """Pictures: one function a picture, from a value and axes to the axes. What is drawn is read off the values.
 
 Each function draws on `ax`, or on a new figure of pyplot if there is none. In all pictures of one comparison a kernel
-has the same colour: that of its place among `names`, from a palette that colour-blind readers tell apart (Okabe and
+has the same color: that of its place among `names`, from a palette that color-blind readers tell apart (Okabe and
 Ito 2008). Modes are numbered from one, as in the tables of `report`.
 
 >>> import ntkbias as nb
@@ -49,3 +49,7 @@ __all__ = [
     "spectral_density",
     "svg",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes, legends, and figures as files.
+"""What all pictures share: colors, axes, legends, and figures as files.
 
 >>> from ntkbias.plots import drawing
 >>> drawing.color(0), drawing.label_of("mlp", "exponent -2")
@@ -59,7 +59,7 @@ MAX_NAME = 40  # characters of a kernel's name in a legend
 
 
 def color(index: int) -> str:
-    """The colour of the kernel at this place among a comparison's names, from 0; the ninth has that of the first."""
+    """The color of the kernel at this place among a comparison's names, from 0; the ninth has that of the first."""
     return PALETTE[index % len(PALETTE)]
 
 

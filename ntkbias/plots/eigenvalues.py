@@ -29,7 +29,7 @@ __all__ = ["cumulative_power", "exact_and_measured", "spectra", "spectral_densit
 def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
     """The eigenvalues of K / n against mode index, both on logarithmic axes, of each kernel or of one spectrum.
 
-    Modes above the noise floor are drawn solid, the floor as a dotted line of the same colour; what lies below it is
+    Modes above the noise floor are drawn solid, the floor as a dotted line of the same color; what lies below it is
     rounding and left out.
     """
     named = by_name(comparison, Spectrum, "spectra")

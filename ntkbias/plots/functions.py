@@ -37,7 +37,7 @@ def eigenfunctions(
 ) -> np.ndarray:
     """The first resolved eigenfunctions, a panel each, over the chart of the domain; returns the axes.
 
-    On a chart of one coordinate they are curves of this `color`, on one of two a scatter of the inputs coloured by
+    On a chart of one coordinate they are curves of this `color`, on one of two a scatter of the inputs colored by
     value, on one scale whose ends are the value that 1 % exceed. Of vector-valued modes the first output is drawn. The
     sign of an eigenfunction is arbitrary, and "(of 2-3)" in a title tells that modes 2 to 3 have one eigenvalue: any
     rotation of them would do as well. Panels beyond the resolved modes stay empty.
@@ -99,7 +99,7 @@ def draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str, 
 
 
 def draw_points(ax: Axes, chart: np.ndarray, values: np.ndarray, scale: Normalize) -> PathCollection:
-    """Values at points of a chart of two coordinates, as colours."""
+    """Values at points of a chart of two coordinates, as colors."""
     size = float(np.clip(3_000 / len(chart), 1.5, 14))
     points = ax.scatter(
         chart[:, 0], chart[:, 1], c=values, s=size, cmap="RdBu_r", norm=scale, linewidths=0, rasterized=True

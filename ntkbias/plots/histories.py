@@ -70,9 +70,9 @@ def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None)
 
 
 def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_modes: int = 10) -> Axes:
-    """The largest eigenvalues of K / n along training, each mode followed through crossings in one colour.
+    """The largest eigenvalues of K / n along training, each mode followed through crossings in one color.
 
-    A mode keeps the colour of the mode at the start that it came from by "matched_modes", where that was taken, dark
+    A mode keeps the color of the mode at the start that it came from by "matched_modes", where that was taken, dark
     for the first. The dotted line is 2 / learning rate: where an eigenvalue of all outputs stands above it, gradient
     descent on the squared error is unstable. Of several runs modes go by their rank, and are the median.
     """
@@ -99,7 +99,7 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
 
 
 def alignments(history: History, ax: Axes | None = None) -> Axes:
-    """The alignment of the kernel with the labels along training, uncentred, centred, and centred of each class."""
+    """The alignment of the kernel with the labels along training, uncentered, centered, and centered of each class."""
     _require_history(history)
     panels = dict(history.panels)
     shown = {name: panels[name][1] for name in ("alignment", "centered_alignment") if name in history}
@@ -227,15 +227,15 @@ def _panels(count: int) -> np.ndarray:
     return figure.subplots(rows, columns, squeeze=False)
 
 
-def _draw(ax: Axes, history: History, values: np.ndarray, colour: Any, label: str | None, band: bool = True) -> None:
+def _draw(ax: Axes, history: History, values: np.ndarray, color: Any, label: str | None, band: bool = True) -> None:
     """A line of one run; of several their median, in a band from the least to the largest."""
     steps = _drawn(np.asarray(history.steps))
     values = np.asarray(values, float)
     if history.num_runs is not None:
         if band:
-            ax.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.2, linewidth=0)
+            ax.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=color, alpha=0.2, linewidth=0)
         values = np.nanmedian(values, 0)
-    ax.plot(steps, values, "-", color=colour, linewidth=1.4, label=label)
+    ax.plot(steps, values, "-", color=color, linewidth=1.4, label=label)
 
 
 def _drawn(steps: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def learning_curve(
 ) -> Axes:
     """The predicted test error against the number of examples, and the measured one with its 95 % interval.
 
-    Both axes are logarithmic; each target has a colour. Raises `InputTypeError` for other values.
+    Both axes are logarithmic; each target has a color. Raises `InputTypeError` for other values.
     """
     if not isinstance(predicted, LearningCurve) or not isinstance(measured, MeasuredLearningCurve | None):
         got = f"{type(predicted).__name__} and {type(measured).__name__}"

@@ -95,3 +95,7 @@ def _room(value: Any) -> tuple[ModuleType, Any]:
     if isinstance(value, History):
         return history, value
     raise InputTypeError(f"Expected a Comparison or a History; got {type(value).__name__}. Use compare or track.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -61,7 +61,7 @@ EACH = {  # one figure a kernel: heading and text
     "eigenfunctions": (
         "Eigenfunctions",
         """The first modes over the inputs: along the angle, or at the inputs drawn by two coordinates (of images and
-        point clouds, the first two principal components), where colour is the value. Their sign is arbitrary; "of 2-3"
+        point clouds, the first two principal components), where color is the value. Their sign is arbitrary; "of 2-3"
         names an eigenspace, whose members mean something only together.""",
     ),
 }
@@ -217,7 +217,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _kernel_table(comparison: Comparison) -> str:
-    """A row a kernel, with the colour that it has in the figures."""
+    """A row a kernel, with the color that it has in the figures."""
     rows, facts = [], []
     for index, (name, spectrum, ranking) in enumerate(_kernels(comparison)):
         facts = kernel_facts(spectrum, ranking)

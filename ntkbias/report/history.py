@@ -33,8 +33,8 @@ TEXTS = {
         reaches from the least to the largest run. Drift is the change of the kernel since the start, over its norm.""",
     "eigenvalues": """The largest eigenvalues of K / n, each followed from snapshot to snapshot by the overlap of its
         eigenfunction. Where lines rise, the functions are learned faster than the kernel at the start foretold.""",
-    "alignments": """How much of the kernel lies along the labels: from 0 to 1. Centred and uncentred alignment are two
-        quantities, which may move in opposite directions.""",
+    "alignments": """How much of the kernel lies along the labels: from 0 to 1. Centered and uncentered alignment are
+        two quantities, which may move in opposite directions.""",
 }
 SPECTROGRAM = """by frequency. Of a residual, a frequency is learned where its column turns from dark to light; of
     outputs, where it turns from light to dark."""

@@ -14,3 +14,7 @@ __all__ = [
     "preferred_scaling_law",
     "scaling_law",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

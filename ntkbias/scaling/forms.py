@@ -111,8 +111,8 @@ def _line(log_n: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndar
     """Intercept and slope `(b, 2)` of weighted lines."""
     total = weights.sum(1)
     middle_n, middle = weights @ log_n / total, np.sum(weights * values, 1) / total
-    centred = log_n - middle_n[:, None]
-    slope = np.sum(weights * centred * values, 1) / np.sum(weights * centred**2, 1)
+    centered = log_n - middle_n[:, None]
+    slope = np.sum(weights * centered * values, 1) / np.sum(weights * centered**2, 1)
     return np.stack([middle - slope * middle_n, slope], 1)
 
 

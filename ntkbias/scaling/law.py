@@ -196,7 +196,7 @@ def preferred_scaling_law(
 
     The criterion is Akaike's, corrected for few data (Hurvich and Tsai 1989): n log scatter^2 + 2 k n / (n - k - 1) for
     k parameters, one of them the scatter. A margin of 4 asks for some evidence: errors with independent scatter about a
-    straight line kept their line in 99 % of 300 cases. Errors whose scatter is shared by neighbouring sizes, as
+    straight line kept their line in 99 % of 300 cases. Errors whose scatter is shared by neighboring sizes, as
     those of nested training sets, look bent more often: average over seeds. Arguments, costs and errors are those of
     `scaling_law`; needs six sizes, of which a break is looked for from eight on.
     """

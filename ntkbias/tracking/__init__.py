@@ -21,3 +21,7 @@ __all__ = [
     "track",
     "track_many",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,7 +2,7 @@
 
     run.json          what the run is of; a call that differs is refused, and what differs is named
     about.json        the names of axes and labels, and why it stopped
-    start.npz         the probe, and what f, the loss, the optimiser and the first steps of training do
+    start.npz         the probe, and what f, the loss, the optimizer and the first steps of training do
     snapshots/N.npz   the values of snapshot N
     state.npz         the state of training at the last snapshot that is complete
 

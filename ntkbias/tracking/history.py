@@ -29,7 +29,7 @@ __all__ = ["History", "stacked"]
 class History(eqx.Module):
     """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
 
-    `times` are step * learning rate, NaN for optimisers that have none (Adam). `stopped` says why a run ended before
+    `times` are step * learning rate, NaN for optimizers that have none (Adam). `stopped` says why a run ended before
     its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them: None after
     `save` and `load`, from `open_history`, and in one of several runs. As a text it shows each number at the first and
     at the last snapshot.
@@ -42,7 +42,7 @@ class History(eqx.Module):
     probe: np.ndarray | Array  # the inputs on which the kernel was followed
     level_frequencies: np.ndarray | Array | None  # of the levels of a spectrum, on a domain with harmonics
     axes: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # of each value
-    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, behaviours
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, behaviors
     panels: tuple[tuple[str, tuple[str, str, str]], ...] = eqx.field(static=True, default=())  # title, line and scale
     columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())  # the heads of those that tables show
     stopped: str | None = eqx.field(static=True, default=None)

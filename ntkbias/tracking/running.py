@@ -86,12 +86,12 @@ def track(
     need the matrix are then left out, and modes come from products.
 
     `wrt` chooses the parameters that are trained, and that the kernel is of, as in `empirical_ntk`: a head, the factors
-    of LoRA. The others stay, and may be of any type. It goes with an optimiser and without `state` and `forward`.
+    of LoRA. The others stay, and may be of any type. It goes with an optimizer and without `state` and `forward`.
 
     `checkpoint` names a folder that is renewed at each snapshot; files of other names that lie there stay. The same
     call goes on from it after any end of the process, to the same history bit for bit on one device, and `open_history`
     reads it meanwhile. One process is in it at a time. A call goes on where data, params and options are equal, and f,
-    the loss, the optimiser and the first two steps of training do the same; what differs is named, and where that
+    the loss, the optimizer and the first two steps of training do the same; what differs is named, and where that
     cannot be decided, a warning says so. A loop of your own has to come by the same steps, with the same params, bit
     for bit, at the last of them. At Ctrl-C the history so far comes back with a warning; with a checkpoint Ctrl-C is
     raised as usual. Where training diverges, the history ends before, and `stopped` says at which step, and why, as
@@ -107,7 +107,7 @@ def track(
     if wrt is not None:
         if isinstance(params, Iterator) or state is not None or forward is not None:
             raise InputError(
-                "Expected wrt= with params and an optimiser alone; got a loop of your own, state= or forward=. Put "
+                "Expected wrt= with params and an optimizer alone; got a loop of your own, state= or forward=. Put "
                 "what is not trained into state=."
             )
         pair = partitioned(params, chosen_paths(params, wrt) or ())
@@ -145,7 +145,7 @@ def track(
         hint = "params are a list of (step, params): use iter(...)" if listed else "give an iterator of your own"
         raise InputError(f"Expected optimizer= and num_steps= with params; got none. Or {hint}.")
     if learning_rate is not None:
-        raise InputError("Expected learning_rate= with an iterator of your own alone: an optimiser has its own.")
+        raise InputError("Expected learning_rate= with an iterator of your own alone: an optimizer has its own.")
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
     steps, taken = checked_steps(at, num_steps), checked(measures)
     setting = watched.setting(trainer.f, params if state is None else (params, state), trainer.loss, x, y, state)

@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     probe: Array  # inputs on which the kernel is followed
     probe_y: Array | None
     test: tuple[Array, Array] | None
-    behaviours: dict[str, Array]  # named functions on the probe, (n,) or (n, o)
+    behaviors: dict[str, Array]  # named functions on the probe, (n,) or (n, o)
     domain: Domain | None
     outputs: Outputs
     num_modes: int
@@ -50,7 +50,7 @@ class Setting(NamedTuple):
         loss: str | losses.LossFunction,
         *,
         test: tuple[Array, Array] | None = None,
-        behaviours: Mapping[str, Array] | None = None,
+        behaviors: Mapping[str, Array] | None = None,
         domain: Domain | None = None,
         outputs: Outputs = "mean",
         num_modes: int = 20,
@@ -65,7 +65,7 @@ class Setting(NamedTuple):
             *data,
             *probe,
             test,
-            dict(behaviours or {}),
+            dict(behaviors or {}),
             domain,
             outputs,
             num_modes,
@@ -116,7 +116,7 @@ class Watched(NamedTuple):
             (probe, probe_y),
             loss,
             test=test,
-            behaviours=self._behaviours(len(probe), shape),
+            behaviors=self._behaviors(len(probe), shape),
             domain=self.domain,
             outputs=self.outputs,
             num_modes=self.num_modes,
@@ -141,7 +141,7 @@ class Watched(NamedTuple):
         require_finite(probe, "probe")
         return probe, None
 
-    def _behaviours(self, n: int, shape: tuple[int, ...]) -> dict[str, Array]:
+    def _behaviors(self, n: int, shape: tuple[int, ...]) -> dict[str, Array]:
         if self.targets is None:
             return {}
         if not isinstance(self.targets, Mapping) or not all(isinstance(name, str) for name in self.targets):

@@ -139,7 +139,7 @@ def _checked_rates(learning_rates: Any, optimizer: Any) -> np.ndarray:
         raise InputError(f"Expected learning_rates (runs,) above zero; got {learning_rates!r}.")
     if isinstance(optimizer, optax.GradientTransformation) or not callable(optimizer):
         raise InputTypeError(
-            "Expected with learning_rates= an optimiser as a function of its learning rate, as optax.sgd; got "
+            "Expected with learning_rates= an optimizer as a function of its learning rate, as optax.sgd; got "
             f"{type(optimizer).__name__}."
         )
     return rates

@@ -37,7 +37,7 @@ __all__ = ["DENSE_ROWS", "Snapshot", "columns", "frobenius"]
 
 DENSE_ROWS = 1_500  # up to which all modes are found, in about a second
 MATRIX_BYTES = 2**30  # that the matrices of three snapshots may take
-MATRICES = 4  # of three snapshots, and one that is centred
+MATRICES = 4  # of three snapshots, and one that is centered
 PIECE = 1_000  # examples that pass through the network at once
 STRIP = 1_024  # rows of a matrix that are summed in float64 at once
 
@@ -156,7 +156,7 @@ class Snapshot:
 
     @cached_property
     def centered_norm(self) -> float | None:
-        """||K||_F, of centred features."""
+        """||K||_F, of centered features."""
         return (
             None if self.centered_matrix is None else math.sqrt(frobenius(self.centered_matrix, self.centered_matrix))
         )

@@ -1,7 +1,7 @@
-"""What a run's functions do, as numbers: a run on disk is gone on with where f, loss and optimiser still do the same.
+"""What a run's functions do, as numbers: a run on disk is gone on with where f, loss and optimizer still do the same.
 
 Functions cannot be compared, so they are tried: f and its gradient on inputs from all of the data, the loss at outputs
-of two sizes, the optimiser at gradients of five sizes, among them zero, where weight decay alone moves parameters, and
+of two sizes, the optimizer at gradients of five sizes, among them zero, where weight decay alone moves parameters, and
 two steps of training, with all of these. Of each array the norm and some entries are kept.
 
 >>> import jax.numpy as jnp, numpy as np
@@ -32,11 +32,11 @@ TRIED = ("f", "loss", "optimizer")  # arrays of start.npz, each of which tells o
 STEPS_TRIED = "training"  # the array of what the first steps do, with all of these
 ROWS = 64  # of the data, and of the probe, on which f is tried
 ENTRIES = 64  # of an array that are kept
-STEPS = 200  # of training for which an optimiser is tried on arrays like the parameters
+STEPS = 200  # of training for which an optimizer is tried on arrays like the parameters
 MOST_STEPS = 20_000  # where a single parameter does not tell of the later ones
 SIZES = (0.0, 1e-3, 1.0, 1e3, 1e6)  # of gradients: beside the small ones decay is seen, beside the large ones clipping
 OUTPUTS = (0.5, 5.0)  # sizes of outputs at which a loss is tried
-SEGMENTS = 256  # of the steps, over each of which an optimiser's updates are summed; a multiple of ENTRIES
+SEGMENTS = 256  # of the steps, over each of which an optimizer's updates are summed; a multiple of ENTRIES
 # Relative to the largest number of an array. The first is above what threads round, the second what devices do.
 SAME_VERSIONS, OTHER_VERSIONS = 2e-5, 1e-3
 
@@ -157,7 +157,7 @@ def of_optimizer(trainer: Trainer, states: list[TrainingState], num_steps: int) 
     """Its updates of arrays like the parameters, down gradients of all sizes; None where that cannot be tried.
 
     Of arrays two entries along each axis stand for all, so that names, masks and numbers of axes count. The first
-    steps are taken; of the later ones a single parameter tells, where the optimiser takes one.
+    steps are taken; of the later ones a single parameter tells, where the optimizer takes one.
     """
     try:
         alone = None if trainer.many else trial_moves(trainer.optimizer, num_steps)

@@ -1,6 +1,6 @@
-"""Training: a small loop over an optax optimiser that stops at given steps, compiled once.
+"""Training: a small loop over an optax optimizer that stops at given steps, compiled once.
 
-One update is theta_{t+1} = theta_t + u_t, with u_t what the optimiser makes of the gradient of the loss over the batch.
+One update is theta_{t+1} = theta_t + u_t, with u_t what the optimizer makes of the gradient of the loss over the batch.
 `train` yields (step, params). Its steps run inside one compiled loop, whatever their number; convolutions on a CPU,
 whose gradients are some 20 times slower within a compiled loop, run one compiled step at a time.
 
@@ -35,3 +35,7 @@ __all__ = [
     "train",
     "trial_moves",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

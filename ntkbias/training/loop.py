@@ -49,7 +49,7 @@ def train(
     The same call gives the same numbers bit for bit on one device. The data stay on the device, and one call of a
     compiled loop takes about half a second, so that Ctrl-C ends it soon.
 
-    Raises `InputError`, before it trains, on targets, params or a forward that do not fit, an optimiser that is not
+    Raises `InputError`, before it trains, on targets, params or a forward that do not fit, an optimizer that is not
     one, and steps that are not in ascending order. Where training diverges, it ends at that step.
     """
     f, forward, data = packed_data(f, forward, data)

@@ -1,7 +1,7 @@
-"""The time of training: how far an optimiser's steps move a parameter, whatever the optimiser.
+"""The time of training: how far an optimizer's steps move a parameter, whatever the optimizer.
 
 `time` is how far gradients that stay at one would have moved a parameter: step * learning rate for gradient descent,
-the sum of the rates along a schedule, and step * rate / (1 - b), less a short beginning, with momentum b. Optimisers
+the sum of the rates along a schedule, and step * rate / (1 - b), less a short beginning, with momentum b. Optimizers
 whose step does not grow with the gradient, as Adam's, have no such time.
 
 >>> import optax
@@ -24,14 +24,14 @@ from ntkbias.compilation import compiled
 
 __all__ = ["effective_learning_rates", "trial_moves"]
 
-PROBED = 1e-5  # the relative difference above which an optimiser's step does not grow with the gradient
+PROBED = 1e-5  # the relative difference above which an optimizer's step does not grow with the gradient
 
 
 def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray, " steps"] | None:
     """How far each step moves a parameter whose gradient is one; None where steps do not grow with the gradient.
 
     For gradient descent the learning rate, or its schedule; with momentum b it tends to rate / (1 - b). Found by
-    running the optimiser on one parameter, twice: with gradients of one, and of two.
+    running the optimizer on one parameter, twice: with gradients of one, and of two.
     """
     require_positive("num_steps", num_steps)
     once, twice = (trial_moves(optimizer, num_steps, gradient) for gradient in (1.0, 2.0))
@@ -42,7 +42,7 @@ def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray
 
 
 def trial_moves(optimizer: Any, num_steps: int, gradient: float = 0.5) -> Float[np.ndarray, " steps"] | None:
-    """How far each step moves one parameter from zero, down a gradient that stays; None for optimisers of many."""
+    """How far each step moves one parameter from zero, down a gradient that stays; None for optimizers of many."""
     try:
         found = np.asarray(_moves(optimizer, num_steps, jnp.asarray(gradient)), np.float64)
     except Exception:  # one of named parameters, or of matrices, cannot be tried on a number

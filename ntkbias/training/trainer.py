@@ -81,7 +81,7 @@ class Trainer:
             raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
         if not isinstance(optimizer, optax.GradientTransformation):
             raise InputTypeError(
-                f"Expected an optimiser of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
+                f"Expected an optimizer of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
                 "Those that are classes give one, as optax.MultiSteps(...).gradient_transformation(). A loop of your "
                 "own goes to track as an iterator of (step, params)."
             )
@@ -186,7 +186,7 @@ class Trainer:
             return self.loss(outputs, y), carried
 
         (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        # Some optimisers look at the loss, as L-BFGS and those that wait for a plateau.
+        # Some optimizers look at the loss, as L-BFGS and those that wait for a plateau.
         optimizer = optax.with_extra_args_support(self.optimizer_of(state.learning_rate))
         extra = {"value": value, "grad": gradient, "value_fn": lambda params: objective(params)[0]}
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params, **extra)
@@ -209,7 +209,7 @@ class Trainer:
         return self.f, self.forward, self.loss, self.optimizer, self.batch_size, self.many
 
     def optimizer_of(self, learning_rate: Array | None) -> optax.GradientTransformation:
-        """The optimiser, or that of a run with its own learning rate."""
+        """The optimizer, or that of a run with its own learning rate."""
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
 
 

@@ -27,7 +27,7 @@ def assert_adapted(f, params, x, own):
         basis = jnp.eye(size, dtype=outputs.dtype).reshape(size, *outputs.shape)
         rows = [leaf.reshape(size, -1) for leaf in jax.tree.leaves(jax.vmap(pullback)(basis))]
         explicit = sum(row @ row.T for row in rows).reshape((len(x), size // len(x)) * 2)
-        tables.append(nb.explain_ntk(f, params, x))
+        tables.append(nb.kernels.explain_ntk(f, params, x))
         return outputs, own(x), explicit, nb.empirical_ntk(f, params, outputs="all")(x)
 
     outputs, expected, explicit, kernel = values(params, x)

@@ -80,7 +80,7 @@ class Scanned(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """One block, before and after normalisation, on tokens."""
+    """One block, before and after normalization, on tokens."""
 
     def __init__(self, rngs, tokens=7, length=4, width=4):
         self.embedding = nnx.Embed(tokens, width, dtype=jnp.float64, rngs=rngs)
@@ -188,7 +188,7 @@ def test_f_of_nnx_is_the_same_function_until_the_model_changes():
     assert hash(f) == hash(again)
     assert f != nb.adapters.flax_nnx(model, scale=2.0)[0]
     outputs = f(params, x)
-    model.out.kernel[...] = 2 * model.out.kernel[...]  # as an optimiser does
+    model.out.kernel[...] = 2 * model.out.kernel[...]  # as an optimizer does
     np.testing.assert_array_equal(f(params, x), outputs)  # its parameters are its own
     trained, new = nb.adapters.flax_nnx(model)
     assert trained == f  # what is fixed did not change: compiled programs are used again

@@ -282,13 +282,13 @@ NETS = {  # a network, the shape of an input, and what it needs of it
         ALL,
     ),
     "attention": (stax.serial(convolution(), attention(), stax.Flatten(), stax.Dense(1)), IMAGE, ALL),
-    "normalised": (
+    "normalized": (
         stax.serial(convolution(), residual(), stax.LayerNorm((1, 2, 3)), stax.Erf(), stax.Flatten(), stax.Dense(1)),
         IMAGE,
         EQUAL,
     ),
 }
-FAST = "mlp", "pooled", "attention", "normalised"  # the others differ less from these than they cost
+FAST = "mlp", "pooled", "attention", "normalized"  # the others differ less from these than they cost
 quiet = pytest.mark.filterwarnings("ignore:.*FanIn:UserWarning:neural_tangents")
 
 
@@ -361,7 +361,7 @@ def test_layers_of_both_in_one_network(mix, readout, x64):
 
 
 def test_positions_that_others_ask_for(x64):
-    """Where a neighbour needs more pairs of one kernel and not of the other, each comes back as it was given."""
+    """Where a neighbor needs more pairs of one kernel and not of the other, each comes back as it was given."""
     layer = from_stax(*stax.serial(convolution(), stax.Relu(), convolution(3, (2, 1))))
     x1, x2 = normal(3, *IMAGE), normal(2, *IMAGE, seed=1)
     levels = [Needs(cross, own) for cross in list(Positions)[1:] for own in list(Positions)[1:]]

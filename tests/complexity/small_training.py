@@ -1,4 +1,4 @@
-"""A loop for tests of what training does: any optax optimiser, minibatches drawn anew, parameters kept on the way."""
+"""A loop for tests of what training does: any optax optimizer, minibatches drawn anew, parameters kept on the way."""
 
 import equinox as eqx
 import jax

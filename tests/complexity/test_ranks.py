@@ -36,7 +36,7 @@ def test_is_the_exponential_of_the_entropy(x64):
 def test_the_embedding_s_is_that_of_its_gram_matrix(x64):
     Z = np.asarray(matrix())
     np.testing.assert_allclose(embedding_effective_rank(Z), effective_rank(Z @ Z.T), rtol=1e-12)
-    np.testing.assert_allclose(embedding_effective_rank(Z), nb.eigh(Z @ Z.T).effective_rank(), rtol=1e-10)
+    np.testing.assert_allclose(embedding_effective_rank(Z), nb.eigen.eigh(Z @ Z.T).effective_rank(), rtol=1e-10)
     np.testing.assert_allclose(
         embedding_effective_rank(Z + 100.0, centered=True), embedding_effective_rank(Z, centered=True), rtol=1e-8
     )

@@ -1,4 +1,4 @@
-"""Nearest class centres, effective depth, collapse."""
+"""Nearest class centers, effective depth, collapse."""
 
 import jax
 import jax.numpy as jnp

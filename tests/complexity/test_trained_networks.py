@@ -85,7 +85,7 @@ def test_geometric_complexity_falls_with_weight_decay(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_effective_ranks_fall_with_depth(seed):
-    """Of the product of square Gaussian matrices, and of the last hidden layer's Gram matrix, at initialisation."""
+    """Of the product of square Gaussian matrices, and of the last hidden layer's Gram matrix, at initialization."""
     rng = np.random.default_rng(seed)
     linear, embedded = [], []
     for depth in (1, 2, 4, 8):
@@ -121,7 +121,7 @@ def test_trained_linear_networks_have_lower_rank_the_deeper(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_effective_depth_grows_with_label_noise(seed):
-    """Six hidden layers that fit all training labels: the first with 20 % of them off their centre, or less."""
+    """Six hidden layers that fit all training labels: the first with 20 % of them off their center, or less."""
     depths = []
     for noise in (0.0, 0.25, 0.5):
         rng = np.random.default_rng(seed)

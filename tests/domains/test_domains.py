@@ -1,4 +1,4 @@
-"""Domains: laws of harmonics, neighbourhoods and steps."""
+"""Domains: laws of harmonics, neighborhoods and steps."""
 
 import warnings
 
@@ -61,7 +61,7 @@ def test_intrinsic_dimension_is_that_of_the_subspace(dimension):
         keys = jax.random.split(jax.random.key(seed))
         flat = jax.random.uniform(keys[0], (800, dimension)) @ jax.random.normal(keys[1], (dimension, 10))
         estimates.append(PointCloud().intrinsic_dimension(flat))
-    # Near the edges of the cube neighbours lie on one side, so the estimate falls short: by a tenth at dimension 4.
+    # Near the edges of the cube neighbors lie on one side, so the estimate falls short: by a tenth at dimension 4.
     assert np.median(estimates) in ({dimension} if dimension < 4 else {3, 4})
 
 
@@ -116,7 +116,7 @@ def test_bad_input_is_named(unchecked):
         Circle().check(2 * Circle().grid(4))
     with pytest.raises(InputError, match="num_inputs to be at least 1"):
         Circle().grid(0)
-    with pytest.raises(InputError, match="more than 11 inputs for 10 neighbours each; got shape \\(5, 2\\)"):
+    with pytest.raises(InputError, match="more than 11 inputs for 10 neighbors each; got shape \\(5, 2\\)"):
         PointCloud().check(jnp.ones((5, 2)))
     with pytest.raises(InputError, match="num_neighbors to be at least 1"):
         PointCloud(num_neighbors=0)

@@ -61,8 +61,8 @@ def test_torus_graph_frequencies(x64):
     torus = Torus(2)
     x, weights = torus.quadrature(256)
     kernel = np.tensordot(1 / (1.0 + torus.levels(5)), torus.projectors(x, x, 5), 1)
-    modes = nb.eigh((kernel + kernel.T) / 2, weights, num_modes=21)
-    graph = nb.graph_frequency(nb.Spectrum(**{**vars(modes), "x": x}), torus)
+    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights, num_modes=21)
+    graph = nb.frequency.graph_frequency(nb.Spectrum(**{**vars(modes), "x": x}), torus)
     np.testing.assert_allclose(graph, np.sqrt(torus.degrees(5)), rtol=0.02, atol=1e-6)
 
 
@@ -116,10 +116,10 @@ def test_cube_frequencies_agree(x64):
     cube = Hypercube(6)
     x, weights = cube.quadrature(64)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=3, b_std=0.5)), x, weights)
-    harmonic = cube.frequency(np.argmax(nb.harmonic_energy(spectrum, cube), 1))
+    harmonic = cube.frequency(np.argmax(nb.frequency.harmonic_energy(spectrum, cube), 1))
     np.testing.assert_allclose(np.sort(harmonic), np.sqrt(cube.degrees(6)), rtol=1e-12)
-    np.testing.assert_allclose(nb.graph_frequency(spectrum, cube), harmonic, rtol=0.01, atol=1e-6)
-    every = nb.dirichlet_frequency(spectrum, cube, num_steps=64)
+    np.testing.assert_allclose(nb.frequency.graph_frequency(spectrum, cube), harmonic, rtol=0.01, atol=1e-6)
+    every = nb.frequency.dirichlet_frequency(spectrum, cube, num_steps=64)
     np.testing.assert_allclose(every[1:], harmonic[1:], rtol=0.15)  # a flip from each corner
 
 
@@ -166,7 +166,9 @@ def test_gaussian_graph_frequency_on_a_sample():
         jnp.ones(6), basis, jnp.asarray([0, 1, 1, 2, 2, 2]), jnp.ones(()), jnp.zeros(6), jnp.zeros(()),
         jnp.full(1_000, 1e-3), x,
     )  # fmt: skip
-    np.testing.assert_allclose(nb.graph_frequency(modes, gaussian)[1:], 2 * np.sqrt([1, 1, 2, 2, 2]), rtol=0.15)
+    np.testing.assert_allclose(
+        nb.frequency.graph_frequency(modes, gaussian)[1:], 2 * np.sqrt([1, 1, 2, 2, 2]), rtol=0.15
+    )
 
 
 def test_bad_input_is_named(unchecked):
@@ -182,7 +184,7 @@ def test_bad_input_is_named(unchecked):
         Hypercube(9).quadrature(31)
     with pytest.raises(InputError, match="Expected a scale of 2 sqrt\\(h\\) for h flips, h = 1 .. 3; got 3"):
         Hypercube(3).steps(Hypercube(3).quadrature(8)[0], 3, 4, key=jax.random.key(0))
-    with pytest.raises(InputError, match="two different inputs for a neighbourhood graph; got one corner alone"):
+    with pytest.raises(InputError, match="two different inputs for a neighborhood graph; got one corner alone"):
         Hypercube(3).neighbors(jnp.ones((4, 3)))
     with pytest.raises(InputError, match="Expected a degree that has harmonics on Hypercube\\(dimension=3\\); got 4"):
         Hypercube(3).harmonic(4, jnp.ones((4, 3)), key=jax.random.key(0))

@@ -110,12 +110,12 @@ def test_three_frequencies_agree():
     x = sphere.grid(300)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x)
     degrees = sphere.degrees(sphere.max_degree(300) // 3)
-    energy = nb.harmonic_energy(spectrum, sphere)
+    energy = nb.frequency.harmonic_energy(spectrum, sphere)
     assert np.all(np.argmax(energy[: len(degrees)], 1) == degrees)
     exact = sphere.frequency(degrees)
-    graph = nb.graph_frequency(spectrum, sphere)[: len(degrees)]
+    graph = nb.frequency.graph_frequency(spectrum, sphere)[: len(degrees)]
     np.testing.assert_allclose(graph[1:], exact[1:], rtol=0.05)
-    dirichlet = nb.dirichlet_frequency(spectrum, sphere, num_modes=len(degrees))
+    dirichlet = nb.frequency.dirichlet_frequency(spectrum, sphere, num_modes=len(degrees))
     members = degrees == np.arange(1, degrees.max() + 1)[:, None]
     means = members @ np.asarray(dirichlet) / members.sum(1)
     np.testing.assert_allclose(means, np.unique(exact)[1:], rtol=0.05)
@@ -146,7 +146,7 @@ def test_bad_input_is_named(unchecked):
         Sphere(10).quadrature(19)
     with pytest.raises(InputError, match="Expected at least 2 nodes for a sphere; got 1"):
         Sphere(3).quadrature(1)
-    with pytest.raises(InputError, match="Expected at least two inputs for a neighbourhood graph; got 1"):
+    with pytest.raises(InputError, match="Expected at least two inputs for a neighborhood graph; got 1"):
         Sphere(3).neighbors(Sphere(3).grid(1))
     with pytest.raises(InputTypeError, match="Expected max_degree to be a whole number; got 1.5"):
         Sphere(3).harmonics(Sphere(3).grid(4), 1.5)

@@ -94,7 +94,7 @@ def test_a_ranking_is_the_domains_and_not_the_samples(x64):
     weights = quadrature_weights(Circle(), x, 40)
     kept = np.flatnonzero(weights > 0)
     spectrum = nb.spectrum(kernel, x[kept], weights[kept] / weights[kept].sum(), num_modes=9)
-    energy = np.asarray(nb.harmonic_energy(spectrum, Circle(), 20))
+    energy = np.asarray(nb.frequency.harmonic_energy(spectrum, Circle(), 20))
     assert np.argmax(energy, 1).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert float(energy.max(1).min()) > 0.99
     assert float(plain.purity[:9].min()) < 0.6
@@ -144,7 +144,7 @@ def test_bad_input_is_named(unchecked):
         quadrature_weights(Circle(), x, 1.5)
     with pytest.raises(InputError, match=r"Expected inputs \(n, ...\), one row each; got shape \(3,\)"):
         density_weights(jnp.ones(3))
-    with pytest.raises(InputError, match="more inputs than neighbours; got 3 for 5 neighbours"):
+    with pytest.raises(InputError, match="more inputs than neighbors; got 3 for 5 neighbors"):
         density_weights(x[:3])
     with pytest.raises(InputError, match="fewer than 2 inputs in one place; got 3 with 2 others"):
         density_weights(jnp.concatenate([x, x[:1], x[:1]]), num_neighbors=2, dimension=1)

@@ -47,7 +47,7 @@ def test_a_density_has_the_scale_of_the_operator(scale):
 
 def drawn(density, key=KEY):
     """For each probe the squared overlaps with the eigenvectors of `matrix_of`, which sum to the number of rows."""
-    probes = np.asarray(lanczos.probes_of(nb.as_operator(np.eye(N)), key, range(len(density.diagonals))))
+    probes = np.asarray(lanczos.probes_of(nb.kernels.as_operator(np.eye(N)), key, range(len(density.diagonals))))
     overlaps = (orthogonal().T @ (probes / np.linalg.norm(probes, axis=0))) ** 2
     return N * overlaps.T
 
@@ -195,14 +195,14 @@ def test_rank_one_matrix(x64):
         found = getattr(density, name)(0.1)
         np.testing.assert_allclose(found.value, np.mean(overlaps * one + (N - overlaps) * none), rtol=1e-10)
         assert found.numerical_error < 1e-9
-    modes = nb.eigh(matrix_of(values), num_modes=1)
+    modes = nb.eigen.eigh(matrix_of(values), num_modes=1)
     known = spectral_density(matrix_of(values), key=KEY, modes=modes)
     np.testing.assert_allclose(float(known.effective_dimension(0.1)), N * 0.8 / (N * 0.8 + 0.1), rtol=1e-10)
 
 
 def test_all_modes_known_leave_nothing_to_chance(x64):
     K = matrix_of(VALUES)
-    density = spectral_density(K, key=KEY, num_probes=2, modes=nb.eigh(K))
+    density = spectral_density(K, key=KEY, num_probes=2, modes=nb.eigen.eigh(K))
     for name, found in read(density).items():
         np.testing.assert_allclose(found.value, truths(VALUES)[name], rtol=1e-9)
         assert found.standard_error == 0
@@ -213,7 +213,7 @@ def test_all_modes_known_leave_nothing_to_chance(x64):
 def test_known_modes_are_exact_and_lower_the_standard_error(x64):
     K = matrix_of(VALUES)
     without, with_modes = (
-        spectral_density(K, key=KEY, num_steps=24, modes=modes) for modes in (None, nb.eigh(K, num_modes=12))
+        spectral_density(K, key=KEY, num_steps=24, modes=modes) for modes in (None, nb.eigen.eigh(K, num_modes=12))
     )
     np.testing.assert_allclose(with_modes.eigenvalues, VALUES[:12], rtol=1e-10)
     np.testing.assert_allclose(np.sum(with_modes.weights, -1), N - 12, rtol=1e-12)
@@ -230,7 +230,7 @@ def test_known_modes_are_exact_and_lower_the_standard_error(x64):
 @pytest.mark.slow
 def test_poor_modes_are_left_to_the_probes(x64):
     K = matrix_of(VALUES)
-    modes = nb.eigh(K, num_modes=6)
+    modes = nb.eigen.eigh(K, num_modes=6)
     turned = modes.eigenfunctions.at[:, 4].set(modes.eigenfunctions[:, 5])
     density = spectral_density(
         K, key=KEY, modes=dataclasses.replace(modes, eigenfunctions=turned.at[:, 3].add(0.2 * turned[:, 0]))
@@ -240,7 +240,7 @@ def test_poor_modes_are_left_to_the_probes(x64):
 
 def test_limits_of_the_ridge(x64):
     values = np.repeat([0.5, 0.1, 0.0], [2, 10, 48])
-    density = spectral_density(matrix_of(values), key=KEY, modes=nb.eigh(matrix_of(values), num_modes=12))
+    density = spectral_density(matrix_of(values), key=KEY, modes=nb.eigen.eigh(matrix_of(values), num_modes=12))
     np.testing.assert_allclose(float(density.effective_dimension(1e-9)), 12, atol=1e-3)
     np.testing.assert_allclose(float(density.effective_dimension(1e9)), 0, atol=1e-6)
     large = density.log_determinant(1e9)
@@ -256,7 +256,7 @@ def test_the_derivative_of_the_log_determinant_is_the_effective_dimension(x64):
 
 def test_many_ridges_at_once(x64):
     density = spectral_density(
-        matrix_of(VALUES), key=KEY, num_probes=2, num_steps=6, modes=nb.eigh(matrix_of(VALUES), num_modes=3)
+        matrix_of(VALUES), key=KEY, num_probes=2, num_steps=6, modes=nb.eigen.eigh(matrix_of(VALUES), num_modes=3)
     )
     ridges = np.array([[0.1, 1.0, 10.0]])
     for method in (density.log_determinant, density.effective_dimension):
@@ -269,7 +269,7 @@ def test_many_ridges_at_once(x64):
 
 def test_functions_read_off_the_density(x64):
     K = matrix_of(VALUES)
-    options = {"key": KEY, "num_probes": 2, "num_steps": 10, "modes": nb.eigh(K, num_modes=2)}
+    options = {"key": KEY, "num_probes": 2, "num_steps": 10, "modes": nb.eigen.eigh(K, num_modes=2)}
     density = spectral_density(K, **options)
     assert float(log_determinant(K, 0.2, **options)) == float(density.log_determinant(0.2))
     assert float(effective_dimension(K, 0.2, **options)) == float(density.effective_dimension(0.2))
@@ -290,7 +290,7 @@ def test_probes_in_blocks_and_one_by_one_are_the_same(x64):
 def test_matfree_finds_the_same(x64):
     K = matrix_of(VALUES)
     density = spectral_density(K, key=KEY, num_probes=2, num_steps=7)
-    probes = np.asarray(lanczos.probes_of(nb.as_operator(K), KEY, range(2)))
+    probes = np.asarray(lanczos.probes_of(nb.kernels.as_operator(K), KEY, range(2)))
     probes = probes * N**0.5 / np.linalg.norm(probes, axis=0)
     estimate = funm.monte_carlo_funm_sym(
         funm.dense_funm_sym_eigh(lambda x: jnp.log(N * x + 0.3)), decomp.tridiag_sym(7)
@@ -332,7 +332,7 @@ def test_weights_are_those_of_the_spectrum(x64):
     K = matrix_of(VALUES)
     weights = np.random.default_rng(0).uniform(0.5, 2, N)
     weights /= weights.sum()
-    modes = nb.eigh(K, weights)
+    modes = nb.eigen.eigh(K, weights)
     density = spectral_density(K, key=KEY, num_probes=2, num_steps=60, weights=weights)
     np.testing.assert_allclose(density.nodes[0], modes.eigenvalues[::-1], rtol=1e-8)
     known = spectral_density(K, key=KEY, num_probes=2, weights=weights, modes=modes)
@@ -345,7 +345,7 @@ def test_density_counts_every_eigenvalue_a_decade(x64):
     at = np.geomspace(1e-6, 100, 400)
     distances = (np.log10(VALUES) - np.log10(at)[:, None]) / 0.2
     smoothed = np.sum(np.exp(-(distances**2) / 2), -1) / (0.2 * (2 * np.pi) ** 0.5)
-    known = spectral_density(K, key=KEY, num_probes=2, modes=nb.eigh(K)).density(at, 0.2)
+    known = spectral_density(K, key=KEY, num_probes=2, modes=nb.eigen.eigh(K)).density(at, 0.2)
     np.testing.assert_allclose(known.value, smoothed, atol=1e-9)
     found = spectral_density(K, key=KEY, num_steps=60).density(at, 0.2)
     np.testing.assert_allclose(np.trapezoid(found.value, np.log10(at)), N, rtol=1e-6)
@@ -362,7 +362,7 @@ def test_density_counts_every_eigenvalue_a_decade(x64):
 def test_rounding_is_in_the_bracket_of_single_precision():
     values = np.concatenate([VALUES[:20], np.zeros(40)])
     K = matrix_of(values).astype(np.float32)
-    density = spectral_density(K, key=KEY, modes=nb.eigh(K, num_modes=20))
+    density = spectral_density(K, key=KEY, modes=nb.eigen.eigh(K, num_modes=20))
     assert 1e-7 < density.noise_floor < 1e-6
     for ridge in (N * float(density.noise_floor), 0.1 * N * float(density.noise_floor)):
         found = density.log_determinant(ridge)
@@ -406,8 +406,14 @@ def test_errors_say_what_to_do():
         (lambda: spectral_density(K, key=KEY, memory_budget=0), "Expected memory_budget to be at least 1"),
         (lambda: spectral_density(K, key=KEY, weights=np.ones(4)), "Expected weights that sum to one"),
         (lambda: spectral_density(K, key=KEY, modes=K), "Expected modes= to be a Spectrum, by top_modes or eigh; got"),
-        (lambda: spectral_density(K, key=KEY, modes=nb.eigh(np.eye(3))), "Expected modes on the 4 examples and 1 outp"),
-        (lambda: spectral_density(K, key=KEY, modes=nb.eigh(skew @ skew.T)), "Expected modes of this operator; got a"),
+        (
+            lambda: spectral_density(K, key=KEY, modes=nb.eigen.eigh(np.eye(3))),
+            "Expected modes on the 4 examples and 1 outp",
+        ),
+        (
+            lambda: spectral_density(K, key=KEY, modes=nb.eigen.eigh(skew @ skew.T)),
+            "Expected modes of this operator; got a",
+        ),
         (
             lambda: spectral_density(-K, key=KEY),
             "Expected an operator without eigenvalues below zero; got one of about",

@@ -161,7 +161,7 @@ def test_eigenspaces_of_domains(domain, num_modes, x64):
 @pytest.mark.slow
 def test_agrees_with_eigsh():
     K = matrix_of(spectra()["power law"]).astype(np.float32)
-    operator = nb.as_operator(K)
+    operator = nb.kernels.as_operator(K)
     values, _ = scipy.sparse.linalg.eigsh(operator.to_scipy(), 20)
     modes = nb.top_modes(operator, 20, key=KEY)
     np.testing.assert_allclose(np.asarray(modes.eigenvalues) * 300, values[::-1], rtol=1e-5)

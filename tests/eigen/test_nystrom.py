@@ -70,9 +70,9 @@ def network(outputs):
 def clusters(seed=0):
     """A crowd, and twenty groups of four: few landmarks drawn uniformly are not of the crowd."""
     rng = np.random.default_rng(seed)
-    centres = 4 * rng.normal(size=(21, 3))
+    centers = 4 * rng.normal(size=(21, 3))
     sizes = [420] + [4] * 20
-    return jnp.asarray(np.repeat(centres, sizes, 0) + 0.3 * rng.normal(size=(500, 3)), float)
+    return jnp.asarray(np.repeat(centers, sizes, 0) + 0.3 * rng.normal(size=(500, 3)), float)
 
 
 def approximated(matrix, rows):

@@ -24,7 +24,8 @@ X, NET = nb.domains.Circle().quadrature(8)[0], nb.nets.mlp(width=4, depth=1)
 
 def save_result(folder, number):
     nb.save(
-        folder / "v", {"a": np.arange(40.0) + number, "b": [number, "text", 0.5], "s": nb.eigh(jnp.eye(3) * number)}
+        folder / "v",
+        {"a": np.arange(40.0) + number, "b": [number, "text", 0.5], "s": nb.eigen.eigh(jnp.eye(3) * number)},
     )
 
 

@@ -113,4 +113,4 @@ def test_bad_input_is_named(unchecked):
     with pytest.raises(InputError, match="num_points to be at least 1; got 0"):
         gradient_frequency(spectrum, cube, num_points=0)
     with pytest.raises(InputTypeError, match=r"a domain with harmonics, e.g. Circle\(\); got PointCloud"):
-        nb.harmonic_energy(nb.Spectrum(**{**vars(spectrum), "x": jnp.ones((16, 4))}), nb.domains.PointCloud())
+        nb.frequency.harmonic_energy(nb.Spectrum(**{**vars(spectrum), "x": jnp.ones((16, 4))}), nb.domains.PointCloud())

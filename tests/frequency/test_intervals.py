@@ -18,7 +18,7 @@ CIRCLE = Circle()
 def of_functions(functions, x, eigenvalues):
     """A spectrum of these functions, each of mean square one."""
     functions = functions / jnp.sqrt(jnp.mean(functions**2, 0))
-    modes = nb.eigh(jnp.eye(len(x)), num_modes=len(eigenvalues))
+    modes = nb.eigen.eigh(jnp.eye(len(x)), num_modes=len(eigenvalues))
     fields = {"eigenvalues": jnp.asarray(eigenvalues), "eigenfunctions": functions, "x": x}
     return nb.Spectrum(**{**vars(modes), **fields, "eigenspace": jnp.arange(len(eigenvalues))})
 

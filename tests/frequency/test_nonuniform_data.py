@@ -158,7 +158,7 @@ def test_local_frequency_follows_the_root_of_the_density(x64):
     half = np.pi * (np.arange(600) + 0.5) / 600
     angles = np.concatenate([half, np.pi + half])
     shares = np.concatenate([np.full(600, 0.9), np.full(600, 0.1)]) / 600
-    kernel = nb.DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(jnp.clip(u, -1, 1))) / (4 * jnp.pi))
+    kernel = nb.kernels.DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(jnp.clip(u, -1, 1))) / (4 * jnp.pi))
     spectrum = nb.spectrum(kernel, CIRCLE.point(jnp.asarray(angles)), jnp.asarray(shares), num_modes=40)
     functions = np.asarray(spectrum.eigenfunctions)
     crossings = [
@@ -173,7 +173,7 @@ def test_eigenvalues_have_basris_limit(x64):
     n = 1_600
     angles = 2 * np.pi * np.arange(n) / n
     weights = (1 + 0.8 * np.cos(angles)) / n
-    kernel = nb.DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(jnp.clip(u, -1, 1))) / (4 * jnp.pi))
+    kernel = nb.kernels.DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(jnp.clip(u, -1, 1))) / (4 * jnp.pi))
     spectrum = nb.spectrum(kernel, CIRCLE.point(jnp.asarray(angles)), jnp.asarray(weights), num_modes=80)
     root_integral = np.sqrt((1 + 0.8 * np.cos(angles)) / (2 * np.pi)).mean() * 2 * np.pi
     index = np.arange(40, 80)

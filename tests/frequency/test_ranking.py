@@ -49,7 +49,7 @@ def test_without_bias_odd_degrees_from_three_on_are_out_of_order(no_bias):
     resolved = [int(f) for f in ranking.frequencies]
     assert resolved[:7] == [0, 1, 1, 2, 2, 4, 4]
     assert all(f % 2 == 0 for f in resolved if f > 1)
-    odd = nb.harmonic_energy(no_bias, CIRCLE)[:, 3::2].sum(1)
+    odd = nb.frequency.harmonic_energy(no_bias, CIRCLE)[:, 3::2].sum(1)
     assert float(no_bias.eigenvalues[np.asarray(odd) > 0.5].max()) < float(no_bias.noise_floor)
 
 
@@ -69,7 +69,7 @@ def test_three_measures_agree_up_to_a_fifth_of_the_sampling_limit(request, domai
     degrees = np.asarray(nb.rank_by_frequency(spectrum, CIRCLE).frequencies)
     compared = (degrees > 0) & (degrees <= CIRCLE.max_degree(256) / 5)
     assert compared.sum() > 20
-    for measure in (nb.graph_frequency, nb.dirichlet_frequency):
+    for measure in (nb.frequency.graph_frequency, nb.frequency.dirichlet_frequency):
         frequencies = np.asarray(measure(spectrum, domain))[: len(degrees)]
         np.testing.assert_allclose(frequencies[compared], degrees[compared], rtol=0.05)
         assert frequencies[0] < 0.05  # a constant
@@ -82,7 +82,7 @@ def test_frequency_scales_with_the_radius():
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)
     exact = nb.rank_by_frequency(spectrum, wide).frequencies[:9]
     np.testing.assert_allclose(exact, IN_ORDER[:9] / 2)
-    np.testing.assert_allclose(nb.graph_frequency(spectrum, wide)[1:9], exact[1:9], rtol=0.01)
+    np.testing.assert_allclose(nb.frequency.graph_frequency(spectrum, wide)[1:9], exact[1:9], rtol=0.01)
 
 
 @pytest.mark.slow
@@ -110,12 +110,12 @@ def test_digits_have_low_frequencies_first():
     assert ranking.energy is None
     assert ranking.purity is None
     assert ranking.decay.exponent < -1
-    dirichlet = nb.dirichlet_frequency(spectrum, nb.domains.Images(), num_modes=20)
+    dirichlet = nb.frequency.dirichlet_frequency(spectrum, nb.domains.Images(), num_modes=20)
     np.testing.assert_allclose(dirichlet[1:], ranking.frequencies[1:20], rtol=0.35)  # of single modes, 512 steps
 
 
 def test_bad_input_is_named(unchecked, infinite):
-    bare = nb.eigh(jnp.eye(12))
+    bare = nb.eigen.eigh(jnp.eye(12))
     with pytest.raises(InputError, match="knows its inputs; got one of a bare matrix"):
         nb.rank_by_frequency(bare, CIRCLE)
     with pytest.raises(TypeError, match="Expected a domain, e.g. Circle"):
@@ -129,13 +129,13 @@ def test_bad_input_is_named(unchecked, infinite):
     with pytest.raises(InputError, match="Expected inputs at distance 2 from the origin"):
         nb.rank_by_frequency(infinite, nb.domains.Circle(2.0))
     with pytest.raises(InputError, match="Expected a scale above zero; got -1"):
-        nb.dirichlet_frequency(infinite, CIRCLE, scale=-1.0)
-    for call in (nb.rank_by_frequency, nb.dirichlet_frequency, nb.gradient_frequency):
+        nb.frequency.dirichlet_frequency(infinite, CIRCLE, scale=-1.0)
+    for call in (nb.rank_by_frequency, nb.frequency.dirichlet_frequency, nb.frequency.gradient_frequency):
         with pytest.raises(TypeError, match="Expected a key of jax.random, as jax.random.key.*; got int"):
             call(infinite, CIRCLE, key=3)
     with pytest.raises(InputError, match="num_steps to be at least 1"):
-        nb.dirichlet_frequency(infinite, CIRCLE, num_steps=0)
-    zero = nb.Spectrum(**{**vars(nb.eigh(jnp.zeros((256, 256)))), "x": GRID[0]})
+        nb.frequency.dirichlet_frequency(infinite, CIRCLE, num_steps=0)
+    zero = nb.Spectrum(**{**vars(nb.eigen.eigh(jnp.zeros((256, 256)))), "x": GRID[0]})
     with pytest.raises(InputError, match="Expected a mode above the noise floor"):
         nb.rank_by_frequency(zero, CIRCLE)
 

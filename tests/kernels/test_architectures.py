@@ -70,7 +70,7 @@ WEIGHTS = {
     "tanh(w)": jnp.tanh,
     "masked w": _mask,
     "flipped w": jnp.flip,
-    "centred w": lambda w: w - 0.5 * w.mean(0),
+    "centered w": lambda w: w - 0.5 * w.mean(0),
     "w+flipped w": lambda w: w + jnp.flip(w, 0),
 }
 
@@ -155,8 +155,8 @@ def weight_norm(draw, shape):
 
 def layer_norm(draw, shape):
     def apply(p, h):
-        centred = h - h.mean(-1, keepdims=True)
-        normal = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 0.1)
+        centered = h - h.mean(-1, keepdims=True)
+        normal = centered / jnp.sqrt((centered**2).mean(-1, keepdims=True) + 0.1)
         return normal * p["scale"] + p["shift"]
 
     return Part("layer_norm", {"scale": shape[-1:], "shift": ()}, apply)

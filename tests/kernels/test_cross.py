@@ -264,7 +264,7 @@ def test_its_matrix_has_a_spectrum_and_predicts_learning(x64):
     functions, params, x = wave()
     kernel = nb.block_ntk(functions, params)
     K = kernel(x)
-    spectrum = nb.eigh(K)
+    spectrum = nb.eigen.eigh(K)
     assert_near(kernel.operator(x) @ np.ones(len(K)), K.sum(1), 1e-12)
     assert_near(spectrum.eigenvalues, np.linalg.eigvalsh(K)[::-1] / 16, 1e-12)
     times = nb.learnability(K, {"first": spectrum.eigenfunctions[:, 0]}, centered=False)

@@ -1,4 +1,4 @@
-"""Kernels made from the empirical NTK: centred, its velocity, its estimate from few directions, other precisions."""
+"""Kernels made from the empirical NTK: centered, its velocity, its estimate from few directions, other precisions."""
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,17 @@ def centering(n):
 
 class TestCentered:
     @pytest.mark.parametrize("outputs", OUTPUTS)
-    def test_is_the_doubly_centred_gram_matrix(self, outputs, x64):
+    def test_is_the_doubly_centered_gram_matrix(self, outputs, x64):
         f, params, x1, x2 = function_case("mlp")
         kernel = nb.empirical_ntk(f, params, outputs=outputs)
         axes = arrangement(outputs).axes
         rule = {(0, 1): "ni,ij,mj->nm", (1, 2): "ni,oij,mj->onm", (0, 2): "ni,iajb,mj->namb"}[axes]
-        centre = centering(len(x1))
-        centred = kernel.centered(x1)
-        assert_near(centred(x1), np.einsum(rule, centre, kernel(x1), centre), 1e-12)
-        both = centred(jnp.concatenate([x1, x2]))
+        center = centering(len(x1))
+        centered = kernel.centered(x1)
+        assert_near(centered(x1), np.einsum(rule, center, kernel(x1), center), 1e-12)
+        both = centered(jnp.concatenate([x1, x2]))
         first, second = (slice(None),) * axes[0], (slice(None),) * (axes[1] - axes[0] - 1)
-        assert_near(centred(x1, x2), both[(*first, slice(len(x1)), *second, slice(len(x1), None))], 1e-12)
+        assert_near(centered(x1, x2), both[(*first, slice(len(x1)), *second, slice(len(x1), None))], 1e-12)
 
     def test_blocks_do_not_matter(self, x64):
         f, params, x1, x2 = function_case("mlp")
@@ -40,8 +40,8 @@ class TestCentered:
     def test_infinite_sums_and_multiples(self, x64):
         kernel = (nb.infinite_ntk(nb.nets.mlp(4, 1)) + nb.infinite_nngp(nb.nets.mlp(4, 2))) * 2.0
         x = jnp.asarray(X1, float)
-        centre = centering(len(x))
-        assert_near(kernel.centered(x)(x), centre @ np.asarray(kernel(x)) @ centre, 1e-12)
+        center = centering(len(x))
+        assert_near(kernel.centered(x)(x), center @ np.asarray(kernel(x)) @ center, 1e-12)
 
     @pytest.mark.usefixtures("unchecked")
     def test_bad_input(self):
@@ -51,7 +51,7 @@ class TestCentered:
         with pytest.raises(InputError, match=r"Expected f\(params, x\) to accept x1 of shape"):
             kernel.centered(X1)(X1[:, :2])
         limit = nb.infinite_ntk(nb.nets.mlp(4, 1)).centered(X1)
-        with pytest.raises(InputError, match=r"Expected x1 to hold inputs like those the kernel is centred on"):
+        with pytest.raises(InputError, match=r"Expected x1 to hold inputs like those the kernel is centered on"):
             limit(X1[:, :2])
 
 
@@ -135,18 +135,18 @@ class TestPseudo:
         )  # of 400 draws: 3.5 % each, not normal
         # The function itself is such a draw.
         key = jax.random.key(7)
-        got = nb.pseudo_ntk(f, params, key=key, num_directions=directions, outputs=outputs)(x)
+        got = nb.kernels.pseudo_ntk(f, params, key=key, num_directions=directions, outputs=outputs)(x)
         assert_near(got, estimate(key), 1e-12)
 
     def test_summed_outputs(self, network):
         f, params, x = network
         whole = np.asarray(nb.empirical_ntk(f, params, outputs="all")(x))
-        assert_near(nb.pseudo_ntk(f, params, key=None, outputs="sum")(x), whole.sum((1, 3)), 1e-5)
-        assert_near(nb.pseudo_ntk(f, params, key=None)(x), whole.sum((1, 3)) / 6, 1e-5)
+        assert_near(nb.kernels.pseudo_ntk(f, params, key=None, outputs="sum")(x), whole.sum((1, 3)), 1e-5)
+        assert_near(nb.kernels.pseudo_ntk(f, params, key=None)(x), whole.sum((1, 3)) / 6, 1e-5)
 
     def test_equal_keys_share_a_program(self, network):
         f, params, _ = network
-        make = lambda: nb.pseudo_ntk(f, params, key=jax.random.key(3)).gradients.f  # noqa: E731
+        make = lambda: nb.kernels.pseudo_ntk(f, params, key=jax.random.key(3)).gradients.f  # noqa: E731
         assert make() == make()
         assert hash(make()) == hash(make())
 
@@ -154,15 +154,15 @@ class TestPseudo:
     def test_bad_input(self, network):
         f, params, _ = network
         with pytest.raises(InputError, match="Expected outputs to be one of mean, sum; got 'all'"):
-            nb.pseudo_ntk(f, params, key=jax.random.key(0), outputs="all")
+            nb.kernels.pseudo_ntk(f, params, key=jax.random.key(0), outputs="all")
         with pytest.raises(InputError, match="Expected num_directions to be at least 1; got 0"):
-            nb.pseudo_ntk(f, params, key=jax.random.key(0), num_directions=0)
+            nb.kernels.pseudo_ntk(f, params, key=jax.random.key(0), num_directions=0)
         with pytest.raises(InputError, match="Expected one direction, that of the summed outputs, with key=None"):
-            nb.pseudo_ntk(f, params, key=None, num_directions=2)
+            nb.kernels.pseudo_ntk(f, params, key=None, num_directions=2)
         with pytest.raises(InputTypeError, match="Expected key to be a key of jax.random, .*; got int"):
-            nb.pseudo_ntk(f, params, key=3)
+            nb.kernels.pseudo_ntk(f, params, key=3)
         with pytest.raises(InputTypeError, match=r"Expected f to be a function f\(params, x\)"):
-            nb.pseudo_ntk("f", params, key=None)
+            nb.kernels.pseudo_ntk("f", params, key=None)
 
 
 class TestPrecision:

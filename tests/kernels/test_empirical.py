@@ -353,12 +353,12 @@ def test_the_kernel_of_an_unused_parameter_is_named():
 
 def test_explanation_names_every_parameter():
     f, params, x, _ = function_case("unused and empty")
-    lines = nb.explain_ntk(f, params, x).splitlines()
+    lines = nb.kernels.explain_ntk(f, params, x).splitlines()
     assert lines[0].split() == ["parameter", "shape", "contracted", "as", "bytes", "an", "example", "share"]
     assert {line.split("  ")[0] for line in lines[1:]} == {"['w']", "['unused']", "['empty']"}
     assert next(line for line in lines if "unused" in line).split()[-5:] == ["not", "used", "0", "0", "%"]
     assert next(line for line in lines if "['w']" in line).endswith("100 %")
-    pooled = nb.explain_ntk(*function_case("cnn")[:2], function_case("cnn")[2])
+    pooled = nb.kernels.explain_ntk(*function_case("cnn")[:2], function_case("cnn")[2])
     assert "gradients formed" in pooled
 
 

@@ -273,11 +273,11 @@ class TestComplexNumbers:
             found = jax.tree.leaves(jax.tree.map(lambda re, im: re + 1j * im, *parts))
         else:
             with pytest.raises(nb.InputError, match="to be holomorphic in its|to return complex numbers"):
-                nb.holomorphic_ntk(f, params, x)
+                nb.kernels.holomorphic_ntk(f, params, x)
             return
         jacobian = np.concatenate([np.asarray(leaf).reshape(5, f(params, x)[0].size, -1) for leaf in found], 2)
         expected = np.einsum("nap,mbp->namb", jacobian, jacobian.conj())
-        found = np.asarray(nb.holomorphic_ntk(f, params, x))
+        found = np.asarray(nb.kernels.holomorphic_ntk(f, params, x))
         assert_near(np.stack([found.real, found.imag]), np.stack([expected.real, expected.imag]), 1e-10)
 
 

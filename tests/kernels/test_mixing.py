@@ -53,7 +53,7 @@ def test_a_function_that_mixes_is_found_in_bfloat16(name):
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.grad])
-@pytest.mark.parametrize("name", ["batch statistics", "neighbours", "beyond the third"])
+@pytest.mark.parametrize("name", ["batch statistics", "neighbors", "beyond the third"])
 def test_a_function_that_mixes_is_refused_where_it_is_traced(name, transform):
     f = lambda p, x: MIXING[name](p, x)  # noqa: E731  # not asked before
     with pytest.raises(nb.InputError, match="to treat each example alone"):

@@ -268,7 +268,7 @@ def test_operators_know_their_kernel_and_inputs():
     assert_near(doubled.kernel(x), 2.0 * kernel(x), 1e-6)
     assert (2.0 * kernel).operator(x).source.kernel.kernel is kernel
     assert kernel.operator(x).weighted(np.full(7, 1 / 7)).source is None
-    assert nb.as_operator(np.eye(7)).source is None
+    assert nb.kernels.as_operator(np.eye(7)).source is None
 
 
 @pytest.mark.parametrize("way", ["passes", pytest.param("gradients", marks=pytest.mark.slow)])
@@ -429,8 +429,8 @@ def test_sums_and_multiples(mlp_of_two):
     assert_operator_is(total, 3 * gram1 - 1.5 * gram2, 1e-12)
     for each, gram in ((total, 3 * gram1 - 1.5 * gram2), (2.5 * operator, 2.5 * gram1), (-1.0 * operator, -gram1)):
         assert_near(each.matrix(), gram, 1e-12)
-    assert_operator_is(operator + nb.as_operator(gram2.reshape(7, 2, 7, 2)), gram1 + gram2, 1e-12)
-    assert_operator_is(nb.as_operator(gram2.reshape(7, 2, 7, 2)) + operator, gram1 + gram2, 1e-12)
+    assert_operator_is(operator + nb.kernels.as_operator(gram2.reshape(7, 2, 7, 2)), gram1 + gram2, 1e-12)
+    assert_operator_is(nb.kernels.as_operator(gram2.reshape(7, 2, 7, 2)) + operator, gram1 + gram2, 1e-12)
     assert_operator_is((one + 2.0 * (-1.0 * two)).operator(x), gram1 - 2 * gram2, 1e-12)  # kernels as operators
 
 
@@ -440,7 +440,7 @@ def test_sums_of_two_precisions(monkeypatch, mlp_of_two):
     x, (double, gram), _ = mlp_of_two
     narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), double.gradients.params)
     single = nb.empirical_ntk(double.gradients.f, narrow, outputs="all")
-    matrix = nb.as_operator(gram.reshape(7, 2, 7, 2))
+    matrix = nb.kernels.as_operator(gram.reshape(7, 2, 7, 2))
     v = vectors(14, 3)
     expected = matrix_of(single, x) + gram
     for way in WAYS[1:2]:
@@ -450,30 +450,30 @@ def test_sums_of_two_precisions(monkeypatch, mlp_of_two):
         for total in (single.operator(x) + matrix, matrix + single.operator(x)):
             assert total.dtype == (total @ v).dtype == np.float64
             assert_near(total @ v, expected @ v, 1e-6)
-    assert_near(-1.0 * (single.operator(x) + matrix).centered() @ v, -centred(expected, 2) @ v, 1e-6)
+    assert_near(-1.0 * (single.operator(x) + matrix).centered() @ v, -centered(expected, 2) @ v, 1e-6)
 
 
-def centred(gram, num_outputs):
+def centered(gram, num_outputs):
     """C K C for the dense matrix of the projection C."""
     n = len(gram) // num_outputs
     projection = np.eye(len(gram)) - np.kron(np.ones((n, n)) / n, np.eye(num_outputs))
     return projection @ gram @ projection
 
 
-def test_centring_is_that_of_the_dense_matrix(mlp_of_two):
+def test_centering_is_that_of_the_dense_matrix(mlp_of_two):
     x, (kernel, gram), (_, other) = mlp_of_two
     operator = kernel.operator(x).centered()
-    assert_operator_is(operator, centred(gram, 2), 1e-12)
-    assert_near(operator.matrix(), centred(gram, 2), 1e-12)
+    assert_operator_is(operator, centered(gram, 2), 1e-12)
+    assert_near(operator.matrix(), centered(gram, 2), 1e-12)
     # Constants, one an output, are its null space.
     assert np.abs(operator @ np.tile(np.eye(2), (7, 1))).max() <= 1e-12 * np.abs(gram).max()
-    assert_operator_is(operator.centered(), centred(gram, 2), 1e-12)
+    assert_operator_is(operator.centered(), centered(gram, 2), 1e-12)
     nngp = nb.empirical_nngp(kernel.gradients.f, kernel.gradients.params)
-    assert_operator_is(nngp.centered(x).operator(x), centred(matrix_of(nngp, x), 1), 1e-12)  # by blocks
+    assert_operator_is(nngp.centered(x).operator(x), centered(matrix_of(nngp, x), 1), 1e-12)  # by blocks
     mean = np.einsum("nama->nm", gram.reshape(7, 2, 7, 2))
-    assert_operator_is(nb.as_operator(mean).centered(), centred(mean, 1), 1e-12)
-    total = (kernel.operator(x) + nb.as_operator(other.reshape(7, 2, 7, 2))).centered()
-    assert_operator_is(total, centred(gram + other, 2), 1e-12)
+    assert_operator_is(nb.kernels.as_operator(mean).centered(), centered(mean, 1), 1e-12)
+    total = (kernel.operator(x) + nb.kernels.as_operator(other.reshape(7, 2, 7, 2))).centered()
+    assert_operator_is(total, centered(gram + other, 2), 1e-12)
 
 
 def test_weights_are_of_examples(mlp_of_two):
@@ -489,15 +489,19 @@ def test_weights_are_of_examples(mlp_of_two):
     assert_near((2.0 * operator).weighted(weights).matrix(), 2 * expected, 1e-12)
     assert_near((-2.0 * operator).weighted(weights).matrix(), -2 * expected, 1e-12)
     assert_operator_is((-1.0 * operator).weighted(weights), -expected, 1e-12)
-    total = (operator + nb.as_operator(other.reshape(7, 2, 7, 2))).weighted(weights)
+    total = (operator + nb.kernels.as_operator(other.reshape(7, 2, 7, 2))).weighted(weights)
     assert_operator_is(total, expected + roots[:, None] * other * roots, 1e-12)
-    assert_operator_is(operator.weighted(weights).centered(), centred(expected, 2), 1e-12)
+    assert_operator_is(operator.weighted(weights).centered(), centered(expected, 2), 1e-12)
 
 
 def test_scipy_finds_the_eigenvalues(mlp_of_two):
     x, (kernel, gram), _ = mlp_of_two
     expected = np.linalg.eigvalsh(gram)
-    for operator in (kernel.operator(x), nb.as_operator(gram), kernel.operator(x) * 0.5 + 0.5 * kernel.operator(x)):
+    for operator in (
+        kernel.operator(x),
+        nb.kernels.as_operator(gram),
+        kernel.operator(x) * 0.5 + 0.5 * kernel.operator(x),
+    ):
         linear = operator.to_scipy()
         assert linear.shape == gram.shape
         assert linear.dtype == np.float64
@@ -525,7 +529,7 @@ def test_matrices_in_other_forms(mlp_of_two, tmp_path):
         "operator": (kernel.operator(x), gram, 2),
     }
     for name, (form, expected, num_outputs) in forms.items():
-        operator = nb.as_operator(form)
+        operator = nb.kernels.as_operator(form)
         if expected is None:
             expected = form @ np.eye(form.shape[0])
         assert operator.num_outputs == num_outputs, name
@@ -542,7 +546,7 @@ def test_the_diagonal_of_a_long_linear_operator_is_found_by_blocks(x64):
 
     shape = (150, 150)
     linear = scipy.sparse.linalg.LinearOperator(shape, matvec=lambda v: values * v, matmat=times, dtype=float)
-    np.testing.assert_array_equal(nb.as_operator(linear).diagonal(), values)
+    np.testing.assert_array_equal(nb.kernels.as_operator(linear).diagonal(), values)
     assert max(seen) <= 64
 
 
@@ -565,7 +569,7 @@ def test_kernels_by_blocks_that_do_not_divide_the_inputs(outputs, velocity, x64)
     gram = matrix_of(make(), x)
     kernel = make(memory_budget=budget_for(make, x, 3))
     assert_operator_is(kernel.operator(x), gram, 1e-12)
-    assert_operator_is(kernel.operator(x).centered(), centred(gram, len(gram) // 7), 1e-12)
+    assert_operator_is(kernel.operator(x).centered(), centered(gram, len(gram) // 7), 1e-12)
 
 
 def test_blocks_have_the_type_of_the_kernel(x64):
@@ -807,7 +811,7 @@ class TestBadInput:
     def test_sums_of_other_things(self, operator):
         with pytest.raises(TypeError, match="unsupported operand"):
             operator + 1.0
-        other = nb.as_operator(np.eye(14))
+        other = nb.kernels.as_operator(np.eye(14))
         message = "on the same rows to add; got 7 examples of 2 outputs and 14 examples of 1 outputs"
         with pytest.raises(InputError, match=message):
             operator + other
@@ -836,34 +840,34 @@ class TestBadInput:
         with pytest.raises(
             InputError, match=r"Expected a matrix \(n, n\), or \(n, o, n, o\) for all outputs; got shape"
         ):
-            nb.as_operator(matrix)
+            nb.kernels.as_operator(matrix)
 
     def test_matrices_that_are_not_finite(self):
         with pytest.raises(InputError, match="Expected finite numbers in the matrix; got 4 NaN"):
-            nb.as_operator(np.full((2, 2), np.nan))
+            nb.kernels.as_operator(np.full((2, 2), np.nan))
 
     @pytest.mark.parametrize("matrix", ["matrix", None, [[1.0]], lambda v: v, nb.infinite_ntk(nb.nets.mlp(depth=1))])
     def test_other_things_as_operators(self, matrix):
         with pytest.raises(
             InputTypeError, match=r"Expected a kernel on inputs: kernel.operator\(x\), a matrix \(n, n\)"
         ):
-            nb.as_operator(matrix)
+            nb.kernels.as_operator(matrix)
 
     def test_complex_matrices(self):
         with pytest.raises(InputTypeError, match="Expected the matrix to be an array of real numbers; got complex"):
-            nb.as_operator(np.eye(2) * 1j)
+            nb.kernels.as_operator(np.eye(2) * 1j)
         with pytest.raises(InputTypeError, match="Expected an operator of real numbers; got complex128"):
-            nb.as_operator(scipy.sparse.linalg.aslinearoperator(np.eye(2) * 1j))
+            nb.kernels.as_operator(scipy.sparse.linalg.aslinearoperator(np.eye(2) * 1j))
 
     def test_stores_and_linear_operators_that_are_not_square(self, tmp_path):
         f, params, x1, x2 = function_case("mlp")
         store = nb.kernel_on_disk(tmp_path / "two", nb.empirical_nngp(f, params), x1, x2)
         for matrix in (store, scipy.sparse.linalg.aslinearoperator(np.ones((7, 5)))):
             with pytest.raises(InputError, match=r"Expected a square matrix, .* got one of shape \(7, 5\)"):
-                nb.as_operator(matrix)
+                nb.kernels.as_operator(matrix)
 
     def test_a_store_of_every_output_apart(self, tmp_path):
         f, params, x, _ = function_case("mlp")
         store = nb.kernel_on_disk(tmp_path / "each", nb.empirical_nngp(f, params, outputs="each"), x)
         with pytest.raises(InputError, match="Expected one matrix, of outputs 'mean', 'sum' or 'all', for to_scipy"):
-            nb.as_operator(store)
+            nb.kernels.as_operator(store)

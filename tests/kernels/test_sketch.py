@@ -153,7 +153,7 @@ def test_top_of_the_spectrum():
     kernel, x, dim = network("all"), inputs(40), 2000
     true = np.asarray(nb.spectrum(kernel, x, num_modes=3).eigenvalues)
     trace = float(jnp.trace(kernel(x).reshape(120, 120))) / 40
-    got = nb.eigh(sketch(kernel, x, dim, key=KEY).gram(), num_modes=3).eigenvalues
+    got = nb.eigen.eigh(sketch(kernel, x, dim, key=KEY).gram(), num_modes=3).eigenvalues
     # A covariance of `dim` samples is off by some ||K|| sqrt(r / dim), r the trace over ||K||; twice that at most here.
     assert np.abs(np.asarray(got) - true).max() < 2 * true[0] * (trace / true[0] / dim) ** 0.5
 

@@ -90,7 +90,7 @@ def test_laws(precision):
 def test_as_many_examples_as_modes_learn_everything():
     """Without ridge and noise the error falls to zero there, whatever rounding leaves beyond the modes."""
     features = np.random.default_rng(0).normal(size=(9, 12)).astype(np.float32)
-    spectrum = nb.eigh(features @ features.T)
+    spectrum = nb.eigen.eigh(features @ features.T)
     curve = learning_curve(spectrum, features[:, :2], [8, 9, 20])
     assert np.all(np.asarray(curve.errors[0]) > 0)
     np.testing.assert_array_equal(curve.errors[1:], 0)

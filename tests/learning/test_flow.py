@@ -135,7 +135,7 @@ def test_laws(precision):
     flow = gradient_flow(K, Y, TIMES)
     assert bool(jnp.all(jnp.diff(flow.loss) < 0))
     np.testing.assert_allclose(flow.decay, np.exp(-np.outer(TIMES, flow.rates)), rtol=1e-4, atol=1e-30)
-    spectrum = nb.eigh(K)
+    spectrum = nb.eigen.eigh(K)
     errors = spectrum.project(flow.outputs[1] - Y)
     np.testing.assert_allclose(flow.mode_errors[1], errors, atol=10 * tolerance)
     slow = gradient_descent(K, Y, [2_000], 1e-3 / float(flow.rates[0]))  # small steps flow, to first order in them
@@ -209,7 +209,10 @@ def test_errors_say_what_to_do():
         (lambda: gradient_flow(kernel, y, [1.0]), "Expected the inputs x= with a kernel; got none"),
         (lambda: gradient_flow(each, y, [1.0], x=x), "got outputs='each'. Use outputs='all'"),
         (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected x= and x_test= with a kernel alone"),
-        (lambda: gradient_flow(nb.eigh(K), Y, [1.0], P=np.eye(N)), "Expected neither x= nor P= beside a spectrum"),
+        (
+            lambda: gradient_flow(nb.eigen.eigh(K), Y, [1.0], P=np.eye(N)),
+            "Expected neither x= nor P= beside a spectrum",
+        ),
         (lambda: gradient_flow(kernel, y, [1.0], x=x, x_test=x, K_test=x), "Expected test points as x_test= or as"),
         (lambda: gradient_flow(K, Y, [1.0], f0=F0, K_test=K_TEST), "Expected f0_test, the outputs at the test points"),
         (lambda: gradient_flow(K, Y, [1.0], f0_test=F0), "Expected x_test= or K_test= with f0_test; got neither"),

@@ -1,4 +1,4 @@
-"""Which behaviours are learned: by definition, against loops, from few modes, and before training on MNIST."""
+"""Which behaviors are learned: by definition, against loops, from few modes, and before training on MNIST."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_numbers_are_their_definitions(x64, K):
 
 
 def test_an_eigenfunction_is_learned_in_its_time(x64, K):
-    spectrum = nb.eigh(K)
+    spectrum = nb.eigen.eigh(K)
     names = [str(i) for i in range(0, N, 5)]
     functions = {name: spectrum.eigenfunctions[:, int(name)] for name in names[::-1]}
     found = learnability(K, functions, centered=False)
@@ -77,7 +77,7 @@ def test_ways_to_name_a_kernel_agree(x64):
     behaviors = {"sign": lambda x: jnp.sign(x[:, 0]), "class": jnp.asarray(RNG.integers(0, 4, N))}
     x = np.asarray(X, float)
     K = np.asarray(KERNEL(x), float)
-    operator, spectrum = KERNEL.operator(x), nb.eigh(K)
+    operator, spectrum = KERNEL.operator(x), nb.eigen.eigh(K)
     given = learnability({"matrix": K, "kernel": KERNEL}, behaviors, x=x)
     assert given.kernels == ("matrix", "kernel")
     for found in (given.learning_time[1], learnability(operator, behaviors, modes=spectrum).learning_time[0]):
@@ -92,11 +92,11 @@ def test_with_few_modes_times_are_bounds_and_alignments_exact(x64, K):
     behaviors = {str(i): column for i, column in enumerate(y.T)}
     whole = learnability(K, behaviors)
     for modes in (2, 10):
-        few = learnability(nb.as_operator(K), behaviors, modes=modes)
+        few = learnability(nb.kernels.as_operator(K), behaviors, modes=modes)
         np.testing.assert_allclose(few.alignment, whole.alignment, rtol=1e-6)
         assert bool(jnp.all(few.learning_time <= whole.learning_time * 1.000001))
         assert bool(jnp.all((few.known_power > 0) & (few.known_power < 1)))
-    one_product = learnability(nb.as_operator(K) * 1.0, behaviors)
+    one_product = learnability(nb.kernels.as_operator(K) * 1.0, behaviors)
     assert bool(jnp.all(one_product.learning_time * one_product.alignment >= 1 - 1e-9))  # Jensen's inequality
     assert bool(jnp.all(one_product.learning_time <= whole.learning_time * 1.000001))
     np.testing.assert_allclose(one_product.alignment, whole.alignment, rtol=1e-5)
@@ -107,7 +107,7 @@ def test_with_few_modes_times_are_bounds_and_alignments_exact(x64, K):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_intervals_with_few_modes_hold_what_all_modes_give(seed, x64):
-    """Bounds, of labels that hardly generalise too: every one contains the number of all modes, and the value shown."""
+    """Bounds, of labels that hardly generalize too: every one contains the number of all modes, and the value shown."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(60, 3))
     K = np.exp(-np.linalg.norm(x[:, None] - x, axis=-1) / 2)
@@ -120,7 +120,7 @@ def test_intervals_with_few_modes_hold_what_all_modes_give(seed, x64):
     whole = learnability(K, behaviors, ridge=0.01)
     finite = []
     for modes in (None, 2, 6, 20, 59):
-        few = learnability(nb.as_operator(K) * 1.0, behaviors, modes=modes, ridge=0.01)
+        few = learnability(nb.kernels.as_operator(K) * 1.0, behaviors, modes=modes, ridge=0.01)
         for name in ("alignment", "learning_time", "samples_needed"):
             low, high = np.moveaxis(np.asarray(getattr(few, f"{name}_interval")), -1, 0)
             true, shown = np.asarray(getattr(whole, name)), np.asarray(getattr(few, name))
@@ -150,7 +150,7 @@ def test_the_extremes_bound_every_spectrum_of_their_moments(seed):
 
 
 def test_an_operator_costs_one_block_product(monkeypatch):
-    operator = nb.as_operator(np.eye(N, dtype=np.float32)) * 1.0
+    operator = nb.kernels.as_operator(np.eye(N, dtype=np.float32)) * 1.0
     blocks = []
     product = type(operator).product
     monkeypatch.setattr(type(operator), "product", lambda self, v: blocks.append(v.shape) or product(self, v))
@@ -240,7 +240,7 @@ def of_weights(K, y, weights, ridge):
     return np.array([np.log(power @ rates), time, np.log(np.sum(rates / (rates + kappa)) + ridge / kappa)])
 
 
-def test_intervals_are_the_linearised_bootstrap(x64, K):
+def test_intervals_are_the_linearized_bootstrap(x64, K):
     y = RNG.normal(size=N)
     step, uniform = 1e-5, np.full(N, 1 / N)
     change = []
@@ -280,14 +280,14 @@ def test_intervals_cover_other_samples(x64):
 
 @pytest.mark.slow
 def test_it_predicts_the_order_in_which_a_network_learns_mnist():
-    """Ten labellings, three seeds; see benchmarks/learnability.py, whose experiment this is."""
+    """Ten labelings, three seeds; see benchmarks/learnability.py, whose experiment this is."""
     if not MNIST.is_dir():
         pytest.skip(f"Expected files of MNIST in {MNIST}; there are none.")
     sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
     import learnability as benchmark
 
     images, digits = nb.datasets.mnist(MNIST, num_examples=2_000)
-    made = benchmark.labellings(images.reshape(2_000, -1), digits, 100, nb.infinite_ntk(nb.nets.mlp(depth=1)), 0)
+    made = benchmark.labelings(images.reshape(2_000, -1), digits, 100, nb.infinite_ntk(nb.nets.mlp(depth=1)), 0)
     assert sum(made["parity"][1] != made["parity, a fifth flipped"][1]) == 20  # none is flipped twice
     found = [benchmark.compared(MNIST, 400, 256, 1_000, seed) for seed in range(3)]
     correlations = {name: [benchmark.spearman(rows, name) for rows in found] for name in benchmark.PREDICTIONS}
@@ -301,7 +301,7 @@ def test_a_result_is_saved_and_printed(tmp_path, K):
     nb.save(tmp_path / "found", found)
     assert str(nb.load(tmp_path / "found")) == str(found)
     lines = str(found).splitlines()
-    assert [line.split()[0] for line in lines] == ["first", "behaviour", "bb", "a", "second", "behaviour", "bb", "a"]
+    assert [line.split()[0] for line in lines] == ["first", "behavior", "bb", "a", "second", "behavior", "bb", "a"]
     assert len({len(line) for line in lines if len(line.split()) > 1}) == 1  # columns are aligned
     few = str(learnability(K, {"a": RNG.normal(size=N), "bb": RNG.choice([-1, 1], N)}, modes=3)).splitlines()
     assert few[1].split()[4:] == ["bounds", "samples", "bounds", "label", "time"]
@@ -315,18 +315,18 @@ def test_errors_say_what_to_do(K):
     whole = np.einsum("nm,op->nomp", K, np.eye(2))
     cases = [
         (lambda: learnability(KERNEL, y), "Expected the inputs x= with a kernel; got none"),
-        (lambda: learnability(K, y), "Expected a behaviour that is not zero everywhere, once its mean is taken off"),
+        (lambda: learnability(K, y), "Expected a behavior that is not zero everywhere, once its mean is taken off"),
         (
             lambda: learnability(K, 0 * y, centered=False),
-            "Expected a behaviour that is not zero everywhere; got 'target'",
+            "Expected a behavior that is not zero everywhere; got 'target'",
         ),
-        (lambda: learnability(K, {}), "Expected a dict of one behaviour or more by name; got none"),
-        (lambda: learnability(K, {1: y}), "Expected names of behaviours to be strings; got 1"),
-        (lambda: learnability(K, {"a": y[:3]}), "Expected the behaviour 'a' of shape (24,), one value an input"),
-        (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the behaviour 'a'"),
+        (lambda: learnability(K, {}), "Expected a dict of one behavior or more by name; got none"),
+        (lambda: learnability(K, {1: y}), "Expected names of behaviors to be strings; got 1"),
+        (lambda: learnability(K, {"a": y[:3]}), "Expected the behavior 'a' of shape (24,), one value an input"),
+        (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the behavior 'a'"),
         (
             lambda: learnability(K, {"a": jnp.sin}),
-            "Expected the inputs, x=, for a behaviour that is a function of them",
+            "Expected the inputs, x=, for a behavior that is a function of them",
         ),
         (lambda: learnability(K, {"a": Contrast(0, 1)}), "Expected a kernel with outputs='all' for a contrast"),
         (lambda: learnability(whole, Contrast(0, 0)), "Expected a contrast of two different outputs among 0 to 1"),
@@ -338,10 +338,16 @@ def test_errors_say_what_to_do(K):
         (lambda: learnability({1: K}, y), "Expected names of kernels to be strings; got 1"),
         (lambda: learnability({"a": K, "b": K[:3, :3]}, y), "on the same inputs; got 24 of 'a', 3 of 'b'"),
         (lambda: jax.jit(learnability)(K, y), "Expected arrays with values in learnability; got traced ones"),
-        (lambda: learnability(nb.eigh(K), y), "Expected a kernel, an operator or a matrix; got a Spectrum"),
+        (lambda: learnability(nb.eigen.eigh(K), y), "Expected a kernel, an operator or a matrix; got a Spectrum"),
         (lambda: learnability(K, y, x=X[:3]), "Expected x to hold the 24 inputs of the kernel; got 3"),
-        (lambda: learnability(K, X[:, 0], modes=nb.eigh(K[:3, :3])), "Expected modes= on the 24 rows of the kernel"),
-        (lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigh(K)), "Expected modes= to be a dict of spectra"),
+        (
+            lambda: learnability(K, X[:, 0], modes=nb.eigen.eigh(K[:3, :3])),
+            "Expected modes= on the 24 rows of the kernel",
+        ),
+        (
+            lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigen.eigh(K)),
+            "Expected modes= to be a dict of spectra",
+        ),
         (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected kernel to be one of kernel; got 'other'"),
         (lambda: learnability(K, X[:, 0]).ranking(by="speed"), "Expected by to be one of learning_time, label_time"),
     ]

@@ -1,4 +1,4 @@
-"""Linearised and lazy networks: exact at any width, and what wide networks tend to."""
+"""Linearized and lazy networks: exact at any width, and what wide networks tend to."""
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def test_its_kernel_never_moves(x64):
     np.testing.assert_allclose(kernels[0], nb.empirical_ntk(f, params)(X.astype(float)), rtol=1e-10)
 
 
-def test_laziness_tends_to_linearisation(x64):
+def test_laziness_tends_to_linearization(x64):
     """Chizat et al. 2019: at the same rate, the difference falls as 1 / scale."""
     f, params = network(5)
     params, x, y = of_type(params, float), X.astype(float), Y.astype(float)
@@ -115,7 +115,7 @@ def wide_errors(width, seed):
 
 @pytest.mark.slow
 def test_wide_networks_follow_their_kernel_mode_by_mode():
-    """Lee et al. 2019: finite and linearised outputs agree as width grows, with an error of width^-1/2 or faster."""
+    """Lee et al. 2019: finite and linearized outputs agree as width grows, with an error of width^-1/2 or faster."""
     widths = [64, 256, 1024]
     errors = np.array([[wide_errors(width, seed) for seed in range(5)] for width in widths])  # (widths, seeds, 3)
     slopes = np.polyfit(np.log(widths), np.log(errors).reshape(len(widths), -1), 1)[0].reshape(5, 3)
@@ -136,9 +136,9 @@ def test_errors_say_what_to_do():
         (lambda: linearize("net", params), "Expected a function f(params, x); got str"),
         (lambda: linearize(f, {"steps": 3}), "Expected params to be a pytree of floating-point arrays"),
         (lambda: lazy(f, params, 0.0), "Expected a scale above zero; got 0.0"),
-        (lambda: linearize(g, {"a": X})({}, X), "linearised, shape (6, 3) at ['a']; got none. Start from them"),
-        (lambda: linearize(g, {"a": X})({"a": X, "b": X}, X), "linearised, none at ['b']; got shape (6, 3). Start"),
-        (lambda: linearize(g, {"a": X})({"a": X[:2]}, X), "linearised, shape (6, 3) at ['a']; got shape (2, 3). Start"),
+        (lambda: linearize(g, {"a": X})({}, X), "linearized, shape (6, 3) at ['a']; got none. Start from them"),
+        (lambda: linearize(g, {"a": X})({"a": X, "b": X}, X), "linearized, none at ['b']; got shape (6, 3). Start"),
+        (lambda: linearize(g, {"a": X})({"a": X[:2]}, X), "linearized, shape (6, 3) at ['a']; got shape (2, 3). Start"),
         (lambda: linearize(f, params).loss(params, X, Y[:, 0]), "Expected targets of the shape of the outputs, (6, 2)"),
     ]
     for call, message in cases:

@@ -16,7 +16,7 @@ X = jax.random.normal(jax.random.key(2), (9, 4))
 
 
 def test_a_learning_time_takes_an_error_down_by_e(x64):
-    spectrum = nb.eigh(np.diag([5.0, 1.0, 0.1, 0.0]))
+    spectrum = nb.eigen.eigh(np.diag([5.0, 1.0, 0.1, 0.0]))
     times = learning_times(spectrum)
     flow = gradient_flow(spectrum, np.ones(4), times[:3])
     np.testing.assert_allclose(jnp.diagonal(flow.decay), np.exp(-1) * np.ones(3))
@@ -34,7 +34,7 @@ def test_descent_converges_below_it_and_diverges_above(x64, momentum):
 
 
 def test_the_network_itself_diverges_above_it(x64):
-    """Gradient descent of the linearised network, on the loss that the convention names."""
+    """Gradient descent of the linearized network, on the loss that the convention names."""
     params = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
     model = linearized(params)
     kernel = nb.empirical_ntk(NET.apply, params, outputs="all")

@@ -25,7 +25,7 @@ MNIST = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 
 
 def pytorch_mlp(*sizes):
-    """A ReLU network in the standard parameterisation, with PyTorch's default initialisation: `init(key)` and f."""
+    """A ReLU network in the standard parameterization, with PyTorch's default initialization: `init(key)` and f."""
 
     def init(key):
         layers = []
@@ -73,7 +73,7 @@ def test_the_kernel_aligns_with_the_disk():
     assert growth.min() > 1
     assert np.median(growth) >= 1.5
     assert (history["trace"][:, -1] / history["trace"][:, 0]).min() >= 500
-    # The two ranks disagree: where the centred one falls, the other, which is of the mean, rises by far.
+    # The two ranks disagree: where the centered one falls, the other, which is of the mean, rises by far.
     change = [history[name][:, -1] / history[name][:, 0] for name in ("effective_rank", "centered_effective_rank")]
     assert np.all(change[0] > 2)
     assert np.all(change[1] < 1.3)
@@ -81,7 +81,7 @@ def test_the_kernel_aligns_with_the_disk():
 
 @pytest.fixture(scope="module")
 def dips():
-    """By how much the rank of the centred kernel falls before the training accuracy passes 0.9: three times 8 seeds."""
+    """By how much the rank of the centered kernel falls before training accuracy passes 0.9: three times 8 seeds."""
     return np.array([dips_of(seed) for seed in range(3)])
 
 
@@ -97,13 +97,13 @@ def dips_of(seed):
     return found
 
 
-def test_the_rank_of_the_centred_kernel_dips(dips):
+def test_the_rank_of_the_centered_kernel_dips(dips):
     assert np.all(np.median(dips, 1) >= 0.15)
     assert np.mean(dips >= 0.1) > 0.9
 
 
 @pytest.mark.xfail(strict=True, reason="61 of 64 networks dip by 10 % or more, and three by 4.7, 9.6 and 9.7 %")
-def test_the_rank_of_the_centred_kernel_dips_in_each_seed(dips):
+def test_the_rank_of_the_centered_kernel_dips_in_each_seed(dips):
     assert np.all(dips >= 0.1)
 
 
@@ -254,7 +254,7 @@ def test_a_probe_of_five_thousand_in_bounded_memory():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert not done.returncode, done.stderr[-2_000:]
-    assert float(done.stdout) < 3  # GiB: matrices of three snapshots and a centred one, 100 MB each, and work on them
+    assert float(done.stdout) < 3  # GiB: matrices of three snapshots and a centered one, 100 MB each, and work on them
 
 
 KILLED = """

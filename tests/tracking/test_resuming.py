@@ -68,7 +68,7 @@ def capped(most):
 
 
 def by_part(rate):
-    """Another rate for biases: an optimiser that cannot be tried on a single number."""
+    """Another rate for biases: an optimizer that cannot be tried on a single number."""
 
     def labels(params):
         return jax.tree.map(lambda leaf: "weights" if leaf.ndim > 1 else "biases", params)

@@ -57,7 +57,7 @@ def test_measures_of_sequences(outputs, x64):
     _, params, x, labels = problem("cross_entropy")
     wave = jnp.cos(jnp.arange(54.0)).reshape(6, 3, 3)
     setting = Setting.of(
-        network, (x, labels), (x, labels), "cross_entropy", outputs=outputs, behaviours={"wave": wave}, num_modes=5
+        network, (x, labels), (x, labels), "cross_entropy", outputs=outputs, behaviors={"wave": wave}, num_modes=5
     )
     at = Snapshot(setting, 0, params)
     scores, right = np.asarray(network(params, x)).reshape(18, 3), np.asarray(labels).ravel()

@@ -51,7 +51,7 @@ def test_size_and_rank(history, path):
         close(history["critical_learning_rate"][row], 2 / values[0])
 
 
-def test_alignment_and_its_centred_form(history, path, data):
+def test_alignment_and_its_centered_form(history, path, data):
     _, kernels, _ = path
     y = np.asarray(data[1], np.float64)
     C = np.eye(16) - 1 / 16
@@ -92,17 +92,17 @@ def test_energies_in_both_bases(history, path, data):
         close(history["energy_of_labels"][row], (y @ functions / 16)[:6] ** 2 / np.mean(y**2), 1)
 
 
-def test_loss_accuracy_and_behaviours(history, path, data):
+def test_loss_accuracy_and_behaviors(history, path, data):
     _, kernels, outputs = path
     x, y = (np.asarray(part, np.float64) for part in data)
-    behaviours = [x[:, 0], np.cos(3 * np.arctan2(x[:, 1], x[:, 0]))]
+    behaviors = [x[:, 0], np.cos(3 * np.arctan2(x[:, 1], x[:, 0]))]
     for row, (K, f) in enumerate(zip(kernels, outputs, strict=True)):
         close(history["loss"][row], np.mean((f - y) ** 2) / 2, 1)
         assert history["accuracy"][row] == np.mean(np.sign(f) == y)
         close(history["margin"][row], np.min(y * f), 1)
-        close(history["learned"][row], [f @ phi / (phi @ phi) for phi in behaviours], 1)
-        close(history["target_alignment"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviours])
-    found = learnability(jnp.asarray(kernels[0]), {"cos": jnp.asarray(behaviours[0])}, centered=False)
+        close(history["learned"][row], [f @ phi / (phi @ phi) for phi in behaviors], 1)
+        close(history["target_alignment"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviors])
+    found = learnability(jnp.asarray(kernels[0]), {"cos": jnp.asarray(behaviors[0])}, centered=False)
     np.testing.assert_allclose(history["learning_time"][0][0], found.learning_time[0, 0], rtol=1e-3)
     np.testing.assert_array_equal(history["train_loss"], history["loss"])
     np.testing.assert_array_equal(history["train_accuracy"], history["accuracy"])
@@ -211,7 +211,7 @@ def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypa
     from ntkbias.tracking import snapshot
 
     f, params = network
-    setting = Setting.of(f, data, data, "mse", num_modes=4, behaviours={"cos": data[0][:, 0]})
+    setting = Setting.of(f, data, data, "mse", num_modes=4, behaviors={"cos": data[0][:, 0]})
     whole = Snapshot(setting, 0, params)
     monkeypatch.setattr(snapshot, "MATRIX_BYTES", 100)
     monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)

@@ -255,18 +255,18 @@ def test_a_loop_of_ones_own(network, data, tmp_path):
 
 
 def test_a_network_with_running_statistics(data, tmp_path):
-    """Batch normalisation by hand: the kernel is that of the parameters, at the statistics of the snapshot."""
+    """Batch normalization by hand: the kernel is that of the parameters, at the statistics of the snapshot."""
 
-    def normalised(params, mean, x):
+    def normalized(params, mean, x):
         return jnp.tanh(x @ params["w"] - mean) @ params["v"]
 
     def forward(params, state, x, key):
         mean = jnp.mean(x @ params["w"], 0)
-        return normalised(params, mean, x), {"mean": 0.5 * state["mean"] + 0.5 * mean}
+        return normalized(params, mean, x), {"mean": 0.5 * state["mean"] + 0.5 * mean}
 
     def f(variables, x):
         params, state = variables
-        return normalised(params, state["mean"], x)
+        return normalized(params, state["mean"], x)
 
     params = {"w": jax.random.normal(jax.random.key(0), (2, 5)), "v": jnp.ones((5, 1))}
     options = {"optimizer": optax.sgd(0.1), "num_steps": 6, "at": range(7), "batch_size": 8}
@@ -276,7 +276,7 @@ def test_a_network_with_running_statistics(data, tmp_path):
     final, state = history.params
     x = data[0]
     assert float(jnp.abs(state["mean"]).max()) > 0
-    kernel = nb.empirical_ntk(lambda p, x: normalised(p, state["mean"], x), final)
+    kernel = nb.empirical_ntk(lambda p, x: normalized(p, state["mean"], x), final)
     np.testing.assert_allclose(history["trace"][-1], jnp.trace(kernel(x)) / 16, rtol=1e-5)
     assert dict(history.labels)["layer"] == ("[0]['v']", "[0]['w']")
     same(track(f, params, data, **options, checkpoint=tmp_path), history)
@@ -295,12 +295,12 @@ def test_users_add_measures(network, data):
     np.testing.assert_array_equal(history["doubled"], 2 * history["gap"])
 
 
-def test_history_as_labelled_arrays(history):
+def test_history_as_labeled_arrays(history):
     xarray = pytest.importorskip("xarray", reason="the extra xarray is not installed")
     dataset = history.to_xarray()
     assert isinstance(dataset, xarray.Dataset)
     assert dataset["eigenvalues"].dims == ("snapshot", "mode")
-    assert dataset["learned"].coords["behaviour"].values.tolist() == ["cos", "cos 3"]
+    assert dataset["learned"].coords["behavior"].values.tolist() == ["cos", "cos 3"]
     assert dataset["step"].values.tolist() == [0, 1, 5, 20, 40]
 
 
@@ -346,7 +346,7 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     refused("Expected a domain, e.g. Circle", error=TypeError, domain="circle")
     refused("Expected inputs at distance 2 from the origin", domain=nb.domains.Circle(2.0))
     refused("Expected optimizer= and num_steps= with params", optimizer=None)
-    refused("Expected an optimiser of optax", error=TypeError, optimizer="adam")
+    refused("Expected an optimizer of optax", error=TypeError, optimizer="adam")
     refused("Expected at= in ascending order", at=[3, 2])
     refused("Expected learning_rate= with an iterator of your own alone", learning_rate=0.1)
     refused("got outputs='each'", outputs="each")
@@ -355,7 +355,7 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     refused("Expected one measure or more", measures={})
     refused("Expected the measure 'a' to give numbers; got str", error=TypeError, measures={"a": lambda at: "high"})
     refused("Expected params with the runs as the first axis", call=track_many)
-    refused("an optimiser as a function of its learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
+    refused("an optimizer as a function of its learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
     refused("Expected learning_rates \\(runs,\\) above zero", call=track_many, learning_rates=[-1.0])
     with pytest.raises(InputError, match="Expected names of measures; got los. There are loss"):
         measures.chosen("los")

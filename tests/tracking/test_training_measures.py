@@ -41,7 +41,7 @@ def test_it_gives_numbers_of_one_shape_with_named_axes(history, name):
         assert len(dict(history.labels)[axes[-1]]) == shape[-1]
     start = 1 if name == "kernel_velocity" else 0  # which has no snapshot before the first
     values = history[name][start:]
-    # A bias has the same gradient at all inputs: centred, nothing is left of its kernel.
+    # A bias has the same gradient at all inputs: centered, nothing is left of its kernel.
     assert np.isfinite(values).all() or name == "centered_alignment_by_layer"
 
 

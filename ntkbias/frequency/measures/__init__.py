@@ -3,7 +3,7 @@
 All four are one number, sqrt(E |grad phi|^2 / E phi^2), where their conditions hold. A harmonic of degree l has it
 exactly, since its Laplacian eigenvalue is frequency^2: of a mode that is one, the *harmonic* measure gives this number
 without error. Of a mode that mixes degrees with power p_l it gives the frequency of most power, and the others the root
-mean square, sqrt(sum p_l frequency_l^2). The *graph* measure takes the gradient from differences between neighbouring
+mean square, sqrt(sum p_l frequency_l^2). The *graph* measure takes the gradient from differences between neighboring
 inputs, and the *Dirichlet* measure from difference quotients of the extension at a stated scale; both are calibrated on
 plane waves (`domains.plane_wave`), so that steps need not be short, and saturate at the wavelength of two steps. On
 circle and sphere they agree with the degree within 5 % up to a fifth of the highest degree that the inputs tell apart.

@@ -3,7 +3,7 @@
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
 >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, activation="erf", b_std=1.0)), circle.grid(64))
->>> round(float(nb.gradient_frequency(spectrum, circle)[4]), 1)
+>>> round(float(nb.frequency.gradient_frequency(spectrum, circle)[4]), 1)
 2.0
 """
 

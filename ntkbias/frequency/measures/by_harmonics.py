@@ -3,7 +3,7 @@
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(32)
 >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(b_std=0.1)), x, weights=weights)
->>> nb.harmonic_energy(spectrum, nb.domains.Circle()).argmax(1)[:5].tolist()
+>>> nb.frequency.harmonic_energy(spectrum, nb.domains.Circle()).argmax(1)[:5].tolist()
 [0, 1, 1, 2, 2]
 """
 

@@ -3,8 +3,10 @@
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
 >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, activation="erf", b_std=1.0)), circle.grid(64))
->>> [round(float(measure(spectrum, circle)[4]), 1) for measure in (nb.graph_frequency, nb.dirichlet_frequency)]
-[2.0, 2.0]
+>>> for measure in (nb.frequency.graph_frequency, nb.frequency.dirichlet_frequency):
+...     print(round(float(measure(spectrum, circle)[4]), 1))
+2.0
+2.0
 """
 
 import jax
@@ -23,11 +25,11 @@ __all__ = ["dirichlet", "dirichlet_frequency", "graph", "graph_frequency"]
 
 
 def graph_frequency(spectrum: Spectrum, domain: Domain) -> Float[Array, " k"]:
-    """The frequency of each mode from the Laplacian of the neighbourhood graph of the inputs.
+    """The frequency of each mode from the Laplacian of the neighborhood graph of the inputs.
 
     The Rayleigh quotient phi^T L phi / phi^T M phi with edge weights (w_i + w_j) / d_ij^2, turned into the frequency
-    of the plane wave that has the same one. Needs no kernel, and resolves wavelengths of about two neighbour
-    distances at best. Costs k multiplications an edge, and the neighbour search.
+    of the plane wave that has the same one. Needs no kernel, and resolves wavelengths of about two neighbor
+    distances at best. Costs k multiplications an edge, and the neighbor search.
     """
     weights = np.asarray(spectrum.weights, float)[None]
     return jnp.asarray(
@@ -47,7 +49,7 @@ def dirichlet_frequency(
 ) -> Float[Array, " k"]:
     """The frequency of each resolved mode from difference quotients of its extension, between the inputs.
 
-    `num_steps` steps of length `scale` (default: the domain's, mostly two median nearest-neighbour distances) are taken
+    `num_steps` steps of length `scale` (default: the domain's, mostly two median nearest-neighbor distances) are taken
     where the domain draws them; the mean squared difference over them is turned into the frequency of the plane wave
     that has the same one. The relative standard error is about 1 / sqrt(2 num_steps) for a single mode. Costs the
     kernel of 2 `num_steps` inputs with n.
@@ -106,7 +108,7 @@ def measured_by_steps(
     return _calibrated(ratios, distance, coefficients[0], domain, x)
 
 
-graph = FrequencyMeasure("graph", measured_on_graph, "estimated on the graph of neighbouring inputs")
+graph = FrequencyMeasure("graph", measured_on_graph, "estimated on the graph of neighboring inputs")
 dirichlet = FrequencyMeasure(
     "dirichlet", measured_by_steps, "estimated from its differences along short steps between the inputs"
 )

@@ -75,7 +75,7 @@ def preconditioned_ntk(
 
 
 def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 0.999) -> Params:
-    """P = 1 / (sqrt(v) + eps) of an optimiser of optax with Adam's state in it, v corrected for its start by b2.
+    """P = 1 / (sqrt(v) + eps) of an optimizer of optax with Adam's state in it, v corrected for its start by b2.
 
     Steps of Adam with b1 = 0 are -rate P gradient. Raises `InputError` where there is no such state, and where it has
     taken no step yet, v being zero.
@@ -87,7 +87,7 @@ def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 
     ]
     if len(found) != 1:
         raise InputError(
-            f"Expected an optimiser's state with that of optax.scale_by_adam in it; got {len(found)} of them. Give the "
+            f"Expected an optimizer's state with that of optax.scale_by_adam in it; got {len(found)} of them. Give the "
             "preconditioner itself."
         )
     (adam,) = found

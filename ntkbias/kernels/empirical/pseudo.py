@@ -11,7 +11,7 @@ K is nearly diagonal and the noise is small (Mohamadi et al. 2023, arXiv 2206.12
 >>> net = nb.nets.mlp(width=512, depth=2, num_outputs=100)
 >>> params = net.init(jax.random.key(0), (3,))
 >>> x = jax.random.normal(jax.random.key(1), (5, 3))
->>> estimate = nb.pseudo_ntk(net.apply, params, key=jax.random.key(2), num_directions=4)(x)
+>>> estimate = nb.kernels.pseudo_ntk(net.apply, params, key=jax.random.key(2), num_directions=4)(x)
 >>> exact = nb.empirical_ntk(net.apply, params)(x)
 >>> bool(jnp.linalg.norm(estimate - exact) < 0.1 * jnp.linalg.norm(exact))
 True

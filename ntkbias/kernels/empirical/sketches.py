@@ -11,7 +11,7 @@ ones. Gradients projected so are how TRAK attributes predictions to data (Park e
 >>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
 >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
 >>> x = jax.random.normal(jax.random.key(1), (20, 2))
->>> gradients = nb.sketch(kernel, x, 1000, key=jax.random.key(2))
+>>> gradients = nb.kernels.sketch(kernel, x, 1000, key=jax.random.key(2))
 >>> errors = (gradients.gram() - kernel(x)) / gradients.standard_error()
 >>> gradients.features.shape, 0.5 < float(jnp.std(errors)) < 2.0
 ((20, 1000), True)

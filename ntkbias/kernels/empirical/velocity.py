@@ -3,7 +3,7 @@
     d/dt K(x, x'; params + t direction)  at t = 0       (a Jacobian-vector product of the kernel, exact)
 
 Along the negative gradient of a loss it is the kernel's velocity under gradient flow: zero for a linear model, of order
-1 / width for a wide network in the NTK parameterisation (Huang and Yau 2020, arXiv 1909.08156).
+1 / width for a wide network in the NTK parameterization (Huang and Yau 2020, arXiv 1909.08156).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=8, depth=1)

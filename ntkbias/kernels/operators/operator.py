@@ -1,11 +1,11 @@
 """The contract of a kernel on given inputs as a linear operator: products K v, and never the matrix.
 
 Rows are examples; for `outputs="all"` examples times outputs, of which the output runs fastest. Operators add, scale,
-and centre; a subclass says how its products are made.
+and center; a subclass says how its products are made.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
->>> operator = kernel.operator(jnp.eye(3)) + 0.5 * nb.as_operator(jnp.eye(3))
+>>> operator = kernel.operator(jnp.eye(3)) + 0.5 * nb.kernels.as_operator(jnp.eye(3))
 >>> operator.shape, bool(jnp.allclose(operator @ jnp.ones(3), kernel(jnp.eye(3)) @ jnp.ones(3) + 0.5))
 ((3, 3), True)
 """
@@ -116,7 +116,7 @@ class KernelOperator(abc.ABC):
         )
 
     def centered(self) -> "KernelOperator":
-        """C K C, where C takes off each output's mean over the examples: the kernel of centred features."""
+        """C K C, where C takes off each output's mean over the examples: the kernel of centered features."""
         return Centered(self)
 
     def weighted(self, weights: ArrayLike) -> "KernelOperator":

@@ -171,10 +171,10 @@ def _outside(product: Taken, left: Array, right: Array, jaxpr: Any) -> Array:
     options = {name: params[name] for name in ("precision", "preferred_element_type")}
     array = lax.dot_general(left, right, dimensions, **options)
 
-    def relabelled(array: Array) -> Array:
+    def relabeled(array: Array) -> Array:
         for equation in reversed(product.passed):
             inputs = [v.val if isinstance(v, jex.Literal) else array for v in equation.invars]
             array = results_of(equation, inputs, jaxpr)[0]
         return array
 
-    return relabelled(array) if product.is_sum else jax.vmap(relabelled)(array)
+    return relabeled(array) if product.is_sum else jax.vmap(relabeled)(array)

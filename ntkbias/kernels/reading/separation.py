@@ -58,7 +58,7 @@ def separated(program: Program, variable: Any) -> Separated | None:
         return None
     name = equation.primitive.name
     if name in RELABELLINGS or name == "neg":
-        return _relabelled(program, equation, inner)
+        return _relabeled(program, equation, inner)
     if name == "mul" or (name == "div" and index == 0):
         return _multiplied(program, equation, index, inner)
     if name == "select_n" and all(
@@ -68,7 +68,7 @@ def separated(program: Program, variable: Any) -> Separated | None:
     return None
 
 
-def _relabelled(program: Program, equation: Any, inner: Separated) -> Separated:
+def _relabeled(program: Program, equation: Any, inner: Separated) -> Separated:
     """Both factors go through the equation; a sign stays with the first."""
     weights = inner.of_cotangent
     if equation.primitive.name != "neg":
@@ -132,7 +132,7 @@ def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
 
 
 def _constant_after(equation: Any, constant: frozenset[int]) -> frozenset[int]:
-    """The constant axes of the result of a relabelling, given those of its operand."""
+    """The constant axes of the result of a relabeling, given those of its operand."""
     name, params = equation.primitive.name, equation.params
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if name == "transpose":

@@ -22,7 +22,7 @@ RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy
 
 
 class Walk(NamedTuple):
-    """Where a walk ended, and what it passed: the gradient is `scale` times that of the source, relabelled."""
+    """Where a walk ended, and what it passed: the gradient is `scale` times that of the source, relabeled."""
 
     source: Any  # a variable
     scale: float

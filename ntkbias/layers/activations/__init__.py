@@ -1,6 +1,6 @@
 r"""Elementwise nonlinearities and their dual activations.
 
-For centred Gaussians (u, v) with variances a, b and covariance c, the dual of phi is E[phi(u) phi(v)] and the dual of
+For centered Gaussians (u, v) with variances a, b and covariance c, the dual of phi is E[phi(u) phi(v)] and the dual of
 its derivative E[phi'(u) phi'(v)] (Daniely et al. 2016; Han et al. 2022, arXiv 2209.04121). Each file gives the formulas
 of its family. Both are exact but for rounding, unless a class says otherwise. Functions without a closed form, tanh
 among them, are `Expansion`s, whose error can be measured. All are finite with finite derivatives, also at equal and

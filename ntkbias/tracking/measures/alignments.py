@@ -1,6 +1,6 @@
 """How the kernel is aligned with the labels.
 
-Alignment is the cosine of the kernel's matrix with that of labels, <K, Y Y^T> / (||K|| ||Y Y^T||), uncentred, or of
+Alignment is the cosine of the kernel's matrix with that of labels, <K, Y Y^T> / (||K|| ||Y Y^T||), uncentered, or of
 features and labels less their means over the probe (CKA, Cortes et al. 2012): two quantities with opposite trends
 (Baratin et al. 2020, arXiv 2008.00938).
 """
@@ -16,17 +16,17 @@ from ntkbias.tracking.snapshot import Snapshot, frobenius
 __all__ = ["MEASURES"]
 
 
-@measured(title="alignment with labels", line="uncentred")
+@measured(title="alignment with labels", line="uncentered")
 def alignment(at: Snapshot) -> float | None:
-    """<K, Y Y^T> / (||K|| ||Y Y^T||) with the labels; nothing is centred."""
+    """<K, Y Y^T> / (||K|| ||Y Y^T||) with the labels; nothing is centered."""
     if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     return _cosine(at.matrix, at.norm, _rows(at, at.labels))
 
 
-@measured(title="alignment with labels", line="centred (CKA)", column="centred alignment")
+@measured(title="alignment with labels", line="centered (CKA)", column="centered alignment")
 def centered_alignment(at: Snapshot) -> float | None:
-    """The same of features and labels less their means over the probe (CKA); one-hot labels are centred too."""
+    """The same of features and labels less their means over the probe (CKA); one-hot labels are centered too."""
     if at.labels is None or at.centered_matrix is None or not at.has_rows_for(at.labels):
         return None
     return _cosine(at.centered_matrix, at.centered_norm, _rows(at, at.labels - at.labels.mean(0)))
@@ -34,7 +34,7 @@ def centered_alignment(at: Snapshot) -> float | None:
 
 @measured(axes=("class",))
 def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
-    """The centred alignment with each column of the labels alone: one class against the rest, position by position."""
+    """The centered alignment with each column of the labels alone: one class against the rest, position by position."""
     if at.labels is None or at.labels.shape[1] < 2 or at.centered_matrix is None or at.setting.outputs == "all":
         return None
     centered = at.labels - at.labels.mean(0)
@@ -44,7 +44,7 @@ def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
 
 @measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
 def alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
-    """The uncentred alignment of each parameter's part of the kernel; costs a kernel a parameter."""
+    """The uncentered alignment of each parameter's part of the kernel; costs a kernel a parameter."""
     if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     rows = _rows(at, at.labels)
@@ -53,7 +53,7 @@ def alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
 
 @measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
 def centered_alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
-    """The centred alignment of each parameter's part."""
+    """The centered alignment of each parameter's part."""
     if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     rows = _rows(at, at.labels - at.labels.mean(0))

@@ -1,7 +1,7 @@
 """The frequency of modes, and of what is learned and what is not.
 
 On a domain with harmonics the power of a function in each level is its spectrum; stacked over snapshots it is a
-spectrogram of training. Elsewhere a function has one frequency, from the neighbourhood graph.
+spectrogram of training. Elsewhere a function has one frequency, from the neighborhood graph.
 """
 
 import math
@@ -38,7 +38,7 @@ def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
 
 @measured(title="frequency of the residual", line="residual", column="residual's frequency")
 def residual_frequency(at: Snapshot) -> float | None:
-    """The frequency of the residual: the root mean square over harmonics, else by the neighbourhood graph."""
+    """The frequency of the residual: the root mean square over harmonics, else by the neighborhood graph."""
     if at.setting.domain is None or at.residual is None:
         return None
     domain = at.setting.domain

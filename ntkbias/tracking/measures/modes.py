@@ -30,7 +30,7 @@ def eigenfunctions(at: Snapshot) -> Float[np.ndarray, "n *o k"]:
 def matched_modes(at: Snapshot) -> Int[np.ndarray, " k"]:
     """Which mode of the start each mode is, followed from snapshot to snapshot by the largest overlaps.
 
-    Modes of the start have the numbers 0 .. k - 1. The matching maximises the sum of squared inner products with the
+    Modes of the start have the numbers 0 .. k - 1. The matching maximizes the sum of squared inner products with the
     modes before; a mode that enters the first k takes the number of one that leaves, and `matched_overlap` is small.
     """
     if at.previous is None:

@@ -8,7 +8,7 @@ another loss, so that
 
 Integrals are trapezia between snapshots. `path_error` is what the first misses: for want of snapshots, of the order of
 their spacing squared (of their spacing with ReLU, whose kernel jumps in time), and because the steps of gradient
-descent are no flow. Where an optimiser has no time, there is no integral, and both are None.
+descent are no flow. Where an optimizer has no time, there is no integral, and both are None.
 """
 
 import math

@@ -23,7 +23,7 @@ def trace(at: Snapshot) -> float:
     return at.trace
 
 
-@measured(title="effective rank", line="uncentred", column="effective rank")
+@measured(title="effective rank", line="uncentered", column="effective rank")
 def effective_rank(at: Snapshot) -> float | None:
     """exp of the entropy of the eigenvalues' shares; where all of them are known, up to 1,500 rows."""
     if len(at.spectrum.eigenvalues) < at.num_rows:
@@ -31,9 +31,9 @@ def effective_rank(at: Snapshot) -> float | None:
     return float(entropic_rank(np.asarray(at.spectrum.eigenvalues, np.float64)))
 
 
-@measured(title="effective rank", line="centred", costly=True)
+@measured(title="effective rank", line="centered", costly=True)
 def centered_effective_rank(at: Snapshot) -> float | None:
-    """The same of centred features; costs another eigendecomposition."""
+    """The same of centered features; costs another eigendecomposition."""
     if at.centered_matrix is None or len(at.spectrum.eigenvalues) < at.num_rows:
         return None
     return float(entropic_rank(np.linalg.eigvalsh(at.centered_matrix.astype(np.float64))))
