@@ -79,7 +79,7 @@ def main() -> None:
             optimizer=optax.adam(3e-4),
             num_steps=options.steps,
             at=range(0, options.steps + 1, options.every),
-            domain=CIRCLE,
+            probe=nb.tracking.Probe(domain=CIRCLE),
             measures=measures.chosen("loss", "output_spectrum", "residual_spectrum"),
         )
         learned = np.sqrt(2 * history["output_spectrum"][:, :, FREQUENCIES]) / amplitudes > PASSED

@@ -52,7 +52,7 @@ from .learning import (
 from .results import load, save
 from .scaling import scaling_law
 from .spectra import Spectrum
-from .tracking import History, open_history, track, track_many
+from .tracking import History, open_history, track, track_many, track_snapshots
 from .training import train
 
 __all__ = [
@@ -115,6 +115,7 @@ __all__ = [
     "top_modes",
     "track",
     "track_many",
+    "track_snapshots",
     "tracking",
     "train",
     "training",

@@ -25,6 +25,7 @@ __all__ = [
     "are_known",
     "in_native_order",
     "is_known",
+    "key_or_default",
     "require_array",
     "require_choice",
     "require_finite",
@@ -242,6 +243,11 @@ def _require_there(array: Array, name: str) -> None:
 @jax.jit
 def _are_finite(arrays: list[Array]) -> Array:
     return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(array)) for array in arrays)]))
+
+
+def key_or_default(key: Any) -> Array:
+    """`require_key`, and `jax.random.key(0)` for None: where another key changes no more than the stated error."""
+    return jax.random.key(0) if key is None else require_key(key)
 
 
 def require_key(key: Any) -> Array:

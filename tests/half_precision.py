@@ -132,7 +132,8 @@ def _stored(h):
 def _history(h, run=nb.track, **options):
     """All measures of a run, those that are no indices or random functions."""
     taken = nb.tracking.measures.ALL
-    history = run(h.f, options.pop("params", h.params), (h.x, h.y), **_SGD, **options, measures=taken, test=(h.x, h.y))
+    options |= _SGD | {"measures": taken, "probe": nb.tracking.Probe(test=(h.x, h.y))}
+    history = run(h.f, options.pop("params", h.params), (h.x, h.y), **options)
     return {name: history[name] for name in ("loss", "eigenvalues", "trace", "weight_norm", "sharpness", "outputs")}
 
 

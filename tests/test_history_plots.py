@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 import ntkbias as nb
 from ntkbias import plots, report
 from ntkbias.errors import InputError
-from ntkbias.tracking import measures
+from ntkbias.tracking import Probe, measures
 
 CIRCLE = nb.domains.Circle()
 
@@ -26,7 +26,13 @@ def options():
     x, _ = CIRCLE.quadrature(16)
     net = nb.nets.mlp(width=16, depth=1, b_std=0.1)
     taken = measures.DEFAULT | measures.chosen("eigenfunctions")
-    settings = {"optimizer": optax.sgd(0.5), "num_steps": 8, "at": (0, 1, 3, 8), "domain": CIRCLE, "measures": taken}
+    settings = {
+        "optimizer": optax.sgd(0.5),
+        "num_steps": 8,
+        "at": (0, 1, 3, 8),
+        "probe": Probe(domain=CIRCLE),
+        "measures": taken,
+    }
     return net, (x, jnp.sign(x[:, 0] + 0.1)), settings
 
 

@@ -27,7 +27,7 @@ from ntkbias.kernels import empirical_ntk
 from ntkbias.layers import Layer
 from ntkbias.learning import critical_learning_rate
 from ntkbias.progress import phase
-from ntkbias.tracking import History, measures, track, track_many
+from ntkbias.tracking import History, Probe, measures, track, track_many
 from ntkbias.training import log_steps
 
 __all__ = ["run"]
@@ -89,9 +89,7 @@ def _tracked(
         "loss": options.loss,
         "batch_size": options.batch_size,
         "at": log_steps(options.num_steps, options.num_snapshots),
-        "probe": (task.x[: options.probe], task.y[: options.probe]),
-        "test": task.test,
-        "domain": data.domain,
+        "probe": Probe(task.x[: options.probe], task.y[: options.probe], test=task.test, domain=data.domain),
         "measures": measures.DEFAULT if options.measures == "default" else measures.ALL,
         "key": jax.random.key(options.seed),
         "checkpoint": checkpoint,

@@ -128,7 +128,9 @@ def frequency_spectrogram(
     """
     _require_history(history, measure)
     if history.level_frequencies is None:
-        raise InputError("Expected a history on a domain with harmonics; got none. Use track(..., domain=Circle()).")
+        raise InputError(
+            "Expected a history on a domain with harmonics; got none. Use track(..., probe=Probe(domain=Circle()))."
+        )
     ax = axes_of(ax)
     power = history[measure]
     floor = np.nanmax(power) * 10.0**-decades

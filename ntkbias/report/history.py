@@ -4,8 +4,9 @@
 >>> from ntkbias.report import history
 >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
 >>> params, data = net.init(jax.random.key(0), (2,)), (x, jnp.sign(x[:, 0] + 0.1))
->>> options = {"optimizer": optax.sgd(0.1), "num_steps": 9, "domain": nb.domains.Circle()}
->>> found = nb.track(net.apply, params, data, **options)
+>>> options = {"optimizer": optax.sgd(0.1), "num_steps": 9}
+>>> probe = nb.tracking.Probe(domain=nb.domains.Circle())
+>>> found = nb.track(net.apply, params, data, probe=probe, **options)
 >>> list(history.figures(found))
 ['evolution', 'eigenvalues', 'alignments', 'residual_spectrum', 'output_spectrum']
 >>> history.table(found, 3).splitlines()[0].split()[:2]

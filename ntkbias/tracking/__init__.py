@@ -5,14 +5,17 @@ from ntkbias.tracking.checkpoint import open_history
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import Measure
 from ntkbias.tracking.path import path_spectrum
+from ntkbias.tracking.probe import Probe
 from ntkbias.tracking.running import track
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.several import track_many
 from ntkbias.tracking.snapshot import Snapshot
+from ntkbias.tracking.snapshots import track_snapshots
 
 __all__ = [
     "History",
     "Measure",
+    "Probe",
     "Setting",
     "Snapshot",
     "measures",
@@ -20,6 +23,7 @@ __all__ = [
     "path_spectrum",
     "track",
     "track_many",
+    "track_snapshots",
 ]
 
 

@@ -146,7 +146,7 @@ def described(
         "data": digest(setting.x, setting.y),
         "probe": digest(setting.probe, setting.probe_y),
         "test": digest(setting.test),
-        "targets": {name: digest(values) for name, values in setting.behaviors.items()},
+        "watched": {name: digest(values) for name, values in setting.watched.items()},
         "loss": getattr(setting.loss, "__qualname__", type(setting.loss).__name__),
         "learning_rate": learning_rate,
         "batch_size": trainer.batch_size,

@@ -1,7 +1,6 @@
-"""What a run looks at: as users give it, `Watched`; checked before training, the `Setting` of all its snapshots."""
+"""What all snapshots of a run have in common: f, loss, data, and the probe once it is checked."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,22 +8,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias import losses
-from ntkbias.checks import require_array, require_choice, require_finite, require_key, require_positive
+from ntkbias.checks import key_or_default, require_array, require_finite
 from ntkbias.domains import Domain
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputError
 from ntkbias.function import checked_function, require_inputs
-from ntkbias.memory import checked_memory_budget, default_memory_budget
+from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import are_several, packed_rows
+from ntkbias.tracking.probe import Probe
 from ntkbias.training import checked_data
-from ntkbias.types import ApplyFunction, Outputs, Params
+from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
 
-__all__ = ["PROBE", "Setting", "Watched"]
+__all__ = ["PROBE", "Setting"]
 
 PROBE = 500  # training inputs that the kernel is followed on unless a probe is given
 
 
 class Setting(NamedTuple):
-    """What all snapshots of a run have in common."""
+    """What all snapshots of a run have in common; made by `Setting.of`."""
 
     f: ApplyFunction
     loss: losses.LossFunction
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     probe: Array  # inputs on which the kernel is followed
     probe_y: Array | None
     test: tuple[Array, Array] | None
-    behaviors: dict[str, Array]  # named functions on the probe, (n,) or (n, o)
+    watched: dict[str, Array]  # named targets on the probe, (n,) or (n, o)
     domain: Domain | None
     outputs: Outputs
     num_modes: int
@@ -45,124 +45,83 @@ class Setting(NamedTuple):
     def of(
         cls,
         f: ApplyFunction,
+        variables: Params,
         data: tuple[Array, Array],
-        probe: tuple[Array, Array | None],
-        loss: str | losses.LossFunction,
+        loss: str | losses.LossFunction = "mse",
+        probe: Any = None,
         *,
-        test: tuple[Array, Array] | None = None,
-        behaviors: Mapping[str, Array] | None = None,
-        domain: Domain | None = None,
-        outputs: Outputs = "mean",
-        num_modes: int = 20,
         has_state: bool = False,
-        memory_budget: int | None = None,
         key: PRNGKeyArray | None = None,
     ) -> "Setting":
-        """The setting of arrays that have been checked; see `track` for what they mean."""
+        """The setting of snapshots of `f`, whose `variables` are params, or (params, state) with `has_state`.
+
+        `data` are arrays (x, y) that the loss takes; `probe` is a `Probe`, or a short form of one. Raises `InputError`
+        on a probe that does not go with them.
+        """
+        (x, y), probe, function = data, Probe.of(probe), losses.named(loss)
+        shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
+        probe_x, probe_y = _on_probe(probe, function, x, y, shape)
+        f, variables, _ = checked_function(f, variables, "[0]" if has_state else None)
+        require_inputs(f, variables, probe_x, "the probe")
+        if probe.domain is not None:
+            probe.domain.check(probe_x)
         return cls(
             f,
-            losses.named(loss),
-            *data,
-            *probe,
-            test,
-            dict(behaviors or {}),
-            domain,
-            outputs,
-            num_modes,
+            function,
+            x,
+            y,
+            probe_x,
+            probe_y,
+            None if probe.test is None else _examples(probe.test, "test", function, x, shape),
+            {name: _watched(name, values, len(probe_x), shape) for name, values in (probe.watched or {}).items()},
+            probe.domain,
+            probe.outputs,
+            probe.num_modes,
             has_state,
-            default_memory_budget() if memory_budget is None else memory_budget,
-            jax.random.key(0) if key is None else key,
+            checked_memory_budget(probe.memory_budget),
+            key_or_default(key),
         )
 
 
-class Watched(NamedTuple):
-    """What is looked at, as users give it."""
+def _on_probe(probe: Probe, loss: Any, x: Array, y: Array, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
+    """The inputs of the kernel, and their targets if there are any."""
+    if probe.x is None:
+        return (x, y) if len(x) <= PROBE else (x[:PROBE], y[:PROBE])
+    if probe.targets is not None:
+        return _examples((probe.x, probe.targets), "probe", loss, x, shape)
+    inputs = require_array(_one_array(probe.x, "probe"), "probe")
+    _require_like(inputs, x, "probe")
+    require_finite(inputs, "probe")
+    return inputs, None
 
-    probe: Any
-    test: Any
-    targets: Any
-    domain: Any
-    outputs: Outputs
-    num_modes: int
-    memory_budget: int | None
-    key: Any
 
-    def setting(self, f: ApplyFunction, variables: Params, loss: Any, x: Array, y: Array, state: Any) -> Setting:
-        """The setting of snapshots, once all of it is checked."""
-        require_choice("outputs", self.outputs, Outputs)
-        if self.outputs == "each":
-            raise InputError("Expected a kernel that is one matrix; got outputs='each'. Use 'mean', 'sum' or 'all'.")
-        require_positive("num_modes", self.num_modes)
-        shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
-        probe, probe_y = self._probe(loss, x, y, shape)
-        f, variables, _ = checked_function(f, variables, None if state is None else "[0]")
-        require_inputs(f, variables, probe, "the probe")
-        if self.domain is not None:
-            if not isinstance(self.domain, Domain):
-                raise InputTypeError(f"Expected a domain, e.g. Circle(); got {type(self.domain).__name__}.")
-            self.domain.check(probe)
-        test = None
-        if self.test is not None:
-            test = self.test
-            if isinstance(test, tuple | list) and len(test) == 2 and are_several(test[0]):
-                test = packed_rows(test[0], "test")[1], test[1]
-            test_x, test_y = checked_data(test, "test")
-            _require_like(test_x, x, "test")
-            outputs = jax.ShapeDtypeStruct((len(test_x), *shape), jnp.float32)
-            test = test_x, losses.checked_targets(loss, outputs, test_y)
-        return Setting.of(
-            f,
-            (x, y),
-            (probe, probe_y),
-            loss,
-            test=test,
-            behaviors=self._behaviors(len(probe), shape),
-            domain=self.domain,
-            outputs=self.outputs,
-            num_modes=self.num_modes,
-            has_state=state is not None,
-            memory_budget=checked_memory_budget(self.memory_budget),
-            key=jax.random.key(0) if self.key is None else require_key(self.key),
+def _examples(pair: Any, name: str, loss: Any, data: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Inputs and targets of a pair, once they are like the training data and the loss takes them."""
+    if isinstance(pair, tuple | list) and len(pair) == 2:
+        pair = _one_array(pair[0], name), pair[1]
+    x, y = checked_data(pair, name)
+    _require_like(x, data, name)
+    return x, losses.checked_targets(loss, jax.ShapeDtypeStruct((len(x), *shape), jnp.float32), y)
+
+
+def _one_array(x: Inputs, name: str) -> Any:
+    """Inputs of several arrays packed into one, as the function takes them; others as they are."""
+    return packed_rows(x, name)[1] if are_several(x) else x
+
+
+def _watched(name: str, values: Any, n: int, shape: tuple[int, ...]) -> Array:
+    """A target that is watched, once it has a value for each input of the probe."""
+    array = require_array(values, f"watched target {name!r}")
+    flat = n, math.prod(shape)
+    if array.shape not in ((n,), (n, *shape), (n, *shape[:-1]), flat):
+        raise InputError(
+            f"Expected watched target {name!r} of shape ({n},) or {flat if len(shape) < 2 else (n, *shape)}, a value "
+            f"for each input of the probe; got {array.shape}."
         )
-
-    def _probe(self, loss: Any, x: Array, y: Array, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
-        if self.probe is None:
-            return (x, y) if len(x) <= PROBE else (x[:PROBE], y[:PROBE])
-        if isinstance(self.probe, tuple | list) and not hasattr(self.probe, "_fields"):
-            pair = self.probe
-            if len(pair) == 2 and are_several(pair[0]):
-                pair = packed_rows(pair[0], "probe")[1], pair[1]
-            probe, targets = checked_data(pair, "probe")
-            _require_like(probe, x, "probe")
-            return probe, losses.checked_targets(loss, jax.ShapeDtypeStruct((len(probe), *shape), jnp.float32), targets)
-        probe = packed_rows(self.probe, "probe")[1] if are_several(self.probe) else self.probe
-        probe = require_array(probe, "probe")
-        _require_like(probe, x, "probe")
-        require_finite(probe, "probe")
-        return probe, None
-
-    def _behaviors(self, n: int, shape: tuple[int, ...]) -> dict[str, Array]:
-        if self.targets is None:
-            return {}
-        if not isinstance(self.targets, Mapping) or not all(isinstance(name, str) for name in self.targets):
-            raise InputTypeError(
-                f"Expected targets to be a dictionary of named functions on the probe; got "
-                f"{type(self.targets).__name__}. Labels to train on are the y of data=(x, y)."
-            )
-        checked = {}
-        for name, values in self.targets.items():
-            array = require_array(values, f"target {name!r}")
-            flat = n, math.prod(shape)
-            if array.shape not in ((n,), (n, *shape), (n, *shape[:-1]), flat):
-                raise InputError(
-                    f"Expected target {name!r} of shape ({n},) or {flat if len(shape) < 2 else (n, *shape)}, a value "
-                    f"for each input of the probe; got {array.shape}."
-                )
-            require_finite(array, f"target {name!r}")
-            if not bool(jnp.any(array != 0)):
-                raise InputError(f"Expected target {name!r} that is not zero everywhere; got zeros.")
-            checked[name] = array
-        return checked
+    require_finite(array, f"watched target {name!r}")
+    if not bool(jnp.any(array != 0)):
+        raise InputError(f"Expected watched target {name!r} that is not zero everywhere; got zeros.")
+    return array
 
 
 def _require_like(x: Array, data: Array, name: str) -> None:

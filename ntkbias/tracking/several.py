@@ -24,13 +24,14 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbias import losses
 from ntkbias.checks import require_array, require_positive
-from ntkbias.domains import Domain
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.tracking.following import follow_training
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import checked
+from ntkbias.tracking.snapshots import require_no_snapshots
+from ntkbias.tracking.probe import Probe
 from ntkbias.tracking.recorder import Clock, Recorder
-from ntkbias.tracking.setting import Setting, Watched
+from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
 from ntkbias.training import (
     Forward,
@@ -42,7 +43,7 @@ from ntkbias.training import (
     output_shape,
     packed_data,
 )
-from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
+from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["track_many"]
 
@@ -59,17 +60,11 @@ def track_many(
     loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
     at: Steps | None = None,
-    probe: Inputs | tuple[Inputs, ArrayLike] | None = None,
-    test: tuple[Inputs, ArrayLike] | None = None,
-    targets: Mapping[str, ArrayLike] | None = None,
-    domain: Domain | None = None,
-    measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
-    outputs: Outputs = "mean",
-    num_modes: int = 20,
     state: Any = None,
     forward: Forward | None = None,
-    memory_budget: int | None = None,
     key: PRNGKeyArray | None = None,
+    probe: Probe | Inputs | tuple[Inputs, ArrayLike] | None = None,
+    measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
     checkpoint: str | Path | None = None,
 ) -> History:
     """`track` for several runs together: `params` (and `state`) with the runs as the first axis of each array.
@@ -78,10 +73,11 @@ def track_many(
     may then be those of one run, from which all start. Run i sees the batches of `track` with the key
     `jax.random.fold_in(key, i)`. The values of the history have the runs as their first axis.
 
-    Training steps of `at_once` runs (default: as many as fit `memory_budget`, by the sizes of all intermediate values)
-    are one compiled program, by `vmap`; measures are taken run by run. Runs that diverge have NaN, and -1 for whole
-    numbers, from there on. The other arguments, costs and errors are those of `track`.
+    Training steps of `at_once` runs (default: as many as fit the memory budget of the probe, by the sizes of all
+    intermediate values) are one compiled program, by `vmap`; measures are taken run by run. Runs that diverge have NaN,
+    and -1 for whole numbers, from there on. The other arguments, costs and errors are those of `track`.
     """
+    require_no_snapshots(params)
     f, forward, data = packed_data(f, forward, data)
     rates = None if learning_rates is None else _checked_rates(learning_rates, optimizer)
     num_runs = _num_runs(params, None if rates is None else len(rates))
@@ -93,8 +89,8 @@ def track_many(
     trainer, (x, y) = Trainer.checked(f, one, data, optimizers[0], loss, batch_size, one_state, forward)
     trainer = dataclasses.replace(trainer, optimizer=optimizer, many=True)
     steps, taken = checked_steps(at, num_steps), checked(measures)
-    watched = Watched(probe, test, targets, domain, outputs, num_modes, memory_budget, key)
-    setting = watched.setting(trainer.f, one if state is None else (one, one_state), trainer.loss, x, y, state)
+    variables = one if state is None else (one, one_state)
+    setting = Setting.of(trainer.f, variables, (x, y), trainer.loss, probe, has_state=state is not None, key=key)
     different = optimizers[:1] if rates is None else optimizers
     found = [effective_learning_rates(each, num_steps) for each in different]
     recorder = Recorder(setting, taken, Clock(found * (num_runs // len(found)), num_steps), num_runs)

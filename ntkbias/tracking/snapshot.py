@@ -6,8 +6,8 @@ snapshot at the start and the one before stay at hand too, as `snapshot.initial`
 >>> import jax, ntkbias as nb
 >>> from ntkbias.tracking import Setting, Snapshot
 >>> net, x = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(8)[0]
->>> setting = Setting.of(net.apply, (x, x[:, 0]), probe=(x, x[:, 0]), loss="mse")
->>> snapshot = Snapshot(setting, step=0, variables=net.init(jax.random.key(0), (2,)))
+>>> params = net.init(jax.random.key(0), (2,))
+>>> snapshot = Snapshot(Setting.of(net.apply, params, (x, x[:, 0])), step=0, variables=params)
 >>> snapshot.matrix.shape, snapshot.spectrum.eigenvalues.shape, snapshot.residual.shape
 ((8, 8), (8,), (8, 1))
 """

@@ -83,7 +83,7 @@ class Trainer:
             raise InputTypeError(
                 f"Expected an optimizer of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
                 "Those that are classes give one, as optax.MultiSteps(...).gradient_transformation(). A loop of your "
-                "own goes to track as an iterator of (step, params)."
+                "own goes to track_snapshots as pairs (step, params)."
             )
         if state is not None and forward is None:
             raise InputError(

@@ -66,7 +66,7 @@ def test_training_tracking_and_learnability_take_several_arrays():
     f, params, x = structured_case("branch and trunk")
     y = np.asarray(f(params, x)) + 1
     options = {"optimizer": optax.sgd(0.02), "num_steps": 10, "at": [10]}
-    history = nb.track(f, params, (x, y), outputs="all", **options)
+    history = nb.track(f, params, (x, y), probe=nb.tracking.Probe(outputs="all"), **options)
     assert history["loss"][-1] < history["loss"][0]
     *_, (_, last) = nb.train(f, params, (x, y), **options)
     jax.tree.map(lambda a, b: assert_near(a, b, 1e-6), history.params, last)
@@ -205,7 +205,8 @@ def test_what_does_not_count_may_be_of_any_type():
     hidden = np.tanh(x @ params["w"])
     expected = np.einsum("nm,ab->namb", 4 * hidden @ hidden.T, np.eye(2))
     assert_near(kernel(x), expected, 1e-5)
-    history = nb.track(f, params, (x, y), optimizer=optax.sgd(0.01), num_steps=3, wrt="['o']", outputs="all")
+    options = {"wrt": "['o']", "probe": nb.tracking.Probe(outputs="all")}
+    history = nb.track(f, params, (x, y), optimizer=optax.sgd(0.01), num_steps=3, **options)
     assert_near(history["trace"][0], np.trace(expected.reshape(10, 10)) / 5, 1e-5)
     assert np.array_equal(history.params["w"], params["w"].astype(np.float32))
     assert not np.allclose(history.params["o"], params["o"])

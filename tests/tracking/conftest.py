@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import ntkbias as nb
-from ntkbias.tracking import measures, track
+from ntkbias.tracking import Probe, measures, track
 
 CIRCLE = nb.domains.Circle()
 
@@ -30,10 +30,9 @@ def run_options(data):
         "optimizer": optax.sgd(0.1),
         "num_steps": 40,
         "at": [0, 1, 5, 20, 40],
-        "test": (-x, -y),
-        "targets": {"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))},
-        "domain": CIRCLE,
-        "num_modes": 6,
+        "probe": Probe(
+            test=(-x, -y), watched={"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))}, domain=CIRCLE, num_modes=6
+        ),
     }
 
 

@@ -16,7 +16,7 @@ import scipy.stats
 
 import ntkbias as nb
 from ntkbias.scaling import power_law
-from ntkbias.tracking import measures, open_history, path_spectrum, track, track_many
+from ntkbias.tracking import Probe, measures, open_history, path_spectrum, track, track_many
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +197,7 @@ def test_the_path_kernel_closes_what_training_did(activation, fall, last):
     for count in (5, 9, 17, 33):
         at = (4_000 * (np.linspace(0, 1, count) ** 2)).astype(int)
         options = {"optimizer": optax.sgd(2e-3), "num_steps": 4_000, "at": at, "measures": taken}
-        history = track(net.apply, params, (x, y), domain=CIRCLE, **options)
+        history = track(net.apply, params, (x, y), probe=Probe(domain=CIRCLE), **options)
         errors.append(history["path_error"][-1])
     falls = np.array(errors[:-1]) / np.array(errors[1:])
     assert np.all(falls > fall)  # four, or two
@@ -226,7 +226,7 @@ def test_low_frequencies_are_learned_first():
         y = jnp.asarray(np.sin(np.outer(angle, frequencies) + phases) @ amplitudes, jnp.float32)
         taken = measures.chosen("output_spectrum")
         options = {"optimizer": optax.adam(1e-3), "num_steps": 1_200, "at": range(0, 1_201, 10), "measures": taken}
-        history = track_many(f, params, (x, y), domain=CIRCLE, **options)
+        history = track_many(f, params, (x, y), probe=Probe(domain=CIRCLE), **options)
         heights = np.sqrt(2 * history["output_spectrum"][:, :, frequencies]) / amplitudes
         first = np.where((heights > 0.8).any(1), (heights > 0.8).argmax(1), len(history))
         order = [scipy.stats.spearmanr(frequencies, row).statistic for row in first]

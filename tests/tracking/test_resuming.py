@@ -15,7 +15,7 @@ import ntkbias as nb
 from ntkbias import files, losses
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
-from ntkbias.tracking import following, measures, open_history, track, track_many
+from ntkbias.tracking import following, measures, open_history, track, track_many, track_snapshots
 from ntkbias.tracking.checkpoint import Checkpoint
 from ntkbias.tracking.fingerprints import versions
 
@@ -302,7 +302,7 @@ def test_an_end_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
     loop = [(step, PARAMS) for step in (0, 1, 2, 3)]
 
     def own(folder, steps):
-        return track(NET.apply, iter(loop[:steps]), (X, Y), measures=OPTIONS["measures"], checkpoint=folder)
+        return track_snapshots(NET.apply, loop[:steps], (X, Y), measures=OPTIONS["measures"], checkpoint=folder)
 
     with pytest.warns(UserWarning, match="Expected to write the end of the run to"):
         assert len(own(tmp_path / "own", 3)) == 3

@@ -9,7 +9,7 @@ from cases import LOSSES, loss_case
 
 import ntkbias as nb
 from ntkbias import losses
-from ntkbias.tracking import Setting, Snapshot, measures, track, track_many
+from ntkbias.tracking import Probe, Setting, Snapshot, measures, track, track_many
 from ntkbias.training import train
 
 NUM_STEPS = 3
@@ -56,9 +56,8 @@ def test_training_is_that_of_rows(name, x64):
 def test_measures_of_sequences(outputs, x64):
     _, params, x, labels = problem("cross_entropy")
     wave = jnp.cos(jnp.arange(54.0)).reshape(6, 3, 3)
-    setting = Setting.of(
-        network, (x, labels), (x, labels), "cross_entropy", outputs=outputs, behaviors={"wave": wave}, num_modes=5
-    )
+    probe = Probe(outputs=outputs, watched={"wave": wave}, num_modes=5)
+    setting = Setting.of(network, params, (x, labels), "cross_entropy", probe)
     at = Snapshot(setting, 0, params)
     scores, right = np.asarray(network(params, x)).reshape(18, 3), np.asarray(labels).ravel()
     chances = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -91,7 +90,7 @@ def test_measures_of_sequences(outputs, x64):
 def test_labels_of_signs_at_each_position():
     """One output a position: its sign is the class."""
     _, params, x, labels = problem("logistic")
-    setting = Setting.of(network, (x, labels), (x, labels), "logistic")
+    setting = Setting.of(network, params, (x, labels), "logistic")
     at = Snapshot(setting, 0, params)
     signs = np.sign(np.asarray(network(params, x)))[..., 0]
     assert measures.ALL["accuracy"](at) == np.mean(signs == np.asarray(labels))

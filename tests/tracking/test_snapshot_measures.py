@@ -9,7 +9,7 @@ import pytest
 import ntkbias as nb
 from ntkbias import complexity
 from ntkbias.learning import learnability
-from ntkbias.tracking import Setting, Snapshot, measures
+from ntkbias.tracking import Probe, Setting, Snapshot, measures
 from ntkbias.training import train
 
 CIRCLE = nb.domains.Circle()
@@ -92,17 +92,17 @@ def test_energies_in_both_bases(history, path, data):
         close(history["energy_of_labels"][row], (y @ functions / 16)[:6] ** 2 / np.mean(y**2), 1)
 
 
-def test_loss_accuracy_and_behaviors(history, path, data):
+def test_loss_accuracy_and_watched_targets(history, path, data):
     _, kernels, outputs = path
     x, y = (np.asarray(part, np.float64) for part in data)
-    behaviors = [x[:, 0], np.cos(3 * np.arctan2(x[:, 1], x[:, 0]))]
+    watched = [x[:, 0], np.cos(3 * np.arctan2(x[:, 1], x[:, 0]))]
     for row, (K, f) in enumerate(zip(kernels, outputs, strict=True)):
         close(history["loss"][row], np.mean((f - y) ** 2) / 2, 1)
         assert history["accuracy"][row] == np.mean(np.sign(f) == y)
         close(history["margin"][row], np.min(y * f), 1)
-        close(history["learned"][row], [f @ phi / (phi @ phi) for phi in behaviors], 1)
-        close(history["target_alignment"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in behaviors])
-    found = learnability(jnp.asarray(kernels[0]), {"cos": jnp.asarray(behaviors[0])}, centered=False)
+        close(history["learned"][row], [f @ phi / (phi @ phi) for phi in watched], 1)
+        close(history["target_alignment"][row], [phi @ K @ phi / (16 * phi @ phi) for phi in watched])
+    found = learnability(jnp.asarray(kernels[0]), {"cos": jnp.asarray(watched[0])}, centered=False)
     np.testing.assert_allclose(history["learning_time"][0][0], found.learning_time[0, 0], rtol=1e-3)
     np.testing.assert_array_equal(history["train_loss"], history["loss"])
     np.testing.assert_array_equal(history["train_accuracy"], history["accuracy"])
@@ -124,7 +124,7 @@ def test_a_point_cloud_has_the_frequency_of_the_residual(network, data):
     f, params = network
     x = CIRCLE.quadrature(64)[0]
     y = jnp.cos(4 * CIRCLE.angle(x)) + f(params, x)[:, 0]
-    setting = Setting.of(f, (x, y), (x, y), "mse", domain=nb.domains.PointCloud())
+    setting = Setting.of(f, params, (x, y), probe=Probe(domain=nb.domains.PointCloud()))
     np.testing.assert_allclose(measures.ALL["residual_frequency"](Snapshot(setting, 0, params)), 4, rtol=0.02)
 
 
@@ -159,9 +159,9 @@ def test_modes_are_followed_through_a_crossing(data):
         angle = CIRCLE.angle(x)
         return jnp.stack([jnp.cos(angle), jnp.cos(2 * angle)], 1) @ (params**2)[:, None]
 
-    x = data[0]
-    setting = Setting.of(f, data, (x, data[1]), "mse", num_modes=2)
-    first = Snapshot(setting, 0, jnp.array([2.0, 1.0]))
+    params = jnp.array([2.0, 1.0])
+    setting = Setting.of(f, params, data, probe=Probe(num_modes=2))
+    first = Snapshot(setting, 0, params)
     first.values = {name: measures.ALL[name](first) for name in ("matched_modes", "eigenfunctions")}
     second = Snapshot(setting, 1, jnp.array([1.0, 2.0]), previous=first, initial=first, before=first.values)
     assert measures.ALL["matched_modes"](second).tolist() == [1, 0]
@@ -175,7 +175,7 @@ def test_modes_are_followed_through_a_crossing(data):
 def test_several_outputs(outputs):
     net, x = nb.nets.mlp(width=6, depth=1, num_outputs=3), jax.random.normal(jax.random.key(0), (8, 2))
     params, labels = net.init(jax.random.key(1), (2,)), jnp.arange(8) % 3
-    setting = Setting.of(net.apply, (x, labels), (x, labels), "cross_entropy", outputs=outputs, num_modes=5)
+    setting = Setting.of(net.apply, params, (x, labels), "cross_entropy", Probe(outputs=outputs, num_modes=5))
     at = Snapshot(setting, 0, params)
     K = np.asarray(nb.empirical_ntk(net.apply, params, outputs="all")(x), np.float64)
     Y = np.eye(3)[np.asarray(labels)]
@@ -211,7 +211,7 @@ def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypa
     from ntkbias.tracking import snapshot
 
     f, params = network
-    setting = Setting.of(f, data, data, "mse", num_modes=4, behaviors={"cos": data[0][:, 0]})
+    setting = Setting.of(f, params, data, probe=Probe(num_modes=4, watched={"cos": data[0][:, 0]}))
     whole = Snapshot(setting, 0, params)
     monkeypatch.setattr(snapshot, "MATRIX_BYTES", 100)
     monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)

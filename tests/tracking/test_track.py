@@ -15,12 +15,12 @@ import pytest
 import ntkbias as nb
 from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.tracking import measures, open_history, track, track_many
+from ntkbias.tracking import Probe, measures, open_history, track, track_many, track_snapshots
 from ntkbias.tracking.fingerprints import code_digest
 from ntkbias.training import log_steps, train
 
 FEW = measures.chosen("loss", "eigenvalues", "trace", "kernel_distance", "trajectory_complexity", "matched_modes")
-OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 24, "num_modes": 5, "measures": FEW}
+OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 24, "probe": Probe(num_modes=5), "measures": FEW}
 
 
 def same(one, other):
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
     refused("one that differs in optimizer. Choose", optimizer=optax.sgd(0.2))
     refused("differs in params. Choose", params=jax.tree.map(lambda leaf: 2 * leaf, params))
     refused("differs in data, probe. Choose", data=(x, -y))
-    refused("differs in num_modes \\(5 there, 6 here\\). Choose", num_modes=6)
+    refused("differs in num_modes \\(5 there, 6 here\\). Choose", probe=Probe(num_modes=6))
     refused("differs in steps \\(19 up to 24 there, 19 up to 25 here\\). Choose", num_steps=25)
     refused("differs in steps \\(19 up to 24 there, 3 up to 24 here\\). Choose", at=[0, 1])
     refused("differs in measures \\(trace\\). Choose", measures=FEW | {"trace": lambda at: 2 * at.trace})
@@ -237,21 +237,20 @@ def test_learning_rates_side_by_side(network, data):
 def test_a_loop_of_ones_own(network, data, tmp_path):
     f, params = network
     steps = list(train(f, params, data, optimizer=optax.sgd(0.1), num_steps=24))
-    history = track(f, iter(steps), data, measures=FEW, num_modes=5, learning_rate=0.1)
+    options = {"measures": FEW, "probe": Probe(num_modes=5), "learning_rate": 0.1}
+    history = track_snapshots(f, iter(steps), data, **options)
     wanted = track(f, params, data, **OPTIONS)
     for name in ("loss", "eigenvalues", "kernel_distance"):
         np.testing.assert_allclose(history[name], wanted[name], rtol=1e-6)
     np.testing.assert_allclose(history.times, wanted.times, rtol=1e-6)
-    half = track(f, iter(steps[:4]), data, measures=FEW, num_modes=5, learning_rate=0.1, checkpoint=tmp_path)
+    half = track_snapshots(f, iter(steps[:4]), data, **options, checkpoint=tmp_path)
     assert len(half) == 4
-    resumed = track(f, iter(steps), data, measures=FEW, num_modes=5, learning_rate=0.1, checkpoint=tmp_path)
+    resumed = track_snapshots(f, steps, data, **options, checkpoint=tmp_path)
     same(resumed, history)
-    with pytest.raises(InputError, match="Expected an iterator of \\(step, params\\) alone"):
-        track(f, iter(steps), data, optimizer=optax.sgd(0.1))
     with pytest.raises(InputError, match="Expected steps in ascending order; got 21 after 24"):
-        track(f, iter(steps[::-1]), data, measures=FEW)
-    with pytest.raises(InputError, match="with one of them or more; got none"):
-        track(f, iter([]), data)
+        track_snapshots(f, iter(steps[::-1]), data, measures=FEW)
+    with pytest.raises(InputError, match="one pair \\(step, params\\) or more in snapshots; got none"):
+        track_snapshots(f, iter([]), data)
 
 
 def test_a_network_with_running_statistics(data, tmp_path):
@@ -300,7 +299,7 @@ def test_history_as_labeled_arrays(history):
     dataset = history.to_xarray()
     assert isinstance(dataset, xarray.Dataset)
     assert dataset["eigenvalues"].dims == ("snapshot", "mode")
-    assert dataset["learned"].coords["behavior"].values.tolist() == ["cos", "cos 3"]
+    assert dataset["learned"].coords["target"].values.tolist() == ["cos", "cos 3"]
     assert dataset["step"].values.tolist() == [0, 1, 5, 20, 40]
 
 
@@ -338,18 +337,14 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
             call(f, params, data, **OPTIONS | {"measures": {"mine": measured}} | changed)
 
     refused("of the shape of the training inputs; got shape \\(4, 3\\)", probe=jnp.ones((4, 3)))
-    refused("Expected inputs \\(n, 2\\) in test, .* got shape \\(4, 3\\)", test=(jnp.ones((4, 3)), y[:4]))
+    refused("Expected inputs \\(n, 2\\) in test, .* got shape \\(4, 3\\)", probe=Probe(test=(jnp.ones((4, 3)), y[:4])))
     refused("as many targets as inputs in probe; got 3 targets for 16", probe=(x, y[:3]))
-    refused("Expected target 'a' of shape \\(16,\\) or \\(16, 1\\)", targets={"a": y[:5]})
-    refused("Expected target 'a' that is not zero everywhere", targets={"a": 0 * y})
-    refused("Expected targets to be a dictionary of named functions", error=TypeError, targets=y)
-    refused("Expected a domain, e.g. Circle", error=TypeError, domain="circle")
-    refused("Expected inputs at distance 2 from the origin", domain=nb.domains.Circle(2.0))
-    refused("Expected optimizer= and num_steps= with params", optimizer=None)
+    refused("Expected watched target 'a' of shape \\(16,\\) or \\(16, 1\\)", probe=Probe(watched={"a": y[:5]}))
+    refused("Expected watched target 'a' that is not zero everywhere", probe=Probe(watched={"a": 0 * y}))
+    refused("Expected inputs at distance 2 from the origin", probe=Probe(domain=nb.domains.Circle(2.0)))
+    refused("inputs, a pair \\(x, targets\\) or a Probe; got 3 values", error=TypeError, probe=(x, y, y))
     refused("Expected an optimizer of optax", error=TypeError, optimizer="adam")
     refused("Expected at= in ascending order", at=[3, 2])
-    refused("Expected learning_rate= with an iterator of your own alone", learning_rate=0.1)
-    refused("got outputs='each'", outputs="each")
     refused("Expected measures to be a dictionary", error=TypeError, measures=[measured])
     refused("Expected the measure 'a' to be a function", error=TypeError, measures={"a": 3})
     refused("Expected one measure or more", measures={})
@@ -360,6 +355,23 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     with pytest.raises(InputError, match="Expected names of measures; got los. There are loss"):
         measures.chosen("los")
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"outputs": "each"}, InputError, "Expected a kernel that is one matrix; got outputs='each'"),
+        ({"outputs": "one"}, InputError, "Expected outputs to be one of mean"),
+        ({"domain": "circle"}, TypeError, "Expected a domain, e.g. Circle"),
+        ({"watched": [1.0]}, TypeError, "Expected watched to be a dictionary of named targets on the probe; got list"),
+        ({"num_modes": 0}, InputError, "Expected num_modes to be at least 1"),
+        ({"memory_budget": -1}, InputError, "Expected memory_budget"),
+        ({"targets": [1.0]}, InputError, "Expected inputs with the targets of a probe"),
+    ],
+)
+def test_a_probe_refuses_what_cannot_be_looked_at(unchecked, options, error, message):
+    with pytest.raises(error, match=message):
+        Probe(**options)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +445,7 @@ def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
 
     def of(steps, rate, path=tmp_path):
         loop = descent(np.ones(2), x, y, steps, rate)
-        return track(lambda params, x: x @ params, loop, data, measures=measures.chosen("loss"), checkpoint=path)
+        return track_snapshots(lambda p, x: x @ p, loop, data, measures=measures.chosen("loss"), checkpoint=path)
 
     of([0, 1, 5], 0.5)
     with pytest.raises(InputError, match="got one that has other params at step 5. Choose another path, or delete"):
@@ -450,7 +462,7 @@ def test_what_the_first_kernel_foretells_is_counted_from_its_own_step(data):
     x, y = data
     taken = measures.chosen("outputs", "frozen_outputs", "path_kernel")
     loop = descent(np.array([2.0, -1.0]), x, y, [3, 5, 9], 0.5)
-    history = track(lambda params, x: x @ params, loop, data, measures=taken, learning_rate=0.5)
+    history = track_snapshots(lambda params, x: x @ params, loop, data, measures=taken, learning_rate=0.5)
     np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some roundings of float32
     np.testing.assert_allclose(history["path_kernel"], np.stack(3 * [x @ x.T]), atol=1e-6)
     np.testing.assert_array_equal(history.times, [1.5, 2.5, 4.5])
@@ -464,17 +476,24 @@ def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
         with pytest.raises(error, match=message):
             call(f, params, data, measures=loss, **options)
 
-    refused(
-        "Expected an iterator of pairs \\(step, params\\), whole .* got list first",
-        TypeError,
-        params=iter([(params, 0)]),
+    def snapshots(message, given, error=InputError):
+        with pytest.raises(error, match=message):
+            track_snapshots(f, given, data, measures=loss)
+
+    snapshots("iterator of pairs \\(step, params\\), whole .* got list first", iter([(params, 0)]), TypeError)
+    snapshots("Expected an iterator of pairs \\(step, params\\); got int", iter([0, 1]), TypeError)
+    snapshots(
+        "to be an iterator of pairs \\(step, params\\); got dict. Params to train go to track", {"a": 1.0}, TypeError
     )
-    refused("Expected an iterator of pairs \\(step, params\\); got int", TypeError, params=iter([0, 1]))
     halves = jax.tree.map(lambda leaf: leaf[:1], params)
-    refused("the same shapes at all steps, .*f32\\[2,24\\].* got .* at step 1", params=iter([(0, params), (1, halves)]))
-    refused("params are a list of \\(step, params\\): use iter\\(...\\)", params=[(0, params), (5, params)])
+    snapshots("the same shapes at all steps, .*f32\\[2,24\\].* got .* at step 1", iter([(0, params), (1, halves)]))
 
     trained = {"optimizer": optax.sgd(0.1), "num_steps": 3}
+    for given, got in ((iter([(0, params)]), "an iterator"), ([(0, params)], "a list of \\(step, params\\)")):
+        message = f"Expected params to train; got {got}. Training that is not ours goes to track_snapshots"
+        refused(message, TypeError, params=given, **trained)
+        refused(message, TypeError, call=track_many, params=given, **trained)
+    refused("Expected wrt= alone; got state=", wrt=lambda path: True, state=1.0, **trained)
     refused("Expected params to hold at least one array; got an empty", params={}, **trained)
     refused("Expected params to be a pytree of arrays, .* got str", TypeError, params="a", **trained)
     refused("Expected f to take these params and inputs of shape \\(16, 2\\); it raised ", params={"a": 1.0}, **trained)
@@ -520,6 +539,6 @@ def test_a_history_prints_its_numbers(data):
 
 
 def test_the_default_measures_are_no_page_of_the_signature():
-    for call in (track, track_many):
+    for call in (track, track_many, track_snapshots):
         assert inspect.signature(call).parameters["measures"].default is None
     assert measures.checked(None) == measures.DEFAULT

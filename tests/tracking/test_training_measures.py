@@ -10,7 +10,7 @@ from cases import SEVERAL_OUTPUTS, TRAINING_MEASURES
 
 from ntkbias import frequency, losses, plots, report, tracking
 from ntkbias.errors import InputError
-from ntkbias.tracking import Measure, measures, track
+from ntkbias.tracking import Measure, Probe, measures, track
 
 each_measure = pytest.mark.parametrize("name", TRAINING_MEASURES)
 OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 40, "at": [0, 1, 5, 20, 40]}
@@ -66,7 +66,7 @@ def test_it_alone_decides_its_panel_and_its_column(history, name):
 
 def test_the_path_alone(network, data, history):
     """Asked for alone, "path_eigenvalues" brings the path kernel that it is made of."""
-    alone = track(*network, data, **OPTIONS, num_modes=6, measures=measures.chosen("path_eigenvalues"))
+    alone = track(*network, data, **OPTIONS, probe=Probe(num_modes=6), measures=measures.chosen("path_eigenvalues"))
     assert list(alone) == ["path_kernel", "path_eigenvalues"]
     np.testing.assert_allclose(alone["path_eigenvalues"], history["path_eigenvalues"], rtol=1e-5, atol=1e-6)
     taken = {"K": measures.path_kernel, "e": measures.path_eigenvalues}

@@ -23,7 +23,6 @@ from typing import Any
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.tracking.measures import (
     alignments,
-    behaviors,
     by_frequency,
     drift,
     fit,
@@ -32,13 +31,14 @@ from ntkbias.tracking.measures import (
     networks,
     paths,
     spectra,
+    watched,
 )
 from ntkbias.tracking.measures.measure import Measure, measured
 from ntkbias.tracking.snapshot import Snapshot
 
 __all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen", "measured"]
 
-FAMILIES = (fit, spectra, alignments, drift, modes, by_frequency, behaviors, frozen, paths, networks)
+FAMILIES = (fit, spectra, alignments, drift, modes, by_frequency, watched, frozen, paths, networks)
 ALL: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 DEFAULT: dict[str, Measure] = {name: measure for name, measure in ALL.items() if not measure.costly}
 OWN = ("(step)", "(time)", "(learning rate)")  # the names under which snapshots hold where they are

@@ -1,0 +1,174 @@
+"""Snapshots of training that is not ours: a loop that yields (step, params), or checkpoints, followed as they come.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+>>> from ntkbias.tracking import track_snapshots
+>>> net, (x, _) = nb.nets.mlp(width=32, depth=1, b_std=0.1), nb.domains.Circle().quadrature(16)
+>>> data = x, jnp.sign(x[:, 0] + 0.1)
+>>> def loop(params):    # gradient descent by hand; a folder of checkpoints is a generator of this kind, too
+...     loss = lambda params: nb.losses.mse(net.apply(params, x), data[1])
+...     for step in range(4):
+...         yield step, params
+...         params = jax.tree.map(lambda p, g: p - 0.5 * g, params, jax.grad(loss)(params))
+>>> history = track_snapshots(net.apply, loop(net.init(jax.random.key(0), (2,))), data, learning_rate=0.5)
+>>> history.steps.tolist(), history.times.tolist()
+([0, 1, 2, 3], [0.0, 0.5, 1.0, 1.5])
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import PRNGKeyArray
+
+from ntkbias import losses
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.tracking import trials
+from ntkbias.tracking.fingerprints import digest
+from ntkbias.tracking.following import Reached, Walk, described, follow
+from ntkbias.tracking.history import History
+from ntkbias.tracking.measures import checked
+from ntkbias.tracking.probe import Probe
+from ntkbias.tracking.recorder import Clock, Recorder
+from ntkbias.tracking.setting import Setting
+from ntkbias.tracking.snapshot import Snapshot
+from ntkbias.training import Trainer, checked_data, output_shape, packed_data, shapes
+from ntkbias.types import ApplyFunction, Inputs, Params
+
+__all__ = ["require_no_snapshots", "track_snapshots"]
+
+OTHER_LOOP = "Expected the loop that the checkpoint is of, to go on with it; got one that "
+CHOICE = "Choose another path, or delete that folder to begin again."
+
+
+def track_snapshots(
+    f: ApplyFunction,
+    snapshots: Iterable[tuple[int, Params]],
+    data: tuple[Inputs, ArrayLike],
+    *,
+    loss: str | losses.LossFunction = "mse",
+    learning_rate: float | None = None,
+    has_state: bool = False,
+    key: PRNGKeyArray | None = None,
+    probe: Probe | Inputs | tuple[Inputs, ArrayLike] | None = None,
+    measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
+    checkpoint: str | Path | None = None,
+) -> History:
+    """Take `measures` of the kernel of `f(params, x)` at each (step, params) of `snapshots`, as they come.
+
+    `snapshots` is a loop of your own, as a generator, or the checkpoints of one, in ascending order of steps; a network
+    that is not trained is `[(0, params)]`. `data` (x, y) are what it is trained on, and `loss` what is minimized.
+    `learning_rate` says how much time a step is; without it, what needs time is left out. With `has_state` the params
+    are pairs (params, state) that f takes, as `train` yields them, and the kernel is that of the former. `key` draws the
+    search for the first modes of large kernels.
+
+    `probe`, `measures` and `checkpoint` have their meaning in `track`, and so have costs and what `History` holds. To go
+    on from a checkpoint, the loop has to come by the same steps, with the same params, bit for bit, at the last of
+    them.
+
+    Raises `InputError` as `track` does on data, probe, measures and checkpoint; on no snapshot; and on the way on steps
+    that do not ascend, and on params of other shapes.
+    """
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
+    f, _, data = packed_data(f, None, data)
+    function, taken, (x, y) = losses.named(loss), checked(measures), checked_data(data)
+    pairs = _pairs(snapshots)
+    try:
+        first = next(pairs)
+    except StopIteration:
+        raise InputError("Expected one pair (step, params) or more in snapshots; got none.") from None
+    variables = first[1]
+    y = losses.checked_targets(function, output_shape(f, variables, x), y)
+    setting = Setting.of(f, variables, (x, y), function, probe, has_state=has_state, key=key)
+    recorder = Recorder(setting, taken, Clock([learning_rate], None), None)
+    trainer = Trainer(f, None, function, None, None)
+    return _follow_snapshots(trainer, recorder, _walk(pairs, first), variables, learning_rate, checkpoint)
+
+
+def _follow_snapshots(
+    trainer: Trainer, recorder: Recorder, walk: Walk, variables: Params, learning_rate: float | None, checkpoint: Any
+) -> History:
+    """Follow training that is not ours, from its first variables."""
+    setting = recorder.setting
+    description = described(trainer, setting, [variables], recorder, (), learning_rate)
+    tried: dict[str, np.ndarray | None] = {}
+    if checkpoint is not None:
+        tried = {"f": trials.of_f(setting, variables), "loss": trials.of_loss(setting, variables, None)}
+    return follow(recorder, walk, [variables], [variables], description, tried, checkpoint)
+
+
+def require_no_snapshots(params: Any) -> None:
+    """Raise an `InputTypeError` where snapshots of training come in place of parameters."""
+    listed = isinstance(params, list | tuple) and bool(params) and all(_is_pair(each) for each in params)
+    if listed or isinstance(params, Iterator):
+        got = "a list of (step, params)" if listed else "an iterator"
+        raise InputTypeError(f"Expected params to train; got {got}. Training that is not ours goes to track_snapshots.")
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], int | np.integer)
+
+
+def _pairs(snapshots: Any) -> Iterator[tuple[int, Params]]:
+    """The snapshots, as long as they are (step, params), with params of one structure and shape."""
+    first = None
+    if not isinstance(snapshots, Iterable) or isinstance(snapshots, Mapping | str):
+        raise InputTypeError(
+            f"Expected snapshots to be an iterator of pairs (step, params); got {type(snapshots).__name__}. "
+            "Params to train go to track; those that are not trained are [(0, params)]."
+        )
+    for found in snapshots:
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise InputTypeError(f"Expected an iterator of pairs (step, params); got {type(found).__name__}.")
+        step, variables = found
+        try:
+            number = operator.index(step)
+        except TypeError:
+            got = f"{type(step).__name__} first"
+            raise InputTypeError(
+                f"Expected an iterator of pairs (step, params), whole numbers first; got {got}."
+            ) from None
+        first = shapes(variables) if first is None else first
+        if shapes(variables) != first:
+            raise InputError(
+                f"Expected params of the same shapes at all steps, {first}; got {shapes(variables)} at step {number}."
+            )
+        yield number, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), variables)  # a step may give them away
+
+
+def _walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:
+    """The snapshots, of which the first has been taken; what a checkpoint has is compared, and passed over."""
+
+    def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
+        reached, before = -1, None
+        for index, (number, variables) in enumerate(chain([first], iterates)):
+            if number <= reached:
+                raise InputError(f"Expected steps in ascending order; got {number} after {reached}.")
+            if index < len(seen):
+                _require_seen(number, variables, seen[index], state[0] if index == len(seen) - 1 else None)
+            else:
+                length = 0.0 if before is None else float(optax.tree.norm(optax.tree.sub(variables, before)))
+                finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(variables))
+                diverged = np.array([-1 if finite else number])
+                yield Reached(number, [variables], np.array([length]), diverged, [variables])
+            reached, before = number, variables
+        if reached < max(seen, default=-1):
+            raise InputError(f"{OTHER_LOOP}ends at step {reached}, before step {seen[-1]} that is there. {CHOICE}")
+
+    return walk
+
+
+def _require_seen(step: int, variables: Params, seen: int, saved: Params | None) -> None:
+    """Raise an `InputError` unless a loop of one's own comes by the step that a checkpoint has, with what it has."""
+    if step != seen:
+        raise InputError(f"{OTHER_LOOP}yields step {step} where step {seen} is there. {CHOICE}")
+    if saved is not None and digest(jax.tree.map(jnp.asarray, variables)) != digest(jax.tree.map(jnp.asarray, saved)):
+        raise InputError(f"{OTHER_LOOP}has other params at step {step}. {CHOICE}")
