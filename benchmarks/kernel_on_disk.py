@@ -1,4 +1,4 @@
-"""Does a kernel on disk survive being killed, within a memory budget, and hold the right numbers?
+"""Does a Gram matrix on disk survive being killed, within a memory budget, and hold the right numbers?
 
 Claim: the NTK of a convolutional network on MNIST is computed block by block on disk in a process that never holds
 more than the budget; killed twice on the way, it computes no finished block again, and what is read back is right.
@@ -59,7 +59,7 @@ def fill(options: argparse.Namespace) -> None:
     x = images(options)
     kernel = nb.empirical_ntk(net.apply, params, memory_budget=int(SHARE * options.budget_gib * 2**30))
     eighth = -(-len(x) // 8)  # so that small runs have blocks to lose, too
-    nb.kernel_on_disk(options.folder, kernel, x, rows=min(kernel.block_rows(jnp.asarray(x[:1])), eighth))
+    nb.gram_on_disk(options.folder, kernel, x, rows=min(kernel.block_rows(jnp.asarray(x[:1])), eighth))
 
 
 def num_finished(folder: Path) -> int:
@@ -98,7 +98,7 @@ def check(options: argparse.Namespace, folder: Path) -> None:
 
     import ntkbias as nb
 
-    store = nb.open_kernel(folder)
+    store = nb.open_gram(folder)
     start = time.perf_counter()
     store.verify()
     print(f"all checksums are right                 {time.perf_counter() - start:9.1f} s")

@@ -36,7 +36,7 @@ __all__ = ["alignment", "relative_alignment"]
 def alignment(operator: Any, functions: ArrayLike, weights: ArrayLike | None = None) -> Float[Array, "*t"]:
     """phi^T K phi / (n phi^T phi) of each function; with weights w phi^T W K W phi / phi^T W phi.
 
-    `operator` is `kernel.operator(x)`, or what `as_operator` takes: a matrix, a kernel on disk. `functions` are values
+    `operator` is `kernel.operator(x)`, or what `as_operator` takes: a matrix, also one on disk. `functions` are values
     on the inputs, `(n,)` or `(n, t)`, and for `outputs="all"` `(n, o)` or `(n, o, t)`. n times the result is
     phi^T K phi / phi^T phi.
 

@@ -98,7 +98,7 @@ def claim(path: Path, wait: bool = False) -> Claim | None:
     if fcntl is None:
         raise InputError(
             f"Expected a system with POSIX file locks (Python's fcntl) to write {path} for one process alone; got "
-            f"{sys.platform}. Compute it on another, and read it here by open_kernel or open_history."
+            f"{sys.platform}. Compute it on another, and read it here by open_gram or open_history."
         )
     with storage_errors(path):
         while True:

@@ -125,8 +125,8 @@ def _net(h):
 
 
 def _stored(h):
-    nb.kernel_on_disk(h.folder / "kernel", h.kernel, h.x)
-    return nb.open_kernel(h.folder / "kernel")[:4, :4]
+    nb.gram_on_disk(h.folder / "kernel", h.kernel, h.x)
+    return nb.open_gram(h.folder / "kernel")[:4, :4]
 
 
 def _history(h, run=nb.track, **options):
@@ -204,7 +204,7 @@ HALF_PRECISION = {
     "pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=None)(h.x), keeps_type=True),
     "infinite_ntk": Half(lambda h: nb.infinite_ntk(nb.nets.mlp(depth=2))(h.x)),
     "infinite_nngp": Half(lambda h: nb.infinite_nngp(nb.nets.mlp(depth=2, activation="erf"))(h.x)),
-    "kernel_on_disk": Half(_stored, keeps_type=True),
+    "gram_on_disk": Half(_stored, keeps_type=True),
     "compare": Half(
         lambda h: (
             nb.compare(
@@ -357,7 +357,7 @@ HALF_PRECISION = {
 }
 # Public functions that take no parameters or data, or of which another line has the values.
 NOT_NUMERICAL = {
-    *("explain_ntk", "log_steps", "load", "open_kernel", "open_history"),
+    *("explain_ntk", "log_steps", "load", "open_gram", "open_history"),
     "save",  # which refuses bfloat16 by a sentence: NumPy's files do not hold it
     *("exact_spectrum", "predicted_decay", "exact.beside", "exact.by_hermite_degree", "exact.spectrum_of_degrees"),
     *(

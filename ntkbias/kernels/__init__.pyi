@@ -1,4 +1,4 @@
-from .disk import KernelOnDisk, kernel_on_disk, open_kernel
+from .disk import GramOnDisk, gram_on_disk, open_gram
 from .dot_product import DotProductKernel
 from .empirical import (
     BlockNTK,
@@ -26,8 +26,8 @@ __all__ = [
     "BlockNTK",
     "CrossNTK",
     "DotProductKernel",
+    "GramOnDisk",
     "Kernel",
-    "KernelOnDisk",
     "KernelOperator",
     "Sketch",
     "adam_preconditioner",
@@ -38,13 +38,13 @@ __all__ = [
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "explain_ntk",
+    "gram_on_disk",
     "holomorphic_ntk",
     "infinite_nngp",
     "infinite_ntk",
-    "kernel_on_disk",
     "loss_weighted_ntk",
     "ntk_velocity",
-    "open_kernel",
+    "open_gram",
     "preconditioned_ntk",
     "pseudo_ntk",
     "sketch",

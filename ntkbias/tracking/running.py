@@ -27,11 +27,11 @@ from ntkbias.parameters import Merging, MergingForward, Which, chosen_paths, par
 from ntkbias.tracking.following import follow_training
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import checked
-from ntkbias.tracking.snapshots import require_no_snapshots
 from ntkbias.tracking.probe import Probe
 from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
+from ntkbias.tracking.snapshots import require_no_snapshots
 from ntkbias.training import Forward, Steps, Trainer, checked_steps, effective_learning_rates, packed_data
 from ntkbias.types import ApplyFunction, Inputs, Params
 

@@ -66,12 +66,11 @@ def track_snapshots(
     `snapshots` is a loop of your own, as a generator, or the checkpoints of one, in ascending order of steps; a network
     that is not trained is `[(0, params)]`. `data` (x, y) are what it is trained on, and `loss` what is minimized.
     `learning_rate` says how much time a step is; without it, what needs time is left out. With `has_state` the params
-    are pairs (params, state) that f takes, as `train` yields them, and the kernel is that of the former. `key` draws the
-    search for the first modes of large kernels.
+    are pairs (params, state) that f takes, as `train` yields them, and the kernel is that of the former. `key` draws
+    the vectors that find the first modes of a large kernel.
 
-    `probe`, `measures` and `checkpoint` have their meaning in `track`, and so have costs and what `History` holds. To go
-    on from a checkpoint, the loop has to come by the same steps, with the same params, bit for bit, at the last of
-    them.
+    `probe`, `measures` and `checkpoint` have their meaning in `track`, and costs are those there. To go on from a
+    checkpoint, the loop has to come by the same steps, with the same params, bit for bit, at the last of them.
 
     Raises `InputError` as `track` does on data, probe, measures and checkpoint; on no snapshot; and on the way on steps
     that do not ascend, and on params of other shapes.

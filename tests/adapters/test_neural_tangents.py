@@ -409,7 +409,7 @@ def test_a_layer_in_everything_else(x64, tmp_path):
     K = limit(x)
     small = nb.infinite_ntk(layer, memory_budget=budget_for(lambda **given: nb.infinite_ntk(layer, **given), x, 2))
     assert_near(small(x), K, 1e-13)
-    assert_near(nb.kernel_on_disk(tmp_path / "kernel", small, x)[:], K, 1e-13)
+    assert_near(nb.gram_on_disk(tmp_path / "kernel", small, x)[:], K, 1e-13)
     assert_near(jax.jit(lambda kernel, x: kernel(x))(limit, x), K, 1e-13)
     spectrum = nb.spectrum(limit, x)
     assert_near(spectrum.eigenvalues, np.linalg.eigvalsh(K)[::-1] / len(x), 1e-12)

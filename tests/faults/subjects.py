@@ -46,11 +46,11 @@ X = np.sin(np.arange(36, dtype=np.float32)).reshape(12, 3)
 
 
 def store(folder: Path, other: bool) -> Result:
-    return {"kernel": np.asarray(nb.kernel_on_disk(folder / "store", nb.empirical_ntk(f, _params(other)), X, rows=4))}
+    return {"kernel": np.asarray(nb.gram_on_disk(folder / "store", nb.empirical_ntk(f, _params(other)), X, rows=4))}
 
 
 def read_store(folder: Path) -> Result:
-    found = nb.open_kernel(folder / "store")
+    found = nb.open_gram(folder / "store")
     found.verify()
     return {"kernel": np.asarray(found)}
 

@@ -47,11 +47,11 @@ def read_run(folder):
 
 def save_store(folder, number):
     kernel = nb.empirical_ntk(NET.apply, NET.init(jax.random.key(number), (2,)))
-    nb.kernel_on_disk(folder, kernel, X, rows=4)
+    nb.gram_on_disk(folder, kernel, X, rows=4)
 
 
 def read_store(folder):
-    store = nb.open_kernel(folder)
+    store = nb.open_gram(folder)
     store.verify()
     return np.asarray(store)
 

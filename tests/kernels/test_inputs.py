@@ -59,7 +59,7 @@ def test_blocks_and_stores_take_several_arrays(tmp_path):
     kernel = nb.empirical_ntk(f, params, memory_budget=1_000)
     gram = np.asarray(nb.empirical_ntk(f, params)(x))
     assert_near(kernel(x), gram, 1e-5)
-    assert_near(np.asarray(nb.kernel_on_disk(tmp_path / "store", kernel, x)[:, :]), gram, 1e-5)
+    assert_near(np.asarray(nb.gram_on_disk(tmp_path / "store", kernel, x)[:, :]), gram, 1e-5)
 
 
 def test_training_tracking_and_learnability_take_several_arrays():

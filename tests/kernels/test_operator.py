@@ -524,8 +524,8 @@ def test_matrices_in_other_forms(mlp_of_two, tmp_path):
         "whole numbers": (np.arange(9).reshape(3, 3) + np.arange(9).reshape(3, 3).T, None, 1),
         "SciPy's": (scipy.sparse.linalg.aslinearoperator(gram), gram, 1),
         "SciPy's, sparse": (scipy.sparse.linalg.aslinearoperator(scipy.sparse.csr_array(np.diag(gram[0]))), None, 1),
-        "on disk": (nb.kernel_on_disk(tmp_path / "mean", mean, x, rows=3), matrix_of(mean, x), 1),
-        "on disk, outputs": (nb.kernel_on_disk(tmp_path / "all", whole, x, rows=3), matrix_of(whole, x), 2),
+        "on disk": (nb.gram_on_disk(tmp_path / "mean", mean, x, rows=3), matrix_of(mean, x), 1),
+        "on disk, outputs": (nb.gram_on_disk(tmp_path / "all", whole, x, rows=3), matrix_of(whole, x), 2),
         "operator": (kernel.operator(x), gram, 2),
     }
     for name, (form, expected, num_outputs) in forms.items():
@@ -861,13 +861,13 @@ class TestBadInput:
 
     def test_stores_and_linear_operators_that_are_not_square(self, tmp_path):
         f, params, x1, x2 = function_case("mlp")
-        store = nb.kernel_on_disk(tmp_path / "two", nb.empirical_nngp(f, params), x1, x2)
+        store = nb.gram_on_disk(tmp_path / "two", nb.empirical_nngp(f, params), x1, x2)
         for matrix in (store, scipy.sparse.linalg.aslinearoperator(np.ones((7, 5)))):
             with pytest.raises(InputError, match=r"Expected a square matrix, .* got one of shape \(7, 5\)"):
                 nb.kernels.as_operator(matrix)
 
     def test_a_store_of_every_output_apart(self, tmp_path):
         f, params, x, _ = function_case("mlp")
-        store = nb.kernel_on_disk(tmp_path / "each", nb.empirical_nngp(f, params, outputs="each"), x)
+        store = nb.gram_on_disk(tmp_path / "each", nb.empirical_nngp(f, params, outputs="each"), x)
         with pytest.raises(InputError, match="Expected one matrix, of outputs 'mean', 'sum' or 'all', for to_scipy"):
             nb.kernels.as_operator(store)

@@ -1,4 +1,4 @@
-"""A kernel on disk: what is read back, what is refused, and what survives kills, full disks and company."""
+"""A Gram matrix on disk: what is read back, what is refused, and what survives kills, full disks and company."""
 
 import errno
 import json
@@ -51,7 +51,7 @@ def contents(folder):
 
 
 def stored(folder, **options):
-    return nb.kernel_on_disk(folder, ntk(), X, rows=ROWS, **options)
+    return nb.gram_on_disk(folder, ntk(), X, rows=ROWS, **options)
 
 
 def near(value, expected):
@@ -98,8 +98,8 @@ class _Computed(list):
 def test_what_is_read_is_the_kernel(tmp_path, outputs, x2):
     kernel = ntk(outputs)
     expected = np.asarray(kernel(X, x2))
-    on_disk = nb.kernel_on_disk(tmp_path / "store", kernel, X, x2, rows=ROWS)
-    assert on_disk == nb.open_kernel(str(tmp_path / "store"))
+    on_disk = nb.gram_on_disk(tmp_path / "store", kernel, X, x2, rows=ROWS)
+    assert on_disk == nb.open_gram(str(tmp_path / "store"))
     assert (on_disk.shape, on_disk.dtype, on_disk.outputs) == (expected.shape, expected.dtype, outputs)
     assert (on_disk.ndim, len(on_disk)) == (expected.ndim, len(expected))
     near(np.asarray(on_disk), expected)
@@ -114,7 +114,7 @@ def test_what_is_read_is_the_kernel(tmp_path, outputs, x2):
 @pytest.mark.parametrize("x2", [None, Y], ids=["x1", "x1, x2"])
 @pytest.mark.parametrize("outputs", ["mean", "all"])
 def test_products_are_those_of_the_matrix(tmp_path, outputs, x2):
-    on_disk = nb.kernel_on_disk(tmp_path / "store", ntk(outputs), X, x2, rows=ROWS)
+    on_disk = nb.gram_on_disk(tmp_path / "store", ntk(outputs), X, x2, rows=ROWS)
     num_outputs = 2 if outputs == "all" else 1
     matrix = np.asarray(on_disk).reshape(7 * num_outputs, -1)
     vectors = np.sin(np.arange(3.0 * matrix.shape[1])).reshape(-1, 3)
@@ -135,7 +135,7 @@ def test_products_are_those_of_the_matrix(tmp_path, outputs, x2):
 
 @pytest.mark.parametrize("outputs", ["mean", "sum", "each", "all"])
 def test_diagonal_and_trace(tmp_path, outputs):
-    on_disk = nb.kernel_on_disk(tmp_path / "store", ntk(outputs), X, rows=ROWS)
+    on_disk = nb.gram_on_disk(tmp_path / "store", ntk(outputs), X, rows=ROWS)
     rule = {"each": "onn->on", "all": "nono->no"}.get(outputs, "nn->n")
     near(on_disk.diagonal(), np.einsum(rule, np.asarray(on_disk)))
     if outputs == "each":
@@ -182,14 +182,14 @@ KERNELS = {
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_can_be_stored(tmp_path, name):
     kernel = KERNELS[name]()
-    near(nb.kernel_on_disk(tmp_path, kernel, X), kernel(X))
-    assert contents(tmp_path) == contents(nb.kernel_on_disk(tmp_path, KERNELS[name](), X).path)
+    near(nb.gram_on_disk(tmp_path, kernel, X), kernel(X))
+    assert contents(tmp_path) == contents(nb.gram_on_disk(tmp_path, KERNELS[name](), X).path)
 
 
 def test_float64(tmp_path, x64):
     kernel = nb.empirical_ntk(f, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), PARAMS))
     x = np.asarray(X, float)
-    on_disk = nb.kernel_on_disk(tmp_path, kernel, x)
+    on_disk = nb.gram_on_disk(tmp_path, kernel, x)
     assert on_disk.dtype == np.float64
     np.testing.assert_allclose(on_disk, kernel(x), rtol=1e-12, atol=1e-14)
 
@@ -199,11 +199,11 @@ def test_bfloat16(tmp_path):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), PARAMS)
     kernel = nb.empirical_ntk(f, params)
     x = jnp.asarray(X, jnp.bfloat16)
-    on_disk = nb.kernel_on_disk(tmp_path, kernel, x, rows=7)
+    on_disk = nb.gram_on_disk(tmp_path, kernel, x, rows=7)
     assert on_disk.dtype == jnp.bfloat16
     expected = np.asarray(kernel(x), np.float32)
     np.testing.assert_array_equal(np.asarray(on_disk).astype(np.float32), expected)
-    np.testing.assert_array_equal(nb.open_kernel(tmp_path).diagonal().astype(np.float32), np.diagonal(expected))
+    np.testing.assert_array_equal(nb.open_gram(tmp_path).diagonal().astype(np.float32), np.diagonal(expected))
     near(on_disk @ np.ones(7), expected @ np.ones(7))
     assert on_disk.to_scipy().dtype == np.float32
 
@@ -213,18 +213,18 @@ def test_inputs_on_disk_are_not_copied(tmp_path, monkeypatch):
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
     monkeypatch.setattr(manifest, "PIECE_BYTES", 24)  # two examples
     assert np.shares_memory(manifest.checked_inputs(ntk(), x, "x1").x, x)
-    near(nb.kernel_on_disk(tmp_path / "store", ntk(), x, rows=ROWS), ntk()(X))
+    near(nb.gram_on_disk(tmp_path / "store", ntk(), x, rows=ROWS), ntk()(X))
     bad = np.array(X)
     bad[5, 1] = np.nan
     with pytest.raises(InputError, match=r"Expected finite numbers in x2\[4:6\]; got 1 NaN or infinite of 6"):
-        nb.kernel_on_disk(tmp_path / "other", ntk(), x, bad)
+        nb.gram_on_disk(tmp_path / "other", ntk(), x, bad)
     assert not (tmp_path / "other").exists()
 
 
 def test_identity_of_inputs_does_not_depend_on_their_pieces_or_container(tmp_path, monkeypatch, computed):
     stored(tmp_path)
     monkeypatch.setattr(manifest, "PIECE_BYTES", 24)
-    nb.kernel_on_disk(tmp_path, ntk(), np.asarray(X, np.float64))  # JAX makes float32 of it
+    nb.gram_on_disk(tmp_path, ntk(), np.asarray(X, np.float64))  # JAX makes float32 of it
     assert len(computed) == NUM_BLOCKS
 
 
@@ -245,9 +245,11 @@ def test_a_resumed_store_is_the_same_files(tmp_path, whole, computed):
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)
     assert not list(tmp_path.glob("*.part"))
-    with pytest.raises(InputError, match=r"Expected a complete kernel in .*; 7 of 10 blocks are missing. Call kernel_"):
-        nb.open_kernel(tmp_path)
-    nb.kernel_on_disk(tmp_path, ntk(), X)  # rows as they are there
+    with pytest.raises(
+        InputError, match=r"Expected a complete Gram matrix in .*; 7 of 10 blocks are missing. Call gram_"
+    ):
+        nb.open_gram(tmp_path)
+    nb.gram_on_disk(tmp_path, ntk(), X)  # rows as they are there
     assert len(computed) == len(set(computed)) == NUM_BLOCKS
     assert contents(tmp_path) == whole
 
@@ -278,17 +280,17 @@ def test_a_complete_store_needs_no_writing(tmp_path, whole, computed, monkeypatc
     monkeypatch.setattr(claims, "fcntl", None)
     stored(tmp_path)
     assert len(computed) == NUM_BLOCKS
-    nb.open_kernel(tmp_path)
-    with pytest.raises(InputError, match=r"Expected a system with POSIX file locks .*fcntl.* open_kernel"):
+    nb.open_gram(tmp_path)
+    with pytest.raises(InputError, match=r"Expected a system with POSIX file locks .*fcntl.* open_gram"):
         stored(tmp_path / "new")
 
 
 def test_default_rows_fit_the_budget_and_a_block_of_bounded_size(tmp_path, monkeypatch):
     kernel = ntk(memory_budget=800)
-    assert nb.kernel_on_disk(tmp_path / "a", kernel, X).block_shape[0] <= kernel.block_rows(jnp.asarray(X)) < 7
+    assert nb.gram_on_disk(tmp_path / "a", kernel, X).block_shape[0] <= kernel.block_rows(jnp.asarray(X)) < 7
     monkeypatch.setattr(writer, "MAX_ENTRIES", 16)
-    assert nb.kernel_on_disk(tmp_path / "b", ntk(), X, Y).block_shape == (4, 3)
-    assert nb.kernel_on_disk(tmp_path / "c", ntk("all"), X, Y).block_shape == (2, 2)
+    assert nb.gram_on_disk(tmp_path / "b", ntk(), X, Y).block_shape == (4, 3)
+    assert nb.gram_on_disk(tmp_path / "c", ntk("all"), X, Y).block_shape == (2, 2)
 
 
 # Damage.
@@ -312,7 +314,7 @@ DAMAGES = {
 def test_a_damaged_block_is_found_named_and_computed_again(tmp_path, whole, computed, name):
     on_disk = stored(tmp_path)
     DAMAGES[name](tmp_path / "0001-0002.npy")
-    with pytest.raises(StorageError, match=r"damaged or missing ones: 0001-0002.npy. Call kernel_on_disk"):
+    with pytest.raises(StorageError, match=r"damaged or missing ones: 0001-0002.npy. Call gram_on_disk"):
         on_disk.verify()
     with pytest.warns(UserWarning, match=r"Expected .*0001-0002.npy as it was written; got another checksum") as caught:
         stored(tmp_path)
@@ -394,7 +396,7 @@ def test_a_store_of_something_else_is_refused(tmp_path, whole, name):
     stored(tmp_path)
     kernel, x1, x2 = make()
     with pytest.raises(InputError, match=message):
-        nb.kernel_on_disk(tmp_path, kernel, x1, x2)
+        nb.gram_on_disk(tmp_path, kernel, x1, x2)
     assert contents(tmp_path) == whole
 
 
@@ -407,10 +409,10 @@ NETS = {
 
 
 def test_another_network_is_named_by_its_layer(tmp_path):
-    nb.kernel_on_disk(tmp_path, nb.infinite_ntk(nb.nets.mlp(w_std=1.0)), X)
+    nb.gram_on_disk(tmp_path, nb.infinite_ntk(nb.nets.mlp(w_std=1.0)), X)
     for make, message in NETS.values():
         with pytest.raises(InputError, match=message):
-            nb.kernel_on_disk(tmp_path, nb.infinite_ntk(make()), X)
+            nb.gram_on_disk(tmp_path, nb.infinite_ntk(make()), X)
 
 
 def test_another_precision_is_refused(tmp_path, whole):
@@ -420,12 +422,12 @@ def test_another_precision_is_refused(tmp_path, whole):
         with pytest.raises(
             InputError, match=r"differs in x1 \(float32 \(7, 3\) there, float64 \(7, 3\) here\)\. Choose"
         ):
-            nb.kernel_on_disk(tmp_path, ntk(), np.asarray(X, float))
+            nb.gram_on_disk(tmp_path, ntk(), np.asarray(X, float))
         params = {name: leaf.astype(float) for name, leaf in PARAMS.items()}
         with pytest.raises(
             InputError, match=r"differs in dtype \(float32 there, float64 here\), params\['v'\] \(float32"
         ):
-            nb.kernel_on_disk(tmp_path, nb.empirical_ntk(f, params), X)
+            nb.gram_on_disk(tmp_path, nb.empirical_ntk(f, params), X)
     finally:
         jax.config.update("jax_enable_x64", False)
     assert contents(tmp_path) == whole
@@ -450,27 +452,27 @@ def test_other_rows_and_too_small_a_budget_are_refused(tmp_path, computed):
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)
     with pytest.raises(InputError, match=r"Expected rows=2, as in .*, to go on with it; got 3. Leave rows out"):
-        nb.kernel_on_disk(tmp_path, ntk(), X, rows=3)
+        nb.gram_on_disk(tmp_path, ntk(), X, rows=3)
     small = ntk(memory_budget=1)
     with pytest.raises(
         InputError, match=r"Expected a memory budget for the blocks of 2 rows in .*; got one for 1. Rai"
     ):
-        nb.kernel_on_disk(tmp_path, small, X)
+        nb.gram_on_disk(tmp_path, small, X)
     with pytest.raises(InputError, match=r"Expected the memory budget with which .* passes of 2 rows; got one for 1, "):
-        nb.kernel_on_disk(tmp_path, small, X, rows=ROWS)
+        nb.gram_on_disk(tmp_path, small, X, rows=ROWS)
     stored(tmp_path)
-    nb.kernel_on_disk(tmp_path, small, X, rows=ROWS)  # nothing is missing
+    nb.gram_on_disk(tmp_path, small, X, rows=ROWS)  # nothing is missing
 
 
 def test_folders_of_other_things_are_refused_and_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(
-        InputError, match=r"Expected a new or an empty folder, or a kernel on disk, at .*; got a folder"
+        InputError, match=r"Expected a new or an empty folder, or a Gram matrix on disk, at .*; got a folder"
     ):
         stored(tmp_path)
     with pytest.raises(InputError, match="got a folder of other things"):
-        nb.open_kernel(tmp_path)
+        nb.open_gram(tmp_path)
     with pytest.raises(
         InputError, match=r"Expected the path of a folder; got .*notes.txt, where the file .*notes.txt is in"
     ):
@@ -512,7 +514,7 @@ def test_every_entry_of_a_manifest_is_checked(tmp_path, computed):
     for name, values in WRONG.items():
         for value in values:
             (tmp_path / "manifest.json").write_text(json.dumps(entries | {name: value}))
-            for call in (nb.open_kernel, stored):
+            for call in (nb.open_gram, stored):
                 with pytest.raises(InputError, match=rf"one that cannot be read: its {name} is .*\. Choose another"):
                     call(tmp_path)
     many = entries | {"shape": [10**9, 10**9], "block_shape": [1, 1]}
@@ -520,11 +522,11 @@ def test_every_entry_of_a_manifest_is_checked(tmp_path, computed):
     for text in (json.dumps(many), json.dumps(oblong), 10**5 * "[", "[]", "\0"):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(InputError, match="one that cannot be read: "):
-            nb.open_kernel(tmp_path)
+            nb.open_gram(tmp_path)
     (tmp_path / "manifest.json").unlink()
     os.mkfifo(tmp_path / "manifest.json")
     with pytest.raises(InputError, match="one that cannot be read: it is a "):
-        nb.open_kernel(tmp_path)
+        nb.open_gram(tmp_path)
     assert len(computed) == NUM_BLOCKS
 
 
@@ -535,11 +537,11 @@ def test_a_function_that_agrees_on_the_first_inputs_is_refused(tmp_path):
     x = X.copy()
     x[:3] = 0
     kernel = nb.empirical_ntk(f, PARAMS)
-    nb.kernel_on_disk(tmp_path, kernel, x, rows=ROWS)
+    nb.gram_on_disk(tmp_path, kernel, x, rows=ROWS)
     other = nb.empirical_ntk(lambda params, x: f(params, x) * (1 + x[:, :1] ** 2), PARAMS)
     np.testing.assert_array_equal(kernel(x[:3]), other(x[:3]))
     with pytest.raises(InputError, match=r"Expected the same function f .* the kernel of some inputs differs by"):
-        nb.kernel_on_disk(tmp_path, other, x)
+        nb.gram_on_disk(tmp_path, other, x)
 
 
 @pytest.mark.parametrize("x", [X, 1.0 * np.eye(2, dtype=np.float32), np.zeros((1, 3), np.float32)])
@@ -566,7 +568,7 @@ def test_a_store_of_an_earlier_version_is_gone_on_with_and_that_is_said(tmp_path
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
     with pytest.warns(UserWarning, match="an earlier version of ntkbias began it, and compared the kernel of the"):
         stored(tmp_path)
-    nb.open_kernel(tmp_path).verify()
+    nb.open_gram(tmp_path).verify()
 
 
 # Files of others.
@@ -607,27 +609,27 @@ def test_bad_arguments_are_named_before_any_work(tmp_path, unchecked):
     folder = tmp_path / "store"
     for path in (3, None, "", b"bytes", "a\0b"):
         with pytest.raises(InputTypeError, match="Expected the path of a folder; got "):
-            nb.kernel_on_disk(path, ntk(), X)
+            nb.gram_on_disk(path, ntk(), X)
         with pytest.raises(InputTypeError, match="Expected the path of a folder; got "):
-            nb.open_kernel(path)
+            nb.open_gram(path)
     with pytest.raises(InputTypeError, match=r"Expected a kernel, e.g. empirical_ntk\(f, params\); got function"):
-        nb.kernel_on_disk(folder, f, X)
+        nb.gram_on_disk(folder, f, X)
     with pytest.raises(InputError, match="Expected rows to be at least 1; got 0"):
-        nb.kernel_on_disk(folder, ntk(), X, rows=0)
+        nb.gram_on_disk(folder, ntk(), X, rows=0)
     with pytest.raises(InputTypeError, match="Expected rows to be a whole number; got 2.5"):
-        nb.kernel_on_disk(folder, ntk(), X, rows=2.5)
+        nb.gram_on_disk(folder, ntk(), X, rows=2.5)
     with pytest.raises(
         InputError, match=r"Expected x1 to be a batch of inputs, with two axes or more; got shape \(3,\)"
     ):
-        nb.kernel_on_disk(folder, ntk(), np.ones(3))
+        nb.gram_on_disk(folder, ntk(), np.ones(3))
     with pytest.raises(InputError, match=r"Expected at least one input in x2; got shape \(0, 3\)"):
-        nb.kernel_on_disk(folder, ntk(), X, X[:0])
+        nb.gram_on_disk(folder, ntk(), X, X[:0])
     with pytest.raises(InputError, match=r"Expected x1 and x2 to hold inputs of one shape; got \(3,\) and \(2,\)"):
-        nb.kernel_on_disk(folder, KERNELS["infinite NTK"](), X, X[:, :2])
+        nb.gram_on_disk(folder, KERNELS["infinite NTK"](), X, X[:, :2])
     with pytest.raises(InputTypeError, match="Expected x1 to be an array of numbers"):
-        nb.kernel_on_disk(folder, ntk(), [["a"]])
-    with pytest.raises(InputError, match="Expected a kernel on disk at .*; there is none. Make it by kernel_on_disk"):
-        nb.open_kernel(folder)
+        nb.gram_on_disk(folder, ntk(), [["a"]])
+    with pytest.raises(InputError, match="Expected a Gram matrix on disk at .*; there is none. Make it by gram_on"):
+        nb.open_gram(folder)
     assert not folder.exists()
 
 
@@ -641,9 +643,9 @@ def test_bad_reading_is_named(tmp_path, unchecked):
             on_disk.rows(start, stop)
     with pytest.raises(ValueError, match="got copy=False"):
         np.asarray(on_disk, copy=False)
-    with pytest.raises(InputError, match="Expected the kernel of inputs with themselves, for its diagonal"):
-        nb.kernel_on_disk(tmp_path / "b", ntk(), X, Y).trace()
-    each = nb.kernel_on_disk(tmp_path / "c", ntk("each"), X)
+    with pytest.raises(InputError, match="Expected the Gram matrix of one set of inputs, for its diagonal"):
+        nb.gram_on_disk(tmp_path / "b", ntk(), X, Y).trace()
+    each = nb.gram_on_disk(tmp_path / "c", ntk("each"), X)
     for read in (lambda: each[0], lambda: each @ np.ones(7), each.to_scipy):
         with pytest.raises(InputError, match=r"got outputs='each'.* Use store\."):
             read()
@@ -656,9 +658,9 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     with pytest.raises(
         InputError, match=r"Expected finite values of the kernel; got NaN or infinity for the inputs 0 to 1 with 4"
     ):
-        nb.kernel_on_disk(tmp_path / "a", net, x, rows=ROWS)
+        nb.gram_on_disk(tmp_path / "a", net, x, rows=ROWS)
     with pytest.raises(InputError, match="Expected finite values of the kernel of the first inputs"):
-        nb.kernel_on_disk(tmp_path / "b", net, x[5:])
+        nb.gram_on_disk(tmp_path / "b", net, x[5:])
     assert not (tmp_path / "b").exists()
 
 
@@ -697,11 +699,11 @@ def test_a_real_limit_of_file_sizes(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # the manifest fits; a block of 14,528 bytes does not
     try:
         with pytest.raises(StorageError, match=r"got: File too large. Make room on that disk"):
-            nb.kernel_on_disk(tmp_path, ntk(), x)
+            nb.gram_on_disk(tmp_path, ntk(), x)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
-    near(nb.kernel_on_disk(tmp_path, ntk(), x), ntk()(x))
+    near(nb.gram_on_disk(tmp_path, ntk(), x), ntk()(x))
 
 
 def test_too_small_a_disk_is_named_before_the_work(tmp_path, whole, computed, monkeypatch):
@@ -875,10 +877,10 @@ def die_everywhere(folder):
         def fill():
             for name in ("fsync", "replace", "unlink", "mkdir"):
                 deadly(name, number, moments)  # noqa: B023
-            nb.kernel_on_disk(place, ntk(), X, rows=4)  # noqa: B023
+            nb.gram_on_disk(place, ntk(), X, rows=4)  # noqa: B023
 
         status = ended(started(fill))
-        assert ended(started(lambda: nb.kernel_on_disk(place, ntk(), X, rows=4))) == 0  # noqa: B023
+        assert ended(started(lambda: nb.gram_on_disk(place, ntk(), X, rows=4))) == 0  # noqa: B023
         complete = complete or contents(place)
         assert contents(place) == complete, number
     assert status == 0

@@ -26,6 +26,7 @@ def data():
 @pytest.fixture(scope="session")
 def run_options(data):
     x, y = data
+    watched = {"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))}
     return {
         "optimizer": optax.sgd(0.1),
         "num_steps": 40,

@@ -1,7 +1,7 @@
-"""What a kernel on disk is of: everything its values depend on, by name, as one JSON file.
+"""What a Gram matrix on disk is of: everything its values depend on, by name, as one JSON file.
 
 Arrays are recorded by their SHA-256, structure as text. A function cannot be compared, so the kernel of a few inputs is
-recorded as well, see `probes`. No time, process or path is: the same kernel has the same manifest.
+recorded as well, see `probes`. No time, process or path is: the same matrix has the same manifest.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.kernels.disk.manifest import checked_inputs, description
@@ -84,7 +84,7 @@ def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
 
 
 def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict[str, Any]:
-    """The manifest of a kernel, but for the shape of its blocks. Costs three kernels of two inputs with three."""
+    """The manifest of a Gram matrix, but for the shape of its blocks. Costs three kernels of two inputs with three."""
     x1, x2 = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
     probe = first_values(kernel, x1, x2)
     if not np.isfinite(probe).all():
@@ -114,7 +114,7 @@ def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict
 
 
 def require_same_kernel(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raise an `InputError` that names what the kernel in the folder was made of, and this one is not."""
+    """Raise an `InputError` that names what the matrix in the folder was made of, and this one is not."""
     differences = [
         f"{key} ({there[key]} there, {here[key]} here)"
         for key in ("outputs", "dtype", "shape")
@@ -158,7 +158,7 @@ def require_same_versions(folder: Path, there: dict[str, Any], here: dict[str, A
 
 
 def manifest_of(folder: Path) -> dict[str, Any] | None:
-    """What the folder holds; None where a kernel can begin; an `InputError` where other things are."""
+    """What the folder holds; None where a Gram matrix can begin; an `InputError` where other things are."""
     path = folder / MANIFEST
     try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
@@ -169,8 +169,8 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
                 require_no_foreign_part(path, begins='{\n "format": ' + json.dumps(FORMAT))
                 return None
             raise InputError(
-                f"Expected a new or an empty folder, or a kernel on disk, at {folder}; got a folder of other things, "
-                f"without {MANIFEST}. Choose another."
+                f"Expected a new or an empty folder, or a Gram matrix on disk, at {folder}; got a folder of other "
+                f"things, without {MANIFEST}. Choose another."
             )
         manifest = read_json(path, "a manifest")
         kind = manifest["format"]

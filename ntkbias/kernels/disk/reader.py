@@ -1,4 +1,4 @@
-"""A kernel on disk: blocks that are computed once, survive what kills a job, and are read back piece by piece.
+"""A Gram matrix on disk: blocks that are computed once, survive what kills a job, and are read back piece by piece.
 
 A store is a folder: `manifest.json` says what it holds, and each block of the Gram matrix is one `.npy` file, of the
 upper triangle alone where both sets of inputs are the same. A block appears under its name whole or not at all, so
@@ -7,11 +7,11 @@ that share the folder, fill one store when each makes that call. A complete stor
 for byte the same, whichever process computed which block, in whatever order.
 
 >>> import pathlib, tempfile, jax.numpy as jnp, ntkbias as nb
->>> folder = pathlib.Path(tempfile.mkdtemp()) / "kernel"
->>> store = nb.kernel_on_disk(folder, nb.infinite_ntk(nb.nets.mlp(depth=1)), jnp.eye(5), rows=2)
+>>> folder = pathlib.Path(tempfile.mkdtemp()) / "gram"
+>>> store = nb.gram_on_disk(folder, nb.infinite_ntk(nb.nets.mlp(depth=1)), jnp.eye(5), rows=2)
 >>> store.shape, store[1:3].shape, (store @ jnp.ones(5)).shape
 ((5, 5), (2, 5), (5,))
->>> nb.open_kernel(folder).trace() == store.trace()
+>>> nb.open_gram(folder).trace() == store.trace()
 True
 """
 
@@ -38,12 +38,12 @@ from ntkbias.progress import progress
 from ntkbias.types import Outputs
 
 __all__ = [
-    "KernelOnDisk",
+    "GramOnDisk",
     "Pair",
     "block_name",
     "checked_path",
     "checksums_in",
-    "open_kernel",
+    "open_gram",
     "opened",
 ]
 
@@ -54,8 +54,8 @@ Pair = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelOnDisk:
-    """A Gram matrix in a folder; made by `kernel_on_disk` and `open_kernel`, read back piece by piece.
+class GramOnDisk:
+    """A Gram matrix in a folder; made by `gram_on_disk` and `open_gram`, read back piece by piece.
 
     `shape` is that of `kernel(x1, x2)`, and what is read is laid out like it: `numpy.asarray(store)` is all of it,
     `store[i]`, `store[i:j]` and `store.rows(i, j)` a strip, for which its own blocks alone are read.
@@ -66,7 +66,7 @@ class KernelOnDisk:
     shape: tuple[int, ...]
     dtype: np.dtype
     block_shape: tuple[int, int]  # examples of x1 and of x2 in a block; the last ones hold what remains
-    symmetric: bool  # the kernel of x1 with itself: its lower triangle is read from the upper
+    symmetric: bool  # of x1 with itself: its lower triangle is read from the upper
 
     @property
     def ndim(self) -> int:
@@ -78,7 +78,7 @@ class KernelOnDisk:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("Expected leave to copy; got copy=False. A kernel on disk is copied to memory.")
+            raise ValueError("Expected leave to copy; got copy=False. A Gram matrix on disk is copied to memory.")
         whole = self.rows(0, self._num_examples(0))
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
@@ -87,7 +87,7 @@ class KernelOnDisk:
         first, *rest = index if isinstance(index, tuple) else (index,)
         if self.outputs == "each":
             raise InputError(
-                "Expected a kernel whose first axis is that of examples to index; got outputs='each', (o, n, m). "
+                "Expected a Gram matrix whose first axis is that of examples to index; got outputs='each', (o, n, m). "
                 "Use store.rows(start, stop), or numpy.asarray(store)."
             )
         n = self._num_examples(0)
@@ -105,7 +105,7 @@ class KernelOnDisk:
         )
 
     def rows(self, start: int, stop: int) -> Shaped[np.ndarray, "..."]:
-        """The kernel of the examples `start` .. `stop - 1` of x1 with all of x2, laid out as the whole is.
+        """The rows of the examples `start` .. `stop - 1` of x1, with all of x2, laid out as the whole is.
 
         Reads the blocks of these rows alone; holds the result, and maps one block at a time.
         """
@@ -125,12 +125,12 @@ class KernelOnDisk:
         return strip
 
     def diagonal(self) -> Shaped[np.ndarray, "..."]:
-        """The kernel of each example with itself: `(n,)`; `(o, n)` for outputs="each", `(n, o)` for "all".
+        """The diagonal, the kernel of each example with itself: `(n,)`; `(o, n)` for outputs="each", `(n, o)` for "all".
 
         Reads a page of memory an entry, of the blocks on the diagonal.
         """
         if not self.symmetric:
-            raise InputError("Expected the kernel of inputs with themselves, for its diagonal; got one of x1 and x2.")
+            raise InputError("Expected the Gram matrix of one set of inputs, for its diagonal; got one of x1 and x2.")
         rule = arrangement(self.outputs).diagonal
         parts = [np.einsum(rule, self._block(i, i)) for i in range(self._num_blocks(0))]
         return np.concatenate(parts, axis=arrangement(self.outputs).axes[0])
@@ -173,7 +173,7 @@ class KernelOnDisk:
         if bad:
             raise StorageError(
                 f"Expected the blocks in {self.path} as they were written; got damaged or missing ones: {bad}. "
-                "Call kernel_on_disk with the same arguments: it computes those again."
+                "Call gram_on_disk with the same arguments: it computes those again."
             )
 
     def _product(self, vectors: Any, adjoint: bool) -> np.ndarray:
@@ -213,7 +213,7 @@ class KernelOnDisk:
         except (OSError, ValueError, EOFError) as error:
             raise StorageError(
                 f"Expected a block of {self.dtype} of shape {self.shape_of(i, j)} in {file}; got: "
-                f"{reason_of(error)}. Call kernel_on_disk with the same arguments: it computes that block again."
+                f"{reason_of(error)}. Call gram_on_disk with the same arguments: it computes that block again."
             ) from error
 
     def pairs(self) -> list[Pair]:
@@ -287,20 +287,20 @@ class KernelOnDisk:
             )
 
 
-def open_kernel(path: str | Path) -> KernelOnDisk:
-    """The kernel that `kernel_on_disk(path, ...)` computed, to read; its blocks are not checked, see `verify`.
+def open_gram(path: str | Path) -> GramOnDisk:
+    """The Gram matrix that `gram_on_disk(path, ...)` computed, to read; its blocks are not checked, see `verify`.
 
     Raises `InputError` if there is none, or if blocks are missing.
     """
     folder = checked_path(path)
     manifest = manifest_of(folder)
     if manifest is None:
-        raise InputError(f"Expected a kernel on disk at {folder}; there is none. Make it by kernel_on_disk.")
+        raise InputError(f"Expected a Gram matrix on disk at {folder}; there is none. Make it by gram_on_disk.")
     store = opened(folder, manifest)
     if missing := store.missing():
         raise InputError(
-            f"Expected a complete kernel in {folder}; {len(missing)} of {len(store.pairs())} blocks are missing. "
-            "Call kernel_on_disk with the same path, kernel and inputs: it computes those alone."
+            f"Expected a complete Gram matrix in {folder}; {len(missing)} of {len(store.pairs())} blocks are missing. "
+            "Call gram_on_disk with the same path, kernel and inputs: it computes those alone."
         )
     return store
 
@@ -312,10 +312,10 @@ def checked_path(path: Any) -> Path:
     return Path(path)
 
 
-def opened(folder: Path, manifest: dict[str, Any]) -> KernelOnDisk:
+def opened(folder: Path, manifest: dict[str, Any]) -> GramOnDisk:
     """The store of which this is the manifest."""
     rows, columns = manifest["block_shape"]
-    return KernelOnDisk(
+    return GramOnDisk(
         path=folder,
         outputs=manifest["outputs"],
         shape=tuple(manifest["shape"]),

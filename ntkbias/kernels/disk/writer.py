@@ -1,8 +1,8 @@
-"""Computes the blocks of a kernel on disk: each once, by one of the processes that fill the store, and in any order.
+"""Computes the blocks of a Gram matrix on disk: each once, by one of the processes that fill the store, in any order.
 
 >>> import pathlib, tempfile, jax.numpy as jnp, ntkbias as nb
->>> folder = pathlib.Path(tempfile.mkdtemp()) / "kernel"
->>> store = nb.kernel_on_disk(folder, nb.infinite_ntk(nb.nets.mlp(depth=1)), jnp.eye(5), rows=2)
+>>> folder = pathlib.Path(tempfile.mkdtemp()) / "gram"
+>>> store = nb.gram_on_disk(folder, nb.infinite_ntk(nb.nets.mlp(depth=1)), jnp.eye(5), rows=2)
 >>> sorted(path.name for path in folder.glob("*.npy"))[:3]
 ['0000-0000.npy', '0000-0001.npy', '0000-0002.npy']
 """
@@ -28,7 +28,7 @@ from ntkbias.files import PART, StorageError, storage_errors
 from ntkbias.kernels.disk import manifest as manifests
 from ntkbias.kernels.disk.entries import CHECKSUM, is_checksum, is_part
 from ntkbias.kernels.disk.reader import (
-    KernelOnDisk,
+    GramOnDisk,
     Pair,
     block_name,
     checked_path,
@@ -42,27 +42,27 @@ from ntkbias.kernels.tiles import Tiles, places_of
 from ntkbias.progress import progress
 from ntkbias.types import Inputs
 
-__all__ = ["kernel_on_disk"]
+__all__ = ["gram_on_disk"]
 
 MAX_ENTRIES = 4096**2  # of a block, 64 MiB in float32: what is lost at most when a process dies
 PATIENCE = 0.2  # seconds between looks at blocks that other processes compute
 
 
-def kernel_on_disk(
+def gram_on_disk(
     path: str | Path, kernel: Kernel, x1: Inputs, x2: Inputs | None = None, *, rows: int | None = None
-) -> KernelOnDisk:
+) -> GramOnDisk:
     """The Gram matrix `kernel(x1, x2)` in the folder `path`, computed as far as it is not there yet.
 
     `x1` `(n, ...)` and `x2` `(m, ...)` may be `numpy.memmap`s: they are read piece by piece. `rows` is how many
     examples a side of a block has at most; by default as many as the kernel's memory budget allows, and not more than
     make a block of 64 MiB in float32. Beside the kernel's own budget one block is held in memory. Costs what
-    `kernel(x1, x2)` does, and reading each time what is there already, to check it; `open_kernel` does not.
+    `kernel(x1, x2)` does, and reading each time what is there already, to check it; `open_gram` does not.
 
     The same call goes on where an earlier one was stopped or killed; a block that is damaged is computed again, with a
     warning. Several processes may make it at once, and each returns when the store is complete: a block is computed
     by one of them, and by another if that one dies. The folder has to lie on a file system with locks.
 
-    Raises `InputError`, naming what differs, if the folder holds a kernel of other parameters, inputs, outputs or
+    Raises `InputError`, naming what differs, if the folder holds the matrix of other parameters, inputs, outputs or
     types; if blocks are missing, and it was begun by other versions, on another device or with another memory budget,
     which may round otherwise; and if it holds something else. A function `f` cannot be compared: its kernel of the
     first inputs, of some others and of random ones like them is, up to the square root of the precision. Raises
@@ -118,7 +118,7 @@ def _pass_rows(kernel: Kernel, sides: tuple[np.ndarray, np.ndarray], block_shape
     return [Tiles(np.empty(length, np.bool_), most).rows for length in block_shape]
 
 
-def _require_rows(store: KernelOnDisk, sides: tuple[np.ndarray, np.ndarray], rows: int | None) -> None:
+def _require_rows(store: GramOnDisk, sides: tuple[np.ndarray, np.ndarray], rows: int | None) -> None:
     """Raise an `InputError` if blocks are to have other rows than they have."""
     if rows is not None and tuple(Tiles(x, rows).rows for x in sides) != store.block_shape:
         raise InputError(
@@ -128,7 +128,7 @@ def _require_rows(store: KernelOnDisk, sides: tuple[np.ndarray, np.ndarray], row
 
 
 def _require_budget(
-    store: KernelOnDisk,
+    store: GramOnDisk,
     kernel: Kernel,
     sides: tuple[np.ndarray, np.ndarray],
     rows: int | None,
@@ -150,7 +150,7 @@ def _require_budget(
         )
 
 
-def _require_space(store: KernelOnDisk, missing: list[Pair]) -> None:
+def _require_space(store: GramOnDisk, missing: list[Pair]) -> None:
     needed = sum(math.prod(store.shape_of(*pair)) * store.dtype.itemsize for pair in missing)
     free = shutil.disk_usage(store.path).free
     if needed > free:
@@ -162,7 +162,7 @@ def _require_space(store: KernelOnDisk, missing: list[Pair]) -> None:
         raise failure
 
 
-def _remove_damaged(store: KernelOnDisk) -> None:
+def _remove_damaged(store: GramOnDisk) -> None:
     """Remove the blocks that are not as they were written, with a warning: they are missing then."""
     for pair in store.damaged():
         path = store.path / block_name(*pair)
@@ -177,7 +177,7 @@ def _remove_damaged(store: KernelOnDisk) -> None:
         )
 
 
-def _fill(store: KernelOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> None:
+def _fill(store: GramOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> None:
     """Compute the blocks that no other process does, until none is missing."""
     first = Tiles(x1, store.block_shape[0])
     second = None if x2 is None else Tiles(x2, store.block_shape[1])
@@ -203,7 +203,7 @@ def _fill(store: KernelOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | 
         bar.update()
 
     total = len(store.pairs())
-    with progress(None, "kernel blocks on disk", unit="block", total=total, initial=total - len(missing)) as bar:
+    with progress(None, "blocks on disk", unit="block", total=total, initial=total - len(missing)) as bar:
         try:
             while missing:
                 for pair, block in blocks(workers, first, second, claimed_pairs()):
@@ -217,7 +217,7 @@ def _fill(store: KernelOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | 
                 right.release()
 
 
-def _write_block(store: KernelOnDisk, pair: Pair, block: np.ndarray, right: Claim) -> None:
+def _write_block(store: GramOnDisk, pair: Pair, block: np.ndarray, right: Claim) -> None:
     """Write a block without the rows that fill up the last pieces, and its checksum beside it."""
     block = np.ascontiguousarray(block[tuple(slice(size) for size in store.shape_of(*pair))])
     if not np.isfinite(block).all():
@@ -247,7 +247,7 @@ def _header(block: np.ndarray) -> bytes:
     return header.getvalue()
 
 
-def _finish(store: KernelOnDisk) -> None:
+def _finish(store: GramOnDisk) -> None:
     """Move the checksums into the manifest, and remove what a complete store does not need."""
     names = os.listdir(store.path)
     checksums = checksums_in(store.path)

@@ -89,7 +89,7 @@ class Products(KernelOperator):
 def as_operator(matrix: Any) -> KernelOperator:
     """A symmetric matrix in another form as a `KernelOperator`.
 
-    `matrix` is an operator already, an array `(n, n)` or `(n, o, n, o)`, a kernel on disk, of which each product reads
+    `matrix` is an operator already, an array `(n, n)` or `(n, o, n, o)`, a `GramOnDisk`, of which each product reads
     all blocks once, or SciPy's `LinearOperator`, whose diagonal costs a product with the identity, by blocks. That it
     is symmetric is not checked here; `top_modes` notices where it is not.
 
@@ -97,7 +97,7 @@ def as_operator(matrix: Any) -> KernelOperator:
     """
     if isinstance(matrix, KernelOperator):
         return matrix
-    if callable(getattr(matrix, "to_scipy", None)):  # a kernel on disk
+    if callable(getattr(matrix, "to_scipy", None)):  # a Gram matrix on disk
         num_outputs = matrix.shape[1] if len(matrix.shape) == 4 else 1
         linear = matrix.to_scipy()
         _require_square(linear.shape)
@@ -113,7 +113,7 @@ def as_operator(matrix: Any) -> KernelOperator:
         return Products(matrix.shape[0], 1, dtype, matrix.matmat, lambda: _diagonal_by_products(matrix, dtype))
     if callable(matrix) or getattr(matrix, "ndim", None) is None:
         raise InputTypeError(
-            "Expected a kernel on inputs: kernel.operator(x), a matrix (n, n), a kernel on disk or SciPy's "
+            "Expected a kernel on inputs: kernel.operator(x), a matrix (n, n), a Gram matrix on disk or SciPy's "
             f"LinearOperator; got {type(matrix).__name__}."
         )
     array = require_array(matrix, "the matrix")
