@@ -710,7 +710,7 @@ def test_bad_input_is_named(exact, measured):
         spectrum_of_degrees(lopsided, leaves, np.zeros((1, 2), int))
     with pytest.raises(TypeError, match="one of Circle, Sphere, Torus, Hypercube, Gaussian, SphereProduct; got PointC"):
         exact_spectrum(kernel, nb.domains.PointCloud(), 4)
-    with pytest.raises(TypeError, match="Expected a kernel, e.g. infinite_ntk\\(net\\); got function"):
+    with pytest.raises(TypeError, match="Expected a kernel, e.g. empirical_ntk\\(f, params\\); got function"):
         exact_spectrum(laplace, circle, 4)
     with pytest.raises(InputError, match="one value a pair of inputs; got outputs='all'"):
         exact_spectrum(nb.infinite_ntk(nb.nets.mlp(), outputs="all"), circle, 4)

@@ -17,9 +17,10 @@ from jaxtyping import PRNGKeyArray
 from ntkbias.checks import require_array, require_weights
 from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
+from ntkbias.kernels.kernel import require_kernel
 from ntkbias.memory import default_memory_budget
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
@@ -52,10 +53,7 @@ def spectrum(
 
     Raises `InputError` on what the kernel or `eigh` refuses, and on a kernel with `outputs="each"`: take one output.
     """
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. For a matrix use eigh(K)."
-        )
+    require_kernel(kernel)
     if kernel.outputs == "each":
         raise InputError(
             "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "

@@ -42,6 +42,7 @@ from ntkbias.eigen.lanczos import (
 )
 from ntkbias.errors import InputError
 from ntkbias.kernels import as_operator
+from ntkbias.kernels.kernel import refuse_forms
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
 
@@ -219,6 +220,7 @@ def spectral_density(
     Raises `InputError` for a single probe, an operator that is not symmetric, has a negative eigenvalue or products
     that are NaN, and modes of another operator.
     """
+    refuse_forms(operator)
     op = as_operator(operator)
     _require_probes(num_probes)
     require_positive("num_steps", num_steps)

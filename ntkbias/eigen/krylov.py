@@ -58,6 +58,7 @@ from ntkbias.eigen.vectors import (
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
 from ntkbias.kernels import KernelOperator, as_operator
+from ntkbias.kernels.kernel import refuse_forms
 from ntkbias.kernels.operators import JacobianOperator, ParameterOperator
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
@@ -110,6 +111,7 @@ def top_modes(
     eigenvalues below zero, and a checkpoint of another problem, or in use. Warns where modes did not converge:
     `max_products` did not suffice, or rounding is the limit; and where the checkpoint cannot be written.
     """
+    refuse_forms(operator)
     op = as_operator(operator)
     require_positive("num_modes", num_modes)
     num_modes = checked_num_modes(num_modes, op.shape[0])

@@ -32,9 +32,10 @@ from ntkbias.eigen.columns import Problem, epsilon_of, products, root_of
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
 from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
 from ntkbias.entropy import entropic_rank, entropy
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
+from ntkbias.kernels.kernel import require_kernel
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
 
@@ -130,10 +131,7 @@ def nystrom(
     """
     require_choice("method", method, Method)
     require_choice("residuals", residuals, Residuals)
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. For a matrix use eigh(K)."
-        )
+    require_kernel(kernel)
     kernel, x = of_one_array(kernel, x, "x")
     operator = kernel.operator(x)
     n = operator.num_examples

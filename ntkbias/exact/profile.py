@@ -25,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
+from ntkbias.kernels.kernel import require_kernel
 
 __all__ = [
     "PI",
@@ -154,11 +155,7 @@ def kernel_values(kernel: Kernel, x0: np.ndarray, x: np.ndarray) -> Float[np.nda
 
 def checked_kernel(kernel: object) -> None:
     """Raise an `InputError` unless this is a kernel with one value a pair of inputs."""
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, e.g. infinite_ntk(net); got {type(kernel).__name__}. "
-            "For a function of the cosine use DotProductKernel(profile)."
-        )
+    require_kernel(kernel, "For a function of the cosine use DotProductKernel(profile).")
     if kernel.outputs not in ("mean", "sum"):
         raise InputError(
             f"Expected a kernel with one value a pair of inputs; got outputs={kernel.outputs!r}. Use outputs='mean'."

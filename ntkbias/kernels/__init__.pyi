@@ -4,6 +4,7 @@ from .empirical import (
     BlockNTK,
     CrossNTK,
     Sketch,
+    VelocityForm,
     adam_preconditioner,
     block_ntk,
     cross_ntk,
@@ -18,6 +19,7 @@ from .empirical import (
     pseudo_ntk,
     sketch,
 )
+from .form import SymmetricForm
 from .infinite import infinite_nngp, infinite_ntk
 from .kernel import Kernel
 from .operators import KernelOperator, as_operator
@@ -30,6 +32,8 @@ __all__ = [
     "Kernel",
     "KernelOperator",
     "Sketch",
+    "SymmetricForm",
+    "VelocityForm",
     "adam_preconditioner",
     "as_operator",
     "block_ntk",

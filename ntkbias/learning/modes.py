@@ -24,6 +24,7 @@ from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator, as_operator
 from ntkbias.kernels.inputs import of_one_array
+from ntkbias.kernels.kernel import refuse_forms
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
 
@@ -53,6 +54,7 @@ class Modes(NamedTuple):
 
 def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: ArrayLike | None, P: Any) -> Modes:
     """The modes of a matrix, a kernel on inputs, or a spectrum, under the loss 1/2 e^T P e."""
+    refuse_forms(kernel)
     if x_test is not None and K_test is not None:
         raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
     _warn_of_partial_outputs(kernel, x)
@@ -94,6 +96,7 @@ def gram_of(kernel: Any, x: Inputs | None) -> Any:
 
 def spectrum_of(kernel: Any, x: Inputs | None) -> Spectrum:
     """The spectrum itself, or that of a kernel on x or of a matrix."""
+    refuse_forms(kernel)
     if isinstance(kernel, Spectrum):
         return kernel
     if isinstance(kernel, Kernel):
@@ -132,6 +135,7 @@ def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
 
 def operator_of(matrix: Any) -> KernelOperator:
     """What `as_operator` makes of a matrix, which may be nested lists."""
+    refuse_forms(matrix)
     return as_operator(require_wide(matrix, "the matrix") if isinstance(matrix, list | tuple) else matrix)
 
 

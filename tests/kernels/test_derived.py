@@ -11,6 +11,20 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.outputs import arrangement
 
 F, PARAMS, X1, X2 = function_case("mlp")
+KEY = jax.random.key(0)
+# What needs a kernel, of a symmetric form, or of its operator.
+REFUSING = {
+    "spectrum": lambda form: nb.spectrum(form, X1),
+    "nystrom": lambda form: nb.nystrom(form, X1, 2),
+    "compare": lambda form: nb.compare({"a": form}, X1, nb.domains.PointCloud()),
+    "sketch": lambda form: nb.kernels.sketch(form, X1, 2, key=KEY),
+    "exact_spectrum": lambda form: nb.exact_spectrum(form, nb.domains.Sphere(3), 2),
+    "top_modes": lambda form: nb.top_modes(form.operator(X1), 2, key=KEY),
+    "spectral_density": lambda form: nb.spectral_density(form.operator(X1), key=KEY),
+    "critical_learning_rate": lambda form: nb.critical_learning_rate(form.operator(X1)),
+    "kernel_regression": lambda form: nb.kernel_regression(form.operator(X1), jnp.ones(len(X1))),
+    "gradient_flow": lambda form: nb.gradient_flow(form, jnp.ones(len(X1)), [1.0]),
+}
 
 
 def centering(n):
@@ -104,6 +118,34 @@ class TestVelocity:
         nan = jax.tree.map(lambda p: jnp.full(p.shape, jnp.nan), PARAMS)
         with pytest.raises(InputError, match=r"Expected finite numbers in direction"):
             nb.ntk_velocity(F, PARAMS, nan)
+
+    def test_is_a_form_that_keeps_its_kind(self):
+        kernel, velocity = nb.empirical_ntk(F, PARAMS), nb.ntk_velocity(F, PARAMS, PARAMS)
+        assert isinstance(kernel, nb.Kernel)
+        for kernels in (kernel + kernel, -0.5 * kernel, kernel.centered(X1)):
+            assert isinstance(kernels, nb.Kernel)
+        ahead = kernel + 0.1 * velocity
+        for form in (velocity, ahead, velocity + kernel, 2.0 * velocity, velocity.centered(X1)):
+            assert isinstance(form, nb.kernels.SymmetricForm)
+            assert not isinstance(form, nb.Kernel)
+        assert_near(ahead(X1, X2), kernel(X1, X2) + 0.1 * velocity(X1, X2), 1e-5)
+
+    def test_multiplies_and_is_stored(self, x64, tmp_path):
+        velocity = nb.ntk_velocity(F, PARAMS, PARAMS, outputs="all")
+        gram = np.asarray(velocity(X1))
+        size = round(gram.size**0.5)
+        assert_near(velocity.operator(X1) @ np.eye(size), gram.reshape(size, size), 1e-12)
+        assert_near(np.asarray(nb.gram_on_disk(tmp_path / "velocity", velocity, X1, rows=2)), gram, 1e-12)
+
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize("name", REFUSING)
+    def test_what_needs_a_kernel_says_why_this_is_none(self, name):
+        velocity = nb.ntk_velocity(F, PARAMS, PARAMS)
+        message = (
+            "Expected a positive semi-definite kernel; got VelocityForm, whose Gram matrix has negative eigenvalues"
+        )
+        with pytest.raises(InputTypeError, match=message):
+            REFUSING[name](velocity)
 
 
 class TestPseudo:

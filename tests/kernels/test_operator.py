@@ -792,7 +792,7 @@ class TestBadInput:
 
     def test_late_inputs_that_are_not_finite(self, monkeypatch):
         """A long array is checked piece by piece: the last one, too."""
-        monkeypatch.setattr("ntkbias.kernels.kernel.PIECE_BYTES", 100)
+        monkeypatch.setattr("ntkbias.kernels.form.PIECE_BYTES", 100)
         f, params, x, _ = function_case("mlp", n=40)
         x = np.array(x)
         x[39, 1] = np.inf

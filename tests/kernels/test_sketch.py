@@ -168,7 +168,7 @@ def test_it_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": NET}, r"Expected a kernel, empirical_ntk\(f, params\); got Sequential\."),
+        ({"kernel": NET}, r"Expected a kernel, e.g. empirical_ntk\(f, params\); got Sequential\."),
         (
             {"kernel": nb.infinite_ntk(NET)},
             r"Expected an empirical NTK, .*; got InfiniteKernel\. For other kernels use nystrom",

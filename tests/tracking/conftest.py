@@ -31,9 +31,7 @@ def run_options(data):
         "optimizer": optax.sgd(0.1),
         "num_steps": 40,
         "at": [0, 1, 5, 20, 40],
-        "probe": Probe(
-            test=(-x, -y), watched={"cos": x[:, 0], "cos 3": jnp.cos(3 * CIRCLE.angle(x))}, domain=CIRCLE, num_modes=6
-        ),
+        "probe": Probe(test=(-x, -y), watched=watched, domain=CIRCLE, num_modes=6),
     }
 
 

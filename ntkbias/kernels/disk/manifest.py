@@ -32,9 +32,9 @@ from ntkbias.errors import InputError
 from ntkbias.files import PART, StorageError, Unreadable, read_json, reason_of, storage_errors
 from ntkbias.kernels.disk.entries import MANIFEST, wrong_entry
 from ntkbias.kernels.disk.probes import differ, first_values, probe_values
+from ntkbias.kernels.form import SymmetricForm
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked
-from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.outputs import arrangement
 
 __all__ = [
@@ -62,7 +62,7 @@ class Inputs(NamedTuple):
     digest: str
 
 
-def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
+def checked_inputs(kernel: SymmetricForm, x: Any, name: str) -> Inputs:
     """The inputs as the kernel takes them; a `numpy.memmap` is read piece by piece, and not copied.
 
     Raises what `kernel(x)` raises.
@@ -83,7 +83,7 @@ def checked_inputs(kernel: Kernel, x: Any, name: str) -> Inputs:
     return Inputs(x, _digest(first.dtype, x.shape, pieces()))
 
 
-def description(kernel: Kernel, inputs1: Inputs, inputs2: Inputs | None) -> dict[str, Any]:
+def description(kernel: SymmetricForm, inputs1: Inputs, inputs2: Inputs | None) -> dict[str, Any]:
     """The manifest of a Gram matrix, but for the shape of its blocks. Costs three kernels of two inputs with three."""
     x1, x2 = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
     probe = first_values(kernel, x1, x2)
@@ -261,7 +261,7 @@ def _functions(kernel: eqx.Module) -> list[str]:
     names = []
     for field in dataclasses.fields(kernel):
         value = getattr(kernel, field.name)
-        if isinstance(value, Kernel | Gradients):
+        if isinstance(value, SymmetricForm | Gradients):
             names += _functions(value)
         elif callable(value) and hasattr(value, "__qualname__"):
             names.append(f"{value.__module__}.{value.__qualname__}")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbias.kernels.evaluation import gram
-from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.form import SymmetricForm
 
 __all__ = ["differ", "first_values", "probe_values"]
 
@@ -24,12 +24,12 @@ ROWS, COLUMNS = 2, 3  # inputs on each side of a probe
 SAMPLED = 64  # inputs of which random ones are made
 
 
-def first_values(kernel: Kernel, x1: Any, x2: Any) -> np.ndarray:
+def first_values(kernel: SymmetricForm, x1: Any, x2: Any) -> np.ndarray:
     """The kernel of the first inputs."""
     return _values(kernel, x1[:ROWS], x2[:COLUMNS])
 
 
-def probe_values(kernel: Kernel, x1: Any, x2: Any) -> list[float | None]:
+def probe_values(kernel: SymmetricForm, x1: Any, x2: Any) -> list[float | None]:
     """The kernel of inputs from all of both sets, then of random ones; None where it is not finite."""
     pairs = (
         (_spread(x1, ROWS), _spread(x2, COLUMNS)),
@@ -49,7 +49,7 @@ def differ(there: list[float | None], here: list[float | None], tolerance: float
     return None if difference <= tolerance * size else (float(difference), float(size))
 
 
-def _values(kernel: Kernel, x1: Any, x2: Any) -> np.ndarray:
+def _values(kernel: SymmetricForm, x1: Any, x2: Any) -> np.ndarray:
     # Not by kernel(...), in which the processes of a distributed program wait for each other.
     few = jnp.asarray(x1), jnp.asarray(x2)
     return np.asarray(gram(kernel.workers()[:1], *few, rows=COLUMNS, outputs=kernel.outputs))

@@ -125,7 +125,7 @@ class GramOnDisk:
         return strip
 
     def diagonal(self) -> Shaped[np.ndarray, "..."]:
-        """The diagonal, the kernel of each example with itself: `(n,)`; `(o, n)` for outputs="each", `(n, o)` for "all".
+        """The kernel of each example with itself: `(n,)`; `(o, n)` for outputs="each", `(n, o)` for "all".
 
         Reads a page of memory an entry, of the blocks on the diagonal.
         """

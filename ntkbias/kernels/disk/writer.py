@@ -36,8 +36,8 @@ from ntkbias.kernels.disk.reader import (
     opened,
 )
 from ntkbias.kernels.evaluation import blocks
+from ntkbias.kernels.form import SymmetricForm
 from ntkbias.kernels.inputs import of_one_array
-from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.tiles import Tiles, places_of
 from ntkbias.progress import progress
 from ntkbias.types import Inputs
@@ -49,7 +49,7 @@ PATIENCE = 0.2  # seconds between looks at blocks that other processes compute
 
 
 def gram_on_disk(
-    path: str | Path, kernel: Kernel, x1: Inputs, x2: Inputs | None = None, *, rows: int | None = None
+    path: str | Path, kernel: SymmetricForm, x1: Inputs, x2: Inputs | None = None, *, rows: int | None = None
 ) -> GramOnDisk:
     """The Gram matrix `kernel(x1, x2)` in the folder `path`, computed as far as it is not there yet.
 
@@ -70,7 +70,7 @@ def gram_on_disk(
     goes on. Raises `InputError` on a block with NaN.
     """
     folder = checked_path(path)
-    if not isinstance(kernel, Kernel):
+    if not isinstance(kernel, SymmetricForm):
         raise InputTypeError(
             f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. "
             "An array is saved by ntkbias.save or numpy.save."
@@ -107,12 +107,12 @@ def gram_on_disk(
     return store
 
 
-def _default_rows(kernel: Kernel, sides: tuple[np.ndarray, np.ndarray], shape: list[int]) -> int:
+def _default_rows(kernel: SymmetricForm, sides: tuple[np.ndarray, np.ndarray], shape: list[int]) -> int:
     entries = math.prod(shape) // math.prod(len(x) for x in sides)  # of one pair of examples
     return max(1, min(kernel.block_rows(jnp.asarray(sides[0][:1])), math.isqrt(MAX_ENTRIES // entries)))
 
 
-def _pass_rows(kernel: Kernel, sides: tuple[np.ndarray, np.ndarray], block_shape: Sequence[int]) -> list[int]:
+def _pass_rows(kernel: SymmetricForm, sides: tuple[np.ndarray, np.ndarray], block_shape: Sequence[int]) -> list[int]:
     """Of how many examples the features of each side of a block are computed at once."""
     most = kernel.pass_rows(jnp.asarray(sides[0][:1]))
     return [Tiles(np.empty(length, np.bool_), most).rows for length in block_shape]
@@ -129,7 +129,7 @@ def _require_rows(store: GramOnDisk, sides: tuple[np.ndarray, np.ndarray], rows:
 
 def _require_budget(
     store: GramOnDisk,
-    kernel: Kernel,
+    kernel: SymmetricForm,
     sides: tuple[np.ndarray, np.ndarray],
     rows: int | None,
     pass_rows: list[int],
@@ -177,7 +177,7 @@ def _remove_damaged(store: GramOnDisk) -> None:
         )
 
 
-def _fill(store: GramOnDisk, kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> None:
+def _fill(store: GramOnDisk, kernel: SymmetricForm, x1: np.ndarray, x2: np.ndarray | None) -> None:
     """Compute the blocks that no other process does, until none is missing."""
     first = Tiles(x1, store.block_shape[0])
     second = None if x2 is None else Tiles(x2, store.block_shape[1])

@@ -9,16 +9,16 @@ from .parts import Parts, empirical_ntk_by_layer, ntk_of_some
 from .preconditioned import adam_preconditioner, preconditioned_ntk
 from .pseudo import pseudo_ntk
 from .sketches import Sketch, sketch
-from .velocity import NTKVelocity, ntk_velocity
+from .velocity import VelocityForm, ntk_velocity
 
 __all__ = [
     "BlockNTK",
     "CrossNTK",
     "EmpiricalNNGP",
     "EmpiricalNTK",
-    "NTKVelocity",
     "Parts",
     "Sketch",
+    "VelocityForm",
     "adam_preconditioner",
     "block_ntk",
     "cross_ntk",

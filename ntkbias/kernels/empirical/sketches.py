@@ -28,8 +28,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from ntkbias.checks import require_key, require_positive
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.kernel import Kernel
+from ntkbias.errors import InputError
+from ntkbias.kernels.kernel import Kernel, require_kernel
 from ntkbias.kernels.operators import Features, Jacobian, JacobianOperator, KernelOperator
 from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.jacobian import HELD_SHARE
@@ -86,11 +86,7 @@ def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
 
     Raises `InputError` on the inputs that calling the kernel refuses, outputs="each", and a kernel without gradients.
     """
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, empirical_ntk(f, params); got {type(kernel).__name__}. A network needs to become one "
-            "first."
-        )
+    require_kernel(kernel, "A network needs to become one first.")
     require_positive("dim", dim)
     key = require_key(key)
     operator = kernel.operator(x)

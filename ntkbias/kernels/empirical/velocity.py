@@ -25,12 +25,12 @@ from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError
 from ntkbias.function import split_params
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
-from ntkbias.kernels.kernel import Kernel
+from ntkbias.kernels.form import SymmetricForm
 from ntkbias.packing import Layout
 from ntkbias.parameters import Which, is_complex, parted
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
-__all__ = ["NTKVelocity", "ntk_velocity"]
+__all__ = ["VelocityForm", "ntk_velocity"]
 
 
 def ntk_velocity(
@@ -42,14 +42,17 @@ def ntk_velocity(
     memory_budget: int | None = None,
     precision: Precision = "highest",
     wrt: Which | None = None,
-) -> "NTKVelocity":
+) -> "VelocityForm":
     """The derivative of the empirical NTK of `f` at `params` along `direction`, a pytree like `params`.
 
     All parameters move along it, also those that do not count in the kernel because of `wrt`.
 
-    The result is a kernel in all but sign: symmetric, but not positive. It costs about three times the kernel, and as
-    much memory again. Arguments are those of `empirical_ntk`; raises `InputError` as that does, if `direction` does
-    not have the structure and shapes of `params`, and if `f` has a custom_vjp, which JAX cannot differentiate forward.
+    The result is a `SymmetricForm`, no kernel: its Gram matrix has negative eigenvalues. It is called as a kernel is,
+    `operator(x)` multiplies by it, and `gram_on_disk` stores it; what needs a kernel, as `spectrum`, refuses it. It
+    costs about three times the kernel, and as much memory again.
+
+    Arguments are those of `empirical_ntk`. Raises `InputError` as that does, if `direction` does not have the structure
+    and shapes of `params`, and if `f` has a custom_vjp, which JAX cannot differentiate forward.
     """
     kernel = empirical_ntk(f, params, outputs=outputs, memory_budget=memory_budget, precision=precision, wrt=wrt)
     wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(direction))
@@ -67,12 +70,13 @@ def ntk_velocity(
             raise InputError(f"Expected {name} to have the shape of its parameter, {leaf.shape}; got {array.shape}.")
         require_finite(array, name)
         tangents.append(jnp.asarray(array, leaf.dtype))
-    return NTKVelocity(outputs, kernel, jax.tree.unflatten(jax.tree.structure(kernel.gradients.params), tangents))
+    return VelocityForm(outputs, kernel, jax.tree.unflatten(jax.tree.structure(kernel.gradients.params), tangents))
 
 
-class NTKVelocity(Kernel):
-    """The derivative of an empirical NTK along a direction; made by `ntk_velocity`."""
+class VelocityForm(SymmetricForm):
+    """The derivative of an empirical NTK along a direction, no kernel but a symmetric form; made by `ntk_velocity`."""
 
+    no_kernel = "whose Gram matrix has negative eigenvalues; jax.numpy.linalg.eigh(velocity(x)) finds those"
     kernel: EmpiricalNTK
     direction: Params
 
@@ -93,8 +97,8 @@ class NTKVelocity(Kernel):
     def pass_rows(self, x: Array) -> int:
         return max(1, self.kernel.pass_rows(x) // 2)
 
-    def packed(self, layout: Layout) -> "NTKVelocity":
-        return NTKVelocity(self.outputs, self.kernel.packed(layout), self.direction)
+    def packed(self, layout: Layout) -> "VelocityForm":
+        return VelocityForm(self.outputs, self.kernel.packed(layout), self.direction)
 
     def unpacked(self, x: Any) -> Any:
         return self.kernel.unpacked(x)
