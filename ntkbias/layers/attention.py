@@ -13,7 +13,7 @@ queries and keys add nothing to it under linear scaling, where their gradients v
 
 >>> import jax, ntkbias as nb
 >>> from ntkbias.layers import Dense, Flatten, SelfAttention, Sequential
->>> net = Sequential((SelfAttention(8, num_keys=8, num_values=8, num_heads=2), Flatten(), Dense(1)))
+>>> net = Sequential(SelfAttention(8, num_keys=8, num_values=8, num_heads=2), Flatten(), Dense(1))
 >>> x = jax.random.normal(jax.random.key(0), (4, 5, 3))                # 4 sequences of 5 tokens
 >>> nb.infinite_ntk(net)(x).shape
 (4, 4)

@@ -11,8 +11,8 @@ to it. The channels of a concatenation meet only in the linear layer after it, s
 
 >>> import jax
 >>> from ntkbias.layers import Concatenate, Dense, Identity, Relu, Residual, Sequential
->>> block = Residual(Sequential((Dense(8), Relu(), Dense(4))))
->>> net = Sequential((Dense(4), block, Concatenate((Identity(), Relu())), Dense(1)))
+>>> block = Residual(Sequential(Dense(8), Relu(), Dense(4)))
+>>> net = Sequential(Dense(4), block, Concatenate(Identity(), Relu()), Dense(1))
 >>> net.output_shape((2,))
 (1,)
 """
@@ -21,8 +21,8 @@ import abc
 import dataclasses
 import functools
 import operator
+from collections.abc import Iterable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -31,7 +31,7 @@ from ntkbias.checks import require_key
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.identity import Identity, scaled
-from ntkbias.layers.layer import Layer
+from ntkbias.layers.layer import Layer, layers_of
 from ntkbias.layers.wrappers import Frozen, Sequential
 from ntkbias.types import Params
 
@@ -39,9 +39,15 @@ __all__ = ["Concatenate", "Product", "Residual", "Sum"]
 
 
 class _Branches(Layer):
-    """Branches that start from one input and join again; the parameters are a list with one entry a branch."""
+    """Branches that start from one input and join again, as arguments, `Sum(a, b)`, or as a list or tuple of them.
 
-    branches: tuple[Layer, ...] = eqx.field(converter=tuple)
+    The parameters are a list with one entry a branch.
+    """
+
+    branches: tuple[Layer, ...]
+
+    def __init__(self, *args: Layer | Iterable[Layer], branches: Iterable[Layer] | None = None):
+        self.branches = layers_of(type(self).__name__, "branches", args, branches)
 
     def __check_init__(self):
         name = type(self).__name__

@@ -10,7 +10,7 @@ in a network. `split_fixed` says which layers these are.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.layers import FourierFeatures, Sequential
->>> net = Sequential((FourierFeatures(frequencies=(1, 2, 3), amplitudes=(1, 1 / 2, 1 / 3)), nb.nets.mlp(depth=2)))
+>>> net = Sequential(FourierFeatures(frequencies=(1, 2, 3), amplitudes=(1, 1 / 2, 1 / 3)), nb.nets.mlp(depth=2))
 >>> print(nb.infinite_ntk(net)(jnp.array([[0.0], [0.25]])).tolist())
 [[0.34, 0.06], [0.06, 0.34]]
 """

@@ -5,13 +5,14 @@ infinite-width limit. Adding one is one class in one file with the methods below
 
 >>> import jax
 >>> from ntkbias.layers import Dense, Relu, Sequential
->>> net = Sequential((Dense(16), Relu(), Dense(1)))
+>>> net = Sequential(Dense(16), Relu(), Dense(1))
 >>> params = net.init(jax.random.key(0), (2,))
 >>> net.apply(params, jax.numpy.ones((5, 2))).shape
 (5, 1)
 """
 
 import abc
+from collections.abc import Iterable
 
 import equinox as eqx
 import jax
@@ -22,7 +23,15 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.types import Params
 
-__all__ = ["Layer", "affine_init", "require_depth", "require_positions", "require_scales", "require_some_positions"]
+__all__ = [
+    "Layer",
+    "affine_init",
+    "layers_of",
+    "require_depth",
+    "require_positions",
+    "require_scales",
+    "require_some_positions",
+]
 
 DEEPEST = 10_000  # layers: half a minute for an infinite kernel, which compiles one, and ten for a finite network
 
@@ -62,6 +71,18 @@ class Layer(eqx.Module):
     def needs(self, after: Needs) -> Needs:
         """What `propagate` needs of the covariance of its inputs, given what is needed of that of its outputs."""
         return after
+
+
+def layers_of(
+    name: str, field: str, args: tuple[Layer | Iterable[Layer], ...], named: Iterable[Layer] | None
+) -> tuple[Layer, ...]:
+    """The layers that are given one by one, as one list or tuple, or as the keyword `field` of the type `name`."""
+    if args and named is not None:
+        raise InputTypeError(f"Expected layers of {name} one by one, or as {field}=; got both.")
+    given = args if named is None else (named,)
+    if len(given) == 1 and not isinstance(given[0], Layer) and isinstance(given[0], Iterable):
+        return tuple(given[0])
+    return given  # type: ignore[return-value]  # what is no layer is refused by __check_init__
 
 
 def affine_init(

@@ -10,7 +10,7 @@ distribution: s is the mean over channels of x^2, also of the inputs themselves.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.layers import Dense, LayerNorm, Sequential
->>> net = Sequential((Dense(64, w_std=3.0), LayerNorm(), Dense(1)))
+>>> net = Sequential(Dense(64, w_std=3.0), LayerNorm(), Dense(1))
 >>> print(nb.infinite_nngp(net)(jnp.eye(2)).tolist())
 [[1.0, 0.0], [0.0, 1.0]]
 """

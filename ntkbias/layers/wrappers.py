@@ -2,7 +2,7 @@
 
 >>> import jax
 >>> from ntkbias.layers import Dense, Frozen, Relu, Sequential
->>> net = Sequential((Frozen(Dense(8)), Relu(), Dense(1)))
+>>> net = Sequential(Frozen(Dense(8)), Relu(), Dense(1))
 >>> params = net.init(jax.random.key(0), (2,))
 >>> net.apply(params, jax.numpy.ones((4, 2))).shape
 (4, 1)
@@ -10,15 +10,15 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
-import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_key
 from ntkbias.errors import InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
-from ntkbias.layers.layer import Layer
+from ntkbias.layers.layer import Layer, layers_of
 from ntkbias.layers.repeats import propagated
 from ntkbias.types import Params
 
@@ -26,9 +26,15 @@ __all__ = ["Frozen", "Sequential", "split_fixed"]
 
 
 class Sequential(Layer):
-    """Applies layers one after the other; the parameters are a list with one entry a layer."""
+    """Applies layers one after the other: `Sequential(a, b, c)`, or a list or tuple, `Sequential([a, b, c])`.
 
-    layers: tuple[Layer, ...] = eqx.field(converter=tuple)
+    The parameters are a list with one entry a layer.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *args: Layer | Iterable[Layer], layers: Iterable[Layer] | None = None):
+        self.layers = layers_of("Sequential", "layers", args, layers)
 
     def __check_init__(self):
         for layer in self.layers:

@@ -377,3 +377,21 @@ class TestBadInput:
             InputError, match=r"LocallyConnected of the size that its weights are for, .* \(4,\); got \(5,\)"
         ):
             layer.apply(params, jnp.ones((1, 5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [(Sequential, "layers"), (Sum, "branches"), (Product, "branches"), (Concatenate, "branches")]
+)
+def test_layers_one_by_one_or_in_a_list(kind, field, unchecked):
+    parts = Dense(3), Dense(3, 1.2)
+    for same in (kind(list(parts)), kind(parts), kind(part for part in parts), kind(**{field: parts})):
+        assert same == kind(*parts)
+        assert getattr(same, field) == parts
+    assert kind(parts[0]) == kind([parts[0]])
+    with pytest.raises(
+        InputTypeError, match=f"Expected layers of {kind.__name__} one by one, or as {field}=; got both"
+    ):
+        kind(*parts, **{field: parts})
+    for wrong in ((Dense(3), Relu), (Relu,), (3,), (Dense(3), [Dense(3)])):
+        with pytest.raises(InputTypeError, match=f"Expected the {field} of {kind.__name__} to be layers; got"):
+            kind(*wrong)
