@@ -15,7 +15,7 @@ import equinox as eqx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_wide
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
 from ntkbias.errors import InputError, InputTypeError
@@ -58,6 +58,7 @@ def compare(
     for name in kernels:
         if not isinstance(name, str):
             raise InputTypeError(f"Expected names of kernels to be strings; got {name!r}.")
+    key = key_or_default(key)
     inputs = require_wide(x, "x")
     values = None if targets is None else require_wide(targets, "targets")
     if values is not None and values.shape[:1] != inputs.shape[:1]:

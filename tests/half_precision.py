@@ -236,6 +236,7 @@ HALF_PRECISION = {
     "track_many": Half(
         lambda h: _history(h, nb.track_many, params=jax.tree.map(lambda p: jnp.stack([p, p]), h.params)), 0.1
     ),
+    "track_snapshots": Half(lambda h: _history(h, nb.track_snapshots), 0.1),
     "train": Half(lambda h: [p for _, p in nb.train(h.f, h.params, (h.x, h.y), **_SGD)], keeps_type=True),
     "path_spectrum": Half(
         lambda h: (

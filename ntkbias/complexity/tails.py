@@ -160,6 +160,7 @@ def gradient_noise(
     `loss_gradient`. Costs `num_draws` backward passes of a batch, and p numbers for each. What `stable_tail_index`
     makes of it is the index of Simsekli et al. 2019, arXiv 1901.06053.
     """
+    key = require_key(key)
     require_positive("num_draws", num_draws)
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     if batch_size >= len(problem.x):
@@ -169,7 +170,7 @@ def gradient_noise(
     full = ravel_pytree(problem.gradient(problem.params))[0]
     draws = [
         _minibatch_gradient(problem.f, problem.loss, problem.params, problem.x, problem.y, batch_size, draw) - full
-        for draw in progress(jax.random.split(require_key(key), num_draws), "minibatches")
+        for draw in progress(jax.random.split(key, num_draws), "minibatches")
     ]
     return jnp.stack(draws)
 

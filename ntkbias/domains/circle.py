@@ -103,7 +103,7 @@ class Circle(HarmonicDomain):
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
         """Arcs of length `scale` that start within one spacing after a node."""
-        node_key, offset_key = jax.random.split(key)
+        node_key, offset_key = jax.random.split(require_key(key))
         nodes = jax.random.permutation(node_key, len(x))[:num_steps]
         offsets = jax.random.uniform(offset_key, nodes.shape, maxval=self.spacing(x) / self.radius)
         starts = self.angle(x)[nodes] + offsets

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_key
 from ntkbias.compilation import Function, compiled
 from ntkbias.domains.plane_wave import plane_wave
 from ntkbias.errors import InputError, InputTypeError
@@ -226,7 +227,7 @@ def _evaluated(function: Function, *arguments: Any) -> Array:
 
 def random_unit_vector(key: PRNGKeyArray, size: int) -> Float[Array, " h"]:
     """A vector of length one in a uniform direction."""
-    vector = jax.random.normal(key, (size,))
+    vector = jax.random.normal(require_key(key), (size,))
     return vector / jnp.linalg.norm(vector)
 
 
@@ -234,7 +235,7 @@ def random_steps(
     domain: Domain, walk: Callable[..., Array], x: Array, scale: float, num_steps: int, key: PRNGKeyArray
 ) -> tuple[Array, Array, Array]:
     """`Domain.steps` of length `scale` that start within one spacing of a node, by `walk(x, lengths, key=)`."""
-    node_key, offset_key, start_key, end_key = jax.random.split(key, 4)
+    node_key, offset_key, start_key, end_key = jax.random.split(require_key(key), 4)
     nodes = jax.random.permutation(node_key, len(x))[:num_steps]
     offsets = domain.spacing(x) * jax.random.uniform(offset_key, nodes.shape)
     start = walk(x[nodes], offsets, key=start_key)

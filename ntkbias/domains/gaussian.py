@@ -127,7 +127,7 @@ class Gaussian(TensorDomain):
 
     def walk(self, x: Array, lengths: Float[Array, " n"], *, key: PRNGKeyArray) -> Array:
         """Each point moved by this length in a random direction."""
-        direction = jax.random.normal(key, x.shape, x.dtype)
+        direction = jax.random.normal(require_key(key), x.shape, x.dtype)
         return x + lengths[:, None] * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:

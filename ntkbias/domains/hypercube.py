@@ -147,7 +147,7 @@ class Hypercube(TensorDomain):
                 f"Expected a scale of 2 sqrt(h) for h flips, h = 1 .. {self.dimension}; got {scale!r}. "
                 "Leave it out for one flip."
             )
-        node_key, flip_key = jax.random.split(key)
+        node_key, flip_key = jax.random.split(require_key(key))
         nodes = jax.random.permutation(node_key, len(x))[:num_steps]
         rank = jnp.argsort(jax.random.uniform(flip_key, (len(nodes), self.dimension)), 1)
         return nodes, x[nodes], jnp.where(rank < flips, -x[nodes], x[nodes])

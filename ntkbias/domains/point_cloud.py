@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_positive
+from ntkbias.checks import require_finite, require_key, require_positive
 from ntkbias.domains.domain import Domain, Edges
 from ntkbias.errors import InputError
 
@@ -70,7 +70,7 @@ class PointCloud(Domain):
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
         """Steps centered on a random point of the segment from a random node to one of its neighbors, and along it."""
-        node_key, neighbor_key, offset_key = jax.random.split(key, 3)
+        node_key, neighbor_key, offset_key = jax.random.split(require_key(key), 3)
         first, second, distance = (jnp.asarray(part) for part in self.neighbors(x))
         edges = jax.random.choice(node_key, len(first), (min(num_steps, len(first)),), replace=False)
         swap = jax.random.bernoulli(neighbor_key, shape=edges.shape)

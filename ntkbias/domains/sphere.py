@@ -165,7 +165,7 @@ class Sphere(HarmonicDomain):
 
     def harmonic(self, degree: int, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """sum_i c_i P_degree(<x, a_i>) of up to 256 random directions a_i, scaled to mean square one exactly."""
-        return in_one_program(self._harmonic, require_harmonics(self, degree), x, key)
+        return in_one_program(self._harmonic, require_harmonics(self, degree), x, require_key(key))
 
     def _harmonic(self, degree: int, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
         direction_key, coefficient_key = jax.random.split(key)
@@ -264,7 +264,7 @@ def walk_on_spheres(
     x: Float[Array, "n leaves d"], lengths: Float[Array, " n"], radius: float, key: PRNGKeyArray
 ) -> Float[Array, "n leaves d"]:
     """Points of a product of spheres moved by these lengths along geodesics of uniform random direction."""
-    return in_one_program(_walk_on_spheres, x, lengths, radius, key)
+    return in_one_program(_walk_on_spheres, x, lengths, radius, require_key(key))
 
 
 def _walk_on_spheres(x: Array, lengths: Array, radius: float, key: PRNGKeyArray) -> Array:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_key, require_positive
 from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
@@ -195,7 +195,7 @@ class SphereProduct(TensorDomain):
 
     def harmonic(self, degree: Sequence[int], x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """The product over leaves of one random harmonic of each degree: leaves are independent."""
-        return in_one_program(self._harmonic, self._checked(degree), x, key)
+        return in_one_program(self._harmonic, self._checked(degree), x, require_key(key))
 
     def _harmonic(self, degrees: Any, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
         keys = jax.random.split(key, self.num_leaves)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbias.checks import require_key
 from ntkbias.domains.domain import HarmonicDomain, in_one_program, random_unit_vector, require_harmonics, whole
 
 __all__ = ["TensorDomain"]
@@ -76,7 +77,7 @@ class TensorDomain(HarmonicDomain):
         return int(self._multiplicities(degree)[degree])
 
     def harmonic(self, degree: Any, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
-        return in_one_program(self._harmonic, require_harmonics(self, degree), x, key)
+        return in_one_program(self._harmonic, require_harmonics(self, degree), x, require_key(key))
 
     def _harmonic(self, degree: int, x: Array, key: PRNGKeyArray) -> Float[Array, " n"]:
         modes = self.modes(degree)[self.degrees(degree) == degree]

@@ -9,12 +9,11 @@
 
 import warnings
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
-from ntkbias.checks import require_array, require_weights
+from ntkbias.checks import key_or_default, require_array, require_weights
 from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.errors import InputError
@@ -54,6 +53,7 @@ def spectrum(
     Raises `InputError` on what the kernel or `eigh` refuses, and on a kernel with `outputs="each"`: take one output.
     """
     require_kernel(kernel)
+    key = key_or_default(key)
     if kernel.outputs == "each":
         raise InputError(
             "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
@@ -75,7 +75,6 @@ def spectrum(
                     f"{num_bytes / 2**30:.3g} GiB. The first {num_modes} are found: num_modes= says how many.",
                     stacklevel=2,
                 )
-            key = jax.random.key(0) if key is None else key
             return top_modes(kernel.operator(x), num_modes, key=key, weights=weights)
     modes = eigh(kernel(x), weights, num_modes=num_modes)
     return Spectrum(**{**vars(modes), "x": x, "kernel": kernel})

@@ -27,7 +27,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_key, require_positive, require_weights, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_positive, require_weights, require_wide
 from ntkbias.eigen.columns import Problem, epsilon_of, products, root_of
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
 from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
@@ -132,6 +132,7 @@ def nystrom(
     require_choice("method", method, Method)
     require_choice("residuals", residuals, Residuals)
     require_kernel(kernel)
+    key = key_or_default(key)
     kernel, x = of_one_array(kernel, x, "x")
     operator = kernel.operator(x)
     n = operator.num_examples
@@ -146,8 +147,7 @@ def nystrom(
             "inputs and parameters."
         )
     problem = Problem(kernel, np.asarray(x), measure, diagonal)
-    seed = jax.random.key_data(jax.random.key(0) if key is None else require_key(key))
-    rng = np.random.default_rng(np.asarray(seed).ravel())
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     if isinstance(given, int):
         choose = {"pivoted_cholesky": pivoted_cholesky, "leverage": leverage, "uniform": uniform}[method]
         chosen, columns = choose(problem, given, rng)

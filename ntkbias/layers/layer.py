@@ -51,6 +51,7 @@ class Layer(eqx.Module):
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         """Random parameters for inputs of `input_shape` (without the batch axis); `()` if there are none."""
+        require_key(key)
         return ()
 
     @abc.abstractmethod

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_known, require_positive, require_scale
+from ntkbias.checks import key_or_default, require_choice, require_known, require_positive, require_scale
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
@@ -183,6 +183,7 @@ def learnability(
     with a kernel of one value a pair.
     """
     require_known((kernels, behaviors, x, modes, ridge), "learnability")
+    key = key_or_default(key)
     require_scale("ridge", ridge)
     named = dict(kernels) if isinstance(kernels, Mapping) else {"kernel": kernels}
     if not named:
@@ -201,7 +202,6 @@ def learnability(
         name: behaviors_on(behaviors, inputs[name], _shape(named[name], operator), centered)
         for name, operator in operators.items()
     }
-    key = jax.random.key(0) if key is None else key
     rows = []
     for name in progress(named, "kernels"):
         given = modes.get(name) if isinstance(modes, Mapping) else modes

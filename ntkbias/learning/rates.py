@@ -13,12 +13,11 @@ r, and with heavy-ball momentum b while h < 2 (1 + b) / r (Polyak 1964).
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_known
+from ntkbias.checks import key_or_default, require_known
 from ntkbias.eigen import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
@@ -59,6 +58,7 @@ def critical_learning_rate(
     eigendecomposition. Raises `InputError` on a kernel of some outputs, on one that is zero, and on traced arrays.
     """
     require_known((kernel, x, momentum), "critical_learning_rate")
+    key = key_or_default(key)
     if not 0 <= momentum < 1:
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
     if isinstance(kernel, Kernel) and x is None:
@@ -66,7 +66,7 @@ def critical_learning_rate(
     _require_all_outputs(*_source(kernel, x))
     if not isinstance(kernel, Spectrum):
         operator = kernel.operator(x) if isinstance(kernel, Kernel) else operator_of(kernel)
-        kernel = top_modes(operator, 1, key=jax.random.key(0) if key is None else key, tolerance=tolerance)
+        kernel = top_modes(operator, 1, key=key, tolerance=tolerance)
     if not kernel.num_resolved:
         raise InputError("Expected a kernel with an eigenvalue above zero; got none: every learning rate converges.")
     return float(2 * (1 + momentum) / np.asarray(kernel.eigenvalues, float)[0])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.domains import Circle, Gaussian, Hypercube, Images, PointCloud, Sphere, SphereProduct, Torus
+from ntkbias.domains import Circle, Images, PointCloud
 from ntkbias.domains.plane_wave import plane_wave_frequency
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputError
 
 
 @pytest.mark.parametrize("radius", [1.0, 2.5])
@@ -126,13 +126,6 @@ def test_bad_input_is_named(unchecked):
         Images().check(jnp.ones((20, 8, 8)))
     with pytest.raises(InputError, match="inputs that all coincide"):
         PointCloud(num_neighbors=2).neighbors(jnp.ones((5, 2)))
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("domain", [Circle(), Torus(2), Sphere(3), Hypercube(4), Gaussian(2), SphereProduct((0, 1), 2)])
-def test_a_seed_is_no_key(domain):
-    with pytest.raises(InputTypeError, match=r"Expected a key of jax.random, as jax.random.key\(3\); got int"):
-        domain.sample(3, key=3)
 
 
 def test_images_with_channels_first_are_remarked_on():

@@ -201,7 +201,7 @@ class TestPseudo:
             nb.kernels.pseudo_ntk(f, params, key=jax.random.key(0), num_directions=0)
         with pytest.raises(InputError, match="Expected one direction, that of the summed outputs, with key=None"):
             nb.kernels.pseudo_ntk(f, params, key=None, num_directions=2)
-        with pytest.raises(InputTypeError, match="Expected key to be a key of jax.random, .*; got int"):
+        with pytest.raises(InputTypeError, match="Expected a key of jax.random, as jax.random.key.*; got int"):
             nb.kernels.pseudo_ntk(f, params, key=3)
         with pytest.raises(InputTypeError, match=r"Expected f to be a function f\(params, x\)"):
             nb.kernels.pseudo_ntk("f", params, key=None)

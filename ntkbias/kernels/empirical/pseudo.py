@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_choice, require_positive
+from ntkbias.checks import require_choice, require_key, require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which
@@ -95,11 +95,5 @@ class Projected:
 
 
 def _seed(key: Array) -> tuple[str, tuple[int, ...]]:
-    try:
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.wrap_key_data(key)
-        return str(jax.random.key_impl(key)), tuple(jax.random.key_data(key).ravel().tolist())
-    except (TypeError, ValueError, AttributeError):
-        raise InputTypeError(
-            f"Expected key to be a key of jax.random, jax.random.key(0), or None; got {type(key).__name__}."
-        ) from None
+    key = require_key(key)
+    return str(jax.random.key_impl(key)), tuple(jax.random.key_data(key).tolist())

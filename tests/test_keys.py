@@ -1,0 +1,122 @@
+"""A seed is no key of jax.random: every public function that takes a key says so in one sentence."""
+
+import inspect
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import ntkbias as nb
+from ntkbias.domains import Circle, FromHarmonics, Gaussian, Hypercube, PointCloud, Sphere, SphereProduct, Torus
+from ntkbias.errors import InputTypeError
+
+SENTENCE = r"^Expected a key of jax.random, as jax.random.key\(3\); got int\.$"
+CIRCLE, SPHERES = Circle(), SphereProduct((0, 1), 3)
+X = np.asarray(CIRCLE.grid(8))
+Y = X[:, 0]
+PARAMS = np.array([1.0, 2.0])
+SGD = {"optimizer": optax.sgd(0.1), "num_steps": 1}
+CURVE = np.arange(1.0, 9), 1 / np.arange(1.0, 9)
+
+
+def f(params, x):
+    return x @ params
+
+
+KERNEL = nb.kernels.DotProductKernel(lambda t: t + 0.1)
+K = X @ X.T + 0.1
+LABELS = np.arange(8) % 2
+
+CALLS = {
+    "spectrum": lambda key: nb.spectrum(KERNEL, X, key=key),
+    "top_modes": lambda key: nb.top_modes(K, 2, key=key),
+    "spectral_density": lambda key: nb.spectral_density(K, key=key),
+    "log_determinant": lambda key: nb.eigen.log_determinant(K, 1.0, key=key),
+    "effective_dimension": lambda key: nb.eigen.effective_dimension(K, 1.0, key=key),
+    "nystrom": lambda key: nb.nystrom(KERNEL, X, 2, key=key),
+    "Spectrum.decay_exponent": lambda key: nb.eigen.eigh(K).decay_exponent(first=0, last=2, key=key),
+    "spectrum_of_degrees": lambda key: nb.exact.spectrum_of_degrees(KERNEL, SPHERES, [[1, 0]], key=key),
+    "compare": lambda key: nb.compare({"a": KERNEL}, X, CIRCLE, key=key),
+    "rank_by_frequency": lambda key: nb.rank_by_frequency(nb.spectrum(KERNEL, X), CIRCLE, key=key),
+    "dirichlet_frequency": lambda key: nb.frequency.dirichlet_frequency(nb.spectrum(KERNEL, X), CIRCLE, key=key),
+    "gradient_frequency": lambda key: nb.frequency.gradient_frequency(nb.spectrum(KERNEL, X), CIRCLE, key=key),
+    "image_frequencies": lambda key: nb.frequency.image_frequencies(
+        lambda x: x.sum((1, 2, 3)), np.random.default_rng(0).normal(size=(4, 8, 8, 1)), key=key
+    ),
+    "interpolation_spectrum": lambda key: nb.frequency.interpolation_spectrum(lambda x: x, X, LABELS, key=key),
+    "sketch": lambda key: nb.kernels.sketch(nb.empirical_ntk(f, PARAMS), X, 2, key=key),
+    "pseudo_ntk": lambda key: nb.kernels.pseudo_ntk(f, PARAMS, key=key),
+    "learnability": lambda key: nb.learnability(K, Y, key=key),
+    "measured_learning_curve": lambda key: nb.measured_learning_curve(K, Y, [2], key=key),
+    "critical_learning_rate": lambda key: nb.critical_learning_rate(K, key=key),
+    "scaling_law": lambda key: nb.scaling_law(*CURVE, key=key),
+    "preferred_scaling_law": lambda key: nb.scaling.preferred_scaling_law(*CURVE, key=key),
+    "hessian_eigenvalues": lambda key: nb.complexity.hessian_eigenvalues(f, PARAMS, X, Y, key=key),
+    "sharpness": lambda key: nb.complexity.sharpness(f, PARAMS, X, Y, key=key),
+    "gradient_noise": lambda key: nb.complexity.gradient_noise(f, PARAMS, X, Y, batch_size=2, num_draws=2, key=key),
+    "shuffled_auc": lambda key: nb.complexity.shuffled_auc(f, PARAMS, X, LABELS, [0], key=key),
+    "shuffle_coordinates": lambda key: nb.complexity.shuffle_coordinates(X, [0], key=key),
+    "train": lambda key: nb.train(f, PARAMS, (X, Y), **SGD, key=key),
+    "track": lambda key: nb.track(f, PARAMS, (X, Y), **SGD, key=key),
+    "track_many": lambda key: nb.track_many(f, PARAMS[None], (X, Y), **SGD, key=key),
+    "track_snapshots": lambda key: nb.track_snapshots(f, [(0, PARAMS)], (X, Y), key=key),
+    "Setting.of": lambda key: nb.tracking.Setting.of(f, PARAMS, (X, Y), key=key),
+}
+BY_CLASS = {  # of which each class has its own: tests below, and of layers tests/layers/test_layers.py
+    *("sample", "steps", "walk", "harmonic", "init"),
+}
+
+
+def public_functions():
+    """The public functions, and methods of public classes, that take a key, by their names."""
+    spaces = [nb, *(space for name in nb.__all__ if isinstance(space := getattr(nb, name), types.ModuleType))]
+    for value in (getattr(space, name) for space in spaces for name in space.__all__):
+        members = vars(value).items() if inspect.isclass(value) else [("", value)]
+        for name, member in members:
+            function = member.__func__ if isinstance(member, classmethod) else member
+            if not inspect.isroutine(function) or name.startswith("_") or name in BY_CLASS:
+                continue
+            if "key" in inspect.signature(function).parameters:
+                yield f"{value.__name__}.{name}" if name else value.__name__
+
+
+def test_the_table_has_every_public_function_with_a_key():
+    assert set(CALLS) == set(public_functions())
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_seed_is_no_key(name):
+    with pytest.raises(InputTypeError, match=SENTENCE):
+        CALLS[name](3)
+
+
+HARMONIC = [Circle(), Torus(2), Sphere(3), Hypercube(4), Gaussian(2), SPHERES]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("domain", HARMONIC, ids=lambda domain: type(domain).__name__)
+def test_a_seed_is_no_key_of_a_domain(domain):
+    x = domain.sample(6, key=jax.random.key(0))
+    degree = (1, 0) if isinstance(domain, SphereProduct) else 1
+    calls = [
+        lambda: domain.sample(3, key=3),
+        lambda: domain.steps(x, domain.step_length(x), 2, key=3),
+        lambda: domain.harmonic(degree, x, key=3),
+    ]
+    if hasattr(domain, "walk"):
+        calls.append(lambda: domain.walk(x, jnp.ones(len(x)), key=3))
+    for call in calls:
+        with pytest.raises(InputTypeError, match=SENTENCE):
+            call()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_seed_is_no_key_of_a_cloud():
+    basis = FromHarmonics(lambda x, max_degree: x[:, :1], [1])
+    for domain in (PointCloud(), basis):
+        with pytest.raises(InputTypeError, match=SENTENCE):
+            domain.steps(jnp.asarray(X), 0.1, 2, key=3)
