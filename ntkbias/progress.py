@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets the bar is made of text
     from tqdm.auto import tqdm
 
-__all__ = ["phase", "progress"]
+__all__ = ["announce", "phase", "progress"]
 
 
 def progress(items: Iterable | None, label: str, **options: Any) -> Any:
@@ -30,9 +30,15 @@ def progress(items: Iterable | None, label: str, **options: Any) -> Any:
     return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)
 
 
-def phase(text: str) -> None:
-    """Say on the standard error what begins, unless that is a terminal, where bars do. TQDM_DISABLE=1 silences it."""
-    if sys.stderr is None or sys.stderr.isatty() or os.environ.get("TQDM_DISABLE"):
+def announce(text: str) -> None:
+    """Say a line on the standard error. TQDM_DISABLE=1 silences it."""
+    if sys.stderr is None or os.environ.get("TQDM_DISABLE"):
         return
     with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
         print(f"ntkbias: {text}", file=sys.stderr, flush=True)
+
+
+def phase(text: str) -> None:
+    """Announce what begins, unless that would be in a terminal, where bars say it."""
+    if sys.stderr is not None and not sys.stderr.isatty():
+        announce(text)

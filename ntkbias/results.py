@@ -19,6 +19,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
 import re
 import sys
 import time
@@ -166,7 +167,8 @@ def type_of(name: Any) -> type[eqx.Module] | None:
 
 
 def _checked_path(path: str | Path) -> Path:
-    if not isinstance(path, str | Path) or not Path(path).name or Path(path).name == ".." or "\0" in str(path):
+    folder = isinstance(path, str) and path.endswith(("/", os.sep))
+    if folder or not isinstance(path, str | Path) or Path(path).name in ("", "..") or "\0" in str(path):
         got = repr(path) if isinstance(path, str | Path) else type(path).__name__
         raise InputError(f"Expected the path of a file, without its suffix; got {got}. Paths come first.")
     return Path(path)

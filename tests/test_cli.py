@@ -16,7 +16,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import types
-from ntkbias.cli import main, options
+from ntkbias.cli import main, options, programs
 from ntkbias.cli.folder import RunFolder
 from ntkbias.cli.outcome import Outcome, say
 from ntkbias.errors import InputError
@@ -184,6 +184,24 @@ def test_bad_input_gets_one_sentence_and_exit_code_two(tmp_path, capsys, uncheck
     assert message in err
     assert err.startswith("ntkbias: ")
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["--out", ""], ["--out="], ["--folder", " "], ["--config", ""], ["--config="], ["--out"]]
+)
+def test_an_empty_path_is_no_folder(capsys, words):
+    code, _, err = run(capsys, "spectrum", *words)
+    assert (code, err) == (2, f"ntkbias: Expected a path after {words[0].rstrip('=')}; got an empty one.\n")
+
+
+def test_programs_are_kept_in_an_absolute_folder(monkeypatch, tmp_path):
+    """A relative XDG_CACHE_HOME is ignored, as its specification says."""
+    default = programs.folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert programs.folder() == Path.home() / ".cache/ntkbias/programs"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert programs.folder() == tmp_path / "ntkbias/programs"
+    assert default.is_absolute()
 
 
 def test_bad_command_is_named(capsys):

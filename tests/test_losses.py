@@ -151,6 +151,24 @@ def test_one_column_does_not_broadcast_to_all_pairs():
     assert float(mse(outputs, targets)) == float(mse(outputs[:, 0], targets[:, None])) == 14 / 8
 
 
+@pytest.mark.parametrize("shapes", [((6, 1), (6,)), ((6,), (6, 1))])
+def test_a_loss_of_ones_own_does_not_broadcast_to_all_pairs(shapes):
+    outputs, targets = jnp.zeros(shapes[0]), jnp.arange(6.0).reshape(shapes[1])
+    right = [
+        lambda u, y: jnp.mean((u.ravel() - y.ravel()) ** 2),
+        lambda u, y: jnp.mean((u - y.reshape(u.shape)) ** 2),
+        lambda u, y: jnp.mean(u**2),  # looks at no target
+        weighted_mse(jnp.full(6, 1 / 6)),
+        mse,
+    ]
+    for loss in right:
+        assert checked_targets(loss, outputs, targets).shape == shapes[1]
+    for wrong in (lambda u, y: jnp.mean((u - y) ** 2), lambda u, y: jnp.sum(jnp.abs(u - y)) / 7):
+        with pytest.raises(InputError, match="compares each output with its own target; got one in which outputs"):
+            checked_targets(wrong, outputs, targets)
+        assert checked_targets(wrong, outputs, targets.reshape(shapes[0])).shape == shapes[0]
+
+
 def test_losses_are_traced_and_mapped():
     outputs, labels = jnp.ones((3, 4)), jnp.array([0, 1, 2])
     assert float(jax.jit(cross_entropy)(outputs, labels)) == pytest.approx(np.log(4))

@@ -97,7 +97,7 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
         with pytest.raises(TypeError, match="Expected arrays of numbers to save; got .* at value.array"):
             nb.save(tmp_path / "v", {"array": array})
     assert list(tmp_path.iterdir()) == []
-    for path in ("", "..", None, 3):
+    for path in ("", "..", "d/", None, 3):
         with pytest.raises(InputError, match="Expected the path of a file, without its suffix; got"):
             nb.save(path, 1)
     with pytest.raises(InputError, match="without its suffix; got Spectrum. Paths come first.$"):

@@ -129,15 +129,17 @@ class TrackOptions(Options):
     measures: Literal["default", "all"] = "default"
     """all adds those that cost more: more kernels, gradients over all data, the path kernel"""
     resume: bool = False
-    """go on from the run that was stopped in the same folder"""
+    """go on from the run that was stopped in the same folder, if there is one"""
 
 
 COMMANDS: dict[str, type[Options]] = {"spectrum": SpectrumOptions, "compare": CompareOptions, "track": TrackOptions}
+PATHS = ("--out", "--folder", "--config")
 DESCRIPTION = "What a neural network is inclined to learn: spectra of its kernel, compared, and followed in training."
 
 
 def parsed(argv: list[str]) -> SpectrumOptions | CompareOptions | TrackOptions:
     """The options of a command line; what the parser refuses becomes an `InputError`, one sentence instead of a box."""
+    _require_no_empty_paths(argv)
     commands = (
         Annotated[SpectrumOptions, tyro.conf.subcommand("spectrum")]
         | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
@@ -156,6 +158,14 @@ def parsed(argv: list[str]) -> SpectrumOptions | CompareOptions | TrackOptions:
         sentence = " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, words))).rstrip(".")
         unknown = _unknown(argv)
         raise InputError(f"{unknown or sentence}. See {' '.join(['ntkbias', *command])} --help.") from None
+
+
+def _require_no_empty_paths(argv: list[str]) -> None:
+    """Raise an `InputError` on a path that is empty, which would be the working folder."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in PATHS and not (value if equals else following).strip():
+            raise InputError(f"Expected a path after {name}; got an empty one.")
 
 
 def _unknown(argv: list[str]) -> str | None:
@@ -195,7 +205,7 @@ def with_config(argv: list[str]) -> list[str]:
             path = argv[index + 1] if index + 1 < len(argv) else None
         elif argument.startswith("--config="):
             path = argument.partition("=")[2]
-    if path is None:
+    if path is None or not path.strip():  # which is refused with the other options
         return argv
     from ntkbias.files import Unreadable, read_bytes, reason_of  # which load NumPy
 

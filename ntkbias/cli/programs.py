@@ -17,8 +17,12 @@ MOST_BYTES = 2**28  # of all programs; beyond, JAX removes those that were not u
 
 
 def folder() -> Path:
-    """Where the programs are; XDG_CACHE_HOME changes it on Linux."""
-    return platformdirs.user_cache_path("ntkbias") / "programs"
+    """Where the programs are; an absolute XDG_CACHE_HOME changes it on Linux, a relative one is ignored.
+
+    That is what the XDG Base Directory Specification says of relative paths.
+    """
+    path = platformdirs.user_cache_path("ntkbias")
+    return (path if path.is_absolute() else Path.home() / ".cache" / "ntkbias") / "programs"
 
 
 def keep() -> None:

@@ -9,15 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_choice, require_finite, widened
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.losses.loss import Loss, LossFunction
+from ntkbias.losses.loss import Loss, LossFunction, are_alike
 from ntkbias.losses.pointwise import NAMED
 
 __all__ = ["checked_targets", "named"]
+
+ROWS = 64  # of outputs and targets on which a loss is tried
 
 
 def named(loss: str | LossFunction) -> LossFunction:
@@ -55,4 +58,28 @@ def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) 
         raise InputError(
             f"Expected a loss that is one number; got shape {getattr(value, 'shape', None)}. Take the mean over inputs."
         )
+    if not isinstance(function, Loss) and values.shape != outputs.shape and are_alike(outputs.shape, values.shape):
+        _require_pairs(function, blank, values)
     return widened(values)
+
+
+def _require_pairs(loss: LossFunction, outputs: Array, targets: Array) -> None:
+    """Raise an `InputError` if outputs `(n, 1)` and targets `(n,)` meet in all pairs in a loss of the user.
+
+    Such a loss does not change when targets trade places, and yet depends on them. It is tried on a few rows.
+    """
+    rows = np.linspace(0, len(targets) - 1, min(ROWS, len(targets))).astype(int)
+    few, y = jnp.cos(jnp.arange(len(rows))) + 0.5, targets[rows]
+    u = few.reshape(len(rows), *(1,) * (outputs.ndim - 1)).astype(outputs.dtype) + outputs[rows]
+    try:
+        tried = y, jnp.roll(y, 1, 0), jnp.broadcast_to(y[:1], y.shape)
+        found, moved, other = (float(loss(u, each)) for each in tried)
+    except Exception:  # a loss of the user, which may take no other number of rows
+        return
+    rounding = float(jnp.finfo(jnp.result_type(outputs.dtype, jnp.float32)).eps) ** 0.5 * abs(found)
+    if abs(moved - found) <= rounding < abs(other - found):
+        raise InputError(
+            f"Expected a loss that compares each output with its own target; got one in which outputs {outputs.shape} "
+            f"and targets {targets.shape} broadcast to all pairs. Give targets of the outputs' shape, or reshape "
+            "one of them in the loss."
+        )

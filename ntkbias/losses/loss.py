@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
 
-__all__ = ["Loss", "LossFunction", "Targets", "concrete", "like", "single", "with_targets"]
+__all__ = ["Loss", "LossFunction", "Targets", "are_alike", "concrete", "like", "single", "with_targets"]
 
 LossFunction = Callable[[Array, Array], Array]
 Targets = Literal["values", "signs", "classes"]
@@ -99,9 +99,14 @@ def like(outputs: Array, targets: Array) -> Array:
 
     They would broadcast to all pairs if `(n,)` met `(n, 1)`.
     """
-    if _without_ones(targets.shape) != _without_ones(outputs.shape):
+    if not are_alike(outputs.shape, targets.shape):
         raise InputError(f"Expected targets of the outputs' shape, {outputs.shape}; got {targets.shape}.")
     return jnp.reshape(targets, outputs.shape)
+
+
+def are_alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes are the same but for last axes of one."""
+    return _without_ones(one) == _without_ones(other)
 
 
 def single(outputs: Array) -> Array:

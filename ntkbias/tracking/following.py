@@ -15,7 +15,7 @@ import numpy as np
 
 from ntkbias.domains import HarmonicDomain
 from ntkbias.files import StorageError
-from ntkbias.progress import progress
+from ntkbias.progress import announce, progress
 from ntkbias.tracking import trials
 from ntkbias.tracking.checkpoint import Checkpoint, checked_folder, history_of
 from ntkbias.tracking.fingerprints import closure, code_digest, digest, versions
@@ -64,6 +64,9 @@ def follow(
             rows, state = loaded
             last = variables_of(state, recorder.num_runs)
             recorder.resume(rows, first, last)
+            announce(f"goes on after the snapshot of step {recorder.step} in {checkpoint}")
+        elif saved is not None:
+            announce(f"a new run begins in {checkpoint}, which holds none")
         try:
             for reached in walk(state, recorder.steps):
                 if lost is not None:

@@ -330,7 +330,7 @@ def test_values_that_may_change_are_warned_of(tmp_path, stopped, monkeypatch, wh
     """A dictionary, an object or a global name may change while it is used: that it differs decides nothing."""
 
     def flooded(outputs, targets):
-        return jnp.maximum(jnp.mean((outputs - targets) ** 2), LEVEL["flood"])
+        return jnp.maximum(jnp.mean((outputs.ravel() - targets) ** 2), LEVEL["flood"])
 
     def call(folder):
         options = {"loss": flooded} if what == "loss" else {"measures": {"level": lambda at: LEVEL["flood"]}}
@@ -363,3 +363,14 @@ def test_the_working_folder_may_change(tmp_path, monkeypatch):
     found = run("here", measures={"move": move})
     np.testing.assert_array_equal(open_history(tmp_path / "here").steps, found.steps)
     assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_one_line_says_whether_a_run_is_gone_on_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE")
+    folder = tmp_path / "run"
+    run(folder)
+    assert capsys.readouterr().err == f"ntkbias: a new run begins in {folder}, which holds none\n"
+    run(folder)
+    assert capsys.readouterr().err == f"ntkbias: goes on after the snapshot of step 12 in {folder}\n"
+    run()
+    assert capsys.readouterr().err == ""
