@@ -77,7 +77,7 @@ def public_functions():
         members = vars(value).items() if inspect.isclass(value) else [("", value)]
         for name, member in members:
             function = member.__func__ if isinstance(member, classmethod) else member
-            if not inspect.isroutine(function) or name.startswith("_") or name in BY_CLASS:
+            if not inspect.isfunction(function) or name.startswith("_") or name in BY_CLASS:
                 continue
             if "key" in inspect.signature(function).parameters:
                 yield f"{value.__name__}.{name}" if name else value.__name__

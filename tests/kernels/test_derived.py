@@ -131,11 +131,12 @@ class TestVelocity:
         assert_near(ahead(X1, X2), kernel(X1, X2) + 0.1 * velocity(X1, X2), 1e-5)
 
     def test_multiplies_and_is_stored(self, x64, tmp_path):
-        velocity = nb.ntk_velocity(F, PARAMS, PARAMS, outputs="all")
-        gram = np.asarray(velocity(X1))
+        f, params, x1, _ = function_case("mlp")
+        velocity = nb.ntk_velocity(f, params, params, outputs="all")
+        gram = np.asarray(velocity(x1))
         size = round(gram.size**0.5)
-        assert_near(velocity.operator(X1) @ np.eye(size), gram.reshape(size, size), 1e-12)
-        assert_near(np.asarray(nb.gram_on_disk(tmp_path / "velocity", velocity, X1, rows=2)), gram, 1e-12)
+        assert_near(velocity.operator(x1) @ np.eye(size), gram.reshape(size, size), 1e-12)
+        assert_near(np.asarray(nb.gram_on_disk(tmp_path / "velocity", velocity, x1, rows=2)), gram, 1e-12)
 
     @pytest.mark.usefixtures("unchecked")
     @pytest.mark.parametrize("name", REFUSING)
