@@ -246,7 +246,7 @@ def _are_finite(arrays: list[Array]) -> Array:
 
 
 def key_or_default(key: Any) -> Array:
-    """`require_key`, and `jax.random.key(0)` for None: where another key changes no more than the stated error."""
+    """`require_key(key)`, or `jax.random.key(0)` for None, where the key changes results within their stated error."""
     return jax.random.key(0) if key is None else require_key(key)
 
 

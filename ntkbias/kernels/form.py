@@ -1,9 +1,10 @@
 """SymmetricForm: a symmetric function of two sets of inputs, whose calls give Gram matrices.
 
-What is symmetric and no kernel, as the derivative of a kernel, may have negative eigenvalues: it is called, multiplied
-and kept on disk as a kernel is, and has no spectrum of the kind that `spectrum` finds. `Kernel` promises that there are
-none. A form is immutable and a pytree whose leaves are its parameters, so it passes through `jit`, `vmap` and `grad` as
-an argument or from outside; forms add and scale.
+The derivative of a kernel is symmetric, but it has negative eigenvalues, so it is no kernel. It can be called,
+multiplied by vectors and stored on disk as a kernel can; `spectrum`, and whatever else needs eigenvalues of zero or
+more, refuses it. `Kernel` is the positive semi-definite subclass. A form is an immutable pytree whose leaves are its
+parameters, so it works inside `jit`, `vmap` and `grad`, as an argument or closed over. Forms can be added, and
+multiplied by numbers.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> f, params = lambda params, x: jnp.sin(x @ params), jnp.ones(2)
@@ -54,7 +55,7 @@ class SymmetricForm(eqx.Module):
     """
 
     outputs: Outputs = eqx.field(static=True)
-    no_kernel = "whose Gram matrix may have negative eigenvalues; jax.numpy.linalg.eigh(form(x)) finds those"
+    no_kernel = "whose Gram matrix may have negative eigenvalues; use jax.numpy.linalg.eigh(form(x))"
 
     def features(self, x: Array) -> Any:
         """What is computed once for a set of inputs and used in every block with another: by default the inputs.

@@ -70,7 +70,7 @@ def require_kernel(value: Any, otherwise: str = "For a matrix use eigh(K).") -> 
 
 
 def refuse_forms(value: Any) -> None:
-    """Raise an `InputTypeError`, which says why, if this is, or is an operator of, what is like a kernel and none."""
+    """Raise an `InputTypeError`, with the reason, if `value` is a form that is no `Kernel`, or an operator of one."""
     source = getattr(value, "source", None)
     value = source.kernel if isinstance(source, Source) else value
     reason = getattr(value, "no_kernel", None)

@@ -64,9 +64,9 @@ def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) 
 
 
 def _require_pairs(loss: LossFunction, outputs: Array, targets: Array) -> None:
-    """Raise an `InputError` if outputs `(n, 1)` and targets `(n,)` meet in all pairs in a loss of the user.
+    """Raise an `InputError` if a loss of the user broadcasts outputs `(n, 1)` and targets `(n,)` to all n^2 pairs.
 
-    Such a loss does not change when targets trade places, and yet depends on them. It is tried on a few rows.
+    Such a loss depends on the targets, but does not change when they are permuted. It is tried on a few rows.
     """
     rows = np.linspace(0, len(targets) - 1, min(ROWS, len(targets))).astype(int)
     few, y = jnp.cos(jnp.arange(len(rows))) + 0.5, targets[rows]

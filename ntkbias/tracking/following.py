@@ -64,9 +64,9 @@ def follow(
             rows, state = loaded
             last = variables_of(state, recorder.num_runs)
             recorder.resume(rows, first, last)
-            announce(f"goes on after the snapshot of step {recorder.step} in {checkpoint}")
+            announce(f"resuming the run in {checkpoint} after step {recorder.step}")
         elif saved is not None:
-            announce(f"a new run begins in {checkpoint}, which holds none")
+            announce(f"starting a new run in {checkpoint}, which holds none")
         try:
             for reached in walk(state, recorder.steps):
                 if lost is not None:

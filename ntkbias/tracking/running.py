@@ -60,7 +60,7 @@ def track(
 
     Training is that of `train`: `data` (x, y), `optimizer`, `num_steps` and the arguments up to `key` have their
     meaning there. The steps are by default 0, then 29 on a logarithmic scale; step 0 and `num_steps`, the last, are
-    always among them. Training that is not ours goes to `track_snapshots`, several runs go to `track_many`.
+    always among them. For a training loop of your own use `track_snapshots`, for several runs `track_many`.
 
     `wrt` chooses the parameters that are trained, and that the kernel is of, as in `empirical_ntk`: a head, the factors
     of LoRA. The others stay, and may be of any type. It goes without `state` and `forward`.
@@ -76,7 +76,7 @@ def track(
 
     `checkpoint` names a folder that is renewed at each snapshot; files of other names that lie there stay. The same
     call goes on from it after any end of the process, to the same history bit for bit on one device, and `open_history`
-    reads it meanwhile; one line on the standard error says whether a run is gone on with or begun. One process is in it
+    reads it meanwhile; one line on the standard error says whether a run is resumed or started. One process is in it
     at a time. A call goes on where data, params and options are equal, and f, the loss, the optimizer and the first two
     steps of training do the same; what differs is named, and where that cannot be decided, a warning says so. At Ctrl-C
     the history so far comes back with a warning; with a checkpoint Ctrl-C is raised as usual. Where training diverges,

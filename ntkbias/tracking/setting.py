@@ -105,7 +105,7 @@ def _examples(pair: Any, name: str, loss: Any, data: Array, shape: tuple[int, ..
 
 
 def _one_array(x: Inputs, name: str) -> Any:
-    """Inputs of several arrays packed into one, as the function takes them; others as they are."""
+    """Several arrays of inputs packed into one; a single array unchanged."""
     return packed_rows(x, name)[1] if are_several(x) else x
 
 

@@ -1,10 +1,10 @@
-"""Snapshots of training that is not ours: a loop that yields (step, params), or checkpoints, followed as they come.
+"""Follow a training loop of your own: an iterator of (step, params), or a folder of checkpoints.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import track_snapshots
 >>> net, (x, _) = nb.nets.mlp(width=32, depth=1, b_std=0.1), nb.domains.Circle().quadrature(16)
 >>> data = x, jnp.sign(x[:, 0] + 0.1)
->>> def loop(params):    # gradient descent by hand; a folder of checkpoints is a generator of this kind, too
+>>> def loop(params):    # gradient descent by hand; or load checkpoints and yield them
 ...     loss = lambda params: nb.losses.mse(net.apply(params, x), data[1])
 ...     for step in range(4):
 ...         yield step, params
@@ -95,7 +95,7 @@ def track_snapshots(
 def _follow_snapshots(
     trainer: Trainer, recorder: Recorder, walk: Walk, variables: Params, learning_rate: float | None, checkpoint: Any
 ) -> History:
-    """Follow training that is not ours, from its first variables."""
+    """Follow a training loop of the user, given its first variables."""
     setting = recorder.setting
     description = described(trainer, setting, [variables], recorder, (), learning_rate)
     tried: dict[str, np.ndarray | None] = {}
@@ -109,7 +109,9 @@ def require_no_snapshots(params: Any) -> None:
     listed = isinstance(params, list | tuple) and bool(params) and all(_is_pair(each) for each in params)
     if listed or isinstance(params, Iterator):
         got = "a list of (step, params)" if listed else "an iterator"
-        raise InputTypeError(f"Expected params to train; got {got}. Training that is not ours goes to track_snapshots.")
+        raise InputTypeError(
+            f"Expected params to train; got {got}. For a training loop of your own use track_snapshots."
+        )
 
 
 def _is_pair(value: Any) -> bool:
@@ -122,7 +124,7 @@ def _pairs(snapshots: Any) -> Iterator[tuple[int, Params]]:
     if not isinstance(snapshots, Iterable) or isinstance(snapshots, Mapping | str):
         raise InputTypeError(
             f"Expected snapshots to be an iterator of pairs (step, params); got {type(snapshots).__name__}. "
-            "Params to train go to track; those that are not trained are [(0, params)]."
+            "To train params use track; for params that are not trained give [(0, params)]."
         )
     for found in snapshots:
         if not isinstance(found, tuple | list) or len(found) != 2:

@@ -351,7 +351,9 @@ def test_reading_a_damaged_block_names_it(tmp_path):
     np.save(tmp_path / "0000-0002.npy", np.zeros((2, 3), np.float32))
     with pytest.raises(StorageError, match=r"Expected a block of float32 of shape \(2, 2\) in .*0000-0001.npy; got: "):
         on_disk[0]
-    with pytest.raises(StorageError, match=r"in .*0000-0002.npy; got: it holds float32 of shape \(2, 3\). Call gram_on_disk"):
+    with pytest.raises(
+        StorageError, match=r"in .*0000-0002.npy; got: it holds float32 of shape \(2, 3\). Call gram_on_disk"
+    ):
         on_disk._block(0, 2)
     (tmp_path / "0000-0003.npy").unlink()
     with pytest.raises(OSError, match="0000-0003"):

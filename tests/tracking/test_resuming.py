@@ -365,12 +365,12 @@ def test_the_working_folder_may_change(tmp_path, monkeypatch):
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
-def test_one_line_says_whether_a_run_is_gone_on_with(tmp_path, monkeypatch, capsys):
+def test_one_line_says_whether_a_run_is_resumed(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("TQDM_DISABLE")
     folder = tmp_path / "run"
     run(folder)
-    assert capsys.readouterr().err == f"ntkbias: a new run begins in {folder}, which holds none\n"
+    assert capsys.readouterr().err == f"ntkbias: starting a new run in {folder}, which holds none\n"
     run(folder)
-    assert capsys.readouterr().err == f"ntkbias: goes on after the snapshot of step 12 in {folder}\n"
+    assert capsys.readouterr().err == f"ntkbias: resuming the run in {folder} after step 12\n"
     run()
     assert capsys.readouterr().err == ""

@@ -482,13 +482,13 @@ def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
 
     snapshots("iterator of pairs \\(step, params\\), whole .* got list first", iter([(params, 0)]), TypeError)
     snapshots("Expected an iterator of pairs \\(step, params\\); got int", iter([0, 1]), TypeError)
-    snapshots("to be an iterator of pairs \\(step, params\\); got dict. Params", {"a": 1.0}, TypeError)
+    snapshots("to be an iterator of pairs \\(step, params\\); got dict. To train", {"a": 1.0}, TypeError)
     halves = jax.tree.map(lambda leaf: leaf[:1], params)
     snapshots("the same shapes at all steps, .*f32\\[2,24\\].* got .* at step 1", iter([(0, params), (1, halves)]))
 
     trained = {"optimizer": optax.sgd(0.1), "num_steps": 3}
     for given, got in ((iter([(0, params)]), "an iterator"), ([(0, params)], "a list of \\(step, params\\)")):
-        message = f"Expected params to train; got {got}. Training that is not ours goes to track_snapshots"
+        message = f"Expected params to train; got {got}. For a training loop of your own use track_snapshots"
         refused(message, TypeError, params=given, **trained)
         refused(message, TypeError, call=track_many, params=given, **trained)
     refused("Expected wrt= alone; got state=", wrt=lambda path: True, state=1.0, **trained)

@@ -72,7 +72,7 @@ class CrossNTK(eqx.Module):
     outputs: Outputs = eqx.field(static=True)
     left: Gradients
     right: Gradients
-    no_kernel = "whose matrix is not symmetric; jax.numpy.linalg.svd(cross(x1, x2)) finds its singular values"
+    no_kernel = "whose matrix is not symmetric; use jax.numpy.linalg.svd(cross(x1, x2))"
 
     def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
         """The matrix of `x1` `(n, ...)`, given to the first function, and `x2` `(m, ...)`, given to the second.

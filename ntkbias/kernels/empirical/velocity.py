@@ -76,7 +76,7 @@ def ntk_velocity(
 class VelocityForm(SymmetricForm):
     """The derivative of an empirical NTK along a direction, no kernel but a symmetric form; made by `ntk_velocity`."""
 
-    no_kernel = "whose Gram matrix has negative eigenvalues; jax.numpy.linalg.eigh(velocity(x)) finds those"
+    no_kernel = "whose Gram matrix has negative eigenvalues; use jax.numpy.linalg.eigh(velocity(x))"
     kernel: EmpiricalNTK
     direction: Params
 
