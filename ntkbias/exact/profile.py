@@ -18,7 +18,7 @@ converges geometrically for every algebraic singularity at the ends, and its coa
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +153,7 @@ def kernel_values(kernel: Kernel, x0: np.ndarray, x: np.ndarray) -> Float[np.nda
     return np.concatenate(parts, 1)
 
 
-def checked_kernel(kernel: object) -> None:
+def checked_kernel(kernel: Any) -> None:
     """Raise an `InputError` unless this is a kernel with one value a pair of inputs."""
     require_kernel(kernel, "For a function of the cosine use DotProductKernel(profile).")
     if kernel.outputs not in ("mean", "sum"):

@@ -15,7 +15,7 @@ multiplied by numbers.
 """
 
 import abc
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -82,7 +82,7 @@ class SymmetricForm(eqx.Module):
         It is asked once for each shape; numbers are looked at elsewhere, each time.
         """
 
-    def packed(self, layout: Layout) -> "SymmetricForm":
+    def packed(self, layout: Layout) -> Self:
         """The same kernel of inputs that are packed so; an `InputError` if it takes one array alone."""
         raise InputError(
             f"Expected inputs of this kernel as one array of real numbers (n, ...); got {layout}. Kernels of functions "
@@ -252,7 +252,7 @@ class FormSum(SymmetricForm):
         self.left.check(x, name)
         self.right.check(x, name)
 
-    def packed(self, layout: Layout) -> SymmetricForm:
+    def packed(self, layout: Layout) -> Self:
         return type(self)(self.outputs, self.left.packed(layout), self.right.packed(layout))
 
     def unpacked(self, x: Any) -> Any:
@@ -284,7 +284,7 @@ class FormScaled(SymmetricForm):
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
 
-    def packed(self, layout: Layout) -> SymmetricForm:
+    def packed(self, layout: Layout) -> Self:
         return type(self)(self.outputs, self.kernel.packed(layout), self.factor)
 
     def unpacked(self, x: Any) -> Any:
@@ -331,7 +331,7 @@ class FormCentered(SymmetricForm):
             return operators.Centered(self.kernel._operator(x, Source(self.kernel, x), num_products), source)
         return super()._operator(x, source, num_products)
 
-    def packed(self, layout: Layout) -> SymmetricForm:
+    def packed(self, layout: Layout) -> Self:
         return type(self)(self.outputs, self.kernel.packed(layout), self.reference, self.mean)
 
     def unpacked(self, x: Any) -> Any:

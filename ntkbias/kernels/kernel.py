@@ -35,7 +35,7 @@ class Kernel(SymmetricForm):
     def centered(self, reference: Any) -> "Centered":
         """See `SymmetricForm.centered`."""
         form = super().centered(reference)
-        return Centered(form.outputs, form.kernel, form.reference, form.mean)
+        return Centered(form.outputs, form.kernel, form.reference, form.mean)  # type: ignore[arg-type]  # as self is
 
     def __add__(self, other: Any) -> Any:
         form = super().__add__(other)
@@ -51,13 +51,20 @@ class Kernel(SymmetricForm):
 class Sum(FormSum, Kernel):
     """The sum of two kernels of the same kind of outputs; write `kernel1 + kernel2`."""
 
+    left: Kernel
+    right: Kernel
+
 
 class Scaled(FormScaled, Kernel):
     """A kernel times a number; write `factor * kernel`."""
 
+    kernel: Kernel
+
 
 class Centered(FormCentered, Kernel):
     """A kernel whose features have mean zero over the inputs `reference`; write `kernel.centered(reference)`."""
+
+    kernel: Kernel
 
 
 def require_kernel(value: Any, otherwise: str = "For a matrix use eigh(K).") -> None:
