@@ -39,7 +39,7 @@ __all__ = ["Concatenate", "Product", "Residual", "Sum"]
 
 
 class _Branches(Layer):
-    """Branches that start from one input and join again. The parameters are a list with one entry per branch."""
+    """Branches that start from one input and join again; the parameters are a list with one entry a branch."""
 
     branches: tuple[Layer, ...] = eqx.field(converter=tuple)
 

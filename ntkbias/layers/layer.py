@@ -24,11 +24,11 @@ from ntkbias.types import Params
 
 __all__ = ["Layer", "affine_init", "require_depth", "require_positions", "require_scales", "require_some_positions"]
 
-MAX_DEPTH = 10_000  # layers: an infinite kernel, which compiles one, takes half a minute; a finite network ten minutes
+DEEPEST = 10_000  # layers: half a minute for an infinite kernel, which compiles one, and ten for a finite network
 
 
 class Layer(eqx.Module):
-    """One layer or one network: a composition of layers is a layer.
+    """One layer, or one network: a composition of layers is a layer.
 
     The default methods suit a layer without parameters or positions. A fixed map (`is_fixed`) has no parameters. At the
     start of a network it acts on the inputs themselves.
@@ -92,9 +92,9 @@ def affine_init(
 def require_depth(name: str, value: object) -> None:
     """Raise an `InputError` unless `value` is a number of layers, or of blocks, that a network can have."""
     require_positive(name, value)
-    if value > MAX_DEPTH:  # type: ignore[operator]
+    if value > DEEPEST:  # type: ignore[operator]
         raise InputError(
-            f"Expected {name} to be at most {MAX_DEPTH}; got {value}. Each layer is made and traced on its own, which "
+            f"Expected {name} to be at most {DEEPEST}; got {value}. Each layer is made and traced on its own, which "
             "would take minutes to hours: choose fewer."
         )
 
