@@ -598,7 +598,7 @@ def test_drawn_leaves_agree_with_the_full_product(monkeypatch):
     degrees = np.array([[1, 0, 0, 0], [2, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0]])
     full = spectrum_of_degrees(kernel, domain, degrees)
     assert np.all(full.errors < 1e-6 * full.eigenvalues)
-    monkeypatch.setattr(product_module, "MOST_NODES", 1)
+    monkeypatch.setattr(product_module, "MAX_NODES", 1)
     drawn = spectrum_of_degrees(kernel, domain, degrees, num_draws=60, key=jax.random.key(3))
     assert np.all(np.abs(drawn.eigenvalues - full.eigenvalues) <= drawn.errors)
     assert np.all(drawn.errors < 0.15 * full.eigenvalues)
@@ -698,13 +698,13 @@ def test_bad_input_is_named(exact, measured):
         exact_spectrum(finite, circle, 4)
     with pytest.raises(InputError, match="stays the same when both inputs are rotated; got one that changes by"):
         predicted_decay(finite, circle)
-    with pytest.raises(InputError, match="permuted and flipped alike; got one that changes"):
+    with pytest.raises(InputError, match="permuted and flipped in the same way; got one that changes"):
         exact_spectrum(finite_on(5), Hypercube(5), 2)
-    with pytest.raises(InputError, match="turned in each angle"):
+    with pytest.raises(InputError, match="shifted in each angle"):
         exact_spectrum(finite, Torus(1), 2)
     leaves = SphereProduct((0, 1, 2), 3)
     lopsided = nb.infinite_ntk(Sequential((Conv(4, (2,), padding="VALID"), SinPlusCos(), Flatten(), Dense(1))))
-    with pytest.raises(InputError, match="moved between subtrees of one shape"):
+    with pytest.raises(InputError, match="moved between subtrees of equal shape"):
         exact_spectrum(lopsided, leaves, 2)
     with pytest.raises(InputError, match="degrees of shape \\(rows, 3\\)"):
         spectrum_of_degrees(lopsided, leaves, np.zeros((1, 2), int))
@@ -712,21 +712,21 @@ def test_bad_input_is_named(exact, measured):
         exact_spectrum(kernel, nb.domains.PointCloud(), 4)
     with pytest.raises(TypeError, match="Expected a kernel, e.g. infinite_ntk\\(net\\); got function"):
         exact_spectrum(laplace, circle, 4)
-    with pytest.raises(InputError, match="one value a pair of inputs; got outputs='all'"):
+    with pytest.raises(InputError, match="one value per pair of inputs; got outputs='all'"):
         exact_spectrum(nb.infinite_ntk(nb.nets.mlp(), outputs="all"), circle, 4)
-    with pytest.raises(InputError, match="max_degree to be a whole number from zero; got -1"):
+    with pytest.raises(InputError, match="max_degree to be a whole number of zero or more; got -1"):
         exact_spectrum(kernel, circle, -1)
     with pytest.raises(InputError, match="max_degree of at most 3, the cube's dimension; got 4"):
         exact_spectrum(kernel, Hypercube(3), 4)
     with pytest.raises(InputError, match="at most 3 angles"):
         exact_spectrum(kernel, Torus(4), 4)
-    with pytest.raises(TypeError, match="where decay is a power; got Hypercube"):
+    with pytest.raises(TypeError, match="on which decay is a power; got Hypercube"):
         predicted_decay(kernel, Hypercube(3))
-    with pytest.raises(InputError, match="num_modes of at most the 169 modes"):
+    with pytest.raises(InputError, match="num_modes of at most 169, the number of modes"):
         exact.expand(170)
-    with pytest.raises(InputError, match="none for at most 1,000,000; got None"):
+    with pytest.raises(InputError, match="at most 1,000,000 modes to expand without num_modes; got"):
         on_cube(1, 32).expand()
-    with pytest.raises(InputError, match="rows of one degree each"):
+    with pytest.raises(InputError, match="Expected one degree per row"):
         exact_spectrum(kernel, Torus(2), 1).decay()
     with pytest.raises(TypeError, match="Expected an ExactSpectrum and a Spectrum; got Spectrum"):
         beside(measured, exact)

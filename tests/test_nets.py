@@ -242,13 +242,13 @@ class TestBadCnn:
             nb.nets.cnn(padding="same")
 
     def test_strides(self):
-        message = r"Expected one stride a spatial axis; got kernel_size=\(3, 3\) and strides=\(2,\)"
+        message = r"Expected one stride per spatial axis; got kernel_size=\(3, 3\) and strides=\(2,\)"
         with pytest.raises(InputError, match=message):
             nb.nets.cnn(strides=(2,))
 
     def test_dilation(self):
         with pytest.raises(
-            InputError, match=r"Expected one dilation a spatial axis; got kernel_size=\(3, 3\) and dila"
+            InputError, match=r"Expected one dilation per spatial axis; got kernel_size=\(3, 3\) and dila"
         ):
             nb.nets.cnn(dilation=(2,))
 
@@ -275,7 +275,9 @@ class TestBadNets:
         ):
             with pytest.raises(InputError, match=f"Expected {name} {message}"):
                 nb.nets.resnet(**{name: value})
-        with pytest.raises(InputError, match="every number in strides of resnet, one a group, to be at least 1; got 0"):
+        with pytest.raises(
+            InputError, match="every number in strides of resnet, one per group, to be at least 1; got 0"
+        ):
             nb.nets.resnet(strides=(1, 0))
 
     @pytest.mark.parametrize(

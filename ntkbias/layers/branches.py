@@ -155,7 +155,7 @@ class Concatenate(_Branches):
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
         if len({shape[:-1] for shape in shapes}) > 1:
             raise InputError(
-                "Expected outputs of the branches of Concatenate to differ only in their channels; got shapes "
+                "Expected the branches of Concatenate to give outputs that differ only in their channels; got shapes "
                 f"{', '.join(map(str, shapes))}. Give each the same strides."
             )
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))

@@ -218,7 +218,7 @@ class TestBadNnx:
 
     def test_method(self):
         with pytest.raises(
-            InputError, match=r"Expected Module to have the method __call__; it has none. Choose what is"
+            InputError, match=r"Expected Module to have the method __call__; it has none. Choose what to"
         ):
             nb.adapters.flax_nnx(nnx.Module())
 
@@ -321,7 +321,8 @@ class TestBadLinen:
     )
     def test_module(self, module, got):
         with pytest.raises(
-            InputTypeError, match=rf"Expected module to be a flax.linen.Module; got {got}.*goes to flax_nnx, by itself"
+            InputTypeError,
+            match=rf"Expected module to be a flax.linen.Module; got {got}.*use flax_nnx, without variables",
         ):
             nb.adapters.flax_linen(module, {})
 
@@ -342,14 +343,16 @@ class TestBadLinen:
     def test_training_mode(self, cnn):
         module, variables, x = cnn
         f, params = nb.adapters.flax_linen(module, variables)
-        with pytest.raises(InputError, match=r"Expected LinenCnn at inference.*got: Cannot update.*Pass what switches"):
+        with pytest.raises(
+            InputError, match=r"Expected LinenCnn at inference.*got: Cannot update.*Pass the option that switches"
+        ):
             nb.empirical_ntk(f, params)(x)
 
     def test_dropout_in_training_mode(self):
         module, x = linen.Sequential([linen.Dense(3), linen.Dropout(0.5, deterministic=False)]), normal(4, 3)
         f, params = nb.adapters.flax_linen(module, {"params": module.init(jax.random.key(0), x)["params"]})
         with pytest.raises(
-            InputError, match=r"Expected Sequential at inference.*got: .* needs PRNG.*Pass what switches"
+            InputError, match=r"Expected Sequential at inference.*got: .* needs PRNG.*Pass the option that switches"
         ):
             nb.empirical_ntk(f, params)(x)
 

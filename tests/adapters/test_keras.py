@@ -134,7 +134,9 @@ class TestBadKeras:
 
     @pytest.mark.parametrize("model", [keras.Sequential([layers.Dense(2)]), Attention()], ids=["sequential", "own"])
     def test_a_model_without_variables_yet(self, model):
-        with pytest.raises(InputError, match=r"Expected a model that is built, .*, which is not. Call it on a batch"):
+        with pytest.raises(
+            InputError, match=r"Expected a model that is built, .*, which is not built. Call it on a batch"
+        ):
             nb.adapters.keras(model)
 
     def test_no_model(self):

@@ -494,5 +494,5 @@ class TestBadInput:
         layer = from_stax(*stax.serial(stax.Dense(3), stax.Relu(), stax.LayerNorm(), stax.Dense(1)))
         with pytest.raises(InputError, match=r"a known infinite-width limit here; got: LayerNorm only.* empirical_ntk"):
             nb.infinite_ntk(layer)(x)
-        with pytest.raises(InputError, match=r"that holds each input's with itself.*needs\(\)"):
+        with pytest.raises(InputError, match=r"that holds that of each input with itself.*needs\(\)"):
             layer.propagate(Covariance.of_inputs(x, x).without_own())

@@ -63,10 +63,12 @@ def test_bad_input_is_named(unchecked):
         FromHarmonics("waves", FREQUENCIES)
     with pytest.raises(InputError, match="a frequency of zero or more for each harmonic; got"):
         FromHarmonics(waves, (1.0, -1.0))
-    with pytest.raises(InputError, match=r"harmonics\(x\) of shape \(20, 2\), a column a frequency; got \(20, 13\)"):
+    with pytest.raises(
+        InputError, match=r"harmonics\(x\) of shape \(20, 2\), one column per frequency; got \(20, 13\)"
+    ):
         FromHarmonics(waves, (0.0, 1.0)).harmonics(x, 1)
     twice = FromHarmonics(lambda x: jnp.stack([x[:, 0], 2 * x[:, 0]], 1), (0.0, 1.0))
-    with pytest.raises(InputError, match="independent on the 20 inputs; got 1 of 2 that follow from others"):
+    with pytest.raises(InputError, match="independent on the 20 inputs; got 1 of 2 that are combinations of others"):
         twice.energy(x, x, jnp.full(20, 1 / 20), 1)
     with pytest.raises(InputError, match="a domain with a distribution of its own"):
         twice.sample(3, key=jax.random.key(0))

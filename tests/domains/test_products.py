@@ -184,7 +184,7 @@ def test_bad_input_is_named(unchecked):
         Hypercube(9).quadrature(31)
     with pytest.raises(InputError, match="Expected a scale of 2 sqrt\\(h\\) for h flips, h = 1 .. 3; got 3"):
         Hypercube(3).steps(Hypercube(3).quadrature(8)[0], 3, 4, key=jax.random.key(0))
-    with pytest.raises(InputError, match="two different inputs for a neighborhood graph; got one corner alone"):
+    with pytest.raises(InputError, match="two different inputs for a neighborhood graph; got only one corner"):
         Hypercube(3).neighbors(jnp.ones((4, 3)))
     with pytest.raises(InputError, match="Expected a degree that has harmonics on Hypercube\\(dimension=3\\); got 4"):
         Hypercube(3).harmonic(4, jnp.ones((4, 3)), key=jax.random.key(0))

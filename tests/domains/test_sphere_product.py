@@ -147,12 +147,12 @@ def test_bad_input_is_named(unchecked):
     with pytest.raises(InputError, match="branching to be at least 1; got 0"):
         SphereProduct.regular((2, 0), 3)
     domain = SphereProduct((0, 1), 3)
-    with pytest.raises(InputError, match="Expected inputs \\(n, 2, 3\\), one sphere a leaf; got shape \\(5, 6\\)"):
+    with pytest.raises(InputError, match="Expected inputs \\(n, 2, 3\\), one sphere per leaf; got shape \\(5, 6\\)"):
         domain.check(jnp.ones((5, 6)))
     with pytest.raises(InputError, match="at distance 1.73205 from the origin.*Give SphereProduct\\(radius=...\\)"):
         domain.check(jnp.ones((5, 2, 3)) * 2)
     for wrong in ((1,), (1, -1), (1, 0.5), 1):
-        with pytest.raises(InputError, match="Expected degrees of 2 whole numbers of zero or more, one a leaf; got"):
+        with pytest.raises(InputError, match="Expected degrees of 2 whole numbers of zero or more, one per leaf; got"):
             domain.learning_index(wrong)
     with pytest.raises(InputError, match="at least 8 nodes for a sphere in 4 dimensions; got 7"):
         SphereProduct((0, 1), 4).quadrature(7)

@@ -296,7 +296,7 @@ class TestBadInput:
     def test_sum_of_correlated_branches(self):
         for branches in ((Relu(), Identity()), (Dense(3), Erf(), Sequential((Dense(3), Relu())))):
             with pytest.raises(
-                InputError, match="all branches of Sum but one to end with a linear layer; got 2 that are"
+                InputError, match="all branches of Sum but one to end with a linear layer; got 2 that do not"
             ):
                 Sum(branches)
         Sum((Dense(3), Relu(), LocallyConnected(3, (1,))))
@@ -305,7 +305,7 @@ class TestBadInput:
     def test_product_of_dependent_branches(self):
         gated = Product((Dense(3), Identity()))  # uncorrelated with its inputs, and yet not independent of them
         for branches in ((Relu(), Identity()), (gated, Identity()), (Residual(Dense(3)), Relu(), Dense(3))):
-            with pytest.raises(InputError, match="of Product but one to contain a linear layer; got 2 that depend"):
+            with pytest.raises(InputError, match="of Product but one to contain a linear layer; got 2 that do not"):
                 Product(branches)
         Product((Sequential((Dense(3), Relu())), Frozen(Dense(3)), Identity()))
         Product((gated, Dense(3)))
@@ -337,7 +337,9 @@ class TestBadInput:
         with pytest.raises(InputError, match="Expected rate of Dropout to be zero or more; got -0.1"):
             Dropout(-0.1)
         for rate in (1, 1.5):
-            with pytest.raises(InputError, match=f"Expected rate of Dropout, the fraction .*, below 1; got {rate}"):
+            with pytest.raises(
+                InputError, match=f"Expected rate of Dropout, the fraction .*, to be below 1; got {rate}"
+            ):
                 Dropout(rate)
 
     @pytest.mark.parametrize("pool", [AvgPool, SumPool])
@@ -348,7 +350,7 @@ class TestBadInput:
         with pytest.raises(InputError, match=rf"Expected every number in strides of {name} to be at least 1; got 0"):
             pool((2, 2), (1, 0))
         with pytest.raises(
-            InputError, match=r"Expected one stride a spatial axis; got window=\(2,\) and strides=\(1, 1"
+            InputError, match=r"Expected one stride per spatial axis; got window=\(2,\) and strides=\(1, 1"
         ):
             pool((2,), (1, 1))
         with pytest.raises(InputError, match="Expected padding to be one of SAME, VALID, CIRCULAR; got 'same'"):
@@ -364,7 +366,7 @@ class TestBadInput:
         with pytest.raises(InputError, match=rf"Expected every number in dilation of {make.__name__} to be at least 1"):
             make(3, (2, 2), dilation=(1, 0))
         with pytest.raises(
-            InputError, match=r"one dilation a spatial axis; got kernel_size=\(2, 2\) and dilation=\(2,\)"
+            InputError, match=r"one dilation per spatial axis; got kernel_size=\(2, 2\) and dilation=\(2,\)"
         ):
             make(3, (2, 2), dilation=(2,))
         with pytest.raises(InputError, match=r"as large as the window \(5,\); got positions \(4,\)"):
@@ -374,6 +376,6 @@ class TestBadInput:
         layer = LocallyConnected(3, (2,))
         params = layer.init(jax.random.key(0), (4, 2))
         with pytest.raises(
-            InputError, match=r"LocallyConnected of the size that its weights are for, .* \(4,\); got \(5,\)"
+            InputError, match=r"LocallyConnected to have the size that it was initialized for, .* \(4,\); got \(5,\)"
         ):
             layer.apply(params, jnp.ones((1, 5, 2)))

@@ -284,7 +284,7 @@ class TestBadInput:
             FourierFeatures(np.ones((1, 2, 3)))
         with pytest.raises(InputError, match=r"Expected frequencies of FourierFeatures \(k,\), or .* got shape \(0,\)"):
             FourierFeatures(())
-        with pytest.raises(InputError, match=r"Expected one amplitude a frequency, \(2,\); got shape \(3,\)"):
+        with pytest.raises(InputError, match=r"Expected one amplitude per frequency, \(2,\); got shape \(3,\)"):
             FourierFeatures((1, 2), (1, 2, 3))
         with pytest.raises(
             InputError, match="Expected finite numbers in frequencies and amplitudes of FourierFeatures"
@@ -327,9 +327,7 @@ class TestBadInput:
             make(combine="add")
         with pytest.raises(InputError, match=f"Expected num_channels of {name} to be at least 1; got 0"):
             make(combine="concat", num_channels=0)
-        with pytest.raises(
-            InputError, match=f'Expected no num_channels of {name} with combine="sum", where the inputs'
-        ):
+        with pytest.raises(InputError, match=f'Expected no num_channels of {name} with combine="sum", which keeps'):
             make(num_channels=2)
         with pytest.raises(InputError, match=rf"Expected inputs of {name} to have positions, .* got shape \(2,\)"):
             make().output_shape((2,))
@@ -342,7 +340,7 @@ class TestBadInput:
                 lambda d: 1.0 * (d < 2),
                 "Expected decay to give a positive semi-definite correlation of positions; got an",
             ),
-            (lambda d: 1.0, r"Expected decay to give one number a distance, \(4, 4\); got \(\)"),
+            (lambda d: 1.0, r"Expected decay to give one number per distance, \(4, 4\); got \(\)"),
             (lambda d: 1 / (d - 1), "Expected finite numbers in the correlation that decay gives; got"),
         ):
             layer = PositionalEncoding(decay=decay, power=1)

@@ -264,7 +264,7 @@ class TestBadInput:
 
     def test_number_of_strides(self):
         with pytest.raises(
-            InputError, match=r"Expected one stride a spatial axis; got kernel_size=\(3, 3\) and strides"
+            InputError, match=r"Expected one stride per spatial axis; got kernel_size=\(3, 3\) and strides"
         ):
             Conv(3, (3, 3), (1,))
 
@@ -332,7 +332,7 @@ class TestOptionsOfLinearLayers:
 
     def test_residual_of_correlated_sides(self, unchecked):
         for branch in (Relu(), Identity(), Sequential((Dense(3), Relu()))):
-            with pytest.raises(InputError, match="two that are correlated, whose covariances do not add"):
+            with pytest.raises(InputError, match="got neither. Covariances of correlated branches do not add"):
                 Residual(branch)
         Residual(Sequential((Relu(), Dense(3))))  # may follow a branch of its kind, and so may a linear shortcut
         Residual(Sequential((Dense(3), Relu())), Dense(3))
