@@ -20,7 +20,7 @@ class Mlp(eqx.Module):
     dropout: eqx.nn.Dropout
     out: eqx.nn.Linear
     shift: jax.Array
-    steps: jax.Array  # a counter, which is no parameter
+    steps: jax.Array  # a counter, not a parameter
 
     def __init__(self, key):
         keys = jax.random.split(key)

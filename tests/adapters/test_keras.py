@@ -17,7 +17,7 @@ layers = keras.layers
 
 @pytest.fixture
 def wide(x64):
-    """Models, too, in float64."""
+    """Keras builds its models in float64, too."""
     keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_dtype_policy("float32")
@@ -32,7 +32,7 @@ def built(*stack):
 
 
 class Attention(keras.Model):
-    """A model whose `call` does not know of training."""
+    """A model whose `call` has no argument `training`."""
 
     def __init__(self):
         super().__init__()

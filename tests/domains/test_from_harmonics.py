@@ -1,4 +1,4 @@
-"""A domain made from one's own functions."""
+"""A domain made of the user's own functions."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def test_the_circles_own_harmonics_give_the_circles_ranking():
 
 
 def test_functions_need_not_be_orthonormal_nor_in_order(x64):
-    """Energies add up, and what two levels share belongs to the lower one."""
+    """Energies add up, and the part that two levels share belongs to the lower one."""
     x = jax.random.normal(jax.random.key(0), (60, 3))
     weights = jax.random.uniform(jax.random.key(1), (60,))
     weights /= weights.sum()

@@ -1,4 +1,4 @@
-"""Weights of samples: exact moments, the least norm, density, and inputs that coincide."""
+"""Weights of samples: exact moments, least norm, density, and coinciding inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def test_weights_have_the_least_norm(x64, seed):
     x = crowded(40, seed)
     weights = np.asarray(quadrature_weights(Circle(), x, 4))
     rows = np.asarray(Circle().harmonics(x, 4)).T
-    # c = max(A^T nu, 0): on the positive weights c is in the span of the rows, elsewhere that span is below zero.
+    # c = max(A^T nu, 0): where c is positive it equals a combination of the rows, and elsewhere that is at most zero.
     nu = np.linalg.lstsq(rows[:, weights > 0].T, weights[weights > 0])[0]
     np.testing.assert_allclose(np.maximum(rows.T @ nu, 0), weights, atol=1e-12)
     constraint = {"type": "eq", "fun": lambda c: rows @ c - np.eye(9)[0], "jac": lambda c: rows}
@@ -87,7 +87,7 @@ def test_other_domains(x64, domain):
 
 @pytest.mark.slow
 def test_a_ranking_is_the_domains_and_not_the_samples(x64):
-    """On crowded nodes: with 1 / n the modes mix degrees, with quadrature weights they are those of even nodes."""
+    """On crowded nodes, weights 1 / n give modes that mix degrees; quadrature weights give those of regular nodes."""
     x = merge_coinciding(Circle().point(jnp.asarray(NONUNIFORM))).x
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     plain = nb.rank_by_frequency(nb.spectrum(kernel, x, num_modes=9), Circle(), num_resamples=0)
@@ -104,7 +104,7 @@ def test_a_ranking_is_the_domains_and_not_the_samples(x64):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_density_weights_undo_a_density(seed):
-    """E cos = 0.4 under the sample; 0 under the circle's measure, within 3 errors of a 1 / sqrt q weight."""
+    """E cos is 0.4 under the sample. Weights with an error of 1 / sqrt q give the circle's 0, within 3 errors."""
     x = crowded(1_000, seed)
     weights = np.asarray(density_weights(x, dimension=1))
     np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
