@@ -147,8 +147,8 @@ class HarmonicDomain(Domain):
         """The power of each function `(n, *o, k)` in the harmonics of each level, from its values on the inputs.
 
         The result is exact on nodes on which the harmonics are orthonormal. On a random sample of n inputs each
-        harmonic adds an error of about 1/n. With h harmonics the cost is n h k multiplications. If there are more
-        harmonics than inputs, `projectors` do it for n^2 k per level, in blocks of bounded memory.
+        harmonic adds an error of about 1/n. With h harmonics as a basis the cost is n h k multiplications. If there are
+        more harmonics than inputs, `projectors` are used in blocks of bounded memory, which costs n^2 k per level.
         """
         max_degree = whole_number("max_degree", max_degree)
         if self._num_harmonics(max_degree) <= len(x):

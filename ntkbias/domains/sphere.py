@@ -44,7 +44,7 @@ from ntkbias.errors import InputError, InputTypeError
 __all__ = ["Sphere"]
 
 _NUM_NEIGHBORS = 10  # the default of PointCloud
-_NUM_RIDGES = 256  # most terms of `Sphere.harmonic`; in 22 dimensions there are as many harmonics up to degree 2
+_NUM_RIDGES = 256  # most terms of `Sphere.harmonic`: enough to span all harmonics of degree 2 in up to 22 dimensions
 
 
 class Sphere(HarmonicDomain):

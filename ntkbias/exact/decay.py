@@ -6,8 +6,8 @@ m = d on a torus of d angles),
 
     f(t) + f(pi - t) = even powers + c t^p + ...    =>    mu_k ~ frequency^-(m + p) for even k
 
-and f(t) - f(pi - t) gives the decay for odd k. The singularities of the two ends add in one and may cancel in the
-other. The NTK of a ReLU network has p = 1, its NNGP has p = 3, and the NNGP of L hidden layers of step functions has
+and f(t) - f(pi - t) gives the decay for odd k. In both combinations the singularities of the two ends add or cancel.
+The NTK of a ReLU network has p = 1, its NNGP has p = 3, and the NNGP of L hidden layers of step functions has
 p = 2^(1 - L). An analytic kernel has no such power.
 
 >>> import ntkbias as nb

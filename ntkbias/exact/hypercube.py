@@ -30,7 +30,7 @@ from ntkbias.kernels import Kernel
 
 __all__ = ["hypercube_spectrum"]
 
-GUARD_DIGITS = 40  # digits kept in addition to those that the differences lose
+GUARD_DIGITS = 40  # in addition to d digits, which is more than the d bits that the differences lose
 HYPERPARAMETER_ERROR = 1e-14  # relative: each layer adds a few roundings of float64 hyperparameters
 SYMMETRY = "permuted and flipped in the same way"
 

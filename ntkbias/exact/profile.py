@@ -4,9 +4,9 @@ A kernel that shares the sphere's symmetry is K(x, x') = f(t) with cos t = <x, x
 evaluated in float64 on pairs of inputs, and again on the same pairs after a random rotation. A small difference between
 the two measures the rounding error at every node. A large one shows that the kernel is not invariant.
 
-Profiles are smooth inside (0, pi) and singular at its ends. ReLU kernels are analytic in t, not in cos t. Kernels of
-step functions begin with t^(1/2), and with t^(1/4) and lower powers in deeper networks. The double exponential rule
-(Takahasi and Mori 1974)
+Profiles are smooth inside (0, pi) and singular at its ends. ReLU kernels are analytic in t, not in cos t. The deeper a
+network of step functions, the lower is the power with which its kernel begins: t^(1/2), then t^(1/4). The double
+exponential rule (Takahasi and Mori 1974)
 
     t = pi / (1 + exp(-pi sinh u)),  u = -m h, ..., m h
 

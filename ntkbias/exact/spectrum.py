@@ -49,9 +49,9 @@ def exact_spectrum(kernel: Kernel, domain: Domain, max_degree: int) -> ExactSpec
     - l + 2 j on a `Gaussian`, where l is the angular degree and j the radial index;
     - the sum of the leaves' degrees on a `SphereProduct`, with one row for all degrees that its symmetries exchange.
 
-    Costs seconds, and evaluates the kernel on some thousand pairs of inputs; a Gaussian or a torus of three angles
-    takes a million. The kernel is evaluated in float64, whatever JAX is set to. On the hypercube it is evaluated with
-    as many digits as needed if it has a closed form.
+    Costs seconds, and evaluates the kernel on a few thousand pairs of inputs; a Gaussian or a torus of three angles
+    takes a million. The kernel is evaluated in float64, whatever JAX is set to. On the hypercube, a kernel with a
+    closed form is evaluated with as many digits as needed.
 
     Raises `InputError` for a kernel that changes under the domain's symmetries, such as that of a finite network, and
     for one with several outputs.
