@@ -6,10 +6,10 @@ These functions are the eigenfunctions of
 
     K_l(r, r') = E_t[K(r, r', t) P_l(cos t)]
 
-where t is distributed as on S^{d-1}, and r / scale has the chi distribution of d degrees. Each eigenvalue has the
-multiplicity of the harmonics. Radial integrals use Gauss-Legendre quadrature in r, because networks' kernels are
-analytic in r. Gauss-Laguerre quadrature in r^2 / 2 would need kernels analytic in r^2, which K = r r' f(t), the kernel
-without bias, is not.
+where t is distributed as on S^{d-1}, and r / scale has the chi distribution with d degrees of freedom. Each eigenvalue
+has the multiplicity of the harmonics. Radial integrals use Gauss-Legendre quadrature in r, because networks' kernels
+are analytic in r. Gauss-Laguerre quadrature in r^2 / 2 would need kernels that are analytic in r^2. A kernel without
+bias, K = r r' f(t), is not.
 
 Kernels of Mehler's type, such as exp(-|x - x'|^2 / (2 l^2)), have one eigenvalue per degree k = l + 2 j of Hermite
 polynomials. `by_hermite_degree` merges those rows.

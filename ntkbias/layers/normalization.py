@@ -95,7 +95,7 @@ class LayerNorm(_Norm):
         if not covariance.gaussian:
             raise InputError(
                 "Expected a Dense or Conv layer before LayerNorm; got an input that is not Gaussian of mean zero at "
-                "infinite width. Put a linear layer between it and the input, activation or encoding before it."
+                "infinite width. Put a linear layer directly before it, after the input, activation or encoding."
             )
         return super().propagate(covariance)
 

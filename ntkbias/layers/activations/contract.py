@@ -60,7 +60,7 @@ class Activation(Layer):
         if not covariance.gaussian:
             raise InputError(
                 f"Expected a Dense or Conv layer before {type(self).__name__}; got an input that is not Gaussian at "
-                "infinite width. Put a linear layer between it and the input, or the activation, before it."
+                "infinite width. Put a linear layer directly before it, after the input or the previous activation."
             )
         return covariance.activate(self.dual, self.moment)
 
