@@ -49,7 +49,7 @@ BAD_FILES = {
     "no x": ({"z": np.ones(3)}, "Expected an array named x in"),
     "vector": (
         {"x": np.ones(3)},
-        "Expected x of .* to be \\(n, ...\\), with two axes or more and something in each; got shape \\(3,\\)",
+        "Expected x of .* to be \\(n, ...\\), with two axes or more and none empty; got shape \\(3,\\)",
     ),
     "lengths": ({"x": np.ones((3, 2)), "y": np.ones(2)}, "Expected one label for each of 3 inputs in y of"),
     "NaN": ({"x": np.full((3, 2), np.nan)}, "Expected finite numbers in x of .*; got NaN, infinity"),
@@ -176,7 +176,7 @@ BAD_MNIST = {
     "short": (idx(IMAGES)[:-1], "Expected 4704 bytes after the header of .*; got 4703. It is cut short"),
     "header": (idx(IMAGES)[:10], r"Expected .* to hold examples of shape \(28, 28\); got sizes \(6, 0, 0\)"),
     "sizes": (idx(IMAGES[:, :8]), r"to hold examples of shape \(28, 28\); got sizes \(6, 8, 28\)"),
-    "number": (idx(IMAGES[:5]), "Expected as many labels as images in .*; got 6 and 5. Take both files from one"),
+    "number": (idx(IMAGES[:5]), "Expected as many labels as images in .*; got 6 and 5. Take both files from the same"),
 }
 
 

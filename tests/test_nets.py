@@ -271,7 +271,7 @@ class TestBadNets:
             ("block_size", 0, "to be at least 1; got 0"),
             ("k", 1.5, "to be a whole number; got 1.5"),
             ("readout", "mean", "to be one of flatten, pool; got 'mean'"),
-            ("strides", 2, r"of resnet, one a group, to be whole numbers, as \(2, 2\); got 2"),
+            ("strides", 2, r"of resnet, one per group, to be whole numbers, as \(2, 2\); got 2"),
         ):
             with pytest.raises(InputError, match=f"Expected {name} {message}"):
                 nb.nets.resnet(**{name: value})

@@ -56,7 +56,7 @@ IMPORT = """
     with warnings.catch_warnings(record=True) as caught:
         from ntkbias.adapters.neural_tangents import nt, stax
     (message,) = {str(each.message) for each in caught if "neural-tangents" in str(each.message)}
-    assert "mended and tested for JAX 0.8, 0.10, 0.12; this is 0.99.1. Compare" in message
+    assert "repaired and tested for JAX 0.8, 0.10, 0.12; this is 0.99.1. Compare" in message
     assert [each.filename for each in caught if str(each.message) == message] == ["<string>"]
     jax.__version__, jax.__version_info__ = before[0]["__version__"], before[0]["__version_info__"]
 
