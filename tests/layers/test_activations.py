@@ -21,11 +21,11 @@ def _normal(x):
     return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
-OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # for slow tests
+OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # for costly tests
 
 
 def each(wanted=lambda case: True, slow=()):
-    """The activations that pass, with only one of the slow expansions; tests of the stated error cover them all."""
+    """The activations that pass. Expansions but tanh are marked slow; tests of the stated error cover all of them."""
     names = [name for name, case in ACTIVATION_CASES.items() if wanted(case)]
     slow = ("sigmoid", "silu", "softplus", *slow)
     marked = [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
