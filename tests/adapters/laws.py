@@ -20,7 +20,7 @@ def assert_adapted(f, params, x, own):
     """f agrees with the library's own call. Its kernel is a product of explicit Jacobians, and can be explained."""
     tables = []
 
-    @jax.jit  # one program, because compiling takes most of the time
+    @jax.jit  # one program, since compilation dominates the time
     def values(params, x):
         outputs, pullback = jax.vjp(lambda params: f(params, x), params)
         size = math.prod(outputs.shape)
