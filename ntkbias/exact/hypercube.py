@@ -38,7 +38,8 @@ SYMMETRY = "permuted and flipped in the same way"
 def hypercube_spectrum(kernel: Kernel, domain: Hypercube, max_degree: int) -> ExactSpectrum:
     """The eigenvalues of degrees 0 .. `max_degree` of a kernel of the inner product on the cube; `max_degree` <= d.
 
-    Costs d + 1 values of the kernel in extended precision, seconds at d = 128, and d^2 differences.
+    Evaluates the kernel twice on d + 1 pairs in extended precision, which takes seconds at d = 128, and takes d^2
+    differences.
     """
     d = domain.dimension
     if max_degree > d:

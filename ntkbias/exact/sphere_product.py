@@ -86,7 +86,8 @@ def spectrum_of_degrees(
 
     The multiplicity of a row counts the harmonics with exactly these degrees in these leaves. If a product rule would
     have more than 30,000 nodes, `num_draws` pairs of random cosines replace the inactive leaves; `key` draws them
-    (default: a fixed one). Evaluates the kernel on 4 num_draws (degree + 9)^active pairs per row.
+    (default: a fixed one). Evaluates the kernel on about 4 num_draws m^active pairs per row. Here m is the largest
+    degree plus 30 with one active leaf, plus 16 with two, and plus 9 with more.
 
     Raises `InputError` for a kernel that is not invariant under rotations of each leaf.
     """
