@@ -210,7 +210,7 @@ def patch_network(
     b_init: float = 1.0,
     parameterization: Parameterization = "ntk",
 ) -> Layer:
-    """A convolutional network whose windows do not overlap, so that they form a regular tree (Xiao 2021, 2112.05611).
+    """A convolutional network with windows that do not overlap: a regular tree (Xiao 2021, arXiv 2112.05611).
 
     Inputs are `(n, leaves, leaf_dimension)`: positions are patches, and channels are their coordinates. A linear map
     and phi act on each leaf. Then, for each number p in `branching`, from the leaves to the root, a convolution joins p
