@@ -155,9 +155,13 @@ def test_spectra_extend_where_their_kernel_is_known_and_say_what_they_need_where
     for call in (loaded.extend, loaded.kernel, loaded.kernel.operator):
         with pytest.raises(InputError, match=message):
             call(new)
-    nb.save(tmp_path / "again", loaded)  # its sentence stays
-    with pytest.raises(InputError, match=message):
-        nb.load(tmp_path / "again").extend(new)
+    nb.save(tmp_path / "again", {"s": [loaded, nb.load(tmp_path / "v")], "own": nb.spectrum(FINITE(), X)})
+    with pytest.raises(InputError, match=message.replace(".*v'", ".*again'")):
+        nb.load(tmp_path / "again")["s"][0].extend(new)  # it stays what it was
+    again = nb.load(tmp_path / "again", f=network)
+    for there in (again["s"][0], of(again["s"][1])):
+        np.testing.assert_array_equal(there.extend(new), of(value).extend(new))
+    assert len(again["own"].extend(new)) == 3
 
 
 def test_a_spectrum_is_saved_without_a_kernel_that_cannot_be(tmp_path):
@@ -173,6 +177,18 @@ def test_a_spectrum_is_saved_without_a_kernel_that_cannot_be(tmp_path):
         nb.load(tmp_path / "s").extend(X)
     with pytest.raises(InputTypeError, match="got Own at value"):
         nb.save(tmp_path / "k", Own("mean"))
+
+
+def test_kernels_of_a_float64_session_compute_in_a_float32_one(tmp_path, x64):
+    params = NET.init(jax.random.key(0), (2,))
+    kernel = nb.empirical_ntk(NET.apply, params).centered(jnp.asarray(X, float)) * np.float64(0.5)
+    own = nb.empirical_ntk(network, jax.tree.map(lambda leaf: leaf.astype(float), OWN))
+    wanted = kernel(X), own(X)
+    nb.save(tmp_path / "k", [kernel, own])
+    jax.config.update("jax_enable_x64", False)
+    for loaded, gram in zip(nb.load(tmp_path / "k", f=network), wanted, strict=True):
+        assert loaded(X).dtype == np.float32
+        np.testing.assert_allclose(loaded(X), gram, rtol=1e-4, atol=1e-5)
 
 
 def changed(params, x):
@@ -256,7 +272,7 @@ def test_models_of_other_libraries_are_given_again(tmp_path):
     fresh = eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(1))  # the parameters are those of the file
     for given in (f, nb.adapters.equinox(model), nb.adapters.equinox(fresh), nb.adapters.equinox(fresh)[0]):
         np.testing.assert_array_equal(nb.load(tmp_path / "k", f=given)(X), wanted)
-    with pytest.raises(InputError, match=r"the function 'MLP' .* It was made by nb.adapters.equinox\(model\)."):
+    with pytest.raises(InputError, match=r"the function 'MLP' of .* f=nb.adapters.equinox\(model\)\)\."):
         nb.load(tmp_path / "k")
     other = nb.adapters.equinox(eqx.nn.MLP(2, 3, 4, 2, key=jax.random.key(0)))
     with pytest.raises(InputError, match=r"Expected f= with parameters like those saved, \.layers\[0\]"):

@@ -19,13 +19,18 @@ __all__ = ["UnloadedKernel"]
 
 
 class UnloadedKernel(Kernel):
-    """Stands for a kernel that `load` could not build; `left_out` is the sentence with the reason, which it raises."""
+    """Stands for a kernel that `load` could not build; `left_out` is the sentence with the reason, which it raises.
+
+    It keeps what the file says of the kernel, so that it is in files to which it is saved again.
+    """
 
     left_out: str = eqx.field(static=True)
+    description: str = eqx.field(static=True)
+    arrays: dict[str, Any]
 
-    def __init__(self, left_out: str) -> None:
+    def __init__(self, left_out: str, description: str = "", arrays: dict[str, Any] | None = None) -> None:
         self.outputs = "mean"
-        self.left_out = left_out
+        self.left_out, self.description, self.arrays = left_out, description, arrays or {}
 
     def _refuse(self) -> NoReturn:
         raise InputError(self.left_out)

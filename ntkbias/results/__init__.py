@@ -3,6 +3,7 @@
     storing      the two files: `save` and `load`
     describing   a value as JSON and arrays
     building     the value again, of types that have a public name
+    keeping      descriptions of what could not be built, to be saved again
     functions    users' functions: described, tried at a few inputs, and given again to `load`
     names        public names of types
 

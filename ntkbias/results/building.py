@@ -22,6 +22,7 @@ from ntkbias.parameters import RealAndImaginary
 from ntkbias.results import functions
 from ntkbias.results.describing import METHOD, OPTIONAL
 from ntkbias.results.functions import Needed
+from ntkbias.results.keeping import kept
 from ntkbias.results.names import constant_of, type_of, wrapper_of
 
 __all__ = ["Reader"]
@@ -96,18 +97,21 @@ class Reader:
                 values[field] = self._optional(item, metadata[field][OPTIONAL], structure)
             else:
                 values[field] = self.value(item, structure)
+        if name.startswith("kernels."):  # which compute with JAX's arrays, in the types that it is set to
+            values = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, values)
         for field, trial in node.get("trials", {}).items():
             self._require_same(values[field], values.get("params"), trial, fields[field]["function"])
         return found(**values)
 
-    def _optional(self, node: Any, without: Callable[[str], Any], structure: Any) -> Any:
+    def _optional(self, node: Any, without: Callable[..., Any], structure: Any) -> Any:
         """A value, or what stands for it where a function is missing."""
         if isinstance(node, dict) and "left out" in node:
             return without(str(node["left out"]))
         try:
             return self.value(node, structure)
         except Needed as error:
-            return without(str(error))
+            description, names = kept(node, self.nodes, self.arrays)
+            return without(str(error), description, {name: self._array(name) for name in names})
 
     def _of_another_library(self, leaves: list[Any], places: list[str], structure: Any) -> Any:
         """Parameters of the structure that belongs to the function given."""
@@ -167,7 +171,7 @@ class Reader:
 
     def _asked(self) -> str:
         """The functions to give, as a dictionary."""
-        return "f={" + ", ".join(f"{name!r}: {_argument(name)}" for name in self.users) + "}"
+        return "f={" + ", ".join(f"{name!r}: {_argument(node)}" for name, node in self.users.items()) + "}"
 
     def _user_of(self, index: int) -> str | None:
         """The name of the user's function that one in the list is, or holds."""
@@ -197,11 +201,10 @@ class Reader:
             raise ValueError(f"ntkbias knows no function of the kind {kind}")
         if content not in self.given:
             params = f" of params {node['params']}" if node["params"] else ""
-            asked = self._asked() if len(self.users) > 1 else f"f={_argument(content)}"
-            made = f" It was made by nb.{node['made by']}." if node["made by"] else ""
+            asked = self._asked() if len(self.users) > 1 else f"f={_argument(node)}"
             raise Needed(
                 f"Expected f=, the function {content!r}{params}: files hold none of a user's; got none. Load it as "
-                f"nb.load({self.place!r}, {asked}).{made}"
+                f"nb.load({self.place!r}, {asked})."
             )
         return self.given[content]
 
@@ -232,8 +235,10 @@ class Reader:
         self._agreed.add(key)
 
 
-def _argument(name: str) -> str:
-    return name if name.isidentifier() else "f"
+def _argument(node: dict[str, Any]) -> str:
+    """What a user writes for a function: its name, or the call of the adapter that makes it."""
+    name = str(node["user"])
+    return f"nb.{node['made by']}" if node["made by"] else name if name.isidentifier() else "f"
 
 
 def _shapes(x: Any) -> str:

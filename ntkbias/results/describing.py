@@ -17,6 +17,7 @@ are a name and a trial, see `functions`. Arrays that are the same object are sto
 
 import dataclasses
 import inspect
+import json
 import re
 from typing import Any
 
@@ -31,6 +32,7 @@ from ntkbias.function import RealOutputs
 from ntkbias.packing import Layout
 from ntkbias.parameters import RealAndImaginary
 from ntkbias.results import functions
+from ntkbias.results.keeping import renamed
 from ntkbias.results.names import name_of_constant, public_name
 from ntkbias.wrappers import Wrapper
 
@@ -52,7 +54,9 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}
         self.functions: list[Any] = []
         self._held: dict[int, tuple[Any, str]] = {}  # arrays that are stored: each is kept, and so is its number
-        self._known: list[tuple[Function, bool]] = []  # of each function, and whether it holds one of the user's
+        # Of each function, and whether it holds one of the user's; None where it was kept as a description.
+        self._known: list[tuple[Function | None, bool]] = []
+        self._moved: dict[str, int] = {}  # where functions of other files begin in the list
         self._trials: dict[Any, Any] = {}
 
     def value(self, value: Any, name: str, depth: int = 0, inputs: Any = None, of_any: bool = False) -> Any:
@@ -130,7 +134,7 @@ class Writer:
     def _optional(self, value: Any, name: str, depth: int, inputs: Any) -> Any:
         """A value that is left out, with the reason, where it cannot be saved."""
         if (reason := getattr(value, "left_out", None)) is not None:
-            return {"left out": reason}
+            return self._kept(value.description, value.arrays, name) if value.description else {"left out": reason}
         before = {key: val.copy() for key, val in vars(self).items() if isinstance(val, dict | list)}
         try:
             return self.value(value, name, depth + 1, inputs)
@@ -138,6 +142,27 @@ class Writer:
             vars(self).update(before)
             sentence = f"Expected a kernel that was saved with its spectrum; it was left out: {error}"
             return {"left out": f"{sentence} Put it back by eqx.tree_at(lambda s: s.kernel, spectrum, kernel)."}
+
+    def _kept(self, description: str, arrays: dict[str, Any], name: str) -> Any:
+        """The description of a value that was not built, with the functions of its file."""
+        found = json.loads(description)
+        names = {key: self._array(array, f"{name}.kept") for key, array in arrays.items()}
+        text = json.dumps(found["functions"])
+        if text not in self._moved:
+            self._moved[text] = len(self.functions)
+            for node in found["functions"]:
+                node = renamed(node, names, self._moved[text])
+                own = {"user": self._own_name(node["user"])} if "user" in node else {}
+                self.functions.append(node | own)
+                self._known.append((None, False))
+        return renamed(found["value"], names, self._moved[text])
+
+    def _own_name(self, name: str) -> str:
+        """A name that no other function of the file has."""
+        taken, own, number = [node.get("user") for node in self.functions], name, 2
+        while own in taken:
+            own, number = f"{name} ({number})", number + 1
+        return own
 
     def _layout(self, example: Any, name: str, depth: int) -> Any:
         """The shapes and types of one example's arrays, in dictionaries, lists and tuples."""
@@ -180,10 +205,7 @@ class Writer:
                 return {"method": self.value(owner, f"{name}.__self__", depth + 1)}, False
             except InputTypeError:  # it is of another's types
                 vars(self).update(before)
-        taken = [node["user"] for node in self.functions if "user" in node]
-        own, number = functions.name_of(f), 2
-        while own in taken:
-            own, number = f"{functions.name_of(f)} ({number})", number + 1
+        own = self._own_name(functions.name_of(f))
         return {"user": own, "params": "" if params is None else functions.summary(params), "made by": _maker(f)}, True
 
     def _trial(self, function: Function, params: Any, name: str, depth: int, inputs: Any) -> Any:
