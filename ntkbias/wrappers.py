@@ -31,8 +31,9 @@ class Wrapper:
 
 def reduced(make: Callable, f: Any) -> tuple[Callable, tuple]:
     """How pickle makes `make(f)` again: methods by their objects, since those of equinox hold what it cannot take."""
-    if isinstance(f, eqx.Module) and hasattr(f, "__func__"):
-        return _method, (make, f.__self__, f.__name__)
+    owner = getattr(f, "__self__", None)
+    if isinstance(f, eqx.Module) and owner is not None:
+        return _method, (make, owner, getattr(f, "__name__", ""))
     if isinstance(f, Wrapper):
         parts = {field.name: getattr(f, field.name) for field in dataclasses.fields(f)}  # type: ignore[arg-type]
         return _around, (make, type(f), reduced(_itself, parts.pop("f")), parts)

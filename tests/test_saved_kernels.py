@@ -124,6 +124,8 @@ def test_inputs_of_several_arrays_and_complex_parameters(tmp_path):
     loaded = nb.load(tmp_path / "s", f=f)
     np.testing.assert_array_equal(loaded.extend(x), spectrum.extend(x))
     np.testing.assert_array_equal(loaded.inputs["b"], x["b"])
+    layout = spectrum.kernel.gradients.f.f.layout
+    assert pickle.loads(pickle.dumps(layout)) == copy.deepcopy(layout) == layout
     with pytest.raises(InputError, match=r"Expected f=, the function 'f' of params \['w'\]"):
         nb.load(tmp_path / "s").extend(x)
     with pytest.raises(
@@ -164,6 +166,12 @@ def test_spectra_extend_where_their_kernel_is_known_and_say_what_they_need_where
     assert len(again["own"].extend(new)) == 3
 
 
+def test_spectra_are_pickled_and_copied_with_their_kernel():
+    spectrum = nb.spectrum(FINITE(), X)
+    for same in (pickle.loads(pickle.dumps(spectrum)), copy.copy(spectrum), copy.deepcopy(spectrum)):
+        np.testing.assert_array_equal(same.extend(X[:2]), spectrum.extend(X[:2]))
+
+
 def test_a_spectrum_is_saved_without_a_kernel_that_cannot_be(tmp_path):
     class Own(nb.Kernel):
         def contract(self, features1, features2):
@@ -177,6 +185,12 @@ def test_a_spectrum_is_saved_without_a_kernel_that_cannot_be(tmp_path):
         nb.load(tmp_path / "s").extend(X)
     with pytest.raises(InputTypeError, match="got Own at value"):
         nb.save(tmp_path / "k", Own("mean"))
+    half = nb.empirical_ntk(network, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), OWN))
+    nb.save(tmp_path / "s", nb.spectrum(half, X))
+    loaded = nb.load(tmp_path / "s")
+    assert repr(loaded.kernel).startswith("UnloadedKernel('Expected a kernel that was saved with its spectrum")
+    with pytest.raises(InputError, match="it was left out: Expected arrays of numbers to save; got bfloat16 at value"):
+        loaded.extend(X)
 
 
 def test_kernels_of_a_float64_session_compute_in_a_float32_one(tmp_path, x64):
@@ -277,6 +291,44 @@ def test_models_of_other_libraries_are_given_again(tmp_path):
     other = nb.adapters.equinox(eqx.nn.MLP(2, 3, 4, 2, key=jax.random.key(0)))
     with pytest.raises(InputError, match=r"Expected f= with parameters like those saved, \.layers\[0\]"):
         nb.load(tmp_path / "k", f=other)
+
+
+def test_parameters_of_another_structure_take_the_pair(tmp_path):
+    params, static = eqx.partition(eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0)), eqx.is_array)
+
+    def call(params, x):
+        return jax.vmap(eqx.combine(params, static))(x)
+
+    spectrum = nb.spectrum(nb.empirical_ntk(call, params), X)
+    nb.save(tmp_path / "s", spectrum)
+    with pytest.raises(InputError, match=r"Expected f=, the function 'call' of params .* f=\(call, params\)\)\.$"):
+        nb.load(tmp_path / "s").extend(X)
+    with pytest.raises(InputError, match=r"Expected f= to be the pair \(f, params\) .* got the function alone"):
+        nb.load(tmp_path / "s", f=call).extend(X)
+    np.testing.assert_array_equal(nb.load(tmp_path / "s", f=(call, params)).extend(X), spectrum.extend(X))
+
+
+@pytest.mark.parametrize("library", ["flax_nnx", "flax_linen", "haiku"])
+def test_models_of_every_library_are_given_again(tmp_path, library):
+    if library == "haiku":
+        hk = pytest.importorskip("haiku")
+        model = hk.without_apply_rng(hk.transform(lambda x: hk.Linear(3)(x)))
+        made = nb.adapters.haiku(model, model.init(jax.random.key(0), X))
+    elif library == "flax_nnx":
+        nnx = pytest.importorskip("flax.nnx")
+        made = nb.adapters.flax_nnx(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    else:
+        linen = pytest.importorskip("flax.linen")
+        model = linen.Dense(3)
+        made = nb.adapters.flax_linen(model, model.init(jax.random.key(0), X))
+    kernel = nb.empirical_ntk(*made)
+    nb.save(tmp_path / "k", kernel)
+    for f in (made, made[0]):
+        loaded = nb.load(tmp_path / "k", f=f)
+        np.testing.assert_array_equal(loaded(X), kernel(X))
+        assert jax.tree.structure(loaded) == jax.tree.structure(kernel)
+    with pytest.raises(InputError, match=rf"f=nb\.adapters\.{library}\(.*\)\)\.$"):
+        nb.load(tmp_path / "k")
 
 
 def test_programs_are_shared_after_loading_and_end_with_their_function(tmp_path):

@@ -32,6 +32,9 @@ class UnloadedKernel(Kernel):
         self.outputs = "mean"
         self.left_out, self.description, self.arrays = left_out, description, arrays or {}
 
+    def __repr__(self) -> str:
+        return f"UnloadedKernel({self.left_out!r})"
+
     def _refuse(self) -> NoReturn:
         raise InputError(self.left_out)
 

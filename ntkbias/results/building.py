@@ -84,7 +84,7 @@ class Reader:
         if (found := type_of(name)) is None:
             raise ValueError(f"ntkbias has no type {name}")
         if not issubclass(found, eqx.Module):
-            return found({key: self.value(item, structure) for key, item in fields.items()})
+            return found({key: self.value(item, structure) for key, item in fields.items()})  # type: ignore[call-arg]
         own = fields.get("f") if isinstance(fields.get("f"), dict) else None
         if own is not None and "function" in own:
             structure = self._structures.get(self._user_of(own["function"]) or "", structure)
@@ -171,7 +171,7 @@ class Reader:
 
     def _asked(self) -> str:
         """The functions to give, as a dictionary."""
-        return "f={" + ", ".join(f"{name!r}: {_argument(node)}" for name, node in self.users.items()) + "}"
+        return "f={" + ", ".join(f"{name!r}: {node['written']}" for name, node in self.users.items()) + "}"
 
     def _user_of(self, index: int) -> str | None:
         """The name of the user's function that one in the list is, or holds."""
@@ -201,7 +201,7 @@ class Reader:
             raise ValueError(f"ntkbias knows no function of the kind {kind}")
         if content not in self.given:
             params = f" of params {node['params']}" if node["params"] else ""
-            asked = self._asked() if len(self.users) > 1 else f"f={_argument(node)}"
+            asked = self._asked() if len(self.users) > 1 else f"f={node['written']}"
             raise Needed(
                 f"Expected f=, the function {content!r}{params}: files hold none of a user's; got none. Load it as "
                 f"nb.load({self.place!r}, {asked})."
@@ -233,12 +233,6 @@ class Reader:
                 f"{reason}."
             )
         self._agreed.add(key)
-
-
-def _argument(node: dict[str, Any]) -> str:
-    """What a user writes for a function: its name, or the call of the adapter that makes it."""
-    name = str(node["user"])
-    return f"nb.{node['made by']}" if node["made by"] else name if name.isidentifier() else "f"
 
 
 def _shapes(x: Any) -> str:

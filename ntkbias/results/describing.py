@@ -115,8 +115,8 @@ class Writer:
                 "fields": {key: self.value(item, f"{name}.{key}", depth + 1, inputs) for key, item in value.items()}
             }
         own = vars(value)
-        for field in ("x", "reference"):  # of a spectrum, of a centered kernel
-            inputs = inputs if own.get(field) is None else own[field]
+        for known in ("x", "reference"):  # of a spectrum, of a centered kernel
+            inputs = inputs if own.get(known) is None else own[known]
         fields, trials = {}, {}
         for field in saved_fields(type(value)):
             item, at = getattr(value, field.name), f"{name}.{field.name}"
@@ -206,7 +206,10 @@ class Writer:
             except InputTypeError:  # it is of another's types
                 vars(self).update(before)
         own = self._own_name(functions.name_of(f))
-        return {"user": own, "params": "" if params is None else functions.summary(params), "made by": _maker(f)}, True
+        written = _maker(f) or (own if own.isidentifier() else "f")
+        if not _maker(f) and not _is_plain(params):
+            written = f"({written}, params)"
+        return {"user": own, "params": "" if params is None else functions.summary(params), "written": written}, True
 
     def _trial(self, function: Function, params: Any, name: str, depth: int, inputs: Any) -> Any:
         """What a function does at a few inputs, and these."""
@@ -246,17 +249,26 @@ def saved_fields(cls: type) -> list[dataclasses.Field]:
 
 
 def _maker(f: Any) -> str:
-    """How a user makes a function that an adapter made."""
-    return str(getattr(f, "made_by", ""))
+    """How a user makes a function that an adapter made; "" for any other."""
+    made_by = getattr(f, "made_by", "")
+    return f"nb.{made_by}" if made_by else ""
 
 
 def _is_of_another_library(value: Any) -> bool:
     """Whether a pytree is none of JSON's."""
     if isinstance(value, dict):
         return type(value) is not dict or not all(isinstance(key, str) for key in value)
-    if type(value) in (list, tuple):
+    return type(value) not in (list, tuple) and not jax.tree_util.all_leaves([value])
+
+
+def _is_plain(params: Any) -> bool:
+    """Whether parameters are dictionaries, lists and tuples of arrays."""
+    if params is None or isinstance(params, RealAndImaginary):
+        return True
+    if _is_of_another_library(params):
         return False
-    return not jax.tree_util.all_leaves([value])
+    parts = params.values() if isinstance(params, dict) else params if isinstance(params, list | tuple) else ()
+    return all(map(_is_plain, parts))
 
 
 def _checked_array(value: Any, name: str) -> np.ndarray:
