@@ -7,6 +7,7 @@ Scale(factor=0.5)
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -41,6 +42,7 @@ class Reader:
         self._built: dict[int, Function] = {}
         self._loaded: dict[str, Any] = {}
         self._agreed: set[Any] = set()
+        self._type_of = cache(type_of)  # networks have many layers of a type
         self.given, self._structures = self._checked_functions(given)
 
     def value(self, node: Any, structure: Any = None) -> Any:
@@ -81,7 +83,7 @@ class Reader:
     def _typed(self, node: dict[str, Any], structure: Any) -> Any:
         """A module of a public type, or a dictionary of ours, once its functions do what they did."""
         name, fields = node["type"], node["fields"]
-        if (found := type_of(name)) is None:
+        if (found := self._type_of(str(name))) is None:
             raise ValueError(f"ntkbias has no type {name}")
         if not issubclass(found, eqx.Module):
             return found({key: self.value(item, structure) for key, item in fields.items()})  # type: ignore[call-arg]

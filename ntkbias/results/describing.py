@@ -19,6 +19,7 @@ import dataclasses
 import inspect
 import json
 import re
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -58,6 +59,9 @@ class Writer:
         self._known: list[tuple[Function | None, bool]] = []
         self._moved: dict[str, int] = {}  # where functions of other files begin in the list
         self._trials: dict[Any, Any] = {}
+        # Networks have many layers of a type.
+        self._named = cache(public_name)
+        self._fields = cache(saved_fields)
 
     def value(self, value: Any, name: str, depth: int = 0, inputs: Any = None, of_any: bool = False) -> Any:
         """The JSON form of a value; its arrays go to `arrays` under their path.
@@ -78,7 +82,7 @@ class Writer:
         def within(item: Any, at: object) -> Any:
             return self.value(item, f"{name}.{at}", depth + 1, inputs, of_any)
 
-        if isinstance(value, eqx.Module | dict) and (public := public_name(type(value))) is not None:
+        if isinstance(value, eqx.Module | dict) and (public := self._named(type(value))) is not None:
             return {"type": public} | self._content(value, name, depth, inputs)
         if isinstance(value, RealAndImaginary):
             return {"complex": [within(value.real, "real"), within(value.imag, "imag")]}
@@ -118,7 +122,7 @@ class Writer:
         for known in ("x", "reference"):  # of a spectrum, of a centered kernel
             inputs = inputs if own.get(known) is None else own[known]
         fields, trials = {}, {}
-        for field in saved_fields(type(value)):
+        for field in self._fields(type(value)):
             item, at = getattr(value, field.name), f"{name}.{field.name}"
             if isinstance(item, Function):
                 params = own.get("params")
