@@ -122,7 +122,7 @@ class Writer:
         for known in ("x", "reference"):  # of a spectrum, of a centered kernel
             inputs = inputs if own.get(known) is None else own[known]
         fields, trials = {}, {}
-        for field in self._fields(type(value)):
+        for field in self._fields(type(value)):  # type: ignore[arg-type]  # types have hashes
             item, at = getattr(value, field.name), f"{name}.{field.name}"
             if isinstance(item, Function):
                 params = own.get("params")
