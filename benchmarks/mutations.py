@@ -144,7 +144,7 @@ MUTATIONS = [
     ),
     Mutation(
         "results: a list loads as a tuple",
-        "results.py",
+        "results/building.py",
         'return items if kind == "list" else tuple(items)',
         "return tuple(items)",
         "tests/test_results.py",

@@ -5,11 +5,6 @@ while it is traced, it finds f among the arguments of the call. Once a user lets
 and the arrays it closes over are free. Equal functions share their programs: methods of one object, and of equal
 networks of layers.
 
-Since JAX 0.9 or so XLA gives float32 convolutions on a CPU to YNNPACK, and products of matrices. Those of Eigen, which
-it had before and still has, are the faster convolutions: twice in JAX 0.10 (3 x 3, 32 to 32 channels on two cores with
-AVX-512: 155 GFLOP/s for 66), and a training step takes a quarter less in 0.12. YNNPACK's products are faster, and stay.
-An XLA_FLAGS in the environment that names the option is left alone.
-
 >>> import jax.numpy as jnp
 >>> from ntkbias.compilation import Function, compiled
 >>> apply = compiled(lambda f, x: jnp.sum(f(x)))
@@ -20,7 +15,6 @@ An XLA_FLAGS in the environment that names the option is left alone.
 import dataclasses
 import functools
 import math
-import os
 import threading
 import types
 import weakref
@@ -30,11 +24,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 
+from ntkbias.compiler import options
 from ntkbias.errors import InputError
+from ntkbias.wrappers import reduced
 
 __all__ = ["Equal", "Function", "compiled", "held", "memory_of", "remembered"]
 
-FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
 MOST_REMEMBERED = 256  # things found out about one function, or about none
 PACKAGE = __name__.partition(".")[0]
 
@@ -49,9 +44,7 @@ class Programs:
 
     def joined(self, other: "Programs") -> "Programs":
         """The programs of two functions, which end with the first of them to go."""
-        if other not in self._joined:
-            self._joined[other] = Programs()
-        return self._joined[other]
+        return self._joined.setdefault(other, Programs())
 
 
 @jax.tree_util.register_pytree_node_class
@@ -75,6 +68,12 @@ class Function:
     def __call__(self, *args: Any, **options: Any) -> Any:
         """What the function itself returns."""
         return self.f(*args, **options)
+
+    def __deepcopy__(self, _: Any) -> "Function":  # as Python's own functions, which are never copied
+        return self
+
+    def __reduce__(self) -> tuple:  # programs stay here: they are found, or made, where f is loaded
+        return reduced(type(self).of, self.f)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.programs is other.programs
@@ -121,8 +120,10 @@ def _programs_of(f: Any) -> Programs:
     """The programs of everything equal to `f`; new ones, which live with the result, where f has no weak references."""
     owner, part = _owner(f)
     try:
-        if isinstance(owner, eqx.Module) and (plain := _plain(owner)) is not None:
-            return _kept(_by_class.setdefault(type(owner), {}), (plain, part), Programs)
+        inner: list[Function] = []
+        if isinstance(owner, eqx.Module) and (plain := _plain(owner, inner)) is not None:
+            table = _programs_of_all(inner).memory if inner else _by_class.setdefault(type(owner), {})
+            return _kept(table, (plain, part), Programs)
         programs = _by_equality.setdefault(owner.equality, Programs()) if isinstance(owner, Equal) else Programs()
         return _parts_of(owner).setdefault(part, programs)
     except TypeError:
@@ -155,14 +156,20 @@ def _parts_of(owner: Any) -> dict[Hashable, Programs]:
     return _by_identity[key][1]
 
 
-def _plain(value: Any) -> Hashable | None:
-    """What tells a value from others, if it is numbers, names and modules of such; None if it holds anything else."""
+def _plain(value: Any, functions: list[Function]) -> Hashable | None:
+    """What tells a value from others, if it is numbers, names, modules and functions; None if it holds anything else.
+
+    Functions, whose programs tell them apart, go to `functions`.
+    """
     if value is None or type(value) in (bool, int, float, str):
         return _kind(value), value
+    if isinstance(value, Function):
+        functions.append(value)
+        return Function, type(value), len(functions)
     if not isinstance(value, eqx.Module | tuple):
         return None
     fields = value if isinstance(value, tuple) else [getattr(value, field.name) for field in dataclasses.fields(value)]
-    parts = tuple(map(_plain, fields))
+    parts = tuple(_plain(field, functions) for field in fields)
     return None if None in parts else (weakref.ref(type(value)), parts)
 
 
@@ -207,9 +214,8 @@ def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callabl
 
     Arguments are pytrees, by position. Their arrays are the program's. Each function in them decides how long the
     program is kept, and reaches f as a `Function`. Whatever else they hold is a constant that it is compiled for, and
-    has to be hashable. With
-    `donate_rest` the arrays of all arguments but the first are given away. Convolutions are as fast as the device has
-    them. Inside another compiled function, and under `grad`, f becomes part of that, with its options.
+    has to be hashable. With `donate_rest` the arrays of all arguments but the first are given away. Convolutions are as
+    fast as the device has them. Inside another program, and under `grad`, f becomes part of that, with its options.
     """
     if f is None:
         return functools.partial(compiled, donate_rest=donate_rest)
@@ -279,10 +285,10 @@ class _Jitted:
 
     def __call__(self, first: _Parted, rest: _Parted) -> Any:
         static = first[1:], rest[1:]
-        if jax.default_backend() != "cpu" or not _options():
+        if jax.default_backend() != "cpu" or not options():
             return _on_one_mesh(self._inlined, static, first.arrays, rest.arrays)
         if self._alone is None:
-            self._alone = self._jit(compiler_options=_options())
+            self._alone = self._jit(compiler_options=options())
         try:
             return _on_one_mesh(self._alone, static, first.arrays, rest.arrays)
         except ValueError as error:
@@ -332,16 +338,3 @@ def _whole(arrays: list, others: tuple, _: tuple, treedef: Any) -> Any:
         other = _call.functions[other.number] if isinstance(other, _Place) else other
         leaves.append(other if array is None else array)
     return jax.tree.unflatten(treedef, leaves)
-
-
-@functools.cache
-def _options() -> dict[str, str | bool]:
-    """What this JAX's compiler for CPUs is asked for, if it knows the option."""
-    if FUSIONS in os.environ.get("XLA_FLAGS", ""):
-        return {}
-    options: dict[str, str | bool] = {FUSIONS: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-    try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return options

@@ -16,7 +16,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from ntkbias.checks import require_array, require_finite
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.types import ApplyFunction, Params
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["Layout", "Unpacking", "are_several", "num_examples", "of_packed", "packed", "packed_rows", "unpacked"]
 
@@ -43,6 +44,15 @@ class Layout:
 
     def __hash__(self) -> int:
         return hash((self.treedef, self.arrays))
+
+    def __reduce__(self) -> tuple:
+        return Layout, (self.example,)
+
+    @property
+    def example(self) -> Any:
+        """One example that lies so: shapes and types in place of its arrays, with the axis of examples."""
+        arrays = [jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in self.arrays]
+        return jax.tree.unflatten(self.treedef, arrays)
 
     def __repr__(self) -> str:
         arrays = [f"{dtype.name}[{', '.join(map(str, ('n', *shape)))}]" for shape, dtype in self.arrays]
@@ -67,8 +77,10 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unpacking:
+class Unpacking(Wrapper):
     """`f` of packed inputs: a function of its own, equal to another of the same fields."""
+
+    saved_as: ClassVar[str] = "inputs of several arrays"
 
     f: ApplyFunction
     layout: Layout

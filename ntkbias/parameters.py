@@ -10,7 +10,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.types import ApplyFunction, Params
+from ntkbias.wrappers import Wrapper
 
 __all__ = [
     "Joining",
@@ -187,8 +188,10 @@ class MergingForward:
 
 
 @dataclasses.dataclass(frozen=True)
-class Joining:
+class Joining(Wrapper):
     """`f` of real parameters: a function of its own, equal to another of the same f."""
+
+    saved_as: ClassVar[str] = "complex parameters"
 
     f: ApplyFunction
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkbias import compilation
+from ntkbias import compiler
 from ntkbias.compilation import compiled
 
 
@@ -48,9 +48,9 @@ def test_the_first_argument_is_kept_and_others_are_given_away():
 
 
 def test_flags_of_the_environment_are_left_alone(monkeypatch, values):
-    compilation._options.cache_clear()
+    compiler.options.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setenv("XLA_FLAGS", f"--{compilation.FUSIONS}=")
-        assert compilation._options() == {}
-    compilation._options.cache_clear()
-    assert set(compilation._options()) <= {compilation.FUSIONS}
+        patch.setenv("XLA_FLAGS", f"--{compiler.FUSIONS}=")
+        assert compiler.options() == {}
+    compiler.options.cache_clear()
+    assert set(compiler.options()) <= {compiler.FUSIONS}

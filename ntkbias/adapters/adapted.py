@@ -34,10 +34,21 @@ Method = str | Callable | None  # what to call: a method's name, a function of (
 class Adapted(Equal):
     """`f(params, x)`, which is `run(fixed, params, x)`; `fixed` is any pytree: a model's structure, state, options.
 
-    Arrays in `fixed` are told apart by identity, which is safe since JAX's are immutable, and all else by value.
+    Arrays in `fixed` are told apart by identity, which is safe since JAX's are immutable, and all else by value. For
+    files it has the name of the model's type, the adapter that it is `made_by`, and the structure of its parameters.
     """
 
-    def __init__(self, run: Callable[[Any, Params, Array], Any], fixed: Any):
+    def __init__(
+        self,
+        run: Callable[[Any, Params, Array], Any],
+        fixed: Any,
+        *,
+        model: Any = None,
+        made_by: str = "",
+        params: Params = None,
+    ):
+        self.__name__ = type(model).__name__ if made_by else "adapted"
+        self.made_by, self.structure = made_by, jax.tree.structure(params) if made_by else None
         leaves, self._treedef = jax.tree.flatten(fixed)
         self._run = run
         self._leaves = [jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]

@@ -49,7 +49,8 @@ def equinox(
     key = inspect.signature(called(model, method)).parameters.get("key")
     if key is not None and key.default is key.empty:
         options = {"key": None, **options}
-    return Adapted(_outputs, (rest, state, method, options)), params
+    fixed = rest, state, method, options
+    return Adapted(_outputs, fixed, model=model, made_by="adapters.equinox(model)", params=params), params
 
 
 def _outputs(fixed: Any, params: Params, x: Array) -> Array:

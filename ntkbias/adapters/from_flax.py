@@ -52,7 +52,13 @@ def flax_nnx(model: Any, *, wrt: Any = None, method: Method = None, **options: A
             f"Expected {type(model).__name__} to hold variables of {name}; got none. "
             "Choose them by wrt=, a filter of nnx."
         )
-    return Adapted(_nnx_outputs, (graph, rest, method, options)), params
+    return Adapted(
+        _nnx_outputs,
+        (graph, rest, method, options),
+        model=model,
+        made_by="adapters.flax_nnx(model)",
+        params=params,
+    ), params
 
 
 def flax_linen(
@@ -78,7 +84,14 @@ def flax_linen(
             "returned, or {'params': params}."
         )
     collections = {name: collection for name, collection in variables.items() if name != "params"}
-    return Adapted(_linen_outputs, (module, collections, method, options)), variables["params"]
+    f = Adapted(
+        _linen_outputs,
+        (module, collections, method, options),
+        model=module,
+        made_by="adapters.flax_linen(module, variables)",
+        params=variables["params"],
+    )
+    return f, variables["params"]
 
 
 def _nnx_outputs(fixed: Any, params: Params, x: Array) -> Array:

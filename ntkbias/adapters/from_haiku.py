@@ -52,7 +52,9 @@ def haiku(transformed: Any, params: Params, state: Any = None, **options: Any) -
             f"Expected no state, since transformed came from hk.transform; got {type(state).__name__}. Leave it "
             "out, or use hk.transform_with_state."
         )
-    return Adapted(_stateful_outputs if stateful else _outputs, (transformed, state, options)), params
+    run = _stateful_outputs if stateful else _outputs
+    made_by = "adapters.haiku(transformed, params)"
+    return Adapted(run, (transformed, state, options), model=transformed, made_by=made_by, params=params), params
 
 
 def _outputs(fixed: Any, params: Params, x: Array) -> Any:

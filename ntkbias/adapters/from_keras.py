@@ -66,8 +66,9 @@ def keras(model: Any, **options: Any) -> tuple[Adapted, Params]:
     accepted = inspect.signature(model.call).parameters.values()
     if any(argument.name == "training" or argument.kind is argument.VAR_KEYWORD for argument in accepted):
         options = {"training": False, **options}  # other models leave it to their layers, which default to inference
-    f = Adapted(_outputs, (_Held(model), tuple(names), fixed, options))
-    return f, dict(zip(names, trainable, strict=True))
+    fixed_parts = _Held(model), tuple(names), fixed, options
+    params = dict(zip(names, trainable, strict=True))
+    return Adapted(_outputs, fixed_parts, model=model, made_by="adapters.keras(model)", params=params), params
 
 
 @jax.tree_util.register_static

@@ -3,6 +3,10 @@ from .dot_product import DotProductKernel
 from .empirical import (
     BlockNTK,
     CrossNTK,
+    EmpiricalNNGP,
+    EmpiricalNTK,
+    NTKVelocity,
+    Parts,
     Sketch,
     adam_preconditioner,
     block_ntk,
@@ -18,18 +22,30 @@ from .empirical import (
     pseudo_ntk,
     sketch,
 )
-from .infinite import infinite_nngp, infinite_ntk
-from .kernel import Kernel
+from .gradients import Gradients
+from .infinite import InfiniteKernel, infinite_nngp, infinite_ntk
+from .kernel import Centered, Kernel, Scaled, Sum
 from .operators import KernelOperator, as_operator
+from .unloaded import UnloadedKernel
 
 __all__ = [
     "BlockNTK",
+    "Centered",
     "CrossNTK",
     "DotProductKernel",
+    "EmpiricalNNGP",
+    "EmpiricalNTK",
+    "Gradients",
+    "InfiniteKernel",
     "Kernel",
     "KernelOnDisk",
     "KernelOperator",
+    "NTKVelocity",
+    "Parts",
+    "Scaled",
     "Sketch",
+    "Sum",
+    "UnloadedKernel",
     "adam_preconditioner",
     "as_operator",
     "block_ntk",

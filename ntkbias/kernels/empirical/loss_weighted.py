@@ -16,7 +16,7 @@ has the eigenvalues of that decay, which are those of the Gauss-Newton matrix J^
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array
@@ -27,6 +27,7 @@ from ntkbias.losses import Loss, named
 from ntkbias.losses.loss import single
 from ntkbias.parameters import Which, is_complex
 from ntkbias.types import ApplyFunction, Params, Precision
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["loss_weighted_ntk"]
 
@@ -62,8 +63,10 @@ def loss_weighted_ntk(
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighted:
+class Weighted(Wrapper):
     """S^T f, where the S of the loss at f is a constant to derivatives."""
+
+    saved_as: ClassVar[str] = "loss_weighted_ntk"
 
     f: ApplyFunction
     loss: Loss

@@ -17,7 +17,7 @@ True
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.parameters import Which, paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["adam_preconditioner", "preconditioned_ntk"]
 
@@ -98,8 +99,10 @@ def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 
 
 
 @dataclasses.dataclass(frozen=True)
-class Rescaled:
+class Rescaled(Wrapper):
     """f at params + roots * moves."""
+
+    saved_as: ClassVar[str] = "preconditioned_ntk"
 
     f: ApplyFunction
 

@@ -18,7 +18,7 @@ True
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["pseudo_ntk"]
 
@@ -71,8 +72,10 @@ def pseudo_ntk(
 
 
 @dataclasses.dataclass(frozen=True)
-class Projected:
+class Projected(Wrapper):
     """The outputs of `f` along a few directions: a function of its own, equal to another of the same fields."""
+
+    saved_as: ClassVar[str] = "kernels.pseudo_ntk"
 
     f: ApplyFunction
     seed: tuple[str, tuple[int, ...]] | None
