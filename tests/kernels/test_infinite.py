@@ -1,4 +1,4 @@
-"""Infinitely wide networks: closed forms written another way, and what finite networks tend to."""
+"""Infinitely wide networks: compared with closed forms written independently, and with the limit of finite networks."""
 
 import functools
 import itertools
@@ -21,12 +21,12 @@ GAIN = {"relu": math.sqrt(2), "erf": math.sqrt(math.pi) / 2}
 
 
 def inputs(shape, n=3, seed=0):
-    """Mostly three at a time, so that a kernel of two sets and of one share a compiled program."""
+    """Mostly three inputs, so that the kernels of one set and of two share a compiled program."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=(n, *shape)))
 
 
 def both_kinds(net):
-    """The NTK and the NNGP in one program."""
+    """The NTK and the NNGP, computed in one program."""
     return jax.jit(lambda x, y: {kind: make(net)(x, y) for kind, make in MAKERS.items()})
 
 
@@ -267,7 +267,7 @@ def test_nngp_does_not_know_the_parameterization(name, x64):
     np.testing.assert_allclose(ntk, standard, rtol=1e-12)
 
 
-def test_width_matters_in_the_standard_parameterization_alone(x64):
+def test_width_matters_only_in_the_standard_parameterization(x64):
     x = inputs((3,))
     ntk = [np.asarray(nb.infinite_ntk(nb.nets.mlp(w, 2))(x)) for w in (10, 1000)]
     assert_near(ntk[0], ntk[1], 1e-14)
