@@ -23,7 +23,7 @@ def progress(items: Iterable | None, label: str, **options: Any) -> Any:
     """Iterate over the items, and show a bar in a terminal or notebook once that takes longer than two seconds.
 
     With items=None this is the bar alone, which the caller updates. `options` are those of tqdm, e.g. `total` and
-    `initial`. There is no bar if output goes to a file, or if TQDM_DISABLE=1 is set in the environment.
+    `initial`. There is no bar if output goes to a file.
     """
     notebook = tqdm.__mro__[0].__module__.endswith("notebook")
     return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)

@@ -1,4 +1,4 @@
-"""Kernel: the type that all functions that make kernels return.
+"""Kernel: the type that `empirical_ntk`, `infinite_ntk` and the other makers of kernels return.
 
 A kernel is a function of two sets of inputs; calling it returns their Gram matrix as a plain array. It is an immutable
 pytree whose leaves are its parameters, so it works inside `jit`, `vmap` and `grad`, as an argument or closed over.

@@ -37,7 +37,10 @@ class Trial(enum.Enum):
 
 
 def run_trials(f: Function, params: Params, x: Any) -> Trial:
-    """Try `f` outside of any trace. Raises `InputError` if outputs depend on other examples or on their number."""
+    """Try `f` outside of any trace.
+
+    Raises `InputError` if outputs depend on other examples or on their number, or are not finite.
+    """
     with _outside_of_traces():
         total = len(jax.tree.leaves(x)[0])
         number = min(total, MOST_TRIED)

@@ -45,8 +45,8 @@ class Parts(dict[str, EmpiricalNTK]):
     def __call__(self, x1: Any, x2: Any = None) -> dict[str, Array]:
         """The Gram matrix of each parameter's part, by path, for the parameters that f depends on.
 
-        Costs what the full kernel costs, with one compiled program for all parts. The memory budget is divided equally
-        between parts. Arguments and errors are those of a kernel.
+        Costs what the full kernel costs, with one compiled program for all parts. The blocks of each part take an equal
+        share of the memory budget. Arguments and errors are those of a kernel.
 
         >>> import jax.numpy as jnp
         >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]

@@ -63,7 +63,7 @@ class Formable(Factor):
     def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
         """The number of multiplications to form the gradients of both sides, and to contract them."""
 
-    def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
+    def pairs_are_cheaper(self, num_others: int, outputs: Outputs) -> bool:
         """Whether contraction by pairs of positions takes no more operations than by gradients."""
         return self.operations_by_pairs(num_others, outputs) <= self.operations_by_gradients(num_others, outputs)
 
@@ -72,7 +72,7 @@ class Formable(Factor):
         return min(counts)
 
     def describe(self, num_others: int, outputs: Outputs) -> str:
-        return "pairs of positions" if self.by_pairs(num_others, outputs) else "gradients formed"
+        return "pairs of positions" if self.pairs_are_cheaper(num_others, outputs) else "gradients formed"
 
     def kept(self) -> Factor:
         """The smaller of this factor and its gradients.
@@ -84,7 +84,7 @@ class Formable(Factor):
 
     def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
         right = self if other is None else other
-        if not self.by_pairs(right.num_examples, outputs):
+        if not self.pairs_are_cheaper(right.num_examples, outputs):
             return self._blocks_by_gradients(other, parts, outputs)
         return [self.scale**2 * self[rows].block_by_pairs(right[columns], outputs) for rows, columns in parts]
 

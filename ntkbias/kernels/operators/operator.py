@@ -28,7 +28,7 @@ MANY_PRODUCTS = 16  # the default number of expected products: about what an ite
 
 
 class Source(NamedTuple):
-    """The kernel and the inputs from which an operator was made. Operators pass them on, and never use the kernel."""
+    """The kernel and the inputs from which an operator was made. Operators pass them on, and never evaluate them."""
 
     kernel: Any
     x: np.ndarray
