@@ -20,7 +20,7 @@ def assert_adapted(f, params, x, own):
     """f gives what the library's own call does; its kernel is the product of explicit Jacobians, and is explained."""
     tables = []
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def values(params, x):
         outputs, pullback = jax.vjp(lambda params: f(params, x), params)
         size = math.prod(outputs.shape)

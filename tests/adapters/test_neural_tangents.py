@@ -299,7 +299,7 @@ def test_the_kernels_are_those_of_kernel_fn(name, x64):
     layer, kernel_fn = from_stax(*net), net[2]
     x1, x2 = normal(3, *shape), normal(2, *shape, seed=1)
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def both(x1, x2):
         limits = nb.infinite_ntk(layer), nb.infinite_nngp(layer)
         names = "ntk", "nngp"

@@ -329,7 +329,7 @@ def assert_ntk_is_the_product_of_jacobians(network, outputs, sizes, seed):
     params, batches = network.params(rng), [network.inputs(rng, size) for size in sizes]
     event(f"{len(jax.tree.leaves(params))} params")
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def values(params, batches):
         x = jnp.concatenate(batches)
         shape = (len(x), math.prod(jax.eval_shape(network, params, x).shape[1:]), -1)

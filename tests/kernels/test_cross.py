@@ -43,7 +43,7 @@ def test_is_the_product_of_explicit_jacobians(name, x64):
     f, g, *arrays = cross_case(name)
     chosen = paired(name, f, g, *arrays)
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def kernels(params, x1, x2):
         made = {outputs: nb.cross_ntk(f, g, params, outputs=outputs)(x1, x2) for outputs in chosen}
         return made, explicit(f, g, params, x1, x2)

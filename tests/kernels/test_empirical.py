@@ -44,7 +44,7 @@ def test_ntk_is_the_product_of_explicit_jacobians(name, pair, x64):
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, double)
     chosen = pair.split(" and ")
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def kernels(double, single):
         def made(params, x1, x2):
             kernels = {outputs: nb.empirical_ntk(f, params, outputs=outputs) for outputs in chosen}

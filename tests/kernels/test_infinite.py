@@ -30,7 +30,7 @@ def both_kinds(net):
     return jax.jit(lambda x, y: {kind: make(net)(x, y) for kind, make in MAKERS.items()})
 
 
-# -- the recursion, in NumPy, on one matrix of all inputs (and positions) ------------------------------------------
+# -- the recursion in NumPy, on one matrix over all inputs (and positions) -----------------------------------------
 
 
 def dual(activation, gram):
@@ -325,7 +325,7 @@ def test_gradient_agrees_with_differences(name, x64):
 @pytest.mark.parametrize("activation", ["relu", "erf"])
 @pytest.mark.parametrize("data", ["plane", "large", "784 features", "pixels"])
 def test_float32_diagonal(activation, data):
-    """A ReLU kernel has a kink on its diagonal, where a rounding of eps would become one of sqrt(eps)."""
+    """A ReLU kernel has a kink on its diagonal, where a rounding error of eps would become sqrt(eps)."""
     rng = np.random.default_rng(0)
     x = {
         "plane": rng.normal(size=(20, 2)),
@@ -376,7 +376,7 @@ def test_finite_networks_scatter_around_the_limit(name, parameterization):
         limit = np.asarray(make(net)(x))
         assert np.all(standard_errors(samples, limit, bias=2 / width * np.abs(limit).max()) < 4)
     error = ntk.std(0, ddof=1) / len(ntk) ** 0.5
-    assert error.max() < 0.04 * np.abs(ntk.mean(0)).max()  # so that the lines above say something
+    assert error.max() < 0.04 * np.abs(ntk.mean(0)).max()  # otherwise the assertions above would be too weak
 
 
 @pytest.mark.slow

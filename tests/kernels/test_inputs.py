@@ -97,7 +97,7 @@ class TestBadInput:
 
     def test_a_number_beside_arrays(self):
         kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
-        with pytest.raises(nb.InputError, match=r"got a single number in x1\['mask'\]. Close over what is the same"):
+        with pytest.raises(nb.InputError, match=r"got a single number in x1\['mask'\]. Close over what all"):
             kernel({**TOKENS, "mask": 1.0})
 
     def test_other_arrays_than_f_takes(self):
@@ -122,7 +122,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("x", "advice"),
         [
-            ([np.ones((3, 2)), np.ones((5, 2))], "pad them to one"),
+            ([np.ones((3, 2)), np.ones((5, 2))], "pad its parts to one"),
             (np.ma.masked_array(np.ones((3, 2)), np.eye(3, 2)), "got a masked array. Fill it"),
             (np.full((3, 2), np.longdouble("1e400")), "Expected finite numbers in x1?; got 6 NaN or inf"),
             (np.full((3, 2), 2**40), "Set jax_enable_x64, or renumber them from zero"),
@@ -242,7 +242,7 @@ class TestBadChoice:
 
     def test_flax_variables(self):
         variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {"mean": jnp.ones(2)}}
-        with pytest.raises(nb.InputError, match=r"params alone.*adapters.flax_linen\(model, variables\)"):
+        with pytest.raises(nb.InputError, match=r"only the trained params.*adapters.flax_linen\(model, variables\)"):
             nb.empirical_ntk(lambda v, x: x * v["params"]["w"], variables)
 
 

@@ -61,7 +61,7 @@ def test_checks_of_shapes_run_once(monkeypatch):
 
     for params in (PARAMS, jax.tree.map(lambda p: 2 * p, PARAMS)):
         nb.empirical_ntk(f, params)(X1, X2)
-    jax.jit(lambda x: nb.empirical_ntk(f, PARAMS)(x))(X1[:2])  # without numbers, of which some are asked for
+    jax.jit(lambda x: nb.empirical_ntk(f, PARAMS)(x))(X1[:2])  # traced: checks that need values are skipped
     nb.empirical_ntk(f, PARAMS)(X1[:2])
     assert asked == [len(X1), len(X2), 2, 2]
     for _ in range(2):

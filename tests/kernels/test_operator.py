@@ -311,7 +311,7 @@ def test_embeddings_beside_their_table(outputs, x64):
     def reordered(vectors):  # the coordinates of a look-up have its rows first, those of gradients the outputs
         return vectors.reshape(7, 2 // rows, 2, 3).swapaxes(0, 1).reshape(-1, 3)
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def both(lookup, v, u):
         whole = lookup.formed()
         one = reordered(lookup.pull(v)), lookup.push(u, rows), lookup.squares()
@@ -421,7 +421,7 @@ def test_sums_and_multiples(mlp_of_two):
     for factor in (2.5, 0.0, -1.5, 3, np.float32(2.0), np.array(2.0), jnp.array(2.0)):
         for scaled in (factor * operator, operator * factor):
             assert_operator_is(scaled, float(factor) * gram1, 1e-12)
-    assert isinstance(2.5 * operator, JacobianOperator)  # an operator of the same kind keeps what it can do
+    assert isinstance(2.5 * operator, JacobianOperator)  # a multiple is an operator of the same kind
     assert_laws_of_the_jacobian(2.5 * operator, 2.5 * gram1, 1e-12)
     assert_operator_is(operator / 4, gram1 / 4, 1e-12)
     assert_operator_is(operator + other, gram1 + gram2, 1e-12)
@@ -624,7 +624,7 @@ def test_nothing_is_compiled_or_traced_from_one_product_to_the_next(way, monkeyp
     compiled.clear()
     traced.clear()
     again = operator @ v, on_parameters @ u, operator.diagonal()
-    other = nb.empirical_ntk(f, params, outputs="all").operator(x + 0.0)  # nor for other inputs as many
+    other = nb.empirical_ntk(f, params, outputs="all").operator(x + 0.0)  # nor for other inputs of the same number
     again_there = other @ v, other.on_parameters() @ u, other.diagonal()
     assert not traced
     assert not compiled
@@ -707,7 +707,7 @@ def test_passes_stay_within_the_memory_budget(outputs, k):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     peak = int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     print(f"{outputs}: {peak / 2**20:.0f} MiB")
-    assert peak < 3 * budget  # compiling takes some 60 MB, beside
+    assert peak < 3 * budget  # compilation takes another 60 MB or so
 
 
 @pytest.mark.slow
