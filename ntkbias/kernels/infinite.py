@@ -44,6 +44,10 @@ def infinite_ntk(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | 
     few tens of operations per pair of inputs, layer, and position (with Flatten) or pair of positions (with pooling).
     `memory_budget` bounds the bytes of one block (default: a quarter of the device's memory). In the standard
     parameterization each layer's term is multiplied by its fan-in, so the widths in `net` matter.
+
+    >>> import ntkbias as nb
+    >>> infinite_ntk(nb.nets.mlp(depth=1))(jnp.eye(3)).shape
+    (3, 3)
     """
     return _infinite(net, "ntk", outputs, memory_budget)
 
@@ -53,6 +57,10 @@ def infinite_nngp(net: Layer, *, outputs: Outputs = "mean", memory_budget: int |
 
     Arguments, costs and errors are those of `infinite_ntk`. Kernel regression with it is Bayesian inference under the
     network's prior. It is also the result of training only the last layer.
+
+    >>> import ntkbias as nb
+    >>> infinite_nngp(nb.nets.mlp(depth=1))(jnp.eye(3), jnp.ones((2, 3))).shape
+    (3, 2)
     """
     return _infinite(net, "nngp", outputs, memory_budget)
 

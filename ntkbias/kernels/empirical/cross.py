@@ -58,6 +58,11 @@ def cross_ntk(
 
     Raises `InputError` as `empirical_ntk` does for either function, and for outputs other than "all" if f and g have
     different numbers of outputs. A call with one set of inputs raises `InputTypeError`.
+
+    >>> import jax.numpy as jnp
+    >>> f, g = (lambda params, x: x @ params), (lambda params, x: 2.0 * x @ params)
+    >>> cross_ntk(f, g, jnp.ones((2, 1)))(jnp.eye(2), jnp.array([[1.0, 2.0]])).tolist()
+    [[2.0], [4.0]]
     """
     require_choice("outputs", outputs, Outputs)
     unfolded: Outputs = "all" if outputs == "all" else "each"  # folded outputs of f would not match those of g

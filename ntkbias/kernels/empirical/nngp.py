@@ -43,6 +43,11 @@ def empirical_nngp(
     noisy estimate, with a relative error of about sqrt(2 / o). An f that returns the features of the last hidden layer
     gives a better one. Arguments and errors are those of `empirical_ntk`. Costs one forward pass and n^2 o
     multiplications.
+
+    >>> import jax.numpy as jnp
+    >>> f = lambda params, x: x @ params
+    >>> empirical_nngp(f, jnp.ones((2, 1)))(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[9.0, 21.0], [21.0, 49.0]]
     """
     require_choice("outputs", outputs, Outputs)
     require_choice("precision", precision, Precision)

@@ -67,6 +67,11 @@ def empirical_ntk(
     surrounding program.
 
     Raises `InputError` if `params` is empty or holds NaN, and if a selected parameter is not floating-point or complex.
+
+    >>> import jax.numpy as jnp
+    >>> f = lambda params, x: x @ params  # linear, so that its NTK is x1 @ x2.T
+    >>> empirical_ntk(f, jnp.ones((2, 1)))(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[5.0, 11.0], [11.0, 25.0]]
     """
     return EmpiricalNTK(Gradients.of(f, params, outputs, precision, memory_budget, wrt))
 

@@ -80,6 +80,11 @@ def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 
     v is the running mean of squared gradients, with the bias correction of `b2`. A step of Adam with b1 = 0 is
     -rate P gradient. Raises `InputError` unless the state contains that of one Adam, and if no step has been taken,
     since v is then zero.
+
+    >>> adam = optax.adam(0.1)
+    >>> _, state = adam.update(jnp.array([2.0]), adam.init(jnp.zeros(1)))
+    >>> round(float(adam_preconditioner(state)[0]), 3)  # 1 / |gradient| after one step
+    0.5
     """
     found = [
         node

@@ -94,6 +94,9 @@ def as_operator(matrix: Any) -> KernelOperator:
     the identity, in blocks. Symmetry is not checked here; `top_modes` notices if it is missing.
 
     Raises `InputTypeError` on anything else, and `InputError` on a matrix that is not square or holds NaN.
+
+    >>> as_operator(jnp.diag(jnp.arange(3.0))).trace()
+    3.0
     """
     if isinstance(matrix, KernelOperator):
         return matrix
