@@ -256,7 +256,7 @@ class TestBadInput:
     @pytest.mark.parametrize("make", [nb.empirical_ntk, nb.empirical_nngp])
     def test_what_f_returns(self, make, f, got, x):
         with pytest.raises(
-            InputError, match=rf"to return one array with 4 rows for 4 inputs; got {got}\. Return the outputs"
+            InputError, match=rf"to return one array with 4 rows for 4 inputs; got {got}\. Return only the outputs"
         ):
             make(f, LINEAR)(x)
 
@@ -354,7 +354,7 @@ def test_the_kernel_of_an_unused_parameter_is_named():
 def test_explanation_names_every_parameter():
     f, params, x, _ = function_case("unused and empty")
     lines = nb.kernels.explain_ntk(f, params, x).splitlines()
-    assert lines[0].split() == ["parameter", "shape", "contracted", "as", "bytes", "an", "example", "share"]
+    assert lines[0].split() == ["parameter", "shape", "contracted", "as", "bytes", "per", "example", "share"]
     assert {line.split("  ")[0] for line in lines[1:]} == {"['w']", "['unused']", "['empty']"}
     assert next(line for line in lines if "unused" in line).split()[-5:] == ["not", "used", "0", "0", "%"]
     assert next(line for line in lines if "['w']" in line).endswith("100 %")
