@@ -1,9 +1,10 @@
-"""What XLA's compiler for CPUs is asked for.
+"""Compiler options for convolutions on a CPU.
 
-Since JAX 0.9 or so XLA gives float32 convolutions on a CPU to YNNPACK, and products of matrices. Those of Eigen, which
-it had before and still has, are the faster convolutions: twice in JAX 0.10 (3 x 3, 32 to 32 channels on two cores with
-AVX-512: 155 GFLOP/s for 66), and a training step takes a quarter less in 0.12. YNNPACK's products are faster, and stay.
-An XLA_FLAGS in the environment that names the option is left alone.
+Since about JAX 0.9, XLA on a CPU uses YNNPACK for float32 convolutions and matrix products. Its former library, Eigen,
+is still there and has the faster convolutions: twice as fast in JAX 0.10 (3 x 3, 32 to 32 channels, on two cores with
+AVX-512: 155 GFLOP/s against 66), and a training step takes a quarter less time in 0.12. So convolutions go to Eigen,
+and products stay with YNNPACK, which is faster there. If XLA_FLAGS in the environment names the option, it is left
+alone.
 
 >>> from ntkbias.compiler import options
 >>> isinstance(options(), dict)
@@ -17,12 +18,12 @@ import jax
 
 __all__ = ["options"]
 
-FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
+FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # the option that says which operations YNNPACK takes
 
 
 @functools.cache
 def options() -> dict[str, str | bool]:
-    """The options, where this JAX knows them."""
+    """Options that keep YNNPACK from convolutions; none if this JAX does not know the option."""
     if FUSIONS in os.environ.get("XLA_FLAGS", ""):
         return {}
     found: dict[str, str | bool] = {FUSIONS: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
