@@ -46,7 +46,7 @@ MUTATIONS = [
     ),
     Mutation(
         "kernels: the scale of a gradient is not squared",
-        "kernels/factors/whole.py",
+        "kernels/factors/full_jacobian.py",
         "return [self.scale**2 * block for block in blocks_of_products(left, right, parts, outputs)]",
         "return [self.scale * block for block in blocks_of_products(left, right, parts, outputs)]",
         "tests/kernels/test_empirical.py",
@@ -131,8 +131,8 @@ MUTATIONS = [
     Mutation(
         "mixing: a reversed batch keeps its rows",
         "mixing/rules.py",
-        'kept_off(states, set(equation.params["dimensions"]))',
-        "kept_off(states, set())",
+        'unless_touched(states, set(equation.params["dimensions"]))',
+        "unless_touched(states, set())",
         "tests/kernels/test_mixing.py",
     ),
     Mutation(
@@ -144,7 +144,7 @@ MUTATIONS = [
     ),
     Mutation(
         "results: a list loads as a tuple",
-        "results.py",
+        "results/building.py",
         'return items if kind == "list" else tuple(items)',
         "return tuple(items)",
         "tests/test_results.py",

@@ -1,4 +1,4 @@
-"""Checks of arguments at the public boundary: each returns what it was given, or raises an `InputError`.
+"""Checks of arguments at the public boundary: each returns its argument or None, or raises an `InputError`.
 
 >>> from ntkbias.checks import require_finite
 >>> from ntkbias.errors import InputError
@@ -40,7 +40,7 @@ __all__ = [
     "widened",
 ]
 
-WIDEST = {"f": 8, "c": 16}  # bytes of the numbers of each kind that JAX has
+WIDEST = {"f": 8, "c": 16}  # bytes of the widest float and complex types of JAX
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -59,14 +59,14 @@ def require_positive(name: str, value: object) -> None:
 
 
 def require_whole_numbers(values: object, expected: str, least: int) -> np.ndarray:
-    """Return whole numbers `(k,)` of at least `least` in int64 on the host, or raise an `InputError`.
+    """Return whole numbers `(k,)` of at least `least` as a NumPy int64 array, or raise an `InputError`.
 
-    JAX would wrap those beyond int32. `expected` opens the message, as "Expected steps (t,) of zero or more".
+    JAX would wrap numbers that exceed int32. `expected` begins the message, e.g. "Expected steps (t,) of zero or more".
     """
     host = np.asarray(values) if isinstance(values, jax.Array) else _host(values, "the numbers")
     if host.ndim != 1 or not host.size:
         raise InputError(f"{expected}; got shape {host.shape}.")
-    fit = (host >= least) & (host <= 2**53) & (np.round(host) == host)  # floats beyond have no fractions
+    fit = (host >= least) & (host <= 2**53) & (np.round(host) == host)  # above 2^53 every float is a whole number
     if not fit.all():
         raise InputError(f"{expected}; got {host[~fit][0]}.")
     return host.astype(np.int64)
@@ -75,8 +75,8 @@ def require_whole_numbers(values: object, expected: str, least: int) -> np.ndarr
 def require_array(value: object, name: str) -> Array:
     """Return `value` as a JAX array, or raise an `InputTypeError` if it holds anything but real numbers.
 
-    Also refused: masked arrays, whose masks JAX would drop, and whole numbers beyond the type that JAX has for them.
-    Raises `InputError` where JAX is told to raise when it promotes ranks, as this package does throughout.
+    It also refuses masked arrays, whose masks JAX would drop, and whole numbers that overflow JAX's integer type.
+    Raises `InputError` if jax_numpy_rank_promotion is "raise": this package relies on rank promotion.
     """
     if jax.config.jax_numpy_rank_promotion == "raise":  # type: ignore[attr-defined]
         raise InputError(
@@ -84,15 +84,15 @@ def require_array(value: object, name: str) -> Array:
             "within `with jax.numpy_rank_promotion('allow'):`."
         )
     if isinstance(value, jax.Array):
-        _require_there(value, name)
+        _require_not_donated(value, name)
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             raise InputTypeError(
-                f"Expected {name} to be an array of numbers; got keys of jax.random. Pass jax.random.key_data of them, "
-                "and jax.random.wrap_key_data that inside."
+                f"Expected {name} to be an array of numbers; got keys of jax.random. Pass jax.random.key_data(keys), "
+                "and call jax.random.wrap_key_data inside f."
             )
         array = value
     else:
-        array = jnp.asarray(_held(_host(value, name), name))
+        array = jnp.asarray(_that_fits(_host(value, name), name))
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise InputTypeError(
             f"Expected {name} to be an array of real numbers; got {array.dtype}. Stack its real and imaginary parts."
@@ -101,15 +101,15 @@ def require_array(value: object, name: str) -> Array:
 
 
 def _host(value: object, name: str) -> np.ndarray:
-    """The value as a NumPy array of numbers that JAX takes as they are."""
+    """Return the value as a NumPy array of numbers, of a type that JAX can take."""
     if isinstance(value, np.ma.MaskedArray):
         raise InputTypeError(
-            f"Expected {name} to be an array of numbers; got a masked array. Fill it, as .filled(0), or pass its mask "
-            "as an array of its own."
+            f"Expected {name} to be an array of numbers; got a masked array. Fill it with .filled(0), or pass its mask "
+            "as a separate array."
         )
     try:
         host = np.asarray(value)
-    except Exception as error:  # nested lists of different lengths; other libraries' arrays raise what they like
+    except Exception as error:  # ragged lists; arrays of other libraries may raise anything
         host, reason = np.empty(0, object), str(error).strip().splitlines()[0] if str(error).strip() else ""
     else:
         reason = ""
@@ -119,22 +119,22 @@ def _host(value: object, name: str) -> np.ndarray:
     return in_native_order(host)
 
 
-def _held(host: np.ndarray, name: str) -> np.ndarray:
-    """The array, unless it has whole numbers beyond those that JAX holds."""
+def _that_fits(host: np.ndarray, name: str) -> np.ndarray:
+    """Return the array, or raise an `InputTypeError` if its whole numbers overflow JAX's integer type."""
     if host.dtype.kind in "iu" and host.dtype.itemsize > 4 and host.size:
         limits = np.iinfo(jax.dtypes.canonicalize_dtype(host.dtype))
         if int(host.min()) < limits.min or int(host.max()) > limits.max:
             raise InputTypeError(
                 f"Expected whole numbers in {name} that fit {limits.dtype}; got {host.min()} to {host.max()}. Set "
-                "jax_enable_x64, or number what they stand for from zero on."
+                "jax_enable_x64, or renumber them from zero."
             )
     return host
 
 
 def in_native_order(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy of one in other machines' order of bytes, or of more digits than JAX has.
+    """Return the array, or a copy in native byte order and in float64 or complex128 if it is wider than these.
 
-    Numbers beyond float64 become infinite.
+    Numbers that overflow float64 become infinite.
     """
     if array.dtype.kind in "fc" and array.dtype.itemsize > WIDEST[array.dtype.kind]:
         with np.errstate(over="ignore"):
@@ -143,36 +143,36 @@ def in_native_order(array: np.ndarray) -> np.ndarray:
 
 
 def _advice(value: object, reason: str) -> str:
-    """How to make an array of a value that is none."""
+    """Advice on how to convert the value to an array."""
     if hasattr(value, "todense"):
-        return "Make it dense, by .todense() or .toarray()."
+        return "Make it dense with .todense() or .toarray()."
     if "Tensor" in type(value).__name__:
-        return "Convert it by .detach().cpu().numpy()."
+        return "Convert it with .detach().cpu().numpy()."
     if isinstance(value, list) and any(hasattr(part, "shape") for part in value):
         return (
-            "A list is one array: pad them to one shape, and pass a mask beside them in a dictionary; or give several "
-            "arrays of inputs as a tuple."
+            "A list is read as one array: pad its parts to one shape, and pass a mask with them in a dictionary; or "
+            "pass several arrays of inputs as a tuple."
         )
     if isinstance(value, Mapping | tuple):
-        return "Several arrays go to kernels of functions f(params, x); this takes one array."
+        return "Only kernels of functions f(params, x) take several arrays; pass one array here."
     if isinstance(value, list) and "inhomogeneous" in reason:
-        return "Its parts have different lengths: pad them to one, and pass a mask beside them in a dictionary."
-    return "Convert it by numpy.asarray."
+        return "Its parts have different lengths: pad them to one, and pass a mask with them in a dictionary."
+    return "Convert it with numpy.asarray."
 
 
 def require_wide(value: object, name: str) -> Array:
-    """`require_array`, with floating-point numbers in float32 at least: what NumPy and SciPy can compute with."""
+    """`require_array`, with floating-point numbers in float32 or wider, which NumPy and SciPy can compute with."""
     return widened(require_array(value, name))
 
 
 def widened(array: Array) -> Array:
-    """bfloat16 and float16 as float32, which holds them exactly; anything else as it is."""
+    """Convert bfloat16 and float16 to float32, which holds them exactly. Other types are returned unchanged."""
     narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
     return array.astype(jnp.float32) if narrow else array
 
 
 def require_finite(array: Array, name: str) -> None:
-    """Raise an `InputError` if a concrete array has a NaN or an infinity; a traced one passes."""
+    """Raise an `InputError` if a concrete array has a NaN or an infinity. A traced array passes."""
     if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
         return
     num_bad = int(np.sum(~np.isfinite(np.asarray(array))))
@@ -184,9 +184,9 @@ def require_finite(array: Array, name: str) -> None:
 
 
 def are_finite(arrays: Sequence[Array]) -> bool:
-    """Whether no floating-point array has a NaN or an infinity, as far as their values are known.
+    """Whether all floating-point arrays that have concrete values are finite.
 
-    Of several on an accelerator, one program there looks at all: reading them would take longer than most kernels.
+    On an accelerator, one program checks all of them there: copying them to the host takes longer than most kernels.
     """
     known = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating) and is_known(array)]
     if jax.default_backend() == "cpu":
@@ -195,48 +195,48 @@ def are_finite(arrays: Sequence[Array]) -> bool:
 
 
 def _is_finite(array: np.ndarray) -> bool:
-    """Whether the extremes are finite, which are NaN where one number is: without a second array."""
+    """Whether minimum and maximum are finite; they are NaN if any entry is. This needs no temporary array."""
     return bool(np.isfinite(np.min(array)) and np.isfinite(np.max(array)))
 
 
 def require_known(values: Any, name: str) -> None:
-    """Raise an `InputError` if an array in the pytree is traced: for what works on the host, in float64."""
+    """Raise an `InputError` if an array in the pytree is traced: for functions that compute on the host, in float64."""
     if not are_known(values):
         raise InputError(
             f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
-            "them: it works in float64 on the host."
+            "these: it computes in float64 on the host."
         )
 
 
 def are_known(values: Any) -> bool:
-    """Whether all arrays in the pytree have values, which they have not yet inside jit, vmap and grad."""
+    """Whether all arrays in the pytree are concrete. Inside jit, vmap and grad they are traced, without values."""
     return all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
 def is_known(array: Array) -> bool:
-    """Whether the array has values, which it has not yet inside jit, vmap and grad."""
-    if isinstance(array, np.ndarray):  # of a file, in a type that JAX is not set to
+    """Whether the array is concrete. Inside jit, vmap and grad it is traced, without values."""
+    if isinstance(array, np.ndarray):  # from a file, in a type that JAX is not set to
         return True
     try:
         array.devices()
     except jax.errors.ConcretizationTypeError:
         return False
     except RuntimeError:
-        _require_there(array, "an array of parameters or inputs")
+        _require_not_donated(array, "an array of parameters or inputs")
         raise
     return True
 
 
-def _require_there(array: Array, name: str) -> None:
-    """Raise an `InputTypeError` if an array was given away, as by a training step that donates its arguments."""
+def _require_not_donated(array: Array, name: str) -> None:
+    """Raise an `InputTypeError` if an array was donated, as by a training step that donates its arguments."""
     try:
-        gone = array.is_deleted()
+        deleted = array.is_deleted()
     except jax.errors.ConcretizationTypeError:  # traced
         return
-    if gone:
+    if deleted:
         raise InputTypeError(
-            f"Expected {name} to be there; got an array that was given away to a compiled function. Copy it before, "
-            "by jax.numpy.copy."
+            f"Expected {name} to have its values; got an array that was donated to a compiled function. Copy it with "
+            "jax.numpy.copy before the call that donates it."
         )
 
 
@@ -251,20 +251,20 @@ def key_or_default(key: Any) -> Array:
 
 
 def require_key(key: Any) -> Array:
-    """Return one key of jax.random, of the new kind, or raise an `InputTypeError`."""
+    """Return one typed key of jax.random, or raise an `InputTypeError`. Raw uint32 keys are wrapped."""
     try:
         key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     except (TypeError, ValueError, AttributeError):
-        whole = isinstance(key, int | np.integer) and not isinstance(key, bool) and key >= 0
-        example = f"jax.random.key({key if whole else 0})"
+        is_seed = isinstance(key, int | np.integer) and not isinstance(key, bool) and key >= 0
+        example = f"jax.random.key({key if is_seed else 0})"
         raise InputTypeError(f"Expected a key of jax.random, as {example}; got {type(key).__name__}.") from None
     if key.ndim:
-        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Choose one of them: keys[0].")
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
     return key
 
 
 def require_scale(name: str, value: object) -> None:
-    """Raise an `InputError` unless `value` is a finite number of zero or more, or traced."""
+    """Raise an `InputError` unless `value` is one finite number of zero or more. A traced number passes."""
     array = require_array(value, name)
     if array.ndim:
         raise InputError(f"Expected {name} to be one number; got shape {array.shape}.")
@@ -274,7 +274,7 @@ def require_scale(name: str, value: object) -> None:
 
 
 def require_seed(name: str, value: object) -> None:
-    """Raise an `InputError` unless `value` is a whole number of 32 bits: JAX would take what is beyond for another."""
+    """Raise an `InputError` unless `value` is a whole number below 2^32: JAX would silently replace a larger seed."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
     if not 0 <= value < 2**32:

@@ -1,14 +1,9 @@
-"""Compiled functions that hold a network: they are kept as long as the user's function is, and no longer.
+"""Compiled programs of users' functions, which live exactly as long as the function.
 
-A table refers to f weakly, and holds its programs and whatever else was found out about f. A program never holds f:
-while it is traced, it finds f among the arguments of the call. Once a user lets go of f, its programs, its parameters
-and the arrays it closes over are free. Equal functions share their programs: methods of one object, and of equal
+A table refers to f weakly, and holds its programs and other facts found about f. A program never refers to f: while it
+is traced, it finds f among the arguments of the call. So once the user drops f, its programs, its parameters and the
+arrays it closes over are freed. Equal functions share their programs: methods of one object, and methods of equal
 networks of layers.
-
-Since JAX 0.9 or so XLA gives float32 convolutions on a CPU to YNNPACK, and products of matrices. Those of Eigen, which
-it had before and still has, are the faster convolutions: twice in JAX 0.10 (3 x 3, 32 to 32 channels on two cores with
-AVX-512: 155 GFLOP/s for 66), and a training step takes a quarter less in 0.12. YNNPACK's products are faster, and stay.
-An XLA_FLAGS in the environment that names the option is left alone.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.compilation import Function, compiled
@@ -20,7 +15,6 @@ An XLA_FLAGS in the environment that names the option is left alone.
 import dataclasses
 import functools
 import math
-import os
 import threading
 import types
 import weakref
@@ -30,17 +24,18 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 
+from ntkbias.compiler import options
 from ntkbias.errors import InputError
+from ntkbias.wrappers import reduced
 
 __all__ = ["Equal", "Function", "compiled", "held", "memory_of", "remembered"]
 
-FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # which operations YNNPACK takes
-MOST_REMEMBERED = 256  # things found out about one function, or about none
+MOST_REMEMBERED = 256  # cached facts about one function, and about no function in particular
 PACKAGE = __name__.partition(".")[0]
 
 
 class Programs:
-    """What was compiled and found out for one function, or for several together."""
+    """The compiled programs and cached facts of one function, or of several together."""
 
     def __init__(self) -> None:
         self.jitted: dict[Callable, _Jitted] = {}
@@ -48,17 +43,15 @@ class Programs:
         self._joined: weakref.WeakKeyDictionary[Programs, Programs] = weakref.WeakKeyDictionary()
 
     def joined(self, other: "Programs") -> "Programs":
-        """The programs of two functions, which end with the first of them to go."""
-        if other not in self._joined:
-            self._joined[other] = Programs()
-        return self._joined[other]
+        """The programs of two functions together, freed with whichever goes first."""
+        return self._joined.setdefault(other, Programs())
 
 
 @jax.tree_util.register_pytree_node_class
 class Function:
     """A user's function with its programs, as a pytree without leaves; made by `Function.of`.
 
-    Two are equal where they share their programs. Calling it calls the function.
+    Two are equal if they share their programs. Calling it calls the function.
     """
 
     def __init__(self, f: Callable, programs: Programs) -> None:
@@ -69,12 +62,18 @@ class Function:
 
     @classmethod
     def of(cls, f: Any) -> "Function":
-        """The function with the programs that it, or one equal to it, has already."""
+        """Wrap f, with the programs that f, or a function equal to it, already has."""
         return f if isinstance(f, Function) else cls(f, _programs_of(f))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """What the function itself returns."""
+        """Call the function."""
         return self.f(*args, **options)
+
+    def __deepcopy__(self, _: Any) -> "Function":  # as Python's own functions, which are never copied
+        return self
+
+    def __reduce__(self) -> tuple:  # programs stay here: they are found, or made, where f is loaded
+        return reduced(type(self).of, self.f)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.programs is other.programs
@@ -86,54 +85,56 @@ class Function:
         return getattr(self.f, "__qualname__", None) or repr(self.f)
 
     def tree_flatten(self) -> tuple[tuple, "Function"]:
-        """No leaves: the function is a part of the structure."""
+        """No leaves: the function is part of the structure."""
         return (), self
 
     @classmethod
     def tree_unflatten(cls, function: "Function", _: Any) -> "Function":
-        """The function itself."""
+        """Return the function, which is the structure itself."""
         return function
 
 
 class Equal:
-    """A function that tells by `equality`, a hashable value, whether another one is the same function."""
+    """Base class of functions that are the same if their `equality`, a hashable value, is."""
 
     equality: Hashable
 
 
-# By their types: wrappers of functions copy attributes, and would pass for what they wrap.
+# Compared by type: wrappers copy the attributes of a function, so attributes would not tell them from methods.
 _METHODS = (types.MethodType, type(eqx.nn.Sequential(()).is_stateful))
 
 
 def held(f: Any) -> Any:
-    """A function with its programs, as a field of a layer; anything else as it is, for the checks that follow."""
+    """Wrap a function to be a field of a layer. Anything else is returned unchanged, for the checks that follow."""
     return Function.of(f) if callable(f) else f
 
 
-# -- whose programs --------------------------------------------------------------------------------------------------
+# -- which functions share programs ----------------------------------------------------------------------------------
 
-_by_identity: dict[int, tuple[weakref.ref, dict[Hashable, Programs]]] = {}  # until the object of this id is gone
-_by_class: weakref.WeakKeyDictionary[type, dict[Hashable, Programs]] = weakref.WeakKeyDictionary()  # of plain values
-_by_equality: weakref.WeakValueDictionary[Hashable, Programs] = weakref.WeakValueDictionary()  # of adapted models
+_by_identity: dict[int, tuple[weakref.ref, dict[Hashable, Programs]]] = {}  # by id, until that object is freed
+_by_class: weakref.WeakKeyDictionary[type, dict[Hashable, Programs]] = weakref.WeakKeyDictionary()  # plain values
+_by_equality: weakref.WeakValueDictionary[Hashable, Programs] = weakref.WeakValueDictionary()  # adapted models
 
 
 def _programs_of(f: Any) -> Programs:
-    """The programs of everything equal to `f`; new ones, which live with the result, where f has no weak references."""
+    """The programs of everything equal to `f`; new ones, which live with the result, if f has no weak references."""
     owner, part = _owner(f)
     try:
-        if isinstance(owner, eqx.Module) and (plain := _plain(owner)) is not None:
-            return _kept(_by_class.setdefault(type(owner), {}), (plain, part), Programs)
+        inner: list[Function] = []
+        if isinstance(owner, eqx.Module) and (plain := _plain(owner, inner)) is not None:
+            table = _programs_of_all(inner).memory if inner else _by_class.setdefault(type(owner), {})
+            return _found_or_made(table, (plain, part), Programs)
         programs = _by_equality.setdefault(owner.equality, Programs()) if isinstance(owner, Equal) else Programs()
-        return _parts_of(owner).setdefault(part, programs)
+        return _table_of(owner).setdefault(part, programs)
     except TypeError:
         return Programs()
 
 
 def _owner(f: Any) -> tuple[Any, Hashable]:
-    """The object whose end is the end of `f`, and what tells f from others of that object."""
+    """The object whose lifetime is that of `f`, and a key that tells f from other functions of that object."""
     if isinstance(f, Function):
         return _owner(f.f)
-    if type(f) in _METHODS:  # a new object each time it is asked for
+    if type(f) in _METHODS:  # each attribute access makes a new one
         return f.__self__, weakref.ref(f.__func__)
     inner = getattr(f, "f", None)
     if dataclasses.is_dataclass(f) and callable(inner) and type(f).__module__.partition(".")[0] == PACKAGE:
@@ -147,32 +148,38 @@ def _owner(f: Any) -> tuple[Any, Hashable]:
     return f, None
 
 
-def _parts_of(owner: Any) -> dict[Hashable, Programs]:
-    """The table of an object, by identity: comparing large values takes long at each call."""
+def _table_of(owner: Any) -> dict[Hashable, Programs]:
+    """The table of an object, found by identity: comparing large values at each call would be slow."""
     key = id(owner)
     if key not in _by_identity or _by_identity[key][0]() is not owner:
         _by_identity[key] = weakref.ref(owner, lambda _: _by_identity.pop(key, None)), {}
     return _by_identity[key][1]
 
 
-def _plain(value: Any) -> Hashable | None:
-    """What tells a value from others, if it is numbers, names and modules of such; None if it holds anything else."""
+def _plain(value: Any, functions: list[Function]) -> Hashable | None:
+    """A key of a value made only of numbers, strings, tuples, modules and functions; None if it holds anything else.
+
+    Functions, whose programs tell them apart, are appended to `functions`.
+    """
     if value is None or type(value) in (bool, int, float, str):
         return _kind(value), value
+    if isinstance(value, Function):
+        functions.append(value)
+        return Function, type(value), len(functions)
     if not isinstance(value, eqx.Module | tuple):
         return None
     fields = value if isinstance(value, tuple) else [getattr(value, field.name) for field in dataclasses.fields(value)]
-    parts = tuple(map(_plain, fields))
+    parts = tuple(_plain(field, functions) for field in fields)
     return None if None in parts else (weakref.ref(type(value)), parts)
 
 
 def _kind(value: Any) -> Any:
-    """What tells constants apart that are equal: 1, 1.0 and True, 0.0 and -0.0."""
+    """A key that tells equal constants apart: 1, 1.0 and True, 0.0 and -0.0."""
     return (float, math.copysign(1.0, value)) if type(value) is float else type(value)
 
 
-def _kept(table: dict, key: Hashable, make: Callable[[], Any]) -> Any:
-    """What a table of bounded size has at `key`, made if it is not there."""
+def _found_or_made(table: dict, key: Hashable, make: Callable[[], Any]) -> Any:
+    """The entry of a table at `key`, made if missing. A full table is cleared first."""
     if key in table:
         return table[key]
     if len(table) >= MOST_REMEMBERED:
@@ -183,14 +190,14 @@ def _kept(table: dict, key: Hashable, make: Callable[[], Any]) -> Any:
 # -- programs --------------------------------------------------------------------------------------------------------
 
 
-class _Place(NamedTuple):
-    """Stands in the structure of arguments for one of their functions."""
+class _FunctionSlot(NamedTuple):
+    """A placeholder in the structure of arguments for one of their functions."""
 
     number: int
 
 
-class _Parted(NamedTuple):
-    """A pytree taken apart: its arrays, and the rest, which has a hash and no function of a user's."""
+class _SplitTree(NamedTuple):
+    """A pytree split into its arrays and the rest, which is hashable and holds no user's function."""
 
     arrays: list
     others: tuple
@@ -198,35 +205,34 @@ class _Parted(NamedTuple):
     treedef: Any
 
 
-_call = threading.local()  # .functions: those of the call at hand, for the program that is traced in it
-_memory: dict[Hashable, Any] = {}  # what was found out about no function in particular
+_call = threading.local()  # .functions: those of the current call, for a program that is traced during it
+_memory: dict[Hashable, Any] = {}  # cached facts about no function in particular
 
 
 def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callable:
-    """`jax.jit(f)`, kept with the users' functions among its arguments; a decorator, too.
+    """Return `jax.jit(f)`, whose programs live as long as the users' functions in its arguments. Also a decorator.
 
-    Arguments are pytrees, by position. Their arrays are the program's. Each function in them decides how long the
-    program is kept, and reaches f as a `Function`. Whatever else they hold is a constant that it is compiled for, and
-    has to be hashable. With
-    `donate_rest` the arrays of all arguments but the first are given away. Convolutions are as fast as the device has
-    them. Inside another compiled function, and under `grad`, f becomes part of that, with its options.
+    Arguments are positional pytrees. Their arrays are arguments of the compiled program. The program is freed with any
+    user's function in them, which reaches f as a `Function`. Everything else in them is a static constant, and has to
+    be hashable. `donate_rest` donates the arrays of all arguments but the first. On a CPU, convolutions use the faster
+    library. Inside another compiled function, and under `grad`, f becomes part of that program, with its options.
     """
     if f is None:
         return functools.partial(compiled, donate_rest=donate_rest)
-    of_none = _Jitted(f, donate_rest)
+    without_functions = _Jitted(f, donate_rest)
 
     @functools.wraps(f)
     def call(*args: Any) -> Any:
         functions: list[Function] = []
-        parted = _parted(args[:1], functions), _parted(args[1:], functions)
+        split = _split_tree(args[:1], functions), _split_tree(args[1:], functions)
         if not functions:
-            return of_none(*parted)
+            return without_functions(*split)
         jitted = _programs_of_all(functions).jitted
         if call not in jitted:
             jitted[call] = _Jitted(f, donate_rest)
         before, _call.functions = getattr(_call, "functions", ()), functions
         try:
-            return jitted[call](*parted)
+            return jitted[call](*split)
         finally:
             _call.functions = before
 
@@ -234,26 +240,26 @@ def compiled(f: Callable | None = None, *, donate_rest: bool = False) -> Callabl
 
 
 def remembered(find: Callable) -> Callable:
-    """`find(f, *arguments)`, found once for each function and its hashable arguments; a decorator.
+    """Decorate `find(f, *arguments)` to cache its result per function and hashable arguments.
 
-    The result must not hold f, or both stay for good.
+    The result must not refer to f, or neither would ever be freed.
     """
 
     @functools.wraps(find)
     def call(f: Any, *arguments: Hashable) -> Any:
         function = Function.of(f)
-        return _kept(function.programs.memory, (call, arguments), lambda: find(function, *arguments))
+        return _found_or_made(function.programs.memory, (call, arguments), lambda: find(function, *arguments))
 
     return call
 
 
 def memory_of(value: Any) -> tuple[dict[Hashable, Any], list, Hashable]:
-    """Where to remember what is found out about a value from its structure: a table, its leaves and its structure.
+    """Return a table for facts about a value, its leaves, and its structure, which is hashable.
 
-    The table lasts as long as the functions in the value. Leaves are arrays, and whatever else has no functions.
+    The table lives as long as the functions in the value. Leaves are arrays, and anything else that is no function.
     """
     functions: list[Function] = []
-    arrays, others, kinds, treedef = _parted(value, functions)
+    arrays, others, kinds, treedef = _split_tree(value, functions)
     leaves = [other if array is None else array for array, other in zip(arrays, others, strict=True)]
     memory = _programs_of_all(functions).memory if functions else _memory
     if len(memory) >= MOST_REMEMBERED:
@@ -266,23 +272,23 @@ def _programs_of_all(functions: list[Function]) -> Programs:
 
 
 class _Jitted:
-    """The two programs of a function: as part of another one, and alone, with the options for convolutions."""
+    """The two jitted forms of a function: as part of another program, and alone, with the options for convolutions."""
 
     def __init__(self, f: Callable, donate_rest: bool) -> None:
         def run(static: tuple, first: list, rest: list) -> Any:
-            return f(*_whole(first, *static[0]), *_whole(rest, *static[1]))
+            return f(*_rebuilt(first, *static[0]), *_rebuilt(rest, *static[1]))
 
         run.__name__, run.__qualname__ = f.__name__, f.__qualname__
         self._jit = functools.partial(jax.jit, run, static_argnums=0, donate_argnums=2 if donate_rest else ())
         self._inlined = self._jit()
         self._alone: Callable | None = None
 
-    def __call__(self, first: _Parted, rest: _Parted) -> Any:
+    def __call__(self, first: _SplitTree, rest: _SplitTree) -> Any:
         static = first[1:], rest[1:]
-        if jax.default_backend() != "cpu" or not _options():
+        if jax.default_backend() != "cpu" or not options():
             return _on_one_mesh(self._inlined, static, first.arrays, rest.arrays)
         if self._alone is None:
-            self._alone = self._jit(compiler_options=_options())
+            self._alone = self._jit(compiler_options=options())
         try:
             return _on_one_mesh(self._alone, static, first.arrays, rest.arrays)
         except ValueError as error:
@@ -292,25 +298,25 @@ class _Jitted:
 
 
 def _on_one_mesh(program: Callable, *args: Any) -> Any:
-    """What a program returns; an `InputError` where its arrays, or f itself, ask for different devices."""
+    """Run a program. Raises `InputError` if its arrays, or constraints inside f, lie on different sets of devices."""
     try:
         return program(*args)
     except ValueError as error:
         if "incompatible devices" not in str(error):
             raise
         raise InputError(
-            "Expected params, inputs and f on the same devices; got several sets of them. Put params and inputs where "
-            "f has its sharding constraints, by jax.device_put, or leave the constraints out."
+            "Expected params, inputs and f on the same devices; got several sets of them. Put params and inputs on the "
+            "devices of f's sharding constraints with jax.device_put, or remove the constraints."
         ) from error
 
 
 def _is_function(node: Any) -> bool:
-    """Whether a node is a user's function: one, or a method, which as a pytree is the object that it is of."""
+    """Whether a node is a user's function. A method counts too: its leaves as a pytree would be those of its object."""
     return isinstance(node, Function) or type(node) in _METHODS
 
 
-def _parted(tree: Any, functions: list[Function]) -> _Parted:
-    """A pytree taken apart. Functions that are new go to the end of `functions`."""
+def _split_tree(tree: Any, functions: list[Function]) -> _SplitTree:
+    """Split a pytree. Functions not yet in `functions` are appended to it."""
     leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_function)
     arrays: list = []
     others: list = []
@@ -319,29 +325,16 @@ def _parted(tree: Any, functions: list[Function]) -> _Parted:
             function = Function.of(leaf)
             if function not in functions:
                 functions.append(function)
-            leaf = _Place(functions.index(function))
+            leaf = _FunctionSlot(functions.index(function))
         arrays.append(leaf if eqx.is_array(leaf) else None)
         others.append(None if eqx.is_array(leaf) else leaf)
-    return _Parted(arrays, tuple(others), tuple(map(_kind, others)), treedef)
+    return _SplitTree(arrays, tuple(others), tuple(map(_kind, others)), treedef)
 
 
-def _whole(arrays: list, others: tuple, _: tuple, treedef: Any) -> Any:
-    """The pytree of these parts, with the functions of the call at hand."""
+def _rebuilt(arrays: list, others: tuple, _: tuple, treedef: Any) -> Any:
+    """The inverse of `_split_tree`, with the functions of the current call."""
     leaves = []
     for array, other in zip(arrays, others, strict=True):
-        other = _call.functions[other.number] if isinstance(other, _Place) else other
+        other = _call.functions[other.number] if isinstance(other, _FunctionSlot) else other
         leaves.append(other if array is None else array)
     return jax.tree.unflatten(treedef, leaves)
-
-
-@functools.cache
-def _options() -> dict[str, str | bool]:
-    """What this JAX's compiler for CPUs is asked for, if it knows the option."""
-    if FUSIONS in os.environ.get("XLA_FLAGS", ""):
-        return {}
-    options: dict[str, str | bool] = {FUSIONS: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-    try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return options

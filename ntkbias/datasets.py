@@ -1,4 +1,4 @@
-"""Real inputs with labels, as arrays: from scikit-learn, or from files that you have.
+"""Real inputs with labels as arrays, from scikit-learn or from your own files.
 
 >>> from ntkbias import datasets
 >>> x, y = datasets.digits()
@@ -31,12 +31,12 @@ def __dir__() -> list[str]:
 
 Split = Literal["train", "test"]
 OPENERS: dict[str, Callable[[Any], Any]] = {"": lambda file: file, ".gz": gzip.open, ".xz": lzma.open}
-MEMORY_SHARE = 2  # times the budget, half of the memory: what the arrays of a file may take, whatever it unpacks to
+MEMORY_SHARE = 2  # a file's arrays may take, unpacked, this many times the memory budget: half of the memory
 CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes
 
 
 class Dataset(NamedTuple):
-    """Inputs `(n, ...)` and labels or targets `(n,)` or `(n, t)`; y is None where there are none."""
+    """Inputs `(n, ...)`, and labels or targets `(n,)` or `(n, t)`. y is None if there are none."""
 
     x: Float[np.ndarray, "n ..."]
     y: Num[np.ndarray, "n *t"] | None
@@ -45,8 +45,8 @@ class Dataset(NamedTuple):
 def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
     """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships, `(n, 8, 8, 1)`, with labels 0 to 9.
 
-    Pixels are shifted and scaled together to mean zero and variance one over the whole set. `num_examples` takes a
-    random part, drawn by `seed`.
+    One shift and one scale bring all pixels to mean zero and variance one over the whole set. `num_examples` selects a
+    random subset, drawn by `seed`.
     """
     import sklearn.datasets  # it takes long to load
 
@@ -65,12 +65,12 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
 def mnist(folder: str | Path, split: Split = "train", num_examples: int | None = None) -> Dataset:
     """The handwritten digits of MNIST, `(n, 28, 28, 1)`, with labels 0 to 9 (LeCun, Cortes and Burges 1998).
 
-    `folder` holds the images and the labels of the split as they are published (`train-images-idx3-ubyte` and
-    `train-labels-idx1-ubyte`, `t10k-...` for the test split), plain or ending in .gz or .xz. Any data set in these
-    formats, as Fashion-MNIST, is read alike. `num_examples` takes the first ones. Pixels are shifted and scaled
-    together to mean zero and variance one over the whole split.
+    `folder` holds the published files with the images and the labels of the split (`train-images-idx3-ubyte` and
+    `train-labels-idx1-ubyte`, `t10k-...` for the test split), plain or ending in .gz or .xz. Other data sets in these
+    formats, such as Fashion-MNIST, can be read too. `num_examples` takes the first ones. One shift and one scale bring
+    all pixels to mean zero and variance one over the whole split.
 
-    Raises `InputError` if a file is missing, cut short, or something else.
+    Raises `InputError` if a file is missing, truncated or of another kind.
     """
     require_choice("split", split, Split)
     prefix = {"train": "train", "test": "t10k"}[split]
@@ -79,7 +79,7 @@ def mnist(folder: str | Path, split: Split = "train", num_examples: int | None =
     if len(images) != len(labels):
         raise InputError(
             f"Expected as many labels as images in {folder}; got {len(labels)} and {len(images)}. "
-            "Take both files from one source."
+            "Take both files from the same source."
         )
     return _standardized(images[..., None], labels, num_examples, folder)
 
@@ -87,11 +87,11 @@ def mnist(folder: str | Path, split: Split = "train", num_examples: int | None =
 def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None = None) -> Dataset:
     """The small photographs of CIFAR-10, `(n, 32, 32, 3)`, with labels 0 to 9 (Krizhevsky 2009).
 
-    `folder` holds records of the binary version, in the order of their names: files `data_batch_*.bin` or
-    `train*.bin` for the training split, `test*.bin` for the other, plain or ending in .gz or .xz. `num_examples`
-    takes the first ones. Pixels are shifted and scaled together to mean zero and variance one over the whole split.
+    `folder` holds the binary version: files `data_batch_*.bin` or `train*.bin` for the training split and `test*.bin`
+    for the test split, plain or ending in .gz or .xz. They are read in the order of their names. `num_examples` takes
+    the first ones. One shift and one scale bring all pixels to mean zero and variance one over the whole split.
 
-    Raises `InputError` if files are missing, cut short, or something else.
+    Raises `InputError` if files are missing, truncated or of another kind.
     """
     patterns = {"train": ("data_batch_*.bin", "train*.bin"), "test": ("test*.bin",)}
     require_choice("split", split, Split)
@@ -99,7 +99,7 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
     if not paths:
         raise InputError(
             f"Expected files {' or '.join(patterns[split])}, plain or ending in .gz or .xz, in {folder}; got none. "
-            "They are published as the binary version of CIFAR-10; give the folder that is in the archive."
+            "They are published as the binary version of CIFAR-10; give the folder inside the archive."
         )
     records = np.concatenate([_cifar_records(path) for path in paths])
     pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -107,7 +107,11 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
 
 
 def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
-    """The arrays `x`, made floating-point, and `y`, if there, of an .npz file; the first `num_examples` of them."""
+    """The arrays `x` (converted to floating point) and `y` (if present) of an .npz file.
+
+    `num_examples` takes the first ones. Raises `InputError` if the file is missing, damaged, too large for the memory,
+    or does not hold such arrays.
+    """
     path, advice = Path(path), "Write it by numpy.savez(path, x=x, y=y)."
     most = MEMORY_SHARE * default_memory_budget()
     try:
@@ -124,7 +128,7 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
             raise InputError(f"Expected numbers in {name} of {path}; got {array.dtype}.")
     if x.ndim < 2 or x.size == 0:
         raise InputError(
-            f"Expected x of {path} to be (n, ...), with two axes or more and something in each; got shape {x.shape}."
+            f"Expected x of {path} to be (n, ...), with two axes or more and none empty; got shape {x.shape}."
         )
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
         raise InputError(f"Expected one label for each of {len(x)} inputs in y of {path}; got shape {y.shape}.")
@@ -132,14 +136,14 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
         if not 1 <= num_examples <= len(x):
             raise InputError(f"Expected 1 to {len(x)} examples of {path}; got {num_examples}.")
         x, y = x[:num_examples], None if y is None else y[:num_examples]
-    x = in_native_order(x if x.dtype.kind == "f" else x.astype(np.float32))  # and in float64 at most
+    x = in_native_order(x if x.dtype.kind == "f" else x.astype(np.float32))  # also at most float64
     y = None if y is None else in_native_order(y)
     for name, values in (("x", x), ("y", y)):
         with np.errstate(over="ignore"):
             finite = values is None or np.isfinite(values.astype(np.float32)).all()
         if not finite:
             raise InputError(
-                f"Expected finite numbers in {name} of {path}; got NaN, infinity, or some beyond float32. "
+                f"Expected finite numbers in {name} of {path}; got NaN, infinity, or numbers too large for float32. "
                 "Remove those rows, or rescale."
             )
     return Dataset(x, y)
@@ -148,14 +152,15 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
 def slabs(
     num_examples: int, num_coordinates: int, *, num_slabs: int = 5, margin: float = 0.1, seed: int = 0
 ) -> Dataset:
-    """Inputs `(n, d)` of which one coordinate is simple and each other as telling (LMS-k: Shah et al. 2020).
+    """Inputs `(n, d)` with one simple coordinate; each of the others predicts the class as well (LMS-k).
 
-    Labels y are -1 and 1. Coordinate 0 is y times a number from `margin` to 1: a line separates the classes. Every
-    other one lies in one of `num_slabs` slabs of alternating class; inner slabs of a class hold twice what its outer
-    ones do, so that no line along this coordinate separates the classes. Coordinates are independent given the class,
-    lie in [-1, 1], and each tells it without error. (arXiv 2006.07710.)
+    The construction is from Shah et al. 2020 (arXiv 2006.07710). Labels y are -1 and 1. Coordinate 0 is y times a
+    number from `margin` to 1, so a threshold on it separates the classes. Every other coordinate lies in one of
+    `num_slabs` slabs of alternating class, so no threshold on it does. An inner slab of the positive class holds twice
+    as many examples as an outer one. Coordinates are independent given the class and lie in [-1, 1]. Each one alone
+    determines the class without error.
 
-    Raises `InputError` for an even number of slabs, or a margin that leaves them no room.
+    Raises `InputError` for an even number of slabs, or for a margin that is not between 0 and 1.
     """
     for name, value in (("num_examples", num_examples), ("num_coordinates", num_coordinates), ("num_slabs", num_slabs)):
         require_positive(name, value)
@@ -179,26 +184,29 @@ def slabs(
 
 
 def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
-    """One column for each of the different labels, in their order: 1 where an example has it, else 0."""
+    """One column per distinct label, in ascending order: 1 for the examples with this label, else 0."""
     return (np.asarray(labels)[:, None] == np.unique(labels)).astype(np.float32)
 
 
 def _standardized(images: np.ndarray, labels: np.ndarray, num_examples: int | None, place: str | Path) -> Dataset:
-    """The first examples of a split, with pixels standardized over all of it: a part is a part of the whole."""
+    """The first examples of a split, with pixels standardized over the whole split.
+
+    A subset therefore has the same values as in the whole split.
+    """
     if num_examples is not None:
         require_positive("num_examples", num_examples)
         if num_examples > len(images):
             raise InputError(f"Expected 1 to {len(images)} examples of {place}; got {num_examples}.")
-    counts = sum(np.bincount(image.reshape(-1), minlength=256) for image in images)  # exact, and without a float copy
+    counts = sum(np.bincount(image.reshape(-1), minlength=256) for image in images)  # exact, and needs no float copy
     mean, square = (np.average(np.arange(256.0) ** power, weights=counts) for power in (1, 2))
     x = images[:num_examples].astype(np.float32)
     x -= np.float32(mean)
-    x /= np.float32((square - mean**2) ** 0.5 or 1.0)  # images of one gray stay zero
+    x /= np.float32((square - mean**2) ** 0.5 or 1.0)  # images of a single gray value become zero
     return Dataset(np.ascontiguousarray(x), labels[:num_examples].astype(np.int64))
 
 
 def _matching(folder: str | Path, pattern: str) -> list[Path]:
-    """The files of a folder that match, plain or compressed; one of each name."""
+    """The files of a folder that match, plain or compressed, in the order of their names and each once."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"Expected a folder of data files at {folder}; got {'a file' if folder.exists() else 'none'}.")
@@ -220,7 +228,7 @@ def _found(folder: str | Path, name: str) -> Path:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, plain or compressed; an `InputError` if it cannot be read, or not within the memory."""
+    """The bytes of a file, plain or compressed. Raises `InputError` if it is unreadable or too large for the memory."""
     most = MEMORY_SHARE * default_memory_budget()
     try:
         with opened(path, "a file of data") as file, OPENERS.get(path.suffix, OPENERS[""])(file) as unpacked:
@@ -236,7 +244,7 @@ def _content(path: Path) -> bytes:
 
 
 def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Examples of unsigned bytes in the idx format: 0, 0, 8, the number of axes, sizes in big endian, the bytes."""
+    """The examples in a file in the idx format: bytes 0, 0, 8, the number of axes, big-endian sizes, and the data."""
     content, num_axes = _content(path), 1 + len(shape)
     magic = bytes((0, 0, 8, num_axes))
     if content[:4] != magic:
@@ -257,7 +265,7 @@ def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _cifar_records(path: Path) -> np.ndarray:
-    """The records of one file, `(n, 3073)`: a label, then the red, the green and the blue pixels row by row."""
+    """The records of one file, `(n, 3073)`: a label, then the red, green and blue pixels, each row by row."""
     content = _content(path)
     if not content or len(content) % CIFAR_RECORD:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The effective rank of numbers that share a sum: how many equal ones have the same entropy.
+"""The effective rank of nonnegative numbers: the number of equal ones that have the same entropy.
 
     rank(v) = exp(-sum_i p_i log p_i),   p_i = v_i / sum_j v_j                         (Roy and Vetterli 2007)
 
@@ -14,9 +14,9 @@ __all__ = ["entropic_rank", "entropy"]
 
 
 def entropic_rank(values: Any) -> Any:
-    """exp of the entropy of the shares of values `(k,)`, from 1 to k; what rounding made negative counts as zero.
+    """exp of the entropy of the shares of values `(k,)`: from 1 to k. Negative values, due to rounding, count as zero.
 
-    In the library and the precision of the values, NumPy's or JAX's.
+    NumPy values are computed by NumPy and JAX values by JAX, in their own precision.
     """
     array = values.__array_namespace__()
     positive = array.maximum(values, 0.0)
@@ -24,6 +24,6 @@ def entropic_rank(values: Any) -> Any:
 
 
 def entropy(shares: Any) -> Any:
-    """-p log p of each share p, which is zero for p = 0."""
+    """-p log p of each share p; zero for p = 0."""
     array = shares.__array_namespace__()
     return -shares * array.log(array.where(shares > 0, shares, 1.0))

@@ -1,4 +1,4 @@
-"""What equations of JAX's programs call, and how scans number their operands: the same for all versions of JAX.
+"""Read equations of jaxprs alike in all versions of JAX: which jaxpr one calls, and how a scan orders its operands.
 
 >>> import jax, jax.numpy as jnp
 >>> f = lambda x: jax.lax.scan(lambda carry, row: (carry + row, None), jnp.zeros(2), x)[0]
@@ -13,12 +13,12 @@ import jax.extend.core as jex
 
 __all__ = ["CALLS", "body_of", "counts_of_scan"]
 
-# Calls that stand for their body. Custom derivative rules are not among them: they keep their meaning.
+# Calls that can be replaced by their body. Custom derivative rules are not among them: inlining would lose the rule.
 CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "custom_lin"}
 
 
 def body_of(equation: Any) -> jex.ClosedJaxpr | None:
-    """The program that an equation calls, or runs at each step; None if it has none, or several."""
+    """The jaxpr that an equation calls, or runs at each step; None if it has none, or several."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if name in equation.params:
             body = equation.params[name]
@@ -27,10 +27,10 @@ def body_of(equation: Any) -> jex.ClosedJaxpr | None:
 
 
 def counts_of_scan(equation: Any) -> tuple[int, int]:
-    """How many constants a scan has, and how many values it carries; what it goes over comes after them.
+    """The numbers of constants and of carried values of a scan. The arrays that it scans over come after them.
 
-    JAX's versions number operands each in its own way; but those that a scan goes over, or stacks, have an axis more
-    than the body's.
+    Versions of JAX store these numbers differently. In all of them an array that is scanned over, or stacked, has one
+    axis more than its variable in the body.
     """
     body = body_of(equation)
     assert body is not None
@@ -38,7 +38,7 @@ def counts_of_scan(equation: Any) -> tuple[int, int]:
     return len(equation.invars) - _longer(equation.invars, body.jaxpr.invars) - num_carry, num_carry
 
 
-def _longer(whole: Sequence[Any], of_a_step: Sequence[Any]) -> int:
-    """How many variables of a scan have an axis more than those of its body."""
-    pairs = zip(whole, of_a_step, strict=True)
+def _longer(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many variables of a scan have one axis more than those of its body."""
+    pairs = zip(outside, inside, strict=True)
     return sum(len(one.aval.shape) > len(other.aval.shape) for one, other in pairs)

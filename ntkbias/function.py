@@ -1,7 +1,7 @@
-"""A function f(params, x) with its parameters, as users give both: told apart, checked, and asked what it returns.
+"""A user's function f(params, x) and its parameters: identified, checked, and queried for the shape of its outputs.
 
-Whatever is known of a function without its numbers is found once for each: whether two are the same, the shape of what
-it returns, whether it treats each example alone, whether it has a forward derivative.
+Facts that do not depend on the values of parameters are found once per function and cached: whether two functions are
+the same, the shape of the outputs, whether f treats each example alone, whether f has a forward derivative.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.function import checked_function, num_outputs
@@ -23,7 +23,7 @@ from ntkbias.compilation import Function, compiled, remembered
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.mixing import require_independent_examples
 from ntkbias.packing import Unpacking
-from ntkbias.parameters import Which, chosen_paths, parted
+from ntkbias.parameters import Which, chosen_paths, with_real_params
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = [
@@ -38,24 +38,24 @@ __all__ = [
     "split_params",
 ]
 
-FEW = 3  # examples whose outputs are looked at
-Shaped = Array | jax.ShapeDtypeStruct  # inputs of which the shape and the type alone are looked at
+FEW = 3  # examples whose outputs are checked
+Shaped = Array | jax.ShapeDtypeStruct  # inputs whose shape and type alone are used
 
 
 @jax.tree_util.register_pytree_node_class
 class RealOutputs(Function):
-    """A user's function whose complex outputs become real ones: an axis after the first has real, then imaginary."""
+    """A user's function that returns real numbers: complex outputs get a new second axis, (real, imaginary)."""
 
     @classmethod
     def of(cls, f: Any) -> "RealOutputs":
-        """The function with programs of its own, beside those of the function that it is made of."""
+        """Wrap f. The result has compiled programs of its own, apart from those of f."""
         if isinstance(f, RealOutputs):
             return f
         own = Function.of(f)
         return cls(own.f, own.programs.joined(own.programs))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """What the function returns, or its real and imaginary parts."""
+        """Return the outputs of f, or their real and imaginary parts if they are complex."""
         found = super().__call__(*args, **options)
         if not jnp.issubdtype(getattr(found, "dtype", bool), jnp.complexfloating) or not found.ndim:
             return found
@@ -65,20 +65,21 @@ class RealOutputs(Function):
 def checked_function(
     f: ApplyFunction, params: Params, wrt: Which | None = None
 ) -> tuple[Function, Params, tuple[str, ...] | None]:
-    """The function, told apart by identity, its parameters as arrays, and the paths of those that `wrt` chooses.
+    """Return f as a `Function`, its parameters as arrays, and the paths of the parameters that `wrt` selects.
 
-    Complex parameters are their real and imaginary parts from here on, and complex outputs, too. Raises `InputError`
-    if `params` hold NaN or nothing, those that count other than floating-point numbers, and if `f` is no function.
+    From here on complex parameters and complex outputs are represented by their real and imaginary parts. Raises
+    `InputError` if `params` is empty or holds NaN, if a selected parameter is not of a floating-point type, and if `f`
+    is not callable.
     """
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
     if wrt is None and isinstance(params, Mapping) and {"params", "batch_stats"} <= set(params):
         raise InputError(
-            "Expected params alone, which are trained; got the collections params and batch_stats of flax. Use "
-            "adapters.flax_linen(model, variables), or say wrt=\"['params']\"."
+            "Expected only the trained params; got the flax collections params and batch_stats. Use "
+            "adapters.flax_linen(model, variables), or pass wrt=\"['params']\"."
         )
-    if not isinstance(f, Function):  # else it was here before
-        f, params = parted(f, params)
+    if not isinstance(f, Function):  # a Function has real parameters already
+        f, params = with_real_params(f, params)
     only = chosen_paths(params, wrt)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
@@ -89,8 +90,8 @@ def checked_function(
         counts = only is None or name.removeprefix("params") in only
         if counts and not jnp.issubdtype(array.dtype, jnp.floating):
             raise InputTypeError(
-                f"Expected floating-point numbers in {name}; got {array.dtype}. Say by wrt= which parameters count, "
-                "or close over what is not differentiated: lambda params, x: model(params, state, x)."
+                f"Expected floating-point numbers in {name}; got {array.dtype}. Select the parameters to differentiate "
+                "with wrt=, or close over the others: lambda params, x: model(params, state, x)."
             )
     if not are_finite(list(arrays.values())):
         for name, array in arrays.items():
@@ -100,19 +101,19 @@ def checked_function(
 
 
 def signature(params: Params, x: Shaped) -> tuple:
-    """What the structure of f depends on: shapes and types of parameters and of one example, and the default type."""
+    """The cache key for facts about f: shapes and types of parameters and one example, and JAX's default float type."""
     leaves, treedef = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
     return treedef, shapes, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), str(jnp.result_type(float))
 
 
 def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> None:
-    """Raise an `InputError` unless `f` accepts these inputs, gives one array with a batch axis, and mixes no examples.
+    """Raise an `InputError` unless `f` accepts `x`, returns one array with a batch axis, and treats each example alone.
 
-    Most of that is read from the programs of `f`. The outputs of three examples are computed, once for each shape.
+    Most of this is read from the jaxpr of `f`. The outputs of three examples are computed once per input shape.
     """
     output_shape(f, params, x, name)
-    _require_any_number(f, params, x, name)
+    _require_any_batch_size(f, params, x, name)
     inner = getattr(Function.of(f), "f", f)
     if isinstance(inner, Unpacking):
         require_independent_examples(inner.f, params, inner.layout.unpack(x))
@@ -122,13 +123,13 @@ def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> Non
 
 
 def _require_finite_outputs(f: ApplyFunction, params: Params, x: Array) -> None:
-    """Raise an `InputError` if outputs of the first examples are not finite, which their gradients may be."""
+    """Raise an `InputError` if outputs of the first examples are not finite. Their gradients may still be finite."""
     function = Function.of(f)
     known, key = function.programs.memory, (_require_finite_outputs, *signature(params, x))
     if key in known or not are_known((params, x)):
         return
     finite = _are_outputs_finite(function, params, x[:FEW])
-    if not are_known(finite):  # inside of jit, vmap and grad, which trace what is around
+    if not are_known(finite):  # traced, under jit, vmap or grad
         return
     if not bool(finite):
         raise InputError(
@@ -143,27 +144,27 @@ def _are_outputs_finite(f: ApplyFunction, params: Params, x: Array) -> Array:
     return jnp.all(jnp.isfinite(f(params, x)))
 
 
-def _require_any_number(f: ApplyFunction, params: Params, x: Shaped, name: str) -> None:
-    """Raise an `InputError` unless `f` takes one example of those in `x`, too: kernels are of pairs of examples."""
+def _require_any_batch_size(f: ApplyFunction, params: Params, x: Shaped, name: str) -> None:
+    """Raise an `InputError` unless `f` also takes one example alone: kernels are evaluated in batches of any size."""
     try:
         num_outputs(f, params, x)
     except InputError as error:
         reason = str(error).partition("; got")[2].strip(": ").rstrip(".") or str(error)
         raise InputError(
             f"Expected f(params, x) to accept any number of examples; it takes the {len(x)} in {name}, and for one "
-            f"alone got: {reason}. Take the number from x, as len(x). Where the rows of x are the nodes of one graph, "
+            f"alone got: {reason}. Use len(x) instead of a fixed number. If the rows of x are the nodes of one graph, "
             "they depend on each other: pass node indices (n, 1) and close over the graph, or make each graph one "
-            "example, its adjacency in a dictionary with its features."
+            "example, with its adjacency and features in a dictionary."
         ) from error
 
 
 def output_shape(f: ApplyFunction, params: Params, x: Shaped, name: str = "x") -> tuple[int, ...]:
-    """The shape of what `f` returns for inputs of a shape; an `InputError` if that is not one array, batch first."""
+    """The shape of the outputs of `f` for `x`. Raises `InputError` unless f returns one array, batch axis first."""
     return _output_shape(f, *signature(params, x), jax.ShapeDtypeStruct(x.shape, x.dtype), name)
 
 
 def num_outputs(f: ApplyFunction, params: Params, x: Shaped) -> int:
-    """The number of outputs of `f` for one input like those of `x`, its axes multiplied."""
+    """The number of outputs of `f` per example: the product of all output axes after the batch axis."""
     _, *sizes = output_shape(f, params, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
     return math.prod(sizes)
 
@@ -198,21 +199,21 @@ def _output_shape(
     if shape is not None and not jnp.issubdtype(result.dtype, jnp.floating):
         raise InputTypeError(
             f"Expected f(params, x) to return real floating-point numbers; got {result.dtype}. "
-            "Return scores, not decisions."
+            "Return scores, not class labels."
         )
     if shape is not None and 0 in shape:
-        raise InputError(f"Expected f(params, x) to return at least one output an input; got shape {shape}.")
+        raise InputError(f"Expected f(params, x) to return at least one output per input; got shape {shape}.")
     if shape is None or shape[:1] != (len(x),):
         raise InputError(
             f"Expected f(params, x) to return one array with {len(x)} rows for {len(x)} inputs; got "
-            f"{type(result).__name__ if shape is None else f'shape {shape}'}. Return the outputs alone, batch "
-            "axis first."
+            f"{type(result).__name__ if shape is None else f'shape {shape}'}. Return only the outputs, batch axis "
+            "first."
         )
     return shape
 
 
 def has_forward_derivative(f: ApplyFunction, params: Params, x: Shaped) -> bool:
-    """Whether JAX can differentiate f forward, for inputs like those of `x`: it refuses that of a custom_vjp."""
+    """Whether f has a JVP for inputs like `x`. A function with a custom_vjp has none."""
     return _has_forward_derivative(f, signature(params, x))
 
 
@@ -221,10 +222,10 @@ def _has_forward_derivative(f: ApplyFunction, found: tuple) -> bool:
     treedef, leaves, example, _ = found
 
     def forward(leaves: list[Array], x: Array) -> Array:
-        chosen, whole = split_params(jax.tree.unflatten(treedef, leaves))
-        return jax.jvp(lambda chosen: f(whole(chosen), x), (chosen,), (chosen,))[1]
+        chosen, rebuild = split_params(jax.tree.unflatten(treedef, leaves))
+        return jax.jvp(lambda chosen: f(rebuild(chosen), x), (chosen,), (chosen,))[1]
 
-    try:  # JAX notices once it makes a program of it
+    try:  # JAX raises only when it lowers the program
         jax.jit(forward).lower(list(leaves), jax.ShapeDtypeStruct((1, *example.shape), example.dtype))
     except TypeError:
         return False
@@ -232,14 +233,17 @@ def _has_forward_derivative(f: ApplyFunction, found: tuple) -> bool:
 
 
 def is_differentiated(leaf: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether a parameter has a gradient: not an empty one, and none of whole numbers."""
+    """Whether a parameter has a gradient: it is not empty, and its type is floating-point."""
     return bool(leaf.size) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def split_params(
     params: Params, only: tuple[str, ...] | None = None
 ) -> tuple[list[Array], Callable[[list[Array]], Params]]:
-    """The parameters at the paths `only`, or all, but for empty and whole-number ones; and what puts others there."""
+    """Return the differentiated parameters at the paths `only` (None: all), and a function that rebuilds `params`.
+
+    `rebuild(values)` is `params` with `values` in the place of the parameters returned.
+    """
     found, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in found]
     places = [
@@ -248,8 +252,8 @@ def split_params(
         if is_differentiated(leaf) and (only is None or jax.tree_util.keystr(path) in only)
     ]
 
-    def whole(chosen: list[Array]) -> Params:
+    def rebuild(chosen: list[Array]) -> Params:
         replaced = dict(zip(places, chosen, strict=True))
         return jax.tree.unflatten(treedef, [replaced.get(index, leaf) for index, leaf in enumerate(leaves)])
 
-    return [leaves[index] for index in places], whole
+    return [leaves[index] for index in places], rebuild

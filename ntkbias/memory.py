@@ -1,4 +1,4 @@
-"""How much memory a kernel may take: what its user says, or a share of what there is.
+"""Memory budgets: the bytes that a user allows, or a share of the device's memory.
 
 >>> from ntkbias.memory import checked_memory_budget, default_memory_budget
 >>> checked_memory_budget(2**20), checked_memory_budget(None) == default_memory_budget() > 0
@@ -14,11 +14,11 @@ from ntkbias.checks import require_positive
 
 __all__ = ["checked_memory_budget", "default_memory_budget"]
 
-SHARE = 0.25  # of a device's memory, for one block: its temporaries and the result have to fit beside it
+SHARE = 0.25  # of a device's memory for one block, whose temporaries and result have to fit beside it
 
 
 def checked_memory_budget(memory_budget: int | None) -> int:
-    """The bytes that a user gives, or the default without them; an `InputError` unless they are one or more."""
+    """Return the user's number of bytes, or the default for None. Raises `InputError` unless it is one or more."""
     if memory_budget is None:
         return default_memory_budget()
     require_positive("memory_budget (bytes)", memory_budget)
@@ -26,10 +26,10 @@ def checked_memory_budget(memory_budget: int | None) -> int:
 
 
 def default_memory_budget() -> int:
-    """Bytes that the factors of one block may take: a quarter of the memory of the device, or of this machine."""
+    """The bytes that the factors of one block may take: a quarter of the memory of the device, or of this machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
     total = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit, on Linux
+    limit = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, on Linux
     if not stats and limit.is_file() and (text := limit.read_text().strip()).isdigit():
         total = min(total, int(text))
     return int(SHARE * total)

@@ -1,7 +1,7 @@
 """Named architectures, as plain functions that return a layer.
 
-`depth` counts hidden layers. Weights of the hidden layers have the activation's critical gain (sqrt 2 for ReLU), those
-of the first and last layer have `w_std` 1, unless `w_std` is given, which then holds for every layer.
+`depth` counts hidden layers. By default `w_std` is the activation's critical gain in hidden layers (sqrt 2 for ReLU)
+and 1 in the first and the last layer. A `w_std` that you give holds for every layer.
 
 >>> import jax
 >>> from ntkbias import nets
@@ -56,7 +56,7 @@ Readout = Literal["flatten", "pool"]
 Norm = Literal["pre", "post", "none"]
 
 READOUTS: dict[str, Layer] = {"flatten": Flatten(), "pool": GlobalAvgPool()}
-MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # depth of `myrtle` -> convolutions between its pools
+MYRTLE = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # depth of `myrtle` -> convolutions in each of its three stages
 
 
 def mlp(
@@ -72,7 +72,7 @@ def mlp(
 ) -> Layer:
     """A multi-layer perceptron with `depth` hidden layers of `width` units, on inputs of any shape (flattened first).
 
-    `b_std=None` means no biases. In the limit of infinite width, `width` matters in the standard parameterization only.
+    `b_std=None` means no biases. At infinite width, `width` matters only in the standard parameterization.
     """
     phi, stds = _activation_and_stds(activation, depth, w_std)
     require_positive("width", width)
@@ -99,8 +99,8 @@ def cnn(
 ) -> Layer:
     """A convolutional network with `depth` convolutions of `width` channels, on inputs `(n, *positions, channels)`.
 
-    `readout="flatten"` keeps positions apart before the last dense layer; `"pool"` averages over them, which makes the
-    function insensitive to shifts, and its infinite-width kernel the square of the number of positions dearer.
+    `readout="flatten"` keeps positions separate before the last dense layer. `"pool"` averages over them. This makes
+    the function insensitive to shifts, and its infinite-width kernel costs the square of the number of positions.
     """
     require_choice("readout", readout, Readout)
     phi, stds = _activation_and_stds(activation, depth, w_std)
@@ -130,19 +130,21 @@ def resnet(
 ) -> Layer:
     """A wide residual network (Zagoruyko and Komodakis 2016, arXiv 1605.07146) on inputs `(n, *positions, channels)`.
 
-    A convolution of `width` channels, then one group of `block_size` blocks for each of `strides`, which is taken along
-    every spatial axis by the group's first block; group g = 0, 1, ... has `width * k * 2**g` channels. A block is phi,
-    conv, phi, conv, plus a shortcut: a convolution in the first block of a group, the identity in the others. With
-    three groups this is WRN-(6 block_size + 4)-k without normalization, as in neural-tangents' examples, and like there
-    no activation stands before the readout. A convolution in a shortcut has `w_std` 1 by default, for no activation
-    precedes it, so that each block doubles the variance.
+    A convolution of `width` channels comes first. It is followed by one group of `block_size` blocks per entry of
+    `strides`; the first block of a group applies that stride along every spatial axis. Group g = 0, 1, ... has
+    `width * k * 2**g` channels. A block is phi, conv, phi, conv plus a shortcut. The shortcut is a convolution in the
+    first block of a group and the identity in the others.
+
+    With three groups this is WRN-(6 block_size + 4)-k without normalization, as in neural-tangents' examples. As there,
+    no activation precedes the readout. A convolution in a shortcut has `w_std` 1 by default, because no activation
+    precedes it, so each block doubles the variance.
     """
     require_choice("readout", readout, Readout)
     phi, (first, hidden, last) = _activation_and_stds(activation, 2, w_std)
     require_depth("block_size", block_size)
     for name, count in (("width", width), ("k", k)):
         require_positive(name, count)
-    _require_counts("strides of resnet, one a group,", strides)
+    _require_counts("strides of resnet, one per group,", strides)
     options: dict[str, Any] = {"b_std": b_std, "b_init": b_init, "parameterization": parameterization}
     sizes = tuple(kernel_size)
 
@@ -174,11 +176,12 @@ def myrtle(
 ) -> Layer:
     """The Myrtle network of 5, 7 or 10 layers (Shankar et al. 2020, arXiv 2003.02237) on images `(n, h, w, channels)`.
 
-    Three stages of 3 x 3 convolutions, each followed by phi: 2, 1, 1 convolutions for `depth=5`, 2, 2, 2 for 7 and
-    3, 3, 3 for 10 (`depth` counts the last dense layer too, as the paper does). A 2 x 2 average pool ends each of the
-    first two stages, and an average over all that is left the third: on 32 x 32 images the three 2 x 2 pools of the
-    paper. Other images work as well; of sides that 4 does not divide, the pools drop the last row or column. The
-    infinite-width kernel costs the square of the number of pixels, a million pairs of them on 32 x 32 images.
+    The network has three stages of 3 x 3 convolutions, each followed by phi: 2, 1, 1 convolutions for `depth=5`,
+    2, 2, 2 for 7 and 3, 3, 3 for 10. (`depth` counts the last dense layer too, as the paper does.) A 2 x 2 average pool
+    ends each of the first two stages. An average over all remaining positions ends the third; on 32 x 32 images it
+    equals the paper's three 2 x 2 pools. Images of other sizes work too, but if 4 does not divide a side, the pools
+    drop its last rows or columns. The infinite-width kernel costs the square of the number of pixels, which is a
+    million pairs on 32 x 32 images.
     """
     if depth not in MYRTLE:
         raise InputError(f"Expected depth of myrtle to be one of {', '.join(map(str, MYRTLE))}; got {depth!r}.")
@@ -207,19 +210,18 @@ def patch_network(
     b_init: float = 1.0,
     parameterization: Parameterization = "ntk",
 ) -> Layer:
-    """A convolutional network whose windows do not overlap: a regular tree (Xiao 2021, arXiv 2112.05611).
+    """A convolutional network with windows that do not overlap: a regular tree (Xiao 2021, arXiv 2112.05611).
 
-    Inputs are `(n, leaves, leaf_dimension)`: patches as positions, their coordinates as channels. A linear map of each
-    leaf and phi; then, for each number p of `branching`, from the leaves to the root, a convolution that joins p
-    neighbors to one node, and phi; then the output. There are as many leaves as the product of `branching`. With
+    Inputs are `(n, leaves, leaf_dimension)`: positions are patches, and channels are their coordinates. A linear map
+    and phi act on each leaf. Then, for each number p in `branching`, from the leaves to the root, a convolution joins p
+    neighbors into one node, and phi follows. The last layer is the linear output. The number of leaves is the product
+    of `branching`. All leaves have the same depth, and all nodes of a level have the same number of children. With
     p * p leaves, `branching=(p * p,)` is the paper's S-CNN and `(p, p)` its D-CNN; `mlp` is its MLP.
 
-    With S = T = t, the correlation of two leaves, and weights that keep phi's variance at one, a node has S = mean over
-    children of phi*(S) and T = mean of phi*(S) + phi*'(S) T: so has the output, of its one child, the root.
-    `additive=True` leaves out the root and its phi: the output is the mean over the root's children, and a sum of
-    functions of one of them each.
-
-    All leaves have one depth, and all nodes of a level as many children.
+    Let S be the NNGP and T the NTK, with weights that keep the variance of phi at one. A leaf has S = T = t, its
+    correlation. A node has S = mean over its children of phi*(S), and T = mean over its children of
+    phi*(S) + phi*'(S) T. The output has the same form, with the root as its only child. `additive=True` leaves out the
+    root and its phi: the output is then a mean over the root's children, hence a sum of functions of one child each.
     """
     _require_counts("branching of patch_network", branching)
     if not isinstance(additive, bool):
@@ -255,16 +257,17 @@ def transformer(
 ) -> Layer:
     """A transformer of `depth` blocks (Vaswani et al. 2017) on inputs `(n, *positions, channels)`.
 
-    A dense layer embeds each position; each block adds self-attention to its input, then two dense layers of which the
-    first has `hidden_width` (default: 4 `width`) units. `norm="pre"` puts LayerNorm before each of the two, and one
-    before the readout (as GPT-2), "post" after each sum (as Vaswani et al.), "none" leaves it out. Sums of linear
-    layers are Gaussian in the limit, so all three have one. `encoding`, e.g. `PositionalEncoding()`, comes after the
-    embedding; without one a pooled transformer does not see the order of positions. (Put `SinusoidalEncoding` before
-    the network: after the embedding, channels would have means, and LayerNorm no limit.)
+    A dense layer embeds each position. Each block adds self-attention to its input, and then adds two dense layers, the
+    first of which has `hidden_width` units (default: 4 `width`). `norm="pre"` puts a LayerNorm before both additions,
+    and one before the readout, as in GPT-2. "post" puts one after each sum, as in Vaswani et al. "none" uses none. Sums
+    of linear layers are Gaussian at infinite width, so all three have a limit. `encoding`, e.g. `PositionalEncoding()`,
+    comes after the embedding. Without one, a pooled transformer does not see the order of positions. (Put
+    `SinusoidalEncoding` before the network: after the embedding it would give channels nonzero means, and LayerNorm
+    would have no limit.)
 
-    Heads have `width / num_heads` keys and values; `scaling` and `mechanism` are those of `SelfAttention`, as in use
-    "sqrt" and "softmax", which have no limit in closed form. The first dense layer of a block has `w_std` 1, for no
-    activation precedes it, as have the attention's weights, and the second the activation's gain.
+    Each head has `width / num_heads` keys and values. `scaling` and `mechanism` are those of `SelfAttention`. Practice
+    uses "sqrt" and "softmax", which have no limit in closed form. The attention's weights and the first dense layer of
+    a block have `w_std` 1, because no activation precedes them. The second dense layer has the activation's gain.
     """
     require_choice("readout", readout, Readout)
     require_choice("norm", norm, Norm)
@@ -294,13 +297,13 @@ def fourier_features(
     decay: float = 1.0,
     domain: Literal["interval", "circle"] = "interval",
 ) -> Layer:
-    """A network of the Fourier features of its inputs (Tancik et al. 2020, arXiv 2006.10739).
+    """A network applied to Fourier features of its inputs (Tancik et al. 2020, arXiv 2006.10739).
 
     The features are a_j cos(2 pi j v) and a_j sin(2 pi j v) for j = 1, ..., `num_frequencies`, with a_j = j^-decay
-    (the paper's p): the smaller `decay` is, the flatter is the spectrum of the composed NTK. On an "interval" v is each
-    coordinate of the inputs `(n, d)`, with a period of 1; on a "circle" they are points `(n, 2)`, as those of
-    `domains.Circle`, and v their angle over 2 pi, so that the features are harmonics. For other frequencies put
-    `FourierFeatures` or, for random ones, `RandomFourierFeatures` before the network.
+    (`decay` is the paper's p). The smaller `decay` is, the flatter is the spectrum of the composed NTK. On an
+    "interval" v is each coordinate of the inputs `(n, d)`, and the features have period 1. On a "circle" the inputs are
+    points `(n, 2)`, as from `domains.Circle`, and v is their angle over 2 pi, so the features are harmonics. For other
+    frequencies put `FourierFeatures` before the network; for random ones put `RandomFourierFeatures`.
     """
     if not isinstance(net, Layer):
         raise InputTypeError(f"Expected a network made of ntkbias layers, e.g. nets.mlp(); got {net!r}.")
@@ -313,12 +316,12 @@ def fourier_features(
 
 
 class Leaves(Identity):
-    """Checks that inputs have as many patches as the tree that follows has leaves."""
+    """The identity, with a check that the inputs have one patch per leaf of the tree that follows."""
 
     num_leaves: int = eqx.field(static=True)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape as it is, or an `InputError` where the number of patches differs."""
+        """The same shape. Raises `InputError` if the number of patches differs from the number of leaves."""
         if len(input_shape) != 2 or input_shape[0] != self.num_leaves:
             raise InputError(
                 f"Expected inputs of patch_network to be {self.num_leaves} leaves with their coordinates, (n, "
@@ -329,7 +332,7 @@ class Leaves(Identity):
 
 
 def _require_counts(name: str, values: object) -> None:
-    """Raise an `InputError` unless `values` is a sequence of whole numbers of at least one."""
+    """Raise an `InputError` unless `values` is a sequence of positive whole numbers."""
     if not isinstance(values, tuple | list) or not values:
         raise InputTypeError(f"Expected {name} to be whole numbers, as (2, 2); got {values!r}.")
     for value in values:
@@ -337,7 +340,7 @@ def _require_counts(name: str, values: object) -> None:
 
 
 def _activation_and_stds(name: str | Activation, depth: int, w_std: float | None) -> tuple[Activation, list[float]]:
-    """The activation, and the weights' standard deviation of each of the `depth + 1` linear layers."""
+    """The activation, and the standard deviation of the weights in each of the `depth + 1` linear layers."""
     require_depth("depth", depth)
     phi = activation(name)
     if w_std is not None:

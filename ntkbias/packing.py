@@ -1,8 +1,8 @@
-"""Inputs of several arrays, as one: each example becomes a row of bytes, which the function takes apart again.
+"""Pack inputs of several arrays into one: each example becomes a row of bytes, which the function unpacks.
 
-A network may take a dictionary of tokens and a mask, a pair for its branch and its trunk, a padded graph. Everything
-else here goes on with one array `(n, ...)`: kernels, stores on disk, spectra, training. So inputs of several arrays are
-packed where they come in, bit by bit, and `Unpacking` is the function of the packed ones.
+A network may take a dictionary of tokens and a mask, a pair for its branch and its trunk, or a padded graph. The rest
+of this package works with one array `(n, ...)`: kernels, stores on disk, spectra, training. So inputs of several
+arrays are packed where they enter, without changing a bit, and `Unpacking` is the function of packed inputs.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.packing import packed
@@ -16,7 +16,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,13 @@ from ntkbias.checks import require_array, require_finite
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.types import ApplyFunction, Params
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["Layout", "Unpacking", "are_several", "num_examples", "of_packed", "packed", "packed_rows", "unpacked"]
 
 
 class Layout:
-    """How the arrays of one example lie in a row of bytes: the structure, and the shape and type of each array."""
+    """How a row of bytes holds the arrays of one example: their pytree structure, and the shape and type of each."""
 
     def __init__(self, x: Any) -> None:
         leaves, self.treedef = jax.tree.flatten(x)
@@ -44,19 +45,28 @@ class Layout:
     def __hash__(self) -> int:
         return hash((self.treedef, self.arrays))
 
+    def __reduce__(self) -> tuple:
+        return Layout, (self.example,)
+
+    @property
+    def example(self) -> Any:
+        """One example that lies so: shapes and types in place of its arrays, with the axis of examples."""
+        arrays = [jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in self.arrays]
+        return jax.tree.unflatten(self.treedef, arrays)
+
     def __repr__(self) -> str:
         arrays = [f"{dtype.name}[{', '.join(map(str, ('n', *shape)))}]" for shape, dtype in self.arrays]
         return str(jax.tree.unflatten(self.treedef, arrays))
 
     def pack(self, x: Any) -> UInt8[Array, "n bytes"]:
-        """The rows of bytes; an `InputError` where derivatives by the inputs are asked for, which bytes have not."""
+        """Return the rows of bytes. Raises `InputError` if it is differentiated: bytes have no derivative."""
         return _packed_bytes(jax.tree.leaves(x))
 
     def unpack(self, rows: UInt8[Array, "n bytes"]) -> Any:
-        """The arrays in these rows."""
+        """Return the arrays that the rows hold."""
         if rows.dtype != jnp.uint8:
             raise InputError(
-                f"Expected inputs as they were packed, of {self}; got {rows.dtype}. They have no derivative."
+                f"Expected packed inputs (uint8) of {self}; got {rows.dtype}. Packed inputs have no derivative."
             )
         leaves, start = [], 0
         for shape, dtype in self.arrays:
@@ -67,19 +77,21 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unpacking:
-    """`f` of packed inputs: a function of its own, equal to another of the same fields."""
+class Unpacking(Wrapper):
+    """`f` as a function of packed inputs. Two are equal if their fields are."""
+
+    saved_as: ClassVar[str] = "inputs of several arrays"
 
     f: ApplyFunction
     layout: Layout
 
     def __call__(self, params: Params, x: Array) -> Any:
-        """What f returns for the arrays in these rows."""
+        """Return f at the arrays that the rows hold."""
         return self.f(params, self.layout.unpack(x))
 
 
 def are_several(x: Any) -> bool:
-    """Whether inputs are not one real array: a dictionary, a tuple of arrays, another pytree than lists; complex."""
+    """Whether inputs need packing: dictionaries, tuples of arrays, any pytree but a list; complex arrays."""
     if isinstance(x, jax.Array | np.ndarray):
         return jnp.issubdtype(x.dtype, jnp.complexfloating)
     if x is None or _is_sparse(x):
@@ -92,15 +104,16 @@ def are_several(x: Any) -> bool:
 
 
 def _is_sparse(x: Any) -> bool:
-    """Whether this is one of JAX's sparse arrays; there is none where their module is not loaded, which takes long."""
+    """Whether this is a sparse JAX array. Loading their module is slow, and without it there is no such array."""
     module = sys.modules.get("jax.experimental.sparse")
     return module is not None and isinstance(x, module.JAXSparse)
 
 
 def packed(f: ApplyFunction, x: Any, name: str) -> tuple[ApplyFunction, Any]:
-    """The function of packed inputs, and these; both as they are where the inputs are one array.
+    """Return the function of packed inputs, and the packed inputs. One real array and its f are returned unchanged.
 
-    Raises `InputError` unless all arrays are of numbers without NaN, and have as many examples on their first axes.
+    Raises `InputError` unless all arrays hold numbers without NaN, and have the same number of examples on their first
+    axes.
     """
     if not are_several(x):
         return f, x
@@ -109,34 +122,34 @@ def packed(f: ApplyFunction, x: Any, name: str) -> tuple[ApplyFunction, Any]:
 
 
 def packed_rows(x: Any, name: str) -> tuple[Layout, Array]:
-    """Inputs of several arrays, packed, and how they lie; raises what `packed` raises."""
+    """Return the layout and the packed rows of inputs of several arrays. Raises what `packed` raises."""
     arrays = _checked_arrays(x, name)
     layout = Layout(arrays)
     return layout, layout.pack(arrays)
 
 
 def of_packed(f: Function, layout: Layout) -> Function:
-    """The function of packed inputs; itself where it is one already, and an `InputError` if it is of other ones."""
+    """Return f as a function of packed inputs, or f itself if it is one. Raises `InputError` if its layout differs."""
     if not isinstance(f.f, Unpacking):
         return type(f).of(Unpacking(f.f, layout))
     if f.f.layout != layout:
-        raise InputError(f"Expected inputs like those before, {f.f.layout}; got {layout}.")
+        raise InputError(f"Expected inputs like the earlier ones, {f.f.layout}; got {layout}.")
     return f
 
 
 def unpacked(f: Any, x: Any) -> Any:
-    """The inputs as the user's function takes them: apart, where `f` takes them so from packed ones."""
+    """The inputs as the user's function takes them: unpacked if `f` is a function of packed inputs."""
     inner = getattr(f, "f", None)
     return inner.layout.unpack(x) if isinstance(inner, Unpacking) else x
 
 
 def num_examples(x: Any) -> int:
-    """How many examples inputs hold, of one array or of several."""
+    """The number of examples in the inputs, which may be one array or several."""
     return len(jax.tree.leaves(x)[0]) if are_several(x) else len(x)
 
 
 def _checked_arrays(x: Any, name: str) -> Any:
-    """The arrays of a pytree, or an `InputError` where they are no examples."""
+    """Return the pytree with JAX arrays as leaves. Raises `InputError` unless every leaf has an axis of n examples."""
     named = {f"{name}{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(x)}
     if not named:
         raise InputError(f"Expected at least one array in {name}; got an empty pytree.")
@@ -145,7 +158,7 @@ def _checked_arrays(x: Any, name: str) -> Any:
         if not array.ndim:
             raise InputError(
                 f"Expected arrays with the examples on their first axis in {name}; got a single number in {place}. "
-                "Close over what is the same for all examples: lambda params, x: f(params, x, extra)."
+                "Close over what all examples share: lambda params, x: f(params, x, extra)."
             )
         for part in (jnp.real(array), jnp.imag(array)) if _is_complex(array) else (array,):
             require_finite(part, place)
@@ -153,8 +166,8 @@ def _checked_arrays(x: Any, name: str) -> Any:
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} in {place}" for place, count in counts.items())
         raise InputError(
-            f"Expected as many examples in all arrays of {name}; got {found}. Pad each example to one shape; close "
-            "over what is the same for all examples."
+            f"Expected the same number of examples in all arrays of {name}; got {found}. Pad each example to one "
+            "shape; close over what all examples share."
         )
     if not arrays[0].size and not any(array.size for array in arrays):
         raise InputError(f"Expected at least one input in {name}; got none.")
@@ -173,8 +186,8 @@ def _packed_bytes(arrays: list[Array]) -> Array:
 @_packed_bytes.defjvp
 def _no_derivative(_: Any, __: Any) -> Any:
     raise InputError(
-        "Expected derivatives by parameters, or by inputs that are one real array; got one by inputs of several "
-        "arrays, or complex ones. Make f a function of the one array that you differentiate by."
+        "Expected a derivative by parameters, or by inputs that are one real array; got one by inputs of several "
+        "arrays, or by complex inputs. Make f a function of the one array that you differentiate by."
     )
 
 

@@ -1,4 +1,4 @@
-"""Parameters as people have them: which of them count, and complex ones as their real and imaginary parts.
+"""Select the parameters to differentiate by, and represent complex parameters by their real and imaginary parts.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.parameters import chosen_paths
@@ -10,7 +10,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,23 +19,24 @@ import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.types import ApplyFunction, Params
+from ntkbias.wrappers import Wrapper
 
 __all__ = [
-    "Joining",
     "Merging",
     "MergingForward",
+    "OfComplexParams",
     "RealAndImaginary",
     "Which",
     "chosen_paths",
     "is_complex",
-    "joined",
-    "parted",
     "partitioned",
     "paths_of",
+    "with_complex_params",
+    "with_real_params",
 ]
 
-Which = str | Sequence[str] | Callable[[str], bool] | Any  # a path or its beginning, several, a predicate, a mask
-MOST_LISTED = 8  # paths in a message
+Which = str | Sequence[str] | Callable[[str], bool] | Any  # a path or prefix, a list of them, a predicate, or a mask
+MOST_LISTED = 8  # paths that a message lists
 
 
 def paths_of(params: Params) -> tuple[str, ...]:
@@ -44,10 +45,10 @@ def paths_of(params: Params) -> tuple[str, ...]:
 
 
 def chosen_paths(params: Params, wrt: Which | None) -> tuple[str, ...] | None:
-    """The paths of the parameters that `wrt` chooses; None for all of them, without `wrt`.
+    """The paths of the parameters that `wrt` selects; None, which means all of them, if `wrt` is None.
 
-    `wrt` is a path, or the beginning of some; several of those; a predicate of the path; or a pytree like `params` of
-    True and False. Raises `InputError` where it chooses none, and where a path is that of no parameter.
+    `wrt` is a path or the prefix of several, a list of these, a predicate of a path, or a pytree like `params` of True
+    and False. Raises `InputError` if it selects no parameter, and if a path or prefix matches none.
     """
     if wrt is None:
         return None
@@ -58,26 +59,26 @@ def chosen_paths(params: Params, wrt: Which | None) -> tuple[str, ...] | None:
     elif isinstance(wrt, str) or (isinstance(wrt, list | tuple) and wrt and all(isinstance(p, str) for p in wrt)):
         beginnings = (wrt,) if isinstance(wrt, str) else tuple(wrt)
         for beginning in beginnings:
-            if not any(_begins(path, beginning) for path in paths):
-                advice = _perhaps(paths, beginning)
+            if not any(_lies_under(path, beginning) for path in paths):
+                advice = _suggestion(paths, beginning)
                 raise InputError(f"Expected wrt= to name parameters, of {_listed(paths)}; got {beginning!r}.{advice}")
-        chosen = tuple(path for path in paths if any(_begins(path, beginning) for beginning in beginnings))
+        chosen = tuple(path for path in paths if any(_lies_under(path, beginning) for beginning in beginnings))
     else:
-        chosen = _of_mask(params, wrt)
+        chosen = _paths_of_mask(params, wrt)
     if not chosen:
-        raise InputError(f"Expected wrt= to choose one parameter or more, of {_listed(paths)}; got none.")
+        raise InputError(f"Expected wrt= to select one parameter or more, of {_listed(paths)}; got none.")
     return chosen
 
 
-def _begins(path: str, beginning: str) -> bool:
-    """Whether a path is this one, or lies below it."""
+def _lies_under(path: str, beginning: str) -> bool:
+    """Whether a path equals `beginning`, or names a leaf below it."""
     return path == beginning or (path.startswith(beginning) and path[len(beginning)] in "[.")
 
 
-def _perhaps(paths: tuple[str, ...], word: str) -> str:
-    """The way to write a path of which a word is given, as a sentence."""
+def _suggestion(paths: tuple[str, ...], word: str) -> str:
+    """A sentence that suggests how to write the path that `word` probably means; empty if there is none."""
     meant = (f"[{word!r}]", f".{word}", f"[{word}]")
-    found = [beginning for beginning in meant if any(_begins(path, beginning) for path in paths)]
+    found = [beginning for beginning in meant if any(_lies_under(path, beginning) for path in paths)]
     return f' Write "{found[0]}".' if found else ""
 
 
@@ -85,20 +86,20 @@ def _require_predicate(wrt: Callable[[str], bool]) -> None:
     """Raise an `InputTypeError` unless a function can be called with a path."""
     try:
         inspect.signature(wrt).bind("")
-    except ValueError:  # it says nothing about itself
+    except ValueError:  # it has no signature
         return
     except TypeError as error:
         raise InputTypeError(
-            f"Expected a predicate wrt= of one path, as lambda path: 'head' in path; got a function that does not take "
-            f"one argument: {error}."
+            f"Expected wrt= to be a predicate of one path, e.g. lambda path: 'head' in path; got a function that does "
+            f"not take one argument: {error}."
         ) from error
 
 
-def _of_mask(params: Params, mask: Any) -> tuple[str, ...]:
-    found = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_parted)
+def _paths_of_mask(params: Params, mask: Any) -> tuple[str, ...]:
+    found = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_real_and_imaginary)
     if isinstance(mask, list | tuple) and not mask:
-        raise InputError(f"Expected wrt= to choose one parameter or more, of {_listed(paths_of(params))}; got none.")
-    wanted = str(jax.tree.structure(jax.tree.map(lambda _: 0, params, is_leaf=_is_parted)))
+        raise InputError(f"Expected wrt= to select one parameter or more, of {_listed(paths_of(params))}; got none.")
+    wanted = str(jax.tree.structure(jax.tree.map(lambda _: 0, params, is_leaf=_is_real_and_imaginary)))
     given = str(jax.tree.structure(mask))
     if wanted != given:
         raise InputError(
@@ -110,7 +111,7 @@ def _of_mask(params: Params, mask: Any) -> tuple[str, ...]:
         if np.shape(value) or jnp.result_type(value) != jnp.bool_:
             raise InputTypeError(f"Expected True and False in the mask wrt=; got {value!r}.")
     chosen = [jax.tree_util.keystr(path) for (path, _), value in zip(found, values, strict=True) if value]
-    return tuple(path for path in paths_of(params) if any(_begins(path, beginning) for beginning in chosen))
+    return tuple(path for path in paths_of(params) if any(_lies_under(path, beginning) for beginning in chosen))
 
 
 def _listed(paths: tuple[str, ...]) -> str:
@@ -123,34 +124,34 @@ def _listed(paths: tuple[str, ...]) -> str:
 class RealAndImaginary:
     """A complex parameter as two real ones."""
 
-    real: Any  # arrays, or what stands for them in a tree
+    real: Any  # arrays, or placeholders for them in a pytree
     imag: Any
 
     def tree_flatten_with_keys(self) -> tuple[tuple, None]:
-        """The two parts, by their names."""
+        """The two parts, with their names as keys."""
         names = "real", "imag"
         return tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names), None
 
     @classmethod
     def tree_unflatten(cls, _: None, parts: Sequence[Any]) -> "RealAndImaginary":
-        """The parameter of these parts."""
+        """The parameter with these parts."""
         return cls(*parts)
 
 
-def parted(f: ApplyFunction, params: Params) -> tuple[ApplyFunction, Params]:
-    """The function of real parameters, and these: a complex one counts as its real and imaginary parts."""
+def with_real_params(f: ApplyFunction, params: Params) -> tuple[ApplyFunction, Params]:
+    """Return f as a function of real parameters, and these parameters: a complex one becomes its two parts."""
     if not any(is_complex(leaf) for leaf in jax.tree.leaves(params)):
         return f, params
-    return Joining(f), jax.tree.map(lambda leaf: _parts(leaf) if is_complex(leaf) else leaf, params)
+    return OfComplexParams(f), jax.tree.map(lambda leaf: _parts(leaf) if is_complex(leaf) else leaf, params)
 
 
-def joined(tree: Params) -> Params:
-    """Parameters, or their gradient, with complex numbers again in place of their parts."""
-    return jax.tree.map(_joined, tree, is_leaf=_is_parted)
+def with_complex_params(tree: Params) -> Params:
+    """Return parameters, or their gradient, with real and imaginary parts combined into complex arrays again."""
+    return jax.tree.map(_as_complex, tree, is_leaf=_is_real_and_imaginary)
 
 
 def is_complex(leaf: Any) -> bool:
-    """Whether a parameter is of complex numbers."""
+    """Whether a parameter is complex."""
     return isinstance(leaf, complex) or np.issubdtype(getattr(leaf, "dtype", np.int8), np.complexfloating)
 
 
@@ -159,47 +160,49 @@ def _parts(leaf: Any) -> RealAndImaginary:
 
 
 def partitioned(params: Params, only: tuple[str, ...]) -> tuple[Params, Params]:
-    """The parameters at some paths, and the others: two pytrees like `params` with None for what is in the other."""
+    """Split `params` into those at the paths `only` and the others: two pytrees, with None for leaves of the other."""
     mask = jax.tree_util.tree_map_with_path(lambda path, _: jax.tree_util.keystr(path) in only, params)
     return eqx.partition(params, mask)
 
 
 @dataclasses.dataclass(frozen=True)
 class Merging:
-    """`f` of the pair that `partitioned` makes: a function of its own, equal to another of the same f."""
+    """`f` as a function of the pair that `partitioned` returns. Two are equal if their f are."""
 
     f: ApplyFunction
 
     def __call__(self, pair: tuple[Params, Params], x: Any) -> Any:
-        """What f returns at both together."""
+        """Return f at the merged parameters."""
         return self.f(eqx.combine(*pair), x)
 
 
 @dataclasses.dataclass(frozen=True)
 class MergingForward:
-    """The same as a training mode, in which the others are a state that stays."""
+    """The same in the form of a training mode, whose state is the other parameters, and never changes."""
 
     f: ApplyFunction
 
     def __call__(self, chosen: Params, others: Params, x: Any, _: Any) -> tuple[Any, Params]:
-        """What f returns at both together, and the others."""
+        """Return f at the merged parameters, and the unchanged others."""
         return self.f(eqx.combine(chosen, others), x), others
 
 
 @dataclasses.dataclass(frozen=True)
-class Joining:
-    """`f` of real parameters: a function of its own, equal to another of the same f."""
+class OfComplexParams(Wrapper):
+    """`f`, a function of complex parameters, as a function of their parts. Two are equal if their f are."""
+
+    saved_as: ClassVar[str] = "complex parameters"
 
     f: ApplyFunction
 
     def __call__(self, params: Params, x: Any) -> Any:
-        """What f returns at the complex parameters."""
-        return self.f(joined(params), x)
+        """Return f at the complex parameters."""
+        return self.f(with_complex_params(params), x)
 
 
-def _is_parted(node: Any) -> bool:
+def _is_real_and_imaginary(node: Any) -> bool:
     return isinstance(node, RealAndImaginary)
 
 
-def _joined(node: Any) -> Any:
-    return jax.lax.complex(node.real, node.imag) if _is_parted(node) else node
+def _as_complex(node: Any) -> Any:
+    return jax.lax.complex(node.real, node.imag) if _is_real_and_imaginary(node) else node

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal or a notebook; where output goes to a file, a line a phase of a command.
+"""Progress of long work: a bar in a terminal or a notebook; in a log file, one line per phase of a command.
 
 >>> from ntkbias.progress import progress
 >>> sum(progress(range(4), "numbers"))
@@ -13,32 +13,31 @@ from collections.abc import Iterable
 from typing import Any
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # in a notebook without ipywidgets the bar is made of text
+    warnings.simplefilter("ignore")  # in a notebook without ipywidgets, tqdm warns that its bar is plain text
     from tqdm.auto import tqdm
 
 __all__ = ["announce", "phase", "progress"]
 
 
 def progress(items: Iterable | None, label: str, **options: Any) -> Any:
-    """The items, with a bar in a terminal or notebook once it takes longer than two seconds.
+    """Iterate over the items, and show a bar in a terminal or notebook once that takes longer than two seconds.
 
-    Without items it is the bar alone, to be updated by hand; `options` are tqdm's, as `total` and `initial`.
-
-    TQDM_DISABLE=1 in the environment silences it; where output goes to a file it is silent anyway.
+    With items=None this is the bar alone, which the caller updates. `options` are those of tqdm, e.g. `total` and
+    `initial`. There is no bar if output goes to a file.
     """
     notebook = tqdm.__mro__[0].__module__.endswith("notebook")
     return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)
 
 
 def announce(text: str) -> None:
-    """Say a line on the standard error. TQDM_DISABLE=1 silences it."""
+    """Print a line to standard error. TQDM_DISABLE=1 silences it."""
     if sys.stderr is None or os.environ.get("TQDM_DISABLE"):
         return
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+    with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe
         print(f"ntkbias: {text}", file=sys.stderr, flush=True)
 
 
 def phase(text: str) -> None:
-    """Announce what begins, unless that would be in a terminal, where bars say it."""
+    """Print a line to standard error when a phase begins. A terminal shows bars instead; TQDM_DISABLE=1 silences it."""
     if sys.stderr is not None and not sys.stderr.isatty():
         announce(text)

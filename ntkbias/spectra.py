@@ -27,6 +27,8 @@ from ntkbias.checks import require_choice, require_finite, require_key, require_
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
+from ntkbias.kernels.unloaded import UnloadedKernel
+from ntkbias.results import OPTIONAL
 from ntkbias.scaling import power_law
 from ntkbias.threads import blas
 from ntkbias.types import Inputs
@@ -73,7 +75,7 @@ class Spectrum(eqx.Module):
     noise_floor: Float[Array, ""]
     weights: Float[Array, " n"]
     x: Array | None = None
-    kernel: Kernel | None = eqx.field(default=None, metadata={"saved": False})
+    kernel: Kernel | None = eqx.field(default=None, metadata={OPTIONAL: UnloadedKernel})
     tolerance: float = 0.0  # the residual, relative to an eigenvalue, that was asked for
     method: str = eqx.field(static=True, default="dense")  # how it was found: "dense", "matrix-free", "nystrom"
 
@@ -81,7 +83,7 @@ class Spectrum(eqx.Module):
     def inputs(self) -> Any:
         """The inputs as the kernel's function takes them. `x` has those of several arrays as packed rows of bytes.
 
-        A spectrum from a file knows no kernel: of several arrays it has the rows of bytes alone.
+        Without its kernel a spectrum of several arrays has the rows of bytes alone.
         """
         return self.x if self.kernel is None else self.kernel.unpacked(self.x)
 
@@ -174,12 +176,13 @@ class Spectrum(eqx.Module):
         """The first eigenfunctions at new inputs: phi(x) = sum_j K(x, x_j) w_j phi(x_j) / eigenvalue (Nystrom).
 
         `num_modes` is at most, and by default, the number of resolved modes: below the noise floor the quotient is
-        noise. Costs the kernel of m new inputs with n old ones, and m n k multiplications.
+        noise. Costs the kernel of m new inputs with n old ones, and m n k multiplications. Raises `InputError` on a
+        spectrum of a bare matrix, and on one from a file whose kernel needs a function that `load` was not given.
         """
         if self.kernel is None or self.x is None:
             raise InputError(
-                "Expected a spectrum made from a kernel and inputs; got one of a bare matrix or from a file, which "
-                "cannot be extended. Use spectrum(kernel, x), or eqx.tree_at to put the kernel back."
+                "Expected a spectrum made from a kernel and inputs; got one of a bare matrix, which cannot be "
+                "extended. Use spectrum(kernel, x)."
             )
         modes = self._first_modes(num_modes)
         scaled = self.eigenfunctions[..., modes] / self.eigenvalues[modes]

@@ -1,4 +1,4 @@
-"""NumPy's threads, which small matrices are better without.
+"""Limit NumPy's BLAS threads, which slow down small matrices on shared cores.
 
 >>> from ntkbias.threads import blas
 >>> with blas().limit(limits=1, user_api="blas"):
@@ -14,5 +14,5 @@ __all__ = ["blas"]
 
 @functools.cache
 def blas() -> ThreadpoolController:
-    """NumPy's threads: for small matrices one is as fast, and does not wait for others where cores are shared."""
-    return ThreadpoolController()  # looking for the libraries costs milliseconds
+    """The controller of NumPy's BLAS threads. For small matrices one thread is as fast, and never waits for others."""
+    return ThreadpoolController()  # cached, since it searches the loaded libraries, which takes milliseconds

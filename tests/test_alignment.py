@@ -55,7 +55,7 @@ def test_every_way_gives_the_matrix_s_quotient(x64, monkeypatch, outputs, weight
     weights = weights_of() if weighted else None
     expected = by_matrix(kernel(X), phi, weights_of() if weighted else np.full(19, 1 / 19))
     for passes in (False, True):
-        monkeypatch.setattr(JacobianOperator, "by_passes", lambda self, count, passes=passes: passes)
+        monkeypatch.setattr(JacobianOperator, "uses_vjp", lambda self, count, passes=passes: passes)
         np.testing.assert_allclose(alignment(kernel.operator(X), phi, weights), expected, rtol=1e-10)
     np.testing.assert_allclose(alignment(kernel(X), phi, weights), expected, rtol=1e-10)
     np.testing.assert_allclose(alignment(kernel.operator(X) + kernel.operator(X), phi, weights), 2 * expected)
@@ -84,9 +84,9 @@ def test_an_empirical_kernel_takes_half_a_product(monkeypatch):
         raise AssertionError
 
     pull = JacobianOperator.pull
-    monkeypatch.setattr(JacobianOperator, "by_passes", lambda self, count: False)
+    monkeypatch.setattr(JacobianOperator, "uses_vjp", lambda self, count: False)
     monkeypatch.setattr(JacobianOperator, "pull", lambda self, v: pulls.append(v.shape[-1]) or pull(self, v))
-    for name in ("product", "push", "push_by_passes"):
+    for name in ("product", "push", "push_by_jvp"):
         monkeypatch.setattr(JacobianOperator, name, refuse)
     alignment(operator, functions_of((19, 7)))
     assert pulls == [7]

@@ -1,4 +1,4 @@
-"""Compiled networks: the options that they ask the compiler for, and where these cannot be asked for."""
+"""Compiled networks: the compiler options that they set, and the cases in which they cannot set them."""
 
 import equinox as eqx
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkbias import compilation
+from ntkbias import compiler
 from ntkbias.compilation import compiled
 
 
@@ -20,7 +20,7 @@ def values():
     return jax.random.normal(jax.random.key(0), (3, 3, 2, 4)), jax.random.normal(jax.random.key(1), (5, 6, 6, 2))
 
 
-def test_a_compiled_function_is_the_function_alone_and_inside_of_others(values):
+def test_a_compiled_function_gives_the_same_alone_and_inside_others(values):
     w, x = values
     expected = eqx.filter_jit(network.__wrapped__)(w, x)
     np.testing.assert_allclose(network(w, x), expected, atol=1e-5)
@@ -39,7 +39,7 @@ def test_an_error_of_the_function_itself_is_not_swallowed():
         refuses(jnp.ones(2))
 
 
-def test_the_first_argument_is_kept_and_others_are_given_away():
+def test_the_first_argument_is_kept_and_others_are_donated():
     add = compiled(lambda a, b: b + a, donate_rest=True)
     a, b = jnp.ones(1000), jnp.ones(1000)
     assert add(a, b)[0] == 2
@@ -48,9 +48,9 @@ def test_the_first_argument_is_kept_and_others_are_given_away():
 
 
 def test_flags_of_the_environment_are_left_alone(monkeypatch, values):
-    compilation._options.cache_clear()
+    compiler.options.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setenv("XLA_FLAGS", f"--{compilation.FUSIONS}=")
-        assert compilation._options() == {}
-    compilation._options.cache_clear()
-    assert set(compilation._options()) <= {compilation.FUSIONS}
+        patch.setenv("XLA_FLAGS", f"--{compiler.FUSIONS}=")
+        assert compiler.options() == {}
+    compiler.options.cache_clear()
+    assert set(compiler.options()) <= {compiler.FUSIONS}

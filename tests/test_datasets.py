@@ -49,7 +49,7 @@ BAD_FILES = {
     "no x": ({"z": np.ones(3)}, "Expected an array named x in"),
     "vector": (
         {"x": np.ones(3)},
-        "Expected x of .* to be \\(n, ...\\), with two axes or more and something in each; got shape \\(3,\\)",
+        "Expected x of .* to be \\(n, ...\\), with two axes or more and none empty; got shape \\(3,\\)",
     ),
     "lengths": ({"x": np.ones((3, 2)), "y": np.ones(2)}, "Expected one label for each of 3 inputs in y of"),
     "NaN": ({"x": np.full((3, 2), np.nan)}, "Expected finite numbers in x of .*; got NaN, infinity"),
@@ -99,7 +99,7 @@ def test_unreadable_files_are_named(tmp_path):
 
 def test_no_more_is_read_than_the_memory_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "default_memory_budget", lambda: 1_000)
-    np.savez_compressed(tmp_path / "a.npz", x=np.ones((100, 2)), z=np.zeros(10**6))  # what nobody asks for
+    np.savez_compressed(tmp_path / "a.npz", x=np.ones((100, 2)), z=np.zeros(10**6))  # an array that is not read
     assert datasets.from_file(tmp_path / "a.npz").x.shape == (100, 2)
     np.savez_compressed(tmp_path / "b.npz", x=np.ones((1_000, 2)))
     with pytest.raises(
@@ -176,7 +176,7 @@ BAD_MNIST = {
     "short": (idx(IMAGES)[:-1], "Expected 4704 bytes after the header of .*; got 4703. It is cut short"),
     "header": (idx(IMAGES)[:10], r"Expected .* to hold examples of shape \(28, 28\); got sizes \(6, 0, 0\)"),
     "sizes": (idx(IMAGES[:, :8]), r"to hold examples of shape \(28, 28\); got sizes \(6, 8, 28\)"),
-    "number": (idx(IMAGES[:5]), "Expected as many labels as images in .*; got 6 and 5. Take both files from one"),
+    "number": (idx(IMAGES[:5]), "Expected as many labels as images in .*; got 6 and 5. Take both files from the same"),
 }
 
 
@@ -277,7 +277,7 @@ def test_real_cifar():
     x, y = datasets.cifar10(real("cifar10"), "test")
     assert x.shape == (10_000, 32, 32, 3)
     assert np.bincount(y).tolist() == [1000] * 10
-    for axis in (1, 2, 3):  # neighbors are alike, and so are colors: the axes are what they should be
+    for axis in (1, 2, 3):  # neighbors and colors are similar if the axes are right
         first, second = (np.take(x, at, axis).ravel() for at in (1, 2))
         assert np.corrcoef(first, second)[0, 1] > 0.9
     assert x.std(dtype=float) == pytest.approx(1, abs=1e-5)
@@ -291,7 +291,7 @@ def test_slabs_are_told_apart_by_a_line_along_the_first_coordinate_alone():
     for column in (1, 2):
         right = np.mean(np.sign(x[:, column : column + 1] - thresholds) == y[:, None], 0)
         assert np.maximum(right, 1 - right).max() < 0.75
-        slab = np.minimum((x[:, column] + 1) // 0.4, 4)  # five of equal width, gaps included
+        slab = np.minimum((x[:, column] + 1) // 0.4, 4)  # five slabs of equal width, including gaps
         assert np.all((slab % 2 == 0) == (y > 0))
 
 

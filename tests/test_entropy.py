@@ -1,4 +1,4 @@
-"""The effective rank of shares: one function for NumPy and for JAX."""
+"""The effective rank of shares: one function serves NumPy and JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ VALUES = np.array([3.0, 2.0, 0.5, 0.0, -1e-12])
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_equal_values_have_their_number(count):
+def test_the_rank_of_equal_values_is_their_number(count):
     np.testing.assert_allclose(entropic_rank(np.full(count, 0.3)), count, rtol=1e-12)
     np.testing.assert_allclose(entropic_rank(np.append(np.full(count, 5e-9), np.zeros(3))), count, rtol=1e-12)
 

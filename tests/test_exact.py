@@ -1,4 +1,4 @@
-"""Exact spectra: identities of the papers, closed forms in many digits, and the same numbers from samples."""
+"""Exact spectra against identities from papers, closed forms with many digits, and samples."""
 
 import dataclasses
 import functools
@@ -57,7 +57,7 @@ def laplace(cosine):
 
 
 def steps(num_layers):
-    """The NNGP of step functions, `num_layers` with the read-out."""
+    """The NNGP of step functions; `num_layers` counts the readout."""
 
     def profile(cosine):
         for _ in range(num_layers - 1):
@@ -78,7 +78,7 @@ def nngp(depth):
 
 
 def flat(depth):
-    """A ReLU network without bias of inputs with any axes."""
+    """A ReLU network without bias, for inputs with any axes."""
     return Sequential((Flatten(), *nb.nets.mlp(depth=depth).layers))
 
 
@@ -89,12 +89,12 @@ def relu_kernel(cosine, depth, fan_in):
         angle = mpmath.acos(nngp)
         kappa0, kappa1 = 1 - angle / mpmath.pi, (mpmath.sin(angle) + (mpmath.pi - angle) * nngp) / mpmath.pi
         ntk, nngp = ntk * kappa0 + kappa1, kappa1
-    return ntk / (2 * fan_in), nngp / (2 * fan_in)  # critical gain but in the first layer and the last: 1 / 2
+    return ntk / (2 * fan_in), nngp / (2 * fan_in)  # w_std is 1 in the first and last layer
 
 
 @functools.cache
 def gauss_legendre(num_nodes):
-    """Nodes in (0, pi) and weights, to DIGITS digits: Newton's method from float64."""
+    """Nodes in (0, pi) and weights with DIGITS digits, by Newton's method from float64."""
     with mpmath.workdps(DIGITS):
         nodes, weights = [], []
         for start in np.polynomial.legendre.leggauss(num_nodes)[0]:
@@ -140,7 +140,7 @@ def basri_kernel():
 
 @pytest.mark.parametrize("made_from", ["profile", "layers"])
 def test_circle_identities_of_basri(made_from):
-    """Basri et al. 2019, under d theta: 2 pi times ours."""
+    """The values of Basri et al. 2019, under d theta, are 2 pi times ours."""
     if made_from == "profile":
         kernel, circle = DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(u)) / (4 * jnp.pi)), Circle()
     else:
@@ -174,7 +174,7 @@ def test_exact_zeros_are_within_their_errors(name, kind):
 
 
 def test_decay_leaves_out_what_may_be_zero():
-    """Some of many zeros beside their errors by chance are no power law; a tail that sinks into them is cut."""
+    """A few of many zeros that exceed their errors by chance are no power law. A tail below its errors is left out."""
     degrees = np.arange(80)
     values = np.where(degrees % 2, 1e-17, (degrees + 1.0) ** -3)
     errors = np.where(np.isin(degrees, (49, 67)), 0.9e-17, 2e-17)
@@ -191,7 +191,7 @@ DIMENSIONS = [2, 3, 4, 5, 8, 16]
 @pytest.mark.parametrize(("depth", "kind"), [(1, "ntk"), (2, "nngp"), (3, "ntk")])
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 def test_errors_hold_against_many_digits(dimension, depth, kind):
-    """To degree 80, where the NNGP on S^7 has 1e-16 of its trace; at every degree, those that are zero too."""
+    """At every degree to 80, at which the NNGP on S^7 has 1e-16 of its trace, and also at degrees with eigenvalue 0."""
     exact = exact_spectrum({"ntk": ntk, "nngp": nngp}[kind](depth), Sphere(dimension), 80)
     part = ("ntk", "nngp").index(kind)
     reference = zonal_reference(lambda u: relu_kernel(u, depth, dimension)[part], dimension, range(81))
@@ -204,7 +204,7 @@ def test_errors_hold_against_many_digits(dimension, depth, kind):
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("dimension", [3, 4, 5])
 def test_errors_of_a_leaf_hold(dimension, depth):
-    """A product of one sphere has its rule in cosines, where ReLU kernels are singular: the sphere's has digits."""
+    """The rule of one leaf is in cosines, in which ReLU kernels are singular; the sphere's rule gives the reference."""
     kernel = nb.infinite_ntk(flat(depth))
     leaf = exact_spectrum(kernel, SphereProduct(0, dimension), 8)
     sphere = exact_spectrum(kernel, Sphere(dimension, dimension**0.5), 8)
@@ -217,7 +217,7 @@ def test_errors_of_a_leaf_hold(dimension, depth):
     ids=["ntk", "nngp", "laplace", "step"],
 )
 def test_predicted_decay_is_measured(kernel, dimension):
-    """Bietti and Bach 2021, each parity by itself."""
+    """Bietti and Bach 2021, for each parity."""
     predicted = predicted_decay(kernel, Sphere(dimension))
     measured = exact_spectrum(kernel, Sphere(dimension), 80).decay(20, 80)
     tolerance = 0.09 if kernel.__class__ is DotProductKernel and kernel.profile is not laplace else 0.03
@@ -234,14 +234,14 @@ def assert_decay(kernel, dimension, expected, tolerance):
 @pytest.mark.slow
 @pytest.mark.parametrize("dimension", [2, 3, 4, 5, 8])
 def test_decay_on_every_sphere(dimension):
-    """NTK -d at depth 2 and beyond, NNGP -(d + 2), Laplace -d."""
+    """-d for the NTK at depth 2 or more, -(d + 2) for the NNGP, -d for the Laplace kernel."""
     cases = [(ntk(2), -dimension), (ntk(3, b_std=0.5), -dimension), (nngp(2), -dimension - 2)]
     cases += [(nngp(4), -dimension - 2), (DotProductKernel(laplace), -dimension)]
     for kernel, expected in cases:
         assert_decay(kernel, dimension, expected, 0.03)
 
 
-# Powers 1/2 and 1/4 of the angle follow each other closely: between degrees 20 and 80 the limit is not reached there.
+# The powers 1/2 and 1/4 of the angle are close, so the slope between degrees 20 and 80 has not reached its limit.
 NOT_REACHED = pytest.mark.xfail(reason="even degrees of three layers measure -7.39 against -7.50 at d = 8")
 
 
@@ -249,7 +249,7 @@ NOT_REACHED = pytest.mark.xfail(reason="even degrees of three layers measure -7.
 @pytest.mark.parametrize("num_layers", [3, 4])
 @pytest.mark.parametrize("dimension", [2, 3, 4, 5, 8])
 def test_decay_of_steps_on_every_sphere(dimension, num_layers, request):
-    """-(d - 1 + 2^(2 - L)) for L layers of steps."""
+    """-(d - 1 + 2^(2 - L)) for L layers of step functions."""
     if (dimension, num_layers) == (8, 3):
         request.applymarker(NOT_REACHED)
     expected = -(dimension - 1 + 2.0 ** (2 - num_layers))
@@ -258,7 +258,7 @@ def test_decay_of_steps_on_every_sphere(dimension, num_layers, request):
 
 @pytest.mark.slow
 def test_the_decay_of_steps_that_is_not_reached_at_80_is_reached_beyond():
-    """Eight dimensions, three layers: slope -7.39 over 20 to 80, then -7.43, -7.45, -7.47 as degrees double."""
+    """In 8 dimensions with 3 layers the slope is -7.39 from 20 to 80, and -7.43, -7.45, -7.47 as degrees double."""
     exact = exact_spectrum(DotProductKernel(steps(3)), Sphere(8), 640)
     assert np.all(exact.errors[20:640] < 2e-3 * exact.eigenvalues[20:640])
     even = np.array([exact.decay(first, 4 * first).even for first in (20, 40, 80, 160)])
@@ -274,7 +274,7 @@ def test_predicted_decay_knows_what_cancels():
 
 
 def test_predicted_decay_in_float64():
-    """A kernel whose program is more than elementary functions: an integral over a scan."""
+    """A kernel whose program has more than elementary functions: an integral by a scan."""
 
     def profile(cosine):
         return jax.lax.fori_loop(0, 100, lambda _, value: value, laplace(cosine))
@@ -297,7 +297,7 @@ def test_circle_agrees_with_its_spectrum_on_a_grid(x64):
 
 @pytest.mark.slow
 def test_a_grid_of_n_angles_adds_the_degrees_n_apart(x64):
-    """lambda_k on the grid is the sum of mu_(k + j n): of a ReLU kernel, with mu_k ~ k^-2 beyond degree 240."""
+    """lambda_k on the grid is the sum of mu_(k + j n), here for a ReLU kernel with mu_k ~ k^-2 from degree 240 on."""
     exact = exact_spectrum(ntk(2), Circle(), 240).eigenvalues
     folded = []
     for k in range(1, 5):
@@ -311,7 +311,7 @@ def test_a_grid_of_n_angles_adds_the_degrees_n_apart(x64):
 
 @pytest.mark.slow
 def test_sphere_agrees_with_its_spectrum_on_a_quadrature(x64):
-    """The operator itself, without Funk and Hecke."""
+    """The integral operator itself, without the formula of Funk and Hecke."""
     kernel = ntk(1, activation="erf", b_std=0.5)
     spectrum = nb.spectrum(kernel, *Sphere(3).quadrature(600))
     assert_allclose(spectrum.eigenvalues[:25], exact_spectrum(kernel, Sphere(3), 4).expand().eigenvalues, rtol=1e-8)
@@ -338,7 +338,7 @@ def test_torus_of_one_angle_is_the_circle():
 @pytest.mark.parametrize("kind", [pytest.param("relu", marks=pytest.mark.slow), "erf"])
 @pytest.mark.slow
 def test_torus_agrees_with_a_fourier_transform(kind):
-    """Of an analytic kernel to rounding; of a ReLU kernel to the transform's own error, 256^-3."""
+    """Up to rounding for an analytic kernel, and up to the transform's own error, 256^-3, for a ReLU kernel."""
     kernel = ntk(2, activation=kind)
     torus, m = Torus(2), 256 if kind == "relu" else 64
     exact = exact_spectrum(kernel, torus, 8)
@@ -376,7 +376,7 @@ def test_torus_decay_is_that_of_a_cone():
 
 @functools.cache
 def on_cube(depth, dimension, kind="ntk"):
-    """The kernels of ReLU networks without bias, as functions of the cosine: deep ones compile fast."""
+    """The kernels of ReLU networks without bias, as functions of the cosine, so that deep ones compile fast."""
 
     def profile(cosine):
         ntk = nngp = cosine
@@ -420,7 +420,7 @@ def test_cube_holds_its_errors_against_many_digits(dimension):
     ids=lambda phi: phi.__name__,
 )
 def test_digits_are_those_of_the_layers(phi):
-    """The formulas in mpmath against the duals of the layers, through biases, a shortcut and both parameterizations."""
+    """The mpmath formulas against the layers' duals, with biases, a shortcut and both parameterizations."""
     phi = ABRelu(-0.3, 1.2) if phi is ABRelu else phi()
     branch = Sequential((phi, Dense(4, 1.2, 0.4, 0.7, "standard")))
     net = Sequential((Flatten(), Dense(4, 1.1, 0.3), Residual(branch), phi, Dense(1)))
@@ -465,7 +465,7 @@ def test_depth_that_maximizes_a_degree_grows_with_it():
 
 
 def test_nngp_is_ahead_of_the_ntk_at_degree_zero_only():
-    """The share of the trace at the depth that is best for each degree."""
+    """The share of the trace at the best depth for each degree."""
     depths = (1, 2, 3, 4, 6, 8, 12, 16)
     ntks, nngps = (np.max([on_cube(d, 32, kind).shares for d in depths], 0) for kind in ("ntk", "nngp"))
     assert nngps[0] > ntks[0]
@@ -508,7 +508,7 @@ def test_homogeneous_kernel_on_a_gaussian_is_that_of_the_sphere():
 
 @pytest.mark.slow
 def test_gaussian_agrees_with_its_spectrum_on_a_quadrature(x64):
-    """Biases, so that lengths and directions mix."""
+    """With biases, so that lengths and directions interact."""
     kernel, gaussian = ntk(1, activation="erf", b_std=0.5), Gaussian(2, 0.5)
     spectrum = nb.spectrum(kernel, *gaussian.quadrature(400))
     exact = exact_spectrum(kernel, gaussian, 4).expand()
@@ -539,7 +539,7 @@ XIAO = {
 
 
 def targets(p):
-    """One leaf linear, quadratic, cubic; two leaves of a patch, two of different ones; three of a patch."""
+    """One leaf with degree 1, 2 and 3; two leaves of one patch and of different ones; three leaves of one patch."""
     rows = np.zeros((6, p * p), int)
     for row, active in enumerate([{0: 1}, {0: 2}, {0: 3}, {0: 1, 1: 1}, {0: 1, p: 1}, {0: 1, 1: 1, 2: 1}]):
         rows[row, list(active)] = list(active.values())
@@ -568,7 +568,7 @@ def test_learning_index_of_xiao(name):
 
 @pytest.mark.slow
 def test_learning_index_of_a_small_tree():
-    """Nearer to d^-L as p grows, at sizes that take seconds: the D-CNN tells pairs of one patch from others."""
+    """Eigenvalues approach d^-L as p grows, and the D-CNN distinguishes pairs in one patch from others."""
     small, large = (eigenvalues_at(deep_cnn, p, num_draws=8) for p in (8, 16))
     exponents = -np.log(large / small) / math.log(8)
     assert_allclose(exponents, XIAO["deep"][1], atol=0.15)
@@ -593,19 +593,19 @@ def test_two_circles_are_a_torus():
 
 @pytest.mark.slow
 def test_drawn_leaves_agree_with_the_full_product(monkeypatch):
-    """Brute force, every leaf by its rule, against draws of the inactive ones; errors hold."""
+    """Random draws of the inactive leaves agree within their errors with a product rule over all leaves."""
     domain, kernel = SphereProduct(((0, 1), (2, 3)), 4), nb.infinite_ntk(deep_cnn(2))
     degrees = np.array([[1, 0, 0, 0], [2, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0]])
     full = spectrum_of_degrees(kernel, domain, degrees)
     assert np.all(full.errors < 1e-6 * full.eigenvalues)
-    monkeypatch.setattr(product_module, "MOST_NODES", 1)
+    monkeypatch.setattr(product_module, "MAX_NODES", 1)
     drawn = spectrum_of_degrees(kernel, domain, degrees, num_draws=60, key=jax.random.key(3))
     assert np.all(np.abs(drawn.eigenvalues - full.eigenvalues) <= drawn.errors)
     assert np.all(drawn.errors < 0.15 * full.eigenvalues)
 
 
 def test_rows_of_a_product_count_every_mode_once():
-    """Classes under the tree's symmetries: sizes add up to all tuples, and eigenvalues to the trace."""
+    """The class sizes under the tree's symmetries add up to all tuples, and the eigenvalues to the trace."""
     domain = SphereProduct(((0, 1), (2, 3)), 3)
     exact = exact_spectrum(nb.infinite_ntk(deep_cnn(2)), domain, 3)
     assert exact.degrees.tolist()[:5] == [[0] * 4, [1, 0, 0, 0], [2, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0]]
@@ -698,13 +698,13 @@ def test_bad_input_is_named(exact, measured):
         exact_spectrum(finite, circle, 4)
     with pytest.raises(InputError, match="stays the same when both inputs are rotated; got one that changes by"):
         predicted_decay(finite, circle)
-    with pytest.raises(InputError, match="permuted and flipped alike; got one that changes"):
+    with pytest.raises(InputError, match="permuted and flipped in the same way; got one that changes"):
         exact_spectrum(finite_on(5), Hypercube(5), 2)
-    with pytest.raises(InputError, match="turned in each angle"):
+    with pytest.raises(InputError, match="shifted in each angle"):
         exact_spectrum(finite, Torus(1), 2)
     leaves = SphereProduct((0, 1, 2), 3)
     lopsided = nb.infinite_ntk(Sequential((Conv(4, (2,), padding="VALID"), SinPlusCos(), Flatten(), Dense(1))))
-    with pytest.raises(InputError, match="moved between subtrees of one shape"):
+    with pytest.raises(InputError, match="moved between subtrees of equal shape"):
         exact_spectrum(lopsided, leaves, 2)
     with pytest.raises(InputError, match="degrees of shape \\(rows, 3\\)"):
         spectrum_of_degrees(lopsided, leaves, np.zeros((1, 2), int))
@@ -712,21 +712,21 @@ def test_bad_input_is_named(exact, measured):
         exact_spectrum(kernel, nb.domains.PointCloud(), 4)
     with pytest.raises(TypeError, match="Expected a kernel, e.g. empirical_ntk\\(f, params\\); got function"):
         exact_spectrum(laplace, circle, 4)
-    with pytest.raises(InputError, match="one value a pair of inputs; got outputs='all'"):
+    with pytest.raises(InputError, match="one value per pair of inputs; got outputs='all'"):
         exact_spectrum(nb.infinite_ntk(nb.nets.mlp(), outputs="all"), circle, 4)
-    with pytest.raises(InputError, match="max_degree to be a whole number from zero; got -1"):
+    with pytest.raises(InputError, match="max_degree to be a whole number of zero or more; got -1"):
         exact_spectrum(kernel, circle, -1)
     with pytest.raises(InputError, match="max_degree of at most 3, the cube's dimension; got 4"):
         exact_spectrum(kernel, Hypercube(3), 4)
     with pytest.raises(InputError, match="at most 3 angles"):
         exact_spectrum(kernel, Torus(4), 4)
-    with pytest.raises(TypeError, match="where decay is a power; got Hypercube"):
+    with pytest.raises(TypeError, match="on which decay is a power; got Hypercube"):
         predicted_decay(kernel, Hypercube(3))
-    with pytest.raises(InputError, match="num_modes of at most the 169 modes"):
+    with pytest.raises(InputError, match="num_modes of at most 169, the number of modes"):
         exact.expand(170)
-    with pytest.raises(InputError, match="none for at most 1,000,000; got None"):
+    with pytest.raises(InputError, match="at most 1,000,000 modes to expand without num_modes; got"):
         on_cube(1, 32).expand()
-    with pytest.raises(InputError, match="rows of one degree each"):
+    with pytest.raises(InputError, match="Expected one degree per row"):
         exact_spectrum(kernel, Torus(2), 1).decay()
     with pytest.raises(TypeError, match="Expected an ExactSpectrum and a Spectrum; got Spectrum"):
         beside(measured, exact)

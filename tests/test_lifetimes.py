@@ -1,4 +1,4 @@
-"""What a user lets go of is gone: functions, parameters, data, and the programs made of them."""
+"""Once a user drops a function, it is freed with its parameters, its data and its compiled programs."""
 
 import functools
 import gc
@@ -20,7 +20,7 @@ Y = np.ones((4, 2), np.float32)
 
 
 class Network:
-    """A function of its own data, as a bound method."""
+    """A function that holds data, as a bound method."""
 
     def __init__(self, data):
         self.data = data
@@ -156,7 +156,7 @@ def test_programs_of_two_functions_end_with_the_first():
 
 
 class Energy(eqx.Module):
-    """A model of one example, whose method other functions are made of."""
+    """A model of one example, from whose method other functions are made."""
 
     scale: float
 
@@ -182,7 +182,7 @@ def two_of_vmap():
     return jax.vmap(model.energy, (None, 0)), jax.vmap(lambda p, x: 2.0 * model.energy(p, x), (None, 0))
 
 
-PAIRS = {  # two functions that resemble each other, the second ten, or two, times the first
+PAIRS = {  # two similar functions; the second is ten times, or twice, the first
     "wrapper of a network's method": lambda: (
         (net := nb.layers.Dense(2)).apply,
         wrapped(net.apply, 10.0),

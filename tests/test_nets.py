@@ -1,4 +1,4 @@
-"""Named architectures: what they are made of, and what their parameters look like."""
+"""Named architectures: their layers and their parameters."""
 
 import jax
 import numpy as np
@@ -57,7 +57,7 @@ def test_mlp_flattens_images():
 
 
 def test_equal_nets_are_equal():
-    """So that a compiled program is found again, and kernels of the same net stack."""
+    """Equal networks share compiled programs, and their kernels can be stacked."""
     assert jax.tree.structure(nb.nets.cnn(8)) == jax.tree.structure(nb.nets.cnn(8))
     assert hash(nb.nets.mlp(8).apply) == hash(nb.nets.mlp(8).apply)
     assert nb.nets.mlp(8) == nb.nets.mlp(8)
@@ -78,7 +78,7 @@ def test_cnn_dilation():
 
 
 def convolutions(layer):
-    """All convolutions in a network, also those in its blocks."""
+    """All convolutions in a network, including those in its blocks."""
     if isinstance(layer, Residual):
         return convolutions(layer.branch) + convolutions(layer.shortcut)
     if isinstance(layer, Sequential):
@@ -152,7 +152,7 @@ def relu_dual(t):
 
 
 def tree_kernel(t, branching):
-    """Xiao's recursion (2021), a node after its children: a leaf has S = T = t, and t is `(n, m, leaves)`."""
+    """Xiao's recursion (2021), from the leaves to the root. A leaf has S = T = t, and t is `(n, m, leaves)`."""
     nngp = ntk = t
     for p in branching:
         value, slope = relu_dual(nngp)
@@ -167,7 +167,7 @@ def test_patch_network_is_the_recursion_of_its_tree(branching, x64):
     t = np.einsum("nid,mid->nmi", x, y) / 3
     for additive, nodes in ((False, (*branching, 1)), (True, branching)):
         net = nb.nets.patch_network(8, branching, additive=additive)
-        # one phi on the leaves and on each node; the output is linear, of weights of standard deviation one: half
+        # phi acts on the leaves and on each node; the output is linear with weights of standard deviation one: half
         expected = tree_kernel(t, nodes)
         nngp, ntk = nb.infinite_nngp(net), nb.infinite_ntk(net)
         for got, kernel in zip(jax.jit(lambda x, y: (nngp(x, y), ntk(x, y)))(x, y), expected, strict=True):  # noqa: B023
@@ -176,7 +176,7 @@ def test_patch_network_is_the_recursion_of_its_tree(branching, x64):
 
 @pytest.mark.parametrize("additive", [True, False])
 def test_an_additive_network_never_mixes_the_children_of_its_root(additive, x64):
-    """The mixed difference in two leaves of different patches is zero for a sum of functions of one patch each."""
+    """For a sum of functions of one patch each, the mixed difference in leaves of different patches is zero."""
     x, y = leaves(2, 4), leaves(3, 4, seed=1)
     kernel = nb.infinite_ntk(nb.nets.patch_network(8, (2, 2), additive=additive))
 
@@ -242,13 +242,13 @@ class TestBadCnn:
             nb.nets.cnn(padding="same")
 
     def test_strides(self):
-        message = r"Expected one stride a spatial axis; got kernel_size=\(3, 3\) and strides=\(2,\)"
+        message = r"Expected one stride per spatial axis; got kernel_size=\(3, 3\) and strides=\(2,\)"
         with pytest.raises(InputError, match=message):
             nb.nets.cnn(strides=(2,))
 
     def test_dilation(self):
         with pytest.raises(
-            InputError, match=r"Expected one dilation a spatial axis; got kernel_size=\(3, 3\) and dila"
+            InputError, match=r"Expected one dilation per spatial axis; got kernel_size=\(3, 3\) and dila"
         ):
             nb.nets.cnn(dilation=(2,))
 
@@ -271,11 +271,13 @@ class TestBadNets:
             ("block_size", 0, "to be at least 1; got 0"),
             ("k", 1.5, "to be a whole number; got 1.5"),
             ("readout", "mean", "to be one of flatten, pool; got 'mean'"),
-            ("strides", 2, r"of resnet, one a group, to be whole numbers, as \(2, 2\); got 2"),
+            ("strides", 2, r"of resnet, one per group, to be whole numbers, as \(2, 2\); got 2"),
         ):
             with pytest.raises(InputError, match=f"Expected {name} {message}"):
                 nb.nets.resnet(**{name: value})
-        with pytest.raises(InputError, match="every number in strides of resnet, one a group, to be at least 1; got 0"):
+        with pytest.raises(
+            InputError, match="every number in strides of resnet, one per group, to be at least 1; got 0"
+        ):
             nb.nets.resnet(strides=(1, 0))
 
     @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ SAMPLED = (
     r"frequency/test_\w+\.py::test_\w+\[",
     r"faults/test_damages\.py::test_\w+\[",
     r"tracking/test_resuming\.py::test_\w+\[",
-    r"test_(lifetimes|arrays_in_files)\.py::test_\w+\[",
+    r"test_(lifetimes|arrays_in_files|saved_kernels)\.py::test_\w+\[",
 )
 MESSAGES = r"(?i)bad_?input|message|refuse|named|error"  # tests that read a message: all of them stay
 SHARE = 5  # a law of fewer cases keeps one of them

@@ -28,27 +28,29 @@ def equinox(
     method: Method = None,
     **options: Any,
 ) -> tuple[Adapted, Params]:
-    """The function `f(params, x)` of an `eqx.Module` of one example, and its parameters: the model without the rest.
+    """The function `f(params, x)` of an `eqx.Module` that maps one example, and its parameters.
 
-    `f` is `model(x, **options)`, vectorized over the batch, in `eqx.nn.inference_mode`. With `state`, which
-    `eqx.nn.make_with_state` gives for a model with BatchNorm, it is the outputs of `model(x, state, **options)`, and
-    the new state is dropped. An argument `key` without a default is None, which is what dropout takes at inference.
+    `params` is the model with None in place of all other leaves. `f` is `model(x, **options)`, vectorized over the
+    batch, in `eqx.nn.inference_mode`. With a `state`, as `eqx.nn.make_with_state` returns for a model with BatchNorm,
+    `f` returns the outputs of `model(x, state, **options)` and drops the new state. If the model has an argument `key`
+    without a default, it gets None, as dropout expects at inference.
 
-    `filter_spec` says which leaves are parameters, as in `eqx.partition`: a function or a pytree of booleans, to freeze
-    the others. `method` is another method's name, or a function that is called in place of the model with `(model, x)`
-    and the rest. `eqx.combine(params, model)` is the model with other parameters, and `eqx.filter(model, filter_spec)`
-    are those of a model trained since.
+    `filter_spec` says which leaves are parameters; the others are frozen. As in `eqx.partition`, it is a function or a
+    pytree of booleans. `method` is another method's name, or a function to call instead of the model, with `(model, x)`
+    and the other arguments. `eqx.combine(params, model)` is the model with other parameters. After training,
+    `eqx.filter(model, filter_spec)` gives the new parameters.
 
-    Raises `InputTypeError` if `model` is no module, `InputError` if it has no such method, and `f` an `InputError` if
-    the outputs are not one array.
+    Raises `InputTypeError` if `model` is no module, and `InputError` if it has no such method. `f` raises `InputError`
+    if the outputs are not one array.
     """
-    advice = "A model is made by its class: eqx.nn.MLP(..., key=key)."
+    advice = "Make a model by its class: eqx.nn.MLP(..., key=key)."
     require_type(model, eqx.Module, "model to be an equinox.Module", advice)
     params, rest = eqx.partition(eqx.nn.inference_mode(model), filter_spec)
     key = inspect.signature(called(model, method)).parameters.get("key")
     if key is not None and key.default is key.empty:
         options = {"key": None, **options}
-    return Adapted(_outputs, (rest, state, method, options)), params
+    fixed = rest, state, method, options
+    return Adapted(_outputs, fixed, model=model, made_by="adapters.equinox(model)", params=params), params
 
 
 def _outputs(fixed: Any, params: Params, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Flax modules: those of `flax.nnx`, which hold their parameters, and those of `flax.linen`, which do not.
+"""Flax modules, of `flax.nnx` (which hold their parameters) and of `flax.linen` (which do not).
 
 >>> import jax, ntkbias as nb
 >>> from flax import linen, nnx
@@ -27,20 +27,20 @@ __all__ = ["flax_linen", "flax_nnx"]
 def flax_nnx(model: Any, *, wrt: Any = None, method: Method = None, **options: Any) -> tuple[Adapted, Params]:
     """The function `f(params, x)` of an `nnx.Module`, and its parameters, an `nnx.State`.
 
-    `f` is `model(x, **options)` of a copy in evaluation mode (`model.eval()`): dropout off, BatchNorm on its stored
-    statistics. A variable that the model shares between layers is one parameter. (The softmax of JAX's attention, which
-    `nnx.MultiHeadAttention` calls unless it is given an `attention_fn`, is in float32 whatever its inputs are.)
+    `f` is `model(x, **options)` for a copy in evaluation mode (`model.eval()`): dropout off, BatchNorm on its stored
+    statistics. A variable that layers share is one parameter. (`nnx.MultiHeadAttention` without an `attention_fn` calls
+    JAX's attention, whose softmax is in float32 whatever the type of its inputs.)
 
-    `wrt` says which variables are parameters, as in `nnx.Optimizer`: a filter, by default `nnx.Param`; all others are
-    fixed, running statistics and counters of random numbers among them. `method` is another method's name, or a
-    function that is called in place of the model with `(model, x, **options)`. After training, `f` takes the new
-    parameters as `nnx.state(model, nnx.Param)`; running statistics stay those of the call.
+    `wrt` is a filter that says which variables are parameters, as in `nnx.Optimizer`; the default is `nnx.Param`. All
+    others are fixed, including running statistics and counters of random numbers. `method` is another method's name, or
+    a function to call instead of the model, with `(model, x, **options)`. After training, `f` takes the new parameters
+    `nnx.state(model, nnx.Param)`; running statistics stay as they were when the model was adapted.
 
-    Raises `InputTypeError` if `model` is no module, `InputError` if it has no such method or variables, and `f` an
+    Raises `InputTypeError` if `model` is no module, and `InputError` if it has no such method or variables. `f` raises
     `InputError` if the outputs are not one array.
     """
     nnx = library("flax.nnx")
-    advice = "A module of flax.linen goes to flax_linen, with its variables."
+    advice = "For a flax.linen module use flax_linen, with its variables."
     require_type(model, nnx.Module, "model to be a flax.nnx.Module", advice)
     inference = nnx.clone(model)
     inference.eval()
@@ -52,7 +52,13 @@ def flax_nnx(model: Any, *, wrt: Any = None, method: Method = None, **options: A
             f"Expected {type(model).__name__} to hold variables of {name}; got none. "
             "Choose them by wrt=, a filter of nnx."
         )
-    return Adapted(_nnx_outputs, (graph, rest, method, options)), params
+    return Adapted(
+        _nnx_outputs,
+        (graph, rest, method, options),
+        model=model,
+        made_by="adapters.flax_nnx(model)",
+        params=params,
+    ), params
 
 
 def flax_linen(
@@ -60,15 +66,16 @@ def flax_linen(
 ) -> tuple[Adapted, Params]:
     """The function `f(params, x)` of a `linen.Module`, and its parameters, the collection "params" of its `variables`.
 
-    `f` is `module.apply(variables, x, method=method, **options)` with all other collections fixed (`batch_stats`), no
-    collection mutable and no random numbers. What switches a module to inference is its author's choice: pass it, e.g.
-    `train=False` or `deterministic=True`. `method` is another method's name, or a function of `(module, x, **options)`.
+    `f` is `module.apply(variables, x, method=method, **options)`. All other collections, such as `batch_stats`, are
+    fixed. No collection is mutable, and there are no random numbers. Pass the option that switches your module to
+    inference, e.g. `train=False` or `deterministic=True`. `method` is another method's name, or a function of
+    `(module, x, **options)`.
 
     Raises `InputTypeError` if `module` is no module or `variables` is not what `module.init` returns. `f` raises
     `InputError` if the module is not at inference, does not fit the variables, or its outputs are not one array.
     """
     linen = library("flax.linen")
-    advice = "A module of flax.nnx goes to flax_nnx, by itself."
+    advice = "For a flax.nnx module use flax_nnx, without variables."
     require_type(module, linen.Module, "module to be a flax.linen.Module", advice)
     if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
         names = ", ".join(sorted(map(str, variables))) if isinstance(variables, Mapping) else type(variables).__name__
@@ -77,7 +84,14 @@ def flax_linen(
             "returned, or {'params': params}."
         )
     collections = {name: collection for name, collection in variables.items() if name != "params"}
-    return Adapted(_linen_outputs, (module, collections, method, options)), variables["params"]
+    f = Adapted(
+        _linen_outputs,
+        (module, collections, method, options),
+        model=module,
+        made_by="adapters.flax_linen(module, variables)",
+        params=variables["params"],
+    )
+    return f, variables["params"]
 
 
 def _nnx_outputs(fixed: Any, params: Params, x: Array) -> Array:
@@ -94,7 +108,7 @@ def _linen_outputs(fixed: Any, params: Params, x: Array) -> Array:
     except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
         raise InputError(
             f"Expected {type(module).__name__} at inference, with no state to write and nothing random; got: "
-            f"{_sentence(error)} Pass what switches that off, e.g. train=False, deterministic=True or "
+            f"{_sentence(error)} Pass the option that switches that off, e.g. train=False, deterministic=True or "
             "use_running_average=True, as the module names it."
         ) from error
     except errors.FlaxError as error:
@@ -106,5 +120,5 @@ def _linen_outputs(fixed: Any, params: Params, x: Array) -> Array:
 
 
 def _sentence(error: Exception) -> str:
-    """The first sentence of an error of flax, whose messages end with a link."""
+    """The first sentence of a flax error. Messages of flax end with a link."""
     return str(error).split("\n")[0].split(" (https://")[0].rstrip(". ") + "."

@@ -22,15 +22,15 @@ __all__ = ["haiku"]
 
 
 def haiku(transformed: Any, params: Params, state: Any = None, **options: Any) -> tuple[Adapted, Params]:
-    """The function `f(params, x)` of a transformed function, and `params` as they came.
+    """The function `f(params, x)` of a transformed function, and `params` unchanged.
 
-    `f` is `transformed.apply(params, None, x, **options)`, without random numbers; also where `hk.without_apply_rng`
-    took them away. With `state`, which `hk.transform_with_state` needs, it is the outputs of `transformed.apply(params,
-    state, None, x, **options)`; the new state is dropped. What switches a function to inference is its author's choice:
-    pass it, e.g. `is_training=False`.
+    `f` is `transformed.apply(params, None, x, **options)`, without random numbers. Functions from
+    `hk.without_apply_rng`, which take no random numbers, work too. `hk.transform_with_state` needs a `state`. `f` then
+    returns the outputs of `transformed.apply(params, state, None, x, **options)` and drops the new state. Pass the
+    option that switches your function to inference, e.g. `is_training=False`.
 
     Raises `InputTypeError` if `transformed` is not transformed or `params` are not what its `init` returns, and
-    `InputError` if a state is missing or not wanted.
+    `InputError` if a state is missing or superfluous.
     """
     hk = library("haiku")
     stateful = isinstance(transformed, hk.TransformedWithState)
@@ -40,7 +40,7 @@ def haiku(transformed: Any, params: Params, state: Any = None, **options: Any) -
     if not isinstance(params, Mapping):
         raise InputTypeError(
             f"Expected params to be a mapping of modules; got {type(params).__name__}. Pass what "
-            "transformed.init(key, x) returned; with a state that is a pair: params, state = transformed.init(key, x)."
+            "transformed.init(key, x) returned. With a state this is a pair: params, state = transformed.init(key, x)."
         )
     if stateful and state is None:
         raise InputError(
@@ -52,7 +52,9 @@ def haiku(transformed: Any, params: Params, state: Any = None, **options: Any) -
             f"Expected no state, since transformed came from hk.transform; got {type(state).__name__}. Leave it "
             "out, or use hk.transform_with_state."
         )
-    return Adapted(_stateful_outputs if stateful else _outputs, (transformed, state, options)), params
+    run = _stateful_outputs if stateful else _outputs
+    made_by = "adapters.haiku(transformed, params)"
+    return Adapted(run, (transformed, state, options), model=transformed, made_by=made_by, params=params), params
 
 
 def _outputs(fixed: Any, params: Params, x: Array) -> Any:
@@ -66,5 +68,5 @@ def _stateful_outputs(fixed: Any, params: Params, x: Array) -> Any:
 
 
 def _no_rng(transformed: Any, place: int) -> tuple[None, ...]:
-    """None for random numbers, where `apply` takes them at this place."""
+    """`(None,)` if `apply` takes random numbers at this place of its arguments, else `()`."""
     return (None,) if list(inspect.signature(transformed.apply).parameters)[place] == "rng" else ()

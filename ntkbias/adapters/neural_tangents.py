@@ -1,12 +1,13 @@
-"""neural-tangents, whose import this module mends, and its `stax` networks as layers of ours.
+"""neural-tangents on current JAX, and its `stax` networks as layers of this package.
 
-neural-tangents 0.6.5, the last there is, cannot be imported on JAX 0.6 and later, and loads TensorFlow. A script that
-uses it runs unchanged but for its import; after that line a plain `import neural_tangents` works as well:
+neural-tangents 0.6.5, its latest release, cannot be imported on JAX 0.6 and later, and it loads TensorFlow. This module
+repairs the import. In a script that uses neural-tangents, replace `import neural_tangents as nt` and
+`from neural_tangents import stax` by
 
     from ntkbias.adapters.neural_tangents import nt, stax
 
-in place of `import neural_tangents as nt` and `from neural_tangents import stax`. A network that `stax` describes, with
-attention, LayerNorm and whatever else it has, becomes a layer by `from_stax`: all functions here take it.
+and leave the rest unchanged. After that line a plain `import neural_tangents` works too. `from_stax` turns a `stax`
+network, with attention, LayerNorm and all its other layers, into a layer that all functions of this package accept.
 
 >>> import jax, ntkbias as nb
 >>> from ntkbias.adapters.neural_tangents import from_stax, stax
@@ -16,22 +17,22 @@ attention, LayerNorm and whatever else it has, becomes a layer by `from_stax`: a
 >>> bool(abs(limit(x) - kernel_fn(x, None, "ntk")).max() < 1e-5)
 True
 
-Install it without what it does not need here: `pip install --no-deps neural-tangents==0.6.5 frozendict`.
+Install it without its other dependencies: `pip install --no-deps neural-tangents==0.6.5 frozendict`.
 
-Mended for the length of the import, after which JAX is as it was: names that left `jax.core`, `jax.util` and
-`jax.interpreters.ad` are there, unless JAX has them; `neural_tangents.experimental`, which loads TensorFlow, is empty.
-Mended for good, in neural-tangents' own modules:
+Some repairs last only during the import; JAX is unchanged afterwards. Names that were removed from `jax.core`,
+`jax.util` and `jax.interpreters.ad` exist again, unless JAX has them. `neural_tangents.experimental`, which loads
+TensorFlow, is empty. Other repairs stay, in neural-tangents' own modules:
 
-    predict, stax                attention's positions and solvers use `jax.core.eval_context`, which fails on tracers;
-                                 `jax.ensure_compile_time_eval` does what it did
-    predict.max_learning_rate    calls SciPy by an argument that was renamed
-    empirical                    structured derivatives call private functions that changed: linearization and
-                                 transposition are written anew by public ones, and what `jax_enable_checks` asked for
-                                 is left out; `jnp.size` is asked for the size of a shape; `AUTO` reads the number of
-                                 operations where the compiler gives it now
+    predict, stax                The solvers and the positions of attention use `jax.core.eval_context`, which fails on
+                                 tracers. `jax.ensure_compile_time_eval` replaces it.
+    predict.max_learning_rate    It calls SciPy with an argument that was renamed.
+    empirical                    Structured derivatives call private functions that changed. Linearization and
+                                 transposition now use public functions, and the checks of `jax_enable_checks` are left
+                                 out. `jnp.size` accepts a shape. `AUTO` reads the number of operations in the
+                                 compiler's current format.
 
-Not mended: `neural_tangents.experimental`, for TensorFlow's models. Dropout in training, masks and patterns work by
-`kernel_fn` itself, not through `from_stax`.
+`neural_tangents.experimental`, for TensorFlow models, is not repaired. Dropout in training, masks and patterns work
+through `kernel_fn` itself, not through `from_stax`.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ import jax.extend.core
 import jax.extend.source_info_util
 import jax.numpy as jnp
 import scipy
-from jax import core  # noqa: TID251  (neural-tangents is written for these two: the one place that reads them)
+from jax import core  # noqa: TID251  (neural-tangents needs these two modules; only this file reads them)
 from jax.interpreters import ad  # noqa: TID251
 from jaxtyping import Array
 
@@ -58,12 +59,12 @@ __all__ = ["Stax", "from_stax", "nt", "stax"]
 TESTED = ((0, 8), (0, 10), (0, 12))  # versions of JAX
 
 
-# Its import.
+# Repairs during the import.
 
 
 @contextlib.contextmanager
 def _old_names() -> Iterator[None]:
-    """Names that neural-tangents imports, and that JAX has no more, for the length of the block."""
+    """Restore, inside the block, names that neural-tangents imports and that JAX has removed."""
     moved = ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var")
     util = types.ModuleType("jax.util")
     vars(util).update(
@@ -72,7 +73,7 @@ def _old_names() -> Iterator[None]:
     )
     wanted: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (vars(core), {name: getattr(jax.extend.core, name) for name in moved}),
-        (vars(ad), {"zeros_like_p": jax.extend.core.Primitive("zeros_like")}),  # a key of its tables that nothing has
+        (vars(ad), {"zeros_like_p": jax.extend.core.Primitive("zeros_like")}),  # only a key of its tables, never used
         (sys.modules, {"jax.util": util, "neural_tangents.experimental": types.ModuleType("experimental")}),
     ]
     with contextlib.ExitStack() as afterwards:
@@ -84,12 +85,12 @@ def _old_names() -> Iterator[None]:
 
 
 def _imported() -> tuple[Any, Any]:
-    """The modules `neural_tangents` and `neural_tangents.stax`, mended."""
+    """The repaired modules `neural_tangents` and `neural_tangents.stax`."""
     if jax.__version_info__[:2] not in TESTED:
         tested = ", ".join(f"{major}.{minor}" for major, minor in TESTED)
         warnings.warn(
-            f"neural-tangents was mended and tested for JAX {tested}; this is {jax.__version__}. Compare its results "
-            "with those of empirical_ntk and infinite_ntk before trusting them.",
+            f"neural-tangents was repaired and tested for JAX {tested}; this is {jax.__version__}. Compare its results "
+            "with those of empirical_ntk and infinite_ntk before you trust them.",
             stacklevel=3,
         )
     try:
@@ -102,16 +103,16 @@ def _imported() -> tuple[Any, Any]:
             "pip install --no-deps neural-tangents==0.6.5 frozendict"
         ) from error
     if "neural_tangents.experimental" not in sys.modules:
-        vars(neural_tangents).pop("experimental", None)  # the empty one; importing the real one is up to the user
-    _mend()
+        vars(neural_tangents).pop("experimental", None)  # remove the empty module: users may import the real one
+    _repair()
     return neural_tangents, neural_tangents.stax
 
 
-# What it does with JAX afterwards. Its modules see JAX through these; JAX itself is left alone.
+# Repairs that stay. The modules of neural-tangents see JAX through these objects; JAX itself is unchanged.
 
 
-class _With:
-    """A module with a few names replaced."""
+class _Patched:
+    """A module with some names replaced."""
 
     def __init__(self, module: Any, **names: Any):
         self._module = module
@@ -121,21 +122,21 @@ class _With:
         return getattr(self._module, name)
 
 
-def _mend() -> None:
-    """Replace in neural-tangents' modules what JAX and SciPy do otherwise now."""
+def _repair() -> None:
+    """Replace names in neural-tangents' modules that JAX and SciPy have changed."""
     from neural_tangents._src import empirical, predict
     from neural_tangents._src.stax import linear
 
-    # On tracers `eval_context` fails since JAX 0.4.36.
-    predict.jax = linear.jax = _With(jax, core=_With(core, eval_context=jax.ensure_compile_time_eval))
-    predict.sp = _With(scipy, linalg=_With(scipy.linalg, eigvalsh=_eigvalsh))
+    # Since JAX 0.4.36 `eval_context` fails on tracers.
+    predict.jax = linear.jax = _Patched(jax, core=_Patched(core, eval_context=jax.ensure_compile_time_eval))
+    predict.sp = _Patched(scipy, linalg=_Patched(scipy.linalg, eigvalsh=_eigvalsh))
 
-    empirical.jnp = _With(jnp, size=lambda x: math.prod(x.shape))  # JAX's refuses shapes without values
-    empirical.core = _With(core, DShapedArray=None)  # a type that it looks for, and that no array has
-    empirical.ad = _With(
+    empirical.jnp = _Patched(jnp, size=lambda x: math.prod(x.shape))  # JAX's own refuses shapes without values
+    empirical.core = _Patched(core, DShapedArray=None)  # a type that it compares with, and that no array has
+    empirical.ad = _Patched(
         ad,
         source_info_util=jax.extend.source_info_util,
-        config=types.SimpleNamespace(jax_enable_checks=False),  # its check calls what has no successor
+        config=types.SimpleNamespace(jax_enable_checks=False),  # its check calls a function without a successor
     )
     empirical._get_primals_out_and_pullback = _outputs_and_pullback
     empirical._eqn_vjp_fn = _transposed
@@ -143,17 +144,17 @@ def _mend() -> None:
 
 
 def _eigvalsh(a: Any, eigvals: tuple[int, int]) -> Any:
-    """`scipy.linalg.eigvalsh`, whose argument had this name before SciPy 1.14."""
+    """`scipy.linalg.eigvalsh`. Before SciPy 1.14 its argument was called `eigvals`."""
     return scipy.linalg.eigvalsh(a, subset_by_index=eigvals)
 
 
 def _outputs_and_pullback(
     f: Callable, mode: Any, _j_rules: bool, _s_rules: bool, _fwd: bool | None, *primals: Any
 ) -> tuple[Any, Callable]:
-    """The outputs of f, and what neural-tangents reads off its linear part on the way back from cotangents."""
+    """The outputs of f, and a pullback that runs neural-tangents' backward pass on the linear part of f."""
     from neural_tangents._src import empirical
 
-    with jax.disable_jit():  # it has no rules for calls
+    with jax.disable_jit():  # neural-tangents has no rules for calls
         outputs, linear = jax.linearize(f, *primals)
         closed = jax.make_jaxpr(linear)(*primals)
 
@@ -174,10 +175,10 @@ def _outputs_and_pullback(
 
 
 def _transposed(eqn: Any, cotangent: Any, *operands: Any) -> Any:
-    """The cotangents of one equation's linear operands; None for the others.
+    """The cotangents of one equation's linear operands; None for its other operands.
 
-    By the public table of rules; what has no entry there (slice), or a rule of another form since it has several
-    results (cond, checkpoint), by `jax.linear_transpose`.
+    The public table of rules gives them. Primitives without an entry there (slice) use `jax.linear_transpose`, and so
+    do primitives with several results (cond, checkpoint), whose rules have another form.
     """
     if eqn is None:  # the identity
         return (cotangent,)
@@ -199,7 +200,7 @@ def _transposed(eqn: Any, cotangent: Any, *operands: Any) -> Any:
 
 
 def _num_operations(f: Callable, optimize: bool, *args: Any, **options: Any) -> float:
-    """The number of operations that XLA counts, which it gives for each device or once."""
+    """The number of operations that XLA counts. Some versions report it per device, others once."""
     lowered = jax.jit(f).lower(*args, **options)
     analysis = (lowered.compile() if optimize else lowered).cost_analysis()
     counted: Any = analysis[0] if isinstance(analysis, list) else analysis

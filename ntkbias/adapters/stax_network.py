@@ -1,7 +1,7 @@
-"""A network of neural-tangents' `stax` as a layer of ours; `neural_tangents.py` exports what users call.
+"""A `stax` network of neural-tangents as a layer of this package. `neural_tangents.py` exports the public names.
 
-This module loads without neural-tangents. Its functions import the library when they are called: the network that they
-are given comes from it, so `neural_tangents.py` has imported and mended it by then.
+This module loads without neural-tangents. Its functions import the library when they are called. Their argument is a
+network of that library, so `neural_tangents.py` has already imported and repaired it.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ __all__ = ["Stax", "from_stax"]
 
 
 class Stax(Layer):
-    """A network of `stax`, for inputs `(n, *positions, channels)`; made by `from_stax`.
+    """A `stax` network for inputs `(n, *positions, channels)`, made by `from_stax`.
 
-    Its parameters are those that `init_fn` draws. Two layers are equal if their functions are the same objects: calling
-    `stax.serial` again makes new ones, and compiles again. Costs are those of `kernel_fn`, whose pooled convolutions
-    carry all pairs of positions.
+    Its parameters are those that `init_fn` draws. Two layers are equal if their functions are the same objects. Calling
+    `stax.serial` again makes new functions, which compile again. Costs are those of `kernel_fn`, which carries all
+    pairs of positions for pooled convolutions.
     """
 
     init_fn: Callable[..., Any] = eqx.field(static=True)
@@ -36,7 +36,7 @@ class Stax(Layer):
     kernel_fn: Callable[..., Any] = eqx.field(static=True)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one output. Raises `InputError` where the network does not take such inputs."""
+        """The shape of one output. Raises `InputError` if the network does not accept such inputs."""
         require_positions("a stax network", input_shape)
         self._require_axes(len(input_shape) + 1)
         shapes: list[Any] = []
@@ -70,13 +70,13 @@ class Stax(Layer):
         return self.apply_fn(params, x)
 
     def propagate(self, covariance: Covariance) -> Covariance:
-        """The covariance of the outputs, by `kernel_fn`. Raises `InputError` where it has no formula."""
+        """The covariance of the outputs, by `kernel_fn`. Raises `InputError` if that has no formula."""
         self._require_axes(len(covariance.shape) + 1)
         kernel = _to_kernel(covariance)
         try:
             after = self.kernel_fn(kernel)
             if not covariance.trained and kernel.ntk is not None:
-                # The NTK is affine in that of the inputs: its linear part is what passes through without parameters.
+                # The NTK is affine in the NTK of the inputs. Without trained parameters only the linear part remains.
                 _, ntk = jax.jvp(lambda ntk: self.kernel_fn(kernel.replace(ntk=ntk)).ntk, (kernel.ntk,), (kernel.ntk,))
                 after = after.replace(ntk=ntk)
         except (NotImplementedError, ValueError) as error:
@@ -87,11 +87,11 @@ class Stax(Layer):
         return _to_covariance(after, covariance)
 
     def decorrelates(self, before: bool) -> bool:
-        """False: not known from outside. In a Residual, put a Dense or Conv of ours last."""
+        """False, because it cannot be known from outside. End a branch of Residual with a Dense or Conv of ours."""
         return False
 
     def needs(self, after: Needs) -> Needs:
-        """The network's own requirement, composed with that of what follows. Both kinds of kernels go together."""
+        """The network's own requirement, composed with that of later layers. It is the same for `cross` and `own`."""
         from neural_tangents import stax
 
         pairs = max(after) == Positions.ALL
@@ -112,7 +112,7 @@ class Stax(Layer):
         """Raise an `InputError` unless the network takes the batch first and the channels last."""
         for name, place in (("batch_axis", 0), ("channel_axis", num_axes - 1)):
             axis = self._requirements.get(name)
-            if axis is not None and axis % num_axes != place:  # None: it flattens its input, of whatever axes
+            if axis is not None and axis % num_axes != place:  # None: it flattens inputs with any axes
                 raise InputError(
                     f"Expected a stax network of inputs (n, *positions, channels); got {name}={axis} for inputs of "
                     f"{num_axes} axes. Build it with the batch first and the channels last, or call kernel_fn itself."
@@ -126,10 +126,11 @@ def from_stax(
 ) -> Stax:
     """The layer of a `stax` network: `from_stax(*stax.serial(...))`.
 
-    `init`, `apply` and the infinite-width limit are those of the three functions; kernels of it are computed by blocks,
-    differentiated and stored as those of any layer. `nb.infinite_ntk(layer)` is `kernel_fn(x1, x2, "ntk")`.
+    The three functions give `init`, `apply` and the infinite-width limit. Its kernels are computed by blocks,
+    differentiated and stored like those of any layer. `nb.infinite_ntk(layer)` is `kernel_fn(x1, x2, "ntk")`.
 
-    Raises `InputTypeError` unless the three are as `stax` returns them, and `InputError` for a network with Dropout.
+    Raises `InputTypeError` unless the three functions are as `stax` returns them, and `InputError` for a network with
+    Dropout in training.
     """
     for name, function in (("init_fn", init_fn), ("apply_fn", apply_fn), ("kernel_fn", kernel_fn)):
         if not callable(function):
@@ -141,7 +142,7 @@ def from_stax(
     if requirements is None:
         raise InputTypeError(
             f"Expected kernel_fn as stax returns it; got {type(kernel_fn).__name__} without stax's requirements. Pass "
-            "it as it is; with a mask or other arguments, call it yourself."
+            "it unchanged. If it needs a mask or other arguments, call it yourself."
         )
     if requirements.get("use_dropout", False):
         raise InputError(
@@ -153,13 +154,13 @@ def from_stax(
 
 
 def _to_kernel(covariance: Covariance) -> Any:
-    """The covariance as neural-tangents carries it: one choice of positions for all arrays, `h, h'` side by side."""
+    """The covariance in neural-tangents' form: the same positions for all arrays, and the axes `h, h'` side by side."""
     import neural_tangents as nt
 
     if covariance.own == Positions.NONE:
         raise InputError(
-            "Expected a covariance that holds each input's with itself, which neural-tangents carries always; got one "
-            "without. Make it with what needs() asks for."
+            "Expected a covariance that holds that of each input with itself, which neural-tangents always carries; "
+            "got one without. Make it with what needs() asks for."
         )
     shape, num_positions = covariance.shape, covariance.num_positions
     carried = max(covariance.cross, covariance.own)
@@ -168,20 +169,20 @@ def _to_kernel(covariance: Covariance) -> Any:
     def converted(array: Any, given: Positions) -> Array:
         if carried != Positions.ALL:
             return array
-        if given != carried:  # equal positions are all that the network needs then: see `needs`
+        if given != carried:  # the network then needs only equal positions: see `needs`
             size = math.prod(covariance.positions)
             columns = array.reshape(*array.shape[: array.ndim - num_positions], size, 1)
             array = (columns * jnp.eye(size, dtype=array.dtype)).reshape(*array.shape, *covariance.positions)
         return jnp.moveaxis(array, second, interleaved)
 
-    # A scalar is what neural-tangents takes for none: parameters then add to it.
-    none = jnp.zeros((), covariance.nngp.dtype) if covariance.trained else None
+    # neural-tangents reads a scalar as an NTK of zero, to which parameters add.
+    zero = jnp.zeros((), covariance.nngp.dtype) if covariance.trained else None
     return nt.Kernel(
         nngp=converted(covariance.nngp, covariance.cross),
-        ntk=none if covariance.ntk is None else converted(covariance.ntk, covariance.cross),
+        ntk=zero if covariance.ntk is None else converted(covariance.ntk, covariance.cross),
         cov1=converted(covariance.self1, covariance.own),
         cov2=converted(covariance.self2, covariance.own),
-        x1_is_x2=jnp.asarray(False),  # read by Dropout alone
+        x1_is_x2=jnp.asarray(False),  # only Dropout reads it
         is_gaussian=covariance.gaussian,
         is_reversed=False,
         is_input=False,
@@ -195,7 +196,7 @@ def _to_kernel(covariance: Covariance) -> Any:
 
 
 def _to_covariance(kernel: Any, before: Covariance) -> Covariance:
-    """What neural-tangents returned for the covariance `before`, with the positions that it had."""
+    """A kernel that neural-tangents returned for the covariance `before`, as a covariance with no more positions."""
     import neural_tangents as nt
 
     if not isinstance(kernel, nt.Kernel):
@@ -237,10 +238,10 @@ def _to_covariance(kernel: Any, before: Covariance) -> Covariance:
 
 
 def _axes_of_the_second(num_positions: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where the positions of the second input of two stand: ours `(h, w, h', w')`, theirs `(h, h', w, w')`."""
+    """The axes of the second input's positions, in this package `(h, w, h', w')` and in theirs `(h, h', w, w')`."""
     return tuple(range(-num_positions, 0)), tuple(range(1 - 2 * num_positions, 0, 2))
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of an error of neural-tangents."""
+    """The first line of an error from neural-tangents."""
     return f"{str(error).splitlines()[0] if str(error) else type(error).__name__}".rstrip(". ") + "."

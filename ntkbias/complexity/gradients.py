@@ -27,7 +27,7 @@ from ntkbias.checks import require_scale
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Network, Problem
 from ntkbias.losses import LossFunction
-from ntkbias.parameters import Which, joined
+from ntkbias.parameters import Which, with_complex_params
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = [
@@ -89,7 +89,7 @@ def loss_gradient(
     over x, in the memory of a batch. Raises `InputError` on targets that the loss does not take.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
-    return joined(problem.gradient(problem.params))
+    return with_complex_params(problem.gradient(problem.params))
 
 
 def gradient_norm(

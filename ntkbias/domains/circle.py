@@ -22,10 +22,10 @@ __all__ = ["Circle"]
 
 
 class Circle(HarmonicDomain):
-    """Inputs `(n, 2)` at distance `radius` from the origin; distances are arcs.
+    """Inputs `(n, 2)` at distance `radius` from the origin. Distances are lengths of arcs.
 
-    The harmonics of degree k are sqrt(2) cos(k angle) and sqrt(2) sin(k angle), of frequency k / radius (radians per
-    unit of length).
+    The harmonics of degree k are sqrt(2) cos(k angle) and sqrt(2) sin(k angle). Their frequency is k / radius, in
+    radians per unit of length.
     """
 
     radius: float = 1.0
@@ -54,7 +54,7 @@ class Circle(HarmonicDomain):
         return self.radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def angle(self, x: Float[Array, "n 2"]) -> Float[Array, " n"]:
-        """The angles of points, between 0 and 2 pi."""
+        """The angles of these points, between 0 and 2 pi."""
         return _angle(x)
 
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n 2"]:
@@ -86,14 +86,14 @@ class Circle(HarmonicDomain):
         return jnp.asarray(degree) / self.radius
 
     def max_degree(self, num_inputs: int) -> int:
-        """Below half the number of inputs, where waves begin to coincide on the grid."""
+        """The largest degree below half of `num_inputs`. From there on waves coincide on the grid."""
         return (num_inputs - 1) // 2
 
     def intrinsic_dimension(self, x: Array) -> int:
         return 1
 
     def neighbors(self, x: Array) -> Edges:
-        """Each point and the next one counter-clockwise; their distance is the arc between them."""
+        """One edge from each point to the next one counterclockwise. Its distance is the arc between them."""
         angles = np.asarray(self.angle(x), float)
         order = np.argsort(angles)
         following = np.roll(order, -1)

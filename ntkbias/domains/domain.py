@@ -1,8 +1,9 @@
 """The contract of a domain: where inputs live, and what frequency means there.
 
-Harmonics come in levels: the eigenspaces by which power is counted. A level is a degree, or where one number does not
-say enough (a product of spheres) a tuple of degrees. `TensorDomain` (`tensor_domain.py`) is for domains whose harmonics
-are products of one function a coordinate. Measures that need no harmonics compare with plane waves (`plane_wave.py`).
+Harmonics come in levels, the eigenspaces by which power is counted. A level is a degree, or a tuple of degrees if one
+number does not suffice (as on a product of spheres). `TensorDomain` (`tensor_domain.py`) serves domains whose harmonics
+are products of one function per coordinate. Measures that need no harmonics compare a function with plane waves
+(`plane_wave.py`).
 
 >>> from ntkbias.domains import Circle
 >>> x, weights = Circle().quadrature(6)
@@ -28,13 +29,13 @@ from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["MAX_PRODUCT_DIMENSIONS", "ON_SPHERE", "Domain", "Edges", "HarmonicDomain"]
 
-MAX_PRODUCT_DIMENSIONS = 4  # of a product of one-dimensional rules: beyond, a thousand nodes are three a dimension
-ON_SPHERE = 2.0**-8  # by which a radius may be off: above rounding, 2^-9 in bfloat16, below a real difference
-_BLOCK_BYTES = 2**26  # of projectors at a time
+MAX_PRODUCT_DIMENSIONS = 4  # of a product of one-dimensional rules: with more, a thousand nodes give 3 per dimension
+ON_SPHERE = 2.0**-8  # allowed relative error of a radius: above rounding (2^-9 in bfloat16), below a real difference
+_BLOCK_BYTES = 2**26  # memory of the projectors that exist at one time
 
 
 class Edges(NamedTuple):
-    """The edges of a neighborhood graph: pairs of inputs and their distance."""
+    """The edges of a neighborhood graph: the indices of both inputs, and their distance."""
 
     first: Int[np.ndarray, " e"]
     second: Int[np.ndarray, " e"]
@@ -54,18 +55,18 @@ class Domain(eqx.Module):
 
     @abc.abstractmethod
     def neighbors(self, x: Array) -> Edges:
-        """The neighborhood graph of the inputs, each edge once; coinciding inputs have no edge."""
+        """The neighborhood graph of the inputs, with each edge once. Coinciding inputs have no edge."""
 
     @abc.abstractmethod
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """Pairs of points at distance `scale`, off the nodes: the node each belongs to, its start and its end."""
+        """Steps of length `scale` off the nodes: the index of the node that each belongs to, its start and its end."""
 
     @abc.abstractmethod
     def chart(self, x: Array) -> Float[np.ndarray, "n c"]:
-        """One or two coordinates to draw the inputs by: an angle, an embedding."""
+        """One or two coordinates for drawing the inputs, such as an angle or an embedding."""
 
     def spacing(self, x: Array) -> float:
-        """The median distance of an input to its nearest neighbor."""
+        """The median distance between an input and its nearest neighbor."""
         first, second, distance = self.neighbors(x)
         nearest = np.full(len(x), np.inf)
         np.minimum.at(nearest, first, distance)
@@ -73,7 +74,7 @@ class Domain(eqx.Module):
         return float(np.median(nearest[np.isfinite(nearest)]))
 
     def step_length(self, x: Array) -> float:
-        """The length of a difference quotient's step: two spacings, so that it leaves the nodes behind."""
+        """The step of a difference quotient: two spacings, so that a step ends away from its node."""
         return 2 * self.spacing(x)
 
     def correlation(
@@ -81,44 +82,44 @@ class Domain(eqx.Module):
     ) -> Float[np.ndarray, "f e"]:
         """The mean of phi(a) phi(b) / E phi^2 over pairs (a, b) at each distance, for phi of each frequency.
 
-        Here that of plane waves in random directions of flat space.
+        By default phi is a plane wave in a random direction of flat space.
         """
         return plane_wave(np.outer(frequency, distance), dimension)
 
 
 class HarmonicDomain(Domain):
-    """A domain with harmonics: an orthonormal basis ordered by degree, each degree of known frequency."""
+    """A domain with harmonics: an orthonormal basis, ordered by degree, in which each degree has a known frequency."""
 
     @abc.abstractmethod
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Array:
-        """Independent inputs of the domain's own distribution: uniform where there is a uniform one."""
+        """Independent inputs from the domain's own distribution, which is uniform if a uniform one exists."""
 
     @abc.abstractmethod
     def quadrature(self, num_inputs: int) -> tuple[Array, Array]:
-        """At most `num_inputs` nodes and their weights, summing to one, for the mean of a function over the domain."""
+        """At most `num_inputs` nodes, and weights that sum to one, for the mean of a function over the domain."""
 
     def grid(self, num_inputs: int) -> Array:
-        """At most `num_inputs` inputs that cover the domain regularly: by default the nodes of `quadrature`."""
+        """At most `num_inputs` inputs that cover the domain regularly. By default these are the quadrature nodes."""
         return self.quadrature(num_inputs)[0]
 
     @abc.abstractmethod
     def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
-        """The basis functions up to `max_degree` at the inputs, mean square one over the domain."""
+        """The basis functions up to `max_degree` at the inputs. Each has mean square one over the domain."""
 
     @abc.abstractmethod
     def degrees(self, max_degree: int) -> Int[np.ndarray, "h *leaves"]:
-        """The degree of each of `harmonics`, or its tuple of degrees."""
+        """The degree of each column of `harmonics`, or its tuple of degrees."""
 
     @abc.abstractmethod
     def frequency(self, degree: Array | np.ndarray) -> Array:
-        """The frequency of harmonics of these degrees: the square root of their Laplacian eigenvalue."""
+        """The frequency of harmonics of these degrees: the square root of their Laplacian's eigenvalue."""
 
     @abc.abstractmethod
     def max_degree(self, num_inputs: int) -> int:
-        """The largest degree that this many equally spaced inputs tell apart from lower ones."""
+        """The largest degree whose harmonics this many equally spaced inputs can distinguish from lower ones."""
 
     def levels(self, max_degree: int) -> Int[np.ndarray, "levels *leaves"]:
-        """The degrees, or tuples of degrees, that the columns of `energy` stand for."""
+        """The degree, or tuple of degrees, of each column of `energy`."""
         return np.arange(max_degree + 1)
 
     def multiplicity(self, degree: Any) -> int:
@@ -126,18 +127,18 @@ class HarmonicDomain(Domain):
         return int(np.sum(self.degrees(degree) == degree))
 
     def harmonic(self, degree: Any, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
-        """A random function of one degree, of mean square one over the domain: the same one for the same `key`.
+        """A random function of one degree, with mean square one over the domain. The same `key` gives the same one.
 
-        Raises `InputError` where there are no harmonics of this degree.
+        Raises `InputError` if there are no harmonics of this degree.
         """
         degree = require_harmonics(self, degree)
         members = np.flatnonzero(self.degrees(degree) == degree)
         return self.harmonics(x, degree)[:, members] @ random_unit_vector(key, len(members))
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
-        """The sum of Y(x1) Y(x2) over the harmonics Y of each level: the kernel that projects on the level."""
+        """The sum of Y(x1) Y(x2) over the harmonics Y of each level. This kernel projects onto the level."""
         basis1, basis2 = self.harmonics(x1, max_degree), self.harmonics(x2, max_degree)
-        columns = _columns(self.degrees(max_degree), self.levels(max_degree))
+        columns = _level_indices(self.degrees(max_degree), self.levels(max_degree))
         members = jnp.asarray(columns == np.arange(len(self.levels(max_degree)))[:, None], basis1.dtype)
         return jnp.einsum("nh,lh,mh->lnm", basis1, members, basis2, precision="highest")
 
@@ -146,24 +147,24 @@ class HarmonicDomain(Domain):
     ) -> Float[Array, "k levels"]:
         """The power of each function `(n, *o, k)` in the harmonics of each level, from its values on the inputs.
 
-        Exact for nodes on which the harmonics are orthonormal; on a random sample of n inputs each harmonic adds
-        about 1/n. Costs n h k multiplications with the h harmonics as a basis, or where they are more than the inputs
-        n^2 k a level with `projectors`, in blocks of bounded memory.
+        The result is exact on nodes on which the harmonics are orthonormal. On a random sample of n inputs each
+        harmonic adds an error of about 1/n. With h harmonics as a basis the cost is n h k multiplications. If there are
+        more harmonics than inputs, `projectors` are used in blocks of bounded memory, which costs n^2 k per level.
         """
-        max_degree = whole("max_degree", max_degree)
+        max_degree = whole_number("max_degree", max_degree)
         if self._num_harmonics(max_degree) <= len(x):
             levels = self.levels(max_degree)
-            columns = _columns(self.degrees(max_degree), levels)
-            return _power_in_levels(self.harmonics(x, max_degree), functions, weights, columns, len(levels))
+            columns = _level_indices(self.degrees(max_degree), levels)
+            return _power_per_level(self.harmonics(x, max_degree), functions, weights, columns, len(levels))
         values = jnp.asarray(functions).reshape(len(x), -1)
         power = self._projector_energy(values, x, weights, max_degree)
         return power.reshape(-1, functions.shape[-1], power.shape[-1]).sum(0)
 
     def _num_harmonics(self, max_degree: int) -> int:
-        return sum(self.multiplicity(level) for level in _names(self.levels(max_degree)))
+        return sum(self.multiplicity(level) for level in _as_keys(self.levels(max_degree)))
 
     def _projector_energy(self, values: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "f levels"]:
-        """The double sum of weights, values and projectors."""
+        """The power per level as a double sum over the inputs: weighted values times projectors."""
         weighted = jnp.asarray(weights)[:, None] * values
         num_levels = len(self.levels(max_degree))
         rows = max(1, _BLOCK_BYTES // (num_levels * (len(x) + values.shape[1]) * weighted.dtype.itemsize))
@@ -179,16 +180,16 @@ class HarmonicDomain(Domain):
             jnp.zeros((values.shape[1], num_levels), weighted.dtype),
         )
 
-    def _counted_degree(self, num_inputs: int) -> int:
-        """The largest degree with at most half as many harmonics up to it as there are inputs."""
+    def _degree_by_count(self, num_inputs: int) -> int:
+        """The largest degree up to which there are at most half as many harmonics as inputs."""
         degree = 0
         while self._num_harmonics(degree + 1) <= num_inputs / 2:
             degree += 1
         return degree
 
 
-def whole(name: str, value: object) -> int:
-    """The value as Python's integer; raises an `InputError` unless it is a whole number of zero or more."""
+def whole_number(name: str, value: object) -> int:
+    """The value as a Python integer. Raises an `InputError` unless it is a whole number of zero or more."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputTypeError(f"Expected {name} to be a whole number; got {value!r}.")
     if value < 0:
@@ -197,18 +198,18 @@ def whole(name: str, value: object) -> int:
 
 
 def require_harmonics(domain: HarmonicDomain, degree: object) -> int:
-    """The degree; raises an `InputError` unless the domain has harmonics of it."""
-    number = whole("degree", degree)
+    """The degree as an integer. Raises an `InputError` unless the domain has harmonics of this degree."""
+    number = whole_number("degree", degree)
     if domain.multiplicity(number) == 0:
         raise InputError(f"Expected a degree that has harmonics on {domain!r}; got {number}. See `levels`.")
     return number
 
 
 @functools.partial(jax.jit, static_argnames="num_levels")
-def _power_in_levels(
+def _power_per_level(
     basis: Array, functions: Array, weights: Array, columns: Array, num_levels: int
 ) -> Float[Array, "k levels"]:
-    """The squares of each function's coefficients, summed by level. The basis is formed outside: it compiles longer."""
+    """The squares of each function's coefficients, summed by level. The caller forms the basis: it compiles longer."""
     values = functions.reshape(len(basis), -1)
     coefficients = jnp.einsum("nh,n,nf->hf", basis, weights, values, precision="highest")
     power = jnp.zeros((num_levels, values.shape[1]), coefficients.dtype).at[columns].add(coefficients**2).T
@@ -216,7 +217,7 @@ def _power_in_levels(
 
 
 def in_one_program(function: Callable[..., Array], *arguments: Any) -> Array:
-    """The function's value by one compiled program, in place of one for each operation of it."""
+    """The function's value, computed by one compiled program instead of one per operation."""
     return _evaluated(Function.of(function), *arguments)
 
 
@@ -242,18 +243,18 @@ def random_steps(
     return nodes, start, walk(start, jnp.full(nodes.shape, scale, offsets.dtype), key=end_key)
 
 
-def nodes_a_dimension(num_inputs: int, dimensions: int) -> int:
+def nodes_per_dimension(num_inputs: int, dimensions: int) -> int:
     """The largest m with m^dimensions <= num_inputs."""
     root = round(num_inputs ** (1 / dimensions))
     return root if root**dimensions <= num_inputs else root - 1
 
 
-def _names(degrees: np.ndarray) -> list[Any]:
-    """Each row of degrees as a number, or a tuple of numbers."""
+def _as_keys(degrees: np.ndarray) -> list[Any]:
+    """Each row of degrees as a number or a tuple of numbers, which can be hashed."""
     return [tuple(row) if isinstance(row, list) else row for row in degrees.tolist()]
 
 
-def _columns(degrees: np.ndarray, levels: np.ndarray) -> Int[np.ndarray, " h"]:
-    """Which of the levels each degree is."""
-    column = {level: index for index, level in enumerate(_names(levels))}
-    return np.array([column[degree] for degree in _names(degrees)])
+def _level_indices(degrees: np.ndarray, levels: np.ndarray) -> Int[np.ndarray, " h"]:
+    """The index of each degree in `levels`."""
+    column = {level: index for index, level in enumerate(_as_keys(levels))}
+    return np.array([column[degree] for degree in _as_keys(degrees)])

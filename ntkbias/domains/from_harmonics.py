@@ -1,9 +1,9 @@
-"""A domain from functions of one's own: any `harmonics(x)` and the frequency that each is said to have.
+"""A domain made of your own functions: any `harmonics(x)`, with a frequency for each.
 
-Parities of subsets of features, wavelets, spherical functions of a molecule, sines along a known coordinate: what is
-known of the data, as a basis by which modes are counted. The functions need not be orthonormal. Under the inputs'
-weights they are made so, level by level in the order of frequency (Gram-Schmidt), so that a mode's power in a level is
-what this level explains and the lower ones do not.
+Use it if you know a basis that suits the data: parities of subsets of features, wavelets, spherical functions of a
+molecule, sines along a known coordinate. The functions need not be orthonormal. `energy` orthonormalizes them under the
+inputs' weights, level by level in the order of frequency (Gram-Schmidt). A mode's power in a level is therefore what
+this level explains and the lower ones do not.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.domains import FromHarmonics
@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite
-from ntkbias.domains.domain import Domain, Edges, HarmonicDomain, whole
+from ntkbias.domains.domain import Domain, Edges, HarmonicDomain, whole_number
 from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.errors import InputError, InputTypeError
 
@@ -32,11 +32,11 @@ __all__ = ["FromHarmonics"]
 
 
 class FromHarmonics(HarmonicDomain):
-    """Inputs `(n, ...)` with the functions `harmonics(x)`, `(n, h)`, of these `frequencies`, one each.
+    """Inputs `(n, ...)` with functions `harmonics(x)`, `(n, h)`, and one of the `frequencies` for each function.
 
-    Functions of one frequency make up a level; its number, in ascending order of frequency, is its `degree`.
-    `distances` is the domain, by default a `PointCloud`, that the other measures of frequency take. There is no
-    distribution to draw from: `sample` and `quadrature` raise an `InputError`.
+    Functions of equal frequency make up a level. The levels are numbered in ascending order of frequency, and this
+    number is their `degree`. Measures of frequency that need distances take those of the domain `distances`, by default
+    a `PointCloud`. This domain has no distribution: `sample` and `quadrature` raise an `InputError`.
     """
 
     function: Callable[[Array], Array] | None = eqx.field(static=True, default=None, metadata={"saved": False})
@@ -63,15 +63,15 @@ class FromHarmonics(HarmonicDomain):
         require_finite(x, "x")
 
     def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
-        """The functions of the levels up to `max_degree`, in ascending order of frequency, as they were given."""
+        """Your functions of the levels up to `max_degree`, in ascending order of frequency, not orthonormalized."""
         if self.function is None:
             raise InputError(
-                "Expected a domain with its functions; got one from a file, which leaves them out. Make it again."
+                "Expected a domain with its functions; got one from a file, which does not hold them. Make it again."
             )
         values = jnp.asarray(self.function(x))
         if values.shape != (len(x), len(self.frequencies)):
             raise InputError(
-                f"Expected harmonics(x) of shape {(len(x), len(self.frequencies))}, a column a frequency; got "
+                f"Expected harmonics(x) of shape {(len(x), len(self.frequencies))}, one column per frequency; got "
                 f"{values.shape}."
             )
         require_finite(values, "harmonics(x)")
@@ -89,18 +89,18 @@ class FromHarmonics(HarmonicDomain):
         return np.arange(min(max_degree, len(self._levels) - 1) + 1)
 
     def max_degree(self, num_inputs: int) -> int:
-        """The last level, or with few inputs up to which there are at most half as many functions as inputs."""
+        """The largest level up to which there are at most half as many functions as inputs."""
         counts = np.cumsum([self.multiplicity(level) for level in range(len(self._levels))])
         return max(int(np.searchsorted(counts, num_inputs / 2, side="right")) - 1, 0)
 
     def energy(
         self, functions: Array | np.ndarray, x: Array, weights: Array, max_degree: int
     ) -> Float[Array, "k levels"]:
-        """The power that each level adds to the lower ones, of functions `(n, *o, k)`; costs n h (h + k).
+        """The power of functions `(n, *o, k)` that each level adds to the lower ones. Costs n h (h + k).
 
-        Raises `InputError` where the harmonics are not independent on these inputs.
+        Raises `InputError` if the harmonics are not linearly independent on these inputs.
         """
-        max_degree = whole("max_degree", max_degree)
+        max_degree = whole_number("max_degree", max_degree)
         roots = np.sqrt(np.asarray(weights, float))[:, None]
         basis = np.asarray(self.harmonics(x, max_degree))
         values = np.asarray(functions, float).reshape(len(x), -1)
@@ -108,8 +108,8 @@ class FromHarmonics(HarmonicDomain):
         independent = np.abs(np.diag(factor)) > len(x) * np.finfo(basis.dtype).eps * np.linalg.norm(factor, axis=0)
         if basis.shape[1] > len(x) or not independent.all():
             raise InputError(
-                f"Expected harmonics that are independent on the {len(x)} inputs; got {int(np.sum(~independent))} of "
-                f"{basis.shape[1]} that follow from others. Leave those out."
+                f"Expected harmonics that are linearly independent on the {len(x)} inputs; got "
+                f"{int(np.sum(~independent))} of {basis.shape[1]} that are combinations of others. Leave those out."
             )
         coefficients = orthonormal.T @ (roots * values)
         members = self.degrees(max_degree) == self.levels(max_degree)[:, None]

@@ -1,12 +1,13 @@
-"""Normal inputs, whose harmonics are Hermite functions: products of orthonormal Hermite polynomials.
+"""Normal inputs. Their harmonics are products of orthonormal Hermite polynomials.
 
 For x ~ N(0, scale^2 I) the polynomials He_a(x / scale) / sqrt(a!) = prod_i He_{a_i}(x_i / scale) / sqrt(a_i!) are
-orthonormal, and eigenfunctions of the Ornstein-Uhlenbeck operator: E |grad phi|^2 = |a| / scale^2 at total degree |a|.
+orthonormal. They are eigenfunctions of the Ornstein-Uhlenbeck operator, with E |grad phi|^2 = |a| / scale^2 at total
+degree |a|.
 
-The Hermite degree labels the modes of Mehler's kernel, sum_a r^|a| h_a(x) h_a(y), and of other functions of this
-operator alone. The modes of any other kernel that is invariant under rotations are an angular harmonic of one degree
-times a radial function: they mix Hermite degrees of one parity. Their power in each is a fact still; their frequency
-is then that of the Hermite degree which has most of it.
+The Hermite degree labels the modes of Mehler's kernel, sum_a r^|a| h_a(x) h_a(y), and those of other functions of this
+operator. A mode of any other rotation-invariant kernel is an angular harmonic of one degree times a radial function. It
+mixes Hermite degrees of one parity. Its power in each degree is still well defined, and its frequency is that of the
+Hermite degree with the largest power.
 
 >>> from ntkbias.domains import Gaussian
 >>> gaussian = Gaussian(2, scale=2.0)
@@ -27,18 +28,18 @@ import scipy
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_positive
-from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, nodes_a_dimension, random_steps
+from ntkbias.domains.domain import MAX_PRODUCT_DIMENSIONS, Edges, nodes_per_dimension, random_steps
 from ntkbias.domains.sphere import Sphere, nearest_pairs, require_radius
 from ntkbias.domains.tensor_domain import TensorDomain
 from ntkbias.errors import InputError
 
 __all__ = ["Gaussian"]
 
-_RADII = 3  # of the rule in many dimensions, where the length varies little
+_NUM_RADII = 3  # of the rule in more than four dimensions, in which the length varies little
 
 
 class Gaussian(TensorDomain):
-    """Inputs `(n, dimension)` from N(0, scale^2 I); distances are Euclidean."""
+    """Inputs `(n, dimension)` from N(0, scale^2 I). Distances are Euclidean."""
 
     dimension: int = eqx.field(static=True)
     scale: float = 1.0
@@ -48,7 +49,7 @@ class Gaussian(TensorDomain):
         require_radius("scale", self.scale)
 
     def check(self, x: Array) -> None:
-        """Shape and finiteness alone: no single input is impossible."""
+        """Raise an `InputError` unless the shape fits and all entries are finite; any such input is possible."""
         if x.ndim != 2 or x.shape[1] != self.dimension or len(x) == 0:
             raise InputError(f"Expected inputs (n, {self.dimension}) of a Gaussian; got shape {x.shape}.")
         require_finite(x, "x")
@@ -59,19 +60,19 @@ class Gaussian(TensorDomain):
         return self.scale * jax.random.normal(require_key(key), (num_inputs, self.dimension))
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """Nodes and weights; at most `num_inputs` of them.
+        """At most `num_inputs` nodes, and their weights.
 
-        Up to four dimensions the product of Gauss-Hermite rules of m nodes, m the largest with
-        m^dimension <= `num_inputs`: exact for polynomials of degree 2 m - 1 in each coordinate.
+        In up to four dimensions this is a product of Gauss-Hermite rules of m nodes, with the largest m such that
+        m^dimension <= `num_inputs`. It is exact for polynomials of degree 2 m - 1 in each coordinate.
 
-        In more dimensions a Gauss-Laguerre rule of three lengths times `Sphere.quadrature`: exact for polynomials of
-        degree 3 and all odd ones; other means have a random error, 1 / sqrt(n / 3) or so at mean square one. Raises
-        `InputError` where `num_inputs` is too few for it.
+        In more dimensions this is a Gauss-Laguerre rule of three lengths times `Sphere.quadrature`. It is exact for
+        polynomials of degree 3 and for all odd ones. The mean of another function with mean square one has a random
+        error of about 1 / sqrt(n / 3). Raises `InputError` if `num_inputs` is too small for this rule.
         """
         require_positive("num_inputs", num_inputs)
         if self.dimension > MAX_PRODUCT_DIMENSIONS:
             return self._radial_rule(num_inputs)
-        m = nodes_a_dimension(num_inputs, self.dimension)
+        m = nodes_per_dimension(num_inputs, self.dimension)
         nodes, mass = scipy.special.roots_hermitenorm(m)
         points = np.stack(np.meshgrid(*[nodes] * self.dimension, indexing="ij"), -1).reshape(-1, self.dimension)
         masses = np.stack(np.meshgrid(*[mass / mass.sum()] * self.dimension, indexing="ij"), -1)
@@ -82,14 +83,14 @@ class Gaussian(TensorDomain):
         return self.dimension
 
     def labels(self, max_degree: int) -> Int[np.ndarray, " s"]:
-        """The degree in a coordinate."""
+        """The degrees in one coordinate."""
         return np.arange(max_degree + 1)
 
     def label_degrees(self, labels: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
         return np.asarray(labels)
 
     def factor_functions(self, x: Array, labels: Int[np.ndarray, " s"]) -> Float[Array, "n c s"]:
-        """By the recurrence sqrt(a + 1) h_{a+1} = t h_a - sqrt(a) h_{a-1}."""
+        """Orthonormal Hermite polynomials, by the recurrence sqrt(a + 1) h_{a+1} = t h_a - sqrt(a) h_{a-1}."""
         t = x / self.scale
         values = [jnp.ones_like(t), t]
         for a in range(1, int(labels.max(initial=0))):
@@ -105,13 +106,13 @@ class Gaussian(TensorDomain):
         return jnp.sqrt(jnp.asarray(degree, float)) / self.scale
 
     def max_degree(self, num_inputs: int) -> int:
-        """Up to which `quadrature` has orthonormal harmonics, for a product rule.
+        """The largest degree up to which the harmonics are orthonormal on the product rule of `quadrature`.
 
-        In more than four dimensions up to which there are at most half as many harmonics as inputs.
+        In more than four dimensions: the largest one up to which there are at most half as many harmonics as inputs.
         """
         if self.dimension > MAX_PRODUCT_DIMENSIONS:
-            return self._counted_degree(num_inputs)
-        return max(nodes_a_dimension(num_inputs, self.dimension) - 1, 0)
+            return self._degree_by_count(num_inputs)
+        return max(nodes_per_dimension(num_inputs, self.dimension) - 1, 0)
 
     def intrinsic_dimension(self, x: Array) -> int:
         return self.dimension
@@ -121,7 +122,7 @@ class Gaussian(TensorDomain):
         return np.linalg.norm(np.asarray(x1, float) - np.asarray(x2, float), axis=1)
 
     def neighbors(self, x: Array) -> Edges:
-        """Each point and its ten nearest."""
+        """Edges from each point to its ten nearest neighbors."""
         first, second = nearest_pairs(x)
         return Edges(first, second, self.distance(x[first], x[second]))
 
@@ -131,7 +132,7 @@ class Gaussian(TensorDomain):
         return x + lengths[:, None] * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """Segments of length `scale` in random directions that start within one spacing of a node."""
+        """Segments of length `scale` in random directions, which start within one spacing of a node."""
         return random_steps(self, self.walk, x, scale, num_steps, key)
 
     def chart(self, x: Array) -> Float[np.ndarray, "n c"]:
@@ -139,11 +140,12 @@ class Gaussian(TensorDomain):
         return np.asarray(x, float)[:, :2]
 
     def _radial_rule(self, num_inputs: int) -> tuple[Array, Array]:
-        if num_inputs < 2 * _RADII * self.dimension:
-            least = 2 * _RADII * self.dimension
+        """A Gauss-Laguerre rule for the length times a rule for the direction."""
+        if num_inputs < 2 * _NUM_RADII * self.dimension:
+            least = 2 * _NUM_RADII * self.dimension
             raise InputError(f"Expected at least {least} nodes in {self.dimension} dimensions; got {num_inputs}.")
-        half_squares, mass = scipy.special.roots_genlaguerre(_RADII, self.dimension / 2 - 1)  # of |x|^2 / 2
-        directions, weights = Sphere(self.dimension).quadrature(num_inputs // _RADII)
+        half_squares, mass = scipy.special.roots_genlaguerre(_NUM_RADII, self.dimension / 2 - 1)  # of |x|^2 / 2
+        directions, weights = Sphere(self.dimension).quadrature(num_inputs // _NUM_RADII)
         points = jnp.sqrt(2 * jnp.asarray(half_squares))[:, None, None] * directions
         masses = jnp.asarray(mass / mass.sum())[:, None] * weights
         return self.scale * points.reshape(-1, self.dimension), masses.ravel()

@@ -1,13 +1,13 @@
-"""The Boolean cube {+1, -1}^d, whose harmonics are the Walsh functions, products of coordinates.
+"""The Boolean cube {+1, -1}^d. Its harmonics are the Walsh functions, products of coordinates.
 
-The Walsh function of a set S is prod_{i in S} x_i, of degree |S|. The Laplacian is that of single flips,
-(1/4) sum_i E (phi(x) - phi(flip_i x))^2 = |S| for phi of degree |S|, so that the frequency is sqrt |S|: an edge has
-the length 2 that it has in R^d.
+The Walsh function of a set S is prod_{i in S} x_i, of degree |S|. The Laplacian is that of single flips: a function phi
+of degree |S| has (1/4) sum_i E (phi(x) - phi(flip_i x))^2 = |S|. Its frequency is therefore sqrt |S|, with edges of
+length 2, as in R^d.
 
 >>> from ntkbias.domains import Hypercube
 >>> cube = Hypercube(3)
 >>> x, weights = cube.quadrature(8)
->>> cube.modes(2).tolist()                                       # which coordinates are multiplied
+>>> cube.modes(2).tolist()                                       # 1 for each coordinate in the product
 [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
 >>> cube.energy(x[:, :1] * x[:, 1:2], x, weights, 3).tolist()
 [[0.0, 0.0, 1.0, 0.0]]
@@ -29,11 +29,11 @@ from ntkbias.errors import InputError
 
 __all__ = ["Hypercube"]
 
-_EDGE = 2.0  # the distance of two neighboring corners
+_EDGE = 2.0  # the distance between neighboring corners
 
 
 class Hypercube(TensorDomain):
-    """Inputs `(n, dimension)` of +1 and -1; the distance of two corners is Euclidean, 2 sqrt(number of flips)."""
+    """Inputs `(n, dimension)` of +1 and -1. The distance of two corners is Euclidean: 2 sqrt(number of flips)."""
 
     dimension: int = eqx.field(static=True)
 
@@ -50,16 +50,17 @@ class Hypercube(TensorDomain):
             raise InputError(f"Expected entries +1 and -1; got {wrong:g}. Turn bits b into 2 b - 1.")
 
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
-        """Independent corners, uniform; they may coincide."""
+        """Independent, uniform corners. Some may coincide."""
         require_positive("num_inputs", num_inputs)
         return jax.random.rademacher(require_key(key), (num_inputs, self.dimension), float)
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """All corners with equal weights where `num_inputs` suffices, else a regular fraction of 2^m <= `num_inputs`.
+        """All corners if `num_inputs` suffices, else a regular fraction of 2^m <= `num_inputs` corners; equal weights.
 
-        The fraction is a linear code, the same in every call: distinct corners on which every Walsh function of degree
-        1, 2 or of odd degree has mean 0. Of the even degrees from 4 on, about 1 in 2^(m - 1) is constant there, and
-        counts as degree 0. Raises `InputError` where `num_inputs` is too few for such a fraction.
+        The fraction is a linear code, the same in every call. Its corners are distinct, and on them every Walsh
+        function of degree 2 or of odd degree has mean 0. Among the even degrees from 4 on, about 1 function in
+        2^(m - 1) is constant on them, and counts as degree 0. Raises `InputError` if `num_inputs` is too small for such
+        a fraction.
         """
         require_positive("num_inputs", num_inputs)
         m = min(num_inputs.bit_length() - 1, self.dimension)
@@ -72,7 +73,7 @@ class Hypercube(TensorDomain):
         return self.dimension
 
     def labels(self, max_degree: int) -> Int[np.ndarray, " s"]:
-        """0 and 1: without and with the coordinate."""
+        """0 and 1: the product leaves the coordinate out, or contains it."""
         return np.arange(min(max_degree, 1) + 1)
 
     def label_degrees(self, labels: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
@@ -90,17 +91,18 @@ class Hypercube(TensorDomain):
         return jnp.sqrt(jnp.asarray(degree, float))
 
     def max_degree(self, num_inputs: int) -> int:
-        """`dimension` where there are as many inputs as corners, else up to half as many functions as inputs."""
+        """`dimension` if all corners are inputs, else the largest with at most half as many harmonics as inputs."""
         if num_inputs.bit_length() > self.dimension:
             return self.dimension
-        return self._counted_degree(num_inputs)
+        return self._degree_by_count(num_inputs)
 
     def correlation(
         self, frequency: Float[np.ndarray, " f"], distance: Float[np.ndarray, " e"], dimension: int
     ) -> Float[np.ndarray, "f e"]:
-        """The Krawtchouk polynomials sum_j (-1)^j C(h, j) C(d - h, k - j) / C(d, k) at h flips, between degrees linear.
+        """The Krawtchouk polynomials sum_j (-1)^j C(h, j) C(d - h, k - j) / C(d, k) at h flips.
 
-        For one flip it is 1 - 2 frequency^2 / d.
+        Between the degrees k = frequency^2 the values are interpolated linearly. For one flip the result is
+        1 - 2 frequency^2 / d.
         """
         d = self.dimension
         degrees = np.arange(d + 1)
@@ -120,19 +122,19 @@ class Hypercube(TensorDomain):
         return self.dimension
 
     def neighbors(self, x: Array) -> Edges:
-        """Each corner and all that are nearest to it: one flip away where the inputs have them. Costs n^2 d."""
+        """Edges from each corner to all its nearest inputs, one flip away if there are such inputs. Costs n^2 d."""
         corners = np.sign(np.asarray(x, np.float32))
         pairs, flips = [], []
         for part in np.array_split(np.arange(len(x)), -(-len(x) // 1_024)):  # bounds the memory
             distance = (self.dimension - corners[part] @ corners.T) / 2
-            distance[distance == 0] = np.inf  # also each corner from itself
+            distance[distance == 0] = np.inf  # including each corner to itself
             nearest = distance.min(1, keepdims=True)
             row, column = np.nonzero((distance == nearest) & np.isfinite(distance))
             pairs.append(np.sort(np.stack([part[row], column]), 0))
             flips.append(distance[row, column])
         (first, second), once = np.unique(np.concatenate(pairs, 1), axis=1, return_index=True)
         if len(once) == 0:
-            raise InputError("Expected at least two different inputs for a neighborhood graph; got one corner alone.")
+            raise InputError("Expected at least two different inputs for a neighborhood graph; got only one corner.")
         return Edges(first, second, _EDGE * np.sqrt(np.concatenate(flips)[once].astype(float)))
 
     def step_length(self, x: Array) -> float:
@@ -140,7 +142,7 @@ class Hypercube(TensorDomain):
         return _EDGE
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """From inputs to corners that differ in (scale / 2)^2 random coordinates, which has to be a whole number."""
+        """Steps from inputs to corners that differ in (scale / 2)^2 random coordinates, a whole number."""
         flips = round((scale / _EDGE) ** 2)
         if not 1 <= flips <= self.dimension or not math.isclose(_EDGE * flips**0.5, scale, rel_tol=1e-6):
             raise InputError(
@@ -157,7 +159,10 @@ class Hypercube(TensorDomain):
         return PointCloud().chart(x)
 
     def _generator(self, num_bits: int) -> Int[np.ndarray, "m d"]:
-        """Of the linear code: columns (1, b) with distinct b that span, so that no one, two or odd number sum to 0."""
+        """The generator of the linear code: columns (1, b) with distinct b that span.
+
+        Then no single column, no two columns and no odd number of columns sum to 0.
+        """
         if num_bits == self.dimension:
             return np.eye(num_bits, dtype=int)
         count = self.dimension

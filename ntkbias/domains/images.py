@@ -1,4 +1,4 @@
-"""Images as points: pixels are coordinates, and distances are Euclidean over all of them.
+"""Images as points: pixel values are coordinates, and distances are Euclidean.
 
 >>> import jax
 >>> from ntkbias.domains import Images
@@ -17,11 +17,11 @@ from ntkbias.errors import InputError
 
 __all__ = ["Images", "remark_on_channels"]
 
-CHANNELS = (1, 3)  # of gray and of colored images
+CHANNELS = (1, 3)  # the numbers of channels of gray and of color images
 
 
 class Images(PointCloud):
-    """Inputs `(n, height, width, channels)`; see `PointCloud`. Frequencies are per unit of distance between pixels."""
+    """Images `(n, height, width, channels)` as a `PointCloud`. Frequencies are per unit of distance of pixel values."""
 
     def check(self, x: Array) -> None:
         if x.ndim != 4:
@@ -33,19 +33,19 @@ class Images(PointCloud):
 
 
 def remark_on_channels(x: Array) -> None:
-    """Warn where images look like those of other libraries, `(n, channels, height, width)`: they are read otherwise."""
+    """Warn if images look like `(n, channels, height, width)`, the layout of other libraries."""
     if x.ndim == 4 and x.shape[1] in CHANNELS and min(x.shape[2:]) > max(CHANNELS):
         _, height, width, channels = x.shape
         warnings.warn(
             f"Expected images (n, height, width, channels); got shape {x.shape}, which is read as images of {height} x "
             f"{width} pixels in {channels} channels. If channels come first, use x.transpose(0, 2, 3, 1).",
-            stacklevel=_callers_level(),
+            stacklevel=_stacklevel_of_caller(),
         )
 
 
-def _callers_level() -> int:
-    """How many calls up the code of this package ends, for a warning of the caller."""
-    within = (__name__.partition(".")[0], "equinox")  # which wraps methods
+def _stacklevel_of_caller() -> int:
+    """The `stacklevel` at which a warning names the first caller outside of this package."""
+    within = (__name__.partition(".")[0], "equinox")  # equinox wraps methods
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in within:
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""Inputs of which nothing is known but their distances: a sample of an unknown manifold.
+"""Inputs that are known only by their distances: a sample from an unknown manifold.
 
 >>> import jax
 >>> from ntkbias.domains import PointCloud
@@ -22,9 +22,9 @@ __all__ = ["PointCloud"]
 class PointCloud(Domain):
     """Inputs `(n, ...)` with Euclidean distances between their flattened values.
 
-    `num_neighbors` makes the neighborhood graph. `dimension` is that of the manifold the inputs lie on; by default
-    it is estimated from the distances to those neighbors. Steps go along the segments between neighbors, so that
-    frequencies are those along the data, per unit of distance, and not across it.
+    The neighborhood graph joins each input to its `num_neighbors` nearest ones. `dimension` is that of the manifold on
+    which the inputs lie; by default it is estimated from the distances to these neighbors. Steps follow the segments
+    between neighbors, so frequencies are measured along the data, not across it. They are per unit of distance.
     """
 
     num_neighbors: int = 10
@@ -44,9 +44,10 @@ class PointCloud(Domain):
         require_finite(x, "x")
 
     def intrinsic_dimension(self, x: Array) -> int:
-        """`dimension`, or the estimate of Levina and Bickel (2004), averaged as an inverse over inputs, rounded.
+        """`dimension` if given, else the estimate of Levina and Bickel (2004), rounded.
 
-        It falls short in high dimensions, where most inputs lie near the edge of the data: 3 for a cube of dimension 4.
+        The estimate averages the inverse of the local dimension over inputs. It is too low in high dimensions, in which
+        most inputs lie near the edge of the data: for a cube of dimension 4 it is 3.
         """
         if self.dimension is not None:
             return self.dimension
@@ -90,7 +91,7 @@ class PointCloud(Domain):
         return components if components.shape[1] == 2 else np.pad(components, ((0, 0), (0, 1)))
 
     def _nearest(self, x: Array) -> tuple[Float[np.ndarray, "n q"], np.ndarray]:
-        """Distances to the nearest neighbors, ascending, and which they are; an input is no neighbor of itself."""
+        """Ascending distances to the nearest neighbors, and their indices. An input is no neighbor of itself."""
         from sklearn.neighbors import NearestNeighbors  # it takes long to load
 
         flat = np.asarray(x, float).reshape(len(x), -1)

@@ -1,11 +1,11 @@
-"""The sphere of a given radius, whose harmonics of degree k are the homogeneous harmonic polynomials of degree k.
+"""The sphere of a given radius. Its harmonics of degree k are the homogeneous harmonic polynomials of degree k.
 
 The N(d, k) harmonics of degree k on S^{d-1} have frequency sqrt(k (k + d - 2)) / radius. By the addition theorem
 
     sum_i Y_ki(x) Y_ki(y) = N(d, k) P_k(<x, y> / radius^2),     N(d, k) = C(k + d - 1, d - 1) - C(k + d - 3, d - 1)
 
-with P_k the Gegenbauer polynomial C_k^{(d - 2) / 2} scaled to P_k(1) = 1: the power of a function in degree k is a
-double sum over inputs, and needs no basis.
+where P_k is the Gegenbauer polynomial C_k^{(d - 2) / 2} scaled to P_k(1) = 1. The power of a function in degree k is
+therefore a double sum over inputs and needs no basis.
 
 >>> from ntkbias.domains import Sphere
 >>> sphere = Sphere(3)
@@ -32,10 +32,10 @@ from ntkbias.domains.domain import (
     Edges,
     HarmonicDomain,
     in_one_program,
-    nodes_a_dimension,
+    nodes_per_dimension,
     random_steps,
     require_harmonics,
-    whole,
+    whole_number,
 )
 from ntkbias.domains.gegenbauer import gegenbauer, solid_harmonics
 from ntkbias.domains.point_cloud import PointCloud
@@ -43,14 +43,15 @@ from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["Sphere"]
 
-_NUM_NEIGHBORS = 10  # as a PointCloud has
-_NUM_RIDGES = 256  # of `Sphere.harmonic`: as many as there are harmonics up to degree 2 in 22 dimensions
+_NUM_NEIGHBORS = 10  # the default of PointCloud
+_NUM_RIDGES = 256  # most terms of `Sphere.harmonic`: enough to span all harmonics of degree 2 in up to 22 dimensions
 
 
 class Sphere(HarmonicDomain):
-    """Inputs `(n, dimension)` at distance `radius` from the origin: S^{dimension - 1}; distances are arcs.
+    """Inputs `(n, dimension)` at distance `radius` from the origin. Distances are lengths of arcs.
 
-    `dimension` is that of the space around it, as in the papers on kernels: 2 is the circle.
+    `dimension` is that of the surrounding space, as in papers on kernels: the sphere is S^{dimension - 1}, and 2 gives
+    the circle.
     """
 
     dimension: int = eqx.field(static=True)
@@ -74,9 +75,9 @@ class Sphere(HarmonicDomain):
         return self.radius * x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
     def grid(self, num_inputs: int) -> Float[Array, "n d"]:
-        """Nearly equally spaced points: on a circle equally spaced, in three dimensions on a Fibonacci spiral.
+        """At most `num_inputs` regular points: equally spaced on a circle, on a Fibonacci spiral in three dimensions.
 
-        In more dimensions the nodes of random frames, at most `num_inputs`: each with its opposite, otherwise random.
+        In more dimensions the points are random orthonormal frames and their opposites.
         """
         require_positive("num_inputs", num_inputs)
         if self.dimension == 2:
@@ -88,16 +89,18 @@ class Sphere(HarmonicDomain):
         return self.radius * jnp.asarray(x)
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """Nodes and weights; at most `num_inputs` of them.
+        """At most `num_inputs` nodes, and their weights.
 
-        On the circle equally spaced. Up to five dimensions the product of a Gauss-Gegenbauer rule of m nodes a polar
-        angle and 2 m equally spaced azimuths, m the largest with 2 m^(dimension - 1) <= `num_inputs`: exact for
-        polynomials of degree 2 m - 1, so that the harmonics below degree m are orthonormal.
+        On the circle the nodes are equally spaced. In up to five dimensions the rule is a product of Gauss-Gegenbauer
+        rules of m nodes per polar angle and 2 m equally spaced azimuths, with the largest m such that
+        2 m^(dimension - 1) <= `num_inputs`. It is exact for polynomials of degree 2 m - 1, so harmonics below degree m
+        are orthonormal.
 
-        In more dimensions equal weights on random orthonormal frames and their opposites, 2 dimension nodes each, the
-        same in every call: exact for polynomials of degree 3 and all odd ones. The mean of any other function of mean
-        square one has a random error of about 1 / sqrt(n), and so have the products of harmonics of degree 2.
-        Raises `InputError` where `num_inputs` is too few for one such set.
+        In more dimensions the rule has equal weights on random orthonormal frames and their opposites, which are the
+        same in every call. One frame and its opposite have 2 `dimension` nodes. The rule is exact for polynomials of
+        degree 3 and for all odd ones. The mean of another function with mean square one has a random error of about
+        1 / sqrt(n), and so have the products of harmonics of degree 2. Raises `InputError` if `num_inputs` is too small
+        for one frame.
         """
         require_positive("num_inputs", num_inputs)
         if not 2 < self.dimension <= MAX_PRODUCT_DIMENSIONS + 1:
@@ -116,18 +119,19 @@ class Sphere(HarmonicDomain):
         return self.radius * jnp.asarray(points), jnp.asarray(weights)
 
     def harmonics(self, x: Float[Array, "n d"], max_degree: int) -> Float[Array, "n h"]:
-        """Products of Gegenbauer polynomials of one coordinate each, and sines and cosines of the azimuth.
+        """Cosines or sines of the azimuth, times Gegenbauer polynomials of the other coordinates.
 
-        With r_j the length of the first j coordinates and degrees l_d >= l_{d-1} >= ... >= l_2 >= 0,
+        Let r_j be the length of the first j coordinates. For degrees l_d >= l_{d-1} >= ... >= l_2 >= 0,
 
             Y = cos or sin(l_2 angle) r_2^{l_2} prod_{j = 3}^d r_j^{l_j - l_{j-1}} C_{l_j - l_{j-1}}(x_j / r_j)
 
-        with the C of parameter l_{j-1} + j / 2 - 1: polynomials in x, also off the sphere. Costs n h d.
+        where C has the parameter l_{j-1} + j / 2 - 1. These are polynomials in x, also off the sphere. Costs n h d.
         """
-        return in_one_program(solid_harmonics, x / self.radius, self.dimension, whole("max_degree", max_degree))
+        degree = whole_number("max_degree", max_degree)
+        return in_one_program(solid_harmonics, x / self.radius, self.dimension, degree)
 
     def degrees(self, max_degree: int) -> Int[np.ndarray, " h"]:
-        """Each degree as often as it has harmonics."""
+        """Each degree, repeated by its number of harmonics."""
         return np.repeat(np.arange(max_degree + 1), [self.multiplicity(k) for k in range(max_degree + 1)])
 
     def multiplicity(self, degree: int) -> int:
@@ -140,23 +144,23 @@ class Sphere(HarmonicDomain):
         return jnp.sqrt(degree * (degree + self.dimension - 2.0)) / self.radius
 
     def max_degree(self, num_inputs: int) -> int:
-        """Up to which `quadrature` has orthonormal harmonics, for a product rule.
+        """The largest degree up to which the harmonics are orthonormal on the product rule of `quadrature`.
 
-        In more than five dimensions up to which there are at most half as many harmonics as inputs.
+        In more than five dimensions: the largest one up to which there are at most half as many harmonics as inputs.
         """
         if self.dimension == 2:
             return (num_inputs - 1) // 2
         if self.dimension <= MAX_PRODUCT_DIMENSIONS + 1:
             return max(self._polar_nodes(num_inputs) - 1, 0)
-        return self._counted_degree(num_inputs)
+        return self._degree_by_count(num_inputs)
 
     def zonal(self, cosine: Array, max_degree: int) -> Float[Array, "degrees ..."]:
-        """P_0, ..., P_max_degree at these cosines, scaled to P_k(1) = 1; by recurrence, stable within [-1, 1]."""
+        """P_0, ..., P_max_degree at these cosines, scaled to P_k(1) = 1. The recurrence is stable within [-1, 1]."""
         return jnp.stack(gegenbauer(jnp.asarray(cosine), self.dimension, max_degree))
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
-        """N(d, k) P_k(<x1, x2> / radius^2): the addition theorem."""
-        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
+        """N(d, k) P_k(<x1, x2> / radius^2), by the addition theorem."""
+        return in_one_program(self._projectors, x1, x2, whole_number("max_degree", max_degree))
 
     def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         cosine = jnp.clip(jnp.matmul(x1, x2.T, precision="highest") / self.radius**2, -1, 1)
@@ -179,7 +183,7 @@ class Sphere(HarmonicDomain):
     def correlation(
         self, frequency: Float[np.ndarray, " f"], distance: Float[np.ndarray, " e"], dimension: int
     ) -> Float[np.ndarray, "f e"]:
-        """P_k(cos(distance / radius)), between degrees interpolated in frequency^2."""
+        """P_k(cos(distance / radius)), interpolated in frequency^2 between the degrees k."""
         squares = (frequency * self.radius) ** 2
         half = self.dimension / 2 - 1
         top = math.ceil(np.sqrt(half**2 + squares.max()) - half) + 1
@@ -192,24 +196,24 @@ class Sphere(HarmonicDomain):
         return self.dimension - 1
 
     def distance(self, x1: Float[Array, "n d"], x2: Float[Array, "n d"]) -> Float[np.ndarray, " n"]:
-        """The arc between each pair."""
+        """The length of the arc between each pair."""
         return arc_length(x1[:, None], x2[:, None], self.radius)
 
     def neighbors(self, x: Array) -> Edges:
-        """Each point and its ten nearest."""
+        """Edges from each point to its ten nearest neighbors."""
         first, second = nearest_pairs(x)
         return Edges(first, second, self.distance(x[first], x[second]))
 
     def walk(self, x: Array, lengths: Float[Array, " n"], *, key: PRNGKeyArray) -> Array:
-        """Each point moved by this length along a great circle of random direction."""
+        """Each point, moved by its length along a great circle in a random direction."""
         return walk_on_spheres(x[:, None], lengths, self.radius, key)[:, 0]
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """Arcs of length `scale` in random directions that start within one spacing of a node."""
+        """Arcs of length `scale` in random directions, which start within one spacing of a node."""
         return random_steps(self, self.walk, x, scale, num_steps, key)
 
     def chart(self, x: Array) -> Float[np.ndarray, "n c"]:
-        """The angle on a circle, longitude and latitude in three dimensions, principal components beyond."""
+        """The angle on a circle, longitude and latitude in three dimensions, else the first principal components."""
         host = np.asarray(x, float)
         angle = np.arctan2(host[:, 1], host[:, 0])
         if self.dimension == 2:
@@ -219,7 +223,7 @@ class Sphere(HarmonicDomain):
         return PointCloud().chart(x)
 
     def _polar_nodes(self, num_inputs: int) -> int:
-        return nodes_a_dimension(num_inputs // 2, self.dimension - 1)
+        return nodes_per_dimension(num_inputs // 2, self.dimension - 1)
 
     def _ridges(self, x: Array, directions: Array, degree: int) -> Float[Array, "n a"]:
         cosine = jnp.matmul(x, directions.T, precision="highest") / self.radius**2
@@ -227,7 +231,7 @@ class Sphere(HarmonicDomain):
 
 
 def require_radius(name: str, radius: float) -> None:
-    """Raise an `InputError` unless a radius, or a scale, is a number above zero; a traced one passes."""
+    """Raise an `InputError` unless a radius or a scale is a number above zero. Traced values pass."""
     if isinstance(radius, str) or not hasattr(radius, "__gt__"):
         raise InputTypeError(f"Expected {name} to be a number above zero; got {radius!r}.")
     try:
@@ -239,7 +243,7 @@ def require_radius(name: str, radius: float) -> None:
 
 
 def require_on_spheres(x: Float[Array, "n leaves d"], radius: float, remedy: str) -> None:
-    """Raise an `InputError` unless every leaf has this length."""
+    """Raise an `InputError` unless every leaf of every input is at distance `radius` from the origin."""
     require_finite(x, "x")
     off = float(jnp.max(jnp.abs(jnp.linalg.norm(x, axis=-1) - radius)))
     if off > ON_SPHERE * radius:
@@ -247,13 +251,13 @@ def require_on_spheres(x: Float[Array, "n leaves d"], radius: float, remedy: str
 
 
 def arc_length(x1: Array, x2: Array, radius: float) -> Float[np.ndarray, " n"]:
-    """The geodesic distance on a product of spheres, `(n, leaves, d)`, of each pair."""
+    """The geodesic distance of each pair of points `(n, leaves, d)` on a product of spheres."""
     chords = np.linalg.norm(np.asarray(x1, float) - np.asarray(x2, float), axis=-1)
     return 2 * radius * np.linalg.norm(np.arcsin(np.clip(chords / (2 * radius), 0, 1)), axis=-1)
 
 
 def nearest_pairs(x: Array, num_neighbors: int = _NUM_NEIGHBORS) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
-    """Each input and its nearest by Euclidean distance, each pair once."""
+    """The indices of each input and of its nearest neighbors by Euclidean distance, with each pair once."""
     if len(x) < 2:
         raise InputError(f"Expected at least two inputs for a neighborhood graph; got {len(x)}.")
     first, second, _ = PointCloud(min(num_neighbors, len(x) - 1)).neighbors(x)
@@ -281,7 +285,7 @@ def _circle(num_points: int) -> Float[np.ndarray, "n 2"]:
 
 
 def _spiral(num_points: int) -> Float[np.ndarray, "n 3"]:
-    """The Fibonacci spiral: heights equally spaced, each turned by the golden angle from the last."""
+    """The Fibonacci spiral: equally spaced heights, and the golden angle between neighbors."""
     height = 1 - (2 * np.arange(num_points) + 1) / num_points
     angle = np.pi * (3 - 5**0.5) * np.arange(num_points)
     ring = np.sqrt(1 - height**2)
@@ -289,7 +293,7 @@ def _spiral(num_points: int) -> Float[np.ndarray, "n 3"]:
 
 
 def random_frames(num_points: int, dimension: int) -> Float[np.ndarray, "n d"]:
-    """Random orthonormal frames, and their opposites: each set of 2 d is a spherical 3-design."""
+    """Random orthonormal frames and their opposites. Each set of 2 d points is a spherical 3-design."""
     count = num_points // (2 * dimension)
     if count == 0:
         raise InputError(

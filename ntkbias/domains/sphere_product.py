@@ -1,19 +1,21 @@
-"""Inputs of patches: a product of spheres, one a leaf of the tree by which a convolutional network joins them.
+"""Inputs made of patches: a product of spheres, one per leaf of the tree in which a convolutional network joins them.
 
-A harmonic is a product of one harmonic a leaf, of degrees r = (r_1, ..., r_w). In the total dimension d = n w a node u
-with c children has a_u = log_d c, and a leaf of dimension n has a_leaf = log_d n. Xiao (2021, arXiv 2112.05611):
+A harmonic is a product of one harmonic per leaf, with degrees r = (r_1, ..., r_w). Let n be the dimension of a leaf and
+d = n w the total dimension. A node u with c children has a_u = log_d c, and a leaf has a_leaf = log_d n. Xiao (2021,
+arXiv 2112.05611) defines
 
     frequency index  F(r) = a_leaf (r_1 + ... + r_w)
-    spatial index    S(r) = the sum of a_u over the edges (u, child) of the smallest tree that joins the leaves with
+    spatial index    S(r) = the sum of a_u over the edges (u, child) of the smallest subtree that joins the leaves with
                             r_u > 0 to the root
     learning index   L(r) = S(r) + F(r)
 
 The kernel's eigenvalue scales as d^-L, and regression on d^rho examples learns the functions with L < rho.
 
-Convolution of patches p of dimension n, then of p patches, then dense, is `((0, 1), (2, 3))` (p = 2). The network has
-one node more, its read-out, with the root as only child: it has a = log_d 1 = 0 and adds nothing to S, but without the
-activation that it puts above the root a function of several of the root's children is not learned at all. Patches that
-one dense layer joins are `(0, 1, 2, 3)`; a dense network on flat inputs is a single leaf, `0`, of dimension d.
+Examples of trees: if one convolution acts on patches of dimension n, a second one joins p = 2 patches, and a dense
+layer joins the rest, the tree is `((0, 1), (2, 3))`. If one dense layer joins all patches, it is `(0, 1, 2, 3)`. A
+dense network on flat inputs is a single leaf, `0`, of dimension d. The network has one more node, its readout, whose
+only child is the root. It has a = log_d 1 = 0 and adds nothing to S. But without the activation between the root and
+the readout, functions of several children of the root are not learned at all.
 
 >>> from ntkbias.domains import SphereProduct
 >>> deep, shallow = SphereProduct.regular((4, 4), 4), SphereProduct.regular((16,), 4)
@@ -37,9 +39,9 @@ from ntkbias.domains.domain import (
     MAX_PRODUCT_DIMENSIONS,
     Edges,
     in_one_program,
-    nodes_a_dimension,
+    nodes_per_dimension,
     random_steps,
-    whole,
+    whole_number,
 )
 from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.domains.sphere import (
@@ -58,10 +60,10 @@ __all__ = ["SphereProduct"]
 
 
 class SphereProduct(TensorDomain):
-    """Inputs `(n, leaves, leaf_dimension)`, each leaf on the sphere of `radius`, by default sqrt(leaf_dimension).
+    """Inputs `(n, leaves, leaf_dimension)`. Each leaf lies on the sphere of `radius`, by default sqrt(leaf_dimension).
 
-    `tree` is a nested tuple whose leaves are 0, 1, 2, ... in order. A `degree` is a tuple, one a leaf; a `max_degree`
-    bounds their sum.
+    `tree` is a nested tuple whose leaves are 0, 1, 2, ... in order. A `degree` is a tuple with one degree per leaf, and
+    `max_degree` bounds their sum.
     """
 
     tree: int | tuple = eqx.field(static=True)
@@ -84,7 +86,7 @@ class SphereProduct(TensorDomain):
 
     @classmethod
     def regular(cls, branching: Sequence[int], leaf_dimension: int, radius: float | None = None) -> "SphereProduct":
-        """The tree in which the root has `branching[0]` children, each of them `branching[1]`, ...: () is one leaf."""
+        """The tree whose root has `branching[0]` children, each of which has `branching[1]`, ...; () is one leaf."""
         for count in branching:
             require_positive("branching", count)
         tree: Any = tuple(range(math.prod(branching)))
@@ -99,7 +101,7 @@ class SphereProduct(TensorDomain):
 
     @property
     def total_dimension(self) -> int:
-        """d: the leaves' dimensions together."""
+        """d, the sum of the leaves' dimensions."""
         return self.num_leaves * self.leaf_dimension
 
     @property
@@ -108,31 +110,31 @@ class SphereProduct(TensorDomain):
         return Sphere(self.leaf_dimension, self.radius)
 
     def frequency_index(self, degrees: Sequence[int]) -> float:
-        """F = a_leaf * sum of the degrees, with leaf_dimension = d^a_leaf."""
+        """F = a_leaf times the sum of the degrees, where leaf_dimension = d^a_leaf."""
         return math.log(self.leaf_dimension, self.total_dimension) * sum(self._checked(degrees))
 
     def spatial_index(self, degrees: Sequence[int]) -> float:
-        """S = the sum of a_u over the edges of the smallest tree that joins active leaves and root; see above."""
+        """S = the sum of a_u over the edges of the smallest subtree that joins the active leaves to the root."""
         degrees = self._checked(degrees)
 
-        def joined(node: Any) -> float | None:
-            """The sum below a node; None where no leaf is active."""
+        def sum_below(node: Any) -> float | None:
+            """The sum over the edges below a node, or None if no leaf below it is active."""
             if isinstance(node, int):
                 return 0.0 if degrees[node] > 0 else None
-            sums = [below for child in node if (below := joined(child)) is not None]
+            sums = [below for child in node if (below := sum_below(child)) is not None]
             return sum(sums) + len(sums) * math.log(len(node), self.total_dimension) if sums else None
 
-        return joined(self.tree) or 0.0
+        return sum_below(self.tree) or 0.0
 
     def learning_index(self, degrees: Sequence[int]) -> float:
-        """L = S + F: the eigenvalue of these harmonics scales as d^-L."""
+        """L = S + F. The eigenvalue of these harmonics scales as d^-L."""
         return self.spatial_index(degrees) + self.frequency_index(degrees)
 
     def check(self, x: Array) -> None:
         shape = (self.num_leaves, self.leaf_dimension)
         if x.shape[1:] != shape or len(x) == 0:
             raise InputError(
-                f"Expected inputs (n, {shape[0]}, {shape[1]}), one sphere a leaf; got shape {x.shape}. "
+                f"Expected inputs (n, {shape[0]}, {shape[1]}), one sphere per leaf; got shape {x.shape}. "
                 "Reshape flat inputs."
             )
         require_on_spheres(x, self.radius, "Give SphereProduct(radius=...), or normalize each leaf.")
@@ -144,15 +146,16 @@ class SphereProduct(TensorDomain):
         return x.reshape(num_inputs, self.num_leaves, self.leaf_dimension)
 
     def quadrature(self, num_inputs: int) -> tuple[Float[Array, "n leaves d"], Float[Array, " n"]]:
-        """Nodes and weights; at most `num_inputs` of them.
+        """At most `num_inputs` nodes, and their weights.
 
-        In up to four intrinsic dimensions the product of the leaves' rules. In more, equal weights on the nodes of
-        random frames for each leaf, matched at random between leaves, the same in every call: exact for polynomials of
-        degree 3 in one leaf; functions of several leaves have a random error of about 1 / sqrt(n) at mean square one.
+        In up to four intrinsic dimensions this is the product of the leaves' rules. In more, it has equal weights on
+        random orthonormal frames in each leaf, matched at random between leaves, and is the same in every call. It is
+        exact for polynomials of degree 3 in one leaf. Functions of several leaves with mean square one have a random
+        error of about 1 / sqrt(n).
         """
         require_positive("num_inputs", num_inputs)
-        if self._is_product:
-            x, weights = self.leaf.quadrature(nodes_a_dimension(num_inputs, self.num_leaves))
+        if self._has_product_rule:
+            x, weights = self.leaf.quadrature(nodes_per_dimension(num_inputs, self.num_leaves))
             choice = np.stack(np.meshgrid(*[np.arange(len(x))] * self.num_leaves, indexing="ij"), -1)
             choice = choice.reshape(-1, self.num_leaves)
             return x[choice], weights[choice].prod(1)
@@ -181,11 +184,11 @@ class SphereProduct(TensorDomain):
         return flat[:, labels].reshape(len(x), self.num_leaves, len(labels))
 
     def degrees(self, max_degree: int) -> Int[np.ndarray, "h leaves"]:
-        """The degree in each leaf of each of `harmonics`."""
+        """The degrees of each column of `harmonics`, one per leaf."""
         return self.label_degrees(self.modes(max_degree))
 
     def levels(self, max_degree: int) -> Int[np.ndarray, "levels leaves"]:
-        """All tuples of degrees of sum up to `max_degree`, ordered by it."""
+        """All tuples of degrees with a sum up to `max_degree`, ordered by this sum."""
         each = tuple(range(max_degree + 1))
         return multi_indices(each, each, self.num_leaves, max_degree)
 
@@ -207,7 +210,7 @@ class SphereProduct(TensorDomain):
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         """The product over leaves of N(n, r_u) P_{r_u}(<x1_u, x2_u> / radius^2)."""
-        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
+        return in_one_program(self._projectors, x1, x2, whole_number("max_degree", max_degree))
 
     def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         levels = self.levels(max_degree)
@@ -217,36 +220,37 @@ class SphereProduct(TensorDomain):
         return product
 
     def frequency(self, degree: Array | np.ndarray) -> Array:
-        """sqrt(sum of r_u (r_u + leaf_dimension - 2)) / radius, of tuples of degrees `(..., leaves)`."""
+        """sqrt(sum of r_u (r_u + leaf_dimension - 2)) / radius, for tuples of degrees `(..., leaves)`."""
         return jnp.sqrt(jnp.sum(degree * (degree + self.leaf_dimension - 2.0), -1)) / self.radius
 
     def max_degree(self, num_inputs: int) -> int:
-        """Up to which `quadrature` has orthonormal harmonics, for a product rule.
+        """The largest degree up to which the harmonics are orthonormal on the product rule of `quadrature`.
 
-        In more than four intrinsic dimensions up to which there are at most half as many harmonics as inputs.
+        In more than four intrinsic dimensions: the largest one up to which there are at most half as many harmonics as
+        inputs.
         """
-        if self._is_product:
-            return self.leaf.max_degree(nodes_a_dimension(num_inputs, self.num_leaves))
-        return self._counted_degree(num_inputs)
+        if self._has_product_rule:
+            return self.leaf.max_degree(nodes_per_dimension(num_inputs, self.num_leaves))
+        return self._degree_by_count(num_inputs)
 
     def intrinsic_dimension(self, x: Array) -> int:
         return self.num_leaves * (self.leaf_dimension - 1)
 
     def distance(self, x1: Float[Array, "n leaves d"], x2: Float[Array, "n leaves d"]) -> Float[np.ndarray, " n"]:
-        """The geodesic distance of each pair: the root of the sum over leaves of squared arcs."""
+        """The geodesic distance of each pair: the root of the sum of squared arcs over leaves."""
         return arc_length(x1, x2, self.radius)
 
     def neighbors(self, x: Array) -> Edges:
-        """Each point and the ten nearest by Euclidean distance; the distance given is the geodesic one."""
+        """Edges from each point to its ten nearest neighbors by Euclidean distance, with geodesic distances."""
         first, second = nearest_pairs(x)
         return Edges(first, second, self.distance(x[first], x[second]))
 
     def walk(self, x: Array, lengths: Float[Array, " n"], *, key: PRNGKeyArray) -> Array:
-        """Each point moved by this length along a geodesic of random direction."""
+        """Each point, moved by its length along a geodesic in a random direction."""
         return walk_on_spheres(x, lengths, self.radius, key)
 
     def steps(self, x: Array, scale: float, num_steps: int, *, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """Geodesics of length `scale` in random directions that start within one spacing of a node."""
+        """Geodesics of length `scale` in random directions, which start within one spacing of a node."""
         return random_steps(self, self.walk, x, scale, num_steps, key)
 
     def chart(self, x: Array) -> Float[np.ndarray, "n 2"]:
@@ -254,20 +258,20 @@ class SphereProduct(TensorDomain):
         return PointCloud().chart(x)
 
     @property
-    def _is_product(self) -> bool:
+    def _has_product_rule(self) -> bool:
         return self.num_leaves * (self.leaf_dimension - 1) <= MAX_PRODUCT_DIMENSIONS
 
     def _checked(self, degrees: Sequence[int]) -> tuple[int, ...]:
         values = np.asarray(degrees)
         if values.shape != (self.num_leaves,) or values.dtype.kind not in "iu" or values.min() < 0:
             raise InputError(
-                f"Expected degrees of {self.num_leaves} whole numbers of zero or more, one a leaf; got {degrees!r}."
+                f"Expected degrees of {self.num_leaves} whole numbers of zero or more, one per leaf; got {degrees!r}."
             )
         return tuple(values.tolist())
 
 
 def _leaves(tree: Any) -> list[int]:
-    """The leaves from left to right."""
+    """The leaves of a tree from left to right."""
     if isinstance(tree, tuple):
         return [leaf for child in tree for leaf in _leaves(child)] if all(child != () for child in tree) else []
     if isinstance(tree, bool) or not isinstance(tree, int):

@@ -1,7 +1,7 @@
-"""Domains that are products of equal factors, whose harmonics are products of one function of each factor.
+"""Domains that are products of equal factors. Their harmonics are products of one function per factor.
 
 >>> from ntkbias.domains import Torus
->>> Torus(2).modes(1).tolist()                         # one label a factor: 0 the constant, 1 a cosine, -1 a sine
+>>> Torus(2).modes(1).tolist()                     # one label per factor: 0 is the constant, 1 a cosine, -1 a sine
 [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]
 """
 
@@ -14,16 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_key
-from ntkbias.domains.domain import HarmonicDomain, in_one_program, random_unit_vector, require_harmonics, whole
+from ntkbias.domains.domain import HarmonicDomain, in_one_program, random_unit_vector, require_harmonics, whole_number
 
 __all__ = ["TensorDomain"]
 
 
 class TensorDomain(HarmonicDomain):
-    """A product of equal factors, whose harmonics are products of one function of each: a mode is a multi-index.
+    """A product of equal factors. Its harmonics are products of one function per factor, so a mode is a multi-index.
 
-    A factor's functions have integer labels, label 0 the constant; `modes` lists one label a factor. The degree of a
-    mode is the sum of its labels' degrees.
+    The functions of a factor have integer labels; label 0 is the constant. `modes` lists one label per factor. The
+    degree of a mode is the sum of its labels' degrees.
     """
 
     @property
@@ -41,17 +41,17 @@ class TensorDomain(HarmonicDomain):
 
     @abc.abstractmethod
     def factor_functions(self, x: Array, labels: Int[np.ndarray, " s"]) -> Float[Array, "n c s"]:
-        """The functions of these labels, of each factor, at the inputs."""
+        """The functions with these labels at the inputs, for each factor."""
 
     def modes(self, max_degree: int) -> Int[np.ndarray, "h c"]:
-        """The multi-index of each of `harmonics`, ordered by degree."""
+        """The multi-index of each column of `harmonics`, ordered by degree."""
         labels = self.labels(max_degree)
         return multi_indices(
             tuple(labels.tolist()), tuple(self.label_degrees(labels).tolist()), self.num_factors, max_degree
         )
 
     def mode_functions(self, x: Array, modes: Int[np.ndarray, "h c"]) -> Float[Array, "n h"]:
-        """The products that these multi-indices name, mean square one over the domain."""
+        """The products named by these multi-indices. Each has mean square one over the domain."""
         labels, columns = np.unique(modes, return_inverse=True)
         table = self.factor_functions(x, labels)
         columns = columns.reshape(modes.shape)
@@ -61,7 +61,7 @@ class TensorDomain(HarmonicDomain):
         return values
 
     def harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
-        return in_one_program(self._harmonics, x, whole("max_degree", max_degree))
+        return in_one_program(self._harmonics, x, whole_number("max_degree", max_degree))
 
     def _harmonics(self, x: Array, max_degree: int) -> Float[Array, "n h"]:
         return self.mode_functions(x, self.modes(max_degree))
@@ -84,8 +84,11 @@ class TensorDomain(HarmonicDomain):
         return self.mode_functions(x, modes) @ random_unit_vector(key, len(modes))
 
     def projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
-        """The coefficients of the product over factors of sum_s phi_s(x1) phi_s(x2) q^degree(s): no basis is formed."""
-        return in_one_program(self._projectors, x1, x2, whole("max_degree", max_degree))
+        """The coefficients in q of the product over factors of sum_s phi_s(x1) phi_s(x2) q^degree(s).
+
+        No basis is formed.
+        """
+        return in_one_program(self._projectors, x1, x2, whole_number("max_degree", max_degree))
 
     def _projectors(self, x1: Array, x2: Array, max_degree: int) -> Float[Array, "levels n m"]:
         labels = self.labels(max_degree)
@@ -102,7 +105,7 @@ class TensorDomain(HarmonicDomain):
         return product[self.levels(max_degree)]
 
     def _multiplicities(self, max_degree: int) -> np.ndarray:
-        """The number of modes of each degree, as Python's integers."""
+        """The number of modes of each degree, as Python integers."""
         one = np.bincount(self.label_degrees(self.labels(max_degree)), minlength=max_degree + 1).astype(object)
         counts = np.array([1] + [0] * max_degree, object)
         for _ in range(self.num_factors):
@@ -114,8 +117,8 @@ class TensorDomain(HarmonicDomain):
 def multi_indices(
     labels: tuple[int, ...], degrees: tuple[int, ...], num_factors: int, max_degree: int
 ) -> Int[np.ndarray, "h c"]:
-    """All choices of one label a factor with sum of degrees at most `max_degree`, ordered by it."""
-    order = np.argsort(-np.array(degrees), kind="stable")  # so that the first factor varies first within a degree
+    """All choices of one label per factor with a sum of degrees up to `max_degree`, ordered by this sum."""
+    order = np.argsort(-np.array(degrees), kind="stable")  # the first factor then varies first within a degree
     label, degree = np.array(labels)[order], np.array(degrees)[order]
     modes, totals = np.zeros((1, 0), int), np.zeros(1, int)
     for _ in range(num_factors):
@@ -123,5 +126,5 @@ def multi_indices(
         modes = np.concatenate([modes[row], label[choice, None]], 1)
         totals = totals[row] + degree[choice]
     modes = modes[np.argsort(totals, kind="stable")]
-    modes.setflags(write=False)  # it is shared by all callers
+    modes.setflags(write=False)  # the cache shares it between callers
     return modes

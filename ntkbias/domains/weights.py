@@ -1,12 +1,13 @@
-"""Weights that make a sample stand for a domain: its own density drops out of every mean over inputs.
+"""Weights that make a sample represent a domain: the density of the sample drops out of every mean over inputs.
 
-Inputs that crowd in one place count too much there: the spectrum, its frequencies and the loss of training are then
-those of the sample. Quadrature weights c undo it exactly for harmonics up to a degree,
+Inputs that crowd in one place count too much. The spectrum, its frequencies and the training loss then describe the
+sample, not the domain. Quadrature weights c correct this exactly for harmonics up to a degree:
 
-    sum_i c_i Y(x_i) = mean of Y over the domain,    c >= 0,    sum_i c_i^2 least,
+    sum_i c_i Y(x_i) = mean of Y over the domain,    c >= 0,    sum_i c_i^2 least.
 
-so that c = max(A^T nu, 0) with A = Y^T, and nu from a semismooth Newton iteration (Yu, Yang and Townsend 2022, arXiv
-2205.14300). Without harmonics an estimate of the density does it roughly. Both sum to one.
+The solution is c = max(A^T nu, 0) with A = Y^T, where nu comes from a semismooth Newton iteration (Yu, Yang and
+Townsend 2022, arXiv 2205.14300). Without harmonics, an estimate of the density gives rough weights. All weights sum to
+one.
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.domains import Circle, quadrature_weights
@@ -27,52 +28,54 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_finite, require_known, require_positive, require_wide
-from ntkbias.domains.domain import HarmonicDomain, whole
+from ntkbias.domains.domain import HarmonicDomain, whole_number
 from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["Merged", "density_weights", "merge_coinciding", "minimum_norm_weights", "quadrature_weights"]
 
-_NUM_NEWTON_STEPS = 100  # some ten are usual
-_RESIDUAL = 1e-12  # of the moments, in float64, of which each is a sum of n terms of mean one
+_MAX_NEWTON_STEPS = 100  # about ten are usual
+_TOLERANCE = 1e-12  # of the moments in float64; each is a sum of n terms with mean one
 
 
 def quadrature_weights(domain: HarmonicDomain, x: ArrayLike, max_degree: int) -> Float[Array, " n"]:
-    """Weights of zero or more, exact for the mean of every harmonic up to `max_degree`, of the least sum of squares.
+    """Weights `(n,)`, zero or more, that give the exact mean of every harmonic up to `max_degree`. They sum to one.
 
-    They sum to one. Products of two harmonics have the sum of their degrees: for a spectrum or a loss on degrees up to
-    l take `max_degree` = 2 l.
-    `spectrum` wants positive weights: leave the others out. Solved in float64: moments are exact to 1e-12 for the
-    harmonics as JAX's type gives them. Costs n h^2 multiplications a Newton step, of some ten, for h harmonics.
+    Among all such weights these have the least sum of squares. A product of two harmonics has the sum of their degrees,
+    so take `max_degree` = 2 l for a spectrum or a loss on degrees up to l. `spectrum` requires positive weights: leave
+    out the inputs with weight zero. The weights are solved for in float64. Their moments are exact to 1e-12, for
+    harmonics evaluated in JAX's float type. With h harmonics a Newton step costs n h^2 multiplications, and there are
+    about ten steps.
 
-    Raises `InputError` where no such weights exist (a gap among the inputs wider than about half a wavelength), and on
-    inputs that coincide: `merge_coinciding` makes one of them.
+    Raises `InputError` if no such weights exist, which happens if a gap among the inputs is wider than about half a
+    wavelength. Raises it also if inputs coincide: `merge_coinciding` merges them.
     """
     points, moments = _moments(domain, x, max_degree)
     weights, residual, exist = _dual_newton(moments, _means(domain, max_degree))
-    if residual > 1e3 * _RESIDUAL:
-        why = f"are not found to better than {residual:.2g}" if exist else "do not exist"
+    if residual > 1e3 * _TOLERANCE:
+        why = f"were found only to a residual of {residual:.2g}" if exist else "do not exist"
         raise InputError(
-            f"Expected inputs that carry positive weights exact to degree {max_degree}; those on these {len(points)} "
-            f"{why}. Choose a smaller max_degree, fill the gaps among the inputs, or use density_weights(x)."
+            f"Expected inputs with nonnegative weights that are exact to degree {max_degree}; got {len(points)} inputs "
+            f"on which they {why}. Choose a smaller max_degree, fill the gaps among the inputs, or use "
+            "density_weights(x)."
         )
     return jnp.asarray(weights, _float_type(points))
 
 
 def minimum_norm_weights(domain: HarmonicDomain, x: ArrayLike, max_degree: int) -> Float[Array, " n"]:
-    """The least sum of squares without the condition c >= 0: for comparison, as some may be negative.
+    """Exact weights `(n,)` with the least sum of squares. Some may be negative, so they serve for comparison only.
 
-    `quadrature_weights` are these where all are positive. Raises `InputError` where the inputs are too few, or too
-    crowded, to be exact.
+    If all are positive, they equal `quadrature_weights`. Raises `InputError` if the inputs are too few or too crowded
+    for exact weights.
     """
     points, moments = _moments(domain, x, max_degree)
     means = _means(domain, max_degree)
     weights = scipy.linalg.lstsq(moments, means)[0]
     residual = float(np.abs(moments @ weights - means).max())
-    if residual > 1e3 * _RESIDUAL:
+    if residual > 1e3 * _TOLERANCE:
         raise InputError(
-            f"Expected inputs that carry weights exact to degree {max_degree}; those on these {len(points)} leave a "
-            f"residual of {residual:.2g}. Choose a smaller max_degree."
+            f"Expected inputs with weights that are exact to degree {max_degree}; got {len(points)} inputs on which "
+            f"they leave a residual of {residual:.2g}. Choose a smaller max_degree."
         )
     return jnp.asarray(weights, _float_type(points))
 
@@ -80,14 +83,17 @@ def minimum_norm_weights(domain: HarmonicDomain, x: ArrayLike, max_degree: int) 
 def density_weights(
     x: ArrayLike, *, dimension: int | None = None, num_neighbors: int | None = None
 ) -> Float[Array, " n"]:
-    """1 / density at each input by its distance r to the q-th nearest neighbor: proportional to r^m, summing to one.
+    """Weights `(n,)` proportional to 1 / density at each input. They sum to one.
 
-    `x` is `(n, ...)`, flattened; m is `dimension`, that of the manifold it lies on, by default estimated as
-    `PointCloud` does. The relative error of one weight is about 1 / sqrt(q), q = `num_neighbors` (default: sqrt n, at
-    least 5), and where the density changes, or ends, within r the weights are biased to its mean: good for a ranking,
-    too rough for an exact spectrum. Costs a neighbor search.
+    The weight of an input is proportional to r^m, where r is the distance to its q-th nearest neighbor. q is
+    `num_neighbors` (default: sqrt n, at least 5). m is `dimension`, that of the manifold on which the inputs lie; by
+    default it is estimated as in `PointCloud`. `x` is `(n, ...)` and is flattened.
 
-    Raises `InputError` where q inputs or more coincide, and on q of n or more.
+    The relative error of one weight is about 1 / sqrt(q). Where the density changes or ends within r, the weights are
+    biased towards its mean. They suffice for a ranking and are too rough for an exact spectrum. Costs one neighbor
+    search.
+
+    Raises `InputError` if q other inputs coincide with an input, or if q is n or more.
     """
     from sklearn.neighbors import NearestNeighbors  # it takes long to load
 
@@ -102,18 +108,18 @@ def density_weights(
     radius = NearestNeighbors(n_neighbors=count).fit(flat).kneighbors()[0][:, -1]
     if not radius.min() > 0:
         raise InputError(
-            f"Expected fewer than {count} inputs in one place; got {int(np.sum(radius == 0))} with {count} others at "
+            f"Expected at most {count} inputs in one place; got {int(np.sum(radius == 0))} with {count} others at "
             "distance zero. Use merge_coinciding first, or more neighbors."
         )
-    volume = np.exp(m * (np.log(radius) - np.log(radius).max()))  # a power of distances alone may overflow
+    volume = np.exp(m * (np.log(radius) - np.log(radius).max()))  # a power of the distances themselves may overflow
     return jnp.asarray(volume / volume.sum(), _float_type(points))
 
 
 class Merged(NamedTuple):
-    """Inputs of which no two coincide, in the order of their first appearance.
+    """Distinct inputs `x` `(m, ...)`, in the order of their first appearance among n original inputs.
 
-    `weights` `(m,)` are the share of the original inputs at each; `inverse` `(n,)` says which of them an input became,
-    and `first` `(m,)` at which input it stood first: `y[first]` are the targets.
+    `weights` `(m,)` is the share of the original inputs that each one stands for. `inverse` `(n,)` is the index in `x`
+    of each original input. `first` `(m,)` is the index of the first original of each, so `y[first]` are the targets.
     """
 
     x: Array
@@ -123,10 +129,11 @@ class Merged(NamedTuple):
 
 
 def merge_coinciding(x: ArrayLike, tolerance: float | None = None) -> Merged:
-    """The inputs, those closer than `tolerance` made one: a kernel's matrix on coinciding inputs is singular.
+    """The inputs, with those closer than `tolerance` merged. On coinciding inputs a kernel's Gram matrix is singular.
 
-    With `weights` the merged inputs have the same spectrum but for its zeros. `tolerance` is a Euclidean distance, by
-    default the rounding of the largest input, 16 eps max|x|. Chains of close inputs become one.
+    With their `weights` the merged inputs have the same spectrum, without its zeros. `tolerance` is a Euclidean
+    distance. It defaults to the rounding error of the largest input, 16 eps max|x|. Chains of close inputs merge into
+    one input.
     """
     import scipy.sparse.csgraph  # these take long to load
     from sklearn.neighbors import NearestNeighbors
@@ -144,11 +151,11 @@ def merge_coinciding(x: ArrayLike, tolerance: float | None = None) -> Merged:
 
 
 def _moments(domain: HarmonicDomain, x: ArrayLike, max_degree: int) -> tuple[Array, Float[np.ndarray, "h n"]]:
-    """The inputs, and the harmonics at them as rows."""
+    """The inputs, and one row per harmonic with its values at the inputs."""
     require_known(x, "the inputs of quadrature weights")
     if not isinstance(domain, HarmonicDomain):
         raise InputTypeError(f"Expected a domain with harmonics; got {type(domain).__name__}. Use density_weights(x).")
-    max_degree = whole("max_degree", max_degree)
+    max_degree = whole_number("max_degree", max_degree)
     points = _checked_points(x)
     domain.check(points)
     num_coinciding = len(points) - len(merge_coinciding(points).x)
@@ -161,7 +168,7 @@ def _moments(domain: HarmonicDomain, x: ArrayLike, max_degree: int) -> tuple[Arr
 
 
 def _means(domain: HarmonicDomain, max_degree: int) -> Float[np.ndarray, " h"]:
-    """The mean of each harmonic over the domain: one for the constant, the first, and zero for all others."""
+    """The mean of each harmonic over the domain: one for the constant, which comes first, and zero for the others."""
     degrees = domain.degrees(max_degree)
     return (np.arange(len(degrees)) == 0).astype(float)
 
@@ -169,12 +176,13 @@ def _means(domain: HarmonicDomain, max_degree: int) -> Float[np.ndarray, " h"]:
 def _dual_newton(
     moments: Float[np.ndarray, "h n"], means: Float[np.ndarray, " h"]
 ) -> tuple[Float[np.ndarray, " n"], float, bool]:
-    """max over nu of means.nu - |max(A^T nu, 0)|^2 / 2, whose gradient is the residual.
+    """The weights, the residual of their moments, and whether such weights may exist.
 
-    The weights, the residual of their moments, and whether there may be any. The objective is concave and piecewise
-    quadratic: Newton's steps with a line search end exactly, once the set of positive weights is found. It never
-    exceeds sum c^2 / 2, at most 1/2 for weights c that sum to one: where it does, there are none. The moments are made
-    orthonormal rows first, as those of a crowded sample are nearly dependent.
+    This maximizes means.nu - |max(A^T nu, 0)|^2 / 2 over nu. The gradient is the residual. The objective is concave and
+    piecewise quadratic, so Newton's method with a line search ends exactly once it has found the set of positive
+    weights. For any solution c the objective is at most sum c^2 / 2, which is at most 1/2 because c sums to one. If it
+    exceeds 1/2, there is no solution. The moments of a crowded sample are nearly dependent, so their rows are made
+    orthonormal first.
     """
     left, sizes, rows = np.linalg.svd(moments, full_matrices=False)
     kept = sizes > max(moments.shape) * np.finfo(float).eps * sizes[0]
@@ -184,19 +192,19 @@ def _dual_newton(
         return float(targets @ nu - np.sum(np.maximum(rows.T @ nu, 0) ** 2) / 2)
 
     nu, best, least = targets, np.zeros(moments.shape[1]), np.inf
-    for _ in range(_NUM_NEWTON_STEPS):
+    for _ in range(_MAX_NEWTON_STEPS):
         weights = np.maximum(rows.T @ nu, 0)
         if (size := float(np.abs(means - moments @ weights).max())) < least:
             best, least = weights, size
         value, residual = objective(nu), targets - rows @ weights
-        if size < _RESIDUAL or value > 0.5 + 1e-9:
+        if size < _TOLERANCE or value > 0.5 + 1e-9:
             break
         active = rows[:, weights > 0]
-        curvature = active @ active.T + 1e-13 * np.eye(len(nu))  # of eigenvalues up to 1: the active may be too few
+        curvature = active @ active.T + 1e-13 * np.eye(len(nu))  # its eigenvalues lie in [0, 1] and may be zero
         step, length = scipy.linalg.solve(curvature, residual, assume_a="pos"), 1.0
         while objective(nu + length * step) < value + 1e-4 * length * (residual @ step) and length > 1e-10:
             length /= 2
-        if length <= 1e-10:  # of rounding: where it stands is the best there is
+        if length <= 1e-10:  # rounding prevents any further improvement
             break
         nu = nu + length * step
     return best, least, value <= 0.5 + 1e-9

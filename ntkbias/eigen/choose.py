@@ -64,7 +64,7 @@ def spectrum(
     if weights is not None:
         weights = require_weights(weights, len(x) if x.ndim else 0)
     if x.ndim >= 2 and x.size:
-        rows = len(x) * kernel.rows_an_example(x) if len(x) > CHEAP or kernel.outputs == "all" else len(x)
+        rows = len(x) * kernel.rows_per_example(x) if len(x) > CHEAP or kernel.outputs == "all" else len(x)
         num_bytes = ARRAYS * rows**2 * jnp.result_type(x.dtype, jnp.float32).itemsize
         too_large = num_bytes > 2 * default_memory_budget()
         if too_large or (num_modes is not None and CHEAP < rows and FEW * num_modes <= rows):

@@ -44,7 +44,7 @@ def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | Non
     values, vectors, residuals = _decompose(matrix)
 
     solver = epsilon if n * o > CHEAP else min(epsilon, float(np.finfo(np.float64).eps))
-    require_positive_definite(values, epsilon, 1 if weights is not None else n)
+    require_positive_definite(values, epsilon, None if weights is not None else n)
     modes = _modes(values, vectors, residuals, roots, norm, epsilon + solver, epsilon**0.5, kept)
     functions = modes["eigenfunctions"].reshape(*gram.shape[: gram.ndim // 2], -1)
     return Spectrum(**{**modes, "eigenfunctions": functions}, trace=trace, weights=measure)
@@ -157,10 +157,10 @@ def checked_num_modes(num_modes: int | None, rows: int) -> int:
     return num_modes
 
 
-def require_positive_definite(values: Array, epsilon: float, divided_by: int = 1) -> None:
+def require_positive_definite(values: Array, epsilon: float, n: int | None = None) -> None:
     """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest.
 
-    The message has those of the matrix that the user gave, which was `divided_by` that.
+    `values` are eigenvalues of K / n. The message quotes those of K if `n` is given.
     """
     if not is_known(values):
         return
@@ -168,6 +168,7 @@ def require_positive_definite(values: Array, epsilon: float, divided_by: int = 1
     largest = abs(largest)
     if least < -(epsilon**0.5) * max(largest, -least):
         raise InputError(
-            f"Expected a positive semi-definite kernel; got an eigenvalue of {divided_by * least:.3g} beside a largest "
-            f"of {divided_by * largest:.3g}. A kernel of inner products has none below zero: check how K was made."
+            f"Expected a positive semi-definite kernel; got an eigenvalue of {(n or 1) * least:.3g} beside a largest "
+            f"of {(n or 1) * largest:.3g}{'' if n else ', both of K / n'}. A kernel of inner products has none below "
+            "zero: check how K was made."
         )

@@ -63,8 +63,8 @@ class NystromSpectrum(Spectrum):
         """
         if self.kernel is None or self.x is None:
             raise InputError(
-                "Expected a spectrum made from a kernel and inputs; got one from a file, which cannot be extended. "
-                "Use eqx.tree_at to put the kernel back."
+                "Expected a spectrum made from a kernel and inputs; got one without, which cannot be extended. Use "
+                "nystrom(kernel, x, landmarks)."
             )
         modes = self._first_modes(num_modes)
         gram = self.kernel(x_new, self.x[self.landmarks])

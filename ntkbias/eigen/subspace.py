@@ -102,8 +102,9 @@ def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return values, rotation, values
     if values[-1] < -(np.finfo(state.vectors.dtype).eps ** 0.5) * max(values[0], -values[-1]):
         raise InputError(
-            f"Expected a positive semi-definite operator; got one with a negative eigenvalue, {values[-1]:.3g} beside "
-            f"a largest of {values[0]:.3g}. A kernel of inner products has none below zero: check what it is made of."
+            f"Expected a positive semi-definite operator; got an eigenvalue of {state.scale * values[-1]:.3g} "
+            f"beside a largest of {state.scale * values[0]:.3g}, both of K / n. A kernel of inner products has none "
+            "below zero: check what it is made of."
         )
     padded = np.zeros((width, width))
     padded[:, :filled] = rotation

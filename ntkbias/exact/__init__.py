@@ -1,4 +1,4 @@
-"""Exact spectra: the eigenvalues of a kernel on a domain, by quadrature instead of samples."""
+"""Exact spectra: the eigenvalues of a kernel on a domain, by quadrature instead of sampling."""
 
 from ntkbias.exact.decay import predicted_decay
 from ntkbias.exact.gaussian import by_hermite_degree

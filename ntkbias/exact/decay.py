@@ -1,13 +1,14 @@
-"""The decay of eigenvalues from the kernel's singularities (Bietti and Bach 2021, arXiv 2009.14397).
+"""The decay of eigenvalues, from the kernel's singularities (Bietti and Bach 2021, arXiv 2009.14397).
 
-A smooth function of cos t has a profile f(t) whose expansions at t = 0 and t = pi hold even powers alone. The least
-other power decides how its coefficients decay: on a manifold of m dimensions (m = d - 1 on S^{d-1}, d on a torus of d
-angles)
+If a kernel is a smooth function of cos t, its profile f(t) has only even powers in its expansions at t = 0 and t = pi.
+The least other power determines the decay of the coefficients. On a manifold of m dimensions (m = d - 1 on S^{d-1},
+m = d on a torus of d angles),
 
     f(t) + f(pi - t) = even powers + c t^p + ...    =>    mu_k ~ frequency^-(m + p) for even k
 
-and f(t) - f(pi - t) gives that of odd k: there the two ends' singularities add or cancel. The NTK of a ReLU network
-has p = 1, its NNGP p = 3, the NNGP of L hidden layers of steps p = 2^(1 - L); an analytic kernel has none.
+and f(t) - f(pi - t) gives the decay for odd k. In both combinations the singularities of the two ends add or cancel.
+The NTK of a ReLU network has p = 1, its NNGP has p = 3, and the NNGP of L hidden layers of step functions has
+p = 2^(1 - L). An analytic kernel has no such power.
 
 >>> import ntkbias as nb
 >>> print(predicted_decay(nb.nets.mlp(depth=3), nb.domains.Sphere(5)))
@@ -33,22 +34,24 @@ from ntkbias.layers import Layer
 
 __all__ = ["predicted_decay"]
 
-NUM_CHECKED = 8  # inputs on which the kernel's symmetry is seen
+NUM_CHECKED = 8  # inputs on which the kernel's symmetry is tested
 DIGITS = 60
-HALVINGS = range(2, 21)  # angles 2^-j; below 1e-7 kernels take a cosine for 1
-HIGHEST_POWER = 12  # a smoother kernel counts as analytic
-NEAR = 0.05  # from an even number: the power is that number
-RELATIVE_ROUNDING = 1e-12  # a coefficient so small comes from hyperparameters such as sqrt 2 in float64
+HALVINGS = range(2, 21)  # the j of the angles 2^-j; below 1e-7 kernels round a cosine to 1
+MAX_POWER = 12  # a smoother kernel counts as analytic
+NEAR_EVEN = 0.05  # a power this close to an even number is taken as that number
+RELATIVE_ROUNDING = 1e-12  # a smaller coefficient comes from the rounding of hyperparameters such as sqrt 2 in float64
 
 
 def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
-    """The exponents of eigenvalue ~ frequency^a on the circle, a sphere or a torus, from the kernel's singularities.
+    """The exponents a of eigenvalue ~ frequency^a on the circle, a sphere or a torus, from the kernel's singularities.
 
-    A net stands for its `infinite_ntk`. Even and odd degrees apart (on a torus, the parity of the sum of indices);
-    -inf where the eigenvalues fall faster than any power, or are zero. Evaluates the kernel at some twenty angles down
-    to 1e-6, in 60 digits where it has a closed form, else in float64; exponents are then right to about 0.01.
+    A network stands for its `infinite_ntk`. Even and odd degrees have separate exponents; on a torus the parity is that
+    of the sum of indices. An exponent is -inf if the eigenvalues fall faster than any power or are zero.
 
-    Raises `InputError` for a kernel that changes when both inputs are rotated, as that of a finite network does.
+    The kernel is evaluated at about twenty angles down to 1e-6. If it has a closed form, this is done with 60 digits.
+    Otherwise it is done in float64, and the exponents are accurate to about 0.01.
+
+    Raises `InputError` for a kernel that changes when both inputs are rotated, such as that of a finite network.
     """
     kernel = infinite_ntk(net_or_kernel) if isinstance(net_or_kernel, Layer) else net_or_kernel
     checked_kernel(kernel)
@@ -60,7 +63,7 @@ def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
         dimension = domain.dimension
     else:
         raise InputTypeError(
-            f"Expected the circle, a sphere or a torus, where decay is a power; got {type(domain).__name__}. "
+            f"Expected the circle, a sphere or a torus, on which decay is a power; got {type(domain).__name__}. "
             "Use exact_spectrum for its eigenvalues."
         )
     _require_invariance(kernel, domain)
@@ -71,9 +74,9 @@ def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
 
 
 def _require_invariance(kernel: Kernel, domain: Circle | Sphere | Torus) -> None:
-    """Raise an `InputError` unless the kernel stays the same when both inputs are rotated."""
+    """Raise an `InputError` if the kernel changes when both inputs are rotated."""
     points = np.asarray(domain.sample(NUM_CHECKED, key=jax.random.key(0)), float)
-    if isinstance(domain, Torus):  # each circle by itself
+    if isinstance(domain, Torus):  # rotate each circle separately
         turn = scipy.linalg.block_diag(*(rotation(2, seed) for seed in range(domain.dimension)))
     else:
         turn = rotation(points.shape[1])
@@ -82,12 +85,12 @@ def _require_invariance(kernel: Kernel, domain: Circle | Sphere | Torus) -> None
 
 
 def _ends(kernel: Kernel, domain: Circle | Sphere | Torus) -> tuple[np.ndarray, np.ndarray, int]:
-    """f(t) and f(pi - t) at t = 0 and then 2^-j, and their number of digits."""
+    """f(t) and f(pi - t) at t = 0 and at t = 2^-j, and the number of digits that are right."""
     with mpmath.workdps(DIGITS):
         angles = [mpmath.mpf(0), *(mpmath.ldexp(1, -j) for j in HALVINGS)]
         waves = np.array([[mpmath.cos(t), mpmath.sin(t)] for t in angles], object) * domain.radius
     if isinstance(domain, Torus):
-        waves = np.tile(waves, domain.dimension)  # all angles alike
+        waves = np.tile(waves, domain.dimension)  # all angles are equal
     elif isinstance(domain, Sphere):
         rest = np.full((len(waves), domain.dimension - 2), mpmath.mpf(0))
         waves = np.concatenate([waves, rest], 1)
@@ -101,10 +104,10 @@ def _ends(kernel: Kernel, domain: Circle | Sphere | Torus) -> tuple[np.ndarray, 
 
 
 def _least_odd_power(values: np.ndarray, digits: int) -> float:
-    """The least power of t that is no even number in an expansion, given its values at 0 and at 2^-j.
+    """The least power of t in an expansion that is not an even number, given its values at 0 and at 2^-j.
 
-    The leading power is the slope between the two least angles at which rounding does not matter, extrapolated. If
-    it is even, v(t) - 2^p v(t / 2) removes it, and the next one leads.
+    The leading power is an extrapolated slope at the smallest angles at which rounding does not matter. If it is an
+    even number p, v(t) - 2^p v(t / 2) removes that term, and the next power leads.
     """
     scale = max(map(abs, values))
     if scale == 0:
@@ -120,16 +123,16 @@ def _least_odd_power(values: np.ndarray, digits: int) -> float:
         angle = mpmath.ldexp(1, -(HALVINGS.start + last - 1))
         rounding = abs(window[-1]) / angle**power < RELATIVE_ROUNDING
         even = 2 * round(power / 2)
-        if power > HIGHEST_POWER:
+        if power > MAX_POWER:
             return np.inf
-        if not rounding and (even < 2 or abs(power - even) > NEAR):
+        if not rounding and (even < 2 or abs(power - even) > NEAR_EVEN):
             return power
         factor = mpmath.mpf(2) ** (power if rounding else even)
         left, noise = left[:-1] - factor * left[1:], noise * (1 + factor)
 
 
 def _extrapolated(slopes: list[float]) -> float:
-    """The limit of three slopes that approach it geometrically (Aitken)."""
+    """The limit of three slopes that converge geometrically (Aitken)."""
     first, second, third = slopes
     bend = (third - second) - (second - first)
     return (

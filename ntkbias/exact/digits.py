@@ -1,10 +1,10 @@
 """A kernel's values to any number of digits, for kernels with a closed form.
 
 Differences of high order need more digits than float64 has: the eigenvalue of degree 64 on the 128-cube is 1e-38 of the
-kernel's size. A layer's own dual is written for speed in float64, with polynomials for its functions; here are the same
-formulas in mpmath's numbers, for dense networks of a few activations, and the profile of a `DotProductKernel` is run
-operation by operation. Hyperparameters keep their float64 value: sqrt 2 is right to 1e-16 of itself, and so, a few
-times over, are eigenvalues of every degree.
+kernel's size. A layer's own dual is written for speed in float64, with polynomials for its functions. This module has
+the same formulas in mpmath numbers, for dense networks with a few activations. It also runs the profile of a
+`DotProductKernel` operation by operation. Hyperparameters keep their float64 values: sqrt 2 has a relative error of
+1e-16, and eigenvalues of every degree have a few times that.
 
 >>> import numpy as np, ntkbias as nb
 >>> kernel = nb.infinite_nngp(nb.nets.mlp(depth=1))
@@ -51,20 +51,20 @@ from ntkbias.layers import (
 
 __all__ = ["UnknownFormula", "kernel_digits"]
 
-GUARD = 8  # last digits of a cosine, in which 1 is not told from its neighbors
+GUARD = 8  # a cosine that differs from 1 only in its last 8 digits counts as 1
 
 
 class UnknownFormula(Exception):
-    """A kernel whose values are known in float64 alone."""
+    """Raised for a kernel without a closed form, whose values are known only in float64."""
 
 
 @singledispatch
 def kernel_digits(kernel: Kernel, x0: np.ndarray, x: np.ndarray, digits: int) -> np.ndarray:
-    """The kernel of `x0` `(n, d)` and `x` `(m, d)` as an object array `(n, m)` of mpmath's numbers.
+    """The kernel of `x0` `(n, d)` and `x` `(m, d)` as an object array `(n, m)` of mpmath numbers.
 
-    `x0` and `x` hold numbers or mpmath's numbers, none of them only zeros. Costs some 10 microseconds an operation.
-    Raises `UnknownFormula` for a kernel that is not made of layers with a closed form, of their sums and multiples, or
-    of elementary functions of the cosine.
+    `x0` and `x` hold ordinary or mpmath numbers. No input may consist of zeros only. Costs about 10 microseconds per
+    operation. Raises `UnknownFormula` unless the kernel is made of layers with a closed form, of sums and multiples of
+    such kernels, or of elementary functions of the cosine.
     """
     raise UnknownFormula(type(kernel).__name__)
 
@@ -103,9 +103,9 @@ def _(kernel: InfiniteKernel, x0: np.ndarray, x: np.ndarray, digits: int) -> np.
 
 
 class Moments(NamedTuple):
-    """The covariance of one channel between two sets of inputs, as `layers.Covariance` for vectors."""
+    """The covariance of one channel between two sets of inputs, like `layers.Covariance` for vectors."""
 
-    nngp: np.ndarray  # (n, m), all of mpmath's numbers
+    nngp: np.ndarray  # (n, m); all four arrays hold mpmath numbers
     ntk: np.ndarray  # (n, m)
     variance1: np.ndarray  # (n, 1)
     variance2: np.ndarray  # (1, m)
@@ -176,7 +176,7 @@ def _(layer: Activation, before: Moments, shape: tuple[int, ...]) -> Moments:
 
 
 def _cosine(covariance: np.ndarray, variance1: np.ndarray, variance2: np.ndarray) -> np.ndarray:
-    """The cosine, which is +-1 where it is so up to its last digits: the angle has half as many."""
+    """The cosine, set to +-1 where it is so up to its last `GUARD` digits; an angle has half as many digits."""
     near = mpmath.mpf(10) ** (GUARD - mpmath.mp.dps)
     cosine = covariance / (_SQRT(variance1) * _SQRT(variance2))
     return _elementwise(lambda value: mpmath.sign(value) if abs(value) > 1 - near else value, 1)(cosine)
@@ -188,7 +188,7 @@ def _step(covariance: np.ndarray, variance1: np.ndarray, variance2: np.ndarray) 
 
 
 def _two_slopes(a: float, b: float, *moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """a min(x, 0) + b max(x, 0)."""
+    """The duals of a min(x, 0) + b max(x, 0) and of its derivative."""
     covariance, variance1, variance2 = moments
     left, right = mpmath.mpf(float(a)), mpmath.mpf(float(b))
     sine = _SQRT(1 - _cosine(*moments) ** 2)
@@ -206,7 +206,7 @@ def _error_function(phi: Erf, *moments: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _exponential(scale: float, rate: float, *moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The dual scale^2 exp(-rate (variance1 + variance2 - 2 covariance) / 2)."""
+    """The dual scale^2 exp(-rate (variance1 + variance2 - 2 covariance) / 2), and that of the derivative."""
     covariance, variance1, variance2 = moments
     size, rate = mpmath.mpf(float(scale)) ** 2, mpmath.mpf(float(rate))
     nngp = size * _EXP(-rate * (variance1 + variance2 - 2 * covariance) / 2)
@@ -214,7 +214,7 @@ def _exponential(scale: float, rate: float, *moments: np.ndarray) -> tuple[np.nd
 
 
 def _untrained(nngp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The dual of a function whose derivative is zero but at one point."""
+    """The duals of a function whose derivative is zero except at one point."""
     return nngp, 0 * nngp
 
 
@@ -240,7 +240,7 @@ def _elementwise(function: Callable, num_inputs: int) -> Callable:
 
 
 def _real(function: Callable) -> Callable:
-    """The function, refusing arguments at which it is complex."""
+    """The function, which raises `UnknownFormula` at arguments for which its value is complex."""
 
     def real(value: Any) -> Any:
         result = function(value)
@@ -310,18 +310,18 @@ ELEMENTWISE: dict[str, Callable] = {
     "copy": lambda array: array,
     "stop_gradient": lambda array: array,
 }
-# These take parameters of their equation.
+# These also take the parameters of their equation.
 STRUCTURAL: dict[str, Callable] = {
     "integer_pow": lambda array, y, **_: array**y,
     "convert_element_type": lambda array, new_dtype, **_: _convert(array, new_dtype),
     "broadcast_in_dim": lambda array, shape, broadcast_dimensions, **_: _broadcast(array, shape, broadcast_dimensions),
 }
-# What stands for its body, and the parameter that holds it.
+# Primitives that call a program, and the parameter that holds this program.
 CALLS = {"custom_jvp_call": "call_jaxpr", "jit": "jaxpr", "pjit": "jaxpr"}
 
 
 def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[np.ndarray]:
-    """Evaluate a program on mpmath's numbers."""
+    """Evaluate a program on mpmath numbers."""
     values = dict(zip(jaxpr.constvars, map(_constant, consts), strict=True))
     values |= dict(zip(jaxpr.invars, args, strict=True))
 
@@ -344,6 +344,6 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[np.ndar
 
 
 def _constant(value: Any) -> np.ndarray:
-    """A constant of a program: floating-point ones as mpmath's numbers of the same value."""
+    """A constant of a program, with floating-point values as mpmath numbers."""
     array = np.asarray(value)
     return _to_number(array) if array.dtype.kind == "f" else array

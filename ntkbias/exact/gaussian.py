@@ -1,15 +1,18 @@
-"""Exact spectra under a Gaussian, by angular degree with a radial problem for each.
+"""Exact spectra under a Gaussian, with one radial problem per angular degree.
 
-For x ~ N(0, scale^2 I) length and direction are independent. A rotation-invariant kernel K(r, r', t) of two lengths and
-the angle between has as eigenfunctions harmonics of degree l times functions of the length, those of the kernel
+For x ~ N(0, scale^2 I), length and direction are independent. A rotation-invariant kernel K(r, r', t) depends on two
+lengths and the angle t between the inputs. Its eigenfunctions are harmonics of degree l times functions of the length.
+These functions are the eigenfunctions of
 
-    K_l(r, r') = E_t[K(r, r', t) P_l(cos t)],  t as on S^{d-1},  r / scale of the chi distribution of d degrees
+    K_l(r, r') = E_t[K(r, r', t) P_l(cos t)]
 
-each with the multiplicity of the harmonics. Radial integrals are taken by Gauss-Legendre in r: the kernels of networks
-are analytic in r, not in r^2 as Gauss-Laguerre in r^2 / 2 would want (K = r r' f(t) without bias is the example).
+where t is distributed as on S^{d-1}, and r / scale has the chi distribution with d degrees of freedom. Each eigenvalue
+has the multiplicity of the harmonics. Radial integrals use Gauss-Legendre quadrature in r, because networks' kernels
+are analytic in r. Gauss-Laguerre quadrature in r^2 / 2 would need kernels that are analytic in r^2. A kernel without
+bias, K = r r' f(t), is not.
 
-Kernels of Mehler's type, as exp(-|x - x'|^2 / (2 l^2)), have one eigenvalue for each degree k = l + 2 j of Hermite
-polynomials; `by_hermite_degree` puts those rows together.
+Kernels of Mehler's type, such as exp(-|x - x'|^2 / (2 l^2)), have one eigenvalue per degree k = l + 2 j of Hermite
+polynomials. `by_hermite_degree` merges those rows.
 
 >>> import ntkbias as nb
 >>> exact = gaussian_spectrum(nb.infinite_nngp(nb.nets.mlp(depth=1)), nb.domains.Gaussian(3), max_degree=2)
@@ -31,18 +34,19 @@ from ntkbias.kernels import Kernel
 
 __all__ = ["by_hermite_degree", "gaussian_spectrum"]
 
-NUM_LENGTHS = 36  # of the coarse radial rule; the fine one has twice as many
-TAIL = 1e-17  # probability left out at either end
-STEP = 0.08  # of the rule for the angle
-STEP_PER_DEGREE = 0.25
-DEVIATIONS = 10
+NUM_LENGTHS = 36  # nodes of the coarse radial rule; the fine one has twice as many
+TAIL = 1e-17  # probability that the radial rule leaves out at each end
+STEP = 0.08  # largest step of the rule for the angle
+STEP_PER_DEGREE = 0.25  # the step times the largest degree is at most this
+DEVIATIONS = 10  # standard deviations of rounding that the errors allow for
 
 
 def gaussian_spectrum(kernel: Kernel, domain: Gaussian, max_degree: int) -> ExactSpectrum:
     """The eigenvalues of angular degree l and radial index j with l + 2 j up to `max_degree`.
 
-    j numbers the radial functions of one l by falling eigenvalue. The `frequencies` are sqrt(l + 2 j) / scale, those of
-    the Hermite polynomials with these indices. Costs the kernel on 2 million pairs or more, a few seconds.
+    j numbers the radial functions of one l in descending order of eigenvalue. The `frequencies` are
+    sqrt(l + 2 j) / scale, those of the Hermite polynomials with these indices. Evaluates the kernel on 2 million pairs
+    or more, which takes a few seconds.
     """
     fine, noise = _radial_values(kernel, domain, max_degree, 2 * NUM_LENGTHS)
     coarse, _ = _radial_values(kernel, domain, max_degree, NUM_LENGTHS)
@@ -67,10 +71,10 @@ def gaussian_spectrum(kernel: Kernel, domain: Gaussian, max_degree: int) -> Exac
 
 
 def by_hermite_degree(exact: ExactSpectrum, domain: Gaussian) -> ExactSpectrum:
-    """One row for each degree of Hermite polynomials, of a Mehler-type kernel's spectrum on a Gaussian.
+    """The spectrum of a Mehler-type kernel on a Gaussian, with one row per degree of Hermite polynomials.
 
     Row k stands for the C(k + d - 1, k) polynomials of total degree k = l + 2 j. Raises `InputError` if the eigenvalues
-    of one k differ by more than their errors: other rotation-invariant kernels have no such rows.
+    of one k differ by more than their errors, as they do for other rotation-invariant kernels.
     """
     if exact.labels != ("angular degree", "radial index"):
         raise InputError(
@@ -85,8 +89,8 @@ def by_hermite_degree(exact: ExactSpectrum, domain: Gaussian) -> ExactSpectrum:
         spread = np.ptp(values[rows])
         if spread > 2 * error + 1e-6 * abs(value):
             raise InputError(
-                f"Expected one eigenvalue for Hermite degree {k}, as kernels of Mehler's type have; got some that "
-                f"differ by {spread:.2g} beside {value:.2g}. Keep the rows by angular degree and radial index."
+                f"Expected one eigenvalue for Hermite degree {k}, as kernels of Mehler's type have; got several near "
+                f"{value:.2g} that differ by {spread:.2g}. Keep the rows by angular degree and radial index."
             )
         found.append((value, error + spread, math.comb(k + domain.dimension - 1, k)))
     eigenvalues, spreads, multiplicities = (np.array(column, float) for column in zip(*found, strict=True))
@@ -96,7 +100,7 @@ def by_hermite_degree(exact: ExactSpectrum, domain: Gaussian) -> ExactSpectrum:
 
 
 def _radial_rule(domain: Gaussian, num_lengths: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths, and weights for means over the Gaussian."""
+    """Nodes for the length, and their weights for means over the Gaussian."""
     chi = scipy.stats.chi(domain.dimension)
     low, high = chi.ppf(TAIL), chi.isf(TAIL)
     nodes, gauss = np.polynomial.legendre.leggauss(num_lengths)
@@ -108,7 +112,7 @@ def _radial_rule(domain: Gaussian, num_lengths: int) -> tuple[np.ndarray, np.nda
 def _radial_values(
     kernel: Kernel, domain: Gaussian, max_degree: int, num_lengths: int
 ) -> tuple[list[np.ndarray], float]:
-    """The eigenvalues of the radial problem of each angular degree, descending, and what rounding may do to them."""
+    """The eigenvalues of the radial problem of each angular degree, descending, and a bound on their rounding error."""
     lengths, weights = _radial_rule(domain, num_lengths)
     d = domain.dimension
     rule = angle_rule(min(STEP, STEP_PER_DEGREE / max(1, max_degree)))
@@ -133,7 +137,7 @@ def _radial_values(
         means, _, _ = angular_means(values, np.zeros_like(values), rule, d, max_degree)
     roots = np.sqrt(weights)
     radial = [roots[:, None] * (matrix + matrix.T) / 2 * roots for matrix in np.moveaxis(means, -1, 0)]
-    # Weyl: no eigenvalue moves by more than the perturbation's norm, rms noise times sqrt(mean of weights).
+    # By Weyl's inequality no eigenvalue moves by more than the norm of the noise. This estimates that norm.
     rounding = DEVIATIONS * float(np.sqrt(np.mean(noise**2) * np.max(weights)))
     return [np.linalg.eigvalsh(matrix)[::-1] for matrix in radial], rounding
 

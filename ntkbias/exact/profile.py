@@ -1,15 +1,16 @@
-"""The profile of a zonal kernel: its values against the angle between two inputs of one length.
+"""The profile of a zonal kernel: its values as a function of the angle between two inputs of equal length.
 
-A kernel that shares the sphere's symmetry is K(x, x') = f(t), cos t = <x, x'> / (|x| |x'|). It is read off pairs of
-inputs in float64, and once more on pairs turned by a random rotation: what differs between the two is rounding, known
-so at every node, or shows that the kernel is not invariant.
+A kernel that shares the sphere's symmetry is K(x, x') = f(t) with cos t = <x, x'> / (|x| |x'|). Its profile f is
+evaluated in float64 on pairs of inputs, and again on the same pairs after a random rotation. A small difference between
+the two measures the rounding error at every node. A large one shows that the kernel is not invariant.
 
-Such profiles are smooth inside (0, pi) and singular at its ends: ReLU kernels are analytic in t, not in cos t, and
-those of a step function begin with t^(1/2), t^(1/4) with depth. The double exponential rule (Takahasi and Mori 1974)
+Profiles are smooth inside (0, pi) and singular at its ends. ReLU kernels are analytic in t, not in cos t. The deeper a
+network of step functions, the lower is the power with which its kernel begins: t^(1/2), then t^(1/4). The double
+exponential rule (Takahasi and Mori 1974)
 
     t = pi / (1 + exp(-pi sinh u)),  u = -m h, ..., m h
 
-converges geometrically for every algebraic singularity at the ends, and its coarse rule of step 2 h is half its nodes.
+converges geometrically for every algebraic singularity at the ends. Every other node makes the coarse rule of step 2 h.
 
 >>> import numpy as np
 >>> rule = angle_rule(0.05)
@@ -43,40 +44,37 @@ __all__ = [
     "rounding_of",
 ]
 
-LARGEST_CALL = 2**20  # numbers in the inputs of one call of the kernel
-LEAST_CALL = 256  # inputs
-FARTHEST = 3.6  # u at which the rule ends: 1e-24 from the end of the interval
-SEEN = 2  # the kernel's rounding at a node may be this many times what one turn of the inputs shows, on average
-OPERATIONS = 8  # roundings in a node and its weight, and as many a dimension
+MAX_CALL_SIZE = 2**20  # numbers in the inputs of one call of the kernel
+MIN_CALL_ROWS = 256  # inputs
+MAX_U = 3.6  # the u at which the rule ends, 1e-24 from the end of the interval
+NOISE_FACTOR = 2  # the mean rounding error at a node is at most this many times the difference after one rotation
+ROUNDINGS = 8  # in a node and its weight, per dimension
 PI = 4 * np.arctan(np.longdouble(1))
-INVARIANT = 1e-5  # relative change under a symmetry: above the rounding of float32, below any finite width's noise
+INVARIANT = 1e-5  # allowed relative change under a symmetry: above float32 rounding, below the noise of finite widths
 
 
 class AngleRule(NamedTuple):
-    """Nodes on (0, pi): distance to the nearest end, whether that is pi, weights, and which make the coarse rule.
+    """Nodes on (0, pi) and their weights, in the longest float type; sums with them keep this type."""
 
-    In the longest type there is, which the sums with them keep.
-    """
-
-    near: Float[np.ndarray, " q"]
-    at_pi: Bool[np.ndarray, " q"]
+    near: Float[np.ndarray, " q"]  # the distance of a node to the nearest end
+    at_pi: Bool[np.ndarray, " q"]  # whether that end is pi
     weights: Float[np.ndarray, " q"]
-    coarse: Bool[np.ndarray, " q"]
+    coarse: Bool[np.ndarray, " q"]  # whether the node belongs to the coarse rule
 
     def density(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-        """Weights for means over S^{dimension - 1}, of this rule and of the coarse one: proportional to sin^{d-2}."""
+        """Weights for means over S^{dimension - 1}, with density sin^{d-2}, for this rule and for the coarse one."""
         weights = self.weights * np.sin(self.near) ** (dimension - 2)
         coarse = np.where(self.coarse, weights, 0.0)
         return weights / weights.sum(), coarse / coarse.sum()
 
     def cosine(self) -> np.ndarray:
-        """The cosines of the nodes; the recurrence in the degree multiplies their rounding."""
+        """The cosines of the nodes. They keep the longest type, since recurrences in the degree amplify rounding."""
         return np.where(self.at_pi, -1, 1) * np.cos(self.near)
 
 
 def angle_rule(step: float) -> AngleRule:
-    """The double exponential rule of this step in u, for the integral over (0, pi)."""
-    half = int(np.ceil(FARTHEST / step))
+    """The double exponential rule with this step in u, for integrals over (0, pi)."""
+    half = int(np.ceil(MAX_U / step))
     index = np.arange(-half, half + 1)
     u = np.longdouble(step) * index
     small = np.exp(-PI * np.abs(np.sinh(u)))
@@ -85,9 +83,9 @@ def angle_rule(step: float) -> AngleRule:
 
 
 def gauss_legendre(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss's nodes in (0, 1), ascending, and weights of sum one, in the longest type there is.
+    """The Gauss-Legendre nodes in (0, 1), ascending, and weights that sum to one, in the longest float type.
 
-    By Newton's method from those of float64, whose weights have lost some digits.
+    Newton's method refines the float64 nodes, whose weights have lost some digits.
     """
     x: np.ndarray = np.polynomial.legendre.leggauss(num_nodes)[0].astype(np.longdouble)
     for _ in range(2):
@@ -102,19 +100,20 @@ def gauss_legendre(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rounding_of(values: np.ndarray, noise: np.ndarray, weights: np.ndarray, dimension: int) -> np.ndarray:
-    """What rounding may do to the mean of values `(*r, q)` with these weights `(q,)`: a bound, node by node.
+    """A bound on the rounding error of the mean of values `(*r, q)` with these weights `(q,)`.
 
-    `noise` `(*r, q)` is what the kernel shows; the rule's own is that of its type. Errors of neighboring nodes are
-    alike, as those of arccos are, and do not average out.
+    `noise` `(*r, q)` is the measured rounding error of the kernel. The rule adds the rounding of its own type. The
+    bound adds absolute errors over nodes, because errors of neighboring nodes do not average out: those of arccos, for
+    example, are similar.
     """
-    own = OPERATIONS * dimension * np.finfo(weights.dtype).eps
-    return np.asarray((SEEN * noise + own * np.abs(values)) @ np.abs(weights), float)
+    own = ROUNDINGS * dimension * np.finfo(weights.dtype).eps
+    return np.asarray((NOISE_FACTOR * noise + own * np.abs(values)) @ np.abs(weights), float)
 
 
 def gegenbauer(cosine: np.ndarray, dimension: int, max_degree: int) -> Iterator[np.ndarray]:
-    """P_0, P_1, ... of S^{dimension - 1} at these cosines, one after the other, with P_k(1) = 1.
+    """Yield P_0, P_1, ... of S^{dimension - 1} at these cosines, with P_k(1) = 1.
 
-    (k + d - 2) P_{k+1} = (2 k + d - 2) t P_k - k P_{k-1}, which is stable on [-1, 1].
+    The recurrence (k + d - 2) P_{k+1} = (2 k + d - 2) t P_k - k P_{k-1} is stable on [-1, 1].
     """
     before, now = np.ones_like(cosine), cosine
     yield before
@@ -125,7 +124,7 @@ def gegenbauer(cosine: np.ndarray, dimension: int, max_degree: int) -> Iterator[
 
 
 def on_plane(near: np.ndarray, at_pi: np.ndarray, dimension: int, radius: float) -> np.ndarray:
-    """Points `(q, dimension)` at these angles from the first axis, in the plane of the first two."""
+    """Points `(q, dimension)` at these angles from the first axis, in the plane of the first two axes."""
     points = np.zeros((len(near), dimension))
     points[:, 0] = radius * np.where(at_pi, -1, 1) * np.cos(near)
     if dimension > 1:
@@ -140,8 +139,8 @@ def rotation(dimension: int, seed: int = 0) -> Float[np.ndarray, "d d"]:
 
 def kernel_values(kernel: Kernel, x0: np.ndarray, x: np.ndarray) -> Float[np.ndarray, "n q"]:
     """The kernel of `x0` `(n, ...)` and `x` `(q, ...)` in float64, by calls of bounded size."""
-    rows = 2 ** int(np.log2(max(1, LARGEST_CALL // max(x[0].size, len(x0)))))
-    rows = min(rows, max(LEAST_CALL, 2 ** int(np.ceil(np.log2(len(x))))))  # few shapes, few compilations
+    rows = 2 ** int(np.log2(max(1, MAX_CALL_SIZE // max(x[0].size, len(x0)))))
+    rows = min(rows, max(MIN_CALL_ROWS, 2 ** int(np.ceil(np.log2(len(x))))))  # few shapes, few compilations
     parts = []
     with jax.enable_x64(True):
         for start in range(0, len(x), rows):
@@ -158,15 +157,15 @@ def checked_kernel(kernel: Any) -> None:
     require_kernel(kernel, "For a function of the cosine use DotProductKernel(profile).")
     if kernel.outputs not in ("mean", "sum"):
         raise InputError(
-            f"Expected a kernel with one value a pair of inputs; got outputs={kernel.outputs!r}. Use outputs='mean'."
+            f"Expected a kernel with one value per pair of inputs; got outputs={kernel.outputs!r}. Use outputs='mean'."
         )
 
 
 def checked_invariance(values: np.ndarray, moved: np.ndarray, weights: np.ndarray, symmetry: str) -> np.ndarray:
-    """How far values and those of the moved pairs differ, at each node: rounding.
+    """The rounding error at each node: the difference between the kernel's values and those on the moved pairs.
 
-    Raises `InputError` if it is more than rounding. `weights` are those of the nodes: near a singularity a float64
-    cosine leaves few digits, on a small share of the measure.
+    Raises `InputError` if the difference is larger than rounding. The `weights` of the nodes enter this test, because
+    near a singularity few digits of a float64 cosine remain, but on a small share of the measure.
     """
     difference = np.abs(values - moved)
     relative = np.sqrt(np.sum(weights * difference**2) / max(np.sum(weights * values**2), np.finfo(float).tiny))

@@ -39,21 +39,22 @@ METHODS: dict[type[Domain], Callable[[Kernel, Any, int], ExactSpectrum]] = {
 
 
 def exact_spectrum(kernel: Kernel, domain: Domain, max_degree: int) -> ExactSpectrum:
-    """The eigenvalues of a kernel under the domain's probability measure, one row a degree, with their errors.
+    """The eigenvalues of a kernel under the domain's probability measure, one row per degree, with their errors.
 
-    For kernels that share the domain's symmetry, as the infinite-width kernels of dense networks do, those of
-    convolutional ones on a `SphereProduct`, and `DotProductKernel`. `max_degree` bounds
+    The kernel has to share the domain's symmetry. Infinite-width kernels of dense networks do, as do those of
+    convolutional networks on a `SphereProduct`, and any `DotProductKernel`. `max_degree` bounds
 
-    - the degree k on `Circle`, `Sphere` (multiplicity that of the harmonics) and `Hypercube` (C(d, k));
-    - k_1^2 + ... + k_d^2 on a `Torus` of up to three angles, a row for each set of indices;
-    - l + 2 j on a `Gaussian`, l the angular degree and j the radial index;
-    - the sum of the leaves' degrees on a `SphereProduct`, a row for all that its symmetries make alike.
+    - the degree k on `Circle`, `Sphere` and `Hypercube`, with the multiplicity of the harmonics (C(d, k) on the cube);
+    - k_1^2 + ... + k_d^2 on a `Torus` of up to three angles, with one row per set of indices;
+    - l + 2 j on a `Gaussian`, where l is the angular degree and j the radial index;
+    - the sum of the leaves' degrees on a `SphereProduct`, with one row for all degrees that its symmetries exchange.
 
-    Costs seconds, and the kernel on some thousand pairs; a Gaussian or a torus of three angles, on a million. The
-    kernel is evaluated in float64 whatever JAX is set to; on the hypercube in as many digits as it takes.
+    Costs seconds, and evaluates the kernel on a few thousand pairs of inputs; a Gaussian or a torus of three angles
+    takes a million. The kernel is evaluated in float64, whatever JAX is set to. On the hypercube, a kernel with a
+    closed form is evaluated with as many digits as needed.
 
-    Raises `InputError` for a kernel that changes under the domain's symmetries, as that of a finite network does, or
-    that has several outputs.
+    Raises `InputError` for a kernel that changes under the domain's symmetries, such as that of a finite network, and
+    for one with several outputs.
     """
     checked_kernel(kernel)
     method = next((METHODS[cls] for cls in type(domain).__mro__ if cls in METHODS), None)
@@ -63,5 +64,5 @@ def exact_spectrum(kernel: Kernel, domain: Domain, max_degree: int) -> ExactSpec
             f"{type(domain).__name__}. Use spectrum(kernel, x) on inputs."
         )
     if isinstance(max_degree, bool) or not isinstance(max_degree, int | np.integer) or max_degree < 0:
-        raise InputError(f"Expected max_degree to be a whole number from zero; got {max_degree!r}.")
+        raise InputError(f"Expected max_degree to be a whole number of zero or more; got {max_degree!r}.")
     return method(kernel, domain, int(max_degree))

@@ -1,12 +1,14 @@
 """Exact spectra on the circle and the sphere, by quadrature over the angle between inputs.
 
-A zonal kernel f(t) has on S^{d-1} the harmonics of degree k as eigenfunctions, with the eigenvalue (Funk and Hecke)
+The eigenfunctions of a zonal kernel f(t) on S^{d-1} are the harmonics. Those of degree k have the eigenvalue (Funk and
+Hecke)
 
     mu_k = E[f(t) P_k(cos t)],  t with density proportional to sin^{d-2} t
 
-P_k the Gegenbauer polynomial with P_k(1) = 1. Of float64 values this keeps an absolute error near eps / sqrt(N_k) of
-mu_0, N_k the multiplicity: on S^7 degree 80 of an NTK, 1e-13, is known to eight digits. Nodes and weights are in the
-longest type there is: in float64 their own rounding was the largest error, and alike at all degrees.
+where P_k is the Gegenbauer polynomial with P_k(1) = 1. With float64 values of the kernel, the absolute error is about
+eps mu_0 / sqrt(N_k), where N_k is the multiplicity. On S^7, for example, the eigenvalue of degree 80 of an NTK is 1e-13
+and is known to eight digits. Nodes and weights have the longest float type: in float64 their rounding would dominate
+the error, equally at all degrees.
 
 >>> import ntkbias as nb
 >>> exact = zonal_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), nb.domains.Sphere(3), max_degree=5)
@@ -33,20 +35,20 @@ from ntkbias.kernels import Kernel
 
 __all__ = ["angular_means", "zonal_spectrum"]
 
-STEP = 0.01  # of the rule, in u
-STEP_PER_DEGREE = 0.25  # a wave has ten nodes or more a period, of the coarse rule five
-REFINEMENTS = 3
-PRECISE = 1e-11  # relative: beyond, finer rules are not worth their cost
+STEP = 0.01  # largest step of the rule, in u
+STEP_PER_DEGREE = 0.25  # step times degree: a wave has at least ten nodes per period, and five of the coarse rule
+MAX_RULES = 3  # each rule has half the step of the one before
+PRECISE = 1e-11  # relative truncation error below which a finer rule is not worth its cost
 
 
 def zonal_spectrum(kernel: Kernel, domain: Circle | Sphere, max_degree: int) -> ExactSpectrum:
-    """The eigenvalues of degrees 0 .. `max_degree` of a rotation-invariant kernel on the circle or sphere.
+    """The eigenvalues of degrees 0 .. `max_degree` of a rotation-invariant kernel on the circle or a sphere.
 
-    Costs the kernel on some thousand pairs, more at degrees in the hundreds, twice.
+    Evaluates the kernel twice on about a thousand pairs, and on more for degrees in the hundreds.
     """
     dimension = 2 if isinstance(domain, Circle) else domain.dimension
     step = min(STEP, STEP_PER_DEGREE / max(1, max_degree))
-    for _ in range(REFINEMENTS):
+    for _ in range(MAX_RULES):
         rule = angle_rule(step)
         values, noise = _profile(kernel, dimension, domain.radius, rule)
         eigenvalues, rounding, truncation = angular_means(values, noise, rule, dimension, max_degree)
@@ -72,7 +74,7 @@ def angular_means(
     dimension: int,
     max_degree: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """E[f P_k] for each degree, `(*r, k)`, and its errors by rounding and by the rule."""
+    """E[f P_k] for each degree, `(*r, k)`, its rounding error and its truncation error, both of the same shape."""
     fine, coarse = rule.density(dimension)
     means, rounding, halves = [], [], []
     for polynomial in gegenbauer(rule.cosine(), dimension, max_degree):

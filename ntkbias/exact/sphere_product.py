@@ -1,14 +1,16 @@
 """Exact spectra on products of spheres, the inputs of Xiao 2021 (Eigenspace Restructuring, arXiv 2112.05611).
 
-An input has a vector of length `radius` in each leaf of a tree. A kernel that is invariant in each leaf alone is a
-function K(t) of the leaves' cosines t_u; its eigenfunctions are products of harmonics, one of degree r_u a leaf, with
+An input has a vector of length `radius` in each leaf of a tree. A kernel that is invariant under rotations of each leaf
+is a function K(t) of the leaves' cosines t_u. Its eigenfunctions are products of harmonics, one of degree r_u per leaf.
+Their eigenvalue is
 
     mu_r = E[K(t) prod_u P_{r_u}(t_u)],  t_u independent with density proportional to (1 - t^2)^{(n-3)/2}
 
-n the leaves' dimension. Over the active leaves, those with r_u > 0, this is a product of Gauss-Gegenbauer rules. The
-others are integrated by the same rule where the product has few enough nodes, and elsewhere by random draws, in pairs T
-and -T: K depends on thousands of inactive leaves through their averages alone, so few draws suffice (they differ by
-1 / sqrt(leaves n) relatively, a pair's mean by 1 / (leaves n)), and the spread of the pairs gives the error.
+where n is the leaves' dimension. Active leaves, those with r_u > 0, are integrated by a product of Gauss-Gegenbauer
+rules. Inactive leaves are integrated by the same rule if the product has few enough nodes, else by random draws in
+pairs T and -T. K depends on thousands of inactive leaves only through averages over them, so few draws suffice: the
+relative deviation of a draw is 1 / sqrt(leaves n), and that of a pair's mean 1 / (leaves n). The spread of the pairs
+gives the error.
 
 >>> import ntkbias as nb
 >>> leaves = nb.domains.SphereProduct((0, 1), leaf_dimension=4)
@@ -42,23 +44,23 @@ from ntkbias.kernels import Kernel
 
 __all__ = ["product_spectrum", "spectrum_of_degrees"]
 
-MOST_NODES = 30_000  # of a product rule over all leaves; beyond, inactive leaves are drawn
-# Nodes beyond the degree, of the coarse and of the fine rule of one leaf of one, two, or more active ones.
-MORE_NODES = {1: (20, 30), 2: (11, 16)}
-FEW_NODES = (6, 9)
-DEVIATIONS = 3  # of the draws' mean, and of rounding among them
-NUM_SHUFFLES = 4  # one may leave everything in place
-LARGEST_BATCH = 2**22  # cosines at once
-ROUNDINGS = 8  # of a kernel's value, in eps of the largest
+MAX_NODES = 30_000  # of a product rule over all leaves; if it needs more, inactive leaves are drawn at random
+# Nodes per leaf, minus the largest degree, of the coarse and of the fine rule. The keys are numbers of active leaves.
+EXTRA_NODES = {1: (20, 30), 2: (11, 16)}
+EXTRA_NODES_OF_MANY = (6, 9)  # for three active leaves or more
+DEVIATIONS = 3  # standard deviations of the draws' mean, and of its rounding, that the errors allow for
+NUM_SHUFFLES = 4  # a single one may leave everything in place
+MAX_BATCH = 2**22  # cosines in one batch
+ROUNDINGS = 8  # the rounding error of a kernel's value, in eps times the largest value
 
 Tree = int | tuple
 
 
 def product_spectrum(kernel: Kernel, domain: SphereProduct, max_degree: int) -> ExactSpectrum:
-    """The eigenvalues of all degrees r with a sum of at most `max_degree`, one row for those alike by symmetry.
+    """The eigenvalues of all degrees r with a sum of at most `max_degree`, one row per class under symmetry.
 
-    The tree's symmetries exchange subtrees of one shape; a row's `degrees` are one of its class, and its multiplicity
-    counts the harmonics of all. Raises `InputError` for a kernel without those symmetries.
+    The tree's symmetries exchange subtrees of equal shape. The `degrees` of a row are one member of its class, and its
+    multiplicity counts the harmonics of all members. Raises `InputError` for a kernel without these symmetries.
     """
     _checked_symmetry(kernel, domain)
     classes = [found for total in range(max_degree + 1) for found in _classes(domain.tree, total)]
@@ -80,11 +82,12 @@ def spectrum_of_degrees(
     num_draws: int = 32,
     key: PRNGKeyArray | None = None,
 ) -> ExactSpectrum:
-    """The eigenvalues of given degrees `(rows, leaves)` of a kernel on a product of spheres.
+    """The eigenvalues of a kernel on a product of spheres, for given degrees `(rows, leaves)`.
 
-    The multiplicity of a row counts the harmonics with these degrees in these leaves. `num_draws` pairs of random
-    cosines stand for the inactive leaves where a product rule would have more than 30,000 nodes; `key` draws them
-    (default: a fixed one). Costs the kernel on 4 num_draws (degree + 9)^active pairs a row.
+    The multiplicity of a row counts the harmonics with exactly these degrees in these leaves. If a product rule would
+    have more than 30,000 nodes, `num_draws` pairs of random cosines replace the inactive leaves; `key` draws them
+    (default: a fixed one). Evaluates the kernel on about 4 num_draws m^active pairs per row. Here m is the largest
+    degree plus 30 with one active leaf, plus 16 with two, and plus 9 with more.
 
     Raises `InputError` for a kernel that is not invariant under rotations of each leaf.
     """
@@ -94,7 +97,7 @@ def spectrum_of_degrees(
     degrees = np.asarray(degrees)
     if degrees.ndim != 2 or degrees.shape[1] != leaves or degrees.dtype.kind not in "iu" or np.any(degrees < 0):
         raise InputError(
-            f"Expected degrees of shape (rows, {leaves}), whole numbers from zero, one for each leaf; got shape "
+            f"Expected degrees of shape (rows, {leaves}), whole numbers of zero or more, one per leaf; got shape "
             f"{degrees.shape} of {degrees.dtype}."
         )
     seed = np.asarray(jax.random.key_data(key_or_default(key))).tolist()
@@ -132,7 +135,10 @@ class _Cosines:
         return kernel_values(self.kernel, *self._inputs(cosines, self.dimension))[0]
 
     def _inputs(self, cosines: np.ndarray, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-        """Leaves of norm squared over dimension as in the domain, at these cosines with the first axis."""
+        """A pole on the first axis, and points at these cosines to it.
+
+        The square of a leaf's norm, divided by `dimension`, is as in the domain.
+        """
         radius = self.radius * math.sqrt(dimension / self.n)
         pole = np.zeros((1, self.leaves, dimension))
         pole[..., 0] = radius
@@ -141,32 +147,36 @@ class _Cosines:
         return pole, points
 
     def _least_dimension(self, t: np.ndarray, values: np.ndarray) -> int:
-        """Two, if the kernel depends on a leaf's products over its dimension alone, as layers do: far fewer numbers."""
+        """Two, if the kernel depends only on a leaf's inner products over its dimension, as layers do; else n.
+
+        Inputs with leaves of dimension two take far less memory.
+        """
         try:
             small = kernel_values(self.kernel, *self._inputs(t, 2))
-        except (TypeError, ValueError):  # a network of this input shape alone
+        except (TypeError, ValueError):  # the network accepts only inputs of the domain's shape
             return self.n
         return 2 if np.allclose(small, values, rtol=1e-12, atol=0) else self.n
 
 
 def _eigenvalue(space: _Cosines, row: np.ndarray, num_draws: int, rng: np.random.Generator) -> tuple[float, float]:
-    """mu_r and its error: by the rules of the leaves, their rounding, and the draws of the inactive leaves."""
+    """mu_r and its error, which adds truncation, rounding and the spread of the draws of inactive leaves."""
     active = np.flatnonzero(row)
-    nodes = int(row.max(initial=0)) + max(FEW_NODES)
-    if nodes**space.leaves <= MOST_NODES:  # every leaf by its rule
+    nodes = int(row.max(initial=0)) + max(EXTRA_NODES_OF_MANY)
+    if nodes**space.leaves <= MAX_NODES:  # every leaf by its rule
         active, rest = np.arange(space.leaves), np.zeros((1, space.leaves))
     elif len(active) == space.leaves:
         rest = np.zeros((1, space.leaves))
     else:
         t = 2 * rng.beta((space.n - 1) / 2, (space.n - 1) / 2, (num_draws, space.leaves)) - 1
         rest = np.stack([t, -t], 1).reshape(-1, space.leaves)
-    rules = MORE_NODES.get(len(active), FEW_NODES)
+    rules = EXTRA_NODES.get(len(active), EXTRA_NODES_OF_MANY)
     found = [_means(space, row, active, rest, more) for more in rules]
     few, many = (int(row.max(initial=0)) + more for more in rules)
     (coarse, _), (values, rounding) = found
     pairs = values.reshape(-1, 2).mean(1) if len(values) > 1 else values
     spread = np.std(pairs, ddof=1) / math.sqrt(len(pairs)) if len(pairs) > 1 else 0.0
-    # Kernels of ReLU are singular where cosines are 1: an error of nodes^-1, or less, is that of the two rules' gap.
+    # ReLU kernels are singular at cosine 1. If the error falls as nodes^-1, or faster, this bounds it by the gap
+    # between the two rules.
     truncation = abs(coarse.mean() - values.mean()) * few / (many - few)
     return float(pairs.mean()), float(DEVIATIONS * spread + rounding + truncation)
 
@@ -174,31 +184,33 @@ def _eigenvalue(space: _Cosines, row: np.ndarray, num_draws: int, rng: np.random
 def _means(
     space: _Cosines, row: np.ndarray, active: np.ndarray, rest: np.ndarray, more: int
 ) -> tuple[np.ndarray, float]:
-    """E over the active leaves of K prod P, for each draw of the rest; and what rounding may do to their mean."""
+    """E over the active leaves of K prod P, for each draw of the others, and the rounding error of its mean."""
     rules = [_leaf_rule(space.n, int(row[leaf]), int(row.max(initial=0)) + more) for leaf in active]
     points = np.array(list(itertools.product(*(nodes for nodes, _ in rules)))).reshape(-1, len(active))
     weights = np.array([math.prod(w) for w in itertools.product(*(w for _, w in rules))])
     means, largest = [], 0.0
-    for draws in np.array_split(rest, -(-rest.size * len(points) // LARGEST_BATCH)):
+    for draws in np.array_split(rest, -(-rest.size * len(points) // MAX_BATCH)):
         cosines = np.repeat(draws, len(points), 0)
         cosines[:, active] = np.tile(points, (len(draws), 1))
         values = space(cosines).reshape(len(draws), -1)
         means.append(values @ weights)
         largest = max(largest, float(np.abs(values).max()))
-    # Neighboring nodes have alike errors; the leaves that are drawn shuffle them.
-    alike = np.sum(np.abs(weights)) if len(rest) == 1 else DEVIATIONS * np.linalg.norm(weights) / math.sqrt(len(rest))
-    return np.concatenate(means), ROUNDINGS * float(np.finfo(float).eps * largest * alike)
+    # Neighboring nodes have similar rounding errors, which add up. Random draws make the errors independent.
+    sum_of_errors = np.sum(np.abs(weights))
+    if len(rest) > 1:
+        sum_of_errors = DEVIATIONS * np.linalg.norm(weights) / math.sqrt(len(rest))
+    return np.concatenate(means), ROUNDINGS * float(np.finfo(float).eps * largest * sum_of_errors)
 
 
 def _leaf_rule(n: int, degree: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Gegenbauer nodes, and weights for E[f(t) P_degree(t)] on a sphere S^{n-1}."""
+    """Gauss-Gegenbauer nodes, and weights for E[f(t) P_degree(t)] on the sphere S^{n-1}."""
     nodes, weights = scipy.special.roots_gegenbauer(num_nodes, n / 2 - 1)
     *_, polynomial = gegenbauer(nodes, n, degree)
     return nodes, weights / weights.sum() * polynomial
 
 
 def _shape(tree: Tree) -> Tree:
-    """The tree without the names of its leaves."""
+    """The tree without the numbers of its leaves."""
     return 0 if isinstance(tree, int) else tuple(map(_shape, tree))
 
 
@@ -206,28 +218,28 @@ Placed = tuple[tuple[int, int], ...]  # (leaf, degree) of the active leaves
 
 
 def _classes(tree: Tree, total: int) -> Iterator[tuple[Placed, int]]:
-    """Degrees of this sum on the leaves of a tree, one of each class under its symmetries, and the class's size."""
+    """Yield degrees with this sum on the leaves of a tree, one per class under its symmetries, with the class size."""
     if total == 0:
         yield (), 1
     elif isinstance(tree, int):
         yield ((tree, total),), 1
     else:
-        alike: dict[Tree, list[Tree]] = {}
+        by_shape: dict[Tree, list[Tree]] = {}
         for child in tree:
-            alike.setdefault(_shape(child), []).append(child)
-        groups = list(alike.values())
+            by_shape.setdefault(_shape(child), []).append(child)
+        groups = list(by_shape.values())
         for sums in _compositions(total, len(groups)):
-            for parts in itertools.product(*(list(_among_alike(g, s)) for g, s in zip(groups, sums, strict=True))):
+            for parts in itertools.product(*(list(_same_shape(g, s)) for g, s in zip(groups, sums, strict=True))):
                 placed = tuple(itertools.chain.from_iterable(places for places, _ in parts))
                 yield placed, math.prod(size for _, size in parts)
 
 
-def _among_alike(children: list[Tree], total: int) -> Iterator[tuple[Placed, int]]:
-    """The same for several subtrees of one shape: multisets of classes, the active subtrees first."""
+def _same_shape(children: list[Tree], total: int) -> Iterator[tuple[Placed, int]]:
+    """The same for several subtrees of equal shape. A class is then a multiset of classes, active subtrees first."""
     for partition in _partitions(total, len(children)):
         options = []
         for part, run in itertools.groupby(partition):
-            # By their place: the i-th class of one subtree is the i-th of another, moved.
+            # Number the classes: the i-th class of one subtree is the i-th of another.
             count, kinds = len(list(run)), len(list(_classes(children[0], part)))
             options.append([(part, chosen) for chosen in itertools.combinations_with_replacement(range(kinds), count)])
         for choice in itertools.product(*options):
@@ -243,6 +255,7 @@ def _among_alike(children: list[Tree], total: int) -> Iterator[tuple[Placed, int
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Yield all tuples of this many numbers of zero or more with this sum."""
     if parts == 1:
         yield (total,)
         return
@@ -252,7 +265,7 @@ def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 
 def _partitions(total: int, most: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
-    """Falling positive numbers, at most so many, with this sum."""
+    """Yield all descending tuples of at most `most` positive numbers with this sum."""
     if total == 0:
         yield ()
     elif most:
@@ -262,7 +275,7 @@ def _partitions(total: int, most: int, largest: int | None = None) -> Iterator[t
 
 
 def _checked_symmetry(kernel: Kernel, domain: SphereProduct) -> None:
-    """Raise an `InputError` unless the kernel is the same after subtrees of one shape changed places."""
+    """Raise an `InputError` if the kernel changes when subtrees of equal shape change places."""
     checked_kernel(kernel)
     rng = np.random.default_rng(0)
     x0, x = rng.normal(size=(2, 4, domain.num_leaves, domain.leaf_dimension))
@@ -271,7 +284,7 @@ def _checked_symmetry(kernel: Kernel, domain: SphereProduct) -> None:
     for _ in range(NUM_SHUFFLES):
         order = np.array(_shuffled(domain.tree, rng))
         moved = kernel_values(kernel, x0[:, order], x[:, order])
-        checked_invariance(values, moved, np.full(values.shape, 1 / 16), "moved between subtrees of one shape")
+        checked_invariance(values, moved, np.full(values.shape, 1 / 16), "moved between subtrees of equal shape")
 
 
 def _shuffled(tree: Tree, rng: np.random.Generator) -> list[int]:

@@ -1,13 +1,15 @@
-"""Exact spectra on the torus, by quadrature that knows where the kernel is singular.
+"""Exact spectra on the torus, by quadrature adapted to the kernel's singularities.
 
-A stationary kernel f(t_1, ..., t_d) of the differences of angles has the waves of indices k_1, ..., k_d as
-eigenfunctions. Where it is even in each angle all 2^(non-zero indices) waves of one |k| share the eigenvalue
+The eigenfunctions of a stationary kernel f(t_1, ..., t_d) of the differences of angles are the waves with indices
+k_1, ..., k_d. If the kernel is even in each angle, all 2^(number of nonzero indices) waves with the same |k_1|, ...,
+|k_d| share the eigenvalue
 
     mu_k = E[f(t) cos(k_1 t_1) ... cos(k_d t_d)],  t uniform on [0, pi]^d
 
-The kernels of networks have cones at t = 0 and at the antipode (pi, ..., pi), which limit a Fourier transform on a grid
-to a few digits. Here the box is cut into simplices with one of those corners each, and u^(1/4), u the distance to it,
-is the variable (Duffy 1982): every singularity u^p with 4 p whole becomes smooth, and Gauss's rule converges fast.
+Networks' kernels have cones at t = 0 and at the antipode (pi, ..., pi), which limit a Fourier transform on a grid to a
+few digits. Here the box is cut into simplices that each have one of these corners. Let u be the distance to the corner.
+In the variable u^(1/4) every singularity u^p with integer 4 p becomes smooth (Duffy 1982), and Gauss's rule converges
+fast.
 
 >>> import ntkbias as nb
 >>> exact = torus_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), nb.domains.Torus(2), max_degree=2)
@@ -29,20 +31,20 @@ from ntkbias.kernels import Kernel
 
 __all__ = ["torus_spectrum"]
 
-MOST_ANGLES = 3
-GRADING = 4  # u = s^4
+MAX_ANGLES = 3
+GRADING = 4  # the rule's variable s has u = s^4
 
 
 def torus_spectrum(kernel: Kernel, domain: Torus, max_degree: int) -> ExactSpectrum:
     """The eigenvalues of all indices with k_1^2 + ... + k_d^2 <= `max_degree`, ordered by that sum.
 
-    For up to three angles. The kernel has to be stationary and even in each angle. Costs it on about
-    4 d! (24 + 2 sqrt(max_degree))^d pairs.
+    The torus has at most three angles, and the kernel has to be stationary and even in each angle. Evaluates the kernel
+    on about 4 d! (24 + 2 sqrt(max_degree))^d pairs.
     """
     d = domain.dimension
-    if d > MOST_ANGLES:
+    if d > MAX_ANGLES:
         raise InputError(
-            f"Expected a torus of at most {MOST_ANGLES} angles, whose box can be filled with nodes; got {d}. "
+            f"Expected a torus of at most {MAX_ANGLES} angles, whose box can be filled with nodes; got {d}. "
             "Use spectrum(kernel, x) on a sample."
         )
     highest = math.isqrt(max_degree)
@@ -64,7 +66,7 @@ def torus_spectrum(kernel: Kernel, domain: Torus, max_degree: int) -> ExactSpect
 
 
 def _coefficients(kernel: Kernel, domain: Torus, highest: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """mu_k for all k, flattened, and what rounding may do to it, by a rule of this many nodes an angle."""
+    """mu_k for all k, flattened, and a bound on its rounding error, by a rule with this many nodes per angle."""
     distances, weights = _simplices(domain.dimension, num_nodes)
     total, rounding = np.zeros(0), 0.0
     for far in (False, True):
@@ -84,7 +86,10 @@ def _coefficients(kernel: Kernel, domain: Torus, highest: int, num_nodes: int) -
 def _profile(
     kernel: Kernel, domain: Torus, distances: np.ndarray, far: bool, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel at these distances from the pole, or from its antipode; and again turned and reflected."""
+    """The kernel at these distances from the pole, or from its antipode if `far`, and its rounding error.
+
+    The error is the difference from the values after a shift of all angles and a reflection of some.
+    """
     rng = np.random.default_rng(0)
     d, radius = domain.dimension, domain.radius
     pole = _points(np.full((1, d), np.pi if far else 0.0), radius)
@@ -92,7 +97,7 @@ def _profile(
     turn, signs = rng.uniform(0, 2 * np.pi, d), np.array([*[-1.0] * (d // 2), *[1.0] * (d - d // 2)])
     start = _points(turn[None] + (np.pi if far else 0.0), radius)
     moved = kernel_values(kernel, start, _points(turn + signs * distances, radius))[0]
-    return values, checked_invariance(values, moved, weights, "turned in each angle, or one angle is reflected")
+    return values, checked_invariance(values, moved, weights, "shifted in each angle, or reflected in one")
 
 
 def _points(angles: Float[np.ndarray, "n d"], radius: float) -> Float[np.ndarray, "n 2*d"]:
@@ -100,9 +105,10 @@ def _points(angles: Float[np.ndarray, "n d"], radius: float) -> Float[np.ndarray
 
 
 def _simplices(d: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes in the half of the box about the corner 0, one simplex for each order of the angles; weights sum to 1/2.
+    """Nodes in the half of the box at the corner 0, and weights that sum to 1/2.
 
-    The simplex of angles in descending order has corners 0, (pi, 0, ...), (pi, pi, 0, ...), ... and the box's center.
+    There is one simplex per order of the angles. That of descending angles has the corners 0, (pi, 0, ...),
+    (pi, pi, 0, ...), ..., and the box's center.
     """
     nodes, gauss = gauss_legendre(num_nodes)
     corners = np.array([[PI] * j + [0.0] * (d - j) for j in range(1, d)] + [[PI / 2] * d])
@@ -111,7 +117,7 @@ def _simplices(d: int, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     weights = weights * GRADING * s[:, 0] ** (GRADING - 1)
     s[:, 0] **= GRADING
     points = corners[-1] * np.ones((len(s), 1))
-    for axis in range(d - 1, 0, -1):  # s_axis leads from one corner towards those after it
+    for axis in range(d - 1, 0, -1):  # s_axis moves from one corner towards those after it
         points = (1 - s[:, axis : axis + 1]) * corners[axis - 1] + s[:, axis : axis + 1] * points
     points *= s[:, :1]
     weights = weights * np.prod(s ** np.arange(d - 1, -1, -1), 1)

@@ -1,9 +1,9 @@
-"""ExactSpectrum: the eigenvalues of a kernel's integral operator on a domain, one row a degree.
+"""ExactSpectrum: the eigenvalues of a kernel's integral operator on a domain, one row per degree.
 
-Under the domain's probability measure a kernel that shares its symmetry has the harmonics as eigenfunctions, and all
-harmonics of one degree have one eigenvalue. These are what the eigenvalues of K / n tend to on a growing sample, so a
-row stands beside `multiplicity` modes of a `Spectrum`, and sum_k multiplicity_k eigenvalue_k is the trace, the mean of
-K(x, x).
+If a kernel shares the domain's symmetry, its eigenfunctions under the domain's probability measure are the harmonics,
+and all harmonics of one degree have the same eigenvalue. The eigenvalues of K / n tend to these on a growing sample, so
+a row corresponds to `multiplicity` modes of a `Spectrum`. The sum over k of multiplicity_k eigenvalue_k is the trace,
+the mean of K(x, x).
 
 >>> import ntkbias as nb
 >>> from ntkbias.exact import exact_spectrum
@@ -48,15 +48,15 @@ class Decay(eqx.Module):
 class ExactSpectrum(eqx.Module):
     """The eigenvalues of a kernel on a domain; arrays are NumPy's, in float64 whatever JAX is set to.
 
-    `degrees` is `(k,)`, or `(k, c)` where a row has several numbers, whose names are `labels`: the indices of a torus's
-    mode, angular degree and radial index on a Gaussian, the degree in each leaf of a product of spheres. `errors`
-    bounds what is wrong with each eigenvalue by rounding, node by node, and by quadrature, as two rules show it; an
-    eigenvalue within its error of zero is zero as far as is known, and may be negative.
+    `degrees` is `(k,)`, or `(k, c)` if a row has several numbers, which `labels` name: the indices of a mode on a
+    torus, the angular degree and radial index on a Gaussian, or the degree in each leaf on a product of spheres.
+    `errors` bounds the error of each eigenvalue by rounding, added over nodes, and by quadrature, from the difference
+    of two rules. An eigenvalue smaller than its error may be zero, and may come out negative.
     """
 
     eigenvalues: Float[Array | np.ndarray, " k"]
     degrees: Int[Array | np.ndarray, "k *c"]
-    multiplicities: Float[Array | np.ndarray, " k"]  # whole numbers, some beyond the largest int64
+    multiplicities: Float[Array | np.ndarray, " k"]  # whole numbers, some larger than the largest int64
     errors: Float[Array | np.ndarray, " k"]
     frequencies: Float[Array | np.ndarray, " k"]  # square roots of the Laplacian's eigenvalues
     trace: Float[Array | np.ndarray, ""]
@@ -64,7 +64,7 @@ class ExactSpectrum(eqx.Module):
 
     @property
     def remainder(self) -> float:
-        """The trace that lies beyond these rows."""
+        """The part of the trace that these rows do not contain."""
         return float(self.trace - np.sum(self.multiplicities * self.eigenvalues))
 
     @property
@@ -78,18 +78,23 @@ class ExactSpectrum(eqx.Module):
         return np.asarray(self.eigenvalues > self.errors)
 
     def expand(self, num_modes: int | None = None) -> "ExactSpectrum":
-        """One row a mode, in descending order as in a `Spectrum`: the first `num_modes`, by default all.
+        """One row per mode, in descending order as in a `Spectrum`: the first `num_modes`, by default all.
 
-        The trace stays that of the whole operator. Raises `InputError` for more modes than there are, and, without
-        `num_modes`, for more than a million.
+        The trace stays that of the full operator. Raises `InputError` if `num_modes` exceeds the number of modes, or if
+        it is not given and there are more than a million.
         """
         total = float(np.sum(self.multiplicities))
         if num_modes is not None:
             require_positive("num_modes", num_modes)
-        if total < (num_modes or 0) or (num_modes is None and total > MOST_MODES):
+        if num_modes is not None and total < num_modes:
             raise InputError(
-                f"Expected num_modes of at most the {total:.6g} modes of these degrees, and none for at most "
-                f"{MOST_MODES:,}; got {num_modes}. Choose num_modes or max_degree accordingly."
+                f"Expected num_modes of at most {total:.6g}, the number of modes of these degrees; got {num_modes}. "
+                "Choose fewer, or a larger max_degree."
+            )
+        if num_modes is None and total > MOST_MODES:
+            raise InputError(
+                f"Expected at most {MOST_MODES:,} modes to expand without num_modes; got {total:.6g}. Give num_modes, "
+                "or choose a smaller max_degree."
             )
         count = int(total) if num_modes is None else num_modes
         order = np.argsort(-np.asarray(self.eigenvalues), kind="stable")
@@ -106,17 +111,17 @@ class ExactSpectrum(eqx.Module):
         )
 
     def decay(self, first: int = 20, last: int = 80) -> Decay:
-        """Exponents of power laws through degrees `first` .. `last - 1` against frequency, each parity by itself.
+        """The exponents of power laws fitted to degrees `first` .. `last - 1` against frequency, for each parity.
 
-        Against the degree k itself the slope would be off by up to 0.5: on S^{d-1} frequency is sqrt(k (k + d - 2)).
-        Degrees within their errors of zero are left out, since they may be zero. A parity has -inf where fewer than two
-        others are left, or fewer than half of those up to the last that stands above its error: then it is zero as far
-        as is known, as `predicted_decay` says of odd degrees without bias. Raises `InputError` for rows with more than
-        one index.
+        The fit is against frequency, sqrt(k (k + d - 2)) on S^{d-1}. Against the degree k the slope would be off by up
+        to 0.5. The fit leaves out eigenvalues that do not exceed their errors, since they may be zero. The exponent of
+        a parity is -inf if fewer than two eigenvalues remain. It is also -inf if fewer than half remain of those up to
+        the last one that exceeds its error. The eigenvalues of that parity may then all be zero, as those of odd
+        degrees are without bias (see `predicted_decay`). Raises `InputError` for rows with more than one index.
         """
         if np.ndim(self.degrees) != 1 or not 0 <= first < last:
             raise InputError(
-                f"Expected rows of one degree each and 0 <= first < last; got {', '.join(self.labels)} from {first} "
+                f"Expected one degree per row and 0 <= first < last; got rows of {', '.join(self.labels)} from {first} "
                 f"to {last}. Use scaling.power_law on the rows of your choice."
             )
 
@@ -154,8 +159,8 @@ class ExactSpectrum(eqx.Module):
 def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = MOST_ROWS) -> str:
     """The first modes of a measured spectrum and of the exact one, side by side, as a table.
 
-    Modes are paired by their place in descending order. A ratio near 1 means that the sample tells the operator's
-    eigenvalue; on n inputs the small ones come out wrong first. `plots.exact_and_measured` draws the same.
+    Modes are paired by their place in descending order. If a ratio is near 1, the sample determines that eigenvalue of
+    the operator. On n inputs the small eigenvalues are wrong first. `plots.exact_and_measured` draws the same.
     """
     if not (isinstance(exact, ExactSpectrum) and isinstance(measured, Spectrum)):
         got = f"{type(exact).__name__} and {type(measured).__name__}"
@@ -174,7 +179,7 @@ def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = MOST_ROWS)
 
 
 def _degree_text(degree: ArrayLike) -> str:
-    """A degree, or several; of many, those that are not zero with their places."""
+    """A degree or several as text. More than eight are shortened to "degree@place" for those that are not zero."""
     numbers = np.asarray(degree)
     if numbers.ndim == 0 or len(numbers) <= 8:
         return str(numbers.tolist()).strip("[]")

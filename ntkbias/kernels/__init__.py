@@ -1,4 +1,4 @@
-"""Kernels: functions of two sets of inputs, empirical and at infinite width, evaluated by blocks."""
+"""Kernels: functions of two sets of inputs, empirical and in the limit of infinite width, evaluated in blocks."""
 
 import lazy_loader
 

@@ -3,6 +3,9 @@ from .dot_product import DotProductKernel
 from .empirical import (
     BlockNTK,
     CrossNTK,
+    EmpiricalNNGP,
+    EmpiricalNTK,
+    Parts,
     Sketch,
     VelocityForm,
     adam_preconditioner,
@@ -19,20 +22,34 @@ from .empirical import (
     pseudo_ntk,
     sketch,
 )
-from .form import SymmetricForm
-from .infinite import infinite_nngp, infinite_ntk
-from .kernel import Kernel
+from .form import FormCentered, FormScaled, FormSum, SymmetricForm
+from .gradients import Gradients
+from .infinite import InfiniteKernel, infinite_nngp, infinite_ntk
+from .kernel import Centered, Kernel, Scaled, Sum
 from .operators import KernelOperator, as_operator
+from .unloaded import UnloadedKernel
 
 __all__ = [
     "BlockNTK",
+    "Centered",
     "CrossNTK",
     "DotProductKernel",
+    "EmpiricalNNGP",
+    "EmpiricalNTK",
+    "FormCentered",
+    "FormScaled",
+    "FormSum",
+    "Gradients",
     "GramOnDisk",
+    "InfiniteKernel",
     "Kernel",
     "KernelOperator",
+    "Parts",
+    "Scaled",
     "Sketch",
+    "Sum",
     "SymmetricForm",
+    "UnloadedKernel",
     "VelocityForm",
     "adam_preconditioner",
     "as_operator",

@@ -1,4 +1,4 @@
-"""Kernels that are a function of the angle between inputs: for kernels that no network has.
+"""Kernels that are a function of the angle between inputs, such as the Laplace kernel on the sphere.
 
 >>> import jax.numpy as jnp
 >>> laplace = DotProductKernel(lambda cosine: jnp.exp(-jnp.sqrt(2 - 2 * cosine)))
@@ -19,16 +19,16 @@ from ntkbias.memory import default_memory_budget
 
 __all__ = ["DotProductKernel"]
 
-LIVE_ARRAYS = 8  # of one block's size at once
-MARGIN = 4  # roundings by which a cosine of 1 may be off
+LIVE_ARRAYS = 8  # arrays of a block's size that are alive at once
+MARGIN = 4  # eps: rounding error of a cosine of 1
 
 
 class DotProductKernel(Kernel):
-    """K(x, x') = profile(cos t) for a function of the cosine of the angle between inputs `(n, ...)`, flattened.
+    """K(x, x') = profile(cos t), where t is the angle between the inputs `(n, ...)`, flattened.
 
     The profile takes and returns a JAX array of any shape, e.g. the Laplace kernel on the unit sphere,
     `DotProductKernel(lambda cosine: jnp.exp(-jnp.sqrt(2 - 2 * cosine)))`. It has to be a positive definite function on
-    the sphere, which is not checked. A fresh lambda compiles again.
+    the sphere, which is not checked. Each new lambda is compiled again; pass one function to reuse its program.
     """
 
     profile: Function

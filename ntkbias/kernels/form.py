@@ -27,13 +27,13 @@ from ntkbias.checks import are_known, in_native_order, require_array, require_fi
 from ntkbias.errors import InputError
 from ntkbias.kernels import operators
 from ntkbias.kernels.evaluation import (
-    Worker,
+    DevicePrograms,
     gram,
     gram_in_one_program,
+    programs_of_device,
+    programs_per_device,
     require_finite_gram,
     require_inputs_alike,
-    worker_of,
-    workers_of,
 )
 from ntkbias.kernels.inputs import checked, of_one_array, planned
 from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperator, Source
@@ -44,60 +44,61 @@ from ntkbias.types import Outputs
 
 __all__ = ["FormCentered", "FormScaled", "FormSum", "SymmetricForm"]
 
-PIECE_BYTES = 2**24  # of inputs that are checked at a time
+PIECE_BYTES = 2**24  # bytes of inputs that are checked at a time
 
 
 class SymmetricForm(eqx.Module):
     """A symmetric function of two inputs; `Kernel` is one that is positive semi-definite.
 
-    `form(x1, x2)` gives `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
-    A subclass says how to compute one block from the features of its two sides, and how many examples a side may have.
+    `form(x1, x2)` is `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
+    A subclass computes one block from the features of its two sides, and says how many examples a side may have.
     """
 
     outputs: Outputs = eqx.field(static=True)
     no_kernel = "whose Gram matrix may have negative eigenvalues; use jax.numpy.linalg.eigh(form(x))"
 
     def features(self, x: Array) -> Any:
-        """What is computed once for a set of inputs and used in every block with another: by default the inputs.
+        """Compute what all blocks of a set of inputs share; by default the inputs themselves.
 
-        A pytree of arrays whose first axis is that of the inputs; one of length 1 may be the same for all of them.
+        The result is a pytree of arrays whose first axis is that of the inputs. An array that all inputs share may have
+        length 1 there.
         """
         return x
 
     @abc.abstractmethod
     def contract(self, features1: Any, features2: Any | None) -> Array:
-        """The Gram matrix of two sets of inputs, given their features; of the first with itself without the second."""
+        """The Gram matrix of two sets of inputs, given their features. None: the first set with itself."""
 
     @abc.abstractmethod
     def block_rows(self, x: Array) -> int:
-        """How many examples like those of `x` a side of one block may have, within the memory budget."""
+        """How many examples like those of `x` each side of a block may have within the memory budget."""
 
     def pass_rows(self, x: Array) -> int:
-        """Of how many examples the features are computed at once; those of a side are put together."""
+        """How many examples the features are computed for at once. The features of a block's side are then joined."""
         return self.block_rows(x)
 
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` if this kernel cannot take inputs of the shape and type of `x`.
 
-        It is asked once for each shape; numbers are looked at elsewhere, each time.
+        It is called once per shape. The values of inputs are checked elsewhere, at every call.
         """
 
     def packed(self, layout: Layout) -> Self:
-        """The same kernel of inputs that are packed so; an `InputError` if it takes one array alone."""
+        """The same kernel as a function of packed inputs. Raises `InputError` if it takes only one array."""
         raise InputError(
-            f"Expected inputs of this kernel as one array of real numbers (n, ...); got {layout}. Kernels of functions "
-            "f(params, x), as empirical_ntk, take those."
+            f"Expected inputs of this kernel as one array of real numbers (n, ...); got {layout}. Only kernels of "
+            "functions f(params, x), e.g. empirical_ntk, take several arrays."
         )
 
     def unpacked(self, x: Any) -> Any:
-        """Inputs as the user's function takes them, where this is a kernel of packed ones; else as they are."""
+        """Inputs as the user's function takes them: unpacked if this is a kernel of packed inputs."""
         return x
 
     def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
-        """The Gram matrix of `x1` `(n, ...)` and `x2` `(m, ...)`; of `x1` with itself, at half the work, without `x2`.
+        """The Gram matrix of `x1` `(n, ...)` and `x2` `(m, ...)`. Without `x2`: of `x1` with itself, at half the cost.
 
-        Where the function of an empirical kernel takes several arrays, x1 and x2 are such pytrees, dictionaries say,
-        with the examples on the first axis of each array.
+        If f takes several arrays, `x1` and `x2` are pytrees of arrays with the examples on their first axes, such as
+        dictionaries.
 
         Raises `InputError` on empty inputs, NaN or infinite values, and inputs whose shapes differ.
         """
@@ -109,43 +110,43 @@ class SymmetricForm(eqx.Module):
         if x2 is not None:
             x2, _ = planned(self, x2, "x2")
             require_inputs_alike(x1, x2)
-        # Where values are traced the work belongs to the surrounding program, on whatever devices that runs.
+        # Under tracing, the work becomes part of the surrounding program, and runs on that program's devices.
         traced = not are_known((self, x1, x2))
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
         longest = max(len(x1), 0 if x2 is None else len(x2))
-        # Twice as many columns as devices, so that each has a share of the triangle.
+        # Twice as many columns of blocks as devices, so that each device has a share of the triangle.
         places = num_processes * num_devices
         rows = min(plan.block_rows, -(-longest // (2 * places if places > 1 else 1)))
-        # In one program where that is small: on CPUs the memory of a large one is mapped anew at each call.
+        # Only small matrices are made in one program: on CPUs the memory of a large one is mapped anew at each call.
         if places == 1 and longest <= min(rows, plan.pass_rows // 2):
             found = gram_in_one_program(self, x1, x2)
         else:
-            workers = [worker_of(self)] if traced else self.workers()
-            found = gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
+            programs = [programs_of_device(self)] if traced else self.device_programs()
+            found = gram(programs, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
         if are_known(found):
-            require_finite_gram(found, lambda: self.blamed(x1, *(() if x2 is None else (x2,))))
+            require_finite_gram(found, lambda: self.nonfinite_reason(x1, *(() if x2 is None else (x2,))))
         return found
 
-    def blamed(self, *sides: Any) -> str:
-        """What is not finite at these inputs, as far as the kernel can tell, and what to do."""
+    def nonfinite_reason(self, *sides: Any) -> str:
+        """Say what is not finite at these inputs, if the kernel can tell, and what to do."""
         return "Check the scale of inputs and parameters."
 
-    def workers(self) -> list[Worker]:
-        """This kernel's compiled programs on each device of this process; blocks come back to the first."""
-        return workers_of(self)
+    def device_programs(self) -> list[DevicePrograms]:
+        """This kernel's compiled programs on each device of this process. Blocks are moved to the first device."""
+        return programs_per_device(self)
 
     def operator(self, x: Any, *, num_products: int = MANY_PRODUCTS) -> KernelOperator:
-        """The kernel of the inputs `x` `(n, ...)` with themselves as a linear operator: products, never the matrix.
+        """The Gram matrix of the inputs `x` `(n, ...)` as a linear operator, which computes products and no matrix.
 
-        Of `(n, n)`, and `(n o, n o)` for outputs="all". An empirical NTK multiplies by its Jacobian: for a vector at
-        the cost of a backward and a forward pass over the inputs ("mean" and "sum": one of each an output), and less
-        for each of a block. Where gradients fit an eighth of the memory budget, they are kept from product to product,
-        if that pays for `num_products` of them: say 1 for a single one. Sums and multiples of kernels are those of
-        operators; any other kernel takes its products from blocks, half of the matrix each time. Memory stays within
-        the kernel's `memory_budget`. `x` may be a `numpy.memmap`, read piece by piece. The kernel of one layer,
-        `empirical_ntk_by_layer(...)[path]`, is that of one block of columns of the Jacobian.
+        Its shape is `(n, n)`, or `(n o, n o)` for outputs="all". An empirical NTK multiplies by its Jacobian: a vector
+        costs a backward and a forward pass over the inputs (for "mean" and "sum" one of each per output), and less in a
+        block of vectors. Per-example gradients are kept between products if they fit an eighth of the memory budget;
+        they are used if that is cheaper for `num_products` products. Pass 1 for a single one. Sums and multiples of
+        kernels become those of operators. Other kernels compute half of their matrix, block by block, for each product.
+        Memory stays within the kernel's `memory_budget`. `x` may be a `numpy.memmap`, which is read piece by piece. The
+        operator of `empirical_ntk_by_layer(...)[path]` multiplies by that layer's columns of the Jacobian.
 
-        Raises `InputError` on the inputs that calling the kernel refuses, and for outputs="each".
+        Raises `InputError` on inputs that the kernel refuses, and for outputs="each".
         """
         if are_several(x):
             kernel, x = of_one_array(self, x, "x")
@@ -153,12 +154,12 @@ class SymmetricForm(eqx.Module):
         if self.outputs == "each":
             raise InputError(
                 "Expected a kernel that is one matrix, of outputs 'mean', 'sum' or 'all'; got outputs='each', one "
-                "matrix an output. Make f return one output to take its own."
+                "matrix per output. For a single output make f return only that one."
             )
         if not are_known((self, x)):
             raise InputError(
-                "Expected values to make an operator of; got ones that are traced, as under jit, vmap or grad. Make "
-                "the operator outside, or evaluate the kernel itself."
+                "Expected concrete arrays for an operator; got traced ones, as under jit, vmap or grad. Make the "
+                "operator outside, or call the kernel itself."
             )
         require_positive("num_products", num_products)
         x = in_native_order(x) if isinstance(x, np.ndarray) else x
@@ -171,14 +172,14 @@ class SymmetricForm(eqx.Module):
         return self._operator(x, Source(self, x), num_products)
 
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
-        """The operator of checked inputs, of which `source` says what it is of."""
+        """The operator of checked inputs. `source` is the kernel and inputs that it reports as its own."""
         one = self._gram_of_one(x)
-        dtype = jnp.result_type(one.dtype, np.float32)  # the kernel's: its inputs may be narrower than its parameters
+        dtype = jnp.result_type(one.dtype, np.float32)  # of the kernel: inputs may be narrower than parameters
         rows = min(self.block_rows(jnp.asarray(x[:1])), len(x))
-        return BlockOperator(self.workers(), x, rows, self.rows_an_example(x), dtype, source)
+        return BlockOperator(self.device_programs(), x, rows, self.rows_per_example(x), dtype, source)
 
-    def rows_an_example(self, x: Array | np.ndarray) -> int:
-        """How many rows of the matrix each of these examples has: its outputs for "all", one for "mean" and "sum"."""
+    def rows_per_example(self, x: Array | np.ndarray) -> int:
+        """How many rows of the matrix belong to each example: one per output for "all", otherwise one."""
         return self._gram_of_one(x).shape[1] if self.outputs == "all" else 1
 
     def _gram_of_one(self, x: Array | np.ndarray) -> jax.ShapeDtypeStruct:
@@ -186,13 +187,13 @@ class SymmetricForm(eqx.Module):
         return jax.eval_shape(lambda one: self.contract(self.features(one), None), one)
 
     def centered(self, reference: Any) -> "FormCentered":
-        """The kernel of this one's features less their mean over the inputs `reference` `(r, ...)`.
+        """The kernel of features minus their mean over the inputs `reference` `(r, ...)`.
 
             K(x, x') - mean_i K(x, r_i) - mean_i K(r_i, x') + mean_ij K(r_i, r_j)
 
-        Its Gram matrix on the reference itself has rows that sum to zero. For "all" and "each" every output is
-        centered alone. Building it costs the Gram matrix of the reference, and each call that of its inputs with the
-        reference. Raises `InputError` on the inputs that calling the kernel refuses.
+        The rows of its Gram matrix on the reference sum to zero. For "all" and "each" every output is centered alone.
+        Making it costs the Gram matrix of the reference; each call also costs that of its inputs with the reference.
+        Raises `InputError` on inputs that the kernel refuses.
         """
         kernel, reference = of_one_array(self, reference, "reference")
         reference = checked(kernel, reference, "reference")
@@ -209,7 +210,7 @@ class SymmetricForm(eqx.Module):
         return FormSum(self.outputs, self, other)
 
     def __radd__(self, other: object) -> Any:
-        return self if isinstance(other, int) and other == 0 else NotImplemented  # so that sum(kernels) works
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum(kernels) begins with 0
 
     def __mul__(self, factor: float | Array) -> Any:  # a Kernel where this is one
         if not isinstance(factor, int | float | np.number | np.ndarray | jax.Array) or np.ndim(factor):
@@ -224,7 +225,7 @@ class SymmetricForm(eqx.Module):
 
 
 class FormSum(SymmetricForm):
-    """The sum of two forms of the same kind of outputs; write `form1 + form2`."""
+    """The sum of two forms with the same `outputs`; write `form1 + form2`."""
 
     left: SymmetricForm
     right: SymmetricForm
@@ -237,7 +238,7 @@ class FormSum(SymmetricForm):
         grams = self.left.contract(*left), self.right.contract(*right)
         if grams[0].shape != grams[1].shape:
             raise InputError(
-                "Expected kernels of as many outputs to add; got blocks of shapes "
+                "Expected kernels with the same number of outputs to add; got blocks of shapes "
                 f"{grams[0].shape} and {grams[1].shape}."
             )
         return grams[0] + grams[1]
@@ -299,7 +300,7 @@ class FormCentered(SymmetricForm):
 
     kernel: SymmetricForm
     reference: Array
-    mean: Array  # of the kernel over pairs of reference inputs, with their axes kept
+    mean: Array  # of the kernel over pairs of reference inputs; their axes are kept, with length 1
 
     def features(self, x: Array) -> Any:
         own = self.kernel.features(x)
@@ -311,7 +312,7 @@ class FormCentered(SymmetricForm):
             bounds = pieces.bounds(index)
             block = jax.lax.slice_in_dim(block, 0, bounds.stop - bounds.start, axis=axes[1])
             total += jnp.sum(block, axes[1], keepdims=True)
-        # Examples first, as in all features.
+        # Features have the examples on their first axis.
         return own, jnp.moveaxis(total / len(self.reference), axes[0], 0)
 
     def contract(self, features1: Any, features2: Any | None) -> Array:
@@ -341,6 +342,6 @@ class FormCentered(SymmetricForm):
         self.kernel.check(x, name)
         if x.shape[1:] != self.reference.shape[1:]:
             raise InputError(
-                f"Expected {name} to hold inputs like those the kernel is centered on, of shape "
+                f"Expected {name} to hold inputs like the reference inputs of the centered kernel, of shape "
                 f"{self.reference.shape[1:]}; got {x.shape[1:]}."
             )

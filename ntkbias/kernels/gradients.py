@@ -1,4 +1,4 @@
-"""The gradients of a network at given parameters, as factors: what its kernel and its Jacobian's products are made of.
+"""The gradients of a network at given parameters, as factors from which its kernel and Jacobian products are computed.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.gradients import Gradients
@@ -23,8 +23,8 @@ from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.function import checked_function, num_outputs, require_inputs, signature, split_params
 from ntkbias.kernels.factors import Factor, Lookup
-from ntkbias.kernels.outputs import arrangement, num_entries, rows_of_each, scale_of
-from ntkbias.kernels.reading import Some, factor_bytes, factor_shapes, factors
+from ntkbias.kernels.outputs import arrangement, gradient_scale, num_entries, rows_per_example
+from ntkbias.kernels.reading import OutputRange, factor_bytes, factor_shapes, factors
 from ntkbias.kernels.tiles import mirrored, strips
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import Layout, of_packed
@@ -33,17 +33,17 @@ from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["Gradients", "square_rows"]
 
-CACHED = 2**25  # bytes: larger passes leave a CPU's caches, and are slower
-MANY = 256  # outputs: more of them are taken some at a time, where the gradients of one example do not fit
-SOME = 64  # outputs at a time, at most
-# Of so many shares of a block's memory two are its sides, one is what passes are about to add; copies and the block
-# itself have the others.
+CACHED = 2**25  # bytes: larger passes do not fit a CPU's caches, and are slower
+MANY = 256  # outputs: if there are more, and one example's gradients do not fit, they are taken in groups
+MOST_GROUPED = 64  # outputs in a group
+# A block's memory is divided into equal shares: one for each side, one for the pass that is being added to it, and the
+# rest for copies and the block itself.
 SHARES = 7
-PASS_SHARE = 4  # the part of the memory budget, one in so many, that passes through the network may take
+PASS_SHARE = 4  # passes through the network may take one part in this many of the memory budget
 
 
 class Gradients(eqx.Module):
-    """The gradients of the outputs of `f(params, x)` with respect to the parameters that count.
+    """The gradients of the outputs of `f(params, x)` with respect to the selected parameters.
 
     An immutable pytree whose leaves are the parameters; made by `Gradients.of`.
     """
@@ -53,7 +53,7 @@ class Gradients(eqx.Module):
     outputs: Outputs = eqx.field(static=True)
     precision: Precision = eqx.field(static=True)
     memory_budget: int = eqx.field(static=True)
-    only: tuple[str, ...] | None = eqx.field(static=True, default=None)  # paths of the parameters that count; None: all
+    only: tuple[str, ...] | None = eqx.field(static=True, default=None)  # paths of the selected parameters; None: all
 
     @classmethod
     def of(
@@ -65,7 +65,7 @@ class Gradients(eqx.Module):
         memory_budget: int | None = None,
         wrt: Which | None = None,
     ) -> "Gradients":
-        """The gradients by all parameters, or by those that `wrt` chooses, once what users give is checked."""
+        """Check a user's arguments, and return the gradients by all parameters, or by those that `wrt` selects."""
         require_choice("outputs", outputs, Outputs)
         require_choice("precision", precision, Precision)
         budget = checked_memory_budget(memory_budget)
@@ -73,7 +73,7 @@ class Gradients(eqx.Module):
         return cls(function, params, outputs, precision, budget, only)
 
     def by(self, paths: tuple[str, ...]) -> "Gradients":
-        """The gradients by the parameters at these paths alone."""
+        """The gradients by only the parameters at these paths."""
         return dataclasses.replace(self, only=paths)
 
     def at(self, params: Params) -> "Gradients":
@@ -81,19 +81,19 @@ class Gradients(eqx.Module):
         return dataclasses.replace(self, params=params)
 
     def packed(self, layout: Layout) -> "Gradients":
-        """The gradients of the function of inputs that are packed so."""
+        """The gradients of f as a function of packed inputs."""
         return dataclasses.replace(self, f=of_packed(self.f, layout))
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The path of every parameter, whether it counts or not."""
+        """The path of every parameter, selected or not."""
         return paths_of(self.params)
 
     def _used(self, found: dict[str, Factor]) -> Iterable[str]:
         return found if self.only is None else [path for path in self.only if path in found]
 
     def check(self, x: Array, name: str) -> None:
-        """Raise an `InputError` unless `f` takes these inputs one by one, and depends on each parameter of `only`."""
+        """Raise an `InputError` unless `f` treats each input alone, and depends on at least one selected parameter."""
         require_inputs(self.f, self.params, x, name)
         if self.only is not None and not any(path in self.shapes(x) for path in self.only):
             names = "the parameter" if len(self.only) == 1 else "one of the parameters"
@@ -103,37 +103,37 @@ class Gradients(eqx.Module):
             )
 
     def num_outputs(self, x: Array) -> int:
-        """The number of outputs of `f` for one input, its axes multiplied."""
+        """The number of outputs of `f` per example: the product of all output axes after the batch axis."""
         return num_outputs(self.f, self.params, x)
 
     def shapes(self, x: Array) -> dict[str, Factor]:
-        """The factor of every parameter that `f` depends on, of one example, with shapes in place of arrays."""
+        """The factor of every parameter that `f` depends on, for one example, with shapes in place of arrays."""
         return factor_shapes(self.f, signature(self.params, x), self.outputs, self.precision)
 
-    def features(self, x: Array, some: Some | None = None) -> dict[str, Factor]:
-        """The factor of each parameter that counts, by its path, as it is kept; or the part that `some` outputs have.
+    def features(self, x: Array, output_range: OutputRange | None = None) -> dict[str, Factor]:
+        """The factor of each selected parameter, by path, as it is kept; only for a range of outputs if one is given.
 
-        For "mean" and "sum" the kernel is the sum of those parts' kernels.
+        For "mean" and "sum" the kernel is the sum of the kernels of all ranges.
         """
         with jax.default_matmul_precision(self.precision):
-            found = factors(self.f, self.params, x, self.outputs, self.precision, some)
+            found = factors(self.f, self.params, x, self.outputs, self.precision, output_range)
             return {path: found[path].kept() for path in self._used(found)}
 
-    def looks_up_promised(self, x: Array) -> bool:
-        """Whether f looks up rows of a table at indices that it promises to lie within."""
-        return any(isinstance(factor, Lookup) and factor.promised for factor in self.shapes(x).values())
+    def has_unchecked_lookups(self, x: Array) -> bool:
+        """Whether f looks up rows of a table with indices that it promises to be in bounds, so that JAX checks none."""
+        return any(isinstance(factor, Lookup) and factor.assumes_in_bounds for factor in self.shapes(x).values())
 
-    def are_outside(self, x: Array) -> Array:
-        """Whether any of those indices stands for no row."""
+    def out_of_bounds(self, x: Array) -> Array:
+        """Whether any of these indices is out of bounds."""
         found = factors(self.f, self.params, x, self.outputs, self.precision)
-        lookups = [factor for factor in found.values() if isinstance(factor, Lookup) and factor.promised]
-        return jnp.any(jnp.array([jnp.any(factor.are_outside()) for factor in lookups]))
+        lookups = [factor for factor in found.values() if isinstance(factor, Lookup) and factor.assumes_in_bounds]
+        return jnp.any(jnp.array([jnp.any(factor.out_of_bounds()) for factor in lookups]))
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
-        """The inner products of two sets of gradients; of the first with itself without the second."""
+        """The inner products of two sets of gradients, or of the first set with itself if the second is None."""
         one = next(iter(features1.values()))
         if features2 is None:
-            parts = strips(one.num_examples, rows_of_each(one.num_outputs, self.outputs))
+            parts = strips(one.num_examples, rows_per_example(one.num_outputs, self.outputs))
         else:
             parts = [(slice(one.num_examples), slice(next(iter(features2.values())).num_examples))]
         total: list[Any] = [0.0] * len(parts)
@@ -145,22 +145,22 @@ class Gradients(eqx.Module):
         return mirrored(total, self.outputs)
 
     def outputs_at_once(self, x: Array) -> int | None:
-        """How many outputs to take at a time; None: all, unless they are many and one example's gradients do not fit.
+        """How many outputs to take at a time, if there are many and one example's gradients do not fit; None: all.
 
-        Less is possible for "mean" and "sum" alone.
+        Groups of outputs are possible only for "mean" and "sum".
         """
         count = self.num_outputs(x)
         if count <= MANY or not arrangement(self.outputs).is_summed or SHARES * self._bytes(x)[1] <= self.memory_budget:
             return None
-        return max(1, min(SOME, self.memory_budget // (SHARES * self._bytes(x, Some(0, 1))[1])))
+        return max(1, min(MOST_GROUPED, self.memory_budget // (SHARES * self._bytes(x, OutputRange(0, 1))[1])))
 
-    def contract_some_at_a_time(self, x1: Array, x2: Array | None, count: int) -> Array:
-        """The kernel of two sets of inputs, `count` outputs at a time; each time costs a forward pass an example."""
+    def contract_by_output_range(self, x1: Array, x2: Array | None, count: int) -> Array:
+        """The kernel of two sets of inputs, from `count` outputs at a time. Each costs one forward pass per example."""
 
         @jax.checkpoint
         def add(total: Array, first: Array) -> tuple[Array, None]:
-            some = Some(first, count)
-            own, others = self.features(x1, some), None if x2 is None else self.features(x2, some)
+            group = OutputRange(first, count)
+            own, others = self.features(x1, group), None if x2 is None else self.features(x2, group)
             return total + self.contract(own, others), None
 
         firsts = jnp.arange(0, self.num_outputs(x1), count)
@@ -168,42 +168,42 @@ class Gradients(eqx.Module):
         return jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), firsts)[0]
 
     def block_rows(self, x: Array) -> int:
-        """How many examples a side of a block may have, within the memory budget."""
+        """How many examples each side of a block may have within the memory budget."""
         count = self.outputs_at_once(x)
-        _, held = self._bytes(x, None if count is None else Some(0, count))
+        _, held = self._bytes(x, None if count is None else OutputRange(0, count))
         rows = max(1, self.memory_budget // (SHARES * held))
         return min(rows, square_rows(self.memory_budget, self.num_outputs(x), self.outputs))
 
     def pass_rows(self, x: Array) -> int:
-        """Of how many examples the factors are computed at once."""
+        """How many examples the factors are computed for at once."""
         if self.outputs_at_once(x) is not None:
             return self.block_rows(x)
         read, _ = self._bytes(x)
-        # A pass holds, beside what is read off it, what it came from.
+        # A pass holds intermediate values beside the factors read from it: about as many bytes again.
         pass_bytes = self.memory_budget // PASS_SHARE
         if jax.default_backend() == "cpu":
             pass_bytes = min(pass_bytes, CACHED)
         return max(1, pass_bytes // (2 * read))
 
-    def _bytes(self, x: Array, some: Some | None = None) -> tuple[int, int]:
-        return factor_bytes(self.f, signature(self.params, x), self.outputs, self.precision, self.only, some)
+    def _bytes(self, x: Array, output_range: OutputRange | None = None) -> tuple[int, int]:
+        return factor_bytes(self.f, signature(self.params, x), self.outputs, self.precision, self.only, output_range)
 
     def split_params(self) -> tuple[list[Array], Callable[[list[Array]], Params]]:
-        """The parameters that count, and the function that puts others in their place."""
+        """The selected parameters, and a function that rebuilds all parameters from values for these."""
         return split_params(self.params, self.only)
 
     def outputs_by_params(self, x: Array) -> tuple[Callable[[list[Array]], Array], list[Array]]:
-        """The outputs `(n, o)`, divided for "mean", as a function of the parameters that count, and those."""
-        chosen, whole = self.split_params()
-        scale = scale_of(math.prod(jax.eval_shape(self.f, self.params, x).shape[1:]), self.outputs)
+        """The outputs `(n, o)`, for "mean" divided by sqrt(o), as a function of the selected parameters; and these."""
+        chosen, rebuild = self.split_params()
+        scale = gradient_scale(math.prod(jax.eval_shape(self.f, self.params, x).shape[1:]), self.outputs)
 
         def function(chosen: list[Array]) -> Array:
             with jax.default_matmul_precision(self.precision):
-                return scale * self.f(whole(chosen), x).reshape(len(x), -1)
+                return scale * self.f(rebuild(chosen), x).reshape(len(x), -1)
 
         return function, chosen
 
 
 def square_rows(memory_budget: int, num_outputs: int, outputs: Outputs) -> int:
-    """Rows of a square block of which four copies, in eight bytes, fit the budget."""
+    """The most examples per side of a square block such that four float64 copies of it fit the budget."""
     return max(1, math.isqrt(memory_budget // (4 * 8 * num_entries(num_outputs, outputs))))

@@ -1,8 +1,8 @@
-"""The kernels of a network whose hidden layers are infinitely wide.
+"""The NTK and the NNGP kernel of a network in the limit of infinite width.
 
-The NNGP is the covariance of the outputs over random parameters (Lee et al. 2018); the NTK is the limit of the
-empirical one, which stays constant in training (Jacot et al. 2018). A layer says how it carries the covariance
-(`Layer.propagate`); here the layers of a net are run, by blocks of inputs.
+The NNGP kernel is the covariance of the outputs over random parameters (Lee et al. 2018). The NTK is the limit of the
+empirical NTK, and stays constant during training (Jacot et al. 2018). Each layer propagates the covariance
+(`Layer.propagate`); this module runs the layers of a net on blocks of inputs.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(depth=1)
@@ -21,7 +21,7 @@ from jaxtyping import Array
 from ntkbias.checks import require_choice, widened
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.kernel import Kernel
-from ntkbias.kernels.outputs import num_entries, of_independent
+from ntkbias.kernels.outputs import for_independent_outputs, num_entries
 from ntkbias.kernels.tiles import in_one_program
 from ntkbias.layers import Covariance, Layer, Needs, split_fixed
 from ntkbias.memory import checked_memory_budget
@@ -29,30 +29,38 @@ from ntkbias.types import Outputs
 
 __all__ = ["InfiniteKernel", "infinite_nngp", "infinite_ntk"]
 
-LIVE_ARRAYS = 8  # of a tile's entries at once, where a layer's temporaries are largest
-CACHED = 2**16  # entries of a tile on a CPU: its arrays stay in the cache from layer to layer
-CACHED_PAIRS = 3 * 2**12  # where a pair of inputs is one entry: as fast, and next to nothing beside the result
-UNCACHED = 2**26  # and on an accelerator, which needs many at once to be busy
-LONGEST = 2**30  # entries of a block: some ten seconds on a CPU, so that progress shows and little is lost
+LIVE_ARRAYS = 8  # arrays of a tile's size that are alive at once in the layer with the most temporaries
+CACHED = 2**16  # entries of a tile on a CPU, whose arrays then stay in the cache from layer to layer
+CACHED_PAIRS = 3 * 2**12  # the same if a pair of inputs has one entry: as fast, and a tile is tiny beside the result
+UNCACHED = 2**26  # entries of a tile on an accelerator, which needs many at once to be busy
+LONGEST = 2**30  # entries of a block: about ten seconds on a CPU, to show progress and to lose little if stopped
 
 
 def infinite_ntk(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | None = None) -> "InfiniteKernel":
-    """The neural tangent kernel of `net` as its hidden widths go to infinity.
+    """The neural tangent kernel of `net` in the limit of infinite hidden widths.
 
-    Outputs are independent and alike: "mean" is the kernel of each, "sum" is o times it, "each" repeats it and "all"
-    has it at equal outputs and zeros elsewhere. Costs a few tens of operations a pair of inputs, a layer and a
-    position (flatten) or pair of positions (pool). `memory_budget` bounds the bytes of one block (default: a quarter
-    of the device's memory). In the standard parameterization each layer's term is multiplied by its fan-in, so the
-    widths in `net` matter.
+    Outputs are independent and identically distributed: "mean" is the kernel of one output `(n, m)`, "sum" is o times
+    it, "each" repeats it `(o, n, m)`, and "all" `(n, o, m, o)` has it at equal outputs and zeros elsewhere. Costs a
+    few tens of operations per pair of inputs, layer, and position (with Flatten) or pair of positions (with pooling).
+    `memory_budget` bounds the bytes of one block (default: a quarter of the device's memory). In the standard
+    parameterization each layer's term is multiplied by its fan-in, so the widths in `net` matter.
+
+    >>> import ntkbias as nb
+    >>> infinite_ntk(nb.nets.mlp(depth=1))(jnp.eye(3)).shape
+    (3, 3)
     """
     return _infinite(net, "ntk", outputs, memory_budget)
 
 
 def infinite_nngp(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | None = None) -> "InfiniteKernel":
-    """The covariance of the outputs of `net` over its random parameters, as its hidden widths go to infinity.
+    """The covariance of the outputs of `net` over its random parameters, in the limit of infinite hidden widths.
 
-    Arguments, costs and errors are those of `infinite_ntk`. Kernel regression with it is Bayesian inference with the
-    network's prior, or training of the last layer alone.
+    Arguments, costs and errors are those of `infinite_ntk`. Kernel regression with it is Bayesian inference under the
+    network's prior. It is also the result of training only the last layer.
+
+    >>> import ntkbias as nb
+    >>> infinite_nngp(nb.nets.mlp(depth=1))(jnp.eye(3), jnp.ones((2, 3))).shape
+    (3, 2)
     """
     return _infinite(net, "nngp", outputs, memory_budget)
 
@@ -81,7 +89,7 @@ class InfiniteKernel(Kernel):
         return max(1, math.isqrt(min(by_memory, LONGEST // positions)))
 
     def _positions_and_tile_rows(self, x: Array) -> tuple[int, int]:
-        """How many entries the covariance of two inputs has, and how many inputs a side of a tile has."""
+        """The number of entries in the covariance of two inputs, and the number of inputs per side of a tile."""
         positions = math.prod(x.shape[1:-1]) ** self.net.needs(Needs()).cross
         entries = UNCACHED
         if jax.default_backend() == "cpu":
@@ -90,7 +98,7 @@ class InfiniteKernel(Kernel):
         return positions, max(1, math.isqrt(min(entries, by_memory) // positions))
 
     def features(self, x: Array) -> Array:
-        """The inputs, after the fixed maps that the network begins with."""
+        """The inputs after the fixed (untrained) layers at the start of the network."""
         fixed, _ = split_fixed(self.net)
         return fixed.apply([()] * len(fixed.layers), widened(x))
 
@@ -105,14 +113,14 @@ class InfiniteKernel(Kernel):
             return jnp.zeros_like(covariance.nngp) if kernel is None else kernel
 
         gram = in_one_program(tile, features1, features2, rows)
-        return of_independent(gram, net.output_shape(features1.shape[1:])[0], self.outputs)
+        return for_independent_outputs(gram, net.output_shape(features1.shape[1:])[0], self.outputs)
 
 
 def _infinite(net: Layer, kind: str, outputs: Outputs, memory_budget: int | None) -> InfiniteKernel:
     if not isinstance(net, Layer):
         raise InputTypeError(
             f"Expected a network made of ntkbias layers, e.g. nets.mlp(); got {type(net).__name__}. "
-            "For any other function f(params, x) use empirical_ntk."
+            "For other functions f(params, x) use empirical_ntk."
         )
     require_choice("outputs", outputs, Outputs)
     return InfiniteKernel(outputs, net, kind, checked_memory_budget(memory_budget))

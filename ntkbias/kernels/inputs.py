@@ -1,4 +1,4 @@
-"""The inputs of a kernel, checked: as one array, and how the work on them is to be divided.
+"""Check the inputs of a kernel, pack them into one array, and plan the sizes of blocks and passes.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> planned(nb.infinite_ntk(nb.nets.mlp(depth=1)), jnp.eye(3), "x")[0].shape
@@ -20,34 +20,34 @@ __all__ = ["Plan", "checked", "of_one_array", "planned"]
 
 
 @runtime_checkable
-class Asked(Protocol):
-    """What is asked of a kernel about its inputs."""
+class TakesInputs(Protocol):
+    """The methods of a kernel that concern its inputs."""
 
     def check(self, x: Array, name: str) -> None:
-        """Raise an `InputError` if it cannot take these."""
+        """Raise an `InputError` if the kernel cannot take `x`."""
 
     def block_rows(self, x: Array) -> int:
-        """How many examples a side of a block may have."""
+        """How many examples each side of a block may have."""
 
     def pass_rows(self, x: Array) -> int:
-        """Of how many its features are computed at once."""
+        """How many examples the features are computed for at once."""
 
     def packed(self, layout: Layout) -> Self:
-        """The kernel of inputs that are packed so."""
+        """The kernel as a function of packed inputs."""
 
 
-K = TypeVar("K", bound=Asked)
+K = TypeVar("K", bound=TakesInputs)
 
 
 class Plan(NamedTuple):
-    """What a kernel makes of inputs of one shape, once they are found to be right: the sizes of blocks and passes."""
+    """The sizes of blocks and passes for checked inputs of one shape."""
 
     block_rows: int
     pass_rows: int
 
 
 def of_one_array(kernel: K, x: Any, name: str) -> tuple[K, Any]:
-    """The kernel of packed inputs, and these; both as they are where the inputs are one array."""
+    """Return the kernel of packed inputs, and the packed inputs. One real array and its kernel stay as they are."""
     if not are_several(x):
         return kernel, x
     layout, rows = packed_rows(x, name)
@@ -55,12 +55,12 @@ def of_one_array(kernel: K, x: Any, name: str) -> tuple[K, Any]:
 
 
 def checked(kernel: K, x: Any, name: str) -> Array:
-    """The inputs as an array; an `InputError` if they are none that this kernel takes."""
+    """Return the inputs as an array. Raises `InputError` if this kernel does not take them."""
     return planned(kernel, x, name)[0]
 
 
 def planned(kernel: K, x: Any, name: str) -> tuple[Array, Plan]:
-    """The inputs as an array, and how to go about them; an `InputError` if they are none that this kernel takes."""
+    """Return the inputs as an array, and their plan. Raises `InputError` if this kernel does not take them."""
     x = require_array(x, name)
     if x.ndim < 2:
         raise InputError(
@@ -77,11 +77,11 @@ def planned(kernel: K, x: Any, name: str) -> tuple[Array, Plan]:
     if plan is None:
         kernel.check(x, name)
         plan = Plan(kernel.block_rows(x), kernel.pass_rows(x))
-        if are_known((kernel, x)):  # some of what is checked takes values
+        if are_known((kernel, x)):  # some checks need values, and are skipped for traced arrays
             plans[key] = plan
     return x, plan
 
 
 def _shape(leaf: Any) -> Any:
-    """The shape and type of an array; anything else itself."""
+    """The shape and type of an array; anything else unchanged."""
     return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf

@@ -1,6 +1,6 @@
-"""Inputs in pieces of one length, and matrices that one program puts together from small tiles or from strips.
+"""Split inputs into pieces of one length, and assemble matrices from small tiles, or from strips, in one program.
 
-Where both sets of inputs are the same, the upper triangle alone is computed.
+If both sets of inputs are the same, only the upper triangle is computed.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.tiles import Tiles, in_one_program
@@ -22,17 +22,17 @@ from ntkbias.checks import require_positive
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.types import Outputs
 
-__all__ = ["Tiles", "in_one_program", "mirrored", "places_of", "strips"]
+__all__ = ["Tiles", "block_indices", "in_one_program", "mirrored", "strips"]
 
-# A square block's upper triangle is computed in strips: more of them save work, narrow ones lose speed.
+# The upper triangle of a square block is computed in strips. More strips save work, but narrow ones run slower.
 MOST_STRIPS = 8
-LEAST_STRIP, LEAST_STRIP_ON_ACCELERATOR = 240, 1024  # rows: shorter ones lose what they save
+LEAST_STRIP, LEAST_STRIP_ON_ACCELERATOR = 240, 1024  # rows: narrower strips lose more speed than they save work
 
 
 class Tiles:
-    """Inputs `(n, ...)` in pieces of one length, at most `rows`; the last is filled up with copies of its first.
+    """Inputs `(n, ...)` in pieces of one length, at most `rows`. The last is padded with copies of its first input.
 
-    Inputs that lie on disk (`numpy.memmap`) are read piece by piece.
+    Inputs on disk (`numpy.memmap`) are read piece by piece.
     """
 
     def __init__(self, x: Array | np.ndarray, rows: int) -> None:
@@ -52,12 +52,12 @@ class Tiles:
         return (self[index] for index in range(len(self)))
 
     def bounds(self, index: int) -> slice:
-        """Which examples a piece holds."""
+        """The range of examples that a piece holds."""
         return slice(index * self.rows, min((index + 1) * self.rows, len(self.x)))
 
 
-def places_of(first: Tiles, second: Tiles | None) -> list[tuple[int, int]]:
-    """The blocks to compute, row by row: all, or the upper triangle where there is no `second`."""
+def block_indices(first: Tiles, second: Tiles | None) -> list[tuple[int, int]]:
+    """The indices of the blocks to compute, row by row: all of them, or the upper triangle if `second` is None."""
     if second is None:
         return [(i, j) for i in range(len(first)) for j in range(i, len(first))]
     return [(i, j) for i in range(len(first)) for j in range(len(second))]
@@ -66,11 +66,11 @@ def places_of(first: Tiles, second: Tiles | None) -> list[tuple[int, int]]:
 def in_one_program(
     tile: Callable[[Array, Array, Array | None], Array], x1: Array, x2: Array | None, rows: int
 ) -> Array:
-    """The matrix `(n, m)` of `tile(piece of x1, piece of x2, same)`, one tile after the other in one compiled program.
+    """The matrix `(n, m)` of `tile(piece of x1, piece of x2, same)`, computed tile by tile in one compiled program.
 
-    For work that wants small tiles, whose temporaries stay in a cache; a tile has at most `rows` examples a side.
-    Without `x2` the upper triangle alone is computed, and `same` says which entries are of an example with itself
-    (None with `x2`). Derivatives compute each tile again, so that they need no more memory.
+    Small tiles keep their temporaries in a CPU's cache. A tile has at most `rows` examples per side. Without `x2` only
+    the upper triangle is computed, and `same` marks the entries of an example with itself; with `x2` it is None.
+    Derivatives compute each tile again, so that they need no more memory.
     """
     first = Tiles(x1, rows)
     second = first if x2 is None else Tiles(x2, rows)
@@ -88,39 +88,40 @@ def in_one_program(
         own = i + jnp.arange(step1)[:, None] == j + jnp.arange(step2)
         return tile(piece1, piece2, own)
 
-    def put(whole: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
+    def write(matrix: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
         i, j = place
         found = block(i, j)
-        whole = jax.lax.dynamic_update_slice(whole, found, (i, j))
+        matrix = jax.lax.dynamic_update_slice(matrix, found, (i, j))
         if x2 is None:
-            whole = jax.lax.dynamic_update_slice(whole, found.T, (j, i))
-        return whole, None
+            matrix = jax.lax.dynamic_update_slice(matrix, found.T, (j, i))
+        return matrix, None
 
-    # The last tile reaches back over the one before it: nothing is filled up, and the result is not cut.
+    # The last tile overlaps the one before it, so there is no padding to add or to cut off.
     places = [
         (min(i * step1, len(x1) - step1), min(j * step2, len(columns) - step2))
-        for i, j in places_of(first, None if x2 is None else second)
+        for i, j in block_indices(first, None if x2 is None else second)
     ]
     rows_at, columns_at = np.array(places, np.int32).T
     dtype = jax.eval_shape(block, rows_at[0], columns_at[0]).dtype
-    whole = jnp.zeros((len(x1), len(columns)), dtype)
-    whole, _ = jax.lax.scan(put, whole, (jnp.asarray(rows_at), jnp.asarray(columns_at)))
-    return whole
+    matrix = jnp.zeros((len(x1), len(columns)), dtype)
+    matrix, _ = jax.lax.scan(write, matrix, (jnp.asarray(rows_at), jnp.asarray(columns_at)))
+    return matrix
 
 
-def strips(num_examples: int, rows_of_each: int = 1) -> list[tuple[slice, slice]]:
-    """The examples of each strip, by rows and by columns, that cover the upper triangle of a square block.
+def strips(num_examples: int, rows_per_example: int = 1) -> list[tuple[slice, slice]]:
+    """The slices of examples, (rows, columns), of the strips that cover the upper triangle of a square block.
 
-    They are a little over half of it. `rows_of_each`: how many rows of the matrix an example has.
+    Together they cover a little more than half of the block. `rows_per_example` is the number of matrix rows per
+    example.
     """
     least = LEAST_STRIP if jax.default_backend() == "cpu" else LEAST_STRIP_ON_ACCELERATOR
-    count = max(1, min(MOST_STRIPS, num_examples * rows_of_each // least, num_examples))
+    count = max(1, min(MOST_STRIPS, num_examples * rows_per_example // least, num_examples))
     ends = [num_examples * index // count for index in range(count + 1)]
     return [(slice(start, end), slice(start, num_examples)) for start, end in pairwise(ends)]
 
 
 def mirrored(parts: Sequence[Array], outputs: Outputs) -> Array:
-    """The square block whose upper triangle the `strips` hold."""
+    """The square block, given the strips (see `strips`) that hold its upper triangle."""
     if len(parts) == 1:
         return parts[0]
     axes = arrangement(outputs).axes

@@ -1,4 +1,4 @@
-"""Layers: each knows its finite-width life (init, apply) and its infinite-width one (propagate, needs)."""
+"""Layers: each has a finite-width form (`init`, `apply`) and an infinite-width limit (`propagate`, `needs`)."""
 
 from ntkbias.layers.activations import (
     ACTIVATIONS,

@@ -1,17 +1,18 @@
-r"""Expectations of two correlated Gaussians that come down to the angle between them.
+r"""Expectations over two correlated Gaussians that depend on the angle between them.
 
-For centered Gaussians (u, v) of variances a, b and covariance c, rho = c / sqrt(a b) the cosine of their angle t:
+Let u and v be centered Gaussians with variances a and b and covariance c. The cosine of the angle t between them is
+rho = c / sqrt(a b). Then
 
     P(u > 0, v > 0)         = 1/4 + arcsin(rho) / (2 pi) = (pi - t) / (2 pi)
     E[relu(u) relu(v)]      = c P(u > 0, v > 0) + sqrt(a b - c^2) / (2 pi)            (Cho and Saul 2009)
-    E[relu^n(u) relu^n(v)]  from these by Stein's lemma
+    E[relu^n(u) relu^n(v)]  follows from these by Stein's lemma
 
-They are the inner loop of every infinitely wide ReLU network, and written for speed: one square root, one polynomial
-for the angle and no division a pair, all of which XLA vectorizes on a CPU. It does not vectorize jax.numpy.arccos and
-arctan2, which alone take several times as long.
+These formulas are the inner loop of every infinitely wide ReLU network, so the code is written for speed. Each pair
+costs one square root, one polynomial for the angle and no division. XLA vectorizes all of these on a CPU. It does not
+vectorize jax.numpy.arccos and arctan2, and either of them alone takes several times as long.
 
-Where rho is near 1 the angle is the square root of 1 - rho, and rounding rho would lose half of its digits: 1 - |rho|
-comes from differences of the three arguments (`cosine_defect`).
+Near rho = 1 the angle is proportional to the square root of 1 - rho, so rounding rho would lose half of its digits.
+`cosine_defect` therefore computes 1 - |rho| from differences of the three arguments.
 
 >>> import jax.numpy as jnp
 >>> one, half = jnp.array(1.0), jnp.array(0.5)
@@ -29,10 +30,10 @@ from jaxtyping import Array
 
 __all__ = ["arc_cosine", "cosine_defect", "smoothed_angle"]
 
-MARGIN = 4  # roundings by which a cosine of 1 may be off
+MARGIN = 4  # a computed cosine of 1 may be off by this many eps
 
-# arcsin(x) / x as a polynomial in x^2 <= 1/2, interpolated at Chebyshev nodes: relative error 2.7e-9 and 2.0e-17. The
-# error of the function is then that of its arithmetic.
+# Coefficients of arcsin(x) / x as a polynomial in x^2 <= 1/2, interpolated at Chebyshev nodes. The relative errors are
+# 2.7e-9 (single) and 2.0e-17 (double), so rounding dominates the error of the function.
 ARCSINE_SINGLE = (
     1.0000000016226234,
     0.16666614237824284,
@@ -68,11 +69,12 @@ ARCSINE_DOUBLE = (
 
 
 def cosine_defect(covariance: Array, variance1: Array, variance2: Array) -> Array:
-    """1 - |rho|, and exactly zero where it is no more than the rounding of equal or opposite inputs.
+    """1 - |rho|, set to exactly zero where it is within the rounding error of equal or opposite inputs.
 
-    For deviations s, s' within a factor of two it is (a - |c| + b - |c| - (s - s')^2) / (2 s s'): differences of near
-    numbers are exact, so that it is within eps, and within eps / 50 at equal norms. Beyond, it is 1 - |c| / (s s'),
-    within 2 eps. Zero or one where a variance is zero.
+    If the standard deviations s and s' are within a factor of two, the formula is
+    (a - |c| + b - |c| - (s - s')^2) / (2 s s'). Differences of nearby numbers are exact, so its error is at most eps,
+    and at most eps / 50 at equal norms. Otherwise the formula is 1 - |c| / (s s'), with an error of at most 2 eps.
+    Where a variance is zero, the result is zero or one.
     """
     deviation1, deviation2 = _root(variance1), _root(variance2)
     reciprocal = _reciprocal(deviation1) * _reciprocal(deviation2)
@@ -81,21 +83,21 @@ def cosine_defect(covariance: Array, variance1: Array, variance2: Array) -> Arra
     near = ((variance1 - size) + (variance2 - size) - gap) * (0.5 * reciprocal)
     far = 1 - size * reciprocal
     defect = jnp.where(gap <= 0.5 * (deviation1 * deviation2), near, far)
-    # An angle that is only rounding is taken as zero: the kernel's diagonal is exact then.
-    # Its derivative stays: the sine is no root of it where noise adds to the variances.
+    # Set an angle within rounding error to zero, so that the kernel's diagonal is exact. Keep its derivative:
+    # `smoothed_angle` needs it, because the added noise keeps its sine away from zero.
     return defect - jax.lax.stop_gradient(jnp.where(defect < MARGIN * jnp.finfo(defect.dtype).eps, defect, 0.0))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def arc_cosine(degree: int, covariance: Array, variance1: Array, variance2: Array) -> Array:
-    """E[u^n v^n; u > 0, v > 0] for n = degree; the arc-cosine kernel of Cho and Saul is twice it.
+    """E[u^n v^n; u > 0, v > 0] for n = degree. The arc-cosine kernel of Cho and Saul is twice this value.
 
-    Exactly half the moment E[u^2n] at equal inputs, and 0 at opposite ones. It is 0 where a variance is zero, for n = 0
-    as well: 0 is not positive. Where u = +-v the probability (n = 0) has a cusp, and its derivative is taken as 0: the
-    slopes on both sides cancel.
+    At equal inputs the value is exactly half the moment E[u^2n]. At opposite inputs it is exactly 0. Where a variance
+    is zero it is 0, for n = 0 too, because 0 is not positive. The probability (n = 0) has a cusp at u = +-v. Its
+    derivative there is defined as 0, because the slopes on the two sides cancel.
     """
     live = (variance1 > 0) & (variance2 > 0)
-    turns, root = _quadrant(covariance, variance1, variance2)
+    turns, root = _turns_and_area(covariance, variance1, variance2)
     probability = jnp.where(live, 0.25 + turns, 0.0)
     if degree == 0:
         return probability
@@ -112,11 +114,11 @@ def arc_cosine(degree: int, covariance: Array, variance1: Array, variance2: Arra
 
 @arc_cosine.defjvp
 def _arc_cosine_jvp(degree, primals, tangents):
-    """By the covariance n^2 times degree n - 1 (Price's theorem); by the variances as Euler has it for such powers."""
+    """By the covariance: n^2 times degree n - 1 (Price's theorem). By the variances: from homogeneity (Euler)."""
     covariance, variance1, variance2 = primals
     change, *changes = tangents
     scale = changes[0] / _positive(variance1) + changes[1] / _positive(variance2)
-    turn = change - 0.5 * covariance * scale  # what changes beside the lengths of u and v
+    turn = change - 0.5 * covariance * scale  # the part that does not come from the lengths of u and v
     value = arc_cosine(degree, *primals)
     if degree > 0:
         return value, degree**2 * arc_cosine(degree - 1, *primals) * turn + 0.5 * degree * value * scale
@@ -127,11 +129,11 @@ def _arc_cosine_jvp(degree, primals, tangents):
 
 @jax.custom_jvp
 def smoothed_angle(covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array, Array]:
-    """The cosine, sine and (pi / 2 - angle) / (2 pi) of u + e and v + e', with e, e' independent standard normals.
+    """The cosine, the sine and (pi / 2 - angle) / (2 pi) of the angle between u + e and v + e'.
 
-    An error function is a step smoothed by a Gaussian, so the angle between such sums is what the duals of erf and GELU
-    hold. The cosine is c / sqrt((1 + a)(1 + b)); the sine is never zero, and has no cancellation however large the
-    variances are.
+    Here e and e' are independent standard normals. An error function is a step smoothed by a Gaussian, so the duals of
+    erf and GELU depend on this angle. The cosine is c / sqrt((1 + a)(1 + b)). The sine is never zero, and is computed
+    without cancellation however large the variances are.
     """
     noise1, noise2 = 1 / (1 + variance1), 1 / (1 + variance2)  # the share of e in the variance of u + e
     cosine = covariance * (jnp.sqrt(noise1) * jnp.sqrt(noise2))
@@ -153,8 +155,8 @@ def _smoothed_angle_jvp(primals, tangents):
     return (cosine, sine, turns), (change, -change * cosine / sine, change / (2 * math.pi * sine))
 
 
-def _quadrant(covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
-    """arcsin(rho) / (2 pi), and the root of a b - c^2: the area that u and v span."""
+def _turns_and_area(covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
+    """arcsin(rho) / (2 pi), and sqrt(a b - c^2), the area of the parallelogram that u and v span."""
     deviation1, deviation2 = _root(variance1), _root(variance2)
     cosine = jnp.abs(covariance) * (_reciprocal(deviation1) * _reciprocal(deviation2))
     defect = cosine_defect(covariance, variance1, variance2)
@@ -165,11 +167,11 @@ def _quadrant(covariance: Array, variance1: Array, variance2: Array) -> tuple[Ar
 
 
 def _turns(cosine: Array, sine: Array, square: Array) -> Array:
-    """arcsin(cosine) / (2 pi) for an angle of the first quadrant, from the smaller of its two legs.
+    """arcsin(cosine) / (2 pi) for an angle in the first quadrant, from the smaller of its cosine and sine.
 
-    Relative error 2 eps. XLA's arccos and arctan2 call a scalar function for each entry; this is a polynomial.
+    The relative error is 2 eps. XLA's arccos and arctan2 call a scalar function per entry; this is a polynomial.
     """
-    steep = cosine < math.sqrt(0.5)  # judged by the cosine: XLA would hold the sine in memory for a comparison
+    steep = cosine < math.sqrt(0.5)  # compare the cosine: to compare the sine, XLA would store it in memory
     leg = jnp.where(steep, cosine, sine)
     coefficients = ARCSINE_DOUBLE if leg.dtype == jnp.float64 else ARCSINE_SINGLE
     turns = leg * _polynomial([value / (2 * math.pi) for value in coefficients], jnp.where(steep, cosine**2, square))
@@ -178,8 +180,8 @@ def _turns(cosine: Array, sine: Array, square: Array) -> Array:
 
 @jax.custom_jvp
 def _root_of_determinant(covariance: Array, variance1: Array, variance2: Array) -> Array:
-    """The root of a b - c^2, whose derivative is taken as 0 where it is 0."""
-    return _quadrant(covariance, variance1, variance2)[1]
+    """sqrt(a b - c^2), with its derivative defined as 0 where the value is 0."""
+    return _turns_and_area(covariance, variance1, variance2)[1]
 
 
 @_root_of_determinant.defjvp
@@ -199,10 +201,10 @@ def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
 
 
 def _root(square: Array) -> Array:
-    """The square root, whose derivative is taken as 0 where it is 0.
+    """The square root, with its derivative defined as 0 where the value is 0.
 
-    Functions here have derivatives of their own (custom_jvp). JAX 0.8 to 0.11 drop those within the body of a scan that
-    is differentiated twice, in reverse mode first: what is left has to be right, too.
+    The functions here have custom derivatives (custom_jvp). JAX 0.8 to 0.11 drop these inside the body of a scan that
+    is differentiated twice, first in reverse mode. JAX then differentiates the code itself, which has to be right too.
     """
     live = square > 0
     return jnp.where(live, jnp.sqrt(jnp.where(live, square, 1.0)), 0.0)

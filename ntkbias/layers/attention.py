@@ -1,15 +1,16 @@
 r"""Self-attention over all positions, and its limit of many keys, values, heads (Hron et al. 2020, arXiv 2006.10540).
 
-With phi the mechanism, head h gives  f_h[p] = sum_a phi(G_h[p, a]) V_h[a],  and the layer  concat(f_1, ..., f_H) W + b,
-where V = x W_v and the logits G are products of queries x W_q and keys x W_k:
+Let phi be the mechanism, V = x W_v the values, and G the logits, which are products of queries Q = x W_q and keys
+K = x W_k. Head h computes f_h[p] = sum_a phi(G_h[p, a]) V_h[a], and the layer returns concat(f_1, ..., f_H) W + b. The
+logits have one of two scalings:
 
-    linear scaling  G = Q K / num_keys, where W_q and W_k are one matrix. In the limit G is a number, w_query_std
+    linear scaling  G = Q K / num_keys, and W_q and W_k are the same matrix. In the limit G is a number, w_query_std
                     w_key_std nngp(x, x)[p, a], so that    nngp'[p, q] = sum_ab A[p, a] nngp[a, b] A'[q, b],  A = phi(G)
-    sqrt scaling    G = Q K / sqrt(num_keys), and the matrices are independent: as in use. In the limit G is Gaussian,
-                    of covariance g = nngp[p, q] nngp[a, b]:  nngp'[p, q] = sum_ab E[phi(G) phi(G')] nngp[a, b]
+    sqrt scaling    G = Q K / sqrt(num_keys), and the matrices are independent, as in practice. In the limit G is
+                    Gaussian of covariance nngp[p, q] nngp[a, b], and nngp'[p, q] = sum_ab E[phi(G) phi(G')] nngp[a, b]
 
-The second has no closed form for softmax. Stds are left out here. The ntk follows by the product rule; the weights of
-queries and keys add nothing to it under linear scaling, where their gradients vanish in the limit.
+The formulas leave out the other stds. Under sqrt scaling, softmax has no closed form. The ntk follows from the product
+rule. Under linear scaling the gradients of the query and key weights vanish in the limit and add nothing to the ntk.
 
 >>> import jax, ntkbias as nb
 >>> from ntkbias.layers import Dense, Flatten, SelfAttention, Sequential
@@ -49,17 +50,19 @@ MECHANISMS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
 }
 DUALS = {"relu": Relu().dual, "abs": Abs().dual}
-MARGIN = 4  # roundings by which the covariance of an input with itself may differ from its variance
+MARGIN = 4  # the covariance of an input with itself may differ from its variance by this many eps
 
 
 class SelfAttention(Layer):
-    """Attention of `(n, *positions, channels)` to `(n, *positions, num_outputs)`, among all positions of an example.
+    """Attention among all positions of an example: `(n, *positions, channels)` to `(n, *positions, num_outputs)`.
 
-    `num_keys` and `num_values` are the features of one head. `b_std=None` means no bias; `b_init` as in `Dense`. With
-    `scaling="linear"` queries and keys share a matrix, and the stds of both enter by their product alone. The limit is
-    that of many keys and values, and with `scaling="sqrt"` of many heads too; there `mechanism="softmax"` has none in
-    closed form: `apply` works, an infinite-width kernel raises an `InputError`. With P positions, it costs some P
-    operations for each entry of the covariance of all pairs of positions; "relu" and "abs" of sqrt scaling P^2.
+    `num_keys` and `num_values` are numbers of features per head. `b_std=None` means no bias, and `b_init` is as in
+    `Dense`. With `scaling="linear"` queries and keys share a matrix, and their stds enter only as a product.
+
+    The infinite-width limit has many keys and values, and with `scaling="sqrt"` many heads too. With sqrt scaling
+    `mechanism="softmax"` has no limit in closed form: `apply` works, but an infinite-width kernel raises `InputError`.
+    With P positions, the limit costs about P operations per entry of the covariance over all pairs of positions. With
+    sqrt scaling, "relu" and "abs" cost about P^2 per entry.
     """
 
     num_outputs: int = eqx.field(static=True)
@@ -91,7 +94,7 @@ class SelfAttention(Layer):
         return (*input_shape[:-1], self.num_outputs)
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
-        """Weights `(channels, num_heads, num_keys)` of queries (sqrt scaling alone) and keys, of values, and "out"."""
+        """Weights "query" (sqrt scaling only), "key" and "value", each `(channels, num_heads, features)`, and "out"."""
         self.output_shape(input_shape)
         channels = input_shape[-1]
         query_key, key_key, value_key, out_key = jax.random.split(require_key(key), 4)
@@ -100,7 +103,7 @@ class SelfAttention(Layer):
             scale = w_std / channels**0.5 if self.parameterization == "standard" else 1.0
             return scale * jax.random.normal(key, (channels, self.num_heads, size))
 
-        if self.scaling == "linear":  # one matrix, of both stds
+        if self.scaling == "linear":  # one matrix carries both stds
             params = {"key": weights(key_key, self.num_keys, (self.w_query_std * self.w_key_std) ** 0.5)}
         else:
             params = {
@@ -141,7 +144,7 @@ class SelfAttention(Layer):
         return True
 
     def needs(self, after: Needs) -> Needs:
-        """All pairs of positions; those of each input with itself where the weights, or what comes after, need them."""
+        """All pairs of positions. Of each input with itself, what the attention weights and later layers need."""
         if after.own or self.scaling == "linear":
             return Needs(Positions.ALL, Positions.ALL)
         return Needs(Positions.ALL, Positions.NONE if self.mechanism == "identity" else Positions.EQUAL)
@@ -150,8 +153,8 @@ class SelfAttention(Layer):
         shape = self.output_shape(covariance.shape)
         size = math.prod(shape[:-1])
         flat = _with_positions(covariance, (size,))
-        heads = self._tied(flat) if self.scaling == "linear" else self._independent(flat)
-        heads = _snapped(heads, flat) if heads.own == Positions.ALL else heads
+        heads = self._linear_heads(flat) if self.scaling == "linear" else self._sqrt_heads(flat)
+        heads = _with_exact_variances(heads, flat) if heads.own == Positions.ALL else heads
         after = heads.affine(
             w_std=self.w_out_std,
             b_std=self.b_std,
@@ -162,13 +165,13 @@ class SelfAttention(Layer):
         return _with_positions(after, shape[:-1]).reshaped(shape)
 
     def _projected(self, covariance: Covariance, w_std: float | Array) -> Covariance:
-        """The covariance of queries, of keys or of values."""
+        """The covariance of queries, keys or values."""
         return covariance.affine(
             w_std=w_std, b_std=None, b_init=1.0, fan_in=covariance.shape[-1], parameterization=self.parameterization
         )
 
-    def _tied(self, covariance: Covariance) -> Covariance:
-        """The covariance of a head's outputs under linear scaling: its weights are no more random."""
+    def _linear_heads(self, covariance: Covariance) -> Covariance:
+        """The covariance of a head's outputs under linear scaling, where the attention weights are not random."""
         std = self.w_query_std * self.w_key_std
         mechanism = MECHANISMS[self.mechanism]
         values = self._projected(covariance, self.w_value_std)
@@ -185,8 +188,8 @@ class SelfAttention(Layer):
             self2=mixed(values.self2, weights2, weights2, "npa,nab,nqb->npq"),
         )
 
-    def _independent(self, covariance: Covariance) -> Covariance:
-        """The covariance of a head's outputs under sqrt scaling: its logits are Gaussian."""
+    def _sqrt_heads(self, covariance: Covariance) -> Covariance:
+        """The covariance of a head's outputs under sqrt scaling, where the logits are Gaussian."""
         if self.mechanism == "softmax":
             raise InputError(
                 'Expected scaling="linear", or a mechanism among identity, abs, relu, for an infinite-width kernel; '
@@ -221,9 +224,10 @@ def _sum_of_products(nngps: Sequence, ntks: Sequence, variances: Sequence) -> tu
 def _sum_of_duals(
     dual: Callable[[Array, Array, Array], tuple[Array, Array]], nngps: Sequence, ntks: Sequence, variances: Sequence
 ) -> tuple[Array, Array | None]:
-    """The kernels of sum_a phi(Q[p] . K[a]) V[a], one pair (p, q) after the other.
+    """The kernels of sum_a phi(Q[p] . K[a]) V[a], computed one pair (p, q) at a time.
 
-    `variances` holds those of Q and of K, each of the first and of the second input, `(..., positions)`.
+    `variances` holds the variances of Q and those of K. Each is a pair of arrays `(..., positions)`, for the first and
+    for the second input.
     """
     (query, key, value), (query_ntk, key_ntk, value_ntk) = nngps, ntks
     (query1, query2), (key1, key2) = variances
@@ -246,11 +250,12 @@ def _sum_of_duals(
     return jax.tree.map(lambda array: jnp.moveaxis(array, 0, -1).reshape(query.shape), found)
 
 
-def _snapped(after: Covariance, before: Covariance) -> Covariance:
-    """The covariance with the nngp of one input taken twice set to that of this input with itself.
+def _with_exact_variances(after: Covariance, before: Covariance) -> Covariance:
+    """The covariance in which the nngp of a pair of equal inputs is set to that of the input with itself.
 
-    They are sums in two orders, whose roundings differ, and the angle of two Gaussians, which an activation takes,
-    turns a difference of eps into one of sqrt(eps). Values alone are set; derivatives remain those of the pair.
+    The two are sums in different orders, so their rounding errors differ. An activation takes the angle between two
+    Gaussians, which turns a difference of eps into one of sqrt(eps). Only values are set: derivatives remain those of
+    the pair.
     """
 
     def equal(own: Array) -> Array:
@@ -264,14 +269,14 @@ def _snapped(after: Covariance, before: Covariance) -> Covariance:
 
 
 def _own(covariance: Covariance) -> tuple[Array, Array]:
-    """The covariances of each input with itself, which `needs` has asked for."""
+    """The covariances of each input with itself, which `needs` has requested."""
     assert covariance.self1 is not None
     assert covariance.self2 is not None
     return covariance.self1, covariance.self2
 
 
 def _with_positions(covariance: Covariance, positions: tuple[int, ...]) -> Covariance:
-    """The same covariance with its positions along other axes."""
+    """The same covariance with its positions reshaped to other axes."""
 
     def reshaped(array: Array, carried: Positions) -> Array:
         lead = array.shape[: array.ndim - int(carried) * covariance.num_positions]

@@ -1,13 +1,13 @@
-"""Layers of branches, which start from one input and join again.
+"""Layers with several branches, which start from one input and join again.
 
-Where they join, their covariances add, multiply, or are averaged over the channels:
+When branches join, their covariances add, multiply, or are averaged over the channels:
 
     Sum           nngp = sum_b nngp_b             ntk = sum_b ntk_b
     Product       nngp = prod_b nngp_b            ntk = sum_b ntk_b prod_{others} nngp
     Concatenate   nngp = sum_b (c_b / c) nngp_b   ntk = sum_b (c_b / c) ntk_b         for c_b of c channels
 
-A sum needs branches that are uncorrelated, a product independent ones: fresh random weights in all but one of them see
-to it. The channels of a concatenation meet only in the linear layer after it, so they may be correlated.
+A sum needs uncorrelated branches, a product independent ones. Fresh random weights in all branches but one ensure this.
+The channels of a concatenation meet only in the next linear layer, so its branches may be correlated.
 
 >>> import jax
 >>> from ntkbias.layers import Concatenate, Dense, Identity, Relu, Residual, Sequential
@@ -56,18 +56,18 @@ class _Branches(Layer):
         for branch in self.branches:
             if not isinstance(branch, Layer):
                 raise InputTypeError(f"Expected the branches of {name} to be layers; got {branch!r}.")
-        self._require_apart()
+        self._require_joinable()
 
-    def _require_apart(self) -> None:
-        """Raise an `InputError` unless the covariances can be joined: by default they can."""
-
-    @abc.abstractmethod
-    def _join(self, outputs: list[Array]) -> Array:
-        """What becomes of the branches' outputs."""
+    def _require_joinable(self) -> None:
+        """Raise an `InputError` unless the branches' covariances can be joined. By default they can."""
 
     @abc.abstractmethod
-    def _joined(self, covariances: list[Covariance]) -> Covariance:
-        """What becomes of the branches' covariances, which have the same pairs of positions."""
+    def _join_outputs(self, outputs: list[Array]) -> Array:
+        """The output of the layer, given those of its branches."""
+
+    @abc.abstractmethod
+    def _join_covariances(self, covariances: list[Covariance]) -> Covariance:
+        """The covariance of the layer, given those of its branches, which carry the same pairs of positions."""
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
@@ -86,11 +86,11 @@ class _Branches(Layer):
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         self.output_shape(x.shape[1:])
         pairs = zip(self.branches, params, strict=True)
-        return self._join([branch.apply(branch_params, x) for branch, branch_params in pairs])
+        return self._join_outputs([branch.apply(branch_params, x) for branch, branch_params in pairs])
 
     def propagate(self, covariance: Covariance) -> Covariance:
         self.output_shape(covariance.shape)
-        return self._joined(_alike([branch.propagate(covariance) for branch in self.branches]))
+        return self._join_covariances(_at_common_pairs([branch.propagate(covariance) for branch in self.branches]))
 
     def decorrelates(self, before: bool) -> bool:
         return all(branch.decorrelates(before) for branch in self.branches)
@@ -102,73 +102,74 @@ class _Branches(Layer):
 class Sum(_Branches):
     """The sum of several branches. At infinite width their covariances add, as in `Residual`.
 
-    That holds where they are uncorrelated: all but one of them have to end with a linear layer (Dense or Conv), and not
-    with an activation.
+    This requires uncorrelated branches: all but one have to end with a linear layer (Dense or Conv), not with an
+    activation.
     """
 
-    def _require_apart(self) -> None:
+    def _require_joinable(self) -> None:
         correlated = [branch for branch in self.branches if not branch.decorrelates(False)]
         if len(correlated) > 1:
             raise InputError(
-                f"Expected all branches of Sum but one to end with a linear layer; got {len(correlated)} that are "
-                "correlated, whose covariances do not add. End them with Dense or Conv."
+                f"Expected all branches of Sum but one to end with a linear layer; got {len(correlated)} that do not. "
+                "Covariances of correlated branches do not add. End them with Dense or Conv."
             )
 
-    def _join(self, outputs: list[Array]) -> Array:
+    def _join_outputs(self, outputs: list[Array]) -> Array:
         return sum(outputs[1:], outputs[0])
 
-    def _joined(self, covariances: list[Covariance]) -> Covariance:
+    def _join_covariances(self, covariances: list[Covariance]) -> Covariance:
         return functools.reduce(operator.add, covariances)
 
 
 class Product(_Branches):
-    """The product of several branches, entry by entry, as in a gated layer. At infinite width their nngp multiply.
+    """The entrywise product of several branches, as in a gated layer. At infinite width their nngp multiply.
 
-    That holds where they are independent: all but one of them have to contain a linear layer, and activations may
-    follow it. At a finite width branches depend on each other through the layers before, by O(1 / width). No activation
-    can follow the product itself, which is not Gaussian: put a linear layer between.
+    This requires independent branches: all but one have to contain a linear layer, which activations may follow. At
+    finite width branches depend on each other through earlier layers, by O(1 / width). The product is not Gaussian, so
+    no activation can follow it directly: put a linear layer in between.
     """
 
-    def _require_apart(self) -> None:
+    def _require_joinable(self) -> None:
         dependent = [branch for branch in self.branches if not _independent(branch)]
         if len(dependent) > 1:
             raise InputError(
-                f"Expected all branches of Product but one to contain a linear layer; got {len(dependent)} that depend "
-                "on each other, whose covariances do not multiply. Put Dense or Conv into them."
+                f"Expected all branches of Product but one to contain a linear layer; got {len(dependent)} that do "
+                "not. Covariances of dependent branches do not multiply. Put Dense or Conv into them."
             )
 
-    def _join(self, outputs: list[Array]) -> Array:
+    def _join_outputs(self, outputs: list[Array]) -> Array:
         return functools.reduce(operator.mul, outputs)
 
-    def _joined(self, covariances: list[Covariance]) -> Covariance:
+    def _join_covariances(self, covariances: list[Covariance]) -> Covariance:
         return functools.reduce(_product, covariances)
 
     def decorrelates(self, before: bool) -> bool:
-        """One factor of mean zero that is independent of everything else gives the product mean zero."""
+        """Whether any branch does: one independent factor of mean zero gives the product mean zero."""
         return any(branch.decorrelates(before) for branch in self.branches)
 
 
 class Concatenate(_Branches):
     """The channels of several branches side by side: `(n, *positions, c_1 + c_2 + ...)`.
 
-    At infinite width the covariance is their mean, weighted by the numbers of channels: the ratios of the widths
-    matter. Branches may be correlated, and take raw inputs by Identity. Channels of different branches have different
-    variances, so no activation can follow: put it into the branches, or a linear layer between.
+    At infinite width the covariance is the mean over the branches, weighted by their numbers of channels, so the ratios
+    of the widths matter. Branches may be correlated, and an Identity branch passes on raw inputs. Channels of different
+    branches have different variances, so no activation can follow directly: put it into the branches, or put a linear
+    layer in between.
     """
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         shapes = [branch.output_shape(input_shape) for branch in self.branches]
         if len({shape[:-1] for shape in shapes}) > 1:
             raise InputError(
-                "Expected the branches of Concatenate to give outputs that differ in their channels alone; got shapes "
+                "Expected the branches of Concatenate to give outputs that differ only in their channels; got shapes "
                 f"{', '.join(map(str, shapes))}. Give each the same strides."
             )
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
-    def _join(self, outputs: list[Array]) -> Array:
+    def _join_outputs(self, outputs: list[Array]) -> Array:
         return jnp.concatenate(outputs, -1)
 
-    def _joined(self, covariances: list[Covariance]) -> Covariance:
+    def _join_covariances(self, covariances: list[Covariance]) -> Covariance:
         total = sum(each.shape[-1] for each in covariances)
         shares = [scaled(each, each.shape[-1] / total) for each in covariances]
         return dataclasses.replace(
@@ -181,8 +182,8 @@ class Concatenate(_Branches):
 class Residual(Layer):
     """The sum of a branch and a shortcut (default: the identity), as in a residual network.
 
-    At infinite width their covariances add. That holds where the two are uncorrelated: one of them has to end with a
-    linear layer (Dense or Conv), and not with an activation. `Sum` takes more branches.
+    At infinite width their covariances add. This requires that the two are uncorrelated: one of them has to end with a
+    linear layer (Dense or Conv), not with an activation. `Sum` takes more branches.
     """
 
     branch: Layer
@@ -194,8 +195,8 @@ class Residual(Layer):
                 raise InputTypeError(f"Expected branch and shortcut of Residual to be layers; got {layer!r}.")
         if not (self.branch.decorrelates(False) or self.shortcut.decorrelates(False)):
             raise InputError(
-                "Expected branch or shortcut of Residual to end with a linear layer; got two that are correlated, "
-                "whose covariances do not add. End the branch with Dense or Conv."
+                "Expected branch or shortcut of Residual to end with a linear layer; got neither. Covariances of "
+                "correlated branches do not add. End the branch with Dense or Conv."
             )
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -220,7 +221,7 @@ class Residual(Layer):
 
     def propagate(self, covariance: Covariance) -> Covariance:
         self.output_shape(covariance.shape)
-        branch, shortcut = _alike([self.branch.propagate(covariance), self.shortcut.propagate(covariance)])
+        branch, shortcut = _at_common_pairs([self.branch.propagate(covariance), self.shortcut.propagate(covariance)])
         return branch + shortcut
 
     def decorrelates(self, before: bool) -> bool:
@@ -230,8 +231,8 @@ class Residual(Layer):
         return self.branch.needs(after) | self.shortcut.needs(after)
 
 
-def _alike(covariances: list[Covariance]) -> list[Covariance]:
-    """The covariances at the pairs of positions that all of them carry: one branch may have asked for more."""
+def _at_common_pairs(covariances: list[Covariance]) -> list[Covariance]:
+    """The covariances at the pairs of positions that all of them carry; one branch may have asked for more."""
     least = Needs(min(each.cross for each in covariances), min(each.own for each in covariances))
     return [each.restricted(least) for each in covariances]
 
@@ -254,7 +255,7 @@ def _product(first: Covariance, second: Covariance) -> Covariance:
 
 
 def _independent(layer: Layer) -> bool:
-    """Whether outputs are independent of the network's earlier values at infinite width, of whatever mean."""
+    """Whether, at infinite width, the outputs are independent of the network's earlier values, whatever their mean."""
     if isinstance(layer, Sequential):
         return any(_independent(each) for each in layer.layers)
     if isinstance(layer, Frozen):

@@ -1,12 +1,12 @@
-r"""Convolutions over any number of spatial axes, with weights that are shared by all positions, or with each its own.
+r"""Convolutions over any number of spatial axes, with weights that positions share (`Conv`) or do not share.
 
     z[p] = w_std / sqrt(|F| c) sum over offsets f in F of x[s p + d f] W[f]  (+ b_std b)
 
-with |F| offsets, c channels, stride s and dilation d; scaled as a dense layer is in each parameterization. At infinite
-width the covariance is averaged over the window, the same offset on both sides: nngp'[p, q] = w_std^2 / |F| sum_f
-nngp[s p + d f, s q + d f] (Arora et al. 2019, arXiv 1904.11955). A window is a product of intervals, so the sum goes
-axis by axis. Where each position has weights of its own, the same holds at p = q, and nngp'[p, q] = 0 elsewhere (Novak
-et al. 2019, arXiv 1810.05148).
+Here |F| is the number of offsets, c the number of channels, s the stride and d the dilation. Each parameterization
+scales the weights as in a dense layer. At infinite width the covariance is averaged over the window, with the same
+offset on both sides: nngp'[p, q] = w_std^2 / |F| sum_f nngp[s p + d f, s q + d f] (Arora et al. 2019, arXiv
+1904.11955). A window is a product of intervals, so the sum runs axis by axis. If each position has its own weights, the
+same holds at p = q, and nngp'[p, q] = 0 elsewhere (Novak et al. 2019, arXiv 1810.05148).
 
 >>> import jax
 >>> from ntkbias.layers import Conv, LocallyConnected
@@ -40,14 +40,14 @@ Padding = Literal["SAME", "VALID", "CIRCULAR"]
 
 
 def as_tuple(value: Any) -> Any:
-    """A list as a tuple, which can be hashed; anything else as it is."""
+    """A list as a tuple, which can be hashed; anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 class Window(NamedTuple):
-    """A product of intervals that slides over the positions: what convolutions and pools have in common.
+    """The window of a convolution or a pool: a product of intervals that slides over the positions.
 
-    Each of `sizes`, `strides` and `dilation` has one number a spatial axis.
+    `sizes`, `strides` and `dilation` each have one number per spatial axis.
     """
 
     sizes: tuple[int, ...]
@@ -64,9 +64,9 @@ class Window(NamedTuple):
         padding: Padding,
         dilation: tuple[int, ...] | None = None,
     ) -> "Window":
-        """The window of a `layer` whose field of sizes is given by its name: `{"kernel_size": (3, 3)}`.
+        """The window of a `layer`; `sizes` maps the name of its size field to the value: `{"kernel_size": (3, 3)}`.
 
-        Strides and dilation are ones by default. Raises `InputError` where they do not fit.
+        Strides and dilation default to ones. Raises `InputError` if they do not fit the sizes.
         """
         ((name, size),) = sizes.items()
         options = {name: size, "strides": strides, "dilation": dilation}
@@ -75,7 +75,7 @@ class Window(NamedTuple):
                 _require_sizes(f"{option} of {layer}", value)
             if value is not None and len(value) != len(size):
                 raise InputError(
-                    f"Expected one {option.removesuffix('s')} a spatial axis; got {name}={size} and {option}={value}."
+                    f"Expected one {option.removesuffix('s')} per spatial axis; got {name}={size} and {option}={value}."
                 )
         require_choice("padding", padding, Padding)
         ones = (1,) * len(size)
@@ -83,17 +83,17 @@ class Window(NamedTuple):
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """How many positions the window spans on each axis."""
+        """The number of positions that the window spans on each axis."""
         return tuple((size - 1) * step + 1 for size, step in zip(self.sizes, self.dilation, strict=True))
 
     def pads(self, positions: tuple[int, ...]) -> list[tuple[int, int]]:
-        """How much is added before and after each spatial axis."""
+        """The padding before and after each spatial axis."""
         kind = "VALID" if self.padding == "VALID" else "SAME"
         pads = lax.padtype_to_pads(positions, self.extents, self.strides, kind)
         return [(int(low), int(high)) for low, high in pads]
 
     def positions_after(self, positions: tuple[int, ...]) -> tuple[int, ...]:
-        """The number of places of the window on each axis. Raises `InputError` where there is none."""
+        """The number of placements of the window on each axis. Raises `InputError` if there is none."""
         sizes = zip(positions, self.pads(positions), self.extents, self.strides, strict=True)
         after = tuple((size + low + high - extent) // stride + 1 for size, (low, high), extent, stride in sizes)
         if min(after) < 1:
@@ -104,14 +104,17 @@ class Window(NamedTuple):
         return after
 
     def padded(self, array: Array, positions: tuple[int, ...], lead: int, copies: int = 1) -> Array:
-        """The array with `copies` of the spatial axes after its `lead` first ones, and these padded."""
+        """The array with its spatial axes padded. They begin after `lead` other axes and occur `copies` times."""
         pads = self.pads(positions) * copies
         rest = array.ndim - lead - len(pads)
         mode = "wrap" if self.padding == "CIRCULAR" else "constant"
         return jnp.pad(array, [(0, 0)] * lead + pads + [(0, 0)] * rest, mode=mode)
 
     def shifted_sum(self, array: Array, axis: int, places: Iterable[int]) -> Array:
-        """The sum over the offsets of one spatial `axis`, of a padded array shifted by each along all its `places`."""
+        """The sum of a padded array's shifts by each offset of the window on one spatial `axis`.
+
+        `places` are the axes of the array that stand for this spatial axis. Each shift acts along all of them.
+        """
         size, stride, dilation = self.sizes[axis], self.strides[axis], self.dilation[axis]
         if size == stride == 1:
             return array
@@ -128,7 +131,7 @@ class Window(NamedTuple):
 
 
 class _Convolution(Layer):
-    """What the convolutions share: a window, and the scales of a linear layer."""
+    """The base class of convolutions: a window, and the scales of a linear layer."""
 
     num_outputs: int = eqx.field(static=True)
     kernel_size: tuple[int, ...] = eqx.field(static=True, converter=as_tuple)
@@ -148,7 +151,7 @@ class _Convolution(Layer):
 
     @property
     def window(self) -> Window:
-        """Where the weights of one position act."""
+        """The window of inputs that one output position sees."""
         sizes = {"kernel_size": self.kernel_size}
         return Window.of(type(self).__name__, sizes, self.strides, self.padding, self.dilation)
 
@@ -182,7 +185,7 @@ class _Convolution(Layer):
         )
 
     def _scaled(self, outputs: Array, params: Params, fan_in: int) -> Array:
-        """The sums over the window, scaled, and with the bias."""
+        """The sums over the window, scaled and with the bias added."""
         if self.parameterization == "standard":
             return outputs + params["b"] if "b" in params else outputs
         outputs = self.w_std / fan_in**0.5 * outputs
@@ -192,9 +195,9 @@ class _Convolution(Layer):
 class Conv(_Convolution):
     """A convolution of `(n, *positions, channels)` to `(n, *positions', num_outputs)` with Gaussian weights.
 
-    `kernel_size` has one number a spatial axis, as have `strides` and `dilation`, the distance between neighbors in
-    the window (default: ones). `padding` is "SAME" (zeros), "VALID" (none) or "CIRCULAR" (the image wraps around). The
-    weights are `(*kernel_size, channels, num_outputs)`.
+    `kernel_size`, `strides` and `dilation` each have one number per spatial axis. `dilation` is the distance between
+    neighbors in the window. It and `strides` default to ones. `padding` is "SAME" (zeros), "VALID" (none) or "CIRCULAR"
+    (the image wraps around). The weights are `(*kernel_size, channels, num_outputs)`.
     """
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
@@ -217,12 +220,12 @@ class Conv(_Convolution):
 
 
 class LocallyConnected(_Convolution):
-    """A convolution without shared weights: each position of the outputs has its own weights, and its own biases.
+    """A convolution without shared weights: each output position has its own weights and biases.
 
-    Options are those of `Conv`. The weights are `(*positions', channels * |F|, num_outputs)` for |F| = the product of
-    `kernel_size`, channels first, and the biases `(*positions', num_outputs)`: they fit inputs of one size alone. At
-    infinite width outputs at different positions are independent, so a pool after it averages over equal positions
-    alone; all pairs are carried all the same where something after it needs them.
+    The options are those of `Conv`. The weights are `(*positions', channels * |F|, num_outputs)`, channels first, where
+    |F| is the product of `kernel_size`. The biases are `(*positions', num_outputs)`. Both fit inputs of one size only.
+    At infinite width, outputs at different positions are independent, so a later pool averages over equal positions
+    only. All pairs are still carried if a later layer needs them.
     """
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
@@ -238,8 +241,8 @@ class LocallyConnected(_Convolution):
         positions, fitting = self.output_shape(x.shape[1:])[:-1], params["w"].shape[:-2]
         if positions != fitting:
             raise InputError(
-                "Expected inputs of LocallyConnected of the size that its weights are for, with outputs at positions "
-                f"{fitting}; got {positions}. Initialize it for inputs of this size."
+                "Expected inputs of LocallyConnected to have the size that it was initialized for, which gives outputs "
+                f"at positions {fitting}; got {positions}. Initialize it for inputs of this size."
             )
         x, pads = _padded_inputs(self.window, x)
         patches = lax.conv_general_dilated_patches(
@@ -271,7 +274,7 @@ class LocallyConnected(_Convolution):
 
 
 def _window_mean(window: Window, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
-    """The mean over the window, the same offset at both positions of a pair; padding counts as zeros."""
+    """The mean over the window, with the same offset at both positions of a pair; padding counts as zeros."""
     num_axes = len(positions)
     lead = array.ndim - carried * num_axes
     array = window.padded(array, positions, lead, carried)
@@ -281,7 +284,7 @@ def _window_mean(window: Window, array: Array, carried: Positions, positions: tu
 
 
 def _diagonal(array: Array, positions: tuple[int, ...]) -> Array:
-    """`(..., *positions)` as the equal positions of `(..., *positions, *positions)`, which is zero elsewhere."""
+    """An array `(..., *positions, *positions)` with the given values at equal positions and zero elsewhere."""
     size = math.prod(positions)
     lead = array.shape[: array.ndim - len(positions)]
     square = jnp.where(jnp.eye(size, dtype=bool), array.reshape(*lead, size, 1), 0.0)
@@ -289,7 +292,7 @@ def _diagonal(array: Array, positions: tuple[int, ...]) -> Array:
 
 
 def _padded_inputs(window: Window, x: Array) -> tuple[Array, list[tuple[int, int]]]:
-    """The inputs, and how much is to be added to them by the convolution itself."""
+    """The inputs, and the padding that the convolution itself has to add."""
     positions = x.shape[1:-1]
     if window.padding == "CIRCULAR":
         return window.padded(x, positions, 1), [(0, 0)] * len(positions)
@@ -297,13 +300,13 @@ def _padded_inputs(window: Window, x: Array) -> tuple[Array, list[tuple[int, int
 
 
 def _layout(num_axes: int) -> tuple[str, str, str]:
-    """The order of the axes of inputs, weights and outputs, as `lax` names it."""
+    """The order of axes of inputs, weights and outputs, in the notation of `lax`."""
     letters = "DHW"[-num_axes:] if num_axes <= 3 else "".join(map(chr, range(ord("a"), ord("a") + num_axes)))
     return (f"N{letters}C", f"{letters}IO", f"N{letters}C")
 
 
 def _require_sizes(name: str, value: object) -> None:
-    """Raise an `InputError` unless `value` is one whole number for each spatial axis."""
+    """Raise an `InputError` unless `value` holds one positive whole number per spatial axis."""
     if not isinstance(value, tuple) or not value:
         raise InputTypeError(f"Expected {name} to be one number for each spatial axis, as (3, 3); got {value!r}.")
     for size in value:

@@ -1,14 +1,14 @@
-"""What an infinitely wide network carries from layer to layer instead of activations.
+"""The covariance that an infinitely wide network carries from layer to layer, instead of activations.
 
-At infinite width the channels of a layer are independent Gaussian fields over pairs (example, position), so a layer
-is described by two kernels of two inputs x, x' and two positions p, q:
+At infinite width the channels of a layer are independent Gaussian fields over pairs (example, position). Two kernels
+describe the layer. They are functions of two inputs x, x' and two positions p, q:
 
     nngp = E[z(x, p) z(x', q)]         the covariance of the channels (Lee et al. 2018)
     ntk  = <dz(x, p), dz(x', q)>       the inner product of their gradients (Jacot et al. 2018, arXiv 1806.07572)
 
-A read-out that flattens needs only p = q; one that pools needs all pairs, and an activation needs the variances of each
-input alone: `Needs` says which are carried. Before the first layer, nngp is the mean over the input's channels of
-x(p) x'(q), and ntk is zero.
+A readout that flattens needs only p = q. One that pools needs all pairs. An activation needs the variances of each
+input. `Needs` says which of these are carried. Before the first layer, nngp is the mean of x(p) x'(q) over the input's
+channels, and ntk is zero.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.layers import Covariance
@@ -35,36 +35,37 @@ __all__ = ["Covariance", "Needs", "Positions", "materialized"]
 
 
 class Positions(enum.IntEnum):
-    """Of which pairs of positions (p, q) an array is carried; an order: what has more can give less."""
+    """The pairs of positions (p, q) that an array holds. They are ordered: a larger set contains the smaller ones."""
 
     NONE = 0
-    EQUAL = 1  # p = q alone: (..., *positions)
+    EQUAL = 1  # p = q only: (..., *positions)
     ALL = 2  # (..., *positions of the first, *positions of the second)
 
 
 class Needs(NamedTuple):
-    """What a layer needs of the covariance of its inputs, for what comes after it."""
+    """The parts of its inputs' covariance that a layer needs, for itself and for later layers."""
 
-    cross: Positions = Positions.EQUAL  # of the kernels of two inputs
-    own: Positions = Positions.NONE  # of the nngp of each input with itself: its variances, to an activation
+    cross: Positions = Positions.EQUAL  # pairs of positions in the kernels between two inputs
+    own: Positions = Positions.NONE  # the same in the nngp of each input with itself, which holds its variances
 
     def __or__(self, other: "Needs") -> "Needs":  # type: ignore[override]
-        """What both need."""
+        """The needs of both layers together."""
         return Needs(max(self.cross, other.cross), max(self.own, other.own))
 
 
 class Covariance(eqx.Module):
     """The covariance of a layer's channels between two sets of inputs, and of each input with itself.
 
-    `P` stands for the axes of positions: none for vectors; one per spatial axis where only equal positions are
-    carried; two sets of them, `(h, w, h', w')`, where all pairs are. `cross` says which it is for `nngp` and `ntk`, and
-    `own` for `self1` and `self2`. An array that is zero (ntk), or that nobody needs (self), is None.
+    `P` stands for the axes of positions. There are none for vectors, one per spatial axis if only equal positions are
+    carried, and two sets of them, `(h, w, h', w')`, if all pairs are. `cross` says which for `nngp` and `ntk`; `own`
+    says it for `self1` and `self2`. `ntk` is None if it is zero. `self1` and `self2` are None if no later layer needs
+    them.
     """
 
     nngp: Float[Array, "n m *P"]
     ntk: Float[Array, "n m *P"] | None
     self1: Float[Array, "n *Q"] | None  # nngp of each of the first inputs with itself
-    self2: Float[Array, "m *Q"] | None  # and of each of the second
+    self2: Float[Array, "m *Q"] | None  # nngp of each of the second inputs with itself
     shape: tuple[int, ...] = eqx.field(static=True)  # of one example at finite width: (*positions, channels)
     cross: Positions = eqx.field(static=True, default=Positions.EQUAL)
     own: Positions = eqx.field(static=True, default=Positions.EQUAL)
@@ -82,8 +83,9 @@ class Covariance(eqx.Module):
     ) -> "Covariance":
         """The covariance of raw inputs `(n, *positions, channels)`.
 
-        `same` says which of `x2` are the very inputs of `x1`: their covariance is taken from the variances then. Sums
-        of many features in two orders would differ, and an angle of zero be lost in it.
+        `same` marks the pairs in which an input of `x2` is the very input of `x1`. Their covariance is set to the
+        variance. Otherwise the two would be sums over features in different orders, and rounding would hide an angle of
+        zero.
         """
         positions = x1.shape[1:-1]
         size = math.prod(positions)
@@ -99,7 +101,7 @@ class Covariance(eqx.Module):
                 equal = jnp.ones(size, bool)
             nngp = jnp.where(same.reshape(*same.shape, *(1,) * equal.ndim) & equal, variances, nngp)
 
-        def alone(x: Array) -> Array | None:
+        def with_itself(x: Array) -> Array | None:
             if not own:
                 return None
             return (jnp.einsum(letters[own][1], x, x) / x1.shape[-1]).reshape(len(x), *positions * int(own))
@@ -107,8 +109,8 @@ class Covariance(eqx.Module):
         return cls(
             nngp=nngp.reshape(len(a), len(b), *positions * int(cross)),
             ntk=None,
-            self1=alone(a),
-            self2=alone(b),
+            self1=with_itself(a),
+            self2=with_itself(b),
             shape=x1.shape[1:],
             cross=cross,
             own=own,
@@ -130,12 +132,12 @@ class Covariance(eqx.Module):
         if self.self1 is None or self.self2 is None:
             raise InputError(
                 "Expected a covariance that carries the variance of each input; got one without. "
-                "A layer that uses them has to say so in its `needs`, by own=Positions.EQUAL or ALL."
+                "A layer that uses variances has to request them in its `needs`, by own=Positions.EQUAL or ALL."
             )
         return self.at_equal(self.self1, self.own), self.at_equal(self.self2, self.own)
 
     def at_equal(self, array: Array, carried: Positions) -> Array:
-        """The entries at equal positions, `(..., *positions)`, of one of this covariance's arrays."""
+        """The entries of one of this covariance's arrays at equal positions, `(..., *positions)`."""
         if carried != Positions.ALL:
             return array
         lead = array.shape[: array.ndim - 2 * self.num_positions]
@@ -144,16 +146,16 @@ class Covariance(eqx.Module):
         return jnp.diagonal(square, axis1=-2, axis2=-1).reshape(*lead, *self.positions)
 
     def paired(self, first: Array, second: Array, carried: Positions) -> tuple[Array, Array]:
-        """Arrays `(..., *positions)` of the first and of the second input, to broadcast over the positions carried."""
+        """Arrays `(..., *positions)` of the two inputs, expanded to broadcast over the pairs of positions carried."""
         if carried != Positions.ALL:
             return first, second
-        axes = range(self.num_positions)  # a position p stands before its partner q
+        axes = range(self.num_positions)  # the axes of p precede those of q
         return jnp.expand_dims(first, [-1 - a for a in axes]), jnp.expand_dims(
             second, [first.ndim - len(axes) + a for a in axes]
         )
 
     def map(self, linear: Callable[[Array, Positions], Array]) -> "Covariance":
-        """Apply to each array what a layer does to the position axes; `linear` is told which positions it has."""
+        """Apply a linear map of the position axes to each array. `linear(array, carried)` is told the array's pairs."""
 
         def mapped(array: Array | None, carried: Positions) -> Array | None:
             return None if array is None else linear(array, carried)
@@ -178,10 +180,11 @@ class Covariance(eqx.Module):
     ) -> "Covariance":
         """The covariance after a linear layer with independent Gaussian weights and biases.
 
-        `mean` averages an array over the inputs that one output sees; by default it is a mean already. With A its
-        action, the layer gives nngp' = w_std^2 A(nngp) + (b_std b_init)^2 and ntk' = w_std^2 A(ntk) + (what its own
-        weights add): in the NTK parameterization w_std^2 A(nngp) + b_std^2; in the standard one fan_in A(nngp) + 1,
-        which grows with the width (Sohl-Dickstein et al. 2020, arXiv 2001.07301).
+        `mean` averages an array over the inputs that one output sees; by default the array is such a mean already.
+        Write A for this average. The layer gives nngp' = w_std^2 A(nngp) + (b_std b_init)^2, and ntk' = w_std^2 A(ntk)
+        plus the contribution of its own parameters. That contribution is w_std^2 A(nngp) + b_std^2 in the NTK
+        parameterization. In the standard one it is fan_in A(nngp) + 1, which grows with the width (Sohl-Dickstein et
+        al. 2020, arXiv 2001.07301).
         """
         after = self if mean is None else self.map(mean)
         bias = 0.0 if b_std is None else (b_std * b_init) ** 2
@@ -201,14 +204,14 @@ class Covariance(eqx.Module):
         dual: Callable[[Array, Array, Array], tuple[Array, Array]],
         moment: Callable[[Array], Array] | None = None,
     ) -> "Covariance":
-        """The covariance after an elementwise function whose `dual` is given.
+        """The covariance after an elementwise function phi, given its `dual`.
 
         `dual(covariance, variance1, variance2)` returns E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for centered Gaussians
-        u, v; the second multiplies the ntk (chain rule). `moment(variance)`, E[phi(u)^2], may say at less cost what
-        dual says of equal arguments.
+        u, v. The second value multiplies the ntk (chain rule). `moment(variance)` returns E[phi(u)^2]; it may replace
+        `dual` at equal arguments, at lower cost.
         """
 
-        def alone(own: Array, variance: Array) -> Array:
+        def with_itself(own: Array, variance: Array) -> Array:
             if moment is not None and self.own != Positions.ALL:
                 return moment(own)
             return dual(own, *self.paired(variance, variance, self.own))[0]
@@ -216,7 +219,7 @@ class Covariance(eqx.Module):
         variance1, variance2 = self.variances
         nngp, derivative = dual(self.nngp, *self.paired(variance1[:, None], variance2[None], self.cross))
         self1, self2 = (
-            None if own is None else alone(own, variance)
+            None if own is None else with_itself(own, variance)
             for own, variance in ((self.self1, variance1), (self.self2, variance2))
         )
         ntk = None if self.ntk is None else self.ntk * derivative
@@ -238,18 +241,18 @@ class Covariance(eqx.Module):
         )
 
     def reshaped(self, shape: tuple[int, ...]) -> "Covariance":
-        """The same covariance for outputs of another shape; without positions there are no pairs of them."""
+        """The same covariance for outputs of another shape. Without positions, equal positions are the only pairs."""
         cross, own = (
             carried if len(shape) > 1 else min(carried, Positions.EQUAL) for carried in (self.cross, self.own)
         )
         return dataclasses.replace(self, shape=shape, cross=cross, own=own)
 
     def without_own(self) -> "Covariance":
-        """The same without the covariance of each input with itself, where what comes after does not need it."""
+        """The same without the covariance of each input with itself, which no later layer needs."""
         return dataclasses.replace(self, self1=None, self2=None, own=Positions.NONE)
 
     def restricted(self, needs: Needs) -> "Covariance":
-        """The same at no more pairs of positions than `needs` has: equal ones of all, or no variances."""
+        """The same at no more pairs of positions than `needs` asks for, and without variances if it asks for none."""
         after = self if needs.own else self.without_own()
         cross, own = min(after.cross, needs.cross), min(after.own, needs.own)
 
@@ -268,9 +271,9 @@ class Covariance(eqx.Module):
 
 
 def materialized(array: Array) -> Array:
-    """The array, written to memory on a CPU before it is read.
+    """The array. On a CPU it is written to memory before it is read.
 
-    XLA fuses a padded array into every slice that is taken of it, and tests each entry of each slice for being inside:
-    a sum of shifted windows is 4 times slower then on a CPU. Accelerators do better with the fusion.
+    XLA fuses a padded array into every slice of it, and then tests for each entry of each slice whether it lies in the
+    padding. On a CPU this makes a sum of shifted windows 4 times slower. Accelerators do better with the fusion.
     """
     return jax.lax.optimization_barrier(array) if jax.default_backend() == "cpu" else array

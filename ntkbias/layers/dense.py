@@ -1,7 +1,9 @@
-"""The dense (fully connected) layer, which acts on the last axis: at each position alike, where inputs have positions.
+"""The dense (fully connected) layer. It acts on the last axis, with the same weights at each position.
 
     NTK parameterization:       z = w_std / sqrt(d) x W + b_std b      W, b ~ N(0, 1)    (Jacot et al. 2018)
     standard parameterization:  z = x W + b                            W ~ N(0, w_std^2 / d), b ~ N(0, b_std^2)
+
+Both hold for b_init = 1, which multiplies b at initialization.
 
 >>> import jax
 >>> from ntkbias.layers import Dense
@@ -23,13 +25,13 @@ __all__ = ["Dense"]
 
 
 class Dense(Layer):
-    """A linear map of vectors `(n, d)` to `(n, num_outputs)` with Gaussian weights.
+    """A linear map of `(n, d)` to `(n, num_outputs)` with Gaussian weights.
 
-    Inputs `(n, *positions, d)` become `(n, *positions, num_outputs)` by the same weights at each position, as in flax
-    and as by a convolution with a window of one; put Flatten before it for one map of all positions together.
-    `b_std=None` means no bias. `b_init` scales the bias at initialization alone: with `b_init=0` it starts at zero and
-    is still trained, so it adds to the NTK and not to the NNGP (Basri et al. 2019). `apply` costs 2 n d num_outputs
-    operations a position.
+    It maps `(n, *positions, d)` to `(n, *positions, num_outputs)` with the same weights at each position, as flax does
+    and as a convolution with a window of one does. Put Flatten before it to map all positions together. `b_std=None`
+    means no bias. `b_init` scales the bias only at initialization. With `b_init=0` the bias starts at zero and is still
+    trained, so it adds to the NTK but not to the NNGP (Basri et al. 2019). `apply` costs 2 n d num_outputs operations
+    per position.
     """
 
     num_outputs: int = eqx.field(static=True)
@@ -71,7 +73,7 @@ class Dense(Layer):
         return True
 
     def propagate(self, covariance: Covariance) -> Covariance:
-        after = covariance.affine(  # already a mean over the input's features
+        after = covariance.affine(  # the covariance is already a mean over the input's features
             w_std=self.w_std,
             b_std=self.b_std,
             b_init=self.b_init,

@@ -1,11 +1,11 @@
-"""Encodings of positions, added to what a network has there or put beside its channels.
+"""Encodings of positions, added to a layer's inputs or concatenated to their channels.
 
-With R the correlation of positions, random encodings of deviation std add to the covariance ("sum"):
+Let R be the correlation between positions. Random encodings with standard deviation std change the covariance to
 
     PositionalEncoding        nngp'[p, q] = nngp[p, q] + std^2 R[p, q],     R[p, q] = decay(distance of p and q)
 
-`SinusoidalEncoding` is a fixed map. First in a network it is applied to the inputs themselves, before there is a
-covariance; `split_fixed` says which layers these are.
+if they are added (`combine="sum"`). `SinusoidalEncoding` is a fixed map. At the start of a network it acts on the
+inputs themselves, before there is a covariance; `split_fixed` finds such layers.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.layers import SinusoidalEncoding
@@ -34,21 +34,22 @@ from ntkbias.types import Parameterization, Params
 __all__ = ["Combine", "PositionalEncoding", "SinusoidalEncoding"]
 
 Combine = Literal["sum", "concat"]
-MARGIN = 1e-6  # of the largest eigenvalue: a covariance that is not positive by less has been rounded
+MARGIN = 1e-6  # times the largest eigenvalue: a negative eigenvalue smaller than this is a rounding error
 
 
 class PositionalEncoding(Layer):
-    """Random vectors, one a position and the same for all examples, added to the inputs or put beside their channels.
+    """Random vectors, one per position and the same for all examples, added to the inputs or concatenated to them.
 
-    Their entries are Gaussian, of deviation `std`, independent along channels and of correlation R[p, q] between
-    positions: `decay(sum over axes of |p - q|^power)`, or independent where `decay` is None. They are trained, and add
-    std^2 R to the ntk (in the standard parameterization, where they are parameters as they are, 1 at equal positions).
-    `combine="concat"` adds `num_channels` channels, by default as many as the inputs have.
+    The entries are Gaussian with standard deviation `std`. They are independent between channels. Between positions
+    their correlation is R[p, q] = `decay(sum over axes of |p - q|^power)`; with `decay=None` they are independent. The
+    vectors are trained and add std^2 R to the ntk. In the standard parameterization the parameters are the vectors
+    themselves, and add 1 at equal positions. `combine="concat"` adds `num_channels` channels, by default as many as the
+    inputs have.
 
-    The limit is that of many channels: raw inputs of a few channels should pass a `Dense` layer first. After "concat"
-    channels differ in variance, and a linear layer has to come next. As in neural-tangents' attention (Hron et al.
-    2020), where it belongs to the layer; a fresh lambda as `decay` compiles again. Raises `InputError` where `decay`
-    gives no positive semi-definite R.
+    The limit has many channels, so raw inputs with few channels should pass a `Dense` layer first. After "concat",
+    channels differ in variance, so a linear layer has to come next. neural-tangents has the same encoding as a part of
+    its attention layer (Hron et al. 2020). A fresh lambda as `decay` compiles again. Raises `InputError` unless `decay`
+    gives a positive semi-definite R.
     """
 
     std: float = 1.0
@@ -92,7 +93,7 @@ class PositionalEncoding(Layer):
         return _combined(x, vectors.astype(x.dtype), self.combine)
 
     def _correlated(self, vectors: Float[Array, "*positions c"]) -> Float[Array, "*positions c"]:
-        """Vectors of correlation R between positions, given independent ones."""
+        """Vectors with correlation R between positions, given independent ones."""
         if self.decay is None:
             return vectors
         _, root = _correlation(self.decay, self.power, vectors.shape[:-1])
@@ -114,12 +115,14 @@ class PositionalEncoding(Layer):
 
 
 class SinusoidalEncoding(Layer):
-    """Cosines and sines of the position, added to the inputs or put beside their channels (Vaswani et al. 2017).
+    """Sines and cosines of the position, added to the inputs or concatenated to their channels (Vaswani et al. 2017).
 
-    Channels 2 i and 2 i + 1 of the `m` of a spatial axis are std sin(p / max_period^(2 i / m)) and the cosine; several
-    axes have as many each, one after the other. `num_channels` ("concat" alone) is by default that of the inputs, more
-    where that makes no whole pairs. A fixed map: first in a network it is applied to the inputs; after a linear layer
-    the sum's limit is that of many channels, and another linear layer has to come next, as after "concat".
+    Each spatial axis gets the same number `m` of channels, one axis after the other. At position p its channels 2 i and
+    2 i + 1 are std sin(p / max_period^(2 i / m)) and std cos(p / max_period^(2 i / m)). `num_channels` ("concat" only)
+    defaults to the number of the inputs' channels, rounded up so that each axis gets whole pairs of sine and cosine.
+
+    This is a fixed map: at the start of a network it acts on the inputs. After a linear layer, "sum" has a limit for
+    many channels, and another linear layer has to come next, as after "concat".
     """
 
     std: float = 1.0
@@ -156,7 +159,7 @@ class SinusoidalEncoding(Layer):
         return dataclasses.replace(after, gaussian=False)  # channels have means
 
     def _waves(self, input_shape: tuple[int, ...]) -> np.ndarray:
-        """The encodings `(*positions, channels added)`."""
+        """The encodings, `(*positions, number of added channels)`."""
         *positions, channels = input_shape
         pairs = 2 * len(positions)
         wanted = channels if self.num_channels is None else self.num_channels
@@ -180,7 +183,7 @@ class SinusoidalEncoding(Layer):
 
 
 def _correlation(decay: Callable | None, power: float, positions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The correlation R of all positions, `(p, p)`, and its symmetric square root."""
+    """The correlation R between all positions, `(p, p)`, and its symmetric square root."""
     if decay is None:
         return np.eye(math.prod(positions)), np.eye(math.prod(positions))
     return _correlation_by(decay, power, positions)
@@ -194,7 +197,7 @@ def _correlation_by(decay: Callable, power: float, positions: tuple[int, ...]) -
         correlation = np.asarray(decay(distances), np.float64)
         require_finite(jnp.asarray(correlation), "the correlation that decay gives")
     if correlation.shape != distances.shape:
-        raise InputError(f"Expected decay to give one number a distance, {distances.shape}; got {correlation.shape}.")
+        raise InputError(f"Expected decay to give one number per distance, {distances.shape}; got {correlation.shape}.")
     values, vectors = np.linalg.eigh(correlation)
     if values[0] < -MARGIN * max(values[-1], 0) or values[-1] < 0:
         raise InputError(
@@ -205,7 +208,7 @@ def _correlation_by(decay: Callable, power: float, positions: tuple[int, ...]) -
 
 
 def _carried(correlation: Float[Array, "p p"], carried: Positions, positions: tuple[int, ...]) -> Array:
-    """A matrix of positions at the pairs that are carried."""
+    """A matrix over positions, restricted to the pairs that are carried."""
     array = correlation if carried == Positions.ALL else jnp.diagonal(correlation)
     return array.reshape(*positions * int(carried))
 
@@ -213,7 +216,7 @@ def _carried(correlation: Float[Array, "p p"], carried: Positions, positions: tu
 def _encoded(
     covariance: Covariance, encoding: Float[Array, "p p"], combine: Combine, shape: tuple[int, ...]
 ) -> Covariance:
-    """The covariance after encodings of covariance `encoding` are added, or put beside the channels."""
+    """The covariance after encodings with covariance `encoding` are added or concatenated."""
     before = covariance.shape[-1] / shape[-1] if combine == "concat" else 1.0
     share = 1 - before if combine == "concat" else 1.0
 
@@ -232,7 +235,7 @@ def _encoded(
 
 
 def _combined(x: Array, vectors: Array, combine: Combine) -> Array:
-    """The inputs with the encodings `(*positions, channels)` added, or beside them."""
+    """The inputs with the encodings `(*positions, channels)` added or concatenated."""
     if combine == "sum":
         return x + vectors
     return jnp.concatenate([x, jnp.broadcast_to(vectors, (*x.shape[:-1], vectors.shape[-1]))], -1)
@@ -246,6 +249,6 @@ def _require_combine(layer: "PositionalEncoding | SinusoidalEncoding") -> None:
     require_positive(f"num_channels of {name}", layer.num_channels)
     if layer.combine == "sum":
         raise InputError(
-            f'Expected no num_channels of {name} with combine="sum", where the inputs say it; got '
+            f'Expected no num_channels of {name} with combine="sum", which keeps the number of channels; got '
             f'{layer.num_channels}. Leave it out, or use combine="concat".'
         )

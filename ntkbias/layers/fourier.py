@@ -1,12 +1,13 @@
-r"""Fourier features: cosines and sines of the inputs along some directions.
+r"""Fourier features: cosines and sines of the inputs along given or random directions.
 
-A few fixed ones are a map of the inputs, with the kernel k(v, v') = sum_j a_j^2 cos(2 pi b_j . (v - v')) (Tancik et al.
-2020, arXiv 2006.10739); many random Gaussian ones have a limit, the Gaussian kernel (Rahimi and Recht 2007):
+Fixed features are a map of the inputs. Their kernel is k(v, v') = sum_j a_j^2 cos(2 pi b_j . (v - v')) (Tancik et al.
+2020, arXiv 2006.10739). Random Gaussian features tend to the Gaussian kernel as their number grows (Rahimi and Recht
+2007):
 
     RandomFourierFeatures     nngp' = E[cos(u - u')] = exp(-w_std^2 (nngp(x, x) + nngp(x', x') - 2 nngp(x, x')) / 2)
 
-A fixed map is applied to the inputs themselves, before there is a covariance: `FourierFeatures` and `Angle` come first
-in a network. `split_fixed` says which layers these are.
+A fixed map acts on the inputs themselves, before there is a covariance. `FourierFeatures` and `Angle` are fixed maps,
+so they have to come first in a network. `split_fixed` finds such layers.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.layers import FourierFeatures, Sequential
@@ -35,7 +36,7 @@ __all__ = ["Angle", "FourierFeatures", "RandomFourierFeatures"]
 
 
 def _numbers(value: Any) -> Any:
-    """An array or nested list as nested tuples, which can be hashed."""
+    """An array or a nested list as nested tuples, which can be hashed."""
     require_finite(
         require_array(value, "frequencies and amplitudes of FourierFeatures"),
         "frequencies and amplitudes of FourierFeatures",
@@ -50,10 +51,10 @@ def _nested(values: Any) -> Any:
 class FourierFeatures(Layer):
     """The features (a_j cos(2 pi b_j . v), a_j sin(2 pi b_j . v)) of inputs v, cosines first.
 
-    `frequencies` b_j are `(k,)`, of each coordinate alone: `(n, d)` becomes `(n, 2 k d)`; or directions `(k, d)`, for
-    `(n, 2 k)`. They have one period where coordinates go from 0 to 1, if whole. `amplitudes` a_j are `(k,)`, ones by
-    default. Acts on the last axis, at each position alike. It is a fixed map: it has no parameters, and has to come
-    first in a network.
+    `frequencies` are the b_j. Frequencies `(k,)` apply to each coordinate separately: `(n, d)` becomes `(n, 2 k d)`.
+    Directions `(k, d)` apply to whole inputs: `(n, d)` becomes `(n, 2 k)`. Whole numbers give features with period 1 in
+    each coordinate. `amplitudes` are the a_j, `(k,)`, and default to ones. The layer acts on the last axis, in the same
+    way at each position. It is a fixed map: it has no parameters and has to come first in a network.
     """
 
     frequencies: tuple = eqx.field(static=True, converter=_numbers)
@@ -67,10 +68,12 @@ class FourierFeatures(Layer):
         if len(shape) not in (1, 2) or 0 in shape:
             raise InputError(
                 f"Expected frequencies of FourierFeatures (k,), or directions (k, d); got shape {shape}. "
-                "Give one row a frequency."
+                "Give one row per frequency."
             )
         if self.amplitudes is not None and np.shape(self.amplitudes) != shape[:1]:
-            raise InputError(f"Expected one amplitude a frequency, {shape[:1]}; got shape {np.shape(self.amplitudes)}.")
+            raise InputError(
+                f"Expected one amplitude per frequency, {shape[:1]}; got shape {np.shape(self.amplitudes)}."
+            )
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions("FourierFeatures", input_shape)
@@ -100,10 +103,10 @@ class FourierFeatures(Layer):
 
 
 class Angle(Layer):
-    """The place of points of the plane around the origin, `(n, 2)` to `(n, 1)`: their angle over 2 pi, from 0 to 1.
+    """The angle of points in the plane, divided by 2 pi so that it runs from 0 to 1: `(n, 2)` to `(n, 1)`.
 
-    Before `FourierFeatures` of whole frequencies, which are harmonics of the circle then. A fixed map, as they are;
-    derivatives with respect to inputs do not exist at the origin.
+    Put it before `FourierFeatures` with whole frequencies, which are then harmonics of the circle. It is a fixed map
+    too. Its derivative with respect to the inputs does not exist at the origin.
     """
 
     is_fixed = True
@@ -129,9 +132,10 @@ class RandomFourierFeatures(Layer):
     """The features sqrt(2) (cos(u), sin(u)) of u = w_std / sqrt(d) x B with Gaussian B, `num_features` of each.
 
     `(n, ..., d)` becomes `(n, ..., 2 num_features)`. The limit of many features is the Gaussian kernel
-    exp(-|x - x'|^2 / (2 l^2)) with l = sqrt(d) / w_std, at a finite number with an error of num_features^-1/2. Tancik's
-    features cos(2 pi B v) with B of deviation s have w_std = 2 pi s sqrt(d). The frequencies are parameters, drawn by
-    `init`, that are not trained: their gradient is zero. (For trained ones put `Dense` before `SinPlusCos`.)
+    exp(-|x - x'|^2 / (2 l^2)) with l = sqrt(d) / w_std. At a finite number the error is of order num_features^-1/2. The
+    features cos(2 pi B v) of Tancik et al., with B of standard deviation s, have w_std = 2 pi s sqrt(d). `init` draws
+    the frequencies as parameters, but they are not trained: their gradient is zero. (To train them, put `Dense` before
+    `SinPlusCos`.)
     """
 
     num_features: int = eqx.field(static=True)
@@ -158,7 +162,7 @@ class RandomFourierFeatures(Layer):
         return False
 
     def needs(self, after: Needs) -> Needs:
-        """The variances, beside what comes after."""
+        """The variances, and what later layers need."""
         return after | Needs(own=Positions.EQUAL)
 
     def propagate(self, covariance: Covariance) -> Covariance:
@@ -172,14 +176,15 @@ class RandomFourierFeatures(Layer):
 
 
 def _gaussian_kernel(covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
-    """E[cos(u - v)], which is also the mean product of the derivatives of sqrt(2) cos and sqrt(2) sin."""
+    """E[cos(u - v)]. This is also the mean product of the derivatives of sqrt(2) cos and sqrt(2) sin."""
     kernel = jnp.exp(covariance - (variance1 + variance2) / 2)
     return kernel, kernel
 
 
 def _not_first(layer: Layer) -> InputError:
+    """The error of a fixed map that follows another layer."""
     name = type(layer).__name__
     return InputError(
         f"Expected {name} first in the network, where it acts on the inputs themselves; got it after another layer, "
-        "where there is a covariance alone. Move it to the front, or apply what it should follow to the inputs."
+        "where only a covariance is known. Move it to the front, or apply the layers before it to the inputs yourself."
     )

@@ -1,12 +1,12 @@
-r"""Duals by Hermite expansion: exact for polynomials, by quadrature for any other function.
+r"""Duals by Hermite expansion: exact for polynomials, by quadrature for other functions.
 
-With orthonormal Hermite polynomials h_k and z standard normal, Mehler's formula gives, for Gaussians of deviations
-s, s' and correlation rho,
+Let h_k be the orthonormal Hermite polynomials and z standard normal. For Gaussians with standard deviations s, s' and
+correlation rho, Mehler's formula gives
 
     E[f(u) f(v)] = sum_k a_k(s) a_k(s') rho^k,      a_k(s) = E[f(s z) h_k(z)]
 
-so that the integrals are one-dimensional, one for each input, and a pair of inputs costs a polynomial in rho. A
-two-dimensional Gauss-Hermite rule with as many nodes, which is as wrong at rho = 1, costs their square a pair.
+The integrals are one-dimensional, one per input, and each pair of inputs costs one polynomial in rho. A two-dimensional
+Gauss-Hermite rule with as many nodes has the same error at rho = 1, and costs the square of their number per pair.
 
 >>> import jax.numpy as jnp
 >>> one, half = jnp.array(1.0), jnp.array(0.5)
@@ -25,15 +25,16 @@ from jaxtyping import Array
 
 __all__ = ["expansion_dual", "polynomial_dual", "polynomial_slope"]
 
-TERMS_PER_PASS = 16  # over the pairs in memory; both fewer and more are slower on a CPU
-NODES_PER_TERM = 4  # an expansion is then as wrong as what it leaves out, and not as its integrals
+TERMS_PER_PASS = 16  # terms that one pass over the pairs in memory adds; fewer or more are slower on a CPU
+NODES_PER_TERM = 4  # enough that truncation dominates the error of an expansion, not quadrature
 
 
 def polynomial_dual(coefficients: Sequence[float | Array], covariance: Array, spread1: Array, spread2: Array) -> Array:
-    """E[p(u) p(v)] for p = sum of coefficients[n] x^n, where the spreads are the variances of u and v.
+    """E[p(u) p(v)] for p = sum of coefficients[n] x^n, given the variances of u and v as spreads. It is exact.
 
-    With spreads that are the variances less one, for p = sum of coefficients[n] He_n (He_n: probabilists' Hermite
-    polynomials): both families have p_n' = n p_(n-1), and expand in He_k of a scaled variable alike. Exact.
+    For p = sum of coefficients[n] He_n, with the probabilists' Hermite polynomials He_n, the spreads are the variances
+    minus one. The same code serves both families: both have p_n' = n p_(n-1), and both expand in He_k of a scaled
+    variable in the same way.
     """
     total = jnp.zeros(jnp.broadcast_shapes(*map(jnp.shape, (covariance, spread1, spread2))), covariance.dtype)
     for order in reversed(range(len(coefficients))):
@@ -43,12 +44,12 @@ def polynomial_dual(coefficients: Sequence[float | Array], covariance: Array, sp
 
 
 def polynomial_slope(coefficients: Sequence[float | Array]) -> list[float | Array]:
-    """The coefficients of p', by powers or by He_n; one zero for a constant."""
+    """The coefficients of p', in powers or in He_n; one zero for a constant."""
     return [n * value for n, value in enumerate(coefficients)][1:] or [0.0]
 
 
 def _expected_derivative(coefficients: Sequence[float | Array], order: int, spread: Array) -> Array:
-    """E of the derivative of that order: the sum over n = order + 2 i of coefficients[n] n! / (2^i i!) spread^i."""
+    """E of the derivative of p of this order: sum over n = order + 2 i of coefficients[n] n! / (2^i i!) spread^i."""
     total = jnp.zeros_like(spread)
     for i in reversed(range((len(coefficients) - order + 1) // 2)):
         n = order + 2 * i
@@ -61,9 +62,10 @@ def expansion_dual(
 ) -> Array:
     """E[f(u) f(v)] from the first `num_terms` terms of Mehler's formula.
 
-    f is evaluated 4 `num_terms` times for each variance; arrays of variances are best left to broadcast. What is left
-    out is at most rho^num_terms times the sum of a_k^2 from `num_terms` on. It falls as exp(-2 d sqrt(2 num_terms) / s)
-    where f is analytic up to a distance d from the real axis, and as a power of num_terms where f has a kink.
+    f is evaluated 4 `num_terms` times per variance, so pass variances that broadcast rather than broadcast arrays. The
+    truncation error is at most rho^num_terms times the sum of a_k^2 from `num_terms` on. It falls as
+    exp(-2 d sqrt(2 num_terms) / s) if f is analytic up to a distance d from the real axis, and as a power of num_terms
+    if f has a kink.
     """
     deviation1, deviation2 = (jnp.where(v > 0, jnp.sqrt(jnp.where(v > 0, v, 1.0)), 0.0) for v in (variance1, variance2))
     live = (variance1 > 0) & (variance2 > 0)
@@ -72,7 +74,7 @@ def expansion_dual(
 
 
 def _coefficients(f: Callable[[Array], Array], num_terms: int, deviation: Array) -> Array:
-    """The a_k(deviation), with k as the first axis."""
+    """The a_k(deviation), with k on the first axis."""
     nodes, weights = (jnp.asarray(z, deviation.dtype) for z in _rule(num_terms))
     values = f(deviation[..., None] * nodes)
     return jnp.einsum("...q,qk->k...", values, weights, precision=jax.lax.Precision.HIGHEST)
@@ -80,7 +82,7 @@ def _coefficients(f: Callable[[Array], Array], num_terms: int, deviation: Array)
 
 @functools.cache
 def _rule(num_terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Hermite nodes, and the weights times h_k at them: `(4 k,)` and `(4 k, k)`."""
+    """Gauss-Hermite nodes `(4 k,)`, and their weights times each h_k at the nodes, `(4 k, k)`, for k = num_terms."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES_PER_TERM * num_terms)
     rows = [weights / weights.sum()]
     for k in range(num_terms - 1):
@@ -97,16 +99,16 @@ def _sum(first: Array, second: Array, cosine: Array) -> Array:
             total = total * cosine + terms[0][k] * terms[1][k]
         return total, None
 
-    def passes(coefficients: Array) -> Array:
+    def in_passes(coefficients: Array) -> Array:
         padding = [(0, -len(first) % TERMS_PER_PASS), *[(0, 0)] * (coefficients.ndim - 1)]
         return jnp.pad(coefficients, padding).reshape(-1, TERMS_PER_PASS, *coefficients.shape[1:])
 
-    return jax.lax.scan(step, jnp.zeros_like(cosine), (passes(first), passes(second)), reverse=True)[0]
+    return jax.lax.scan(step, jnp.zeros_like(cosine), (in_passes(first), in_passes(second)), reverse=True)[0]
 
 
 @jax.custom_jvp
 def _mehler(first: Array, second: Array, cosine: Array) -> Array:
-    """`_sum`, whose derivative by the cosine is another such sum: no partial sums are kept for it."""
+    """`_sum` with a custom derivative. By the cosine it is another such sum, so no partial sums are stored."""
     return _sum(first, second, cosine)
 
 

@@ -1,4 +1,4 @@
-"""The identity, and layers that are the identity but for a number.
+"""The identity, and layers that differ from it by one number at most.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.layers import Scale
@@ -28,7 +28,7 @@ class Identity(Layer):
 
 
 class Scale(Layer):
-    """Multiplies its input by a fixed number, which is not trained; covariances by its square."""
+    """Multiplies its input by a fixed number that is not trained, and covariances by the square of that number."""
 
     factor: float
 
@@ -48,8 +48,8 @@ class Scale(Layer):
 class Dropout(Identity):
     """Dropout at inference: the identity.
 
-    Nothing is dropped, in `apply` as in the infinite-width limit. `rate` says what the layer stands for: the fraction
-    that training would drop, as in flax and PyTorch (neural-tangents' `rate` is what it would keep).
+    Nothing is dropped, neither in `apply` nor in the infinite-width limit. `rate` records the fraction that training
+    would drop, as in flax and PyTorch. (In neural-tangents `rate` is the fraction that training would keep.)
     """
 
     rate: float
@@ -57,9 +57,9 @@ class Dropout(Identity):
     def __check_init__(self):
         require_scale("rate of Dropout", self.rate)
         if isinstance(self.rate, int | float) and self.rate >= 1:
-            raise InputError(f"Expected rate of Dropout, the fraction that is dropped, below 1; got {self.rate!r}.")
+            raise InputError(f"Expected rate of Dropout, the fraction to drop, to be below 1; got {self.rate!r}.")
 
 
 def scaled(covariance: Covariance, factor: float | Array) -> Covariance:
-    """The covariance, multiplied by a number."""
+    """The covariance multiplied by a number."""
     return covariance.map(lambda array, _: factor * array)

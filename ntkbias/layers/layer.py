@@ -1,7 +1,7 @@
-"""The contract of a layer: it owns both of its lives, at finite width and at infinite width.
+"""The contract of a layer: it defines both its finite-width form and its infinite-width limit.
 
-A layer is an immutable value that knows how to initialize and apply itself, and how to carry a covariance through its
-infinite-width limit. Adding one is one class in one file with the methods below; `dense.py` is the one to read first.
+A layer is an immutable value. It initializes and applies itself at finite width, and carries a covariance through its
+infinite-width limit. To add a layer, write one class in one file with the methods below; read `dense.py` first.
 
 >>> import jax
 >>> from ntkbias.layers import Dense, Relu, Sequential
@@ -39,8 +39,8 @@ DEEPEST = 10_000  # layers: half a minute for an infinite kernel, which compiles
 class Layer(eqx.Module):
     """One layer, or one network: a composition of layers is a layer.
 
-    The methods that a layer without parameters or positions needs not write have defaults here. A fixed map of the
-    inputs has no parameters, and is applied to the inputs themselves, where a network begins with it.
+    The default methods suit a layer without parameters or positions. A fixed map (`is_fixed`) has no parameters. At the
+    start of a network it acts on the inputs themselves.
     """
 
     is_fixed = False
@@ -63,14 +63,14 @@ class Layer(eqx.Module):
         """The covariance of the outputs, given that of the inputs, as the width goes to infinity."""
 
     def decorrelates(self, before: bool) -> bool:
-        """Whether outputs are uncorrelated with the network's earlier values, given whether this layer's inputs are.
+        """Whether outputs are uncorrelated with the network's earlier values; `before` says so of this layer's inputs.
 
-        They are after fresh random weights, and no more after an activation, whose mean is not zero.
+        Fresh random weights make them uncorrelated. An activation ends this, because its mean is not zero.
         """
         return before
 
     def needs(self, after: Needs) -> Needs:
-        """What `propagate` needs of the covariance of its inputs, given what is needed of that of its outputs."""
+        """The parts of its inputs' covariance that `propagate` needs, given those that later layers need after it."""
         return after
 
 
@@ -96,10 +96,10 @@ def affine_init(
     b_init: float,
     parameterization: str,
 ) -> dict[str, Array]:
-    """Weights of `shape`, outputs last, and biases if `b_std` is given, as Dense and Conv draw them.
+    """Random weights of `shape`, outputs last, and biases if `b_std` is given, as Dense and Conv draw them.
 
-    In the NTK parameterization both are standard normal and `apply` scales them; in the standard one they are drawn
-    at their scale: w_std / sqrt(fan_in) and b_std.
+    In the NTK parameterization weights have standard deviation 1 and biases b_init; `apply` multiplies them by
+    w_std / sqrt(fan_in) and b_std. In the standard one they are drawn at their final scale.
     """
     w_key, b_key = jax.random.split(require_key(key))
     standard = parameterization == "standard"
@@ -122,9 +122,9 @@ def require_depth(name: str, value: object) -> None:
 
 
 def require_positions(name: str, input_shape: tuple[int, ...], num_positions: int | None = None) -> None:
-    """Raise an `InputError` unless one input is `(*positions, channels)` with the number of spatial axes given.
+    """Raise an `InputError` unless one input is `(*positions, channels)` with `num_positions` spatial axes.
 
-    `num_positions=None` accepts any number of them. Sizes have to be positive.
+    `num_positions=None` accepts any number of spatial axes. Sizes have to be positive.
     """
     if not isinstance(input_shape, tuple | list):
         raise InputTypeError(f"Expected the shape of one input of {name}, as (8, 8, 1); got {input_shape!r}.")
@@ -141,7 +141,7 @@ def require_positions(name: str, input_shape: tuple[int, ...], num_positions: in
 
 
 def require_some_positions(name: str, input_shape: tuple[int, ...]) -> None:
-    """Raise an `InputError` unless one input is `(*positions, channels)` with one spatial axis or more."""
+    """Raise an `InputError` unless one input is `(*positions, channels)` with at least one spatial axis."""
     require_positions(name, input_shape)
     if len(input_shape) == 1:
         raise InputError(

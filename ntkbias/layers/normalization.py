@@ -1,12 +1,12 @@
-r"""Normalization by an example's own moments: of its values less their mean, or of the values as they are.
+r"""Normalization of each example by its own moments, with its mean subtracted (`LayerNorm`) or not (`RMSNorm`).
 
     LayerNorm       z = (x - mean(x)) / sqrt(eps + var(x))          (Ba et al. 2016, arXiv 1607.06450)
     RMSNorm         z = x / sqrt(eps + mean(x^2))                   (Zhang and Sennrich 2019, arXiv 1910.07467)
 
-Over many channels of mean zero the mean vanishes and the variance s = nngp(x, x) is no more random, so the layer
-divides by a number: nngp' = nngp / sqrt((eps + s)(eps + s')), and so the ntk; what the derivatives of mean and variance
-add is of order 1 / width. A Gaussian input stays Gaussian. Without the mean this holds for channels of any
-distribution: s is the mean over channels of x^2, also of the inputs themselves.
+Over many channels of mean zero, the mean vanishes and the variance s = nngp(x, x) is no longer random. The layer then
+divides by a number: nngp' = nngp / sqrt((eps + s)(eps + s')), and likewise for the ntk. The derivatives of mean and
+variance add only terms of order 1 / width. A Gaussian input stays Gaussian. RMSNorm subtracts no mean, so channels may
+have any distribution: s is the mean of x^2 over channels, also for the network's inputs.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.layers import Dense, LayerNorm, Sequential
@@ -34,7 +34,7 @@ NormAxes = Literal["channels", "all"]
 
 
 class _Norm(Layer):
-    """What the normalizations share: options, and the division by sqrt(eps + s) in the limit."""
+    """The base class of normalizations: their options, and the division by sqrt(eps + s) in the limit."""
 
     eps: float = 1e-12
     axes: NormAxes = eqx.field(static=True, default="channels")
@@ -48,11 +48,11 @@ class _Norm(Layer):
         return tuple(input_shape)
 
     def needs(self, after: Needs) -> Needs:
-        """The variances, beside what comes after."""
+        """The variances, and what later layers need."""
         return after | Needs(own=Positions.EQUAL)
 
     def _divided(self, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
-        """Values over the root of eps and their own mean square."""
+        """The values divided by sqrt(eps + their mean square)."""
         axes = -1 if self.axes == "channels" else tuple(range(1, x.ndim))
         return x / jnp.sqrt(self.eps + jnp.mean(x**2, axes, keepdims=True))
 
@@ -74,7 +74,7 @@ class _Norm(Layer):
         )
 
     def _scale(self, variance: Float[Array, "n *positions"]) -> Float[Array, "n ..."]:
-        """What each example's values are multiplied by."""
+        """The factor of each example's values, 1 / sqrt(eps + s)."""
         if self.axes == "all":
             variance = jnp.mean(variance, tuple(range(1, variance.ndim)), keepdims=True)
         return 1 / jnp.sqrt(self.eps + variance)
@@ -83,8 +83,8 @@ class _Norm(Layer):
 class LayerNorm(_Norm):
     """Normalizes `(n, *positions, channels)` over the channels at each position, or over "all" positions as well.
 
-    It has no scale and shift to learn, as that of neural-tangents: in the limit a learned scale that starts at one adds
-    a term of its own to the NTK. `eps` is added to the variance.
+    It has no learned scale or shift, like the one in neural-tangents. (In the limit, a learned scale that starts at one
+    would add a term of its own to the NTK.) `eps` is added to the variance.
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -95,7 +95,7 @@ class LayerNorm(_Norm):
         if not covariance.gaussian:
             raise InputError(
                 "Expected a Dense or Conv layer before LayerNorm; got an input that is not Gaussian of mean zero at "
-                "infinite width. Put a linear layer between it and the input, activation or encoding before it."
+                "infinite width. Put a linear layer directly before it, after the input, activation or encoding."
             )
         return super().propagate(covariance)
 
@@ -103,8 +103,8 @@ class LayerNorm(_Norm):
 class RMSNorm(_Norm):
     """Divides `(n, *positions, channels)` by the root mean square over the channels, or over "all" positions as well.
 
-    Nothing is taken away, and there is no scale to learn; `eps` is added to the mean square. In the limit it may follow
-    any layer. That of flax is `nnx.RMSNorm(use_scale=False)`, with eps 1e-6.
+    It subtracts no mean and has no learned scale. `eps` is added to the mean square. In the limit it may follow any
+    layer. In flax the same layer is `nnx.RMSNorm(use_scale=False)`, with eps 1e-6.
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:

@@ -1,11 +1,12 @@
 r"""The dual of a piecewise linear function with several kinks, from the bivariate normal distribution.
 
-For phi(x) = sum_i w_i relu(x - t_i) and standardized thresholds h = t_i / s, k = t_j / s', everything comes down to
+For phi(x) = sum_i w_i relu(x - t_i) and standardized thresholds h = t_i / s, k = t_j / s', everything reduces to
 
     L(h, k) = P(x > h, y > k) = (Q(h) + Q(k)) / 2 - T(h, (k - rho h) / (h r)) - T(k, (h - rho k) / (k r))    (Owen 1956)
 
-with Q the upper tail of the normal distribution, r = sqrt(1 - rho^2) and Owen's T, an integral over a unit interval at
-most, here by Gauss-Legendre nodes to full precision. Derivatives are closed forms (Price's theorem).
+Here Q is the upper tail of the normal distribution, r = sqrt(1 - rho^2), and T is Owen's function. T is an integral
+over at most a unit interval, computed to full precision by a Gauss-Legendre rule. Derivatives have closed forms
+(Price's theorem).
 
 >>> import jax.numpy as jnp
 >>> nngp, derivative = linear_spline_dual((0.0,), (1.0,), *(jnp.array(z) for z in (0.5, 1.0, 1.0)))  # ReLU
@@ -27,20 +28,22 @@ from ntkbias.layers.arc_cosine import arc_cosine, cosine_defect
 
 __all__ = ["linear_spline_dual"]
 
-NUM_NODES = {"float64": 12}  # errors of 1e-16, and of 2e-9 with SINGLE
-SINGLE = 6
-FAR = 40.0  # deviations beyond which a normal tail is zero in float64
+NUM_NODES_DOUBLE = 12  # nodes of the Gauss-Legendre rule in float64: errors of 1e-16
+NUM_NODES_SINGLE = 6  # in any narrower type: errors of 2e-9
+FAR = 40.0  # standard deviations beyond which a normal tail is zero in float64
 
 
 class Side(NamedTuple):
-    """One of two Gaussians: its first axis, or the second for the other Gaussian, is that of its thresholds."""
+    """One of the two Gaussians u and v. The thresholds of u lie along the first axis, those of v along the second.
+
+    Given that this Gaussian is at its threshold, the other one is normal too: `below` and `far` describe it.
+    """
 
     deviation: Array
     change: float | Array  # the tangent of its variance, relative to the variance
-    height: Array  # the thresholds in units of the deviation
-    below: Array  # how far the other's mean, where this one is at its threshold, lies below the other's threshold
-    far: Array  # the same in units of the other's deviation under that condition
-    axis: int  # of the other's thresholds
+    height: Array  # the thresholds in units of the standard deviation
+    below: Array  # the other's threshold minus its conditional mean, in units of its standard deviation
+    far: Array  # the same in units of its conditional standard deviation
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -53,9 +56,9 @@ def linear_spline_dual(
 ) -> tuple[Array, Array]:
     """E[phi(u) phi(v)] and E[phi'(u) phi'(v)] for phi = sum of weights[i] relu(x - thresholds[i]).
 
-    The thresholds are not negative. Absolute error some 5 eps (1 + s s'): where phi is bounded, second differences of
-    numbers of the order of s s' remain. Both are 0 where a variance is 0. A pair of inputs costs some thirty
-    exponentials for each pair of thresholds, and memory for ten numbers.
+    The thresholds must not be negative. The absolute error is about 5 eps (1 + s s'): for a bounded phi the result is a
+    second difference of numbers of order s s'. Both values are 0 where a variance is 0. Each pair of inputs costs about
+    thirty exponentials, and memory for ten numbers, per pair of thresholds.
     """
     moments = covariance, variance1, variance2
     first, second, sine, area, alive = _sides(thresholds, *moments, changes=(0.0, 0.0))
@@ -74,17 +77,17 @@ def linear_spline_dual(
 
 @linear_spline_dual.defjvp
 def _linear_spline_dual_jvp(thresholds, weights, primals, tangents):
-    """Price's theorem: by c, one derivative more on each side; by a, half of two more on one side."""
+    """By Price's theorem d/dc takes one more derivative of each factor, and d/da half of two more of one factor."""
     nngp, derivative = linear_spline_dual(thresholds, weights, *primals)
     first, second, sine, area, alive = _sides(thresholds, *primals, changes=tangents[1:])
     start, end, weight = _on_axes(thresholds, weights, area)
-    # Where u = +-v the density of two equal kinks is infinite, from both sides with opposite signs: taken as 0.
+    # At u = +-v the density of two equal kinks is infinite, with opposite signs on the two sides: take it as 0.
     kinks = jnp.sum(weight * _density(first.height) * _density(first.far), (0, 1))
     kinks = jnp.where(area > 0, kinks / _or_one(area), 0.0)  # E[phi''(u) phi''(v)]
     nngp_change = derivative * tangents[0]
     derivative_change = kinks * (tangents[0] - 0.5 * primals[0] * (first.change + second.change))
     for side, other, threshold in ((first, second, start), (second, first, end)):
-        # weights, times the density of this side there, times E[phi(other)] and E[phi'(other)] under that condition
+        # the weights times this side's density at its kink, then times conditional E[phi(other)] and E[phi'(other)]
         at_kink = weight * _density(side.height) * (0.5 * side.change * side.deviation)
         value = other.deviation * (sine * _density(side.far) - side.below * _tail(side.far))
         nngp_change += jnp.sum(at_kink * value, (0, 1))
@@ -94,7 +97,7 @@ def _linear_spline_dual_jvp(thresholds, weights, primals, tangents):
 
 
 def _on_axes(thresholds: tuple[float, ...], weights: tuple[float, ...], pairs: Array) -> tuple[Array, Array, Array]:
-    """The thresholds of u on a first axis, those of v on a second, and products of weights: axes before the pairs."""
+    """The thresholds of u on a first axis, those of v on a second, and the products of weights; pairs come after."""
     t, w = (np.asarray(values).reshape(-1, 1, *[1] * pairs.ndim) for values in (thresholds, weights))
     start, end, weight = (jnp.asarray(z, pairs.dtype) for z in (t, t.swapaxes(0, 1), w * w.swapaxes(0, 1)))
     return start, end, weight
@@ -108,7 +111,7 @@ def _sides(
     *,
     changes: Sequence[float | Array],
 ) -> tuple[Side, Side, Array, Array, Array]:
-    """The two Gaussians, the sine of their angle, the area that they span, and where neither variance is zero."""
+    """The two Gaussians, the sine of their angle, the area that they span, and a mask of positive variances."""
     variances = _or_one(variance1), _or_one(variance2)
     deviations = [jnp.sqrt(variance) for variance in variances]
     defect = cosine_defect(covariance, variance1, variance2)
@@ -120,11 +123,11 @@ def _sides(
 
     def side(k: int) -> Side:
         own, other = heights[k], heights[1 - k]
-        near = (other - own) + own * defect  # without cancellation where rho is near 1
+        near = (other - own) + own * defect  # without cancellation near rho = 1
         below = jnp.where(covariance < 0, other + own * (1 - defect), near)
         ratio = jnp.clip(below / _or_one(sine), -FAR, FAR)
         far = jnp.where(sine > 0, ratio, FAR * jnp.sign(below))
-        return Side(deviations[k], changes[k] / variances[k], own, below, far, 1 - k)
+        return Side(deviations[k], changes[k] / variances[k], own, below, far)
 
     return side(0), side(1), sine, area, (variance1 > 0) & (variance2 > 0)
 
@@ -132,14 +135,15 @@ def _sides(
 def _owen(side: Side, sine: Array) -> Array:
     """Owen's T(h, below / (h sine)) for the heights h of one side.
 
-    T(h, a) = (2 pi)^-1 times the integral of exp(-h^2 (1 + x^2) / 2) / (1 + x^2) from 0 to a; where a > 1 it is
+    T(h, a) is (2 pi)^-1 times the integral of exp(-h^2 (1 + x^2) / 2) / (1 + x^2) from 0 to a. For a > 1 it equals
     (Q(h) + Q(a h)) / 2 - Q(h) Q(a h) - T(a h, 1 / a).
     """
     size, limit, far = jnp.abs(side.below), side.height * sine, jnp.abs(side.far)
     steep = size > limit
     ratio = jnp.where(steep, limit, size) / _or_one(jnp.where(steep, size, limit))
     half_square = 0.5 * jnp.where(steep, far, side.height) ** 2
-    nodes, weights = np.polynomial.legendre.leggauss(NUM_NODES.get(ratio.dtype.name, SINGLE))
+    num_nodes = NUM_NODES_DOUBLE if ratio.dtype == jnp.float64 else NUM_NODES_SINGLE
+    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
     total = jnp.zeros_like(ratio)
     for node, weight in zip(0.5 + 0.5 * nodes, weights / (4 * math.pi), strict=True):
         slope = 1 + (ratio * node) ** 2
@@ -150,7 +154,7 @@ def _owen(side: Side, sine: Array) -> Array:
 
 
 def _tail(x: Array) -> Array:
-    """P(z > x) of a standard normal z."""
+    """P(z > x) for a standard normal z."""
     return 0.5 * jax.scipy.special.erfc(x * math.sqrt(0.5))
 
 
@@ -159,5 +163,5 @@ def _density(x: Array) -> Array:
 
 
 def _or_one(x: Array) -> Array:
-    """x, or one where it is not positive."""
+    """x where it is positive, else one."""
     return jnp.where(x > 0, x, 1.0)

@@ -1,8 +1,8 @@
-"""Layers that remove positions, or average over them: pools by windows, pools over all positions, and Flatten.
+"""Layers that remove positions or average over them: windowed pools, pools over all positions, and Flatten.
 
 Flatten needs the covariance at equal positions only, and takes its mean. A pool needs all pairs (p, q), and takes the
-mean (or sum) over both windows, of p and of q: the square of the work, and the reason why pooled infinite CNNs are
-expensive. That holds of every layer before a pool, and of those after a windowed one.
+mean (or sum) over the windows of both p and q. This squares the work and makes pooled infinite CNNs expensive. The cost
+falls on every layer before a pool, and also on the layers after a windowed pool.
 
 >>> from ntkbias.layers import AvgPool, Flatten, GlobalAvgPool
 >>> AvgPool((2, 2), (2, 2)).output_shape((8, 8, 3)), GlobalAvgPool().output_shape((8, 8, 3))
@@ -46,7 +46,7 @@ class Flatten(Layer):
         axes = tuple(range(-covariance.num_positions, 0))
         after = covariance.map(lambda array, carried: jnp.mean(covariance.at_equal(array, carried), axes))
         after = after.reshaped(self.output_shape(covariance.shape))
-        # The mean over positions stands for entries of unlike variance: no activation's formula applies to it.
+        # The flattened entries differ in variance, and this is only their mean: no activation's formula applies.
         return dataclasses.replace(after, gaussian=covariance.gaussian and covariance.num_positions == 0)
 
     def needs(self, after: Needs) -> Needs:
@@ -54,24 +54,24 @@ class Flatten(Layer):
 
 
 class _Pool(Layer):
-    """What all pools share: they need all pairs of positions, and keep what is Gaussian so."""
+    """The base class of pools. They need all pairs of positions, and keep Gaussian inputs Gaussian."""
 
     def needs(self, after: Needs) -> Needs:
         return Needs(Positions.ALL, Positions.ALL if after.own else Positions.NONE)
 
     def propagate(self, covariance: Covariance) -> Covariance:
         if covariance.own != Positions.ALL and covariance.num_positions:
-            covariance = covariance.without_own()  # carried at equal positions, for another layer: too little for a sum
+            covariance = covariance.without_own()  # another layer needs it at equal positions, which a pool cannot use
         after = covariance.map(lambda array, carried: self._pooled_pairs(array, carried, covariance.positions))
         return after.reshaped(self.output_shape(covariance.shape))
 
     @abc.abstractmethod
     def _pooled_pairs(self, array: Array, carried: Positions, positions: tuple[int, ...]) -> Array:
-        """The pool over both positions of each pair, which are the last axes."""
+        """The pool over both positions of each pair. These are the last axes."""
 
 
 class _WindowedPool(_Pool):
-    """Sums over a window, divided by what a subclass says."""
+    """Sums over a window, divided by the divisors of the subclass."""
 
     window: tuple[int, ...] = eqx.field(static=True, converter=as_tuple)
     strides: tuple[int, ...] | None = eqx.field(static=True, default=None, converter=as_tuple)
@@ -86,7 +86,7 @@ class _WindowedPool(_Pool):
 
     @abc.abstractmethod
     def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
-        """By what the sums are divided on each spatial axis: at each place of the window, or `(1,)` at all places."""
+        """The divisors of the sums on each spatial axis: one per placement of the window, or `(1,)` for all of them."""
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions(type(self).__name__, input_shape, len(self.window))
@@ -115,7 +115,7 @@ class _WindowedPool(_Pool):
         return array
 
     def _divided(self, sums: Array, positions: tuple[int, ...], lead: int) -> Array:
-        """The sums, divided along the spatial axes that begin at `lead`."""
+        """The sums divided along the spatial axes, which begin at axis `lead`."""
         for axis, divisor in enumerate(self._divisors(positions), lead):
             sums = sums / divisor.astype(sums.dtype).reshape(-1, *(1,) * (sums.ndim - axis - 1))
         return sums
@@ -124,9 +124,9 @@ class _WindowedPool(_Pool):
 class AvgPool(_WindowedPool):
     """The mean of each channel over a window: `(n, *positions, channels)` to `(n, *positions', channels)`.
 
-    `window` has one number a spatial axis, as have `strides` (default: ones). `padding` is "VALID" (none; positions
-    that no window reaches are dropped), "SAME" (zeros) or "CIRCULAR". Sums are divided by the size of the window, and
-    with `normalize_edges` by the number of its positions inside the image, where "SAME" pads it (as PyTorch's
+    `window` and `strides` (default: ones) each have one number per spatial axis. `padding` is "VALID" (none; positions
+    that no window reaches are dropped), "SAME" (zeros) or "CIRCULAR". Sums are divided by the size of the window. With
+    `normalize_edges` and "SAME" they are divided by the number of the window's positions inside the image (PyTorch's
     `count_include_pad=False`).
     """
 
@@ -143,7 +143,7 @@ class AvgPool(_WindowedPool):
 
 
 class SumPool(_WindowedPool):
-    """The sum of each channel over a window; options are those of `AvgPool`."""
+    """The sum of each channel over a window. `window`, `strides` and `padding` are those of `AvgPool`."""
 
     def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
         return []

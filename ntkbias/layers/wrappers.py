@@ -73,10 +73,10 @@ class Sequential(Layer):
 
 
 class Frozen(Layer):
-    """A layer whose parameters are random and not trained: they add nothing to the NTK, finite or infinite.
+    """A layer whose random parameters are not trained: they add nothing to the NTK, finite or infinite.
 
-    With every layer but the last one frozen, the NTK is the NNGP (of a last layer without a bias). Inputs still have
-    gradients, and so do the parameters of the layers before.
+    If every layer but the last is frozen and the last has no bias, the NTK equals the NNGP. The inputs and the
+    parameters of earlier layers still have gradients.
     """
 
     layer: Layer
@@ -106,12 +106,12 @@ class Frozen(Layer):
 
 
 def split_fixed(net: Layer) -> tuple[Sequential, Sequential]:
-    """The fixed maps that a network begins with, and the rest of it."""
+    """The fixed maps at the start of a network, and the rest of it."""
     layers = list(_unnested(net))
     fixed = list(itertools.takewhile(lambda layer: layer.is_fixed, layers))
     return Sequential(tuple(fixed)), Sequential(tuple(layers[len(fixed) :]))
 
 
 def _unnested(net: Layer) -> list[Layer]:
-    """The layers of a network, those of a Sequential inside it one by one."""
+    """The layers of a network as one flat list, without nested Sequentials."""
     return [layer for part in net.layers for layer in _unnested(part)] if isinstance(net, Sequential) else [net]

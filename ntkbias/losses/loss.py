@@ -15,7 +15,7 @@ Its Hessian in the outputs u of one position is H(u) = S S^T, which weighs the k
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.results.names import constant_of, name_of_constant
 
 __all__ = ["Loss", "LossFunction", "Targets", "are_alike", "concrete", "like", "single", "with_targets"]
 
@@ -55,6 +56,15 @@ class Loss:
         for attribute, value in (("__doc__", self.function.__doc__), ("__name__", self.name)):
             object.__setattr__(self, attribute, value)
         object.__setattr__(self, "__qualname__", self.name)
+
+    def __deepcopy__(self, _: Any) -> "Loss":  # as Python's own functions, which are never copied
+        return self
+
+    def __reduce__(self) -> tuple:
+        """By its name, where the package exports it, so that it stays the same function."""
+        if (own := name_of_constant(self)) is not None:
+            return constant_of, (own,)
+        return Loss, (self.name, self.function, self.targets, self.root)
 
     def __call__(self, outputs: Array, targets: Array) -> Array:
         """The loss."""

@@ -1,4 +1,4 @@
-"""Whether f(params, x) treats each example alone: from its program where that decides it, else from trials."""
+"""Check that f(params, x) treats each example alone: by reading its jaxpr if that suffices, otherwise by trials."""
 
 from ntkbias.mixing.independence import require_independent_examples
 

@@ -1,4 +1,4 @@
-"""The states that calls, branches and loops leave, given those of what they call.
+"""Rules for calls, branches and loops: the states of their results follow from the states that their bodies give.
 
 >>> sorted(CONTROL)[:3]
 ['checkpoint', 'closed_call', 'cond']
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ntkbias.equations import CALLS, body_of, counts_of_scan
-from ntkbias.mixing.states import Body, Rows, Same, State, joined, moved, shapes
+from ntkbias.mixing.states import Body, Rows, Same, State, combined, shapes, with_axes_moved
 
 __all__ = ["CONTROL"]
 
-CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}  # whose values are those of their body
+CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}  # they return the values of their body
 
 
 def _called(equation: Any, states: list[State], body: Body) -> list[State] | None:
@@ -26,22 +26,23 @@ def _branched(equation: Any, states: list[State], body: Body) -> list[State] | N
     found = [body(branch, states[1:]) for branch in equation.params["branches"]]
     results = [variable.aval.shape for variable in equation.outvars]
     return [
-        joined(column, [shape] * len(found)) for column, shape in zip(zip(*found, strict=True), results, strict=True)
+        combined(column, [shape] * len(found)) for column, shape in zip(zip(*found, strict=True), results, strict=True)
     ]
 
 
 def _scanned(equation: Any, states: list[State], body: Body) -> list[State] | None:
     params, (num_consts, num_carry) = equation.params, counts_of_scan(equation)
     consts, carry, sequences = states[:num_consts], states[num_consts:][:num_carry], states[num_consts + num_carry :]
-    if any(isinstance(state, Rows) and state.axis == 0 for state in sequences):  # one example after the other
+    if any(isinstance(state, Rows) and state.axis == 0 for state in sequences):  # the scan runs over the examples
         return None
-    steps = [moved(state, lambda axis: axis - 1 if axis else None) for state in sequences]
+    steps = [with_axes_moved(state, lambda axis: axis - 1 if axis else None) for state in sequences]
 
     def step(carry: list[State]) -> list[State]:
         return body(params["jaxpr"], [*consts, *carry, *steps])
 
     carried = _settled(carry, lambda carry: step(carry)[:num_carry], shapes(equation)[num_consts:][:num_carry])
-    stacked = [None if state is None else moved(state, lambda axis: axis + 1) for state in step(carried)[num_carry:]]
+    results = step(carried)[num_carry:]
+    stacked = [None if state is None else with_axes_moved(state, lambda axis: axis + 1) for state in results]
     return [*carried, *stacked]
 
 
@@ -57,9 +58,10 @@ def _repeated(equation: Any, states: list[State], body: Body) -> list[State] | N
 
 
 def _settled(carry: list[State], step: Callable[[list[State]], list[State]], carried_shapes: list) -> list[State]:
-    """The states of what a loop carries, before and after each of its steps."""
+    """The states of a loop's carry that hold before and after every step: a fixed point of `step`."""
     while True:
-        after = [joined(pair, [shape, shape]) for *pair, shape in zip(carry, step(carry), carried_shapes, strict=True)]
+        triples = zip(carry, step(carry), carried_shapes, strict=True)
+        after = [combined([before, found], [shape, shape]) for before, found, shape in triples]
         if after == carry:
             return carry
         carry = after

@@ -1,9 +1,9 @@
-"""Raises where f(params, x) lets the examples of a batch depend on each other.
+"""Refuse an f(params, x) whose outputs for one example depend on other examples of the batch.
 
-The kernel of two examples is that of their gradients, each taken alone: it means nothing for a function that mixes
-them, as BatchNorm in training does. That is a matter of how f is written, and is found out once for each way in which
-it is traced: from its program, which proves most functions independent without computing anything; where it does not,
-from trials at random parameters, outside of whatever traces the call.
+The kernel of two examples is the inner product of their gradients, each taken alone. It is meaningless for a function
+that mixes examples, as BatchNorm does in training. Mixing depends on how f is written, so the check runs once per
+tracing signature. The jaxpr of f proves most functions independent without computing anything. If it does not, f is
+tried at random parameters, outside of any surrounding trace.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.errors import InputError
@@ -23,20 +23,20 @@ import jax.numpy as jnp
 
 from ntkbias.compilation import Function, remembered
 from ntkbias.mixing.outlines import are_alike, lengths, outline
-from ntkbias.mixing.rows import of_rows
-from ntkbias.mixing.trials import Trial, tried
+from ntkbias.mixing.rows import treats_rows_alone
+from ntkbias.mixing.trials import Trial, run_trials
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["require_independent_examples"]
 
-BATCHES = (31, 37, 41, 43, 47, 53, 59)  # lengths of a batch that the rest of a program seldom has
+BATCHES = (31, 37, 41, 43, 47, 53, 59)  # batch lengths that other axes of a program seldom have
 
 
 def require_independent_examples(f: ApplyFunction, params: Params, x: Any) -> None:
-    """Raise an `InputError` if the outputs of some examples depend on others in the batch, or on how many there are.
+    """Raise an `InputError` if the outputs of an example depend on other examples, or on the number of examples.
 
-    `x` is a pytree of arrays with the examples on their first axes. `f` has to accept one example, and several. Warns,
-    once for each f, where nothing tells.
+    `x` is a pytree of arrays with the examples on their first axes. `f` has to accept any number of examples. If
+    neither the jaxpr nor the trials decide, this warns once per f.
     """
     function = Function.of(f)
     shapes = tuple(
@@ -46,9 +46,9 @@ def require_independent_examples(f: ApplyFunction, params: Params, x: Any) -> No
     known, key = function.programs.memory, (require_independent_examples, treedef, tuple(leaves), _default_type())
     if key in known:
         return
-    if not _is_proven(function, *shapes) and tried(function, params, x) is Trial.UNDECIDED:
+    if not _is_proven(function, *shapes) and run_trials(function, params, x) is Trial.UNDECIDED:
         warnings.warn(
-            f"It is not known whether {function!r} treats each example alone: its program does not tell, and it "
+            f"It is not known whether {function!r} treats each example alone: its program does not decide it, and it "
             "cannot be tried, or is zero or not finite at random parameters. Kernels are right only if it does.",
             stacklevel=2,
         )
@@ -56,7 +56,7 @@ def require_independent_examples(f: ApplyFunction, params: Params, x: Any) -> No
 
 
 def _is_proven(f: Function, params: Params, x: Any) -> bool:
-    """Whether the program of f, for inputs of these shapes, shows that it treats each example alone."""
+    """Whether the jaxpr of f, for inputs of these shapes, proves that f treats each example alone."""
     number = max(2, len(jax.tree.leaves(x)[0]))
     proven = _proven(f, *_hashable(params), *_hashable(_batch(x, 1)), _default_type())
     if proven is None:
@@ -67,10 +67,10 @@ def _is_proven(f: Function, params: Params, x: Any) -> bool:
 
 @remembered
 def _proven(f: Function, params: Any, leaves: Any, x: Any, inputs: Any, _: str) -> tuple[tuple, int] | None:
-    """The outline of a program of f that shows that it treats each example alone, and for how many; None without.
+    """The outline of a jaxpr of f that proves independence, and the batch length it was traced for; None without proof.
 
-    Programs for two numbers of examples have to be alike: nothing else in them may come of that number. Any number
-    whose program is like them is treated alike.
+    The jaxprs for two batch lengths have to be alike: nothing but the lengths of axes may depend on the batch length.
+    The proof then holds for every batch length whose jaxpr is alike.
     """
     try:
         params, x = jax.tree.unflatten(params, leaves), jax.tree.unflatten(x, inputs)
@@ -79,13 +79,13 @@ def _proven(f: Function, params: Any, leaves: Any, x: Any, inputs: Any, _: str) 
         many = jax.make_jaxpr(f)(params, _batch(x, batch))
         found = outline(many, batch)
         same = are_alike(outline(jax.make_jaxpr(f)(params, _batch(x, other)), other), other, found, batch)
-        return (found, batch) if same and of_rows(many, len(inputs)) else None
-    except Exception:  # of whatever kind: f takes some numbers of examples alone, and trials say so
+        return (found, batch) if same and treats_rows_alone(many, len(inputs)) else None
+    except Exception:  # of any kind: f may refuse some batch lengths, which the trials then report
         return None
 
 
 def _batch(x: Any, number: int) -> Any:
-    """The shapes of a number of examples like those of `x`."""
+    """The shapes of a batch of `number` examples like those of `x`."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((number, *leaf.shape[1:]), leaf.dtype), x)
 
 

@@ -1,4 +1,4 @@
-"""What a program consists of: to tell whether batches of other numbers of examples are treated alike.
+"""Outlines of jaxprs, compared to decide whether f treats batches of different lengths alike.
 
 >>> import jax, jax.numpy as jnp
 >>> def of(f, n):
@@ -21,19 +21,19 @@ from ntkbias.checks import are_known
 
 __all__ = ["are_alike", "lengths", "outline"]
 
-MOST_READ = 2**20  # entries of a constant
+MOST_READ = 2**20  # entries: larger constants are compared by identity
 
 
 def outline(closed: Any, batch: int) -> tuple[int | str, ...]:
-    """A program's equations in their order, as words and whole numbers: names, shapes, options and constants.
+    """The equations of a jaxpr in order, as strings and integers: names, shapes, options and constants.
 
-    Of a constant that is equal along an axis of `batch` entries, or a multiple of that, the first one counts.
+    If a constant is equal along an axis whose length is a multiple of `batch`, only its first entry there counts.
     """
     return tuple(_parts(closed, batch))
 
 
 def are_alike(one: tuple[int | str, ...], batch: int, other: tuple[int | str, ...], other_batch: int) -> bool:
-    """Whether two outlines, for these numbers of examples, differ in nothing but numbers of examples."""
+    """Whether two outlines, made for `batch` and `other_batch` examples, differ in nothing but these lengths."""
     return len(one) == len(other) and all(
         a == b or (isinstance(a, int) and isinstance(b, int) and a % batch == 0 and a // batch * other_batch == b)
         for a, b in zip(one, other, strict=True)
@@ -41,7 +41,7 @@ def are_alike(one: tuple[int | str, ...], batch: int, other: tuple[int | str, ..
 
 
 def lengths(closed: Any) -> set[int]:
-    """The lengths of all axes of all values in a program."""
+    """The lengths of all axes of all values in a jaxpr."""
     jaxpr = getattr(closed, "jaxpr", closed)
     found = {length for variable in (*jaxpr.invars, *jaxpr.constvars) for length in _shape(variable)}
     for equation in jaxpr.eqns:
@@ -75,7 +75,7 @@ def _parts(closed: Any, batch: int) -> Iterator[int | str]:
 
 
 def _option(value: Any) -> Iterator[int | str]:
-    """An option of an equation; functions and programs have no words, and programs their own place."""
+    """An option of an equation. Functions and jaxprs give their type alone: `_parts` reads jaxprs itself."""
     if isinstance(value, bool | float | str | np.dtype) or value is None:
         yield str(value)
     elif isinstance(value, int | np.integer):
@@ -91,7 +91,7 @@ def _option(value: Any) -> Iterator[int | str]:
 
 
 def _constant(value: Any, batch: int) -> Iterator[int | str]:
-    """A constant: its type, shape and numbers; of a large one, or one without numbers, which object it is."""
+    """A constant: its type, shape and a digest of its values; if it is large or has no values, its identity."""
     if math.prod(np.shape(value)) > MOST_READ or not are_known(value):
         yield str(id(value))
         return

@@ -1,13 +1,13 @@
-"""Which rows of a batch each value of a program can depend on, read from its equations.
+"""Which examples of a batch each value of a jaxpr can depend on, read from its equations.
 
-Every value has one of three states: it is the same for all inputs (`Same`), its slice i along one axis depends on
-example i alone (`Rows`), or nothing is known of it (None). Each rule is one of these kinds of equations; an equation
-without a rule makes its results unknown. So "independent" is a proof, for all parameters and all inputs, and anything
-else is no answer.
+Every value has one of three states: it does not depend on the inputs (`Same`), its slice i along one axis depends only
+on example i (`Rows`), or nothing is known about it (None). There is one rule per kind of equation; an equation without
+a rule has unknown results. So a positive answer is a proof, for all parameters and all inputs. A negative answer means
+only that there is no proof.
 
 >>> import jax, jax.numpy as jnp
 >>> def outcome(f):
-...     return of_rows(jax.make_jaxpr(f)(jnp.ones((31, 3))), 1)
+...     return treats_rows_alone(jax.make_jaxpr(f)(jnp.ones((31, 3))), 1)
 >>> outcome(lambda x: jnp.tanh(x) @ jnp.ones((3, 2))), outcome(lambda x: x - x.mean(0))
 (True, False)
 """
@@ -19,28 +19,28 @@ import jax.extend.core as jex
 
 from ntkbias.mixing.control import CONTROL
 from ntkbias.mixing.rules import RULES
-from ntkbias.mixing.states import Rows, Same, State, of_constant
+from ntkbias.mixing.states import Rows, Same, State, state_of_constant
 
-__all__ = ["of_rows"]
+__all__ = ["treats_rows_alone"]
 
 
-def of_rows(closed: jex.ClosedJaxpr, num_inputs: int) -> bool:
-    """Whether each result's slice i depends on slice i of the last `num_inputs` arguments alone.
+def treats_rows_alone(closed: jex.ClosedJaxpr, num_inputs: int) -> bool:
+    """Whether slice i of each result depends only on slice i of the last `num_inputs` arguments. False: no proof.
 
-    All of these arguments have the examples on their first axis. Their number has to be a prime by which no other
-    length in the program can be divided: whatever can be was made of it, and has to be an axis of examples, or one
-    along which all entries are equal. False: the program does not tell.
+    These arguments have the examples on their first axis. The number of examples has to be a prime that divides no
+    other length in the jaxpr. Then every axis whose length it divides was made from the batch axis, so that such an
+    axis has to be an axis of examples, or all entries along it have to be equal.
     """
     invars = closed.jaxpr.invars
     first = len(invars) - num_inputs
     states: list[State] = [Rows(0) if index >= first else Same(frozenset()) for index in range(len(invars))]
     reader = _Reader(invars[first].aval.shape[0])
-    found = reader.states(closed.jaxpr, [of_constant(value) for value in closed.consts], states)
+    found = reader.states(closed.jaxpr, [state_of_constant(value) for value in closed.consts], states)
     return all(state == Rows(0) for state in found)
 
 
 class _Reader(NamedTuple):
-    """Goes through a program of `batch` examples, equation by equation."""
+    """Walks through a jaxpr of `batch` examples, equation by equation."""
 
     batch: int
 
@@ -51,7 +51,7 @@ class _Reader(NamedTuple):
 
         def read(variable: Any) -> State:
             if isinstance(variable, jex.Literal):
-                return self._sized(variable, of_constant(variable.val))
+                return self._sized(variable, state_of_constant(variable.val))
             return known[variable]
 
         for equation in jaxpr.eqns:
@@ -61,15 +61,15 @@ class _Reader(NamedTuple):
             ]
             needed = max(map(self._num_long, same), default=0)
             for variable, state in zip(equation.outvars, self._of_equation(equation, states), strict=True):
-                # A sum over as many equal numbers as there are examples is another one for other batches.
+                # A sum of equal numbers over an axis of the batch's length changes with that length.
                 known[variable] = self._sized(variable, state) if self._num_long(variable) >= needed else None
         return [read(variable) for variable in jaxpr.outvars]
 
     def body(self, body: Any, states: Sequence[State]) -> list[State]:
-        """The same of what an equation calls."""
+        """The states of the results of a jaxpr that an equation calls."""
         if not hasattr(body, "consts"):
             return self.states(body, [], states)
-        return self.states(body.jaxpr, [of_constant(value) for value in body.consts], states)
+        return self.states(body.jaxpr, [state_of_constant(value) for value in body.consts], states)
 
     def _of_equation(self, equation: Any, states: list[State]) -> list[State]:
         count = len(equation.outvars)
@@ -78,7 +78,7 @@ class _Reader(NamedTuple):
         found = self._by_rule(equation, states)
         if found is None and all(isinstance(state, Same) for state in states):
             repeated = [self._as_rows(v, state) for v, state in zip(equation.invars, states, strict=True)]
-            if repeated == states:  # the same for all inputs, whatever the equation does
+            if repeated == states:  # no operand has a batch axis: the results cannot depend on the inputs
                 return [Same(frozenset())] * count
             found = self._by_rule(equation, repeated)
         return [None] * count if found is None else found
@@ -92,7 +92,7 @@ class _Reader(NamedTuple):
         return found if found is None or isinstance(found, list) else [found] * len(equation.outvars)
 
     def _as_rows(self, variable: Any, state: State) -> State:
-        """A value that is equal along an axis as long as the batch, as one row an example."""
+        """The state of a value that is equal along its only batch-length axis, read as one row per example."""
         long = self._long(variable)
         if not isinstance(state, Same) or len(long) != 1 or not long <= state.uniform:
             return state
@@ -100,12 +100,12 @@ class _Reader(NamedTuple):
         return Rows(axis, variable.aval.shape[axis] // self.batch)
 
     def _sized(self, variable: Any, state: State) -> State:
-        """The state, or None where an axis has as many entries as there are examples and is not one of theirs."""
+        """The state; None if an axis has the length of the batch, but is no axis of examples or equal entries."""
         explained = {state.axis} if isinstance(state, Rows) else state.uniform if state is not None else frozenset()
         return state if self._long(variable) <= explained else None
 
     def _long(self, variable: Any) -> set[int]:
-        """The axes that have as many entries as there are examples, or a multiple of that."""
+        """The axes whose length is a multiple of the batch length."""
         lengths = getattr(variable.aval, "shape", ())
         return {axis for axis, length in enumerate(lengths) if length and length % self.batch == 0}
 

@@ -1,4 +1,4 @@
-"""What each kind of equation makes of its operands' states: a table by the names of JAX's primitives.
+"""The rule of each kind of equation, by the name of its JAX primitive: states of operands to states of results.
 
 >>> sorted(RULES)[:3]
 ['abs', 'acos', 'acosh']
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkbias.mixing.states import Rows, Same, State, joined, kept_off, moved, shapes, without
+from ntkbias.mixing.states import Rows, Same, State, after_removing, combined, shapes, unless_touched, with_axes_moved
 
 __all__ = ["RULES"]
 
@@ -31,19 +31,19 @@ LINEAR_ALGEBRA = set("cholesky eigh triangular_solve lu qr householder_product s
 def _entrywise(equation: Any, states: list[State]) -> State:
     if all(not shape for shape in shapes(equation)):
         return Same(frozenset()) if all(isinstance(state, Same) for state in states) else None
-    return joined(states, shapes(equation))
+    return combined(states, shapes(equation))
 
 
 def _reduced(equation: Any, states: list[State]) -> State:
-    return moved(states[0], without(equation.params["axes"]))
+    return with_axes_moved(states[0], after_removing(equation.params["axes"]))
 
 
 def _squeezed(equation: Any, states: list[State]) -> State:
-    return moved(states[0], without(equation.params["dimensions"]))
+    return with_axes_moved(states[0], after_removing(equation.params["dimensions"]))
 
 
 def _transposed(equation: Any, states: list[State]) -> State:
-    return moved(states[0], equation.params["permutation"].index)
+    return with_axes_moved(states[0], equation.params["permutation"].index)
 
 
 def _broadcast(equation: Any, states: list[State]) -> State:
@@ -66,9 +66,9 @@ def _reshaped(equation: Any, states: list[State]) -> State:
         return Same(frozenset(range(len(after))) if len(state.uniform) == len(before) else frozenset())
     assert state is not None
     lead, examples = math.prod(before[: state.axis]), before[state.axis] // state.block
-    tail = state.block * math.prod(before[state.axis + 1 :])  # entries of an example, in each part of the lead
+    tail = state.block * math.prod(before[state.axis + 1 :])  # consecutive entries of one example
     for axis in range(len(after)):
-        # Blocks are cut whole: an example's entries stay together, and the axis has a whole number of them each.
+        # The new axis has to hold a whole number of entries per example, with those of each example together.
         inside = math.prod(after[axis + 1 :])
         if math.prod(after[:axis]) == lead and after[axis] % examples == 0 and tail % inside == 0:
             return Rows(axis, after[axis] // examples)
@@ -76,13 +76,13 @@ def _reshaped(equation: Any, states: list[State]) -> State:
 
 
 def _concatenated(equation: Any, states: list[State]) -> State:
-    found = joined(states, shapes(equation))
-    return None if found is None else kept_off([found], {equation.params["dimension"]})[0]
+    found = combined(states, shapes(equation))
+    return None if found is None else unless_touched([found], {equation.params["dimension"]})[0]
 
 
 def _sorted(equation: Any, states: list[State]) -> list[State]:
-    found = joined(states, shapes(equation))
-    return kept_off([found], {equation.params["dimension"]}) * len(states)
+    found = combined(states, shapes(equation))
+    return unless_touched([found], {equation.params["dimension"]}) * len(states)
 
 
 def _sliced(equation: Any, states: list[State]) -> State:
@@ -92,36 +92,36 @@ def _sliced(equation: Any, states: list[State]) -> State:
     if isinstance(state, Same):
         return state
     indexed = all(isinstance(other, Same) for other in states[1:])
-    return kept_off([state], cut)[0] if indexed else None
+    return unless_touched([state], cut)[0] if indexed else None
 
 
 def _updated(equation: Any, states: list[State]) -> State:
-    whole, part = shapes(equation)[:2]
-    cut = {axis for axis in range(len(whole)) if whole[axis] != part[axis]}
+    operand, update = shapes(equation)[:2]
+    cut = {axis for axis in range(len(operand)) if operand[axis] != update[axis]}
     if not all(isinstance(other, Same) for other in states[2:]):
         return None
-    found = joined(states[:2], [whole, part])
-    return None if found is None else kept_off([found], cut)[0]
+    found = combined(states[:2], [operand, update])
+    return None if found is None else unless_touched([found], cut)[0]
 
 
 def _padded(equation: Any, states: list[State]) -> State:
     if not isinstance(states[1], Same):
         return None
     changed = {axis for axis, widths in enumerate(equation.params["padding_config"]) if tuple(widths) != (0, 0, 0)}
-    return kept_off(states[:1], changed)[0]
+    return unless_touched(states[:1], changed)[0]
 
 
 def _stacked(equation: Any, states: list[State]) -> State:
-    found, new = joined(states, shapes(equation)), equation.params["axis"]
-    return None if found is None else moved(found, lambda axis: axis + (axis >= new))
+    found, new = combined(states, shapes(equation)), equation.params["axis"]
+    return None if found is None else with_axes_moved(found, lambda axis: axis + (axis >= new))
 
 
 def _unstacked(equation: Any, states: list[State]) -> State:
-    return moved(states[0], without([equation.params["axis"]]))
+    return with_axes_moved(states[0], after_removing([equation.params["axis"]]))
 
 
 def _split(equation: Any, states: list[State]) -> list[State]:
-    return kept_off(states, {equation.params["axis"]}) * len(equation.outvars)
+    return unless_touched(states, {equation.params["axis"]}) * len(equation.outvars)
 
 
 def _product(equation: Any, states: list[State]) -> State:
@@ -174,7 +174,7 @@ def _windowed(equation: Any, states: list[State]) -> State:
 
 
 def _gathered(equation: Any, states: list[State]) -> State:
-    """Rows of a table looked up by each example's indices, or each example's entries at the same indices."""
+    """Either each example looks up rows of a table, or the same indices pick entries of every example."""
     (table, indices), numbers = states[:2], equation.params["dimension_numbers"]
     shape, sizes = shapes(equation)[0], equation.params["slice_sizes"]
     rank = len(equation.outvars[0].aval.shape)
@@ -207,8 +207,8 @@ def _gathered(equation: Any, states: list[State]) -> State:
 
 
 def _scattered(equation: Any, states: list[State]) -> State:
-    """Each example's entries at the same indices replaced, or added to."""
-    numbers, (whole, indices, part) = equation.params["dimension_numbers"], states
+    """The same indices of every example are overwritten, or added to."""
+    numbers, (operand, indices, updates) = equation.params["dimension_numbers"], states
     if not isinstance(indices, Same) or numbers.operand_batching_dims:
         return None
     before, update = shapes(equation)[0], shapes(equation)[2]
@@ -217,28 +217,28 @@ def _scattered(equation: Any, states: list[State]) -> State:
     def fits(state: State, axis: int, shape: tuple[int, ...]) -> bool:
         return axis in state.uniform if isinstance(state, Same) else state is not None and state.axis == axis
 
-    if isinstance(whole, Rows):
-        axis, block = whole.axis, whole.block
-    elif isinstance(part, Rows) and part.axis in numbers.update_window_dims:
-        axis, block = kept[list(numbers.update_window_dims).index(part.axis)], part.block
+    if isinstance(operand, Rows):
+        axis, block = operand.axis, operand.block
+    elif isinstance(updates, Rows) and updates.axis in numbers.update_window_dims:
+        axis, block = kept[list(numbers.update_window_dims).index(updates.axis)], updates.block
     else:
         return None
     if axis not in kept or axis in numbers.scatter_dims_to_operand_dims:
         return None
     window = numbers.update_window_dims[kept.index(axis)]
-    whole_fits = fits(whole, axis, before) and fits(part, window, update) and update[window] == before[axis]
-    blocks = {state.block for state in (whole, part) if isinstance(state, Rows)} == {block}
-    return Rows(axis, block) if whole_fits and blocks else None
+    both_fit = fits(operand, axis, before) and fits(updates, window, update) and update[window] == before[axis]
+    blocks = {state.block for state in (operand, updates) if isinstance(state, Rows)} == {block}
+    return Rows(axis, block) if both_fit and blocks else None
 
 
 def _transformed(equation: Any, states: list[State]) -> State:
     rank, changed = len(shapes(equation)[0]), len(equation.params["fft_lengths"])
-    return kept_off(states[:1], set(range(rank - changed, rank)))[0]
+    return unless_touched(states[:1], set(range(rank - changed, rank)))[0]
 
 
 def _linear_algebra(equation: Any, states: list[State]) -> State:
-    """Matrices on the last two axes, each by itself."""
-    found = joined(states, shapes(equation))
+    """Every matrix on the last two axes is treated by itself."""
+    found = combined(states, shapes(equation))
     if not isinstance(found, Rows) or any(found.axis >= len(shape) - 2 for shape in shapes(equation)):
         return None
     return found
@@ -262,19 +262,19 @@ RULES: dict[str, Callable[[Any, list[Any]], Any]] = {
     "optimization_barrier": lambda _, states: states,
     "pad": _padded,
     "reshape": _reshaped,
-    "rev": lambda equation, states: kept_off(states, set(equation.params["dimensions"])),
+    "rev": lambda equation, states: unless_touched(states, set(equation.params["dimensions"])),
     "slice": _sliced,
     "sort": _sorted,
     "split": _split,
     "squeeze": _squeezed,
     "stack": _stacked,
-    "top_k": lambda equation, states: kept_off(states, {len(shapes(equation)[0]) - 1}) * 2,
+    "top_k": lambda equation, states: unless_touched(states, {len(shapes(equation)[0]) - 1}) * 2,
     "transpose": _transposed,
     "unstack": _unstacked,
 }
 RULES |= dict.fromkeys(ENTRYWISE, _entrywise)
 RULES |= dict.fromkeys(REDUCTIONS, _reduced)
-RULES |= dict.fromkeys(CUMULATIVE, lambda equation, states: kept_off(states, {equation.params["axis"]}))
+RULES |= dict.fromkeys(CUMULATIVE, lambda equation, states: unless_touched(states, {equation.params["axis"]}))
 RULES |= dict.fromkeys(LINEAR_ALGEBRA, _linear_algebra)
 RULES |= dict.fromkeys(WINDOWS, _windowed)
 RULES |= dict.fromkeys(("scatter", "scatter-add", "scatter_add"), _scattered)

@@ -1,8 +1,8 @@
-"""What is known of how a value depends on the examples of a batch.
+"""States: what is known about how a value depends on the examples of a batch.
 
->>> joined([Rows(0), Same(frozenset({0}))], [(31, 2), (31, 2)])
+>>> combined([Rows(0), Same(frozenset({0}))], [(31, 2), (31, 2)])
 Rows(axis=0, block=1)
->>> joined([Rows(0), Rows(1)], [(31, 31), (31, 31)]) is None
+>>> combined([Rows(0), Rows(1)], [(31, 31), (31, 31)]) is None
 True
 """
 
@@ -14,29 +14,40 @@ import numpy as np
 
 from ntkbias.checks import are_known
 
-__all__ = ["Body", "Rows", "Same", "State", "joined", "kept_off", "moved", "of_constant", "shapes", "without"]
+__all__ = [
+    "Body",
+    "Rows",
+    "Same",
+    "State",
+    "after_removing",
+    "combined",
+    "shapes",
+    "state_of_constant",
+    "unless_touched",
+    "with_axes_moved",
+]
 
 
 class Same(NamedTuple):
-    """A value that does not depend on the inputs, and the axes along which all its entries are known to be equal."""
+    """A value that does not depend on the inputs."""
 
-    uniform: frozenset[int]
+    uniform: frozenset[int]  # axes along which all entries are known to be equal
 
 
 class Rows(NamedTuple):
-    """A value whose axis `axis` has `block` entries of each example, one example after the other."""
+    """A value whose axis `axis` lists the examples in order, each with `block` consecutive entries."""
 
     axis: int
     block: int = 1
 
 
 State = Same | Rows | None
-Body = Callable[[Any, Sequence[State]], list[State]]  # the states of what a called program returns
-MOST_COMPARED = 2**20  # entries of a constant that are looked at
+Body = Callable[[Any, Sequence[State]], list[State]]  # the states of a called jaxpr's results, given its arguments'
+MOST_COMPARED = 2**20  # entries: constants larger than this are not examined
 
 
-def of_constant(value: Any) -> State:
-    """The state of a constant: along which axes its entries are equal."""
+def state_of_constant(value: Any) -> State:
+    """The state of a constant: `Same`, with the axes along which its entries are equal."""
     shape = np.shape(value)
     if not 0 < math.prod(shape) <= MOST_COMPARED or not shape or not are_known(value):
         return Same(frozenset())
@@ -47,8 +58,8 @@ def of_constant(value: Any) -> State:
     return Same(frozenset(axis for axis in range(array.ndim) if bool(np.all(array == array.take([0], axis)))))
 
 
-def joined(states: Sequence[State], shapes: Sequence[tuple[int, ...]]) -> State:
-    """The state of a value made entry by entry of some of one shape, or scalars."""
+def combined(states: Sequence[State], shapes: Sequence[tuple[int, ...]]) -> State:
+    """The state of a value computed entry by entry from values of one shape, or scalars."""
     rows = {state for state in states if isinstance(state, Rows)}
     if None in states or len(rows) > 1:
         return None
@@ -64,8 +75,8 @@ def shapes(equation: Any) -> list[tuple[int, ...]]:
     return [variable.aval.shape for variable in equation.invars]
 
 
-def kept_off(states: list[State], axes: set[int]) -> list[State]:
-    """The states of arrays of which an equation touches these axes alone, each array by itself."""
+def unless_touched(states: list[State], axes: set[int]) -> list[State]:
+    """The states of arrays after an equation that acts within these axes of each: unknown if examples lie along one."""
     return [
         (None if state.axis in axes else state)
         if isinstance(state, Rows)
@@ -76,8 +87,8 @@ def kept_off(states: list[State], axes: set[int]) -> list[State]:
     ]
 
 
-def moved(state: State, to: Callable[[int], int | None]) -> State:
-    """The state after axes moved; to None where an axis is gone."""
+def with_axes_moved(state: State, to: Callable[[int], int | None]) -> State:
+    """The state after the axes move as `to` says; `to` gives None for an axis that is removed."""
     if isinstance(state, Rows):
         axis = to(state.axis)
         return None if axis is None else state._replace(axis=axis)
@@ -85,6 +96,6 @@ def moved(state: State, to: Callable[[int], int | None]) -> State:
     return Same(frozenset(after for axis in state.uniform if (after := to(axis)) is not None))
 
 
-def without(axes: Any) -> Callable[[int], int | None]:
-    """Where axes are once some of them are gone."""
+def after_removing(axes: Any) -> Callable[[int], int | None]:
+    """A map from each axis to its place once `axes` are removed, for `with_axes_moved`; None for these."""
     return lambda axis: None if axis in axes else axis - sum(other < axis for other in axes)

@@ -1,8 +1,8 @@
-"""Trials of whether f(params, x) treats each example alone: other examples are replaced, and outputs compared.
+"""Try whether f(params, x) treats each example alone: replace the other examples, and compare outputs.
 
-Parameters are drawn at random, near those that are given: at an initialization by zeros nothing depends on anything.
-A batch of the same shape runs the same program, so that the output of an example is the same in almost every digit
-when others are replaced, in bfloat16, too. Outputs of the example alone may differ by rounding.
+Parameters are drawn at random near the given ones, because at a zero initialization no output depends on any input. A
+batch of the same shape runs the same program, so the output of an example stays the same to almost every digit when
+the others are replaced, even in bfloat16. The output of an example alone may differ by rounding.
 """
 
 import enum
@@ -21,23 +21,26 @@ from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError
 from ntkbias.types import Params
 
-__all__ = ["Trial", "tried"]
+__all__ = ["Trial", "run_trials"]
 
-MOST_TRIED = 5  # examples of a batch
-MOST_TOGETHER, MOST_ALONE = 512, 8  # examples at once; those of them that are tried alone
-SPREAD = 0.3  # of parameters, relative to themselves
-SMALL = 1e-4  # of the largest output: what solvers that stop together, or sums in another order, may change
+MOST_TRIED = 5  # examples of the batch in which each is replaced in turn
+MOST_TOGETHER, MOST_ALONE = 512, 8  # examples of the large batch, and how many of them are also tried alone
+SPREAD = 0.3  # of the random parameters, relative to the given ones
+SMALL = 1e-4  # of the largest output: solvers that stop together, or sums in another order, may change this much
 
 
 class Trial(enum.Enum):
-    """What trials of a function found, where it does not mix examples."""
+    """The outcome of trials that found no mixing."""
 
     INDEPENDENT = enum.auto()
-    UNDECIDED = enum.auto()  # no trial has finite outputs
+    UNDECIDED = enum.auto()  # no trial ran with outputs that are finite and not all zero
 
 
-def tried(f: Function, params: Params, x: Any) -> Trial:
-    """Try `f` outside of all that is traced; an `InputError` if outputs depend on other examples, or how many."""
+def run_trials(f: Function, params: Params, x: Any) -> Trial:
+    """Try `f` outside of any trace.
+
+    Raises `InputError` if outputs depend on other examples or on their number, or are not finite.
+    """
     with _outside_of_traces():
         total = len(jax.tree.leaves(x)[0])
         number = min(total, MOST_TRIED)
@@ -45,19 +48,19 @@ def tried(f: Function, params: Params, x: Any) -> Trial:
             return Trial.INDEPENDENT
         rng = np.random.default_rng(0)
         batch, others = _batches(rng, x, number)
-        whole, _ = _batches(rng, x, min(total, MOST_TOGETHER))
+        large, _ = _batches(rng, x, min(total, MOST_TOGETHER))
         raised: Exception | None = None
         together = np.zeros(0)
         for chosen in _drawn(rng, params):
             try:
                 together, beside = _outputs(f, chosen, batch), _outputs(f, chosen, others)
-            except Exception as error:  # f closes over what is traced, or has checks of its own: others may pass
+            except Exception as error:  # f closes over traced values, or checks parameters itself: try the next ones
                 raised = error
                 continue
             if np.isfinite([together, beside]).all() and (together.any() or beside.any()):
                 _compare(f, chosen, batch, others, together)
                 _compare(f, chosen, others, batch, beside)
-                _compare_whole(f, chosen, whole, rng)
+                _compare_large_batch(f, chosen, large, rng)
                 return Trial.INDEPENDENT
         if are_known((params, x)) and raised is None and not np.isfinite(together).all():
             raise InputError(
@@ -68,14 +71,14 @@ def tried(f: Function, params: Params, x: Any) -> Trial:
 
 
 def _outside_of_traces() -> AbstractContextManager:
-    """Where values are computed, also while jit, vmap or grad trace what is around."""
+    """A context in which JAX computes values even while jit, vmap or grad trace the caller."""
     return nullcontext() if are_known(jnp.zeros(())) else jax.ensure_compile_time_eval()
 
 
 def _compare(f: Function, params: Params, batch: Any, others: Any, together: np.ndarray) -> None:
-    """Raise an `InputError` where outputs change as one of the others is replaced, or when they are all gone."""
+    """Raise an `InputError` if outputs change when another example is replaced, or when all others are removed."""
     largest = float(np.max(np.abs(together))) or 1.0
-    # What differs between two runs of one program on one batch, on an accelerator: the order of its sums.
+    # On an accelerator, two runs of one program on one batch may differ by the order of sums.
     noise = float(np.max(np.abs(_outputs(f, params, batch) - together)))
     number = len(together)
     for index in range(number):
@@ -90,13 +93,13 @@ def _compare(f: Function, params: Params, batch: Any, others: Any, together: np.
     eps = float(jnp.finfo(jax.eval_shape(f, params, batch).dtype).eps)
     for index in range(number):
         alone = _outputs(f, params, jax.tree.map(itemgetter(slice(index, index + 1)), batch))
-        # Another number of examples is another program, whose sums have other orders.
+        # A batch of another length runs another program, which may sum in another order.
         change = float(np.max(np.abs(alone[0] - together[index])))
         _require_small(change, min(10 * eps**0.5, 0.3) * largest, largest, "when it comes without others")
 
 
-def _compare_whole(f: Function, params: Params, x: Any, rng: np.random.Generator) -> None:
-    """The same for as many examples as there are: in another order, and some of them alone."""
+def _compare_large_batch(f: Function, params: Params, x: Any, rng: np.random.Generator) -> None:
+    """The same check on a large batch: its examples in another order, and some of them alone."""
     together = _outputs(f, params, x)
     if not np.isfinite(together).all():
         return
@@ -116,7 +119,7 @@ def _require_small(change: float, limit: float, largest: float, when: str) -> No
         raise InputError(
             f"Expected f(params, x) to treat each example alone; got outputs of an example that change by "
             f"{change / largest:.2g} of the largest {when}. Use a model's inference mode (BatchNorm with fixed "
-            "statistics); where nodes of one graph are the rows of x, make each graph one example."
+            "statistics). If the rows of x are the nodes of one graph, make each graph one example."
         )
 
 
@@ -130,7 +133,7 @@ def _outputs(f: Function, params: Params, x: Any) -> np.ndarray:
 
 
 def _drawn(rng: np.random.Generator, params: Params) -> Iterator[Params]:
-    """Parameters near the given ones, which may be zero; then positive ones; then the given ones themselves."""
+    """Parameters near the given ones, with random ones for zeros; then positive ones; then the given ones."""
     leaves, treedef = jax.tree.flatten(params)
     for positive in (False, True):
         drawn = []
@@ -152,7 +155,7 @@ def _drawn(rng: np.random.Generator, params: Params) -> Iterator[Params]:
 
 
 def _batches(rng: np.random.Generator, x: Any, number: int) -> tuple[Any, Any]:
-    """Some examples, and as many to replace them: others of the given ones, or these in another order."""
+    """Two batches: some of the given examples, and as many others to replace them by."""
     total = len(jax.tree.leaves(x)[0])
     places = np.linspace(0, total - 1, number).astype(int)
     after = (places + max(1, total // (2 * number))) % total
@@ -171,7 +174,7 @@ def _batches(rng: np.random.Generator, x: Any, number: int) -> tuple[Any, Any]:
 
 
 def _different(rng: np.random.Generator, own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Examples to replace others by: where they are the same, numbers near them, or ids that are not above them."""
+    """Replacements for `own`: `other`, but where the two are equal numbers near `own`, or ids up to its largest."""
     same = (own == other).reshape(len(own), -1).all(1)
     if not same.any():
         return other
@@ -186,7 +189,7 @@ def _different(rng: np.random.Generator, own: np.ndarray, other: np.ndarray) -> 
 
 
 def _made_up(rng: np.random.Generator, leaf: Any, number: int) -> np.ndarray:
-    """Examples of a shape and type: normal numbers, or zeros and ones, which most tables of ids have."""
+    """Random examples of a shape and type: normal numbers, or, as ids that most tables have, zeros and ones."""
     shape = (number, *leaf.shape[1:])
     if jnp.issubdtype(leaf.dtype, jnp.floating):
         return rng.standard_normal(shape).astype(leaf.dtype)

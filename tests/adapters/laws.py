@@ -1,4 +1,4 @@
-"""What holds for every adapted model."""
+"""The laws of every adapted model."""
 
 import math
 
@@ -11,16 +11,16 @@ import ntkbias as nb
 
 
 def in_float64(tree):
-    """Every floating-point array of a pytree in float64; counters, keys and functions as they are."""
+    """A pytree with every floating-point array in float64; counters, keys and functions are unchanged."""
     wide = lambda leaf: isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if wide(leaf) else leaf, tree)
 
 
 def assert_adapted(f, params, x, own):
-    """f gives what the library's own call does; its kernel is the product of explicit Jacobians, and is explained."""
+    """f agrees with the library's own call. Its kernel is a product of explicit Jacobians, and can be explained."""
     tables = []
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def values(params, x):
         outputs, pullback = jax.vjp(lambda params: f(params, x), params)
         size = math.prod(outputs.shape)
@@ -39,7 +39,7 @@ def assert_adapted(f, params, x, own):
 
 
 def same(tree1, tree2):
-    """Whether two pytrees hold the very same arrays, and are equal otherwise."""
+    """Whether two pytrees hold the same array objects and are equal otherwise."""
     leaves1, structure1 = jax.tree.flatten(tree1)
     leaves2, structure2 = jax.tree.flatten(tree2)
     return structure1 == structure2 and all(a is b for a, b in zip(leaves1, leaves2, strict=True))

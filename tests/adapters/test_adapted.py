@@ -1,4 +1,4 @@
-"""A function as a value, and libraries that are not there."""
+"""Adapted functions as values, and missing libraries."""
 
 import subprocess
 import sys

@@ -20,7 +20,7 @@ class Mlp(eqx.Module):
     dropout: eqx.nn.Dropout
     out: eqx.nn.Linear
     shift: jax.Array
-    steps: jax.Array  # a counter, which is no parameter
+    steps: jax.Array  # a counter, not a parameter
 
     def __init__(self, key):
         keys = jax.random.split(key)
@@ -138,12 +138,12 @@ class TestBadEquinox:
     )
     def test_model(self, model, got):
         with pytest.raises(
-            InputTypeError, match=rf"Expected model to be an equinox.Module; got {got}. A model is made"
+            InputTypeError, match=rf"Expected model to be an equinox.Module; got {got}. Make a model by its class"
         ):
             nb.adapters.equinox(model)
 
     def test_method(self):
-        with pytest.raises(InputError, match=r"Expected MLP to have the method features; it has none. Choose what is"):
+        with pytest.raises(InputError, match=r"Expected MLP to have the method features; it has none. Choose what to"):
             nb.adapters.equinox(eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0)), method="features")
 
     def test_several_outputs(self):

@@ -51,7 +51,7 @@ class Cnn(nnx.Module):
 
 
 def softmax_attention(query, key, value, **_):
-    """Flax's own calls one of JAX whose softmax is in float32, where derivatives agree to 1e-8 only."""
+    """flax's own attention calls JAX's, whose softmax is in float32, so derivatives would agree only to 1e-8."""
     weights = jax.nn.softmax(jnp.einsum("nqhd,nkhd->nhqk", query, key) / query.shape[-1] ** 0.5)
     return jnp.einsum("nhqk,nkhd->nqhd", weights, value)
 
@@ -66,7 +66,7 @@ class Recurrent(nnx.Module):
 
 
 class Scanned(nnx.Module):
-    """Stacked layers, scanned over, and one whose values are made again."""
+    """Stacked layers in a scan, and one layer under remat."""
 
     def __init__(self, rngs):
         make = nnx.vmap(lambda rngs: nnx.Linear(3, 3, rngs=rngs), in_axes=0, out_axes=0)
@@ -80,7 +80,7 @@ class Scanned(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """One block, before and after normalization, on tokens."""
+    """One transformer block on tokens, with normalization before and after."""
 
     def __init__(self, rngs, tokens=7, length=4, width=4):
         self.embedding = nnx.Embed(tokens, width, dtype=jnp.float64, rngs=rngs)
@@ -113,7 +113,7 @@ class Tied(nnx.Module):
 
 
 def nnx_model(make):
-    """A model whose parameters and statistics are not those it was born with, in training mode."""
+    """A model in training mode whose parameters and statistics have changed since its initialization."""
     model = make(nnx.Rngs(0))
     nnx.update(model, in_float64(nnx.state(model)))
     return model
@@ -189,9 +189,9 @@ def test_f_of_nnx_is_the_same_function_until_the_model_changes():
     assert f != nb.adapters.flax_nnx(model, scale=2.0)[0]
     outputs = f(params, x)
     model.out.kernel[...] = 2 * model.out.kernel[...]  # as an optimizer does
-    np.testing.assert_array_equal(f(params, x), outputs)  # its parameters are its own
+    np.testing.assert_array_equal(f(params, x), outputs)  # f keeps its own parameters
     trained, new = nb.adapters.flax_nnx(model)
-    assert trained == f  # what is fixed did not change: compiled programs are used again
+    assert trained == f  # the fixed parts did not change, so compiled programs are reused
     np.testing.assert_array_equal(f(nnx.state(model, nnx.Param), x), f(new, x))
     assert np.abs(f(new, x) - outputs).max() > 0
 
@@ -218,7 +218,7 @@ class TestBadNnx:
 
     def test_method(self):
         with pytest.raises(
-            InputError, match=r"Expected Module to have the method __call__; it has none. Choose what is"
+            InputError, match=r"Expected Module to have the method __call__; it has none. Choose what to"
         ):
             nb.adapters.flax_nnx(nnx.Module())
 
@@ -245,7 +245,7 @@ class TestBadNnx:
     "make", [Recurrent, lambda rngs: Recurrent(rngs, nnx.GRUCell), Scanned], ids=["LSTM", "GRU", "scan and remat"]
 )
 def test_transforms_inside_a_model_are_read(make):
-    """The program of one example is mapped, and not the model itself, which refuses that."""
+    """`vmap` maps the program of one example, not the model itself, which refuses it."""
     f, params = nb.adapters.flax_nnx(make(nnx.Rngs(0)))
     x = normal(3, 5, 3)
     gradients = Gradients.of(f, params, "all")
@@ -321,7 +321,8 @@ class TestBadLinen:
     )
     def test_module(self, module, got):
         with pytest.raises(
-            InputTypeError, match=rf"Expected module to be a flax.linen.Module; got {got}.*goes to flax_nnx, by itself"
+            InputTypeError,
+            match=rf"Expected module to be a flax.linen.Module; got {got}.*use flax_nnx, without variables",
         ):
             nb.adapters.flax_linen(module, {})
 
@@ -342,14 +343,16 @@ class TestBadLinen:
     def test_training_mode(self, cnn):
         module, variables, x = cnn
         f, params = nb.adapters.flax_linen(module, variables)
-        with pytest.raises(InputError, match=r"Expected LinenCnn at inference.*got: Cannot update.*Pass what switches"):
+        with pytest.raises(
+            InputError, match=r"Expected LinenCnn at inference.*got: Cannot update.*Pass the option that switches"
+        ):
             nb.empirical_ntk(f, params)(x)
 
     def test_dropout_in_training_mode(self):
         module, x = linen.Sequential([linen.Dense(3), linen.Dropout(0.5, deterministic=False)]), normal(4, 3)
         f, params = nb.adapters.flax_linen(module, {"params": module.init(jax.random.key(0), x)["params"]})
         with pytest.raises(
-            InputError, match=r"Expected Sequential at inference.*got: .* needs PRNG.*Pass what switches"
+            InputError, match=r"Expected Sequential at inference.*got: .* needs PRNG.*Pass the option that switches"
         ):
             nb.empirical_ntk(f, params)(x)
 

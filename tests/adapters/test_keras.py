@@ -17,7 +17,7 @@ layers = keras.layers
 
 @pytest.fixture
 def wide(x64):
-    """Models, too, in float64."""
+    """Keras builds its models in float64, too."""
     keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_dtype_policy("float32")
@@ -32,7 +32,7 @@ def built(*stack):
 
 
 class Attention(keras.Model):
-    """A model whose `call` does not know of training."""
+    """A model whose `call` has no argument `training`."""
 
     def __init__(self):
         super().__init__()
@@ -134,7 +134,9 @@ class TestBadKeras:
 
     @pytest.mark.parametrize("model", [keras.Sequential([layers.Dense(2)]), Attention()], ids=["sequential", "own"])
     def test_a_model_without_variables_yet(self, model):
-        with pytest.raises(InputError, match=r"Expected a model that is built, .*, which is not. Call it on a batch"):
+        with pytest.raises(
+            InputError, match=r"Expected a model that is built, .*, which is not built. Call it on a batch"
+        ):
             nb.adapters.keras(model)
 
     def test_no_model(self):

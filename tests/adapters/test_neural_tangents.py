@@ -1,4 +1,4 @@
-"""neural-tangents: its import, the mends, a script of its user, and its networks as layers."""
+"""neural-tangents: its import, the repairs, a script of one of its users, and its networks as layers."""
 
 import dataclasses
 import importlib
@@ -27,7 +27,7 @@ IMAGE = (3, 2, 2)
 
 
 def each(case, fast):
-    """One case of a test, which runs by `make test` if it is fast."""
+    """One case of a test; `make test` runs it only if it is fast."""
     return pytest.param(case, marks=() if fast else pytest.mark.slow)
 
 
@@ -35,7 +35,7 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-# Its import.
+# The import.
 
 IMPORT = """
     import sys, warnings
@@ -47,7 +47,7 @@ IMPORT = """
         return [dict(vars(owner)) for owner in owners]
 
     try:
-        import neural_tangents  # an attempt, as a user makes one: what it leaves is not in the way
+        import neural_tangents  # a user's failed attempt must not disturb the repair
         raise SystemExit("neural-tangents can be imported by itself: this adapter is not needed any more")
     except ImportError:
         pass
@@ -56,7 +56,7 @@ IMPORT = """
     with warnings.catch_warnings(record=True) as caught:
         from ntkbias.adapters.neural_tangents import nt, stax
     (message,) = {str(each.message) for each in caught if "neural-tangents" in str(each.message)}
-    assert "mended and tested for JAX 0.8, 0.10, 0.12; this is 0.99.1. Compare" in message
+    assert "repaired and tested for JAX 0.8, 0.10, 0.12; this is 0.99.1. Compare" in message
     assert [each.filename for each in caught if str(each.message) == message] == ["<string>"]
     jax.__version__, jax.__version_info__ = before[0]["__version__"], before[0]["__version_info__"]
 
@@ -83,7 +83,7 @@ IMPORT = """
 
 
 def test_the_import_leaves_jax_and_the_modules_as_they_were():
-    """In a process of its own, on a version of JAX that says it is another: that is told, and nothing else is left."""
+    """In its own process, with a JAX that reports another version: a warning says so, and JAX is unchanged after it."""
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(IMPORT)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -103,7 +103,7 @@ def test_names_are_found_when_asked_for():
         _ = nb.adapters.from_torch
 
 
-# A script of its user, who changes its import line.
+# A script of a user, in which only the import line changes.
 
 OLD_IMPORT = """
 import neural_tangents as nt
@@ -198,7 +198,7 @@ def test_a_script_runs_unchanged_but_for_its_import(script, x64):
     for kernel in (nngp, ntk):
         assert_near(kernel, kernel.T, 1e-13)
     regularized = ntk + 1e-4 * np.trace(ntk) / 6 * np.eye(6)
-    # Kernel regression, by another solver: its error is that of float64 times the condition number, some 1e3.
+    # Kernel regression by another solver. The error is float64 rounding times the condition number, about 1e3.
     assert_near(got["y_ntk"], got["k_test"] @ np.linalg.solve(regularized, got["y_train"]), 1e-10)
     for name in ("y_late", "y_fit"):
         assert_near(got[name], got["y_ntk"], 1e-10)
@@ -215,11 +215,11 @@ def assert_finite_networks(got):
     ours = nb.empirical_ntk(got["apply_fn"], got["params"], outputs="all")(got["x_test"], got["x_train"])
     assert_near(np.moveaxis(got["finite"], 2, 1), ours, 1e-12)
     assert_near(got["y_linear"], got["apply_fn"](got["params"], got["x_test"]), 1e-13)
-    # 16 networks of width 128 and as many outputs: each variance is off by about sqrt(7 / (16 * 128)) = 0.06, at most.
+    # 16 networks with width 128 and 128 outputs: the error of a variance is about sqrt(7 / (16 * 128)) = 0.06 at most.
     assert_near(got["sampled"], got["expected"], 0.15)
 
 
-# What was mended beyond the import: without it, structured derivatives raise, and so does the choice among all.
+# The repairs that stay. Without them structured derivatives raise, and so does the automatic choice among all.
 
 
 def sliced(params, x):
@@ -247,7 +247,7 @@ def test_each_way_to_the_empirical_kernel(f, implementation, x64):
     assert_near(np.moveaxis(got, 2, 1), nb.empirical_ntk(f, params, outputs="all")(x1, x2), 1e-12)
 
 
-# Its networks as layers.
+# Networks as layers.
 
 
 def convolution(width=4, window=(2, 2)):
@@ -265,7 +265,7 @@ def residual():
     return stax.serial(stax.FanOut(2), stax.parallel(branch, stax.Identity()), stax.FanInSum())
 
 
-NETS = {  # a network, the shape of an input, and what it needs of it
+NETS = {  # a network, the shape of one input, and the pairs of positions that it needs
     "mlp": (stax.serial(stax.Dense(5, b_std=0.1), stax.Relu(), stax.Dense(3)), (4,), EQUAL),
     "standard": (
         stax.serial(stax.Dense(5, parameterization="standard"), stax.Erf(), stax.Dense(1, parameterization="standard")),
@@ -274,7 +274,7 @@ NETS = {  # a network, the shape of an input, and what it needs of it
     ),
     "flatten": (stax.serial(convolution(), stax.Gelu(), convolution(), stax.Flatten(), stax.Dense(2)), IMAGE, EQUAL),
     "flatten first": (stax.serial(stax.Flatten(), stax.Dense(4), stax.Relu(), stax.Dense(2)), IMAGE, EQUAL),
-    # An odd number of convolutions: neural-tangents turns its axes around at each.
+    # An odd number of convolutions, because neural-tangents reverses its axes at each one.
     "pooled": (stax.serial(convolution(), stax.Relu(), stax.GlobalAvgPool(), stax.Dense(1)), IMAGE, ALL),
     "windows": (
         stax.serial(convolution(), stax.Erf(), stax.AvgPool((2, 1)), stax.Flatten(), stax.Dense(1)),
@@ -288,7 +288,7 @@ NETS = {  # a network, the shape of an input, and what it needs of it
         EQUAL,
     ),
 }
-FAST = "mlp", "pooled", "attention", "normalized"  # the others differ less from these than they cost
+FAST = "mlp", "pooled", "attention", "normalized"  # the others cost much and add little
 quiet = pytest.mark.filterwarnings("ignore:.*FanIn:UserWarning:neural_tangents")
 
 
@@ -299,7 +299,7 @@ def test_the_kernels_are_those_of_kernel_fn(name, x64):
     layer, kernel_fn = from_stax(*net), net[2]
     x1, x2 = normal(3, *shape), normal(2, *shape, seed=1)
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def both(x1, x2):
         limits = nb.infinite_ntk(layer), nb.infinite_nngp(layer)
         names = "ntk", "nngp"
@@ -315,7 +315,7 @@ def test_the_kernels_are_those_of_kernel_fn(name, x64):
         assert_near(got, expected, 1e-12)
         assert np.abs(expected).max() > 0
     for got, expected in zip(*alone, strict=True):
-        # theirs sums the diagonal in two orders, of which a ReLU's derivative takes the square root: 1e-8
+        # theirs sums the diagonal in two orders, and a ReLU's derivative takes the root of the difference: 1e-8
         off = ~np.eye(len(x1), dtype=bool)
         assert_near(got[off], expected[off], 1e-12)
         assert_near(got, expected, 1e-7)
@@ -341,7 +341,7 @@ def test_the_finite_network_is_that_of_stax(name, x64):
     assert_near(kernel, theirs, 1e-12)
 
 
-PARTS = {  # the same network, some of its layers ours
+PARTS = {  # the same network, with some of its layers ours
     "ours after": lambda head, tail: (from_stax(*stax.serial(*head)), tail),
     "ours before": lambda head, tail: (Conv(4, (2, 2), w_std=1.2, b_std=0.3), from_stax(*head[1]), tail),
     "one by one": lambda head, tail: (*(from_stax(*part) for part in head), tail),
@@ -361,7 +361,7 @@ def test_layers_of_both_in_one_network(mix, readout, x64):
 
 
 def test_positions_that_others_ask_for(x64):
-    """Where a neighbor needs more pairs of one kernel and not of the other, each comes back as it was given."""
+    """If a neighboring layer needs more pairs of one kernel only, both kernels keep the pairs that they had."""
     layer = from_stax(*stax.serial(convolution(), stax.Relu(), convolution(3, (2, 1))))
     x1, x2 = normal(3, *IMAGE), normal(2, *IMAGE, seed=1)
     levels = [Needs(cross, own) for cross in list(Positions)[1:] for own in list(Positions)[1:]]
@@ -389,7 +389,7 @@ def test_a_residual_with_a_stax_shortcut(x64):
 
 @pytest.mark.parametrize("given", [False, True])
 def test_parameters_that_are_not_trained(given, x64):
-    """The NTK of the inputs passes through, and nothing is added to it."""
+    """The NTK of the inputs passes through without an addition."""
     theirs = from_stax(*stax.serial(stax.Dense(5, 1.3, 0.2), stax.Erf(), stax.Dense(2, 0.7, 0.1)))
     ours = nb.layers.Sequential((Dense(5, 1.3, 0.2), nb.layers.Erf(), Dense(2, 0.7, 0.1)))
     inputs = Covariance.of_inputs(normal(3, 4), normal(2, 4, seed=1))
@@ -494,5 +494,5 @@ class TestBadInput:
         layer = from_stax(*stax.serial(stax.Dense(3), stax.Relu(), stax.LayerNorm(), stax.Dense(1)))
         with pytest.raises(InputError, match=r"a known infinite-width limit here; got: LayerNorm only.* empirical_ntk"):
             nb.infinite_ntk(layer)(x)
-        with pytest.raises(InputError, match=r"that holds each input's with itself.*needs\(\)"):
+        with pytest.raises(InputError, match=r"that holds that of each input with itself.*needs\(\)"):
             layer.propagate(Covariance.of_inputs(x, x).without_own())

@@ -61,7 +61,7 @@ def test_intrinsic_dimension_is_that_of_the_subspace(dimension):
         keys = jax.random.split(jax.random.key(seed))
         flat = jax.random.uniform(keys[0], (800, dimension)) @ jax.random.normal(keys[1], (dimension, 10))
         estimates.append(PointCloud().intrinsic_dimension(flat))
-    # Near the edges of the cube neighbors lie on one side, so the estimate falls short: by a tenth at dimension 4.
+    # Near the edges of the cube neighbors lie on one side, so the estimate is too low: by a tenth at dimension 4.
     assert np.median(estimates) in ({dimension} if dimension < 4 else {3, 4})
 
 
@@ -86,7 +86,7 @@ def test_coinciding_inputs_have_no_edge():
 
 @pytest.mark.parametrize("dimension", [1, 2, 7])
 def test_plane_waves_have_their_own_frequency(dimension):
-    """Random plane waves over random edges: the formula's mean is met by a mean over 200,000 of them."""
+    """A mean over 200,000 random plane waves on random edges agrees with the mean in the formula."""
     rng = np.random.default_rng(0)
     num_edges, k = 200_000, 1.7
     distance = rng.uniform(0.2, 0.9, num_edges)

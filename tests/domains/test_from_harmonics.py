@@ -1,4 +1,4 @@
-"""A domain made from one's own functions."""
+"""A domain made of the user's own functions."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def test_the_circles_own_harmonics_give_the_circles_ranking():
 
 
 def test_functions_need_not_be_orthonormal_nor_in_order(x64):
-    """Energies add up, and what two levels share belongs to the lower one."""
+    """Energies add up, and the part that two levels share belongs to the lower one."""
     x = jax.random.normal(jax.random.key(0), (60, 3))
     weights = jax.random.uniform(jax.random.key(1), (60,))
     weights /= weights.sum()
@@ -63,10 +63,12 @@ def test_bad_input_is_named(unchecked):
         FromHarmonics("waves", FREQUENCIES)
     with pytest.raises(InputError, match="a frequency of zero or more for each harmonic; got"):
         FromHarmonics(waves, (1.0, -1.0))
-    with pytest.raises(InputError, match=r"harmonics\(x\) of shape \(20, 2\), a column a frequency; got \(20, 13\)"):
+    with pytest.raises(
+        InputError, match=r"harmonics\(x\) of shape \(20, 2\), one column per frequency; got \(20, 13\)"
+    ):
         FromHarmonics(waves, (0.0, 1.0)).harmonics(x, 1)
     twice = FromHarmonics(lambda x: jnp.stack([x[:, 0], 2 * x[:, 0]], 1), (0.0, 1.0))
-    with pytest.raises(InputError, match="independent on the 20 inputs; got 1 of 2 that follow from others"):
+    with pytest.raises(InputError, match="independent on the 20 inputs; got 1 of 2 that are combinations of others"):
         twice.energy(x, x, jnp.full(20, 1 / 20), 1)
     with pytest.raises(InputError, match="a domain with a distribution of its own"):
         twice.sample(3, key=jax.random.key(0))

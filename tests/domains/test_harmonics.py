@@ -24,12 +24,12 @@ NUM_SAMPLES = 600
 
 
 def names(degrees):
-    """Degrees, or rows of them, as things that can be compared and counted."""
+    """Degrees, or rows of degrees, as values that can be compared and hashed."""
     return [tuple(row) if isinstance(row, list) else row for row in degrees.tolist()]
 
 
 def totals(domain, max_degree):
-    """The degree of each harmonic, or the sum of its degrees."""
+    """The degree of each harmonic, or the sum of its several degrees."""
     degrees = domain.degrees(max_degree)
     return degrees.reshape(len(degrees), -1).sum(1)
 
@@ -76,7 +76,7 @@ def test_addition_theorem(x64, name):
         members = basis[:, [degree == level for degree in degrees]]
         summed = members @ members.T
         np.testing.assert_allclose(projector, summed, atol=1e-12 * np.abs(summed).max())
-        if leaf_dimension is not None or isinstance(domain, Hypercube):  # all points are alike
+        if leaf_dimension is not None or isinstance(domain, Hypercube):  # all points are equivalent
             np.testing.assert_allclose(np.diag(projector), domain.multiplicity(level), rtol=1e-12)
 
 
@@ -110,14 +110,14 @@ def test_energies_sum_to_the_mean_square_in_both_ways(x64, name):
 
 @CASES
 def test_samples_have_the_distribution_of_the_domain(x64, name):
-    """Each harmonic but the constant has mean zero, each product of two has mean zero or one."""
+    """Every harmonic but the constant has mean zero. Every product of two has mean zero or one."""
     domain, max_degree, *_ = DOMAINS[name]
     x = domain.sample(NUM_SAMPLES, key=jax.random.key(3))
     domain.check(x)
     low = totals(domain, max_degree) <= 2
     basis = np.asarray(domain.harmonics(x, max_degree))[:, low][:, :12]
     products = (basis[:, :, None] * basis[:, None, :]).reshape(len(x), -1)
-    # At most 78 different products: the largest of them passes 4.5 standard errors once in 2,000 times.
+    # There are at most 78 different products. The largest exceeds 4.5 standard errors once in 2,000 times.
     assert standard_errors(products, np.eye(basis.shape[1]).ravel()).max() < 4.5
 
 
@@ -135,7 +135,7 @@ def test_a_harmonic_has_one_degree_and_unit_variance(x64, name):
 
 @COSTLY_CASES
 def test_a_kernel_of_falling_projectors_is_ranked_by_frequency(x64, name):
-    """Eigenvalue 1 / (1 + frequency^2) on each level. Three frequencies: with more, the decay is fitted for seconds."""
+    """The eigenvalue of a level is 1 / (1 + frequency^2). Only three frequencies: with more, a fit takes seconds."""
     domain, max_degree, num_inputs, *_ = DOMAINS[name]
     x, weights = domain.quadrature(num_inputs)
     levels = exact_frequencies(domain, domain.levels(max_degree))
@@ -167,10 +167,10 @@ def test_steps_have_their_length_and_measure_the_frequency(x64, name):
     dimension = domain.intrinsic_dimension(x)
     measured = plane_wave_frequency(ratios, lengths, coefficients, dimension, domain.correlation)
     expected = exact_frequencies(domain, domain.degrees(max_degree))
-    # Hermite functions of higher degree live in the tails, which a few hundred inputs do not reach.
+    # Hermite functions of higher degree are large in the tails, in which a few hundred inputs do not lie.
     shown = totals(domain, max_degree) <= (3 if isinstance(domain, Gaussian) else max_degree)
     for frequency in np.unique(expected[shown]):
-        # A ratio of means over 600 steps: some 6 % of error, half of it in the root; a level shares its mean.
+        # A ratio of means over 600 steps has an error of about 6 %, and its root half of that. A level shares its mean.
         assert measured[expected == frequency].mean() == pytest.approx(frequency, rel=0.1, abs=1e-6)
 
 
@@ -178,7 +178,7 @@ def test_steps_have_their_length_and_measure_the_frequency(x64, name):
 def test_neighbors_are_distinct_pairs_at_their_distance(x64, name):
     domain = DOMAINS[name].domain
     x = domain.sample(NUM_SAMPLES, key=jax.random.key(3))[:60]
-    x = jnp.concatenate([x, x[:1]])  # an input twice
+    x = jnp.concatenate([x, x[:1]])  # one input occurs twice
     first, second, distance = domain.neighbors(x)
     assert np.all(first != second)
     pairs = {*zip(np.minimum(first, second).tolist(), np.maximum(first, second).tolist(), strict=True)}
@@ -187,7 +187,7 @@ def test_neighbors_are_distinct_pairs_at_their_distance(x64, name):
     if not isinstance(domain, Circle | Hypercube):
         np.testing.assert_allclose(distance, domain.distance(x[first], x[second]))
     chords = np.linalg.norm(np.asarray(x[first] - x[second]).reshape(len(first), -1), axis=1)
-    assert np.all(distance >= chords * (1 - 1e-9))  # no way is shorter than the straight one
+    assert np.all(distance >= chords * (1 - 1e-9))  # no path is shorter than the straight line
     assert domain.spacing(x) > 0
     assert domain.chart(x).shape in {(61, 1), (61, 2)}
 
@@ -202,7 +202,7 @@ def test_harmonics_in_float32_are_those_in_float64(name):
         double = np.asarray(domain.harmonics(domain.quadrature(num_inputs)[0], max_degree))
     finally:
         jax.config.update("jax_enable_x64", False)
-    # An error of the inputs of 1e-7 grows by the derivative, at most degree or frequency times the largest value.
+    # The derivative amplifies an input error of 1e-7 by at most the degree or frequency times the largest value.
     np.testing.assert_allclose(single, double, atol=1e-6 * max(1, max_degree) * np.abs(double).max())
 
 
@@ -227,7 +227,7 @@ def test_bad_input_is_named(unchecked, name):
 
 
 def test_the_default_projector_is_the_sum_over_harmonics(x64):
-    """On a domain without a closed form of its own."""
+    """On a domain without its own closed form."""
     circle = Circle()
     x, _ = circle.quadrature(9)
     angles = circle.angle(x)
@@ -237,7 +237,7 @@ def test_the_default_projector_is_the_sum_over_harmonics(x64):
 
 @pytest.mark.slow
 def test_power_beyond_the_last_degree_is_ranked_last():
-    """Nine nodes tell degrees up to 4 apart; eight nodes 3, and have a wave of degree 4 besides."""
+    """Nine nodes distinguish degrees up to 4. Eight nodes distinguish degrees up to 3, and one wave of degree 4."""
     x, weights = Circle().quadrature(8)
     wave = jnp.asarray(np.cos(np.pi * np.arange(8)))
     modes = nb.eigen.eigh(jnp.outer(wave, wave) + 0.5, weights, num_modes=2)

@@ -1,4 +1,4 @@
-"""Torus, cube and Gaussian: what the common laws do not say."""
+"""Torus, cube and Gaussian: properties that the common laws do not cover."""
 
 import itertools
 
@@ -44,7 +44,7 @@ def test_the_torus_is_a_product_of_circles(x64):
 
 
 def test_the_sequence_in_many_dimensions_has_its_error(x64):
-    """|mean of exp(i k.angle)| <= 1 / (n |sin(pi k.a)|), with a the turns of the second point."""
+    """|mean of exp(i k.angle)| <= 1 / (n |sin(pi k.a)|), where a is the second point in turns."""
     torus = Torus(6)
     x, weights = torus.quadrature(500)
     angle = np.asarray(torus.angle(x))
@@ -112,7 +112,7 @@ def test_cube_neighbors_are_single_flips():
 
 @pytest.mark.slow
 def test_cube_frequencies_agree(x64):
-    """All three measures give sqrt k of a mode, by whole eigenspaces."""
+    """All three measures give sqrt k for the modes of degree k."""
     cube = Hypercube(6)
     x, weights = cube.quadrature(64)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=3, b_std=0.5)), x, weights)
@@ -158,7 +158,7 @@ def test_the_radial_rule_has_the_moments_of_a_gaussian(x64):
 
 
 def test_gaussian_graph_frequency_on_a_sample():
-    """Distances between a thousand normal inputs are long in the tails: within 15 %."""
+    """With a thousand normal inputs distances are long in the tails, so frequencies are accurate to 15 %."""
     gaussian = Gaussian(2, 0.5)
     x = gaussian.sample(1_000, key=jax.random.key(0))
     basis = gaussian.harmonics(x, 2)
@@ -184,7 +184,7 @@ def test_bad_input_is_named(unchecked):
         Hypercube(9).quadrature(31)
     with pytest.raises(InputError, match="Expected a scale of 2 sqrt\\(h\\) for h flips, h = 1 .. 3; got 3"):
         Hypercube(3).steps(Hypercube(3).quadrature(8)[0], 3, 4, key=jax.random.key(0))
-    with pytest.raises(InputError, match="two different inputs for a neighborhood graph; got one corner alone"):
+    with pytest.raises(InputError, match="two different inputs for a neighborhood graph; got only one corner"):
         Hypercube(3).neighbors(jnp.ones((4, 3)))
     with pytest.raises(InputError, match="Expected a degree that has harmonics on Hypercube\\(dimension=3\\); got 4"):
         Hypercube(3).harmonic(4, jnp.ones((4, 3)), key=jax.random.key(0))

@@ -12,7 +12,7 @@ from ntkbias.errors import InputError, InputTypeError
 
 
 def test_harmonics_span_those_of_scipy(x64):
-    """sph_harm_y, with the norm of the uniform measure: the projections on each degree are the same."""
+    """The projections on each degree agree with those of sph_harm_y, normalized under the uniform measure."""
     x, weights = Sphere(3).quadrature(242)
     longitude, latitude = Sphere(3).chart(x).T
     basis, degrees = np.asarray(Sphere(3).harmonics(x, 10)), Sphere(3).degrees(10)
@@ -38,7 +38,7 @@ def test_zonal_functions_are_gegenbauer_polynomials(x64, dimension):
 
 @pytest.mark.parametrize("dimension", [2, 3, 4, 10, 50])
 def test_multiplicities_are_those_of_the_literature(dimension):
-    """(2 k + d - 2) / k C(k + d - 3, k - 1), and with all lower ones of one parity the polynomials of degree k."""
+    """(2 k + d - 2) / k C(k + d - 3, k - 1). Lower degrees of equal parity add up to the polynomials of degree k."""
     sphere = Sphere(dimension)
     for k in range(1, 8):
         expected = (2 * k + dimension - 2) * scipy.special.comb(k + dimension - 3, k - 1, exact=True) // k
@@ -69,8 +69,8 @@ def test_energy_in_fifty_dimensions_needs_no_basis(x64):
     assert sphere._num_harmonics(2) > len(x)
     energy = np.asarray(sphere.energy(jnp.asarray(functions), x, weights, 2))
     np.testing.assert_allclose(energy, [[4, 0, 0], [0, squares[0], 0], [1, squares[1], 0]], atol=1e-12)
-    # Degree 2 is not orthonormal on so few nodes: each of its 1,274 harmonics adds about 1 / n of the mean square, with
-    # n = 300, for opposite nodes are one to an even function.
+    # Degree 2 is not orthonormal on so few nodes: each of its 1,274 harmonics adds about 1 / n of the mean square. Here
+    # n = 300, because an even function takes the same value at opposite nodes.
     quadratic = sphere.harmonic(2, x, key=jax.random.key(0))
     energy = np.asarray(sphere.energy(quadratic[:, None], x, weights, 2))[0]
     assert energy[2] == pytest.approx(float(jnp.mean(quadratic**2)) * (1 + 1_274 / 300), rel=0.1)
@@ -78,7 +78,7 @@ def test_energy_in_fifty_dimensions_needs_no_basis(x64):
 
 
 def test_quadrature_has_its_exactness(x64):
-    """Moments E x_1^2 = 1/d, E x_1^4 = 3/(d (d + 2)), and odd ones: to degree 3 by frames, 2 m - 1 by the product."""
+    """E x_1^2 = 1/d, E x_1^4 = 3/(d (d + 2)) and odd moments. Frames are exact to degree 3, products to 2 m - 1."""
     for dimension, num_inputs, exact_fourth in ((3, 50, True), (5, 512, True), (6, 120, False), (20, 400, False)):
         x, weights = Sphere(dimension).quadrature(num_inputs)
         first, second = np.asarray(x[:, 0]), np.asarray(x[:, 1])
@@ -105,7 +105,7 @@ def test_the_spiral_covers_the_sphere_evenly(x64):
 
 @pytest.mark.slow
 def test_three_frequencies_agree():
-    """As on the circle: harmonic, graph of each mode, and Dirichlet by degree, for 300 steps have 4 % of error."""
+    """Harmonic and graph frequencies agree per mode; Dirichlet ones per degree, as 300 steps have an error of 4 %."""
     sphere = Sphere(3)
     x = sphere.grid(300)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x)

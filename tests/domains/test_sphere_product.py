@@ -11,7 +11,7 @@ from ntkbias.errors import InputError, InputTypeError
 
 
 def target(*active):
-    """Degrees over the 16 leaves, from (leaf, degree)."""
+    """The degrees of the 16 leaves, given pairs (leaf, degree)."""
     degrees = [0] * 16
     for leaf, degree in active:
         degrees[leaf] = degree
@@ -61,10 +61,11 @@ def test_an_uneven_tree():
 
 
 def test_eigenvalues_of_the_deep_kernel_scale_with_the_learning_index():
-    """K = g(mean over patches of g(mean over leaves of g(t_u))), g(s) = exp(s - 1): a read-out above the root.
+    """K = g(mean over patches of g(mean over leaves of g(t_u))) with g(s) = exp(s - 1): a readout above the root.
 
     To lowest order in 1/d the eigenvalue of a product of degrees is the mixed derivative at t = 0 times
-    prod E[t^r P_r(t)], some constant times d^-L: from p to 2 p by the product rule on the smallest trees that show it.
+    prod E[t^r P_r(t)], a constant times d^-L. The test compares p with 2 p, by the product rule on the smallest trees
+    that contain these degrees.
     """
     for kinds, expected in (((1, 0), 1.0), ((2, 0), 4 / 3), ((1, 1), 5 / 3)):  # one leaf, its square, two in a patch
         values = []
@@ -94,7 +95,7 @@ def test_levels_are_tuples_and_their_frequency_that_of_the_sum():
 
 @pytest.mark.slow
 def test_a_dense_kernel_is_ranked_across_leaves():
-    """exp(mean of t): the leaves' linear functions share an eigenspace, and each has half of its power."""
+    """For exp(mean of t) the leaves' linear functions share an eigenspace, and each has half of its power."""
     domain = SphereProduct((0, 1), 2)
     x, weights = domain.quadrature(64)
     kernel = jnp.exp(jnp.einsum("nud,mud->nm", x, x) / 4)
@@ -147,12 +148,12 @@ def test_bad_input_is_named(unchecked):
     with pytest.raises(InputError, match="branching to be at least 1; got 0"):
         SphereProduct.regular((2, 0), 3)
     domain = SphereProduct((0, 1), 3)
-    with pytest.raises(InputError, match="Expected inputs \\(n, 2, 3\\), one sphere a leaf; got shape \\(5, 6\\)"):
+    with pytest.raises(InputError, match="Expected inputs \\(n, 2, 3\\), one sphere per leaf; got shape \\(5, 6\\)"):
         domain.check(jnp.ones((5, 6)))
     with pytest.raises(InputError, match="at distance 1.73205 from the origin.*Give SphereProduct\\(radius=...\\)"):
         domain.check(jnp.ones((5, 2, 3)) * 2)
     for wrong in ((1,), (1, -1), (1, 0.5), 1):
-        with pytest.raises(InputError, match="Expected degrees of 2 whole numbers of zero or more, one a leaf; got"):
+        with pytest.raises(InputError, match="Expected degrees of 2 whole numbers of zero or more, one per leaf; got"):
             domain.learning_index(wrong)
     with pytest.raises(InputError, match="at least 8 nodes for a sphere in 4 dimensions; got 7"):
         SphereProduct((0, 1), 4).quadrature(7)

@@ -1,4 +1,4 @@
-"""Weights of samples: exact moments, the least norm, density, and inputs that coincide."""
+"""Weights of samples: exact moments, least norm, density, and coinciding inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def test_weights_have_the_least_norm(x64, seed):
     x = crowded(40, seed)
     weights = np.asarray(quadrature_weights(Circle(), x, 4))
     rows = np.asarray(Circle().harmonics(x, 4)).T
-    # c = max(A^T nu, 0): on the positive weights c is in the span of the rows, elsewhere that span is below zero.
+    # c = max(A^T nu, 0): where c is positive it equals a combination of the rows, and elsewhere that is at most zero.
     nu = np.linalg.lstsq(rows[:, weights > 0].T, weights[weights > 0])[0]
     np.testing.assert_allclose(np.maximum(rows.T @ nu, 0), weights, atol=1e-12)
     constraint = {"type": "eq", "fun": lambda c: rows @ c - np.eye(9)[0], "jac": lambda c: rows}
@@ -87,7 +87,7 @@ def test_other_domains(x64, domain):
 
 @pytest.mark.slow
 def test_a_ranking_is_the_domains_and_not_the_samples(x64):
-    """On crowded nodes: with 1 / n the modes mix degrees, with quadrature weights they are those of even nodes."""
+    """On crowded nodes, weights 1 / n give modes that mix degrees; quadrature weights give those of regular nodes."""
     x = merge_coinciding(Circle().point(jnp.asarray(NONUNIFORM))).x
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     plain = nb.rank_by_frequency(nb.spectrum(kernel, x, num_modes=9), Circle(), num_resamples=0)
@@ -104,7 +104,7 @@ def test_a_ranking_is_the_domains_and_not_the_samples(x64):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_density_weights_undo_a_density(seed):
-    """E cos = 0.4 under the sample; 0 under the circle's measure, within 3 errors of a 1 / sqrt q weight."""
+    """E cos is 0.4 under the sample. Weights with an error of 1 / sqrt q give the circle's 0, within 3 errors."""
     x = crowded(1_000, seed)
     weights = np.asarray(density_weights(x, dimension=1))
     np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
@@ -136,9 +136,9 @@ def test_bad_input_is_named(unchecked):
     ):
         quadrature_weights(Circle(), jnp.concatenate([x, x[:2]]), 3)
     half = Circle().point(jnp.linspace(0, 3, 50))
-    with pytest.raises(InputError, match="carry positive weights exact to degree 4; those on these 50 do not exist"):
+    with pytest.raises(InputError, match="exact to degree 4; got 50 inputs on which they do not exist"):
         quadrature_weights(Circle(), half, 4)
-    with pytest.raises(InputError, match="carry weights exact to degree 6; those on these 12 leave a residual of"):
+    with pytest.raises(InputError, match="exact to degree 6; got 12 inputs on which they leave a residual of"):
         minimum_norm_weights(Circle(), jnp.concatenate([x[:11], half[1:2]]), 6)
     with pytest.raises(InputTypeError, match="max_degree to be a whole number; got 1.5"):
         quadrature_weights(Circle(), x, 1.5)
@@ -146,7 +146,7 @@ def test_bad_input_is_named(unchecked):
         density_weights(jnp.ones(3))
     with pytest.raises(InputError, match="more inputs than neighbors; got 3 for 5 neighbors"):
         density_weights(x[:3])
-    with pytest.raises(InputError, match="fewer than 2 inputs in one place; got 3 with 2 others"):
+    with pytest.raises(InputError, match="at most 2 inputs in one place; got 3 with 2 others"):
         density_weights(jnp.concatenate([x, x[:1], x[:1]]), num_neighbors=2, dimension=1)
     with pytest.raises(InputError, match="a tolerance of zero or more; got -1"):
         merge_coinciding(x, -1.0)

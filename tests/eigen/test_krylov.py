@@ -1,6 +1,7 @@
 """The top of a spectrum by products: the same as the dense one, whatever repeats, however it is cut short."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -422,8 +423,12 @@ class TestBadInput:
     @pytest.mark.parametrize("dense", [0, 2])
     def test_indefinite(self, dense, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", dense)
-        with pytest.raises(InputError, match=r"Expected a positive semi-definite (operator|kernel); got .*eigenvalue"):
-            nb.top_modes(matrix_of(np.linspace(1, -1, 300)), 3, key=KEY)
+        message = (
+            r"Expected a positive semi-definite (operator|kernel); got an eigenvalue of (-\S+) .*, both of K / n\."
+        )
+        with pytest.raises(InputError, match=message) as caught:
+            nb.top_modes(1e6 * matrix_of(np.linspace(1, -1, 300)), 3, key=KEY)
+        assert -1e6 / 300 <= float(re.search(message, str(caught.value))[2]) <= -1e6 / 600  # the user's scale
 
     def test_arguments(self):
         with pytest.raises(InputError, match="Expected num_modes to be at most the number of rows, 300; got 301"):

@@ -373,10 +373,12 @@ def test_it_is_saved_and_extends_again_with_its_kernel(tmp_path):
     assert type(loaded) is type(got)
     assert loaded.method == "nystrom"
     assert loaded.landmarks.tolist() == got.landmarks.tolist()
-    with pytest.raises(InputError, match=r"got one from a file, which cannot be extended\. Use eqx\.tree_at"):
+    with pytest.raises(InputError, match=r"left out: .* got Gaussian at value\.kernel\. Put it back by eqx\.tree_at"):
         loaded.extend(x)
-    again = eqx.tree_at(lambda s: s.kernel, loaded, GAUSSIAN, is_leaf=lambda leaf: leaf is None)
+    again = eqx.tree_at(lambda s: s.kernel, loaded, GAUSSIAN)
     np.testing.assert_array_equal(again.extend(x), got.extend(x))
+    with pytest.raises(InputError, match=r"got one without, which cannot be extended\. Use nystrom"):
+        eqx.tree_at(lambda s: s.kernel, loaded, None).extend(x)
 
 
 @pytest.mark.usefixtures("unchecked")

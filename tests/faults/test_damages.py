@@ -22,15 +22,23 @@ from ntkbias.errors import InputError
 X, NET = nb.domains.Circle().quadrature(8)[0], nb.nets.mlp(width=4, depth=1)
 
 
+def network(params, x):
+    return jnp.tanh(x @ params["w"])
+
+
 def save_result(folder, number):
-    nb.save(
-        folder / "v",
-        {"a": np.arange(40.0) + number, "b": [number, "text", 0.5], "s": nb.eigen.eigh(jnp.eye(3) * number)},
-    )
+    """Arrays, a spectrum, a kernel of a network and one of a function of the user's, with its trial."""
+    params = {"w": jnp.arange(1.0, 5.0).reshape(2, 2) * number}
+    kernels = {
+        "ours": nb.empirical_ntk(NET.apply, NET.init(jax.random.key(number), (2,))),
+        "users": nb.empirical_ntk(network, params),
+    }
+    value = {"a": np.arange(40.0) + number, "b": [number, "text", 0.5], "s": nb.eigen.eigh(jnp.eye(3) * number)}
+    nb.save(folder / "v", value | kernels)
 
 
 def read_result(folder):
-    return jax.tree.map(np.asarray, nb.load(folder / "v"))
+    return jax.tree.map(np.asarray, nb.load(folder / "v", f=network))
 
 
 def save_run(folder, number):

@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Parts, each with the place of its params: two with one place share them."""
+    """Parts, each with an index of its params. Parts with the same index share params."""
 
     input_shape: tuple[int, ...]
     num_tokens: int  # inputs are token numbers below it; 0: real numbers
@@ -56,7 +56,7 @@ class Network(NamedTuple):
         return jnp.asarray(rng.normal(size=(n, *self.input_shape)))
 
 
-# -- what is done to weights, and without any ------------------------------------------------------------------------
+# -- parts without weights, and functions of weights -----------------------------------------------------------------
 
 
 def _mask(array):
@@ -110,7 +110,7 @@ STRUCTURE = {
 }
 
 
-# -- parts with weights: each draws one for a shape without the batch ------------------------------------------------
+# -- parts with weights: each function draws a part for a shape without the batch axis -------------------------------
 
 sizes = st.integers(1, 3)
 
@@ -163,7 +163,7 @@ def layer_norm(draw, shape):
 
 
 def position(draw, shape):
-    """Added or multiplied at each position, as a positional embedding is."""
+    """Weights that are added or multiplied at each position, like a positional embedding."""
     times = draw(st.booleans())
     rows = np.arange(shape[0]) // 2 if draw(st.booleans()) else np.arange(shape[0])
     apply = lambda p, h: h * p["at"][rows] if times else h + p["at"][rows]  # noqa: E731
@@ -197,7 +197,7 @@ def recurrent(draw, shape):
 
 
 def across(draw, shape):
-    """Dense over positions, or weights for each position."""
+    """A dense layer over positions, or a layer with separate weights for each position."""
     each, width = draw(st.booleans()), draw(sizes)
     if each:
         return Part(f"across({each=})", {"w": (*shape, width)}, lambda p, h: jnp.einsum("nti,tio->nto", h, p["w"]))
@@ -217,7 +217,7 @@ def attention(draw, shape):
 
 
 def convolution(draw, shape):
-    """With any strides, dilations, padding, groups and layout, in one or two dimensions; transposed where dilated."""
+    """A convolution with any strides, dilations, padding, groups and layout, in 1-D or 2-D; or transposed."""
     *space, channels = shape
     ones = (1,) * len(space)
     groups = draw(st.sampled_from([size for size in range(1, channels + 1) if channels % size == 0]))
@@ -324,12 +324,12 @@ def networks(draw):
 
 
 def assert_ntk_is_the_product_of_jacobians(network, outputs, sizes, seed):
-    """Of n inputs with themselves where `sizes` is (n,), with m others where it is (n, m)."""
+    """Compare kernels of n inputs with themselves if `sizes` is (n,), or with m others if it is (n, m)."""
     rng = np.random.default_rng(seed)
     params, batches = network.params(rng), [network.inputs(rng, size) for size in sizes]
     event(f"{len(jax.tree.leaves(params))} params")
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def values(params, batches):
         x = jnp.concatenate(batches)
         shape = (len(x), math.prod(jax.eval_shape(network, params, x).shape[1:]), -1)

@@ -1,4 +1,4 @@
-"""Kernels between functions of the same parameters, against the Jacobians of whole batches in forward mode."""
+"""Kernels between functions of the same parameters, compared with Jacobians of the full batch in forward mode."""
 
 import math
 
@@ -16,23 +16,23 @@ from ntkbias.kernels.empirical.matched import sides_of
 
 @pytest.fixture
 def factors_everywhere(monkeypatch):
-    """Factors also where Jacobians are as small: the table's layers are."""
+    """Contract factors even if Jacobians are as small, as for the small layers of the table of cases."""
     monkeypatch.setattr(matched, "WORTHWHILE", 0)
 
 
 def jacobian(f, params, x):
-    """(n, o, all parameters)."""
+    """The Jacobian `(n, o, p)` by all parameters."""
     shape = (len(x), math.prod(jax.eval_shape(f, params, x).shape[1:]), -1)
     return jnp.concatenate([leaf.reshape(shape) for leaf in jax.tree.leaves(jax.jacfwd(f)(params, x))], -1)
 
 
 def explicit(f, g, params, x1, x2):
-    """All outputs of f with all of g."""
+    """The kernel between all outputs of f and all outputs of g."""
     return jnp.einsum("nap,mbp->namb", jacobian(f, params, x1), jacobian(g, params, x2))
 
 
 def paired(name, f, g, params, x1, x2):
-    """The choices of outputs that two functions have."""
+    """The options for outputs that apply to two functions."""
     counts = {math.prod(jax.eval_shape(h, params, x).shape[1:]) for h, x in ((f, x1), (g, x2))}
     return OUTPUTS if len(counts) == 1 else ("all",)
 
@@ -43,7 +43,7 @@ def test_is_the_product_of_explicit_jacobians(name, x64):
     f, g, *arrays = cross_case(name)
     chosen = paired(name, f, g, *arrays)
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def kernels(params, x1, x2):
         made = {outputs: nb.cross_ntk(f, g, params, outputs=outputs)(x1, x2) for outputs in chosen}
         return made, explicit(f, g, params, x1, x2)
@@ -98,7 +98,7 @@ def test_gradients_of_it_by_the_parameters(x64):
 
 
 def test_parameters_of_zero_do_not_hide_a_transposed_weight(x64):
-    """The order of coordinates is found out at random parameters, not at those given."""
+    """The order of coordinates is compared at random parameters, not at the given ones."""
     f, g, params, x1, x2 = cross_case("a transposed weight")
     zeros = jax.tree.map(jnp.zeros_like, params)
     made = lambda params: nb.cross_ntk(f, g, params, outputs="all")(x1, x2)  # noqa: E731
@@ -108,7 +108,7 @@ def test_parameters_of_zero_do_not_hide_a_transposed_weight(x64):
 
 @pytest.mark.usefixtures("factors_everywhere")
 def test_undecided_layers_are_formed(x64):
-    """A layer whose gradients vanish at all that is drawn tells nothing of its order."""
+    """If a layer's gradients vanish at all random draws, the comparison cannot decide, and Jacobians are formed."""
     dead = lambda p, x: jax.nn.relu(x @ p["w"] - 100.0) @ p["o"]  # noqa: E731
     also = lambda p, x: jax.nn.relu(x @ p["w"].T - 100.0) @ p["o"]  # noqa: E731
     params = {"w": 100.0 * jnp.eye(2) + 1.0, "o": jnp.ones((2, 1))}
@@ -165,7 +165,7 @@ def explicit_of(f, g, params, x1, x2):
 
 
 def u(params, z):
-    """A network of (t, x)."""
+    """A network u of (t, x)."""
     return jnp.tanh(z @ params["w"] + params["b"]) @ params["o"]
 
 
@@ -174,7 +174,7 @@ def slope(f, axis):
 
 
 def residual(params, z):
-    """Of a wave equation."""
+    """The residual of a wave equation."""
     return slope(slope(u, 0), 0)(params, z) - 4.0 * slope(slope(u, 1), 1)(params, z)
 
 
@@ -182,7 +182,7 @@ FUNCTIONS = {"residual": residual, "ends": u, "start": u, "velocity": slope(u, 0
 
 
 def wave():
-    """The functions of a wave's residual, its ends and its start, their params, and inputs of each."""
+    """Functions for a wave's residual, boundary and initial conditions, their params, and the inputs of each."""
     rng = np.random.default_rng(0)
     params = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in (("w", (2, 5)), ("b", (5,)), ("o", (5,)))}
     sizes = {"residual": 6, "ends": 4, "start": 3, "velocity": 3}
@@ -193,7 +193,7 @@ WEIGHTS = {"velocity": 0.5, "residual": 2.0, "start": 0.0, "ends": 3.0}  # in an
 
 
 def stacked(functions, params, x, weights=None):
-    """The rows of all functions' Jacobians, one function after the other."""
+    """The Jacobians of all functions, stacked in the order of the functions."""
     rows = []
     for name, f in functions.items():
         own = jacobian(f, params, x[name])
@@ -246,7 +246,7 @@ def test_ratios_of_traces_as_weights(x64):
 
 
 def test_block_kernel_governs_gradient_flow(x64):
-    """The errors sqrt(w) r of the loss sum w / 2 |r|^2 move as -K times them."""
+    """Under gradient flow on the loss sum w / 2 |r|^2, the errors sqrt(w) r change at the rate -K sqrt(w) r."""
     functions, params, x = wave()
     functions = {name: functions[name] for name in ("start", "velocity", "ends")}
 
@@ -306,7 +306,7 @@ class TestBadInput:
     @pytest.mark.parametrize("outputs", ["mean", "sum", "each"])
     def test_outputs_that_do_not_pair(self, outputs):
         f, g, params, x1, x2 = cross_case("two heads")
-        message = rf"as many outputs, for outputs='{outputs}'; got 2 and 3\. Use outputs='all'"
+        message = rf"the same number of outputs for outputs='{outputs}'; got 2 and 3\. Use outputs='all'"
         with pytest.raises(InputError, match=message):
             nb.cross_ntk(f, g, params, outputs=outputs)(x1, x2)
 
@@ -351,10 +351,10 @@ class TestBadInput:
     def test_a_function_is_named(self):
         functions, params, x = wave()
         wrong = {**x, "start": x["start"][:, :1]}
-        with pytest.raises(InputError, match=r"accept x\['start'\] of shape \(3, 1\) .*It is the function 'start'"):
+        with pytest.raises(InputError, match=r"accept x\['start'\] of shape .*This concerns the function 'start'"):
             nb.block_ntk(functions, params)(wrong)
         constant = {**functions, "start": lambda p, z: z[:, 0]}
-        with pytest.raises(InputError, match=r"to depend on params; .*It is the function 'start'"):
+        with pytest.raises(InputError, match=r"to depend on params; .*This concerns the function 'start'"):
             nb.block_ntk(constant, params)(x)
 
     def test_a_function_without_a_trace(self):

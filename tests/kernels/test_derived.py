@@ -1,4 +1,4 @@
-"""Kernels made from the empirical NTK: centered, its velocity, its estimate from few directions, other precisions."""
+"""Kernels derived from the empirical NTK: centered kernels, velocity, the pseudo-NTK, and other precisions."""
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ class TestCentered:
         with pytest.raises(InputError, match=r"Expected f\(params, x\) to accept x1 of shape"):
             kernel.centered(X1)(X1[:, :2])
         limit = nb.infinite_ntk(nb.nets.mlp(4, 1)).centered(X1)
-        with pytest.raises(InputError, match=r"Expected x1 to hold inputs like those the kernel is centered on"):
+        with pytest.raises(InputError, match="x1 to hold inputs like the reference inputs of the centered kernel"):
             limit(X1[:, :2])
 
 

@@ -1,4 +1,4 @@
-"""Kernels over several devices and several processes: the same numbers as on one, each in a fresh interpreter."""
+"""Kernels on several devices and in several processes, each in a new interpreter, equal those on one device."""
 
 import os
 import socket
@@ -57,23 +57,23 @@ def test_four_devices(expected, tmp_path):
     assert len(jax.devices()) == 4
     assert {d for gram in [kernels[0](x1)] for d in gram.devices()} == {jax.devices()[0]}
     used = set()
-    for worker in kernels[0].workers():
+    for worker in kernels[0].device_programs():
         used |= {d for leaf in jax.tree.leaves(worker.features(x1)) for d in leaf.devices()}
     assert used == set(jax.devices())
 
-    # Features that are made in passes have their room where the passes run.
+    # Features that are computed in passes are allocated on the device of the passes.
     from ntkbias.kernels import evaluation as module
     from ntkbias.kernels.empirical import EmpiricalNTK
-    room, pass_rows, rooms = module._room, EmpiricalNTK.pass_rows, []
+    room, pass_rows, rooms = module._zero_features, EmpiricalNTK.pass_rows, []
     def recorded(*args):
         whole = room(*args)
         rooms.append({d for leaf in jax.tree.leaves(whole) for d in leaf.devices()})
         return whole
-    module._room, EmpiricalNTK.pass_rows = recorded, lambda kernel, x: 5
-    for worker in kernels[0].workers():
+    module._zero_features, EmpiricalNTK.pass_rows = recorded, lambda kernel, x: 5
+    for worker in kernels[0].device_programs():
         worker.features(x1)
     assert rooms == [{d} for d in jax.devices()]
-    module._room, EmpiricalNTK.pass_rows = room, pass_rows
+    module._zero_features, EmpiricalNTK.pass_rows = room, pass_rows
     assert jnp.allclose(jax.jit(lambda x: kernels[0](x))(x1), grams[0], atol=1e-5)  # inside a program: where that runs
     np.savez(sys.argv[1], *grams)
     """

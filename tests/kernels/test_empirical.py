@@ -1,4 +1,4 @@
-"""The kernels of f(params, x), against the Jacobian of the whole batch and against their own laws."""
+"""The kernels of f(params, x), compared with the Jacobian of the full batch, and tested against their own laws."""
 
 import functools
 import math
@@ -24,8 +24,8 @@ def linear(params, x):
 
 
 def explicit_ntk(f, params, x):
-    """All outputs, from the Jacobian of the whole batch in forward mode: the kernel's code has neither."""
-    mode = jax.jacrev if f is FUNCTIONS["custom derivative"].f else jax.jacfwd  # a custom_vjp has no forward mode
+    """The kernel of all outputs, from the Jacobian of the full batch in forward mode, unlike the code under test."""
+    mode = jax.jacrev if f is FUNCTIONS["custom derivative"].f else jax.jacfwd  # a custom_vjp has no JVP
     shape = (len(x), math.prod(jax.eval_shape(f, params, x).shape[1:]), -1)
     jacobian = jnp.concatenate([leaf.reshape(shape) for leaf in jax.tree.leaves(mode(f)(params, x))], -1)
     return jnp.einsum("nap,mbp->namb", jacobian, jacobian)
@@ -44,7 +44,7 @@ def test_ntk_is_the_product_of_explicit_jacobians(name, pair, x64):
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, double)
     chosen = pair.split(" and ")
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def kernels(double, single):
         def made(params, x1, x2):
             kernels = {outputs: nb.empirical_ntk(f, params, outputs=outputs) for outputs in chosen}
@@ -76,7 +76,7 @@ def assert_symmetric_and_positive(gram):
     assert eigenvalues[0] >= -rows * eps * eigenvalues[-1]
 
 
-# The same answer whatever the blocks: of one row, of two, of three or four: ragged on 7 and 5 inputs.
+# The result does not depend on blocks of one, two, three or four rows, which do not divide 7 and 5 inputs.
 @pytest.mark.parametrize(
     ("name", "outputs", "rows"),
     [
@@ -126,8 +126,8 @@ def test_a_budget_of_one_byte_still_gives_the_kernel(make):
 
 
 @pytest.mark.parametrize("outputs", ["mean", "sum"])
-def test_many_outputs_are_taken_some_at_a_time(outputs, x64, monkeypatch):
-    """Where the gradients of one example do not fit the budget: the sum of some outputs' kernels is that of all."""
+def test_many_outputs_are_taken_in_groups(outputs, x64, monkeypatch):
+    """If the gradients of one example do not fit the budget: the kernel is the sum of the kernels of the groups."""
     monkeypatch.setattr(gradients, "MANY", 3)
     rng = np.random.default_rng(0)
     params = {"e": jnp.asarray(rng.normal(size=(9, 4))), "o": jnp.asarray(rng.normal(size=(4, 7)))}
@@ -169,7 +169,7 @@ def test_laws_of_outputs(make, x64):
 
 
 def test_ntk_is_what_a_step_of_gradient_descent_moves(x64):
-    """The law that gives the kernel its meaning: a small step on one output moves another by their kernel."""
+    """The law that defines the NTK: a small gradient step on one output changes another by their kernel."""
 
     @jax.jit
     def moved(params, x):
@@ -256,7 +256,7 @@ class TestBadInput:
     @pytest.mark.parametrize("make", [nb.empirical_ntk, nb.empirical_nngp])
     def test_what_f_returns(self, make, f, got, x):
         with pytest.raises(
-            InputError, match=rf"to return one array with 4 rows for 4 inputs; got {got}\. Return the outputs"
+            InputError, match=rf"to return one array with 4 rows for 4 inputs; got {got}\. Return only the outputs"
         ):
             make(f, LINEAR)(x)
 
@@ -354,7 +354,7 @@ def test_the_kernel_of_an_unused_parameter_is_named():
 def test_explanation_names_every_parameter():
     f, params, x, _ = function_case("unused and empty")
     lines = nb.kernels.explain_ntk(f, params, x).splitlines()
-    assert lines[0].split() == ["parameter", "shape", "contracted", "as", "bytes", "an", "example", "share"]
+    assert lines[0].split() == ["parameter", "shape", "contracted", "as", "bytes", "per", "example", "share"]
     assert {line.split("  ")[0] for line in lines[1:]} == {"['w']", "['unused']", "['empty']"}
     assert next(line for line in lines if "unused" in line).split()[-5:] == ["not", "used", "0", "0", "%"]
     assert next(line for line in lines if "['w']" in line).endswith("100 %")
@@ -366,7 +366,7 @@ def test_what_f_must_not_return(unchecked):
     x = jnp.ones((4, 3))
     with pytest.raises(InputError, match=r"f\(params, x\) to return finite numbers; got NaN or infinity"):
         nb.empirical_ntk(lambda p, x: jnp.log(-jnp.abs(x @ p)), jnp.ones((3, 2)))(x)
-    with pytest.raises(InputError, match="at least one output an input; got shape \\(4, 0\\)"):
+    with pytest.raises(InputError, match="at least one output per input; got shape \\(4, 0\\)"):
         nb.empirical_ntk(lambda p, x: (x @ p)[:, :0], jnp.ones((3, 2)))(x)
     for error in (KeyError("w"), AttributeError("w"), IndexError("w"), AssertionError("w"), OverflowError("w")):
 

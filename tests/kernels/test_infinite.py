@@ -1,4 +1,4 @@
-"""Infinitely wide networks: closed forms written another way, and what finite networks tend to."""
+"""Infinitely wide networks: compared with closed forms written independently, and with the limit of finite networks."""
 
 import functools
 import itertools
@@ -21,16 +21,16 @@ GAIN = {"relu": math.sqrt(2), "erf": math.sqrt(math.pi) / 2}
 
 
 def inputs(shape, n=3, seed=0):
-    """Mostly three at a time, so that a kernel of two sets and of one share a compiled program."""
+    """Mostly three inputs, so that the kernels of one set and of two share a compiled program."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=(n, *shape)))
 
 
 def both_kinds(net):
-    """The NTK and the NNGP in one program."""
+    """The NTK and the NNGP, computed in one program."""
     return jax.jit(lambda x, y: {kind: make(net)(x, y) for kind, make in MAKERS.items()})
 
 
-# -- the recursion, in NumPy, on one matrix of all inputs (and positions) ------------------------------------------
+# -- the recursion in NumPy, on one matrix over all inputs (and positions) -----------------------------------------
 
 
 def dual(activation, gram):
@@ -267,7 +267,7 @@ def test_nngp_does_not_know_the_parameterization(name, x64):
     np.testing.assert_allclose(ntk, standard, rtol=1e-12)
 
 
-def test_width_matters_in_the_standard_parameterization_alone(x64):
+def test_width_matters_only_in_the_standard_parameterization(x64):
     x = inputs((3,))
     ntk = [np.asarray(nb.infinite_ntk(nb.nets.mlp(w, 2))(x)) for w in (10, 1000)]
     assert_near(ntk[0], ntk[1], 1e-14)
@@ -325,7 +325,7 @@ def test_gradient_agrees_with_differences(name, x64):
 @pytest.mark.parametrize("activation", ["relu", "erf"])
 @pytest.mark.parametrize("data", ["plane", "large", "784 features", "pixels"])
 def test_float32_diagonal(activation, data):
-    """A ReLU kernel has a kink on its diagonal, where a rounding of eps would become one of sqrt(eps)."""
+    """A ReLU kernel has a kink on its diagonal, where a rounding error of eps would become sqrt(eps)."""
     rng = np.random.default_rng(0)
     x = {
         "plane": rng.normal(size=(20, 2)),
@@ -376,7 +376,7 @@ def test_finite_networks_scatter_around_the_limit(name, parameterization):
         limit = np.asarray(make(net)(x))
         assert np.all(standard_errors(samples, limit, bias=2 / width * np.abs(limit).max()) < 4)
     error = ntk.std(0, ddof=1) / len(ntk) ** 0.5
-    assert error.max() < 0.04 * np.abs(ntk.mean(0)).max()  # so that the lines above say something
+    assert error.max() < 0.04 * np.abs(ntk.mean(0)).max()  # otherwise the assertions above would be too weak
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Inputs of several arrays, parameters that count, complex parameters and outputs: against dense Jacobians."""
+"""Inputs of several arrays, selected parameters, complex parameters and outputs, compared with dense Jacobians."""
 
 import jax
 import jax.numpy as jnp
@@ -87,17 +87,17 @@ class TestBadInput:
     def test_derivatives_by_several_arrays(self):
         f, params, x = structured_case("branch and trunk")
         kernel = nb.empirical_ntk(f, params)
-        with pytest.raises(nb.InputError, match="got one by inputs of several arrays, or complex ones"):
+        with pytest.raises(nb.InputError, match="got one by inputs of several arrays, or by complex inputs"):
             jax.grad(lambda a: kernel((a, x[1])).sum())(x[0])
 
     def test_arrays_of_other_lengths(self):
         kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
-        with pytest.raises(nb.InputError, match=r"as many examples in all arrays of x1; got 6 in x1\['ids'\], 5 in"):
+        with pytest.raises(nb.InputError, match=r"same number of examples in all arrays of x1; got 6 in x1.*, 5 in"):
             kernel({**TOKENS, "mask": np.ones((5, 5), bool)})
 
     def test_a_number_beside_arrays(self):
         kernel = nb.empirical_ntk(*structured_case("tokens and a mask")[:2])
-        with pytest.raises(nb.InputError, match=r"got a single number in x1\['mask'\]. Close over what is the same"):
+        with pytest.raises(nb.InputError, match=r"got a single number in x1\['mask'\]. Close over what all"):
             kernel({**TOKENS, "mask": 1.0})
 
     def test_other_arrays_than_f_takes(self):
@@ -106,7 +106,7 @@ class TestBadInput:
             nb.InputError, match=r"to accept x1 of several arrays, {'ids': 'int32\[n, 5\]'}, 6 examples"
         ):
             kernel({"ids": TOKENS["ids"]})
-        with pytest.raises(nb.InputError, match=r"Expected inputs like those before, {'ids': .*; got {'ids'"):
+        with pytest.raises(nb.InputError, match=r"Expected inputs like the earlier ones, {'ids': .*; got {'ids'"):
             kernel(TOKENS, {"ids": TOKENS["ids"]})
 
     def test_where_coordinates_are_needed(self):
@@ -122,10 +122,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("x", "advice"),
         [
-            ([np.ones((3, 2)), np.ones((5, 2))], "pad them to one"),
+            ([np.ones((3, 2)), np.ones((5, 2))], "pad its parts to one"),
             (np.ma.masked_array(np.ones((3, 2)), np.eye(3, 2)), "got a masked array. Fill it"),
             (np.full((3, 2), np.longdouble("1e400")), "Expected finite numbers in x1?; got 6 NaN or inf"),
-            (np.full((3, 2), 2**40), "Set jax_enable_x64, or number what they stand for from zero on"),
+            (np.full((3, 2), 2**40), "Set jax_enable_x64, or renumber them from zero"),
         ],
     )
     def test_arrays_that_jax_would_misread(self, x, advice):
@@ -165,7 +165,7 @@ def test_promotion_of_ranks_is_asked_for():
 
 
 def test_ids_outside_of_a_table_are_refused():
-    """There JAX's derivatives differ, forward and backward."""
+    """For such ids JAX's forward and reverse derivatives differ."""
     f = lambda p, ids: p[ids[:, 0]]  # noqa: E731
     kernel, ids = nb.empirical_ntk(f, jnp.ones((5, 3)), outputs="all"), jnp.array([[0], [5], [4]])
     with pytest.raises(nb.InputError, match="and that ids lie within their tables"):
@@ -185,7 +185,7 @@ WRT = {
 
 
 @pytest.mark.parametrize("choice", WRT)
-def test_the_parameters_that_count_are_those_of_the_layers(choice, x64):
+def test_selected_parameters_give_the_kernels_of_their_layers(choice, x64):
     f, params, x, _ = function_case("mlp")
     wrt, paths = WRT[choice]
     kernel = nb.empirical_ntk(f, params, wrt=wrt)
@@ -196,7 +196,7 @@ def test_the_parameters_that_count_are_those_of_the_layers(choice, x64):
     assert set(nb.empirical_ntk_by_layer(f, params, wrt=wrt)) == set(paths)
 
 
-def test_what_does_not_count_may_be_of_any_type():
+def test_other_parameters_may_be_of_any_type():
     f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"] * p["steps"]  # noqa: E731
     rng = np.random.default_rng(0)
     params = {"w": rng.normal(size=(3, 4)), "o": rng.normal(size=(4, 2)), "steps": 2, "flag": np.array([True])}
@@ -221,14 +221,14 @@ class TestBadChoice:
         ("wrt", "message"),
         [
             ("['head']", r"wrt= to name parameters, of \['o'\], \['w'\]; got \"\['head'\]\""),
-            (lambda path: False, "wrt= to choose one parameter or more"),
+            (lambda path: False, "wrt= to select one parameter or more"),
             ({"w": True}, "or a pytree of True and False like params"),
             ({"w": 1, "o": 0}, "True and False in the mask wrt=; got"),
             ("w", "got 'w'. Write \"\\['w'\\]\"."),
-            ([], "wrt= to choose one parameter or more, of .*; got none"),
+            ([], "wrt= to select one parameter or more, of .*; got none"),
             (
                 lambda path, leaf: True,
-                "a predicate wrt= of one path, as lambda path: .*missing a required argument: 'leaf'",
+                "wrt= to be a predicate of one path, e.g. lambda path: .*missing a required argument: 'leaf'",
             ),
         ],
     )
@@ -243,7 +243,7 @@ class TestBadChoice:
 
     def test_flax_variables(self):
         variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {"mean": jnp.ones(2)}}
-        with pytest.raises(nb.InputError, match=r"params alone.*adapters.flax_linen\(model, variables\)"):
+        with pytest.raises(nb.InputError, match=r"only the trained params.*adapters.flax_linen\(model, variables\)"):
             nb.empirical_ntk(lambda v, x: x * v["params"]["w"], variables)
 
 

@@ -1,4 +1,4 @@
-"""Flat jaxprs: products taken out of scans, and what strided convolutions pull back, without the zeros."""
+"""Flat jaxprs: products hoisted out of scans, and derivatives of strided convolutions without zeros."""
 
 import jax
 import jax.extend.core as jex
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cases import assert_near, function_case
 
-from ntkbias.kernels.factors import Product, Whole
+from ntkbias.kernels.factors import FullJacobian, Product
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.reading import factors, flat_jaxpr
 
@@ -52,7 +52,7 @@ def test_what_a_strided_convolution_pulls_back(x64, length, window, strides, pad
         assert all(set(each.params["lhs_dilation"]) == {1} for each in convolutions)
 
 
-def test_a_remainder_that_no_place_of_the_window_meets_is_zero():
+def test_a_remainder_that_meets_no_entry_of_the_window_is_zero():
     def pulled(w, cotangent):
         def f(x):
             return jax.lax.conv_general_dilated(x, w, (3,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
@@ -80,7 +80,7 @@ def test_a_remainder_that_no_place_of_the_window_meets_is_zero():
     ],
 )
 def test_products_are_found_in_scans(name, layers, positions):
-    """Weights that a scan goes over are products with an axis of layers; those that it repeats, of positions."""
+    """Weights that a scan runs over become products with an axis of layers; shared ones, products over positions."""
     f, params, x, _ = function_case(name)
     found = jax.eval_shape(lambda params, x: factors(f, params, x), params, x)
     weights = {path: factor for path, factor in found.items() if not path.endswith(("['b']", "['e']", "['o']"))}
@@ -88,7 +88,7 @@ def test_products_are_found_in_scans(name, layers, positions):
     for path, factor in weights.items():
         assert isinstance(factor, Product), path
         assert factor.activation.shape[1:3] == (layers, positions), path
-    assert all(isinstance(factor, Whole) for path, factor in found.items() if path.endswith("['b']"))
+    assert all(isinstance(factor, FullJacobian) for path, factor in found.items() if path.endswith("['b']"))
 
 
 def test_programs_do_not_grow_with_the_steps_of_a_scan():
@@ -109,8 +109,8 @@ def test_programs_do_not_grow_with_the_steps_of_a_scan():
     assert len(sizes) == 1
 
 
-def test_functions_of_the_host_are_called_for_one_example_after_the_other(x64):
-    """Without a `vmap_method`, which jax.vmap asks for; with derivatives of their own, as they have to have."""
+def test_host_callbacks_are_called_once_per_example(x64):
+    """Callbacks without the `vmap_method` that jax.vmap requires, but with the derivatives that grad requires."""
 
     def on_host(f):
         return lambda x: jax.pure_callback(f, jax.ShapeDtypeStruct(x.shape, x.dtype), x)

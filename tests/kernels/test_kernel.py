@@ -1,4 +1,4 @@
-"""What holds for every kernel, empirical or infinite: transformations, sums, products with numbers, bad input."""
+"""Laws of every kernel, empirical or infinite: JAX's transformations, sums, multiples, bad input."""
 
 import equinox as eqx
 import jax
@@ -44,7 +44,7 @@ def test_blocks_inside_jit(make):
 @pytest.mark.parametrize("name", ["mlp", "shared read-outs", "lookup of any index"])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_features_are_made_in_passes(name, rows, monkeypatch):
-    """The last pass reaches back over the one before it, and what is the same for all examples stays so."""
+    """The last pass overlaps the one before it, and arrays that all examples share stay shared."""
     f, params, x, _ = function_case(name)
     monkeypatch.setattr(EmpiricalNTK, "pass_rows", lambda kernel, x: rows)
     kernel = nb.empirical_ntk(lambda params, x: f(params, x), params, outputs="all")  # a function not seen before
@@ -52,7 +52,7 @@ def test_features_are_made_in_passes(name, rows, monkeypatch):
     assert_near(kernel(x), kernel.contract(kernel.features(x), None), EPS)
 
 
-def test_what_shapes_tell_is_found_once(monkeypatch):
+def test_checks_of_shapes_run_once(monkeypatch):
     asked, check = [], EmpiricalNTK.check
     monkeypatch.setattr(EmpiricalNTK, "check", lambda kernel, x, name: asked.append(len(x)) or check(kernel, x, name))
 
@@ -61,7 +61,7 @@ def test_what_shapes_tell_is_found_once(monkeypatch):
 
     for params in (PARAMS, jax.tree.map(lambda p: 2 * p, PARAMS)):
         nb.empirical_ntk(f, params)(X1, X2)
-    jax.jit(lambda x: nb.empirical_ntk(f, PARAMS)(x))(X1[:2])  # without numbers, of which some are asked for
+    jax.jit(lambda x: nb.empirical_ntk(f, PARAMS)(x))(X1[:2])  # traced: checks that need values are skipped
     nb.empirical_ntk(f, PARAMS)(X1[:2])
     assert asked == [len(X1), len(X2), 2, 2]
     for _ in range(2):
@@ -177,7 +177,7 @@ def test_a_kernel_is_immutable():
 
 
 def test_one_program_serves_equal_nets():
-    """A kernel made anew from an equal net does not compile again."""
+    """A second kernel, made from an equal net, does not compile again."""
     traces = []
 
     class Counting(nb.layers.Dense):
@@ -265,7 +265,7 @@ def test_factors_and_sums_that_make_no_kernel(unchecked):
     with pytest.raises(InputError, match="Expected finite numbers in the factor of a kernel"):
         kernel * float("nan")
     one, three = (nb.infinite_ntk(nb.nets.mlp(num_outputs=o), outputs="each") for o in (1, 3))
-    with pytest.raises(InputError, match="Expected kernels of as many outputs to add"):
+    with pytest.raises(InputError, match="Expected kernels with the same number of outputs to add"):
         (one + three)(X1)
 
 
@@ -276,7 +276,7 @@ def test_halves_sum_to_the_kernel():
 
 @pytest.mark.parametrize("name", BROKEN_GRADIENTS)
 def test_an_error_names_the_parameter_whose_gradient_is_not_finite(name):
-    """Of one set of inputs and of two."""
+    """For one set of inputs and for two."""
     f, params, x, message = BROKEN_GRADIENTS[name]
     kernel = nb.empirical_ntk(f, params)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Whether a function treats each example alone: proven from its program, or found by trials."""
+"""Whether a function treats each example alone: proven from its jaxpr, or found by trials."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from cases import FUNCTIONS, MIXING, NETS, function_case, net_case
 import ntkbias as nb
 from ntkbias.compilation import Function
 from ntkbias.mixing.independence import _is_proven
-from ntkbias.mixing.trials import Trial, tried
+from ntkbias.mixing.trials import Trial, run_trials
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 PARAMS = {"w": np.random.default_rng(1).normal(size=(4, 8)).astype(np.float32), "o": np.ones((8, 1), np.float32)}
@@ -23,19 +23,19 @@ def proven(f, params, x):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_program_shows_that_a_function_mixes_nothing(name):
+def test_the_jaxpr_proves_that_a_function_does_not_mix(name):
     f, params, x, _ = function_case(name)
     assert proven(f, params, x)
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_the_program_shows_that_a_net_mixes_nothing(name):
+def test_the_jaxpr_proves_that_a_net_does_not_mix(name):
     net, shape = net_case(name)
     assert proven(net.apply, net.init(jax.random.key(0), shape), jnp.ones((5, *shape)))
 
 
 @each_mixing
-def test_no_program_of_a_function_that_mixes_passes(name):
+def test_no_function_that_mixes_is_proven_independent(name):
     assert not proven(MIXING[name], PARAMS, X)
 
 
@@ -60,8 +60,8 @@ def test_a_function_that_mixes_is_refused_where_it_is_traced(name, transform):
         transform(lambda p: nb.empirical_ntk(f, p)(X).sum())(AT_ZERO)
 
 
-def test_trials_agree_where_a_program_does_not_tell():
-    """A call to the host has no equations to read."""
+def test_trials_decide_if_the_jaxpr_does_not():
+    """A callback to the host has no equations to read."""
 
     def f(params, x):
         h = x @ params["w"]
@@ -69,10 +69,10 @@ def test_trials_agree_where_a_program_does_not_tell():
         return h @ params["o"]
 
     assert not proven(f, PARAMS, X)
-    assert tried(Function.of(f), PARAMS, jnp.asarray(X)) is Trial.INDEPENDENT
+    assert run_trials(Function.of(f), PARAMS, jnp.asarray(X)) is Trial.INDEPENDENT
 
 
-def test_one_warning_where_nothing_tells():
+def test_one_warning_if_nothing_decides():
     f = lambda p, x: jnp.log(-jnp.abs(p["w"].sum())) * (x - x[::-1])  # noqa: E731  # NaN everywhere
     kernel = jax.jit(lambda p: nb.empirical_ntk(f, p)(X))
     with pytest.warns(UserWarning, match="It is not known whether .* treats each example alone"):
@@ -91,7 +91,7 @@ def test_a_function_of_one_number_of_examples_is_told_what_works():
 
 
 def test_nothing_is_compiled_to_find_out():
-    """A proof needs no program: the kernel's own is the only one."""
+    """A proof compiles nothing: the only compiled program is the kernel's."""
     f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"]  # noqa: E731
     assert proven(f, PARAMS, X)
     assert not Function.of(f).programs.jitted

@@ -1,4 +1,4 @@
-"""Kernels as operators: every product against the matrix that is never formed, and how products are taken."""
+"""Kernels as operators: products compared with the explicit matrix, and the way in which products are computed."""
 
 import functools
 import os
@@ -16,18 +16,18 @@ import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.factors import Lookup
 from ntkbias.kernels.gradients import Gradients
-from ntkbias.kernels.operators import Jacobian, JacobianOperator, by_gradients, by_passes, jacobian
+from ntkbias.kernels.operators import Jacobian, JacobianOperator, by_gradients, by_vjp, jacobian
 from ntkbias.kernels.operators.layout import Layout
 
 WAYS = ("passes", "gradients", "gradients held")
-FORWARDLESS = ("custom derivative",)  # a custom_vjp has no forward derivative, and so no products by passes
-# Together they have products, whole Jacobians, read-outs that fold, and complex numbers.
+WITHOUT_JVP = ("custom derivative",)  # a custom_vjp has no JVP, so all its products use per-example gradients
+# Together these have products, full Jacobians, folded read-outs, and complex numbers.
 FEW = [("mlp", "all"), ("shared read-outs", "sum"), ("Fourier layer", "mean")]
 
 
 def take(monkeypatch, way, rows=None):
-    """Products one way, whatever is cheapest; with `rows`, by batches of so many examples, and of twice as many."""
-    monkeypatch.setattr(JacobianOperator, "by_passes", lambda operator, k: way == "passes")
+    """Force one way to compute products. With `rows`, batches have that many examples, and twice as many in passes."""
+    monkeypatch.setattr(JacobianOperator, "uses_vjp", lambda operator, k: way == "passes")
     monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: way == "gradients held")
     if rows:
         monkeypatch.setattr(Gradients, "pass_rows", lambda gradients, x: rows)
@@ -46,13 +46,13 @@ def vectors(rows, *columns, seed=0):
 
 
 def inner(left, right):
-    """The inner products of pytrees of vectors."""
+    """The inner products of vectors, given as pytrees."""
     pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     return sum(float(np.vdot(np.asarray(a, float), np.asarray(b, float))) for a, b in pairs)
 
 
 def like(tree, seed=1):
-    """Random numbers in the place of a pytree's arrays."""
+    """A pytree of random arrays with the same shapes."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), tree)
 
@@ -74,10 +74,10 @@ def assert_operator_is(operator, gram, rtol, vector=True):
 
 
 def assert_laws_of_the_jacobian(operator, gram, rtol, passes=True):
-    """Pull and push are transposes of one another, and J^T J, on parameters, is what J J^T is on rows."""
+    """Pull and push are transposes of each other, and J^T J on parameters agrees with J J^T on rows."""
     rows = len(gram)
     v = operator.pack(vectors(rows, 3).astype(operator.dtype))
-    halves = [(operator.pull, operator.push)] + [(operator.pull_by_passes, operator.push_by_passes)] * passes
+    halves = [(operator.pull, operator.push)] + [(operator.pull_by_vjp, operator.push_by_jvp)] * passes
     for pull, push in halves:
         pulled = pull(v)
         u = like(pulled)
@@ -109,7 +109,7 @@ def assert_all_laws(kernel, x, monkeypatch, rtol, rows=None, passes=True):
         assert_laws_of_the_jacobian(kernel.operator(x), gram, rtol, passes)
 
 
-# -- the Jacobian, by batches -----------------------------------------------------------------------------------------
+# -- the Jacobian, in batches -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "outputs"), FEW)
@@ -124,7 +124,7 @@ def test_products_are_those_of_the_matrix(name, outputs, monkeypatch, x64):
 def test_products_of_every_function(name, outputs, monkeypatch, x64):
     f, params, x, _ = function_case(name)
     kernel = nb.empirical_ntk(f, params, outputs=outputs)
-    assert_all_laws(kernel, x, monkeypatch, 1e-12, rows=3, passes=name not in FORWARDLESS)
+    assert_all_laws(kernel, x, monkeypatch, 1e-12, rows=3, passes=name not in WITHOUT_JVP)
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_products_of_every_layer(name, monkeypatch, x64):
         kernel = nb.empirical_ntk(net.apply, params, outputs="sum")
         kernel(x[:1])
     except InputError as error:
-        pytest.skip(str(error))  # of none that is trained
+        pytest.skip(str(error))  # the layer has no parameters
     assert_all_laws(kernel, x, monkeypatch, 1e-12, rows=2)
 
 
@@ -158,7 +158,7 @@ def test_products_in_float32_are_as_good_as_its_rounding(way, monkeypatch):
     take(monkeypatch, way)
     kernel = nb.empirical_ntk(f, params, outputs="all")
     assert kernel.operator(x).dtype == np.float32
-    # Sums of up to 72 products of numbers that are themselves so rounded.
+    # Sums of up to 72 products of rounded numbers.
     assert_operator_is(kernel.operator(x), matrix_of(kernel, x), 30 * np.finfo(np.float32).eps, vector=False)
 
 
@@ -175,7 +175,7 @@ def test_a_small_budget_takes_small_batches_and_few_vectors_at_once(x64):
 
 
 def test_layouts_hold_every_example_once():
-    """Batches fill a device's share exactly, and no more is added than a part of each batch."""
+    """Batches fill a device's share exactly, and padding is only a part of each batch."""
     for n in (1, 2, 3, 7, 100, 101, 1000):
         for small, large in ((1, 1), (1, 7), (3, 4), (5, 128), (200, 200), (64, 128)):
             layout = Layout.of(n, 2, small, large)
@@ -201,7 +201,7 @@ def test_one_example(monkeypatch, x64):
     assert_operator_is(kernel.operator(x), matrix_of(kernel, x), 1e-12, vector=False)
 
 
-def test_what_is_held_is_the_same_again(monkeypatch, x64):
+def test_held_factors_give_the_same_products(monkeypatch, x64):
     f, params, x, _ = function_case("mlp")
     take(monkeypatch, "gradients held", rows=3)
     operator = nb.empirical_ntk(f, params, outputs="all").operator(x)
@@ -212,7 +212,7 @@ def test_what_is_held_is_the_same_again(monkeypatch, x64):
 
 
 def test_cheaper_way_is_taken():
-    """A vector goes by passes unless factors are kept for many; blocks by gradients, and what passes cannot hold."""
+    """Single vectors use VJPs unless factors are kept for many products, or VJPs do not fit. Blocks use gradients."""
     rng = np.random.default_rng(0)
     params = {"w": rng.normal(size=(8, 64)).astype(np.float32), "o": rng.normal(size=(64, 4)).astype(np.float32)}
     x = rng.normal(size=(200, 8)).astype(np.float32)
@@ -220,31 +220,31 @@ def test_cheaper_way_is_taken():
     tight, loose = make(memory_budget=2**16).operator(x), make().operator(x)
     assert not tight.jacobian.keeps
     assert loose.jacobian.keeps
-    assert tight.by_passes(1)
-    assert not tight.by_passes(64)
-    assert not loose.by_passes(1)
-    assert make().operator(x, num_products=1).by_passes(1)
-    # What a pass keeps of an example: inputs and derivatives of two layers, 8 + 64 and 64 + 4 numbers.
+    assert tight.uses_vjp(1)
+    assert not tight.uses_vjp(64)
+    assert not loose.uses_vjp(1)
+    assert make().operator(x, num_products=1).uses_vjp(1)
+    # A pass keeps, per example, the inputs and derivatives of two layers: 8 + 64 and 64 + 4 numbers.
     assert tight.jacobian.pass_bytes == 4 * 140
     assert tight.jacobian.layout.large <= tight.jacobian.pass_rows(1) == 2**16 // (jacobian.TANGENT_SHARE * 4 * 140)
     assert make(memory_budget=2).operator(x).jacobian.layout.large == 1
-    assert not make(memory_budget=2).operator(x).by_passes(1)
+    assert not make(memory_budget=2).operator(x).uses_vjp(1)
     mean = nb.empirical_ntk(two_layers, params, outputs="mean").operator(x)
-    assert mean.jacobian.pass_bytes == 4 * tight.jacobian.pass_bytes  # by passes every output goes alone
+    assert mean.jacobian.pass_bytes == 4 * tight.jacobian.pass_bytes  # VJPs take every output separately
 
 
 @pytest.mark.parametrize("num_products", [1, 16])
 def test_a_product_does_not_depend_on_what_was_asked_before(num_products, x64):
-    """The way is a function of the arguments: what is kept on the way changes no bit."""
+    """The way depends only on the arguments: factors kept from earlier products change no bit."""
     f, params, x, _ = function_case("mlp")
     kernel = nb.empirical_ntk(f, params, outputs="all")
     operator, v = kernel.operator(x, num_products=num_products), vectors(14, 3)
-    ways = [operator.by_passes(count) for count in range(1, 8)]
+    ways = [operator.uses_vjp(count) for count in range(1, 8)]
     first = operator @ v
     for _ in range(4):
         operator.diagonal()
         np.testing.assert_array_equal(operator @ v, first)
-    assert [operator.by_passes(count) for count in range(1, 8)] == ways
+    assert [operator.uses_vjp(count) for count in range(1, 8)] == ways
     np.testing.assert_array_equal(
         (2.0 * operator).weighted(np.full(7, 1 / 7)) @ v, 2.0 * operator.weighted(np.full(7, 1 / 7)) @ v
     )
@@ -257,7 +257,7 @@ def test_multiples_and_weighted_operators_share_the_jacobian(x64):
 
 
 def test_operators_know_their_kernel_and_inputs():
-    """Of a multiple and a sum that of the kernel that has such an operator."""
+    """The source of a multiple or a sum is the kernel that has this operator."""
     f, params, x, _ = function_case("mlp")
     kernel, limit = nb.empirical_ntk(f, params), nb.infinite_ntk(nb.nets.mlp(depth=1))
     for made in (kernel, limit, kernel + limit, kernel + kernel, kernel.centered(x), limit.centered(x)):
@@ -285,7 +285,7 @@ def test_the_kernel_of_one_layer_is_that_of_its_columns(way, monkeypatch, x64):
 
 @pytest.mark.slow
 def test_many_outputs_under_a_mean(monkeypatch, x64):
-    """Outputs that differ by weights alone are folded: fewer coordinates than passes have, and the same kernel."""
+    """Outputs that differ only by weights are folded: fewer coordinates than VJPs have, and the same kernel."""
     f = lambda params, x: jnp.tanh(x @ params["a"]) @ params["o"]  # noqa: E731
     params = {"a": vectors(3, 4), "o": vectors(4, 40)}
     x = vectors(5, 3, seed=1)
@@ -301,7 +301,7 @@ def test_many_outputs_under_a_mean(monkeypatch, x64):
 
 @pytest.mark.parametrize("outputs", ["all", "mean"])
 def test_embeddings_beside_their_table(outputs, x64):
-    """Indices before and behind the table stand for no row: they are neither the last row nor the first."""
+    """Indices before or after the table stand for no row: not for the last one, nor for the first."""
     rng = np.random.default_rng(0)
     indices = jnp.asarray([[0, 6, -1], [-9, 7, 3], [3, 3, 12], [-1, -2, 99]])[..., None]
     lookup = Lookup(0.5, indices, jnp.asarray(rng.normal(size=(4, 2, 3, 2))), 7)
@@ -311,7 +311,7 @@ def test_embeddings_beside_their_table(outputs, x64):
     def reordered(vectors):  # the coordinates of a look-up have its rows first, those of gradients the outputs
         return vectors.reshape(7, 2 // rows, 2, 3).swapaxes(0, 1).reshape(-1, 3)
 
-    @jax.jit  # in one program: compiling is what takes time
+    @jax.jit  # one program, since compilation dominates the time
     def both(lookup, v, u):
         whole = lookup.formed()
         one = reordered(lookup.pull(v)), lookup.push(u, rows), lookup.squares()
@@ -325,16 +325,16 @@ def test_embeddings_beside_their_table(outputs, x64):
 # -- types of parameters and inputs -----------------------------------------------------------------------------------
 
 
-def test_a_function_without_forward_derivative_goes_by_gradients(monkeypatch, x64):
-    """JAX refuses the JVP of a custom_vjp: its kernel is that of the derivative it states, by gradients."""
+def test_a_function_without_a_jvp_uses_gradients(monkeypatch, x64):
+    """A custom_vjp has no JVP. Its kernel is that of its custom derivative, computed from per-example gradients."""
     f, params, x, _ = function_case("custom derivative")
-    # Nothing is held: by count, passes would be cheaper for one vector.
+    # No factors are held, so that VJPs would be cheaper for one vector.
     monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: False)
     kernel = nb.empirical_ntk(f, params, outputs="all")
     operator = kernel.operator(x)
     plain = nb.empirical_ntk(lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"], params, outputs="all").operator(x)
-    assert plain.by_passes(1)
-    assert not operator.by_passes(1)
+    assert plain.uses_vjp(1)
+    assert not operator.uses_vjp(1)
     assert_operator_is(operator, matrix_of(kernel, x), 1e-12)
     assert_laws_of_the_jacobian(operator, matrix_of(kernel, x), 1e-12, passes=False)
 
@@ -348,7 +348,7 @@ def two_layers(params, x):
     [("bfloat16", "bfloat16"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("bfloat16", "float32"),))],
 )
 def test_narrow_parameters(first, second, monkeypatch):
-    """Vectors and sums over examples are of float32 at least, whatever the parameters are."""
+    """Vectors and sums over examples are float32 or wider, for parameters of any type."""
     monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: False)
     rng = np.random.default_rng(0)
     params = {"w": jnp.asarray(rng.normal(size=(3, 8)), first), "o": jnp.asarray(rng.normal(size=(8, 2)), second)}
@@ -356,9 +356,9 @@ def test_narrow_parameters(first, second, monkeypatch):
     kernel = nb.empirical_ntk(two_layers, params, outputs="all")
     operator = kernel.operator(x)
     assert operator.dtype == np.float32
-    assert not operator.by_passes(1)
+    assert not operator.uses_vjp(1)
     gram = matrix_of(kernel, x)
-    # A gradient is rounded to bfloat16, and so is an entry of the kernel: 2^-8 each. Sums over examples are not.
+    # Gradients and entries of the kernel are rounded to bfloat16, by 2^-8 each. Sums over examples are not.
     assert_operator_is(operator, gram, 2 * 2.0**-8, vector=False)
 
 
@@ -383,7 +383,7 @@ def test_double_inputs_where_jax_is_single(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("outputs", ["all", "mean"])
 def test_every_product_is_at_highest_precision(outputs, monkeypatch):
-    """On a CPU it does not matter; on an accelerator the default of any one product would be the product's error."""
+    """On a CPU this does not matter. On an accelerator, one product at default precision would spoil the result."""
     f, params, x, _ = function_case("embedding")
     operator = nb.empirical_ntk(f, params, outputs=outputs).operator(x[:1])
     on_parameters = operator.on_parameters()
@@ -391,7 +391,7 @@ def test_every_product_is_at_highest_precision(outputs, monkeypatch):
     found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), operator.jacobian.factors)
 
     def diagonal(found):
-        return by_gradients.squared((found, jnp.int32(0), None), v)
+        return by_gradients.write_squares((found, jnp.int32(0), None), v)
 
     programs = [("passes", operator.product, v), ("gradients", operator.product, v)]
     programs += [("gradients", on_parameters.product, u), ("gradients", diagonal, found)]
@@ -402,7 +402,7 @@ def test_every_product_is_at_highest_precision(outputs, monkeypatch):
         assert "precision=None" not in text
 
 
-# -- what is made of operators ----------------------------------------------------------------------------------------
+# -- operators made from operators ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -421,7 +421,7 @@ def test_sums_and_multiples(mlp_of_two):
     for factor in (2.5, 0.0, -1.5, 3, np.float32(2.0), np.array(2.0), jnp.array(2.0)):
         for scaled in (factor * operator, operator * factor):
             assert_operator_is(scaled, float(factor) * gram1, 1e-12)
-    assert isinstance(2.5 * operator, JacobianOperator)  # an operator of the same kind keeps what it can do
+    assert isinstance(2.5 * operator, JacobianOperator)  # a multiple is an operator of the same kind
     assert_laws_of_the_jacobian(2.5 * operator, 2.5 * gram1, 1e-12)
     assert_operator_is(operator / 4, gram1 / 4, 1e-12)
     assert_operator_is(operator + other, gram1 + gram2, 1e-12)
@@ -465,7 +465,7 @@ def test_centering_is_that_of_the_dense_matrix(mlp_of_two):
     operator = kernel.operator(x).centered()
     assert_operator_is(operator, centered(gram, 2), 1e-12)
     assert_near(operator.matrix(), centered(gram, 2), 1e-12)
-    # Constants, one an output, are its null space.
+    # Its null space consists of one constant per output.
     assert np.abs(operator @ np.tile(np.eye(2), (7, 1))).max() <= 1e-12 * np.abs(gram).max()
     assert_operator_is(operator.centered(), centered(gram, 2), 1e-12)
     nngp = nb.empirical_nngp(kernel.gradients.f, kernel.gradients.params)
@@ -550,7 +550,7 @@ def test_the_diagonal_of_a_long_linear_operator_is_found_by_blocks(x64):
     assert max(seen) <= 64
 
 
-# -- kernels by blocks ------------------------------------------------------------------------------------------------
+# -- products from blocks of a kernel ---------------------------------------------------------------------------------
 
 
 def test_kernels_of_infinite_width_by_blocks(x64):
@@ -573,7 +573,7 @@ def test_kernels_by_blocks_that_do_not_divide_the_inputs(outputs, velocity, x64)
 
 
 def test_blocks_have_the_type_of_the_kernel(x64):
-    """Inputs may be narrower than parameters, and whole numbers."""
+    """Inputs may be narrower than parameters, or whole numbers."""
     f, params, x, _ = function_case("mlp")
     kernel = nb.empirical_nngp(f, params)
     single = np.asarray(x, np.float32)
@@ -589,7 +589,7 @@ def test_blocks_have_the_type_of_the_kernel(x64):
 
 @functools.cache
 def compilations():
-    """The programs compiled from now on, a list that grows."""
+    """A list to which every program that is compiled from now on is appended."""
     found = []
 
     def listen(event, duration, **_):
@@ -619,12 +619,12 @@ def test_nothing_is_compiled_or_traced_from_one_product_to_the_next(way, monkeyp
     compiled = compilations()
     compiled.clear()
     before = operator @ v, on_parameters @ u, operator.diagonal()
-    assert compiled  # what counts them does
+    assert compiled  # the counter works
     assert traced
     compiled.clear()
     traced.clear()
     again = operator @ v, on_parameters @ u, operator.diagonal()
-    other = nb.empirical_ntk(f, params, outputs="all").operator(x + 0.0)  # nor for other inputs as many
+    other = nb.empirical_ntk(f, params, outputs="all").operator(x + 0.0)  # nor for other inputs of the same number
     again_there = other @ v, other.on_parameters() @ u, other.diagonal()
     assert not traced
     assert not compiled
@@ -644,18 +644,18 @@ def test_a_compiled_program_is_as_large_for_any_number_of_examples(monkeypatch):
         batch, start = next(layout.batches(whole.x, layout.small))
         large, _ = next(layout.batches(whole.x, layout.large))
         v = operator.pack(np.ones((2 * n, 2), np.float32))
-        found = by_gradients.factors(whole.placed, mesh, batch)
+        found = by_gradients.factors(whole.replicated, mesh, batch)
         tangents = jax.tree.map(lambda total: total[0], whole._zero_coordinates(2))
         chosen = [jnp.zeros((2, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(params)]
         totals = [leaf[None] for leaf in chosen]
-        of, both = (whole.placed, large), (found, tangents, operator.roots, start, mesh)
+        of, both = (whole.replicated, large), (found, tangents, operator.roots, start, mesh)
         programs = [
-            lambda: by_gradients.factors(whole.placed, mesh, batch),
-            lambda: by_gradients.pulled((found, v, start, mesh), whole._zero_coordinates(2)),
-            lambda: by_gradients.pushed((found, tangents, start, mesh), v),
-            lambda: by_gradients.pulled_and_pushed(both, whole._zero_coordinates(2)),
-            lambda: by_passes.pulled_by_passes((*of, v, start, mesh), totals),
-            lambda: by_passes.pushed_by_passes((*of, chosen, start, mesh), v),
+            lambda: by_gradients.factors(whole.replicated, mesh, batch),
+            lambda: by_gradients.add_pulled((found, v, start, mesh), whole._zero_coordinates(2)),
+            lambda: by_gradients.write_pushed((found, tangents, start, mesh), v),
+            lambda: by_gradients.add_pushed_and_pulled(both, whole._zero_coordinates(2)),
+            lambda: by_vjp.add_vjp((*of, v, start, mesh), totals),
+            lambda: by_vjp.write_jvp((*of, chosen, start, mesh), v),
         ]
         return [count_equations(jax.make_jaxpr(program)().jaxpr) for program in programs]
 
@@ -671,7 +671,7 @@ import resource, sys
 import jax, numpy as np, ntkbias as nb
 from ntkbias.kernels.operators import Jacobian, JacobianOperator
 way, n = sys.argv[1], int(sys.argv[2])
-JacobianOperator.by_passes = lambda operator, k: way == "passes"
+JacobianOperator.uses_vjp = lambda operator, k: way == "passes"
 Jacobian._can_keep = lambda jacobian: False
 net = nb.nets.mlp(256, 2, 2)
 x = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
@@ -707,13 +707,13 @@ def test_passes_stay_within_the_memory_budget(outputs, k):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     peak = int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     print(f"{outputs}: {peak / 2**20:.0f} MiB")
-    assert peak < 3 * budget  # compiling takes some 60 MB, beside
+    assert peak < 3 * budget  # compilation takes another 60 MB or so
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["passes", "gradients"])
 def test_the_memory_of_a_product_does_not_grow_with_the_examples(way):
-    """Sixteen times as many examples: the peak grows by vectors and inputs, 3 MB in all, and by chance."""
+    """With sixteen times as many examples the peak grows only by vectors and inputs, 3 MB in all, and by chance."""
 
     def peak(n):
         command = [sys.executable, "-c", MEMORY, way, str(n)]
@@ -791,7 +791,7 @@ class TestBadInput:
             nb.empirical_ntk(f, params).operator(x, num_products=0)
 
     def test_late_inputs_that_are_not_finite(self, monkeypatch):
-        """A long array is checked piece by piece: the last one, too."""
+        """A long array is checked piece by piece, including the last piece."""
         monkeypatch.setattr("ntkbias.kernels.form.PIECE_BYTES", 100)
         f, params, x, _ = function_case("mlp", n=40)
         x = np.array(x)
@@ -822,7 +822,7 @@ class TestBadInput:
             operator.weighted(weights)
 
     def test_the_diagonal_on_parameters(self, operator):
-        with pytest.raises(InputError, match=r"Expected the trace of J\^T J; got .* Use trace\(\)"):
+        with pytest.raises(InputError, match=r"Expected a call of trace\(\); got .* Use trace\(\)"):
             operator.on_parameters().diagonal()
 
     @pytest.mark.parametrize(

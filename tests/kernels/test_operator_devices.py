@@ -1,4 +1,4 @@
-"""Operators over several devices and several processes: one device's products, and what is sent for them."""
+"""Operators on several devices and processes: they give the products of one device, and communicate little."""
 
 import os
 import re
@@ -14,7 +14,7 @@ COMMON = """
 import sys, jax, jax.numpy as jnp, numpy as np, ntkbias as nb
 from ntkbias.kernels.operators import Jacobian, JacobianOperator, jacobian, layout
 
-cheaper = JacobianOperator.by_passes
+cheaper = JacobianOperator.uses_vjp
 net = nb.nets.mlp(16, 2, 3)
 params = net.init(jax.random.key(0), (4,))
 rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ answers = []
 for outputs, rows in (("all", 111), ("mean", 37)):
     kernel = nb.empirical_ntk(net.apply, params, outputs=outputs)
     for passes in (True, False):
-        JacobianOperator.by_passes = lambda operator, k: passes
+        JacobianOperator.uses_vjp = lambda operator, k: passes
         answers += [kernel.operator(x) @ v[:rows], kernel.operator(x[:3]) @ v[: rows // 37 * 3]]
     operator = kernel.operator(x)
     on_parameters = operator.on_parameters()
@@ -37,7 +37,7 @@ for outputs, rows in (("all", 111), ("mean", 37)):
 limit = nb.infinite_ntk(net).operator(x)
 answers += [limit @ v[:37], limit.diagonal(), limit.centered() @ v[:37]]
 answers += [(operator + limit) @ v[:37], (limit + -2.0 * operator) @ v[:37]]
-JacobianOperator.by_passes, Jacobian._can_keep = cheaper, lambda jacobian: False
+JacobianOperator.uses_vjp, Jacobian._can_keep = cheaper, lambda jacobian: False
 narrow = [jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params[0]), *params[1:]]
 answers += [nb.empirical_ntk(net.apply, narrow).operator(x) @ v[:37]]
 """
@@ -61,7 +61,7 @@ def flags(num_devices, *others):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """The answers of one device, in one process."""
+    """The results of one device in one process."""
     path = tmp_path_factory.mktemp("one") / "answers.npz"
     finish(start(COMMON + ANSWERS + "assert len(jax.devices()) == 1; np.savez(sys.argv[1], *answers)", path))
     with np.load(path) as file:
@@ -91,7 +91,7 @@ def test_four_devices(expected, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_two_processes(num_devices, expected, tmp_path):
-    """Of each its own devices, one or two; every process gets every answer."""
+    """Each process has one or two devices of its own, and gets all results."""
     beginning = """
     import sys, jax
     port, index, path = sys.argv[1:]
@@ -129,13 +129,13 @@ def counted(total, sharding):
 
 layout._reduced = counted
 for passes in (True, False):
-    JacobianOperator.by_passes = lambda operator, k: passes
+    JacobianOperator.uses_vjp = lambda operator, k: passes
     operator = kernel.operator(x)
     assert operator.jacobian.layout.num_batches > 1
     product = operator @ v
     np.testing.assert_allclose(product, gram @ v, rtol=0, atol=2e-6 * np.abs(gram @ v).max())
 operator.on_parameters() @ np.ones((operator.num_parameters, 2))
-# By passes one vector after the other, by gradients, and J^T J: in all, a number a parameter and vector each.
+# VJPs with one vector after the other, gradients, and J^T J: each sends one number per parameter per vector.
 parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
 assert operator.num_parameters == parameters
 expected = [parameters * 4] * 2 + [parameters * 2 * 4] * 2
@@ -146,8 +146,8 @@ COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatte
 
 
 @pytest.mark.parametrize("num_devices", [pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 4)])
-def test_a_product_sends_one_number_a_parameter_and_vector(num_devices, tmp_path):
-    """Whatever the number of devices and of batches: all programs that ran are searched for what they send."""
+def test_a_product_sends_one_number_per_parameter_per_vector(num_devices, tmp_path):
+    """For any number of devices and batches: all programs that ran are searched for communication."""
     dump = flags(num_devices, f"--xla_dump_to={tmp_path}", "--xla_dump_hlo_as_text")
     process = start(COMMON + SENT, num_devices, tmp_path, XLA_FLAGS=dump)
     output, _ = process.communicate(timeout=300)
@@ -160,6 +160,6 @@ def test_a_product_sends_one_number_a_parameter_and_vector(num_devices, tmp_path
         for file in programs
         for found in re.findall(rf"= (\S+) ({COLLECTIVES})(?:-start)?\(", file.read_text())
     ]
-    # One program for one vector by passes, one for two by gradients and for J^T J.
+    # One program for a single vector by VJP, one for two vectors by gradients and by J^T J.
     messages = [("jit__reduced", f"f32[{parameters * count}]{{0}}", "all-reduce") for count in (1, 2)]
     assert sorted(sent) == (messages if num_devices > 1 else [])

@@ -1,4 +1,4 @@
-"""Sketches of gradients: unbiased, of the error that they state, read once, and the same however they are cut."""
+"""Sketches of gradients: unbiased, with the stated error, from one reading of the data, for any batches and budget."""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def test_it_estimates_the_kernel_without_bias_and_of_the_error_stated(outputs):
     assert np.abs(errors.mean(0)[upper]).max() < 4.5 / count**0.5
     # z^2 has the variance 2, and the excess kurtosis of one product over dim: 6, and 12 for squares.
     assert np.abs((errors**2).mean(0)[upper] - 1).max() < 4.5 * ((2 + 12 / dim) / count) ** 0.5
-    # The squares of what sketches say of their errors are too large by 2 / dim at most, each to within 2 sqrt(2 / dim).
+    # The squared standard errors are too large by at most 2 / dim, and each is uncertain by 2 sqrt(2 / dim).
     own = np.stack([flat(Sketch(jnp.asarray(draw, jnp.float32)).standard_error()) for draw in draws[:200]])
     assert np.abs((own**2).mean(0) / stated**2 - 1).max() < 2 / dim + 4.5 * 2 * (2 / dim) ** 0.5 / 200**0.5
     np.testing.assert_allclose(np.diagonal(own[0]), (2 / dim) ** 0.5 * np.sum(draws[0] ** 2, 1), rtol=1e-5)
@@ -90,7 +90,7 @@ def test_the_data_are_read_once_and_gradients_made_once(budget, dim, monkeypatch
     monkeypatch.setattr(Jacobian, "push", lambda self, u: pushed.append(1) or push(self, u))
     n = 20
     sketch(network("all", budget), inputs(n), dim, key=KEY)
-    assert n <= sum(read) < 1.5 * n  # pieces are of one length, and the last one filled up
+    assert n <= sum(read) < 1.5 * n  # pieces have one length, and the last one is padded
     assert len(pushed) == 1 if budget is None else len(pushed) > 1
 
 
@@ -154,7 +154,7 @@ def test_top_of_the_spectrum():
     true = np.asarray(nb.spectrum(kernel, x, num_modes=3).eigenvalues)
     trace = float(jnp.trace(kernel(x).reshape(120, 120))) / 40
     got = nb.eigen.eigh(sketch(kernel, x, dim, key=KEY).gram(), num_modes=3).eigenvalues
-    # A covariance of `dim` samples is off by some ||K|| sqrt(r / dim), r the trace over ||K||; twice that at most here.
+    # A covariance of `dim` samples is off by about ||K|| sqrt(r / dim), where r = trace / ||K||; here by at most twice.
     assert np.abs(np.asarray(got) - true).max() < 2 * true[0] * (trace / true[0] / dim) ** 0.5
 
 

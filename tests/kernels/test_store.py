@@ -253,7 +253,7 @@ def test_a_resumed_store_is_the_same_files(tmp_path, whole, computed):
 
 
 def test_blocks_computed_in_another_order_are_the_same_files(tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(writer, "places_of", backwards)
+    monkeypatch.setattr(writer, "block_indices", backwards)
     stored(tmp_path)
     assert contents(tmp_path) == whole
 
@@ -263,8 +263,8 @@ def backwards(first, second):
 
 
 def test_several_workers_hold_several_blocks(tmp_path, whole, computed, monkeypatch):
-    workers = nb.Kernel.workers
-    monkeypatch.setattr(nb.Kernel, "workers", lambda kernel: 3 * workers(kernel))
+    programs = nb.Kernel.device_programs
+    monkeypatch.setattr(nb.Kernel, "device_programs", lambda kernel: 3 * programs(kernel))
     computed.stop(5, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)

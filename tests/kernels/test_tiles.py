@@ -1,4 +1,4 @@
-"""A matrix from small tiles inside one program is the matrix at once, and so are its derivatives."""
+"""A matrix assembled from small tiles in one program equals the matrix computed at once, and so do its derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def points(n, seed=0):
 
 
 def tile(x1, x2, same):
-    """A kernel that is 1 larger for an example with itself, which alone the values do not tell."""
+    """A kernel that is 1 larger for an example with itself. Equal values do not reveal that."""
     distances = jnp.sum((x1[:, None] - x2[None]) ** 2, -1)
     return jnp.exp(-distances) + (0.0 if same is None else same)
 
@@ -38,8 +38,8 @@ def test_is_the_matrix_at_once(rows, num_others, x64):
     assert_near(slope, expected_slope, 1e-13)
 
 
-def test_examples_that_fill_up_are_not_taken_for_the_first(x64):
-    """The last tile is filled up with copies, of which none may be marked as the example itself where it counts."""
+def test_overlapping_tiles_mark_only_the_diagonal(x64):
+    """The last tile overlaps another: only entries of an example with itself may be marked."""
     x = jnp.ones((5, 3))
     assert_near(in_one_program(tile, x, None, 2), 1 + np.eye(5), 0)
 

@@ -1,4 +1,4 @@
-"""Dual activations: against quadrature, against each other, and at the edges. A new one is one line of the table."""
+"""Dual activations against quadrature, against each other, and at the edges. The table has one line per activation."""
 
 import functools
 import math
@@ -21,11 +21,11 @@ def _normal(x):
     return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
-OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # where all would take long
+OF_EACH_KIND = ("relu", "squared relu", "hat", "gelu", "sin", "polynomial", "tanh")  # for costly tests
 
 
 def each(wanted=lambda case: True, slow=()):
-    """Those wanted; of the expansions one is as good as another, and slow: tests of the stated error have them all."""
+    """The activations that pass. Expansions but tanh are marked slow; tests of the stated error cover all of them."""
     names = [name for name, case in ACTIVATION_CASES.items() if wanted(case)]
     slow = ("sigmoid", "silu", "softplus", *slow)
     marked = [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
@@ -36,7 +36,7 @@ each_case = each()
 each_quick_case = each(slow=("hat",))
 each_trained = each(lambda case: not isinstance(case.phi, layers.Step | layers.Sign))
 
-# Moments at which everything is compared: (covariance, variance1, variance2)
+# The moments at which values are compared: (covariance, variance1, variance2)
 COSINES = [-1.0, -0.9, -0.3, 0.0, 0.5, 0.99, 1 - 1e-6, 1.0]
 VARIANCES = [(1.0, 1.0), (0.3, 2.0), (1e-3, 3.0), (1e-5, 1e-5)]
 INSIDE = np.array([(r * (a * b) ** 0.5, a, b) for a, b in VARIANCES for r in COSINES])
@@ -46,19 +46,19 @@ EDGES = np.array(
 
 
 def compiled(phi, function):
-    """As a program where it has many operations; those of other closed forms are compiled once for all cases."""
+    """One program for a dual of many operations; the operations of other duals compile once for all cases."""
     return jax.jit(function) if isinstance(phi, Expansion | layers.Hat) else function
 
 
 def padded(moments, dtype="float64"):
-    """Moments `(n, 3)` as three arrays of 32: every operation has one shape, and is compiled once."""
+    """Moments `(n, 3)` as three arrays of 32, so that every operation has one shape and compiles once."""
     moments = np.asarray(moments, dtype)
     return tuple(map(jnp.asarray, np.concatenate([moments, np.ones((32 - len(moments), 3), dtype)]).T))
 
 
 @functools.cache
 def program(name, dtype, derivatives=False):
-    """Moments `(n, 3)` -> both duals `(n, 2)`, or their derivatives `(n, 2, 3)`, always of 32 moments at once."""
+    """Moments `(n, 3)` -> both duals `(n, 2)` or their derivatives `(n, 2, 3)`, computed for 32 moments at a time."""
     dual = ACTIVATION_CASES[name].phi.dual
 
     def slopes(*moments):
@@ -81,7 +81,7 @@ REACH = 14.0
 
 
 def _panels(*breaks):
-    """Nodes and weights of Gauss-Legendre rules between consecutive breaks, each `(n,)` or a number, along axis 1."""
+    """Nodes and weights, on axis 1, of Gauss-Legendre rules between consecutive breaks, each `(n,)` or a number."""
     breaks = np.sort(np.clip(np.stack(np.broadcast_arrays(*np.atleast_1d(*breaks)), 1), -REACH, REACH), 1)
     middle, half = (breaks[:, 1:] + breaks[:, :-1]) / 2, (breaks[:, 1:] - breaks[:, :-1]) / 2
     nodes, weights = middle[..., None] + half[..., None] * NODES, half[..., None] * WEIGHTS
@@ -92,11 +92,11 @@ GRID = (-REACH, -6.0, -3.0, -1.0, 1.0, 3.0, 6.0, REACH)
 
 
 def expectations(functions, kinks, covariance, variance1, variance2):
-    """E[f(u) f(v)] for each f, by rules that end where u or v meets a kink."""
+    """E[f(u) f(v)] for each f, by rules that end at the kinks of u and v."""
     s1, s2 = variance1**0.5, variance2**0.5
     cosine = covariance / (s1 * s2)
     sine = max((1 - cosine) * (1 + cosine), 0.0) ** 0.5
-    width = sine / max(abs(cosine), 0.1)  # over which the kinks of v are smeared, as u sees them
+    width = sine / max(abs(cosine), 0.1)  # as a function of u, the kinks of v are smeared over this width
     seen = [t / s2 / cosine + k * width for t in kinks for k in (-8, -2, 0, 2, 8) if cosine]
     z1, w1 = (part[0] for part in _panels(*GRID, *(t / s1 for t in kinks), *seen))
     if sine > 0:
@@ -160,7 +160,7 @@ def test_price_theorem(name, x64):
     error = max(ACTIVATION_CASES[name].error, 1e-10)
     diagonal = program(name, "float64")([(a, a, a) for pair in VARIANCES for a in pair])[:, 1].reshape(-1, 2)
     scale = np.repeat(np.sqrt(np.abs(diagonal).prod(1)), len(COSINES))
-    # Two expansions agree to what each leaves out, the derivative of one of them somewhat worse
+    # Two expansions agree up to their truncation errors; the derivative of an expansion is somewhat less accurate
     factor = 1 if error == 1e-10 else 20
     assert np.all(np.abs(slopes[:, 0, 0] - values[:, 1]) <= factor * error * scale)
 
@@ -168,7 +168,7 @@ def test_price_theorem(name, x64):
 @pytest.mark.slow
 @each_case
 def test_derivatives_agree_with_differences(name, x64):
-    """By covariance, variances and, on the diagonal, all three at once."""
+    """By the covariance, by the variances and, on the diagonal, by all three at once."""
     run, derivatives, step = program(name, "float64"), program(name, "float64", True), 1e-5
     moments = np.array([(0.3, 0.7, 1.6), (-0.5, 1.2, 0.4), (0.99, 1.0, 1.1), (0.7, 0.7, 0.7)])
     directions = [np.eye(3)] * 3 + [np.ones((1, 3))]
@@ -216,7 +216,7 @@ def test_finite_at_the_edges(name, precision):
 
 @each_case
 def test_variance_zero_is_a_constant(name, x64):
-    """phi(0) E[phi(v)], and the slope that autodiff has at 0 times E[phi'(v)]."""
+    """phi(0) E[phi(v)], and autodiff's slope at 0 times E[phi'(v)]."""
     case = ACTIVATION_CASES[name]
     at_zero = [
         float(case.phi.apply((), jnp.zeros(1))[0]),
@@ -232,7 +232,7 @@ def test_variance_zero_is_a_constant(name, x64):
 
 @each_case
 def test_float32(name):
-    """Rounding alone: against float64 at the very same moments, and no worse near the diagonal."""
+    """The error is rounding only, compared with float64 at the same moments, and is no larger near the diagonal."""
     rng = np.random.default_rng(0)
     a = rng.uniform(0.1, 2, 32).astype(np.float32)
     b = np.where(np.arange(32) < 16, a, rng.uniform(0.1, 2, 32)).astype(np.float32)
@@ -243,7 +243,7 @@ def test_float32(name):
         double = program(name, "float64")(moments)
     assert single.dtype == np.float32
     for k in range(2):
-        # a cosine that is rounded once gives an angle of 0.01 an error of 6e-8 / 0.01 where norms differ
+        # if norms differ, one rounding of the cosine changes an angle of 0.01 by 6e-8 / 0.01
         roundings = 50 if name == "hat" else 10
         assert_near(single[:16, k], double[:16, k], roundings * np.finfo(np.float32).eps)
         assert_near(single[16:, k], double[16:, k], 100 * np.finfo(np.float32).eps)
@@ -251,7 +251,7 @@ def test_float32(name):
 
 @pytest.mark.parametrize("name", ["relu", "abs", "two slopes", "leaky relu", "step", "sign"])
 def test_any_scale_in_float32(name):
-    """Homogeneous functions, over the range of float32."""
+    """Homogeneous functions keep their precision over the range of float32."""
     scale, cosine = np.meshgrid([1.0, 1e4, 1e8, 1e-8, 1e-30, 1e30, 0.0], [-1.0, 1.0, 0.0, 0.6])
     moments = np.stack([z.ravel() for z in (cosine * scale, scale, scale)], 1).astype(np.float32)
     single = program(name, "float32")(moments)
@@ -262,7 +262,7 @@ def test_any_scale_in_float32(name):
 
 @pytest.mark.parametrize("name", ["erf", "gelu", "sin", "gaussian", "rbf", "tanh"])
 def test_equal_inputs_of_large_variance_in_float32(name):
-    """What 1 + 2 a + 2 b + 4 (a b - c^2) loses, where it is not written so."""
+    """The formula (1 + 2 a)(1 + 2 b) - 4 c^2 would lose digits that 1 + 2 a + 2 b + 4 (a b - c^2) keeps."""
     moments = np.array([(v, v, v) for v in (1e2, 1e4, 1e6)], np.float32)
     single = program(name, "float32")(moments)
     with jax.enable_x64(True):
@@ -303,7 +303,7 @@ def test_moments_broadcast(x64):
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 30.0])
 def test_angle_against_arccos(precision, scale):
-    """Within two roundings of 1, all over the half circle."""
+    """Within two roundings of 1 everywhere on the half circle."""
     angle = np.linspace(0.02, np.pi - 0.02, 2001)
     a = np.ones(1, precision)
     b = np.full(1, scale**2, precision)
@@ -311,8 +311,8 @@ def test_angle_against_arccos(precision, scale):
     exact = np.arccos(np.longdouble(c) / np.sqrt(np.longdouble(b)))
     eps = np.finfo(precision).eps
     got = 1 - 2 * np.asarray(jax.jit(arc_cosine, static_argnums=0)(0, c, a, b), np.longdouble)
-    # 2 eps for the arithmetic; beyond a factor of two of the norms the cosine is rounded by 2 eps, and the angle by
-    # that over its sine
+    # 2 eps for the arithmetic. If the norms differ by more than a factor of two, the cosine is rounded by 2 eps, and
+    # the angle by that over its sine.
     bound = 2 * eps + (2 * eps / np.sin(angle) if scale > 2 else eps / np.sin(angle) if scale > 1 else 0)
     assert np.all(np.abs(got - exact / np.pi) <= bound)
 
@@ -328,7 +328,7 @@ def test_defect_of_equal_norms_is_exact(precision):
 
 
 def test_equal_inputs_have_no_angle(precision):
-    """Not even where rounding has moved one of the three moments."""
+    """Also if rounding has moved one of the three moments."""
     v = np.random.default_rng(0).uniform(1e-3, 1e3, 1000).astype(precision)
     for factor in (1, 1 - np.finfo(precision).eps, 1 + np.finfo(precision).eps):
         c = (v * factor).astype(precision)
@@ -361,7 +361,7 @@ def duals(phi, moments=INSIDE):
     ids=lambda phi: type(phi).__name__,
 )
 def test_two_names_of_one_function(one, other, x64):
-    inside = INSIDE[INSIDE[:, 1] > 1e-4]  # tiny variances are told apart to absolute precision alone
+    inside = INSIDE[INSIDE[:, 1] > 1e-4]  # tiny variances are accurate only in absolute terms
     assert_near(duals(one, inside), duals(other, inside), 1e-13)
 
 
@@ -428,7 +428,7 @@ def test_more_terms_are_better(x64):
 
 @pytest.mark.slow
 def test_expansion_has_the_derivatives_of_a_polynomial(x64):
-    """Also by what the function closes over."""
+    """Also by values that the function closes over."""
     moments = jnp.array([0.3, 0.8, 0.6])
 
     def total(scale, moments):
@@ -459,7 +459,7 @@ def test_names(name):
 
 
 def test_gain_inside_a_program(x64):
-    """A float there as well: nets keep it as a scale."""
+    """It is a float there too, because networks keep it as a scale."""
     jax.jit(lambda x: x * float(layers.Gelu().gain))(1.0)
     np.testing.assert_allclose(layers.Gelu().gain, (1 / 3 + 2 / (3 * 3**0.5 * math.pi)) ** -0.5, rtol=1e-15)
     assert layers.Gelu().gain == pytest.approx(1.4811, abs=1e-4)
@@ -526,7 +526,7 @@ class TestBadInput:
 
 
 def test_moment_is_the_dual_at_equal_arguments(x64):
-    """Where a class has a shorter way to E[phi(u)^2], to the last digit: the angle of an input with itself is zero."""
+    """A class's own formula for E[phi(u)^2] agrees to the last digit, so an input has angle zero with itself."""
     variance = jnp.asarray([0.0, 1e-5, 0.3, 1.0, 7.0])
     for name, case in ACTIVATION_CASES.items():
         if type(case.phi).moment is not layers.Activation.moment:

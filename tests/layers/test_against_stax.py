@@ -1,4 +1,4 @@
-"""The infinite-width kernels of our layers against those of neural-tangents 0.6.5, which was written by others.
+"""The infinite-width kernels of our layers against those of neural-tangents 0.6.5, an independent implementation.
 
 A case is one entry of `PAIRS`: the same network in both libraries. `test_drawn_networks` draws networks of many parts:
 those of `Draw`, with the activations of `ACTIVATIONS`.
@@ -46,16 +46,16 @@ from ntkbias.nets import transformer
 
 stax = pytest.importorskip("ntkbias.adapters.neural_tangents", exc_type=ImportError).stax
 
-# Both sum the same numbers in other orders, in float64.
+# Both sum the same numbers in float64, in different orders.
 RTOL = 1e-10
-# neural-tangents finds the angle of an input with itself from sqrt(a b - c^2), which is sqrt(eps) and not zero.
+# neural-tangents computes the angle of an input with itself from sqrt(a b - c^2), which is sqrt(eps) instead of zero.
 RTOL_EQUAL_INPUTS = 1e-7
 
 
 def fan(join: Any, *branches: Any) -> Any:
     """Branches that start from one input and join again, in stax."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Flatten names its channel axis otherwise than the rest
+        warnings.simplefilter("ignore")  # Flatten has another channel axis than the other branches
         return stax.serial(stax.FanOut(len(branches)), stax.parallel(*branches), join)
 
 
@@ -67,7 +67,7 @@ def residual(*branch: Any) -> Any:
 def stax_kernels(kernel_fn: Callable, x: Any) -> dict[str, Any]:
     """The NNGP and the NTK of one set of inputs."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nobody verifies independence of branches
+        warnings.simplefilter("ignore")  # the warning that independence of branches is not verified
         return kernel_fn(x, None, ("nngp", "ntk"))._asdict()
 
 
@@ -93,12 +93,12 @@ def assert_agree(ours: Layer, theirs: Any, shape: tuple[int, ...], seed: int = 0
 
 def stax_attention(**options: Any) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that queries and keys share their weights
+        warnings.simplefilter("ignore")  # the warning that queries and keys share their weights
         return stax.GlobalSelfAttention(5, 6, 7, 2, **{"b_std": 0.4, **options})
 
 
 def attention_pair(scaling: str, mechanism: str) -> Any:
-    """Two layers of attention, the second with stds of its own."""
+    """Two layers of attention; the second has its own stds."""
     stds = {"query": 1.1, "key": 0.9, "value": 1.3, "out": 0.8}
     ours, theirs = ({form.format(name): std for name, std in stds.items()} for form in ("w_{}_std", "W_{}_std"))
     options: dict[str, Any] = {"linear_scaling": scaling == "linear", "attention_mechanism": mechanism.upper()}
@@ -118,7 +118,7 @@ def decay(distance: Any) -> Any:
     return jnp.exp(-distance / 3)
 
 
-# name -> our layers, those of stax, and the shape of one input. A Dense layer after them gives the kernel.
+# name -> our layers, those of stax, and the shape of one input. A Dense layer after them completes the network.
 PAIRS: dict[str, tuple[list[Layer], list[Any], tuple[int, ...]]] = {
     "dense": ([Dense(5, 1.3, 0.4), Relu()], [stax.Dense(5, 1.3, 0.4), stax.Relu()], (4,)),
     "dense, standard": (
@@ -399,7 +399,7 @@ PAIRS: dict[str, tuple[list[Layer], list[Any], tuple[int, ...]]] = {
 }
 
 
-# A few seconds each, and what they add to the others is on longer paths.
+# These take a few seconds each, and add only longer paths to the others.
 ACTIVATION_PAIRS = {
     "ABRelu": (layers.ABRelu(-0.4, 1.2), stax.ABRelu(-0.4, 1.2)),
     "LeakyRelu": (layers.LeakyRelu(0.2), stax.LeakyRelu(0.2)),
@@ -425,9 +425,9 @@ ACTIVATION_PAIRS = {
 def test_kernels_of_activations(name, x64):
     ours, theirs = ACTIVATION_PAIRS[name]
     parts = [(Dense(5, 1.1, 0.3), stax.Dense(5, 1.1, 0.3)), (ours, theirs), (Dense(1), stax.Dense(1))]
-    if name == "Hermite":  # neural-tangents' hold at variance one alone
+    if name == "Hermite":  # those of neural-tangents hold only at variance one
         parts.insert(1, (LayerNorm(), stax.LayerNorm()))
-    diagonal = name != "RectifiedMonomial"  # where neural-tangents has NaN
+    diagonal = name != "RectifiedMonomial"  # its diagonal is NaN in neural-tangents
     assert_agree(Sequential(part[0] for part in parts), stax.serial(*(part[1] for part in parts)), (3,), 0, diagonal)
 
 
@@ -458,7 +458,7 @@ def test_kernels_of_layers(name, x64):
 
 
 def stax_wide_resnet(width: int, block_size: int, k: int) -> Any:
-    """The WideResnet of neural-tangents' examples, of two groups and on images of any size."""
+    """The WideResnet of neural-tangents' examples, with two groups and for images of any size."""
     conv = partial(stax.Conv, filter_shape=(3, 3), padding="SAME")
 
     def block(channels: int, strides: tuple[int, int], first: bool) -> Any:
@@ -497,7 +497,7 @@ def test_myrtle(depth, counts, x64):
 
 
 def test_finite_networks_of_the_same_parameters(x64):
-    """Weights of stax in our locally connected layer: the same function, so the same layout of weights."""
+    """With the weights of stax our locally connected layer is the same function, so the layouts of weights agree."""
     ours, theirs = (
         LocallyConnected(3, (2, 3), (1, 2), "SAME", 1.3, 0.4),
         stax.ConvLocal(3, (2, 3), (1, 2), "SAME", 1.3, 0.4),
@@ -507,16 +507,16 @@ def test_finite_networks_of_the_same_parameters(x64):
     assert_near(ours.apply({"w": w, "b": b[0]}, x), theirs[1]((w, b), x), 1e-13)
 
 
-# -- networks that are drawn -------------------------------------------------------------------------------------------
+# -- random networks ---------------------------------------------------------------------------------------------------
 
 ACTIVATIONS: list[tuple[Layer, Any]] = [(Relu(), stax.Relu()), (Erf(), stax.Erf())]
 
 
 class State(NamedTuple):
-    """Where in a network its next part stands."""
+    """The input of the next part of a random network."""
 
     positions: tuple[int, ...]
-    gaussian: bool  # as neural-tangents says it
+    gaussian: bool  # according to neural-tangents
     parameterization: str
 
     def after(self, layer: Layer, gaussian: bool) -> "State":
@@ -524,7 +524,7 @@ class State(NamedTuple):
 
 
 class Draw:
-    """Parts of networks: each a method that returns our layer, that of stax, and whether the result is Gaussian.
+    """Parts of random networks. Each method returns our layer, that of stax, and whether the result is Gaussian.
 
     A part that does not fit where it would stand returns None.
     """
@@ -536,11 +536,11 @@ class Draw:
         return options[self.rng.integers(len(options))]
 
     def scales(self) -> tuple[Any, Any]:
-        """w_std and b_std, as both libraries take them by place."""
+        """w_std and b_std, which both libraries take as positional arguments."""
         return self.rng.uniform(0.5, 1.5), self.one_of(None, self.rng.uniform(0.2, 1.0))
 
     def window(self, positions: tuple[int, ...], keep: bool) -> tuple[Any, Any, str]:
-        """A window, its strides and its padding; with `keep` such that the number of positions stays."""
+        """A window, its strides and its padding; `keep` keeps the number of positions."""
         padding = self.one_of("SAME", "CIRCULAR") if keep else self.one_of("SAME", "CIRCULAR", "VALID")
         size = tuple(int(self.rng.integers(1, min(3, p) + 1)) for p in positions)
         strides = (1,) * len(size) if keep else tuple(int(self.rng.integers(1, 3)) for _ in size)
@@ -577,7 +577,7 @@ class Draw:
         return Dropout(0.2), stax.Dropout(0.8, mode="test"), state.gaussian
 
     def branch(self, state: State, ends_linear: bool) -> tuple[Layer, Any]:
-        """Layers that keep the positions and have the width that all branches share."""
+        """Layers that keep the positions and whose width all branches share."""
         parts = [part for part in (self.activation(state),) if part and self.one_of(True, False)]
         parts.append(self.linear(state, keep=True))
         if not ends_linear and self.one_of(True, False):
@@ -609,7 +609,7 @@ class Draw:
         return ours, theirs, state.gaussian and ours != Flatten()
 
     def network(self) -> tuple[Layer, Any, tuple[int, ...]]:
-        """Two to five parts, a read-out with some more, and a dense layer; and the shape of one input."""
+        """A network of two to five parts, a readout with some more, and a dense layer; and the shape of one input."""
         positions = tuple(int(self.rng.integers(3, 6)) for _ in range(self.rng.integers(3)))
         shape = (*positions, 2)
         state = State(positions, False, self.one_of("ntk", "standard"))
@@ -627,7 +627,7 @@ class Draw:
 
 
 def beyond_stax(ours: Sequential, shape: tuple[int, ...]) -> bool:
-    """Where neural-tangents is wrong: see `test_stax_is_wrong_where_its_own_networks_agree_with_us`."""
+    """Whether neural-tangents is wrong: see `test_stax_is_wrong_where_its_own_networks_agree_with_us`."""
     text = str(ours)
     pooled = ours.needs(Needs()).cross == Positions.ALL
     return pooled and len(shape) == 3 and " Conv(" in text and "LocallyConnected(" in text
@@ -636,10 +636,10 @@ def beyond_stax(ours: Sequential, shape: tuple[int, ...]) -> bool:
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 0)) for seed in range(200)])
 def test_drawn_networks(seed, x64):
     ours, theirs, shape = Draw(seed).network()
-    if beyond_stax(ours, shape):  # another one in its place
+    if beyond_stax(ours, shape):  # draw another one instead
         again = (Draw(other).network() for other in range(200 + seed, 10_000, 200))
         ours, theirs, shape = next(net for net in again if not beyond_stax(net[0], net[2]))
-    print(ours)  # what failed
+    print(ours)  # shown if the test fails
     assert_agree(ours, theirs, shape, seed)
 
 

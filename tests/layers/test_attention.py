@@ -1,4 +1,4 @@
-"""Self-attention: what it makes of one sequence, its limits by slow sums, and how finite networks tend to them."""
+"""Self-attention: its outputs for one sequence, its limits by explicit sums, and the convergence of finite networks."""
 
 import itertools
 
@@ -115,7 +115,7 @@ def test_positions_are_a_set(scaling):
 
 
 def dual(mechanism, c, a, b):
-    """E[phi phi] and E[phi' phi'] of two Gaussians (Cho and Saul 2009), by numbers."""
+    """E[phi phi] and E[phi' phi'] of two Gaussians (Cho and Saul 2009), for plain numbers."""
     if mechanism == "identity":
         return c, 1.0
     cosine = min(max(c / np.sqrt(a * b), -1.0), 1.0)
@@ -126,7 +126,7 @@ def dual(mechanism, c, a, b):
 
 
 def slow_limit(scaling, mechanism, nngp, ntk, own1, own2, added):
-    """Sums over all positions, for one pair of inputs; all stds are one. `added`: the fan-in of each weight, or one."""
+    """Sums over all positions for one pair of inputs, with all stds one. `added`: the fan-in of each weight, or one."""
     size = len(nngp)
     after = np.zeros((2, size, size))
     for p, q, a, b in itertools.product(range(size), repeat=4):
@@ -188,7 +188,7 @@ def test_less_is_carried_where_less_is_needed(mechanism, x64):
 
 
 def test_equal_weights_are_a_mean(x64):
-    """Logits of zero attend to all positions alike: GlobalAvgPool, and two dense layers without activation."""
+    """Zero logits attend equally to all positions, as GlobalAvgPool with two dense layers and no activation does."""
     layer = attention(w_query_std=0.0, b_std=0.4)
     mean = Sequential((GlobalAvgPool(), Dense(6, 1.3), Dense(6, 0.8, 0.4)))
     x = normal(4, 3, 2)
@@ -229,26 +229,26 @@ def test_frozen_attention_adds_nothing(scaling, x64):
     net = Sequential((Frozen(attention(scaling, "relu", b_std=0.5)), Flatten(), Dense(1)))
     x = normal(3, 3, 2)
     assert_near(nb.infinite_ntk(net)(x), nb.infinite_nngp(net)(x), 1e-14)
-    # Of the first layer's weights the outputs are a polynomial: of degree one where attention's weights are numbers.
+    # The outputs are a polynomial in the first layer's weights, of degree one if attention's weights are numbers.
     net = Sequential((Dense(4), Frozen(attention(scaling, "identity")), Flatten(), Frozen(Dense(1))))
     degree = 1 if scaling == "linear" else 3
     assert_near(nb.infinite_ntk(net)(x), degree * np.asarray(nb.infinite_nngp(net)(x)), 1e-14)
 
 
 def test_an_input_and_itself_make_an_angle_of_zero():
-    """In float32: sums over 150 positions in two orders would show in the fifth digit, by way of the ReLU's angle."""
+    """In float32, sums over 150 positions in two orders would change the ReLU's angle, and so the fifth digit."""
     net = Sequential((attention(), Relu(), Flatten(), Dense(1)))
     x = normal(4, 150, 3).astype(jnp.float32)
     kernel = nb.infinite_ntk(net)
     single = kernel(x), kernel(x, x)
     with jax.enable_x64(True):
         double = np.diag(kernel(x.astype(float)))
-    for gram in single:  # off by 1.5e-7, and by 9e-6 where nothing is done about it
+    for gram in single:  # the error is 1.5e-7, and would be 9e-6 without the correction
         np.testing.assert_allclose(np.diag(gram), double, rtol=10 * np.finfo(np.float32).eps)
 
 
 def test_derivatives_are_those_of_the_pair(x64):
-    """Also where the two inputs are one, whose values are taken from elsewhere."""
+    """Also if both inputs are the same, for which `propagate` sets the values."""
     net = Sequential((Dense(8, 1.0, 0.3), attention(), Erf(), GlobalAvgPool(), Dense(1)))
     kernel, x, v = nb.infinite_ntk(net), normal(2, 3, 2), normal(2, 3, 2, seed=1)
 
@@ -293,7 +293,7 @@ def test_finite_transformers_tend_to_the_limit(norm):
 @each_limit
 def test_finite_networks_tend_to_the_limit(scaling, mechanism):
     def build(width):
-        # Logits that are random take many heads to average.
+        # Random logits need many heads to average out.
         keys, values, heads = (width, width, 2) if scaling == "linear" else (width // 2, 2, width // 2)
         layer = SelfAttention(width, keys, values, heads, scaling, mechanism)
         return Sequential((Dense(width, 1.0, 0.3), layer, Erf(), Flatten(), Dense(1)))

@@ -1,4 +1,4 @@
-"""Branches, frozen layers, windows, pools and locally connected layers: laws of their own, and bad input."""
+"""Branches, frozen layers, windows, pools and locally connected layers: their own laws, and bad input."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def inputs(*shape, seed=0):
 
 
 def kernels(net, x):
-    """The NTK and the NNGP of one set of inputs, which `infinite_ntk` and `infinite_nngp` each carry again."""
+    """The NTK and the NNGP of one set of inputs, from one propagation instead of two."""
 
     @jax.jit
     def both(x):
@@ -96,7 +96,7 @@ def test_the_empirical_kernel_is_that_of_the_last_layer(x64):
 
 
 def test_frozen_holds_for_its_layer_alone(x64):
-    """Layers before and after are trained; two frozen in one another are frozen once."""
+    """Layers before and after are trained. A frozen layer inside a frozen layer changes nothing."""
     first, middle, last = Dense(5), Sequential((Relu(), Dense(5, 1.2, 0.4), Relu())), Dense(2)
     x = inputs(4, 3)
     net = Sequential((first, Frozen(Sequential((Frozen(middle), Identity()))), last))
@@ -145,7 +145,7 @@ def test_branches_apply():
 
 
 def test_branches_that_ask_for_different_pairs(x64):
-    """One branch pools, and needs all pairs; the other an activation, and variances: both get what they need."""
+    """One branch pools and needs all pairs; the other has an activation and needs variances. Both get their needs."""
     pooled = Sequential((AvgPool((3,), None, "SAME"), Dense(3)))
     branches = (pooled, Sequential((Relu(), Dense(3))))
     x = inputs(3, 4, 2)
@@ -153,7 +153,7 @@ def test_branches_that_ask_for_different_pairs(x64):
     alone = [Sequential((Conv(4, (2,)), branch, Flatten(), Dense(1))) for branch in branches]
     ntk, nngp = kernels(net, x)
     assert_near(nngp, sum(kernels(each, x)[1] for each in alone), 1e-13)
-    # the read-out's own term counts the sum of both once as well
+    # the readout's own term also counts the sum of both once
     assert_near(ntk, sum(kernels(each, x)[0] for each in alone), 1e-13)
 
 
@@ -169,7 +169,7 @@ def test_restricted_carries_less(x64):
 
 
 def test_a_gated_layer_of_finite_width(x64):
-    """E[(a b)(a b)'] of two dense layers of given inputs is the product of their covariances, at any width."""
+    """For two dense layers on given inputs, E[(a b)(a b)'] is the product of their covariances at any width."""
     gate = Product((Dense(40), Sequential((Dense(40), Erf()))))
     x = inputs(3, 4)
     layer_keys = jax.random.split(jax.random.key(0), 4000)
@@ -213,7 +213,7 @@ def test_locally_connected_is_a_convolution_where_weights_are_equal(x64):
 
 @pytest.mark.parametrize(("readout", "same"), [(Flatten(), True), (GlobalAvgPool(), False)])
 def test_locally_connected_and_shared_weights_differ_by_pooling_alone(readout, same, x64):
-    """Novak et al. 2019: read out by Flatten, an infinite network does not know whether weights are shared."""
+    """Novak et al. 2019: with a Flatten readout, the infinite kernel is the same with and without shared weights."""
     x = inputs(3, 4, 2)
     nets = [
         Sequential((make(4, (2,), b_std=0.4), Relu(), make(4, (3,)), Erf(), readout, Dense(1)))
@@ -224,7 +224,7 @@ def test_locally_connected_and_shared_weights_differ_by_pooling_alone(readout, s
 
 
 def slow_pool(x, window, strides, padding, divisor):
-    """Sums over windows of a 1-D signal `(n, size, c)`, one place at a time."""
+    """Sums over windows of a 1-D signal `(n, size, c)`, one placement at a time."""
     size = x.shape[1]
     after = -(-size // strides) if padding != "VALID" else (size - window) // strides + 1
     before = 0 if padding == "VALID" else max((after - 1) * strides + window - size, 0) // 2
@@ -259,7 +259,7 @@ def test_pools_over_everything_are_global(window, whole, x64):
 
 
 def test_pools_of_pools(x64):
-    """On sides that the windows divide, averages of averages are averages: two pools are one."""
+    """If the windows divide the sides, averages of averages are averages, so two pools equal one."""
     x = inputs(3, 8, 2)
     twice = (AvgPool((2,), (2,)), Scale(0.5), SumPool((2,), (2,)))
     nets = [
@@ -296,7 +296,7 @@ class TestBadInput:
     def test_sum_of_correlated_branches(self):
         for branches in ((Relu(), Identity()), (Dense(3), Erf(), Sequential((Dense(3), Relu())))):
             with pytest.raises(
-                InputError, match="all branches of Sum but one to end with a linear layer; got 2 that are"
+                InputError, match="all branches of Sum but one to end with a linear layer; got 2 that do not"
             ):
                 Sum(branches)
         Sum((Dense(3), Relu(), LocallyConnected(3, (1,))))
@@ -305,7 +305,7 @@ class TestBadInput:
     def test_product_of_dependent_branches(self):
         gated = Product((Dense(3), Identity()))  # uncorrelated with its inputs, and yet not independent of them
         for branches in ((Relu(), Identity()), (gated, Identity()), (Residual(Dense(3)), Relu(), Dense(3))):
-            with pytest.raises(InputError, match="of Product but one to contain a linear layer; got 2 that depend"):
+            with pytest.raises(InputError, match="of Product but one to contain a linear layer; got 2 that do not"):
                 Product(branches)
         Product((Sequential((Dense(3), Relu())), Frozen(Dense(3)), Identity()))
         Product((gated, Dense(3)))
@@ -337,7 +337,9 @@ class TestBadInput:
         with pytest.raises(InputError, match="Expected rate of Dropout to be zero or more; got -0.1"):
             Dropout(-0.1)
         for rate in (1, 1.5):
-            with pytest.raises(InputError, match=f"Expected rate of Dropout, the fraction .*, below 1; got {rate}"):
+            with pytest.raises(
+                InputError, match=f"Expected rate of Dropout, the fraction .*, to be below 1; got {rate}"
+            ):
                 Dropout(rate)
 
     @pytest.mark.parametrize("pool", [AvgPool, SumPool])
@@ -348,7 +350,7 @@ class TestBadInput:
         with pytest.raises(InputError, match=rf"Expected every number in strides of {name} to be at least 1; got 0"):
             pool((2, 2), (1, 0))
         with pytest.raises(
-            InputError, match=r"Expected one stride a spatial axis; got window=\(2,\) and strides=\(1, 1"
+            InputError, match=r"Expected one stride per spatial axis; got window=\(2,\) and strides=\(1, 1"
         ):
             pool((2,), (1, 1))
         with pytest.raises(InputError, match="Expected padding to be one of SAME, VALID, CIRCULAR; got 'same'"):
@@ -364,7 +366,7 @@ class TestBadInput:
         with pytest.raises(InputError, match=rf"Expected every number in dilation of {make.__name__} to be at least 1"):
             make(3, (2, 2), dilation=(1, 0))
         with pytest.raises(
-            InputError, match=r"one dilation a spatial axis; got kernel_size=\(2, 2\) and dilation=\(2,\)"
+            InputError, match=r"one dilation per spatial axis; got kernel_size=\(2, 2\) and dilation=\(2,\)"
         ):
             make(3, (2, 2), dilation=(2,))
         with pytest.raises(InputError, match=r"as large as the window \(5,\); got positions \(4,\)"):
@@ -374,7 +376,7 @@ class TestBadInput:
         layer = LocallyConnected(3, (2,))
         params = layer.init(jax.random.key(0), (4, 2))
         with pytest.raises(
-            InputError, match=r"LocallyConnected of the size that its weights are for, .* \(4,\); got \(5,\)"
+            InputError, match=r"LocallyConnected to have the size that it was initialized for, .* \(4,\); got \(5,\)"
         ):
             layer.apply(params, jnp.ones((1, 5, 2)))
 

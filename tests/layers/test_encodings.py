@@ -1,4 +1,4 @@
-"""Encodings: closed forms, fixed maps before a network, and how finite networks tend to the limits."""
+"""Encodings: closed forms, fixed maps before a network, and the convergence of finite networks to the limits."""
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def test_features_are_waves(x64):
 
 
 def test_kernel_of_features_is_a_sum_of_cosines(x64):
-    """Tancik et al. 2020, eq. 5; our covariance is the mean over the features, of which there are 2 k."""
+    """Tancik et al. 2020, eq. 5. Our covariance is the mean over the 2 k features."""
     b, a = np.random.default_rng(0).normal(size=(4, 2)), np.array([1.0, 0.5, 2.0, 0.1])
     x, y = normal(3, 2), normal(5, 2, seed=1)
     angles = 2 * np.pi * np.einsum("kd,nmd->nmk", b, np.asarray(x)[:, None] - np.asarray(y)[None])
@@ -126,7 +126,7 @@ def test_spectrum_flattens_as_amplitudes_do(x64):
         net = nb.nets.fourier_features(nb.nets.mlp(8, 2), num_frequencies=16, decay=decay)
         spectrum = nb.spectrum(nb.infinite_ntk(net), x)
         ranks.append(float(spectrum.effective_rank()))
-        values = np.asarray(spectrum.eigenvalues)[1:33]  # of frequencies 1 to 16, a cosine and a sine each
+        values = np.asarray(spectrum.eigenvalues)[1:33]  # frequencies 1 to 16, each with a cosine and a sine
         exponents.append(-np.polyfit(np.log(np.arange(1, 33)), np.log(values), 1)[0])
     print("effective rank", np.round(ranks, 2), "exponents", np.round(exponents, 2))
     assert np.all(np.diff(ranks) < 0)
@@ -144,7 +144,7 @@ def test_random_features_are_the_gaussian_kernel(x64):
     distance = ((np.asarray(x)[:, None] - np.asarray(y)[None]) ** 2).sum(-1)
     assert_near(kernel(x, y), np.exp(-(1.3**2) * distance / 3 / 2), 1e-14)
     assert_near(jnp.diag(kernel(x)), np.ones(4), 1e-15)
-    # Few features have the same mean, and an error of num_features^-1/2.
+    # With few features the mean is the same, and the error is of order num_features^-1/2.
     errors = []
     for num_features in (8, 128):
         few = RandomFourierFeatures(num_features, 1.3)
@@ -157,7 +157,7 @@ def test_random_features_are_the_gaussian_kernel(x64):
 
         grams = np.asarray(gram(jax.random.split(jax.random.key(0), 400)))
         off = grams - np.asarray(kernel(x, y))
-        assert np.all(np.abs(off.mean(0)) < 4.5 * off.std(0) / 20)  # 20 entries, each beyond with a chance of 7e-6
+        assert np.all(np.abs(off.mean(0)) < 4.5 * off.std(0) / 20)  # 20 entries, each fails with a chance of 7e-6
         errors.append(np.mean(off**2) ** 0.5)
     assert abs(np.log(errors[0] / errors[1]) / np.log(16) - 0.5) < 0.05
 
@@ -169,7 +169,7 @@ def test_frequencies_are_not_trained(x64):
     z = np.asarray(net.layers[0].apply(params[0], x))
     assert_near(nb.empirical_ntk(net.apply, params)(x), z @ z.T / 16, 1e-12)
     assert_near(nb.infinite_ntk(net)(x), nb.infinite_nngp(net)(x), 1e-15)
-    # and the first layer's ntk passes by the chain rule: w_std^2 K, as of Dense and Rbf less the term of that Dense
+    # and the first layer's ntk passes by the chain rule as w_std^2 K: that of Dense and Rbf without that Dense's term
     deep = Sequential((Dense(8, 1.2, 0.4), RandomFourierFeatures(8, 1.3), Dense(1)))
     nngp = np.asarray(nb.infinite_nngp(Sequential((Dense(8, 1.2, 0.4), Dense(1))))(x))
     variances = np.diag(nngp)
@@ -227,7 +227,7 @@ def test_sinusoids(x64):
         angle = p / 10_000 ** (2 * i / 6)
         assert_near(z[p, 2 * i : 2 * i + 2], 0.5 * np.array([np.sin(angle), np.cos(angle)]), 1e-14)
     gram = z @ z.T
-    assert_near(gram[1:, 1:], gram[:-1, :-1], 1e-14)  # of the distance alone
+    assert_near(gram[1:, 1:], gram[:-1, :-1], 1e-14)  # it depends only on the distance
     image = np.asarray(SinusoidalEncoding().apply((), jnp.zeros((1, 3, 4, 8))))[0]
     assert_near(image[:, :1, :4], np.broadcast_to(image[:, 3:, :4], (3, 1, 4)), 1e-15)
     assert_near(image[:1, :, 4:], np.broadcast_to(image[2:, :, 4:], (1, 4, 4)), 1e-15)
@@ -284,7 +284,7 @@ class TestBadInput:
             FourierFeatures(np.ones((1, 2, 3)))
         with pytest.raises(InputError, match=r"Expected frequencies of FourierFeatures \(k,\), or .* got shape \(0,\)"):
             FourierFeatures(())
-        with pytest.raises(InputError, match=r"Expected one amplitude a frequency, \(2,\); got shape \(3,\)"):
+        with pytest.raises(InputError, match=r"Expected one amplitude per frequency, \(2,\); got shape \(3,\)"):
             FourierFeatures((1, 2), (1, 2, 3))
         with pytest.raises(
             InputError, match="Expected finite numbers in frequencies and amplitudes of FourierFeatures"
@@ -327,9 +327,7 @@ class TestBadInput:
             make(combine="add")
         with pytest.raises(InputError, match=f"Expected num_channels of {name} to be at least 1; got 0"):
             make(combine="concat", num_channels=0)
-        with pytest.raises(
-            InputError, match=f'Expected no num_channels of {name} with combine="sum", where the inputs'
-        ):
+        with pytest.raises(InputError, match=f'Expected no num_channels of {name} with combine="sum", which keeps'):
             make(num_channels=2)
         with pytest.raises(InputError, match=rf"Expected inputs of {name} to have positions, .* got shape \(2,\)"):
             make().output_shape((2,))
@@ -342,7 +340,7 @@ class TestBadInput:
                 lambda d: 1.0 * (d < 2),
                 "Expected decay to give a positive semi-definite correlation of positions; got an",
             ),
-            (lambda d: 1.0, r"Expected decay to give one number a distance, \(4, 4\); got \(\)"),
+            (lambda d: 1.0, r"Expected decay to give one number per distance, \(4, 4\); got \(\)"),
             (lambda d: 1 / (d - 1), "Expected finite numbers in the correlation that decay gives; got"),
         ):
             layer = PositionalEncoding(decay=decay, power=1)

@@ -58,7 +58,7 @@ def test_examples_do_not_mix(name):
         params = layer.init(key, shape)
         return layer.apply(params, x)[1:2], layer.apply(params, x[1:2])
 
-    # eps for each of the products that are summed, in another order where the batch has another size
+    # one eps per summed product: batches of different sizes sum in different orders
     assert_near(*together_and_alone(jax.random.key(0)), 1e-6)
 
 
@@ -79,7 +79,7 @@ EQUAL = Needs(Positions.EQUAL, Positions.EQUAL)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, (layer, _) in LAYERS.items() if layer.needs(EQUAL) == EQUAL])
 def test_pairs_hold_the_same_positions(name, x64):
-    """Two ways to one answer: what is carried at equal positions is the diagonal of what is carried for all pairs."""
+    """Two ways to one answer: the arrays at equal positions are the diagonals of the arrays for all pairs."""
     layer, shape, _ = case(name)
     before = prefix(layer, shape)
     x = normal(3, *shape[:-1], 2)
@@ -99,9 +99,9 @@ def test_pairs_hold_the_same_positions(name, x64):
 
 
 def prefix(layer, shape):
-    """A linear layer whose outputs have the given shape: after it the channels are Gaussian exactly.
+    """A linear layer whose outputs have the given shape. After it the channels are exactly Gaussian.
 
-    The factors of a product are independent given its inputs alone, so it stands on the inputs themselves.
+    A product gets the identity: its factors are independent only given its inputs, so it acts on the inputs themselves.
     """
     if isinstance(layer, Product):
         return Identity()
@@ -111,7 +111,7 @@ def prefix(layer, shape):
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name not in LIMITS])
 def test_propagate_is_the_covariance_of_apply(name):
-    """After one Gaussian linear layer, the second moments of these layers are exact at any width."""
+    """After one Gaussian linear layer, the covariances of these layers are exact at any width."""
     layer, shape, _ = case(name)
     net = Sequential((prefix(layer, shape), layer))
     x = normal(2, *shape[:-1], 2)
@@ -129,7 +129,7 @@ def test_propagate_is_the_covariance_of_apply(name):
     samples = np.asarray(moments(jax.random.split(jax.random.key(5), seeds)))
     expected = np.asarray(after.nngp).reshape(samples.shape[1:])
     errors = standard_errors(samples, expected)
-    # The chance that any of so many entries is further off, in a true law, is 1e-5.
+    # If the law is true, some entry exceeds this bound with probability 1e-5.
     assert errors.max() < scipy.stats.norm.isf(1e-5 / 2 / errors.size)
     assert after.shape == net.output_shape(x.shape[1:])
     own = np.asarray(after.self1).reshape(2, *samples.shape[3:])
@@ -138,7 +138,7 @@ def test_propagate_is_the_covariance_of_apply(name):
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_propagate_is_the_limit_of_apply(name):
-    """The second moments of one random network after another differ from the limit by some width^-1/2."""
+    """The second moments of each random network differ from the limit by an error of order width^-1/2."""
     widths, seeds = (16, 128), 16
     errors = []
     for width in widths:
@@ -156,9 +156,9 @@ def test_propagate_is_the_limit_of_apply(name):
         expected = np.asarray(after.nngp).reshape(samples.shape[1:])
         scale = np.linalg.norm(expected)
         errors.append(np.median(np.linalg.norm((samples - expected).reshape(seeds, -1), axis=1)) / scale)
-        # The mean misses the limit by a bias of the order of 1 / width only.
+        # The mean differs from the limit only by a bias of order 1 / width.
         assert standard_errors(samples, expected, bias=8 / width * np.abs(expected).max()).max() < 5
-    # Eight times the width: 0.35 of the error. The median of 16 is known to some 30 %.
+    # Eight times the width gives 0.35 times the error. The median of 16 networks is accurate to about 30 %.
     assert errors[1] < 0.6 * errors[0]
     assert errors[1] < 4 / widths[1] ** 0.5
 
@@ -205,7 +205,7 @@ def test_parameterizations_are_one_function_of_scaled_parameters(name):
     params = init(ntk, shape)
     scaled = {"w": params["w"] * 1.5 / fan_in**0.5, "b": 0.7 * params["b"]}
     x = normal(2, *shape)
-    assert_near(ntk.apply(params, x), standard.apply(scaled, x), 1e-5)  # sums of 200 products, in another order
+    assert_near(ntk.apply(params, x), standard.apply(scaled, x), 1e-5)  # sums of 200 products in different orders
 
 
 def test_keys_decide():
@@ -219,7 +219,7 @@ def test_keys_decide():
 
 
 def test_conv_is_the_sum_over_offsets():
-    """One axis, circular, by hand."""
+    """One circular axis, by hand."""
     layer = Conv(2, (3,), None, "CIRCULAR", parameterization="standard")
     x = normal(2, 5, 3)
     w = normal(3, 3, 2, seed=1)
@@ -264,7 +264,7 @@ class TestBadInput:
 
     def test_number_of_strides(self):
         with pytest.raises(
-            InputError, match=r"Expected one stride a spatial axis; got kernel_size=\(3, 3\) and strides"
+            InputError, match=r"Expected one stride per spatial axis; got kernel_size=\(3, 3\) and strides"
         ):
             Conv(3, (3, 3), (1,))
 
@@ -332,10 +332,10 @@ class TestOptionsOfLinearLayers:
 
     def test_residual_of_correlated_sides(self, unchecked):
         for branch in (Relu(), Identity(), Sequential((Dense(3), Relu()))):
-            with pytest.raises(InputError, match="two that are correlated, whose covariances do not add"):
+            with pytest.raises(InputError, match="got neither. Covariances of correlated branches do not add"):
                 Residual(branch)
-        Residual(Sequential((Relu(), Dense(3))))  # may follow a branch of its kind, and so may a linear shortcut
-        Residual(Sequential((Dense(3), Relu())), Dense(3))
+        Residual(Sequential((Relu(), Dense(3))))  # the branch ends with a linear layer
+        Residual(Sequential((Dense(3), Relu())), Dense(3))  # the shortcut does
         with pytest.raises(TypeError, match="Expected branch and shortcut of Residual to be layers"):
             Residual(lambda x: x)
 

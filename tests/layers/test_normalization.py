@@ -1,4 +1,4 @@
-"""LayerNorm: what it makes of one example, its limit, and how finite networks tend to it."""
+"""LayerNorm and RMSNorm: their outputs for one example, their limits, and the convergence of finite networks."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +45,7 @@ def test_eps_is_added_to_the_variance(x64):
 @pytest.mark.parametrize("axes", ["channels", "all"])
 @pytest.mark.parametrize("carried", list(Positions)[1:])
 def test_limit_divides_by_deviations(axes, carried, x64):
-    """On the matrix of all pairs, position by position."""
+    """On the array of all pairs, one position at a time."""
     x, eps = normal(3, 2, 2, 4), 0.3
     before = Dense(5, 1.3, 0.4).propagate(Covariance.of_inputs(x[:2], x[1:], Needs(carried, carried)))
     after = LayerNorm(eps, axes).propagate(before)
@@ -123,7 +123,7 @@ class TestBadInput:
 
 @pytest.mark.parametrize("axes", ["channels", "all"])
 def test_rms_norm_divides_by_the_root_mean_square(axes, x64):
-    """At a finite width, and of inputs, whose kernel is known exactly."""
+    """At finite width, and on raw inputs, whose kernel is known exactly."""
     x = 3.0 + normal(3, 4, 5)
     over = -1 if axes == "channels" else (1, 2)
     expected = np.asarray(x) / np.sqrt(0.3 + np.mean(np.asarray(x) ** 2, over, keepdims=True))
@@ -143,7 +143,7 @@ def test_rms_norm_is_that_of_flax():
 
 @pytest.mark.slow
 def test_rms_norm_after_an_activation_is_a_limit():
-    """Which LayerNorm refuses: the values there have a mean."""
+    """LayerNorm refuses this input, because its values have a nonzero mean."""
 
     def build(width):
         layers = (Dense(width, 1.3, 0.5), Relu(), RMSNorm(), Dense(width), RMSNorm(axes="all"), Relu(), Flatten())

@@ -1,4 +1,4 @@
-"""Blocks of layers that are alike are one scanned body: nothing but time and the size of programs may differ."""
+"""Blocks of layers that are alike become one scan: only the time and the size of programs may differ."""
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,17 @@ from ntkbias.errors import InputError
 from ntkbias.layers import Conv, Covariance, Dense, Layer, Needs, Relu, Sequential, Tanh
 from ntkbias.layers.repeats import repeats
 
-FIRST = {type(layer): name for name, (layer, _) in reversed(LAYERS.items())}  # of a class, the first in the table
+FIRST = {type(layer): name for name, (layer, _) in reversed(LAYERS.items())}  # the first of each class
 
 
 def block_of(name):
-    """A layer of the table with the linear layer that each may follow, and the shape of one input."""
+    """A layer of the table after a linear layer, which any layer may follow, and the shape of one input."""
     layer, shape = LAYERS[name]
     return (Dense(shape[-1], 1.2), layer), shape
 
 
 def settles(name):
-    """Whether a block gives the shape that it takes, from the second one on."""
+    """Whether a block's outputs have the shape of its inputs, from the second block on."""
     block, shape = block_of(name)
     shape = Sequential(block).output_shape(shape)
     return Sequential(block).output_shape(shape) == shape
@@ -36,14 +36,14 @@ def normal(*shape, seed=0):
 
 
 def scaled_by(block, scales):
-    """The block once for each number, its own numbers times it."""
+    """One copy of the block per factor, with the block's numbers multiplied by it."""
     return Sequential(
         [jax.tree.map(lambda v, s=s: v * s if type(v) is float else v, each) for s in scales for each in block]
     )
 
 
 def written_out(net, x, y):
-    """The covariance, layer by layer."""
+    """The covariance, computed layer by layer."""
     covariance = Covariance.of_inputs(x, y, net.needs(Needs()))
     for layer in net.layers:
         covariance = layer.propagate(covariance)
@@ -56,7 +56,7 @@ def at_once(net, x, y):
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_values_and_derivatives_are_those_of_layers_written_out(name, x64):
-    """Of blocks whose numbers differ, so that they are stacked; by inputs and by those numbers."""
+    """Derivatives by inputs and by numbers, for blocks whose numbers differ and are therefore stacked."""
     block, shape = block_of(name)
     y = normal(2, *shape, seed=1)
 
@@ -76,13 +76,13 @@ def test_values_and_derivatives_are_those_of_layers_written_out(name, x64):
     for got, array in zip(arrays, expected, strict=True):
         assert_near(got, array, 1e-12)
     for got, array in ((by_inputs, expected_by_inputs), (by_numbers, expected_by_numbers)):
-        # Of the values where a derivative is zero but for rounding: a layer may undo what scales its input.
+        # Relative to the values if a derivative is zero up to rounding: a layer may undo the scale of its input.
         np.testing.assert_allclose(got, array, rtol=0, atol=1e-12 * max(size, float(jnp.max(jnp.abs(array)))))
 
 
 @pytest.mark.parametrize("activation", ["relu", "erf"])
 def test_second_derivatives_are_those_of_layers_written_out(activation, x64):
-    """Also where two inputs coincide: JAX drops functions' own derivatives within scans that are derived twice."""
+    """Also if two inputs coincide: JAX drops custom derivatives inside scans that are differentiated twice."""
     block = (Dense(8, 1.2, 0.3), nb.layers.activation(activation))
     x = normal(3, 2)
 
@@ -129,7 +129,7 @@ def test_kernels_of_deep_networks(name, x64):
 
 
 def test_under_vmap_and_forward_derivatives(x64):
-    """Over a number that multiplies the hyperparameters of all hidden layers."""
+    """`vmap` over a number that multiplies the hyperparameters of all hidden layers."""
     x, scales = normal(3, 2), jnp.linspace(0.5, 1.5, 3)
 
     def kernel(scale, carry):
@@ -167,7 +167,7 @@ def test_deep_kernels_are_as_few_programs():
 
 
 class Signed(Layer):
-    """Asks for the value of its number."""
+    """A layer that reads the value of its number."""
 
     factor: float
 
@@ -188,12 +188,12 @@ def test_what_is_a_block():
     lengths = lambda *layers: [(len(block), count) for block, count in repeats(layers)]  # noqa: E731
     hidden = [layer for std in (1.0, 1.1, 1.2) for layer in (Dense(4, std), Relu())]
     assert lengths(*hidden, Dense(1)) == [(2, 3), (1, 1)]
-    assert lengths(*hidden[:4], Dense(1)) == [(1, 1)] * 5  # two of them are written out
+    assert lengths(*hidden[:4], Dense(1)) == [(1, 1)] * 5  # two blocks are written out
     assert lengths(*3 * (Dense(4), Relu(), Dense(4), Tanh())) == [(4, 3)]
     assert lengths(*3 * (Dense(4), Relu()), *3 * (Dense(5), Relu())) == [(2, 3), (2, 3)]
     assert lengths(Dense(4), Dense(4, b_std=1.0), Dense(5), Dense(4, parameterization="standard")) == [(1, 1)] * 4
     assert lengths(Dense(4, 1), Dense(4, 2), Dense(4, 3)) == [(1, 1)] * 3  # a whole number may be an exponent
-    assert lengths(*3 * (*[Dense(4)] * 3, Relu())) == [(4, 3)]  # and not three Dense and what is left
+    assert lengths(*3 * (*[Dense(4)] * 3, Relu())) == [(4, 3)]  # not three Dense layers and the rest
     assert lengths() == []
 
 

@@ -52,7 +52,7 @@ def differ(there: list[float | None], here: list[float | None], tolerance: float
 def _values(kernel: SymmetricForm, x1: Any, x2: Any) -> np.ndarray:
     # Not by kernel(...), in which the processes of a distributed program wait for each other.
     few = jnp.asarray(x1), jnp.asarray(x2)
-    return np.asarray(gram(kernel.workers()[:1], *few, rows=COLUMNS, outputs=kernel.outputs))
+    return np.asarray(gram(kernel.device_programs()[:1], *few, rows=COLUMNS, outputs=kernel.outputs))
 
 
 def _spread(x: Any, count: int) -> np.ndarray:

@@ -33,7 +33,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import StorageError, reason_of
 from ntkbias.kernels.disk.entries import CHECKSUM, is_checksum
 from ntkbias.kernels.disk.manifest import listed, manifest_of
-from ntkbias.kernels.outputs import arrangement, rows_of_each
+from ntkbias.kernels.outputs import arrangement, rows_per_example
 from ntkbias.progress import progress
 from ntkbias.types import Outputs
 
@@ -274,7 +274,7 @@ class GramOnDisk:
         return slice(bounds.start * o, bounds.stop * o)
 
     def _matrix_size(self, side: int) -> int:
-        return self._num_examples(side) * rows_of_each(self.shape[1], self.outputs)
+        return self._num_examples(side) * rows_per_example(self.shape[1], self.outputs)
 
     def _wide_dtype(self) -> np.dtype:
         return np.promote_types(self.dtype, np.float32)  # narrower sums lose all their digits

@@ -38,7 +38,7 @@ from ntkbias.kernels.disk.reader import (
 from ntkbias.kernels.evaluation import blocks
 from ntkbias.kernels.form import SymmetricForm
 from ntkbias.kernels.inputs import of_one_array
-from ntkbias.kernels.tiles import Tiles, places_of
+from ntkbias.kernels.tiles import Tiles, block_indices
 from ntkbias.progress import progress
 from ntkbias.types import Inputs
 
@@ -181,9 +181,9 @@ def _fill(store: GramOnDisk, kernel: SymmetricForm, x1: np.ndarray, x2: np.ndarr
     """Compute the blocks that no other process does, until none is missing."""
     first = Tiles(x1, store.block_shape[0])
     second = None if x2 is None else Tiles(x2, store.block_shape[1])
-    workers = kernel.workers()
+    programs = kernel.device_programs()
     absent = set(store.missing())
-    missing = dict.fromkeys(pair for pair in places_of(first, second) if pair in absent)
+    missing = dict.fromkeys(pair for pair in block_indices(first, second) if pair in absent)
     held: dict[Pair, Claim] = {}
 
     def claimed_pairs() -> Iterator[Pair]:
@@ -206,7 +206,7 @@ def _fill(store: GramOnDisk, kernel: SymmetricForm, x1: np.ndarray, x2: np.ndarr
     with progress(None, "blocks on disk", unit="block", total=total, initial=total - len(missing)) as bar:
         try:
             while missing:
-                for pair, block in blocks(workers, first, second, claimed_pairs()):
+                for pair, block in blocks(programs, first, second, claimed_pairs()):
                     _write_block(store, pair, np.asarray(block), held[pair])
                     held.pop(pair).release()
                     finish(pair)

@@ -1,4 +1,4 @@
-"""Kernels of one network with given parameters, for any f(params, x): the NTK and what is made of it, the NNGP."""
+"""Kernels of one network with given parameters, for any f(params, x): the NTK, kernels made from it, and the NNGP."""
 
 import lazy_loader
 

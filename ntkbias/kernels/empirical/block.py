@@ -1,16 +1,16 @@
-"""The kernel of several functions of the same parameters, each at inputs of its own: one matrix of blocks.
+"""The joint kernel of several functions of the same parameters, each at its own inputs: one matrix of blocks.
 
     K[(i, x), (j, x')] = sqrt(w_i w_j) <d f_i(x) / d params, d f_j(x') / d params>
 
-It is what governs the training of a physics-informed network, whose loss adds up the squares of a residual, of boundary
-and of initial conditions (Wang, Yu and Perdikaris 2020, arXiv 2007.14527): under gradient flow on
+This kernel governs the training of a physics-informed network, whose loss adds the squares of a residual, of boundary
+conditions and of initial conditions (Wang, Yu and Perdikaris 2020, arXiv 2007.14527). Under gradient flow on
 
     loss = sum over i of w_i / 2 times the sum over inputs of r_i(x)^2
 
-the errors sqrt(w_i) r_i decay as exp(-K time). Where the loss takes means over n_i inputs with weights l_i, w_i is l_i
-/ n_i. K is symmetric and positive semi-definite, and whatever takes a matrix takes it: `eigh`, whose eigenvalues are
-those of K over the number of rows, `as_operator`, and `learnability(K, y, centered=False)` (a mean over rows of several
-functions means nothing).
+the errors sqrt(w_i) r_i decay as exp(-K time). If the loss takes means over n_i inputs with weights l_i, then
+w_i = l_i / n_i. K is symmetric and positive semi-definite, so every function of a matrix accepts it: `eigh`, whose
+eigenvalues are those of K over the number of rows, `as_operator`, and `learnability(K, y, centered=False)`. Do not
+center: a mean over rows of different functions means nothing.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=16, depth=1, activation="tanh")
@@ -41,7 +41,7 @@ from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.matched import Side, sides_of, square_rows
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
-from ntkbias.kernels.evaluation import worker_of
+from ntkbias.kernels.evaluation import programs_of_device
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked, of_one_array
@@ -62,23 +62,23 @@ def block_ntk(
     precision: Precision = "highest",
     wrt: Which | None = None,
 ) -> "BlockNTK":
-    """The kernel of a dictionary of functions of the same `params`, `{name: f}`, each an `f(params, x)`.
+    """The joint kernel of functions `{name: f}` of the same `params`, where each f is an `f(params, x)`.
 
-    `block_ntk(functions, params)(x)` takes inputs `{name: x}`, and gives one matrix `(rows, rows)`: the functions in
-    their order in the dictionary, of each its examples, of each of those its outputs. Functions may take inputs of
-    different shapes, and have different numbers of outputs. `weights` `{name: w}` are zero or more, one unless given:
-    a block is scaled by sqrt(w_i w_j).
+    `block_ntk(functions, params)(x)` takes inputs `{name: x}` and returns one matrix `(rows, rows)`. Its rows are
+    ordered by function, in the order of the dictionary, then by example, then by output. Functions may take inputs of
+    different shapes, and have different numbers of outputs. `weights` `{name: w}` are zero or more, one by default:
+    block (i, j) is scaled by sqrt(w_i w_j).
 
-    Costs the gradients of every function once, or once for each row of blocks where they do not fit `memory_budget`,
-    and their inner products; a parameter that functions use in different ways has its Jacobians formed, of n o p
-    numbers. The matrix itself is held beside that. It is computed on one device. Other arguments are those of
+    Costs the gradients of every function and their inner products. Gradients that do not fit `memory_budget` are
+    computed again for each row of blocks. If functions use a parameter in different ways, its Jacobians, of n o p
+    numbers, are formed. The matrix is held in addition. It is computed on one device. Other arguments are those of
     `empirical_ntk`.
 
-    Raises `InputError` as `empirical_ntk` does for each function, and on names that do not fit.
+    Raises `InputError` as `empirical_ntk` does for each function, and if names do not match.
     """
     if not isinstance(functions, Mapping) or not functions or not all(isinstance(name, str) for name in functions):
         raise InputTypeError(
-            "Expected functions as a dictionary of one or more, {name: f}, as {'residual': r, 'boundary': u}; got "
+            "Expected functions as a dictionary of one or more, {name: f}, e.g. {'residual': r, 'boundary': u}; got "
             f"{_described(functions)}. For two functions without names use cross_ntk(f, g, params)."
         )
     gradients = tuple(Gradients.of(f, params, "all", precision, memory_budget, wrt) for f in functions.values())
@@ -89,16 +89,16 @@ def block_ntk(
 
 
 class BlockNTK(eqx.Module):
-    """The kernel of several functions of the same parameters; made by `block_ntk`. Its leaves are the parameters."""
+    """The joint kernel of several functions of the same parameters; made by `block_ntk`. A pytree of the parameters."""
 
     names: tuple[str, ...] = eqx.field(static=True)
     gradients: tuple[Gradients, ...]
     weights: dict[str, Any]
 
     def __call__(self, x1: Mapping[str, Any], x2: Mapping[str, Any] | None = None) -> Float[Array, "rows columns"]:
-        """The matrix of the inputs `{name: x}` with themselves, or of `x1` with `x2`; see `rows` for its order.
+        """The matrix of the inputs `{name: x}` with themselves, or of `x1` with `x2`. `rows` gives its order.
 
-        Raises `InputError` on names other than those of the functions, on empty inputs, NaN or infinite values, and on
+        Raises `InputError` if the names are not those of the functions, on empty inputs, NaN or infinite values, and on
         inputs that a function refuses.
         """
         first = self._checked(x1, "x" if x2 is None else "x1")
@@ -112,19 +112,19 @@ class BlockNTK(eqx.Module):
         return found
 
     def operator(self, x: Mapping[str, Any]) -> KernelOperator:
-        """The matrix of the inputs `{name: x}` as an operator, for `top_modes`, say; the matrix is held."""
+        """The matrix of the inputs `{name: x}` as an operator, e.g. for `top_modes`. The matrix is held in memory."""
         return as_operator(self(x))
 
     def blocks(
         self, x1: Mapping[str, Any], x2: Mapping[str, Any] | None = None
     ) -> dict[tuple[str, str], Float[Array, "rows columns"]]:
-        """The same matrix cut into its blocks, by the names of the functions of rows and columns."""
-        whole = self(x1, x2)
+        """The blocks of the matrix, by the names of the functions of their rows and columns."""
+        matrix = self(x1, x2)
         rows, columns = self.rows(x1), self.rows(x1 if x2 is None else x2)
-        return {(i, j): whole[rows[i], columns[j]] for i in self.names for j in self.names}
+        return {(i, j): matrix[rows[i], columns[j]] for i in self.names for j in self.names}
 
     def rows(self, x: Mapping[str, Any]) -> dict[str, slice]:
-        """Which rows of the matrix belong to each function: its examples, times its outputs, which run fastest."""
+        """Which rows of the matrix belong to each function: its examples times its outputs; the output runs fastest."""
         found, start = {}, 0
         for name, given in zip(self.names, self._checked(x, "x"), strict=True):
             found[name] = slice(start, start + given.num_rows)
@@ -132,44 +132,44 @@ class BlockNTK(eqx.Module):
         return found
 
     def traces(self, x: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
-        """The trace of each function's own block, weighted; costs the gradients, and no inner products."""
+        """The trace of each function's diagonal block, with weights. Costs the gradients, and no inner products."""
         return {name: self.weights[name] * trace for name, trace in self._traces(x).items()}
 
     def trace_weights(self, x: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
-        """The weights tr(K) / tr(K_ii), of the kernel without weights, under which all blocks have one trace.
+        """The weights tr(K) / tr(K_ii), from the kernel without weights, that give all diagonal blocks one trace.
 
-        They balance how fast the functions are learned on average: for the loss of the module's docstring, and for one
-        of means where all functions have as many inputs, as in the paper. `kernel.weighted(kernel.trace_weights(x))`
-        has them. Under `jit` they are arrays of the surrounding program, as for a loss that is weighted anew on the way
-        (Wang, Yu and Perdikaris 2020, algorithm 1).
+        They balance the average rates at which the functions are learned, under the loss of the module's docstring.
+        For a loss of means they do if all functions have the same number of inputs, as in the paper.
+        `kernel.weighted(kernel.trace_weights(x))` is the kernel with these weights. This works under `jit`, for losses
+        whose weights are updated during training (Wang, Yu and Perdikaris 2020, algorithm 1).
 
-        Raises `InputError` where a function's gradients are all zero.
+        Raises `InputError` if all gradients of a function are zero.
         """
         traces = self._traces(x)
         for name, trace in traces.items():
             if are_known(trace) and not trace > 0:
                 raise InputError(
-                    f"Expected gradients of the function {name!r} that are not all zero, to weigh it by their size; "
+                    f"Expected gradients of the function {name!r} that are not all zero, to weight it by their size; "
                     f"got a trace of {float(trace):g}. Leave that function out, or choose its weight by hand."
                 )
         total = sum(traces.values())
         return {name: total / trace for name, trace in traces.items()}
 
     def weighted(self, weights: Mapping[str, Any]) -> "BlockNTK":
-        """The kernel with these weights, `{name: w}`, in place of its own."""
+        """The kernel with the weights `{name: w}` in place of its own."""
         return dataclasses.replace(self, weights=_checked_weights(self.names, weights))
 
     def _traces(self, x: Mapping[str, Any]) -> dict[str, Array]:
-        """The traces of the functions' own blocks, without weights."""
+        """The traces of the diagonal blocks, without weights."""
         functions = self._checked(x, "x")
         total: dict[str, Any] = dict.fromkeys(self.names, 0.0)
-        for piece in _pieces(sides_of(*_parted(functions), "all"), functions):
-            squares = _squares(worker_of(piece.side).features(piece.x)).reshape(-1)
+        for piece in _pieces(sides_of(*_unzipped(functions), "all"), functions):
+            squares = _squares(programs_of_device(piece.side).features(piece.x)).reshape(-1)
             total[self.names[piece.function]] += jnp.sum(squares[: piece.rows.stop - piece.rows.start])
         return total
 
-    def _checked(self, x: Any, name: str) -> "list[Given]":
-        """The inputs of each function, in order, and its gradients there."""
+    def _checked(self, x: Any, name: str) -> "list[CheckedInputs]":
+        """The gradients of each function, in order, with its checked inputs."""
         if not isinstance(x, Mapping) or set(x) != set(self.names):
             got = ", ".join(map(str, x)) or "none" if isinstance(x, Mapping) else type(x).__name__
             raise InputError(
@@ -181,19 +181,19 @@ class BlockNTK(eqx.Module):
             own = f"{name}[{function!r}]"
             try:
                 kernel, inputs = of_one_array(EmpiricalNTK(gradients), x[function], own)
-                found.append(Given(kernel.gradients, checked(kernel, inputs, own)))
+                found.append(CheckedInputs(kernel.gradients, checked(kernel, inputs, own)))
             except InputError as error:
-                raise type(error)(f"{error} (It is the function {function!r}.)") from error
+                raise type(error)(f"{error} (This concerns the function {function!r}.)") from error
         return found
 
-    def _evaluated(self, first: "list[Given]", second: "list[Given] | None") -> Array:
-        """The matrix, block by block; of a symmetric one the upper triangle is computed."""
+    def _evaluated(self, first: "list[CheckedInputs]", second: "list[CheckedInputs] | None") -> Array:
+        """The matrix, block by block. If it is symmetric, only the upper triangle is computed."""
         functions = first if second is None else [*first, *second]
-        sides = sides_of(*_parted(functions), "all")
+        sides = sides_of(*_unzipped(functions), "all")
         own = _pieces(sides[: len(first)], first)
         others = own if second is None else _pieces(sides[len(first) :], second)
         roots = [jnp.sqrt(jnp.asarray(self.weights[name])) for name in self.names]
-        # Both sides of a block have room for as many gradients as its budget allows: they are kept if that is all.
+        # The budget of a block has room for the gradients of two full sides. If all gradients fit there, keep them.
         keeps = sum(piece.share for piece in (own if second is None else [*own, *others])) <= 2
         kept: dict[int, Any] = {}
 
@@ -201,24 +201,24 @@ class BlockNTK(eqx.Module):
             piece = others[index]
             found = kept.get(index)
             if found is None:
-                found = worker_of(piece.side).features(piece.x)
+                found = programs_of_device(piece.side).features(piece.x)
             if keeps:
                 kept[index] = found
             return found
 
-        whole: Any = None
+        matrix: Any = None
         for i, row in enumerate(own):
-            left = features(i) if second is None else worker_of(row.side).features(row.x)
+            left = features(i) if second is None else programs_of_device(row.side).features(row.x)
             for j, column in enumerate(others[i:] if second is None else others, i if second is None else 0):
                 right = left if second is None and i == j else features(j)
                 block = _block(row.side, left, right, roots[row.function] * roots[column.function])
                 block = block[: row.rows.stop - row.rows.start, : column.rows.stop - column.rows.start]
-                if whole is None:
-                    whole = jnp.zeros((own[-1].rows.stop, others[-1].rows.stop), block.dtype)
-                whole = _placed(whole, block, row.rows.start, column.rows.start)
+                if matrix is None:
+                    matrix = jnp.zeros((own[-1].rows.stop, others[-1].rows.stop), block.dtype)
+                matrix = _place_block(matrix, block, row.rows.start, column.rows.start)
                 if second is None and i != j:
-                    whole = _placed(whole, block.T, column.rows.start, row.rows.start)
-        return whole
+                    matrix = _place_block(matrix, block.T, column.rows.start, row.rows.start)
+        return matrix
 
 
 class Piece(NamedTuple):
@@ -226,46 +226,46 @@ class Piece(NamedTuple):
 
     function: int
     side: Side
-    x: Any  # filled up to one length
+    x: Any  # padded to one length
     rows: slice  # of the matrix
-    share: float  # of the room that one side of a block has
+    share: float  # of the memory that one side of a block may take
 
 
-class Given(NamedTuple):
-    """A function at its inputs, of one array."""
+class CheckedInputs(NamedTuple):
+    """The gradients of a function, and its inputs, checked and in one array."""
 
     gradients: Gradients
     x: Array
 
     @property
     def num_rows(self) -> int:
-        """How many rows of the matrix it has."""
+        """How many rows of the matrix belong to this function."""
         return len(self.x) * self.gradients.num_outputs(self.x)
 
 
-def _parted(functions: list[Given]) -> tuple[list[Gradients], list[Array]]:
+def _unzipped(functions: list[CheckedInputs]) -> tuple[list[Gradients], list[Array]]:
     return [given.gradients for given in functions], [given.x for given in functions]
 
 
-def _pieces(sides: list[Side], functions: list[Given]) -> list[Piece]:
-    """All functions' inputs, in pieces that fit the memory budget."""
+def _pieces(sides: list[Side], functions: list[CheckedInputs]) -> list[Piece]:
+    """The inputs of all functions, in pieces that fit the memory budget."""
     budget = functions[0].gradients.memory_budget
     most_outputs = max(given.gradients.num_outputs(given.x) for given in functions)
     square = square_rows(budget, (most_outputs, most_outputs), "all")
     found, start = [], 0
     for function, (side, (gradients, x)) in enumerate(zip(sides, functions, strict=True)):
-        num_outputs, room = gradients.num_outputs(x), side.block_rows(x)
-        pieces = Tiles(x, min(room, square, len(x)))
+        num_outputs, most_rows = gradients.num_outputs(x), side.block_rows(x)
+        pieces = Tiles(x, min(most_rows, square, len(x)))
         for index in range(len(pieces)):
             bounds = pieces.bounds(index)
             rows = slice(start + bounds.start * num_outputs, start + bounds.stop * num_outputs)
-            found.append(Piece(function, side, pieces[index], rows, pieces.rows / room))
+            found.append(Piece(function, side, pieces[index], rows, pieces.rows / most_rows))
         start += len(x) * num_outputs
     return found
 
 
 def _checked_weights(names: tuple[str, ...], weights: Any) -> dict[str, Any]:
-    """The weights by the names of the functions."""
+    """Return the weights as arrays. Raises `InputError` unless there is one per function, finite and not negative."""
     if not isinstance(weights, Mapping) or set(weights) != set(names):
         raise InputError(
             f"Expected weights to be a dictionary with the names of the functions, {', '.join(names)}; got "
@@ -284,13 +284,13 @@ def _described(value: Any) -> str:
 
 @jax.jit
 def _squares(features: dict[str, Factor]) -> Array:
-    """The squared norms `(n, o)` of some examples' gradients."""
+    """The squared norms `(n, o)` of the gradients of some examples."""
     return sum(factor.squares() for factor in features.values())  # type: ignore[return-value]
 
 
 @compiled
 def _block(side: Side, left: Any, right: Any, scale: Array) -> Array:
-    """A block as a matrix of examples times outputs; zeros where two functions share no parameter."""
+    """A block as a matrix over examples times outputs. It is zero if the two functions share no parameter."""
     (n, o), (m, c) = (_sizes(features) for features in (left, right))
     if not set(left) & set(right):
         dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves((left, right))))
@@ -300,12 +300,12 @@ def _block(side: Side, left: Any, right: Any, scale: Array) -> Array:
 
 
 def _sizes(features: Any) -> tuple[int, int]:
-    """How many examples and outputs these gradients are of."""
+    """The numbers of examples and outputs of these gradients."""
     factor = next(iter(features.values()))
     return factor.num_examples, factor.num_outputs
 
 
 @partial(jax.jit, donate_argnums=0)
-def _placed(whole: Array, block: Array, row: Any, column: Any) -> Array:
-    """The matrix with a block put into it, in its own memory."""
-    return jax.lax.dynamic_update_slice(whole, block, (row, column))
+def _place_block(matrix: Array, block: Array, row: Any, column: Any) -> Array:
+    """Write a block into the matrix, in place."""
+    return jax.lax.dynamic_update_slice(matrix, block, (row, column))

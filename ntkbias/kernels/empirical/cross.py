@@ -1,10 +1,10 @@
-"""The kernel between two functions of the same parameters: how a step on one of them moves the other.
+"""The cross-kernel of two functions of the same parameters: how a gradient step on one changes the other.
 
     K(x, x')[a, b] = <d f_a(x) / d params, d g_b(x') / d params>,      K = J_f J_g^T
 
-It is no kernel of one function: not symmetric, and without eigenvalues. Two heads of one network, a network and its
-derivative by the inputs, a task and another are such pairs. The matrix of all such blocks, of several functions with
-themselves and each other, is a kernel again: `block_ntk`.
+Such pairs are two heads of one network, a network and its derivative by the inputs, or two tasks. The matrix is not
+symmetric and has no spectrum, so it is not a `Kernel`. The matrix of all blocks, of several functions with themselves
+and each other, is positive semi-definite again: `block_ntk`.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> f = lambda params, x: jnp.tanh(x @ params["trunk"]) @ params["head"]
@@ -26,7 +26,7 @@ from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.matched import Side, sides_of, square_rows
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK
-from ntkbias.kernels.evaluation import Worker, gram, worker_of, workers_of
+from ntkbias.kernels.evaluation import DevicePrograms, gram, programs_of_device, programs_per_device
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked, of_one_array
 from ntkbias.parameters import Which
@@ -47,22 +47,26 @@ def cross_ntk(
 ) -> "CrossNTK":
     """The inner products of the gradients of `f` with those of `g`, two functions of the same `params`.
 
-    `cross_ntk(f, g, params)(x1, x2)` is `(n, m)`, for `x1` `(n, ...)` that f takes and `x2` `(m, ...)` that g takes;
-    the two may have different shapes. `outputs` says what becomes of the outputs, o of f and c of g: "all" gives `(n,
-    o, m, c)`; "each" `(o, n, m)`, "sum" and "mean" `(n, m)` pair each output of f with the same one of g, of which
-    there have to be as many. Where f is g it is `empirical_ntk`.
+    `cross_ntk(f, g, params)(x1, x2)` takes `x1` `(n, ...)` for f and `x2` `(m, ...)` for g, which may have different
+    shapes. With o outputs of f and c of g it is `(n, o, m, c)` for outputs="all". "each" `(o, n, m)`, "sum" and "mean"
+    `(n, m)` pair output a of f with output a of g, so they need o = c. For g = f the result is that of
+    `empirical_ntk`.
 
-    A parameter that both functions use in the same way is contracted as in `empirical_ntk`, at the same cost but for
-    the mean and sum over outputs, which take o times what they do there; of any other parameter both Jacobians are
-    formed, within `memory_budget`, of n o p numbers each. A parameter that only one of them uses adds nothing. Other
-    arguments are those of `empirical_ntk`.
+    A parameter that both functions use in the same way costs what it costs in `empirical_ntk`; for "mean" and "sum" it
+    costs o times that. For any other parameter both Jacobians are formed within `memory_budget`, of n o p numbers
+    each. A parameter that only one function uses adds nothing. Other arguments are those of `empirical_ntk`.
 
-    Raises `InputError` as `empirical_ntk` does, for either function; on a call with one set of inputs; and where
-    outputs are paired of which there are not as many.
+    Raises `InputError` as `empirical_ntk` does for either function, and for outputs other than "all" if f and g have
+    different numbers of outputs. A call with one set of inputs raises `InputTypeError`.
+
+    >>> import jax.numpy as jnp
+    >>> f, g = (lambda params, x: x @ params), (lambda params, x: 2.0 * x @ params)
+    >>> cross_ntk(f, g, jnp.ones((2, 1)))(jnp.eye(2), jnp.array([[1.0, 2.0]])).tolist()
+    [[2.0], [4.0]]
     """
     require_choice("outputs", outputs, Outputs)
-    apart: Outputs = "all" if outputs == "all" else "each"  # folded outputs of one function do not fit the other's
-    sides = [Gradients.of(function, params, apart, precision, memory_budget, wrt) for function in (f, g)]
+    unfolded: Outputs = "all" if outputs == "all" else "each"  # folded outputs of f would not match those of g
+    sides = [Gradients.of(function, params, unfolded, precision, memory_budget, wrt) for function in (f, g)]
     return CrossNTK(outputs, *sides)
 
 
@@ -82,7 +86,7 @@ class CrossNTK(eqx.Module):
         if x2 is None:
             raise InputTypeError(
                 "Expected two sets of inputs, x1 for f and x2 for g, since the kernel between two functions is not "
-                "symmetric; got one. For the kernel of one function use empirical_ntk, for that of several block_ntk."
+                "symmetric; got one. For one function use empirical_ntk, for the joint kernel of several block_ntk."
             )
         (left, x1), (right, x2) = (
             of_one_array(EmpiricalNTK(gradients), x, name)
@@ -95,8 +99,8 @@ class CrossNTK(eqx.Module):
         num_outputs = self.left.num_outputs(x1), self.right.num_outputs(x2)
         if self.outputs != "all" and num_outputs[0] != num_outputs[1]:
             raise InputError(
-                f"Expected f and g to have as many outputs, for outputs={self.outputs!r}; got {num_outputs[0]} and "
-                f"{num_outputs[1]}. Use outputs='all', which gives the kernel between all of them."
+                f"Expected f and g to have the same number of outputs for outputs={self.outputs!r}; got "
+                f"{num_outputs[0]} and {num_outputs[1]}. Use outputs='all' for the kernel between all of them."
             )
         sides = self._sides(x1, x2)
         if sides is None:
@@ -110,7 +114,7 @@ class CrossNTK(eqx.Module):
         return found
 
     def _evaluated(self, sides: "Sides", x1: Array, x2: Array, most_rows: int) -> Array:
-        """The matrix by blocks, on all devices; in one program where that is small."""
+        """The matrix, in blocks on all devices; a small one in a single program."""
         traced = not are_known((self, x1, x2))
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
         longest = max(len(x1), len(x2))
@@ -120,18 +124,18 @@ class CrossNTK(eqx.Module):
         passes = min(sides.left.pass_rows(x1), sides.right.pass_rows(x2))
         if places == 1 and longest <= min(rows, passes // 2):
             return _in_one_program(sides, x1, x2)
-        made = [[worker_of(side)] if traced else workers_of(side) for side in sides]
-        workers = [Worker(one.features, one.contract, other.features) for one, other in zip(*made, strict=True)]
-        return gram(workers, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
+        made = [[programs_of_device(side)] if traced else programs_per_device(side) for side in sides]
+        programs = [DevicePrograms(a.features, a.contract, b.features) for a, b in zip(*made, strict=True)]
+        return gram(programs, x1, x2, rows=rows, outputs=self.outputs, num_processes=num_processes)
 
     def _sides(self, x1: Array, x2: Array) -> "Sides | None":
-        """Both functions' gradients by the parameters that they share; None if they share none."""
+        """The gradients of both functions by the parameters that they share; None if they share none."""
         left, right = sides_of([self.left, self.right], [x1, x2], self.outputs)
         shared = {*left.matched, *left.formed} & {*right.matched, *right.formed}
         return Sides(left.among(shared), right.among(shared)) if shared else None
 
     def _zeros(self, x1: Array, x2: Array, num_outputs: tuple[int, int]) -> Array:
-        """What two functions of different parameters are to each other."""
+        """The zero kernel of two functions that share no parameter."""
         n, m, (o, c) = len(x1), len(x2), num_outputs
         shapes = {"all": (n, o, m, c), "each": (o, n, m)}
         dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(self.left.params)))
@@ -139,7 +143,7 @@ class CrossNTK(eqx.Module):
 
 
 class Sides(NamedTuple):
-    """Both functions of a kernel."""
+    """The gradients of both functions of a cross-kernel."""
 
     left: Side
     right: Side

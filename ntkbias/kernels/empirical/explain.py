@@ -1,13 +1,13 @@
-"""What the empirical NTK does with each parameter of a function, as a table for people to read.
+"""A table of how the empirical NTK contracts each parameter of a function, and of what that costs.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels import explain_ntk
 >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
 >>> params = {"hidden": jnp.ones((3, 5)), "out": jnp.ones((5, 4))}
 >>> print(explain_ntk(f, params, jnp.ones((100, 3))))
-parameter   shape   contracted as  bytes an example  share
-['hidden']  (3, 5)  outer product                92   82 %
-['out']     (5, 4)  outer product                36   18 %
+parameter   shape   contracted as  bytes per example  share
+['hidden']  (3, 5)  outer product                 92   82 %
+['out']     (5, 4)  outer product                 36   18 %
 """
 
 import jax
@@ -26,11 +26,11 @@ __all__ = ["explain_ntk"]
 def explain_ntk(
     f: ApplyFunction, params: Params, x: Inputs, *, outputs: Outputs = "mean", wrt: Which | None = None
 ) -> str:
-    """A table of how `empirical_ntk` contracts each parameter of `f`, and what that costs.
+    """A table of how `empirical_ntk` contracts each parameter of `f`, and of what that costs, as a string.
 
-    Nothing is computed but a check of `f` on three examples. `bytes an example` are those of its factors, and of its
-    gradient where that is formed. `share` is the parameter's part of the multiplications of the kernel of `x` with
-    itself; passes through `f` are not counted. Raises what `empirical_ntk` raises.
+    Only a check of `f` on three examples is computed. `bytes per example` is the memory of the parameter's factors, or
+    of its gradient if that is formed. `share` is the parameter's part of the multiplications for the kernel of `x` with
+    itself, without the passes through `f`. Raises what `empirical_ntk` raises.
     """
     gradients = Gradients.of(f, params, outputs, wrt=wrt)
     inputs = x
@@ -42,7 +42,7 @@ def explain_ntk(
     found = jax.eval_shape(lambda x: factors(gradients.f, gradients.params, x, outputs), inputs)
     kept = jax.eval_shape(gradients.features, inputs)
     operations = {path: factor.operations(len(inputs), outputs) for path, factor in found.items()}
-    rows = [("parameter", "shape", "contracted as", "bytes an example", "share")]
+    rows = [("parameter", "shape", "contracted as", "bytes per example", "share")]
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(gradients.params):
         path, shape = jax.tree_util.keystr(key_path), str(jnp.shape(leaf))
         if path not in kept and path in found:
@@ -58,6 +58,6 @@ def explain_ntk(
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    """Words to the left, numbers to the right."""
+    """One line of the table: words are left-aligned, numbers right-aligned."""
     words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
     return "  ".join([*words, *(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))])

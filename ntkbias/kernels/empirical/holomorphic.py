@@ -1,11 +1,11 @@
-"""The Hermitian kernel J J^H of a network with complex outputs, which some fields use in place of the real one.
+"""The Hermitian kernel J J^H of a network with complex outputs, which some fields use in place of the real kernel.
 
-    K(x, x')[a, b] = sum_p J[a, p](x) conj(J[b, p](x')),      J the derivative of f in its parameters
+    K(x, x')[a, b] = sum_p J[a, p](x) conj(J[b, p](x')),      J is the derivative of f by its parameters
 
-For real parameters J is complex because f is. For complex ones J is the complex derivative, which a holomorphic f has.
-It is what variational Monte Carlo calls the quantum geometric tensor's neural tangent kernel. Training by real losses
-follows the real kernel of `empirical_ntk`, of real and imaginary parts; the two agree where f is holomorphic, of which
-this is the complex way to write it.
+For real parameters, J is complex because f is. For complex parameters, J is the complex derivative, which exists if f
+is holomorphic. In variational Monte Carlo this is the neural tangent kernel of the quantum geometric tensor. Training
+on a real loss follows the real kernel of `empirical_ntk`, over real and imaginary parts. For a holomorphic f the two
+kernels agree, and this one is its complex form.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.empirical.holomorphic import holomorphic_ntk
@@ -31,26 +31,27 @@ from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["holomorphic_ntk"]
 
-FEW = 3  # examples at which the Cauchy-Riemann equations are looked at
+FEW = 3  # examples at which the Cauchy-Riemann equations are checked
 
 
 def holomorphic_ntk(
     f: ApplyFunction, params: Params, x1: Any, x2: Any = None, **options: Any
 ) -> Complex[Array, "n o m o"]:
-    """J(x1) J(x2)^H for complex outputs `(n, o)` of `f`, `(n, o, m, o)`; of x1 with itself without x2.
+    """The kernel J(x1) J(x2)^H, `(n, o, m, o)`, for complex outputs `(n, o)` of `f`. Without x2: of x1 with itself.
 
-    `params` are all real, or all complex: then f has to be holomorphic in them, and its Cauchy-Riemann equations are
-    looked at. Costs the real kernel of all 2 o outputs. `options` are those of `empirical_ntk` but `outputs`.
+    `params` are all real or all complex. If they are complex, f has to be holomorphic in them; its Cauchy-Riemann
+    equations are checked. Costs the real kernel of all 2 o outputs. `options` are those of `empirical_ntk` except
+    `outputs`.
 
-    Raises `InputError` on what `empirical_ntk` refuses, on real outputs, on params of both kinds, and on an f of
-    complex parameters that is not holomorphic.
+    Raises `InputError` on what `empirical_ntk` refuses, on real outputs, if some params are real and some complex, and
+    if f is not holomorphic in complex params.
     """
     require_known((params, x1, x2), "holomorphic_ntk")
     x1 = x1 if are_several(x1) else require_array(x1, "x1")
     numbers = [leaf for leaf in jax.tree.leaves(params) if np.issubdtype(jnp.result_type(leaf), np.inexact)]
     kinds = {is_complex(leaf) for leaf in numbers}
     if len(kinds) > 1:
-        raise InputError("Expected params that are all real or all complex; got both. Use empirical_ntk of both parts.")
+        raise InputError("Expected params that are all real or all complex; got both. Use empirical_ntk instead.")
     kernel = empirical_ntk(f, params, outputs="all", **options)
     blocks = np.asarray(kernel(x1, x2))
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:1], x1)
@@ -69,7 +70,7 @@ def holomorphic_ntk(
 def _require_holomorphic(f: ApplyFunction, params: Params, x: Any) -> None:
     """Raise an `InputError` unless the derivative along i t is i times that along t, for a random direction t.
 
-    The kernel cannot tell: that of a conjugate fulfils its equations, too.
+    The kernel itself does not reveal this: the kernel of conj(f) has the same symmetries.
     """
     rng = np.random.default_rng(0)
     shapes = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)]
@@ -83,5 +84,5 @@ def _require_holomorphic(f: ApplyFunction, params: Params, x: Any) -> None:
     if not change <= 10 * float(np.finfo(first.dtype).eps) ** 0.5:
         raise InputError(
             f"Expected f(params, x) to be holomorphic in its complex parameters; got Cauchy-Riemann equations that "
-            f"differ by {change:.2g} of the derivative. Use empirical_ntk, of real and imaginary parts."
+            f"differ by {change:.2g} of the derivative. Use empirical_ntk, the kernel of real and imaginary parts."
         )

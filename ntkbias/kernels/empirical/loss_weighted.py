@@ -1,12 +1,12 @@
-"""The kernel by which the residuals of a loss other than the squared error decay, made from the empirical NTK.
+"""The empirical NTK weighted by the Hessian of a loss other than the squared error: it governs how residuals decay.
 
-Near a point where the loss has the Hessian H(x) = S S^T in the outputs of one input, the residuals r decay by r' = -H K
-r / n, and
+Let H(x) = S S^T be the Hessian of the loss in the outputs of one input. Near that point the residuals r decay by
+r' = -H K r / n. The kernel
 
     K_H(x, x') = S(x)^T K(x, x') S(x'),      the NTK of S^T f with S held fixed,
 
-has the eigenvalues of that decay, which are those of the Gauss-Newton matrix J^T H J / n (Fort and Ganguli 2019, arXiv
-1910.05929): the largest of them is the sharpness, as far as f is linear.
+has the rates of that decay as its eigenvalues. They are those of the Gauss-Newton matrix J^T H J / n (Fort and Ganguli
+2019, arXiv 1910.05929). If f is linear in its parameters, the largest one is the sharpness.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=8, depth=1, num_outputs=3)
@@ -16,7 +16,7 @@ has the eigenvalues of that decay, which are those of the Gauss-Newton matrix J^
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array
@@ -27,6 +27,7 @@ from ntkbias.losses import Loss, named
 from ntkbias.losses.loss import single
 from ntkbias.parameters import Which, is_complex
 from ntkbias.types import ApplyFunction, Params, Precision
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["loss_weighted_ntk"]
 
@@ -40,14 +41,14 @@ def loss_weighted_ntk(
     precision: Precision = "highest",
     wrt: Which | None = None,
 ) -> EmpiricalNTK:
-    """The kernel S(x)^T K(x, x') S(x') of all outputs, `(n, o, m, o)`, with S S^T the loss's Hessian in the outputs.
+    """The kernel S(x)^T K(x, x') S(x'), `(n, o, m, o)`, where S S^T is the Hessian of the loss in the outputs.
 
-    `loss` is a `losses.Loss` or the name of one: "mse" (S is one: the NTK itself), "logistic" (o = 1, S^2 = p (1 - p)),
-    "cross_entropy" (S S^T = diag p - p p^T, of rank o - 1). It acts on the last axis of the outputs: of outputs `(n, t,
-    c)` S is a block of c x c for each position t, as the loss is summed over positions, and the o = t c rows of an
-    input are in the order of its outputs. Its eigenvalues on n inputs are those of the Gauss-Newton matrix of the loss.
-    Costs what the NTK of outputs="all" costs. Other arguments and errors are those of `empirical_ntk`; raises
-    `InputError` on a loss whose Hessian is zero almost everywhere.
+    `loss` is a `losses.Loss` or the name of one: "mse" (S is the identity: the NTK itself), "logistic" (o = 1,
+    S^2 = p (1 - p)), "cross_entropy" (S S^T = diag p - p p^T, of rank o - 1). S acts on the last axis of the outputs.
+    For outputs `(n, t, c)` the loss is summed over positions, so S has one c x c block per position t; the o = t c rows
+    of an input are in the order of its outputs. The eigenvalues of K_H / n on n inputs are those of the loss's
+    Gauss-Newton matrix. Costs what the NTK with outputs="all" costs. Other arguments and errors are those of
+    `empirical_ntk`. Raises `InputError` on a loss whose Hessian is zero almost everywhere.
     """
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
@@ -62,8 +63,10 @@ def loss_weighted_ntk(
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighted:
-    """S^T f, where the S of the loss at f is a constant to derivatives."""
+class Weighted(Wrapper):
+    """S^T f, where S is the root of the loss's Hessian at f, held constant under differentiation."""
+
+    saved_as: ClassVar[str] = "loss_weighted_ntk"
 
     f: ApplyFunction
     loss: Loss
@@ -80,7 +83,7 @@ class Weighted:
 
 
 def _with_hessian(loss: Any) -> Loss:
-    """The loss that knows the root of its Hessian, or an error."""
+    """Return the loss. Raises `InputError` unless the root of its Hessian is known."""
     found = named(loss)
     if not isinstance(found, Loss):
         raise InputTypeError(
@@ -88,7 +91,7 @@ def _with_hessian(loss: Any) -> Loss:
         )
     if found.root is None:
         raise InputError(
-            f"Expected a loss with a Hessian to weigh the kernel by, as 'logistic'; got {found.name!r}, whose Hessian "
-            "is zero almost everywhere, or not known."
+            f"Expected a loss with a Hessian to weight the kernel by, e.g. 'logistic'; got {found.name!r}, whose "
+            "Hessian is zero almost everywhere, or not known."
         )
     return found

@@ -1,4 +1,4 @@
-"""The products of the outputs of one network with given parameters: one sample of its Gaussian process.
+"""The products of the outputs of one network with given parameters: a one-sample estimate of its NNGP kernel.
 
     K(x, x')[a, b] = f_a(x) f_b(x')
 
@@ -37,11 +37,17 @@ def empirical_nngp(
     memory_budget: int | None = None,
     precision: Precision = "highest",
 ) -> "EmpiricalNNGP":
-    """The products of the outputs of `f` at `params`, averaged over outputs by default.
+    """The kernel of products of the outputs of `f` at `params`; by default their mean over outputs, `(n, m)`.
 
-    Over random parameters its expectation is the NNGP kernel (Lee et al. 2018); one network with few outputs is a
-    noisy sample, of relative error about sqrt(2 / o). The last layer's hidden features give a better one. Same
-    arguments and errors as `empirical_ntk`; costs one forward pass and n^2 o multiplications.
+    Its expectation over random parameters is the NNGP kernel (Lee et al. 2018). A single network with o outputs is a
+    noisy estimate, with a relative error of about sqrt(2 / o). An f that returns the features of the last hidden layer
+    gives a better one. Arguments and errors are those of `empirical_ntk`. Costs one forward pass and n^2 o
+    multiplications.
+
+    >>> import jax.numpy as jnp
+    >>> f = lambda params, x: x @ params
+    >>> empirical_nngp(f, jnp.ones((2, 1)))(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[9.0, 21.0], [21.0, 49.0]]
     """
     require_choice("outputs", outputs, Outputs)
     require_choice("precision", precision, Precision)
@@ -58,7 +64,7 @@ class EmpiricalNNGP(Kernel):
     precision: Precision = eqx.field(static=True)
 
     def check(self, x: Array, name: str) -> None:
-        """Find out whether `f` accepts the inputs, and gives one array with a batch axis, of each example alone."""
+        """Raise an `InputError` unless `f` takes the inputs, returns one array, and treats each example alone."""
         require_inputs(self.f, self.params, x, name)
 
     def packed(self, layout: Layout) -> "EmpiricalNNGP":
@@ -68,7 +74,7 @@ class EmpiricalNNGP(Kernel):
         return unpacked(self.f, x)
 
     def num_outputs(self, x: Array) -> int:
-        """The number of outputs of `f` for one input, its axes multiplied."""
+        """The number of outputs of `f` per example: the product of all output axes after the batch axis."""
         return num_outputs(self.f, self.params, x)
 
     def block_rows(self, x: Array) -> int:

@@ -2,9 +2,9 @@
 
     K(x, x')[a, b] = <d f_a(x) / d params, d f_b(x') / d params>      (Jacot et al. 2018, arXiv 1806.07572)
 
-`outputs` says what becomes of the outputs a, b, whose axes are flattened to `o`: "mean" (the mean of the diagonal a =
-b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func's 'trace'), "each" (the diagonal),
-"all".
+The axes of the outputs a, b are flattened to `o`. `outputs` says how they are reduced: "mean" (the mean of the
+diagonal a = b, as neural-tangents' trace_axes), "sum" (the trace over outputs, as torch.func's 'trace'), "each" (the
+diagonal), or "all" (no reduction).
 
 >>> import jax, ntkbias as nb
 >>> net = nb.nets.mlp(width=32, depth=2, num_outputs=3)
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias.kernels.blame import blamed
+from ntkbias.kernels.blame import nonfinite_reason
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.kernel import Kernel
@@ -41,30 +41,37 @@ def empirical_ntk(
 ) -> "EmpiricalNTK":
     """The empirical neural tangent kernel of `f` at `params`.
 
-    `f(params, x)` maps `(n, ...)` to `(n, ...)` and does not mix examples. Where it computes in a narrower type than
-    its parameters', gradients are contracted in the parameters' type. `params` is a pytree of floating-point or complex
-    arrays.
-    `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory); it does not
-    hold the result. With P parameters, n^2 o P / 2 multiplications for "mean", "sum" and "each", o times that for
-    "all", and (n / rows of a block) times n o backward passes.
+    `f(params, x)` maps `(n, ...)` to `(n, ...)` and treats each example alone. `params` is a pytree of floating-point
+    or complex arrays. If f computes in a narrower type than its parameters, gradients are still contracted in the type
+    of the parameters. With o outputs the kernel is `(n, m)` for "mean" and "sum", `(o, n, m)` for "each" and
+    `(n, o, m, o)` for "all".
 
-    `precision` is that of matrix products and convolutions, also inside `f`, where f does not ask for another: on
-    accelerators "high" takes TensorFloat-32 or three bfloat16 passes, and "default" what is fastest there, of as few
-    as 8 bits. Sums are accumulated in float32. On a CPU all of them are float32.
+    `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory). The result is
+    held in addition. Costs up to about n^2 o P / 2 multiplications for P parameters (o times as many for "all"), and
+    n o backward passes for each row of blocks. `explain_ntk` says how each parameter is contracted.
 
-    `wrt` says which parameters count: a path as `jax.tree_util.keystr` writes it, or the beginning of some
-    ("['head']"), a list of them, a predicate of the path, or a pytree like `params` of True and False. The others may
-    be of any type.
+    `precision` is that of matrix products and convolutions, also inside `f` if f does not set its own. On accelerators
+    "high" uses TensorFloat-32 or three bfloat16 passes, and "default" the fastest way, with as few as 8 bits; sums are
+    accumulated in float32. On a CPU all of them are float32.
 
-    Inputs are an array, or a pytree of arrays with the examples on their first axes, as `f` takes it. A complex
-    parameter counts as its real and imaginary parts, two real ones. Complex outputs count as real ones, twice as many:
-    all real parts, then all imaginary ones. That is the kernel by which f trains; see `holomorphic_ntk` for J J^H.
+    `wrt` selects the parameters to differentiate by: a path as `jax.tree_util.keystr` writes it, the prefix of several
+    paths ("['head']"), a list of these, a predicate of a path, or a pytree like `params` of True and False. The other
+    parameters may be of any type.
 
-    `f` has to be pure: it is traced once, and what it read then from elsewhere is kept. A kernel built with a fresh
-    lambda compiles again; pass one function to keep its program. Under `jit` and `vmap`
-    each block becomes part of the surrounding program.
+    Inputs are an array, or a pytree of arrays with the examples on their first axes, as `f` takes them. A complex
+    parameter counts as two real ones, its real and imaginary parts. Complex outputs count as twice as many real ones:
+    all real parts, then all imaginary parts. This is the kernel that governs training; `holomorphic_ntk` is J J^H.
 
-    Raises `InputError` if `params` hold NaN, nothing, or other than floating-point numbers.
+    `f` has to be pure: it is traced once, and keeps the values that it read from outside at that time. Programs are
+    kept per function, so a fresh lambda compiles again. Under `jit` and `vmap` each block becomes part of the
+    surrounding program.
+
+    Raises `InputError` if `params` is empty or holds NaN, and if a selected parameter is not floating-point or complex.
+
+    >>> import jax.numpy as jnp
+    >>> f = lambda params, x: x @ params  # linear, so that its NTK is x1 @ x2.T
+    >>> empirical_ntk(f, jnp.ones((2, 1)))(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[5.0, 11.0], [11.0, 25.0]]
     """
     return EmpiricalNTK(Gradients.of(f, params, outputs, precision, memory_budget, wrt))
 
@@ -79,7 +86,7 @@ class EmpiricalNTK(Kernel):
         self.gradients = gradients
 
     def check(self, x: Array, name: str) -> None:
-        """Find out whether `f` accepts the inputs one by one, and depends on the parameters that count."""
+        """Raise an `InputError` unless `f` treats each input alone, and depends on a selected parameter."""
         self.gradients.check(x, name)
 
     def packed(self, layout: Layout) -> "EmpiricalNTK":
@@ -89,21 +96,21 @@ class EmpiricalNTK(Kernel):
         return unpacked(self.gradients.f, x)
 
     def num_outputs(self, x: Array) -> int:
-        """The number of outputs of `f` for one input, its axes multiplied."""
+        """The number of outputs of `f` per example: the product of all output axes after the batch axis."""
         return self.gradients.num_outputs(x)
 
     def features(self, x: Array) -> dict[str, Factor] | Array:
-        """What each parameter's part of the kernel is made of, by its path; the inputs where outputs are too many."""
+        """The factor of each parameter's gradient, by path; the inputs themselves if outputs are taken in groups."""
         return x if self.gradients.outputs_at_once(x) is not None else self.gradients.features(x)
 
     def contract(self, features1: Any, features2: Any | None) -> Array:
         if isinstance(features1, dict):
             return self.gradients.contract(features1, features2)
         count = self.gradients.outputs_at_once(features1) or 1
-        return self.gradients.contract_some_at_a_time(features1, features2, count)
+        return self.gradients.contract_by_output_range(features1, features2, count)
 
-    def blamed(self, *sides: Any) -> str:
-        return blamed(self.gradients, *sides)
+    def nonfinite_reason(self, *sides: Any) -> str:
+        return nonfinite_reason(self.gradients, *sides)
 
     def block_rows(self, x: Array) -> int:
         return self.gradients.block_rows(x)

@@ -1,4 +1,4 @@
-"""The part of the empirical NTK that some of the parameters contribute: the sum over all of them is the kernel.
+"""The contribution of each parameter to the empirical NTK. Their sum over all parameters is the kernel.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=8, depth=1)
@@ -21,16 +21,16 @@ from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.evaluation import (
     blocks,
     gram_in_one_program,
-    placed,
+    place_block,
+    programs_of_device,
     require_finite_gram,
     require_inputs_alike,
-    worker_of,
 )
 from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients, square_rows
 from ntkbias.kernels.inputs import checked, of_one_array
 from ntkbias.kernels.outputs import arrangement, transposed
-from ntkbias.kernels.tiles import Tiles, places_of
+from ntkbias.kernels.tiles import Tiles, block_indices
 from ntkbias.packing import Layout
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
@@ -40,13 +40,13 @@ __all__ = ["Parts", "empirical_ntk_by_layer", "ntk_of_some"]
 
 @jax.tree_util.register_pytree_node_class
 class Parts(dict[str, EmpiricalNTK]):
-    """The kernel of each parameter, by its path; called, all of their Gram matrices at once."""
+    """The kernel of each parameter, by path. Calling the dictionary computes all of their Gram matrices at once."""
 
     def __call__(self, x1: Any, x2: Any = None) -> dict[str, Array]:
-        """The Gram matrix of each parameter's part, by its path, of those parameters that f depends on.
+        """The Gram matrix of each parameter's part, by path, for the parameters that f depends on.
 
-        Costs what the kernel itself costs, with one compiled program for all parts. Blocks take a part's share of the
-        memory budget each. Arguments and errors are those of a kernel.
+        Costs what the full kernel costs, with one compiled program for all parts. The blocks of each part take an equal
+        share of the memory budget. Arguments and errors are those of a kernel.
 
         >>> import jax.numpy as jnp
         >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
@@ -67,7 +67,7 @@ class Parts(dict[str, EmpiricalNTK]):
         found = dict(zip(paths, _stacked(kernel, x1, x2), strict=True))
         if are_known(found):
             for gram in found.values():
-                require_finite_gram(gram, lambda: kernel.blamed(x1, *(() if x2 is None else (x2,))))
+                require_finite_gram(gram, lambda: kernel.nonfinite_reason(x1, *(() if x2 is None else (x2,))))
         return found
 
     def tree_flatten(self) -> tuple[list[EmpiricalNTK], tuple[str, ...]]:
@@ -76,12 +76,12 @@ class Parts(dict[str, EmpiricalNTK]):
 
     @classmethod
     def tree_unflatten(cls, paths: tuple[str, ...], kernels: Any) -> "Parts":
-        """The parts of these paths."""
+        """The parts with these paths."""
         return cls(zip(paths, kernels, strict=True))
 
 
 class Stacked(EmpiricalNTK):
-    """The parts of the parameters that count: Gram matrices with one axis more, the first, of parameters."""
+    """The parts of all selected parameters in one array: Gram matrices with a new first axis, over parameters."""
 
     def __init__(self, gradients: Gradients) -> None:
         super().__init__(gradients)
@@ -90,9 +90,9 @@ class Stacked(EmpiricalNTK):
         return self.gradients.features(x)
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
-        sides = [(path, one, None if features2 is None else features2[path]) for path, one in features1.items()]
+        pairs = [(path, one, None if features2 is None else features2[path]) for path, one in features1.items()]
         contract = super().contract
-        return jnp.stack([contract({path: a}, None if b is None else {path: b}) for path, a, b in sides])
+        return jnp.stack([contract({path: a}, None if b is None else {path: b}) for path, a, b in pairs])
 
     def packed(self, layout: Layout) -> "Stacked":
         return Stacked(self.gradients.packed(layout))
@@ -104,27 +104,27 @@ class Stacked(EmpiricalNTK):
 
 
 def _stacked(kernel: Stacked, x1: Array, x2: Array | None) -> Array:
-    """The Gram matrices of all parts, by blocks as any kernel's; each process computes all of them."""
-    workers = kernel.workers() if are_known((kernel, x1, x2)) else [worker_of(kernel)]
+    """The Gram matrices of all parts, in blocks like those of any kernel. Each process computes all of them."""
+    programs = kernel.device_programs() if are_known((kernel, x1, x2)) else [programs_of_device(kernel)]
     longest = max(len(x1), 0 if x2 is None else len(x2))
-    rows = min(kernel.block_rows(x1), -(-longest // (2 * len(workers) if len(workers) > 1 else 1)))
-    if len(workers) == 1 and longest <= min(rows, kernel.pass_rows(x1) // 2):
+    rows = min(kernel.block_rows(x1), -(-longest // (2 * len(programs) if len(programs) > 1 else 1)))
+    if len(programs) == 1 and longest <= min(rows, kernel.pass_rows(x1) // 2):
         return gram_in_one_program(kernel, x1, x2)
     first, second = Tiles(x1, rows), None if x2 is None else Tiles(x2, rows)
     axes = tuple(axis + 1 for axis in arrangement(kernel.outputs).axes)
     sizes = dict(zip(axes, (len(x1), len(x1 if x2 is None else x2)), strict=True))
-    whole: Any = None
-    for (i, j), block in blocks(workers, first, second, places_of(first, second)):
+    result: Any = None
+    for (i, j), block in blocks(programs, first, second, block_indices(first, second)):
         places = first.bounds(i), (first if second is None else second).bounds(j)
         for axis, place in zip(axes, places, strict=True):
             block = jax.lax.slice_in_dim(block, 0, place.stop - place.start, axis=axis)
-        if whole is None:
-            whole = jnp.zeros([sizes.get(axis, size) for axis, size in enumerate(block.shape)], block.dtype)
-        whole = placed(whole, block, places[0].start, places[1].start, axes)
+        if result is None:
+            result = jnp.zeros([sizes.get(axis, size) for axis, size in enumerate(block.shape)], block.dtype)
+        result = place_block(result, block, places[0].start, places[1].start, axes)
         if x2 is None and i != j:
             mirrored = jax.vmap(lambda part: transposed(part, kernel.outputs))(block)
-            whole = placed(whole, mirrored, places[1].start, places[0].start, axes)
-    return whole
+            result = place_block(result, mirrored, places[1].start, places[0].start, axes)
+    return result
 
 
 def empirical_ntk_by_layer(
@@ -136,12 +136,12 @@ def empirical_ntk_by_layer(
     precision: Precision = "highest",
     wrt: Which | None = None,
 ) -> Parts:
-    """The part of the empirical NTK that each parameter contributes, by its path in `params`; their sum is the kernel.
+    """The kernel that each parameter contributes to the empirical NTK, by its path in `params`; their sum is the NTK.
 
-    A kernel of one parameter is the NTK of training that parameter alone. The dictionary itself is a function of
-    inputs, too: `parts(x)` is the Gram matrix of each part, all of them in one pass and one compiled program, where
-    `parts[path](x)` compiles one for each path. Arguments and errors are those of `empirical_ntk`; a parameter that `f`
-    does not use is named when its kernel is called, and is not among `parts(x)`.
+    The kernel of one parameter is the NTK of training only that parameter. `parts = empirical_ntk_by_layer(f, params)`
+    can be called: `parts(x)` computes all Gram matrices in one pass and one compiled program, whereas `parts[path](x)`
+    compiles one program per path. Arguments and errors are those of `empirical_ntk`. `parts(x)` leaves out parameters
+    that `f` does not use; calling the kernel of one raises an `InputError` that names it.
 
     >>> import jax.numpy as jnp
     >>> f = lambda params, x: jnp.tanh(x @ params["hidden"]) @ params["out"]
@@ -154,9 +154,9 @@ def empirical_ntk_by_layer(
 
 
 def ntk_of_some(f: ApplyFunction, variables: Params, prefix: str, x: Array, **options: Any) -> EmpiricalNTK:
-    """The NTK of `f` in those of its variables whose path begins with `prefix`, for inputs like `x`.
+    """The NTK of `f` by its variables at and below the path `prefix`, for inputs like `x`.
 
-    Variables among them that f does not use, whose part is zero, are left out.
+    Those that f does not use contribute nothing. Raises `InputError` if f uses none of them.
     """
     gradients = Gradients.of(f, variables, wrt=prefix, **options)
     if not set(gradients.only or ()) & set(gradients.shapes(x)):

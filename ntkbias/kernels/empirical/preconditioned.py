@@ -1,12 +1,12 @@
-"""The kernel of training by preconditioned steps, made from the empirical NTK of a function in the network's place.
+"""The kernel of preconditioned training, computed as the empirical NTK of a reparameterized network.
 
-Where a step is -rate P gradient, with P diagonal and positive, outputs move by the kernel
+If a step is -rate P gradient, with a diagonal and positive P, outputs change according to the kernel
 
-    K_P(x, x') = J(x) P J(x')^T,      the NTK of f(theta + sqrt(P) phi) in phi at zero.
+    K_P(x, x') = J(x) P J(x')^T,      the NTK of f(theta + sqrt(P) phi) by phi at zero.
 
-For Adam without momentum P is 1 / (sqrt(v) + eps), v its running mean of squared gradients, taken as it stands at one
-step: K_P says how outputs begin to move from there, as long as v stays. Sign descent has another kernel (Malladi et al.
-2023, arXiv 2210.05643), and momentum adds what it remembers.
+For Adam without momentum, P = 1 / (sqrt(v) + eps), where v is the running mean of squared gradients. With v taken at
+one step, K_P says how outputs begin to change from there, until v changes. Sign descent has a different kernel (Malladi
+et al. 2023, arXiv 2210.05643), and momentum adds a contribution of earlier gradients.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=8, depth=1, num_outputs=3)
@@ -17,7 +17,7 @@ True
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from ntkbias.kernels.empirical.ntk import EmpiricalNTK
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.parameters import Which, paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["adam_preconditioner", "preconditioned_ntk"]
 
@@ -45,12 +46,12 @@ def preconditioned_ntk(
     precision: Precision = "highest",
     wrt: Which | None = None,
 ) -> EmpiricalNTK:
-    """The kernel J P J^T of steps -rate P gradient: P a pytree like `params` of numbers of zero or more.
+    """The kernel J P J^T of steps -rate P gradient, for a diagonal P given as a pytree like `params`, nowhere negative.
 
-    One compiled program serves all parameters and preconditioners of a function. P has no structure that f's layers
-    could share, so the Jacobian is formed by blocks within `memory_budget`: slower than the NTK. Other arguments and
-    errors are those of `empirical_ntk`; raises `InputError` on a preconditioner of another structure or shape, with NaN
-    or with numbers below zero.
+    One compiled program serves all parameters and preconditioners of a function. P breaks the structure of layers that
+    the NTK exploits, so the Jacobian is formed, in blocks within `memory_budget`; this is slower than the NTK. Other
+    arguments and errors are those of `empirical_ntk`. Raises `InputError` if the preconditioner differs from `params`
+    in structure or shape, holds NaN, or is negative anywhere.
     """
     wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(preconditioner))
     if wanted != given:
@@ -64,7 +65,7 @@ def preconditioned_ntk(
             raise InputError(f"Expected {name} of the parameter's shape, {jnp.shape(leaf)}; got {array.shape}.")
         require_finite(array, name)
         if bool(jnp.any(array < 0)):
-            raise InputError(f"Expected numbers of zero or more in {name}; got some below.")
+            raise InputError(f"Expected numbers of zero or more in {name}; got negative ones.")
         roots.append(jnp.sqrt(array).astype(jnp.result_type(leaf)))
     moves = jax.tree.map(jnp.zeros_like, params)
     variables = {"moves": moves, "params": params, "roots": jax.tree.unflatten(jax.tree.structure(params), roots)}
@@ -75,10 +76,16 @@ def preconditioned_ntk(
 
 
 def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 0.999) -> Params:
-    """P = 1 / (sqrt(v) + eps) of an optimizer of optax with Adam's state in it, v corrected for its start by b2.
+    """The diagonal preconditioner P = 1 / (sqrt(v) + eps) of Adam, from the state of an optax optimizer.
 
-    Steps of Adam with b1 = 0 are -rate P gradient. Raises `InputError` where there is no such state, and where it has
-    taken no step yet, v being zero.
+    v is the running mean of squared gradients, with the bias correction of `b2`. A step of Adam with b1 = 0 is
+    -rate P gradient. Raises `InputError` unless the state contains that of one Adam, and if no step has been taken,
+    since v is then zero.
+
+    >>> adam = optax.adam(0.1)
+    >>> _, state = adam.update(jnp.array([2.0]), adam.init(jnp.zeros(1)))
+    >>> round(float(adam_preconditioner(state)[0]), 3)  # 1 / |gradient| after one step
+    0.5
     """
     found = [
         node
@@ -87,19 +94,21 @@ def adam_preconditioner(optimizer_state: Any, *, eps: float = 1e-8, b2: float = 
     ]
     if len(found) != 1:
         raise InputError(
-            f"Expected an optimizer's state with that of optax.scale_by_adam in it; got {len(found)} of them. Give the "
-            "preconditioner itself."
+            f"Expected an optimizer's state that contains one of optax.scale_by_adam; got {len(found)} of them. Pass "
+            "the preconditioner itself to preconditioned_ntk."
         )
     (adam,) = found
     if int(adam.count) == 0:
-        raise InputError("Expected the state of Adam after a step or more; got the one it starts with, of zeros.")
+        raise InputError("Expected the state of Adam after one step or more; got its initial state, of zeros.")
     correction = 1 - b2 ** float(adam.count)
     return jax.tree.map(lambda v: 1 / (jnp.sqrt(v / correction) + eps), adam.nu)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rescaled:
+class Rescaled(Wrapper):
     """f at params + roots * moves."""
+
+    saved_as: ClassVar[str] = "preconditioned_ntk"
 
     f: ApplyFunction
 

@@ -4,8 +4,8 @@ With directions v of random signs in the space of o outputs,
 
     v^T K(x, x') v = trace K(x, x') + noise,   where K(x, x') is (o, o)      (Hutchinson's estimator of the trace)
 
-costs one backward pass a direction in place of o. A network's outputs are nearly independent where it is wide, so that
-K is nearly diagonal and the noise is small (Mohamadi et al. 2023, arXiv 2206.12543, for the sum of the outputs).
+costs one backward pass per direction in place of o. The outputs of a wide network are nearly independent, so K is
+nearly diagonal and the noise is small (Mohamadi et al. 2023, arXiv 2206.12543, for the sum of the outputs).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=512, depth=2, num_outputs=100)
@@ -18,7 +18,7 @@ True
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
+from ntkbias.wrappers import Wrapper
 
 __all__ = ["pseudo_ntk"]
 
@@ -44,17 +45,18 @@ def pseudo_ntk(
     precision: Precision = "highest",
     wrt: Which | None = None,
 ) -> EmpiricalNTK:
-    """An unbiased estimate of the empirical NTK's mean or sum over outputs, from random directions drawn by `key`.
+    """An unbiased estimate of the empirical NTK's mean or sum over outputs, from random directions drawn with `key`.
 
     With `num_directions` r, the standard error of an entry of the sum is
 
         sqrt(1/r * sum over outputs a != b of (K_ab^2 + K_ab K_ba)),   K_ab = K(x, x')[a, b]
 
-    and 1/o of that for the mean: below sqrt(2 / r) |K|_F, and falling as 1 / sqrt(width) as outputs decorrelate.
-    Entries share their directions: their errors are correlated, and the estimate is itself positive semi-definite.
+    and 1/o of that for the mean. It is below sqrt(2 / r) |K|_F, and falls as 1 / sqrt(width), as outputs decorrelate.
+    All entries share the same directions, so their errors are correlated, and the estimate is positive semi-definite.
 
-    `key=None` takes the one direction (1, ..., 1) instead: the kernel of the summed outputs, whose error, the sum of
-    K_ab over a != b, does not average out. Other arguments, cost (with r in place of o) and errors as `empirical_ntk`.
+    `key=None` uses the single direction (1, ..., 1) instead: the kernel of the summed outputs, whose error, the sum of
+    K_ab over a != b, does not average out. Other arguments and errors are those of `empirical_ntk`; the cost is too,
+    with r in place of o.
     """
     require_choice("outputs", outputs, ("mean", "sum"))
     require_positive("num_directions", num_directions)
@@ -71,8 +73,10 @@ def pseudo_ntk(
 
 
 @dataclasses.dataclass(frozen=True)
-class Projected:
-    """The outputs of `f` along a few directions: a function of its own, equal to another of the same fields."""
+class Projected(Wrapper):
+    """The outputs of `f` along a few directions, as a function of its own. Two are equal if their fields are."""
+
+    saved_as: ClassVar[str] = "kernels.pseudo_ntk"
 
     f: ApplyFunction
     seed: tuple[str, tuple[int, ...]] | None
@@ -86,7 +90,7 @@ class Projected:
         return values @ (directions / values.shape[1] ** 0.5 if self.outputs == "mean" else directions)
 
     def directions(self, num_outputs: int) -> Float[Array, "o r"]:
-        """Random signs, or ones."""
+        """Random signs; ones if there is no seed."""
         if self.seed is None:
             return jnp.ones((num_outputs, 1))
         kind, data = self.seed

@@ -1,11 +1,11 @@
-"""The gradients of a network in few numbers an example: random projections whose inner products estimate the NTK.
+"""Sketches of a network's gradients, a few numbers per example: random projections that estimate the NTK.
 
-    S = J U / sqrt(dim),    E[S S^T] = J J^T = K,    U of independent standard normal columns
+    S = J U / sqrt(dim),    E[S S^T] = J J^T = K,    U with independent standard normal entries
 
-An entry of S S^T has the standard error sqrt((K_ii K_jj + K_ij^2) / dim), whatever the number of parameters. The data
-are read once. In the norm of operators S S^T differs from K by some ||K|| sqrt(r / dim), with r = trace(K) / ||K|| (as
-sample covariances do: Koltchinskii and Lounici 2017): a sketch serves inner products and large eigenvalues, not small
-ones. Gradients projected so are how TRAK attributes predictions to data (Park et al. 2023, arXiv 2303.14186).
+The standard error of an entry of S S^T is sqrt((K_ii K_jj + K_ij^2) / dim), for any number of parameters. The data are
+read once. In operator norm, S S^T differs from K by about ||K|| sqrt(r / dim), where r = trace(K) / ||K|| (as sample
+covariances do: Koltchinskii and Lounici 2017). So a sketch is good for inner products and large eigenvalues, not for
+small ones. TRAK attributes predictions to training data by such projections (Park et al. 2023, arXiv 2303.14186).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
@@ -40,22 +40,22 @@ __all__ = ["Sketch", "sketch"]
 
 
 class Sketch(eqx.Module):
-    """Random projections of gradients, one row an example, or for `outputs="all"` one an output; made by `sketch`.
+    """Random projections of gradients, one row per example, or per output for `outputs="all"`; made by `sketch`.
 
-    `sketch[examples]` is that of some of the examples.
+    `sketch[examples]` is the sketch of some of the examples.
     """
 
     features: Float[Array, "n *o dim"]
 
     def gram(self) -> Float[Array, "..."]:
-        """The kernel estimated, `(n, n)`, or `(n, o, n, o)` for all outputs; without bias. Costs n^2 o^2 dim."""
+        """An unbiased estimate of the kernel, `(n, n)`, or `(n, o, n, o)` for all outputs. Costs n^2 o^2 dim."""
         return jnp.tensordot(self.features, self.features, (-1, -1), precision="highest")
 
     def standard_error(self) -> Float[Array, "..."]:
-        """The standard error of each entry of `gram()`, with the sketch's own estimates of K in the formula.
+        """The standard error of each entry of `gram()` over draws of the projections.
 
-        sqrt((K_ii K_jj + K_ij^2) / dim), over draws of the projections; on the diagonal sqrt(2 / dim) K_ii. It is
-        itself known to about a part sqrt(2 / dim).
+        It is sqrt((K_ii K_jj + K_ij^2) / dim), so sqrt(2 / dim) K_ii on the diagonal. K is estimated by the sketch
+        itself, so the standard error has a relative error of about sqrt(2 / dim).
         """
         gram, dim = self.gram(), self.features.shape[-1]
         diagonal = jnp.sum(self.features**2, -1)
@@ -63,7 +63,7 @@ class Sketch(eqx.Module):
         return jnp.sqrt((products + gram**2) / dim)
 
     def operator(self) -> KernelOperator:
-        """The kernel estimated as an operator: S (S^T v), of 2 n o dim multiplications a vector."""
+        """The estimated kernel as an operator, S (S^T v), with 2 n o dim multiplications per vector."""
         return Features(self.features)
 
     def __getitem__(self, examples: slice | Int[Array, " m"] | Int[np.ndarray, " m"]) -> "Sketch":
@@ -71,22 +71,23 @@ class Sketch(eqx.Module):
 
 
 def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
-    """Random projections to `dim` numbers of the gradients of a network at `x` `(n, ...)`.
+    """Random projections of the gradients of a network at `x` `(n, ...)` to `dim` numbers per row.
 
-    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. `features` are
-    `(n, dim)`, and `(n, o, dim)` for `outputs="all"`; for "sum" and "mean" their inner products estimate the kernel
-    summed, or averaged, over outputs. Projections are functions of the key alone: another set of inputs has the same,
-    so that inner products of two sketches by one key estimate the kernel between their inputs; and to within rounding
-    neither batches, nor devices, nor the memory budget change them.
+    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. The `features` of
+    the sketch are `(n, dim)`, or `(n, o, dim)` for `outputs="all"`. For "sum" and "mean" their inner products estimate
+    the kernel summed, or averaged, over outputs. The projections depend only on the key. So inner products of two
+    sketches with the same key estimate the kernel between their inputs. Batches, devices and the memory budget change
+    the projections only by rounding.
 
-    Costs one reading of the data: o backward passes an example, as for the kernel itself, and then about P dim
-    multiplications of each output; and P normal numbers a column, for "sum" and "mean" o P, drawn once where all fit a
-    quarter of the kernel's `memory_budget`. Otherwise as many columns as fit are drawn at a time, again for each piece
-    of the data whose factors fit an eighth of it. The result is held on the device.
+    The data are read once. That costs o backward passes per example, as for the kernel itself, and then about P dim
+    multiplications per output. P normal numbers are drawn per column, or o P for "sum" and "mean". They are drawn once
+    if all columns fit a quarter of the kernel's `memory_budget`. Otherwise the data are divided into pieces whose
+    factors fit an eighth of it, and the columns are drawn again for each piece, as many at a time as fit. The result is
+    held on the device.
 
-    Raises `InputError` on the inputs that calling the kernel refuses, outputs="each", and a kernel without gradients.
+    Raises `InputError` on inputs that the kernel refuses, for outputs="each", and on a kernel without gradients.
     """
-    require_kernel(kernel, "A network needs to become one first.")
+    require_kernel(kernel, "Make a kernel of the network first.")
     require_positive("dim", dim)
     key = require_key(key)
     operator = kernel.operator(x)
@@ -107,10 +108,10 @@ def _in_one_pass(operator: JacobianOperator, dim: int, key: PRNGKeyArray) -> Flo
 
 
 def _by_pieces(operator: JacobianOperator, dim: int, width: int, key: PRNGKeyArray) -> Float[np.ndarray, "rows dim"]:
-    """Piece by piece of the data, whose factors are held, and some columns at a time."""
+    """The same for a few columns at a time, piece by piece of the data; the factors of a piece are held meanwhile."""
     jacobian = operator.jacobian
     x, held = jacobian.x, jacobian.gradients.memory_budget // HELD_SHARE
-    pieces = Tiles(x, max(1, min(len(x), jacobian.layout.num_devices * held // jacobian.bytes_of_each)))
+    pieces = Tiles(x, max(1, min(len(x), jacobian.layout.num_devices * held // jacobian.bytes_per_example)))
     result = np.empty((len(x), operator.num_outputs, dim), operator.dtype)
     for index in progress(range(len(pieces)), "sketch"):
         piece = Jacobian(jacobian.gradients, np.asarray(pieces[index]), keeps=True)
@@ -140,7 +141,7 @@ def _drawn(
     scale: float,
     sharding: NamedSharding | None,
 ) -> Coordinates:
-    """Normal numbers, each parameter's and each column's by a key of its own."""
+    """Normal numbers, drawn with a separate key for each parameter and each column."""
 
     def column(own: PRNGKeyArray, size: int, index: Array) -> Array:
         return scale * jax.random.normal(jax.random.fold_in(own, index), (size,), dtype)

@@ -27,7 +27,7 @@ from ntkbias.function import split_params
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.kernels.form import SymmetricForm
 from ntkbias.packing import Layout
-from ntkbias.parameters import Which, is_complex, parted
+from ntkbias.parameters import Which, is_complex, with_real_params
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["VelocityForm", "ntk_velocity"]
@@ -59,7 +59,7 @@ def ntk_velocity(
     if wanted != given:
         raise InputError(f"Expected direction to be a pytree like params, {wanted}; got {given}.")
     direction = jax.tree.map(lambda leaf, part: part + 0j if is_complex(leaf) else part, params, direction)
-    direction = parted(f, direction)[1]
+    direction = with_real_params(f, direction)[1]
     tangents = []
     for (path, leaf), part in zip(
         jax.tree_util.tree_leaves_with_path(kernel.gradients.params), jax.tree.leaves(direction), strict=True

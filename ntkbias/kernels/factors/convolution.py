@@ -1,4 +1,4 @@
-"""The window of a convolution: its gradient is a product over patches of the inputs, and always formed.
+"""The factor of a convolution's window. Its gradient, a product over patches of the inputs, is always formed.
 
 >>> import jax.numpy as jnp
 >>> factor = Convolution(1.0, jnp.ones((2, 1, 5, 3)), jnp.ones((2, 1, 1, 3, 4)), (3,), (1,), (1,))
@@ -17,23 +17,23 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors.formable import Formable
+from ntkbias.kernels.factors.full_jacobian import FullJacobian
 from ntkbias.kernels.factors.pieces import UNCACHED, divisor, split, summed
-from ntkbias.kernels.factors.whole import Whole
 from ntkbias.kernels.outputs import num_pairs
 from ntkbias.types import Outputs
 
 __all__ = ["Convolution"]
 
-PATCHED = 2**22  # bytes of patches that are held at once, on a CPU
-MOST_SLICES = 32  # of inputs, that make patches at once
-MOST_FORMED = 2**25  # bytes of a convolution's gradients that are multiplied by vectors at once, on a CPU
+PATCHED = 2**22  # bytes of patches that are held at once on a CPU
+MOST_SLICES = 32  # slices of inputs that are joined to patches at once
+MOST_FORMED = 2**25  # bytes of gradients that are formed and multiplied by vectors at once on a CPU
 
 
 class Convolution(Formable):
-    """The gradient of a window, from padded inputs `(n, b, *positions, i)` and cotangents `(n, o, b, *q, j)`.
+    """The gradient by a window, from padded inputs `(n, b, *positions, i)` and cotangents `(n, o, b, *q, j)`.
 
-    With stride s and dilation d the gradient at offset f is the sum over q of input[f * s + q * d] times
-    cotangent[q]: s is what the forward pass calls dilation, and d its stride.
+    With stride s and dilation d, the gradient at offset f is the sum over q of input[f * s + q * d] times cotangent[q].
+    In the forward pass, s is the dilation of the window, and d its stride.
     """
 
     activation: Float[Array, "n b *positions i"]
@@ -43,13 +43,13 @@ class Convolution(Formable):
     dilation: tuple[int, ...] = eqx.field(static=True)
 
     @property
-    def divides_cotangents(self) -> bool:
+    def splits_cotangents(self) -> bool:
         return False
 
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
         return self._blocks_by_gradients(other, [(slice(None), slice(None))], outputs)[0]
 
-    def formed(self) -> Whole:
+    def formed(self) -> FullJacobian:
         sides = self.activation, self.cotangent
         if jax.default_backend() == "cpu":
             num_patches = math.prod(self.cotangent.shape[2:-1]) * math.prod(self.window)
@@ -57,7 +57,7 @@ class Convolution(Formable):
             gradients = lax.map(lambda side: self._gradient(*side), sides, batch_size=max(1, PATCHED // patch_bytes))
         else:
             gradients = jax.vmap(self._gradient)(*sides)
-        return Whole(self.scale, gradients.reshape(*self.cotangent.shape[:2], -1))
+        return FullJacobian(self.scale, gradients.reshape(*self.cotangent.shape[:2], -1))
 
     def gradient_bytes(self) -> int:
         o, i, j = self.cotangent.shape[1], self.activation.shape[-1], self.cotangent.shape[-1]
@@ -96,7 +96,7 @@ class Convolution(Formable):
         return dataclasses.replace(self, activation=activation, cotangent=cotangent)
 
     def _piece_count(self) -> int:
-        """Into how many pieces of examples to divide those whose gradients are formed and used at once."""
+        """The number of pieces of the examples, such that the gradients of one piece fit the limit for forming them."""
         limit = MOST_FORMED if jax.default_backend() == "cpu" else UNCACHED
         return divisor(self.num_examples, -(-self.num_examples * self.gradient_bytes() // limit))
 
@@ -104,18 +104,18 @@ class Convolution(Formable):
         size = math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
         return self.cotangent.shape[1] // rows * size
 
-    def operations_a_vector(self) -> float:
+    def operations_per_vector(self) -> float:
         return self.num_coordinates(1)
 
-    def operations_of_layer(self) -> float:
+    def layer_operations(self) -> float:
         positions = math.prod(self.cotangent.shape[2:-1])
         return positions * math.prod(self.window) * self.activation.shape[-1] * self.cotangent.shape[-1]
 
     def _gradient(self, inputs: Float[Array, "b *positions i"], cotangent: Float[Array, "o b *q j"]) -> Array:
         """One example's gradient `(o, *window i, j)`, as one matrix product with the patches of its inputs.
 
-        Those of a large window are put together axis by axis: compilers take long over many pieces. They have the
-        positions last, so that what is copied is long.
+        The patches of a large window are joined axis by axis, because many slices are slow to compile. They have the
+        positions last, so that contiguous copies are long.
         """
         o, j = len(cotangent), cotangent.shape[-1]
         cotangents = jnp.moveaxis(cotangent, 0, -2).reshape(-1, o * j)  # (b *q, o j)
@@ -131,7 +131,7 @@ class Convolution(Formable):
             patches = slices[0].reshape(-1, len(cotangents))  # (*window i, b *q)
         else:
             patches = jnp.concatenate([piece.reshape(len(cotangents), -1) for piece in slices], 1)
-        # The barrier: XLA on CPUs would make them again where the product reads them, entry by entry.
+        # Without the barrier, XLA on CPUs would make the patches again, entry by entry, inside the product.
         patches = lax.optimization_barrier(patches)
         gradient = lax.dot_general(patches, cotangents, (((1 if large else 0,), (0,)), ((), ())))
         return jnp.moveaxis(gradient.reshape(-1, o, j), 1, 0)

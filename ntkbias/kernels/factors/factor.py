@@ -1,11 +1,11 @@
-"""The contract of a factor: what is kept of one parameter's gradients, and how two of them are contracted.
+"""The interface of a factor: it represents the gradients by one parameter, and contracts them with other gradients.
 
 A kernel is a sum over parameters of the inner products of gradients. A factor gives its parameter's part of that sum,
-and multiplies vectors by its gradients, without forming those where that is dearer.
+and multiplies vectors by its gradients. It forms the gradients only if that is cheaper.
 
 >>> import jax.numpy as jnp
->>> from ntkbias.kernels.factors import Whole
->>> factor = Whole(2.0, jnp.ones((3, 2, 5)))  # the gradients of 3 examples and 2 outputs, of 5 numbers, and a scale
+>>> from ntkbias.kernels.factors import FullJacobian
+>>> factor = FullJacobian(2.0, jnp.ones((3, 2, 5)))  # the scale, and the gradients of 3 examples and 2 outputs
 >>> (gram,) = factor.blocks(None, [(slice(3), slice(3))], "sum")
 >>> gram.shape, float(gram[0, 0])
 ((3, 3), 40.0)
@@ -27,37 +27,37 @@ __all__ = ["Factor"]
 
 
 class Factor(eqx.Module):
-    """What one parameter's block of the kernel is made of, for a set of examples."""
+    """The gradients of a set of examples by one parameter, in factored form."""
 
-    scale: float = eqx.field(static=True)  # the gradient is this times what the arrays say
+    scale: float = eqx.field(static=True)  # the gradient is `scale` times the gradient that the arrays represent
 
     @abc.abstractmethod
     def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
-        """This parameter's part of the Gram matrix of some of these examples with some of `other`, or of these.
+        """This parameter's part of some blocks of the Gram matrix with the examples of `other`.
 
-        `other` is a factor of the same kind, or None; `parts` are the rows and columns of each block. "mean" is done
-        as "sum".
+        `other` is a factor of the same kind, or None for this factor itself. `parts` are the rows and columns of each
+        block. "mean" is computed as "sum".
         """
 
     @abc.abstractmethod
     def operations(self, num_others: int, outputs: Outputs) -> float:
-        """Multiplications that contracting these examples with `num_others` takes."""
+        """The number of multiplications to contract these examples with `num_others` examples."""
 
     @abc.abstractmethod
     def describe(self, num_others: int, outputs: Outputs) -> str:
-        """The order of contraction, for people to read."""
+        """The order of contraction, in words."""
 
     @abc.abstractmethod
     def pull(self, vectors: Float[Array, "n r k"]) -> Float[Array, "q k"]:
-        """J^T v: what k vectors over rows are over coordinates of the gradient.
+        """J^T v for k vectors: from the rows `(n, r, k)` to the coordinates of the gradient `(q, k)`.
 
-        An example has r = o rows where outputs are apart, of q = p coordinates, and r = 1 where the kernel is summed
-        over them: then each output has coordinates of its own, q = o p.
+        If outputs have separate rows, then r = o and q = p. If the kernel sums over outputs, then r = 1, and each
+        output has its own coordinates: q = o p.
         """
 
     @abc.abstractmethod
     def push(self, tangents: Float[Array, "q k"], rows: int) -> Float[Array, "n r k"]:
-        """J u: what k vectors over coordinates are over the `rows` r of each example; the transpose of `pull`."""
+        """J u for k vectors: from coordinates to the r = `rows` rows of each example. The transpose of `pull`."""
 
     @abc.abstractmethod
     def squares(self) -> Float[Array, "n o"]:
@@ -65,36 +65,36 @@ class Factor(eqx.Module):
 
     @abc.abstractmethod
     def num_coordinates(self, rows: int) -> int:
-        """The number q of coordinates, where an example has `rows` rows."""
+        """The number q of coordinates if an example has `rows` rows."""
 
     @abc.abstractmethod
-    def operations_a_vector(self) -> float:
-        """Multiplications that an example takes in pulling, or pushing, one vector."""
+    def operations_per_vector(self) -> float:
+        """The number of multiplications per example to pull or push one vector."""
 
     @abc.abstractmethod
-    def operations_of_layer(self) -> float:
-        """Multiplications that an example takes where its layer is applied in the forward pass."""
+    def layer_operations(self) -> float:
+        """The number of multiplications per example to apply this layer in the forward pass."""
 
     @property
     def num_examples(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return len(jax.tree.leaves(self)[0])
 
     @property
     @abc.abstractmethod
     def num_outputs(self) -> int:
-        """How many gradients an example has; fewer than the network's outputs where those were folded."""
+        """The number of gradients per example. It is less than the number of outputs if those were folded."""
 
     def kept(self) -> "Factor":
-        """What to keep of this factor until it is contracted: itself, or its gradients where those are smaller."""
+        """The form to keep until the contraction: this factor, or its gradients if they are smaller."""
         return self
 
     def scaled(self, factor: float) -> Self:
-        """The factor of `factor` times the gradient."""
+        """The factor that represents `factor` times the gradient."""
         return dataclasses.replace(self, scale=self.scale * factor)
 
     def row_bytes(self) -> int:
-        """Bytes that an example takes."""
+        """Bytes per example."""
         return sum(_row_bytes(array) for array in jax.tree.leaves(self))
 
     def __getitem__(self, examples: slice) -> Self:

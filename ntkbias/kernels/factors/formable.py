@@ -1,10 +1,10 @@
-"""A factor of activations and cotangents, whose gradients can be formed, or need not be: two orders of contraction.
+"""A factor of activations and cotangents, with two orders of contraction: gradients may be formed, but need not be.
 
-    by gradients   <J, J'>, formed for each example, in pieces that a CPU's caches hold, then one matrix product
-    by pairs       over pairs of positions, of which J is a sum: J is never formed
+    by gradients   form J for each example, in pieces that fit a CPU's caches, then multiply: <J, J'>
+    by pairs       sum over pairs of positions, since J is a sum over positions: J is never formed
 
-The operations of both are counted, and the cheaper is taken. A subclass says what its gradients are, and what both
-orders cost.
+The cheaper order, by the number of operations, is used. A subclass says how to form its gradients, and what both orders
+cost.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.factors import Product
@@ -24,17 +24,17 @@ from jax import lax
 from jaxtyping import Array
 
 from ntkbias.kernels.factors.factor import Factor
+from ntkbias.kernels.factors.full_jacobian import FullJacobian
 from ntkbias.kernels.factors.pieces import UNCACHED, Parts, divisor, split, summed
-from ntkbias.kernels.factors.whole import Whole
 from ntkbias.types import Outputs
 
 __all__ = ["Formable"]
 
-CACHED = 2**21  # bytes of gradients that are formed at once, on a CPU
+CACHED = 2**21  # bytes of gradients that are formed at once on a CPU
 
 
 class Formable(Factor):
-    """Activations `(n, ..., i)` and cotangents `(n, o, ..., j)` of which gradients can be formed, or need not."""
+    """Activations `(n, ..., i)` and cotangents `(n, o, ..., j)`, from which gradients can be formed."""
 
     activation: eqx.AbstractVar[Array]
     cotangent: eqx.AbstractVar[Array]
@@ -45,26 +45,26 @@ class Formable(Factor):
 
     @abc.abstractmethod
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
-        """The Gram matrix without forming gradients, but for the scale."""
+        """The Gram matrix without `scale`, computed by pairs of positions."""
 
     @abc.abstractmethod
-    def formed(self) -> Whole:
+    def formed(self) -> FullJacobian:
         """The gradients themselves."""
 
     @abc.abstractmethod
     def gradient_bytes(self) -> int:
-        """Bytes that an example's gradients take."""
+        """Bytes of the gradients of one example."""
 
     @abc.abstractmethod
     def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
-        """Multiplications of contracting these examples with `num_others` without forming gradients."""
+        """The number of multiplications to contract these examples with `num_others` by pairs of positions."""
 
     @abc.abstractmethod
     def operations_by_gradients(self, num_others: int, outputs: Outputs) -> float:
-        """The same for both sides' gradients, and their product."""
+        """The number of multiplications to form the gradients of both sides, and to contract them."""
 
-    def by_pairs(self, num_others: int, outputs: Outputs) -> bool:
-        """Whether contracting by pairs of positions takes fewer operations than forming gradients."""
+    def pairs_are_cheaper(self, num_others: int, outputs: Outputs) -> bool:
+        """Whether contraction by pairs of positions takes no more operations than by gradients."""
         return self.operations_by_pairs(num_others, outputs) <= self.operations_by_gradients(num_others, outputs)
 
     def operations(self, num_others: int, outputs: Outputs) -> float:
@@ -72,39 +72,39 @@ class Formable(Factor):
         return min(counts)
 
     def describe(self, num_others: int, outputs: Outputs) -> str:
-        return "pairs of positions" if self.by_pairs(num_others, outputs) else "gradients formed"
+        return "pairs of positions" if self.pairs_are_cheaper(num_others, outputs) else "gradients formed"
 
     def kept(self) -> Factor:
         """The smaller of this factor and its gradients.
 
-        Gradients that are the smaller are the cheaper to contract, too: with t positions their size o i j is then at
-        most t (i + o j), a t-th of what a pair of examples costs by pairs of positions.
+        If the gradients are smaller, they are also cheaper to contract: with t positions, their size o i j is then at
+        most t (i + o j), and by pairs of positions a pair of examples costs t times that.
         """
         return self.formed() if self.gradient_bytes() <= self.row_bytes() else self
 
     def blocks(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
         right = self if other is None else other
-        if not self.by_pairs(right.num_examples, outputs):
+        if not self.pairs_are_cheaper(right.num_examples, outputs):
             return self._blocks_by_gradients(other, parts, outputs)
         return [self.scale**2 * self[rows].block_by_pairs(right[columns], outputs) for rows, columns in parts]
 
     @property
-    def divides_cotangents(self) -> bool:
-        """Whether pieces of the gradients are better of some cotangents' columns than of some activations'.
+    def splits_cotangents(self) -> bool:
+        """Whether to split gradients by columns of the cotangents, if possible, rather than of the activations.
 
-        What is arranged anew for the product had better be divided: the other side is, too, for each piece.
+        Split the side that the product has to rearrange: the other side would be rearranged again for every piece.
         """
         return True
 
     def _blocks_by_gradients(self, other: Any, parts: Parts, outputs: Outputs) -> list[Array]:
-        """By gradients, formed in pieces that fit a CPU's caches: of some outputs, and a part of the weights."""
+        """The blocks by gradients, formed in pieces (some outputs, some of the weights) that fit a CPU's caches."""
         sides = [self] if other is None else [self, other]
         num_bytes = sum(side.num_examples * side.gradient_bytes() for side in sides)
         wanted = -(-num_bytes // (CACHED if jax.default_backend() == "cpu" else UNCACHED))
         per_output = 1 if outputs == "all" else divisor(self.cotangent.shape[1], wanted)
         wanted = -(-wanted // per_output)
         i, j = self.activation.shape[-1], self.cotangent.shape[-1]
-        by_cotangents = j >= min(i, wanted) if self.divides_cotangents else i < min(j, wanted)
+        by_cotangents = j >= min(i, wanted) if self.splits_cotangents else i < min(j, wanted)
 
         def of_piece(cotangents: list[Array], activations: list[Array]) -> list[Array]:
             formed = [

@@ -1,4 +1,4 @@
-"""A table of which rows are looked up, an embedding: as a product with activations that are rows of the identity.
+"""The factor of a table whose rows are looked up (an embedding): a product with activations that are one-hot rows.
 
 >>> import jax.numpy as jnp
 >>> factor = Lookup(1.0, jnp.array([[[2], [2]], [[0], [2]]]), jnp.ones((2, 1, 2, 4)), num_rows=3)
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ntkbias.kernels.factors.formable import Formable
-from ntkbias.kernels.factors.whole import Whole
-from ntkbias.kernels.outputs import by_positions, num_pairs
+from ntkbias.kernels.factors.full_jacobian import FullJacobian
+from ntkbias.kernels.outputs import num_pairs, sum_over_positions
 from ntkbias.types import Outputs
 
 __all__ = ["Lookup"]
 
 
 class Lookup(Formable):
-    """Rows of a table, looked up at indices `(n, t, 1)`: activations that are rows of the identity.
+    """Rows of a table, looked up at indices `(n, t, 1)`, which stand for one-hot activations.
 
     An index outside of 0 to `num_rows` - 1 stands for no row.
     """
@@ -31,10 +31,10 @@ class Lookup(Formable):
     activation: Int[Array, "n t 1"]
     cotangent: Float[Array, "n o t j"]
     num_rows: int = eqx.field(static=True)
-    promised: bool = eqx.field(static=True, default=False)  # whether f leaves open what other indices would mean
+    assumes_in_bounds: bool = eqx.field(static=True, default=False)  # whether f promises that no index is out of bounds
 
-    def are_outside(self) -> Array:
-        """Which indices stand for no row, `(n, t, 1)`."""
+    def out_of_bounds(self) -> Array:
+        """Which indices `(n, t, 1)` stand for no row."""
         return (self.activation < 0) | (self.activation >= self.num_rows)
 
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
@@ -44,15 +44,15 @@ class Lookup(Formable):
             return equal[:, :, None].astype(self.cotangent.dtype)
 
         left, right = ((side.activation, side.cotangent[:, :, None]) for side in (self, other))
-        return by_positions(inner, left, right, outputs)
+        return sum_over_positions(inner, left, right, outputs)
 
-    def formed(self) -> Whole:
+    def formed(self) -> FullJacobian:
         n, o, _, j = self.cotangent.shape
 
         def one(known: Array, cotangents: Array) -> Array:
             return jnp.zeros((o, self.num_rows, j), cotangents.dtype).at[:, known].add(cotangents, mode="drop")
 
-        return Whole(self.scale, jax.vmap(one)(self._known(), self.cotangent).reshape(n, o, -1))
+        return FullJacobian(self.scale, jax.vmap(one)(self._known(), self.cotangent).reshape(n, o, -1))
 
     def gradient_bytes(self) -> int:
         _, o, _, j = self.cotangent.shape
@@ -70,7 +70,7 @@ class Lookup(Formable):
     def pull(self, vectors: Array) -> Array:
         apart = vectors.shape[1] == self.cotangent.shape[1]
         rule = "notj,nok->ntjk" if apart else "notj,nrk->ntojk"
-        weighted = jnp.einsum(rule, self.cotangent, vectors)  # rows of the table, each with what follows it
+        weighted = jnp.einsum(rule, self.cotangent, vectors)
         table = jnp.zeros((self.num_rows, *weighted.shape[2:]), weighted.dtype)
         table = table.at[self._known()].add(weighted, mode="drop")
         return self.scale * table.reshape(-1, weighted.shape[-1])
@@ -84,7 +84,7 @@ class Lookup(Formable):
         return self.scale * jnp.einsum("notj,ntojk->nk", self.cotangent, found)[:, None]
 
     def _known(self) -> Int[Array, "n t"]:
-        """The indices, those before the table put behind it: a negative one would count from the end."""
+        """The indices, with negative ones moved past the last row, since JAX would count them from the end."""
         indices = self.activation[..., 0]
         return jnp.where(indices < 0, self.num_rows, indices)
 
@@ -98,9 +98,9 @@ class Lookup(Formable):
         _, o, _, j = self.cotangent.shape
         return o // rows * self.num_rows * j
 
-    def operations_a_vector(self) -> float:
+    def operations_per_vector(self) -> float:
         _, o, t, j = self.cotangent.shape
         return o * t * j
 
-    def operations_of_layer(self) -> float:
+    def layer_operations(self) -> float:
         return self.cotangent.shape[2] * self.cotangent.shape[3]

@@ -1,4 +1,4 @@
-"""Sums over pieces: contractions cut so that what they hold at once fits a CPU's caches, or an accelerator's memory.
+"""Contractions as sums over pieces, whose temporaries fit a CPU's caches or an accelerator's memory.
 
 >>> import jax.numpy as jnp
 >>> split(jnp.arange(5), 0, 2).tolist(), divisor(12, 5)
@@ -17,15 +17,15 @@ from ntkbias.types import Outputs
 
 __all__ = ["UNCACHED", "Parts", "blocks_of_products", "divisor", "split", "summed"]
 
-UNCACHED = 2**28  # bytes of gradients that are formed at once, on an accelerator
-WIDEST = 2**21  # bytes of one side of a matrix product along what it sums over, on a CPU
-LEAST_WIDTH = 512  # numbers that a product sums over at least: fewer are slower
+UNCACHED = 2**28  # bytes of gradients that are formed at once on an accelerator
+WIDEST = 2**21  # bytes of one side of a piece of a matrix product on a CPU
+LEAST_WIDTH = 512  # the least length of the contracted axis in a piece: shorter ones are slower
 
-Parts = Sequence[tuple[slice, slice]]  # the rows and columns of each block that is wanted
+Parts = Sequence[tuple[slice, slice]]  # the rows and columns of each block to compute
 
 
 def split(array: Array, axis: int, most: int) -> Array:
-    """An axis in at most so many equal parts, which come first; the last is filled up with zeros."""
+    """Split an axis into at most `most` equal parts, along a new first axis. The last part is padded with zeros."""
     axis %= array.ndim
     width = -(-array.shape[axis] // most)
     count = -(-array.shape[axis] // width)
@@ -37,12 +37,12 @@ def split(array: Array, axis: int, most: int) -> Array:
 
 
 def divisor(number: int, least: int) -> int:
-    """The smallest divisor of `number` that is at least `least`; itself, if none is."""
+    """The smallest divisor of `number` that is at least `least`; `number` itself if there is none."""
     return next((count for count in range(min(least, number), number) if number % count == 0), number)
 
 
 def summed(function: Callable[[list[Array]], list[Array]], pieces: list[Array]) -> list[Array]:
-    """The sum of a function over the first axis of `pieces`, one after the other."""
+    """The sum of a function over the first axis of `pieces`, computed one piece at a time."""
     first = function([piece[0] for piece in pieces])
     if len(pieces[0]) == 1:
         return first
@@ -56,10 +56,10 @@ def summed(function: Callable[[list[Array]], list[Array]], pieces: list[Array]) 
 def blocks_of_products(
     left: Float[Array, "n o p"], right: Float[Array, "m c p"], parts: Parts, outputs: Outputs
 ) -> list[Array]:
-    """The `inner_products` of some rows with some columns, summed over pieces of p that a CPU's caches hold.
+    """The `inner_products` of some rows with some columns, summed over pieces of p that fit a CPU's caches.
 
-    The rows and columns of strips are copied for their products: whole ones would be more memory than a process keeps
-    from call to call, and to get it anew takes as long as a good part of the products.
+    A product copies its rows and columns. Copies of all of p would take more memory than a process keeps between calls,
+    and mapping that memory again takes a good part of the time of the products.
     """
 
     def of(left: Array, right: Array) -> list[Array]:

@@ -1,9 +1,9 @@
-"""A weight matrix: its gradient is an outer product of an activation and a cotangent, at one position or at many.
+"""The factor of a weight matrix, whose gradient is a sum over positions t of outer products.
 
     J = sum over t of a_t c_t^T,      <J, J'> = sum over t, s of <a_t, a'_s> <c_t, c'_s>
 
-The second, by pairs of positions, is cheapest where there is one position: the Gram matrix of activations times that of
-cotangents, entry by entry.
+For activations a and cotangents c, the second formula contracts by pairs of positions. It is cheapest for one position:
+the entrywise product of the Gram matrix of activations and that of cotangents.
 
 >>> import jax.numpy as jnp
 >>> factor = Product(1.0, jnp.ones((3, 1, 1, 5)), jnp.ones((3, 2, 1, 1, 4)))  # 3 examples, 2 outputs, a 5 x 4 matrix
@@ -22,9 +22,9 @@ from jaxtyping import Array, Float
 
 from ntkbias.kernels.factors.factor import Factor
 from ntkbias.kernels.factors.formable import Formable
+from ntkbias.kernels.factors.full_jacobian import FullJacobian
 from ntkbias.kernels.factors.pieces import Parts, blocks_of_products, summed
-from ntkbias.kernels.factors.whole import Whole
-from ntkbias.kernels.outputs import by_positions, num_pairs
+from ntkbias.kernels.outputs import num_pairs, sum_over_positions
 from ntkbias.types import Outputs
 
 __all__ = ["Product"]
@@ -33,7 +33,7 @@ __all__ = ["Product"]
 class Product(Formable):
     """An activation `(n, b, t, i)` and a cotangent `(n, o, b, t, j)`: the gradient is sum_t a_t c_t^T.
 
-    With one position the cotangent may be `(1, o, b, 1, j)`: the same for all examples, as a linear read-out's is.
+    With one position the cotangent may be `(1, o, b, 1, j)`: all examples share it, as for a linear read-out.
     """
 
     activation: Float[Array, "n b t i"]
@@ -41,7 +41,7 @@ class Product(Formable):
 
     @property
     def shared(self) -> bool:
-        """Whether all examples have one cotangent."""
+        """Whether all examples share one cotangent."""
         return len(self.cotangent) < len(self.activation)
 
     def __getitem__(self, examples: slice) -> "Product":
@@ -56,22 +56,22 @@ class Product(Formable):
     def block_by_pairs(self, other: Any, outputs: Outputs) -> Array:
         inner = partial(jnp.einsum, "bti,mbsi->mtbs")
         left, right = (self.activation, self.cotangent), (other.activation, other.cotangent)
-        return by_positions(inner, left, right, outputs)
+        return sum_over_positions(inner, left, right, outputs)
 
     @property
-    def divides_cotangents(self) -> bool:
+    def splits_cotangents(self) -> bool:
         _, o, _, _, j = self.cotangent.shape
         return o > 1 or j < self.activation.shape[-1]
 
-    def formed(self) -> Whole:
+    def formed(self) -> FullJacobian:
         n, o = self.cotangent.shape[:2]
         activation, cotangent = self.activation, jnp.moveaxis(self.cotangent, 1, 3)  # (n, b, t, i) and (n, b, t, o, j)
-        # CPUs have to transpose the first operand of the product, and its free axes come out first.
-        left, right = (cotangent, activation) if self.divides_cotangents else (activation, cotangent)
+        # On a CPU the product has to transpose its first operand, whose free axes come first in the result.
+        left, right = (cotangent, activation) if self.splits_cotangents else (activation, cotangent)
         gradients = lax.dot_general(left, right, (((2,), (2,)), ((0, 1), (0, 1))))
         if left is activation:  # (n, b, i, 1, j)
-            return Whole(self.scale, gradients.reshape(n, 1, -1))
-        return Whole(self.scale, jnp.moveaxis(gradients, 2, 1).reshape(n, o, -1))  # from (n, b, o, j, i)
+            return FullJacobian(self.scale, gradients.reshape(n, 1, -1))
+        return FullJacobian(self.scale, jnp.moveaxis(gradients, 2, 1).reshape(n, o, -1))  # from (n, b, o, j, i)
 
     def gradient_bytes(self) -> int:
         _, o, b, _, j = self.cotangent.shape
@@ -83,7 +83,7 @@ class Product(Formable):
     def operations_by_pairs(self, num_others: int, outputs: Outputs) -> float:
         n, (_, o, b, t, j) = len(self.activation), self.cotangent.shape
         pairs = num_pairs(o, outputs)
-        if self.shared:  # the products of cotangents are numbers
+        if self.shared:  # the product of two cotangents is the same number for all pairs of examples
             return n * num_others * b * (self.activation.shape[-1] + pairs)
         return n * num_others * b * t * t * (self.activation.shape[-1] + pairs * j + pairs)
 
@@ -104,7 +104,7 @@ class Product(Formable):
         else:
             weighted = jnp.einsum(f"{example}obtj,nok->bntjk", cotangent, vectors)
         b, n, t = weighted.shape[:3]
-        # As plain matrix products, of all examples and positions at once.
+        # One plain matrix product over all examples and positions.
         activation = jnp.moveaxis(self.activation, 1, 0).reshape(b, n * t, -1)
         found = jnp.swapaxes(activation, 1, 2) @ weighted.reshape(b, n * t, -1)
         return self.scale * found.reshape(-1, vectors.shape[-1])
@@ -132,16 +132,16 @@ class Product(Formable):
         _, o, b, _, j = self.cotangent.shape
         return o // rows * b * self.activation.shape[-1] * j
 
-    def operations_a_vector(self) -> float:
+    def operations_per_vector(self) -> float:
         _, o, b, t, j = self.cotangent.shape
         return b * t * j * (self.activation.shape[-1] + o)
 
-    def operations_of_layer(self) -> float:
+    def layer_operations(self) -> float:
         _, _, b, t, j = self.cotangent.shape
         return b * t * self.activation.shape[-1] * j
 
     def _outer(self, other: "Product", parts: Parts, outputs: Outputs) -> list[Array]:
-        """One position: the Gram matrix of activations times that of cotangents, entry by entry."""
+        """For one position: the entrywise product of the Gram matrices of activations and of cotangents."""
         own = [(slice(None), slice(None))] if self.shared else parts
 
         def of_one(sides: list[Array]) -> list[Array]:
@@ -152,7 +152,7 @@ class Product(Formable):
             outer = blocks_of_products(cotangents, other_cotangents, own, outputs)
             return [i * o for i, o in zip(inner, outer * (len(parts) if self.shared else 1), strict=True)]
 
-        # One after the other in one program: unrolled, that of a hundred layers would take minutes to compile.
+        # A loop over b, because the unrolled program of a hundred layers would take minutes to compile.
         activations = [jnp.moveaxis(side.activation, 1, 0) for side in (self, other)]
         cotangents = [jnp.moveaxis(side.cotangent[:, :, :, 0], 2, 0) for side in (self, other)]
         return [self.scale**2 * block for block in summed(of_one, [*activations, *cotangents])]

@@ -1,4 +1,4 @@
-"""A kernel on given inputs as a linear operator: given, by blocks, or by the Jacobian."""
+"""A kernel on given inputs as a linear operator: from a matrix, from blocks of the kernel, or from the Jacobian."""
 
 from ntkbias.kernels.operators.by_blocks import BlockOperator
 from ntkbias.kernels.operators.by_jacobian import JacobianOperator, ParameterOperator

@@ -1,8 +1,8 @@
-"""Products from the blocks of a kernel, each computed, used and forgotten: for kernels without a shorter way.
+"""Products from the blocks of a kernel, which are computed anew for every product: for kernels without a cheaper way.
 
 >>> import jax.numpy as jnp, numpy as np
->>> from ntkbias.kernels.evaluation import Worker
->>> inner_products = Worker(lambda x: x, lambda a, b: a @ (a if b is None else b).T)
+>>> from ntkbias.kernels.evaluation import DevicePrograms
+>>> inner_products = DevicePrograms(lambda x: x, lambda a, b: a @ (a if b is None else b).T)
 >>> operator = BlockOperator([inner_products], np.eye(3, dtype=np.float32), rows=2, num_outputs=1, dtype=np.float32)
 >>> (operator @ np.ones(3)).tolist()
 [1.0, 1.0, 1.0]
@@ -17,24 +17,25 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-from ntkbias.kernels.evaluation import Worker, blocks
+from ntkbias.kernels.evaluation import DevicePrograms, blocks
 from ntkbias.kernels.operators.operator import KernelOperator, Source
-from ntkbias.kernels.tiles import Tiles, places_of
+from ntkbias.kernels.tiles import Tiles, block_indices
 
 __all__ = ["BlockOperator"]
 
-DIAGONAL_ROWS = 8  # of a block of which the diagonal alone is used
+DIAGONAL_ROWS = 8  # examples per side of the blocks from which only the diagonal is used
 
 
 class BlockOperator(KernelOperator):
-    """The kernel of inputs `x` by the programs of its devices: half of the matrix is computed a product.
+    """The kernel of inputs `x`, from the programs of each device. Each product computes half of the matrix.
 
-    A block, of at most `rows` examples a side, is held at a time. Of several processes each computes its share.
+    One block, of at most `rows` examples per side, is held per device at a time. If there are several processes, each
+    computes its share.
     """
 
     def __init__(
         self,
-        workers: Sequence[Worker],
+        programs: Sequence[DevicePrograms],
         x: np.ndarray,
         rows: int,
         num_outputs: int,
@@ -42,33 +43,33 @@ class BlockOperator(KernelOperator):
         source: Source | None = None,
     ) -> None:
         super().__init__(len(x), num_outputs, dtype, source)
-        self.workers = workers
+        self.programs = programs
         self.pieces = Tiles(x, rows)
 
     def product(self, vectors: Array) -> Array:
-        own = np.asarray(vectors)
-        result = np.zeros_like(own)
+        host = np.asarray(vectors)
+        result = np.zeros_like(host)
         count, o = jax.process_count(), self.num_outputs
-        share = places_of(self.pieces, None)[jax.process_index() :: count]
-        for (i, j), block in blocks(self.workers, self.pieces, None, share):
+        share = block_indices(self.pieces, None)[jax.process_index() :: count]
+        for (i, j), block in blocks(self.programs, self.pieces, None, share):
             rows, columns = self._entries(i), self._entries(j)
             gram = np.asarray(block).reshape(self.pieces.rows * o, -1)
             gram = gram[: rows.stop - rows.start, : columns.stop - columns.start]
-            result[rows] += gram @ own[columns]
+            result[rows] += gram @ host[columns]
             if i != j:
-                result[columns] += gram.T @ own[rows]
-        whole = result if count == 1 else np.sum(multihost_utils.process_allgather(result), 0)
-        return jnp.asarray(whole.astype(self.dtype, copy=False))
+                result[columns] += gram.T @ host[rows]
+        total = result if count == 1 else np.sum(multihost_utils.process_allgather(result), 0)
+        return jnp.asarray(total.astype(self.dtype, copy=False))
 
     def diagonal(self) -> np.ndarray:
         small = Tiles(self.pieces.x, min(DIAGONAL_ROWS, self.pieces.rows))
         found = [
             np.diagonal(np.asarray(block).reshape(small.rows * self.num_outputs, -1))
-            for _, block in blocks(self.workers, small, None, [(i, i) for i in range(len(small))])
+            for _, block in blocks(self.programs, small, None, [(i, i) for i in range(len(small))])
         ]
         return np.concatenate(found)[: self.shape[0]]
 
     def _entries(self, index: int) -> slice:
-        """The rows of the matrix that a piece has."""
+        """The rows of the matrix that belong to a piece."""
         bounds = self.pieces.bounds(index)
         return slice(bounds.start * self.num_outputs, bounds.stop * self.num_outputs)

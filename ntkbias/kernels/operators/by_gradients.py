@@ -1,13 +1,13 @@
-"""Programs that multiply vectors by the Jacobian of a batch, given the factors of its gradients.
+"""Programs that multiply vectors by the Jacobian of a batch, given the factors of its per-example gradients.
 
-They serve blocks of vectors: the passes through the network, one backward for each output, are the same for one vector
-and for a hundred; then come matrix products.
+They suit blocks of vectors. The factors cost one backward pass per output, for one vector or for a hundred. After that,
+each vector costs only matrix products.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.gradients import Gradients
 >>> gradients = Gradients.of(lambda params, x: x @ params, jnp.ones((3, 1)))
->>> found = factors(gradients, None, jnp.ones((1, 5, 3)))                     # of one device's five examples
->>> pulled((found, jnp.ones((1, 5, 1, 2)), 0, None), {"": jnp.zeros((1, 3, 2))})[""].shape
+>>> found = factors(gradients, None, jnp.ones((1, 5, 3)))                     # five examples on one device
+>>> add_pulled((found, jnp.ones((1, 5, 1, 2)), 0, None), {"": jnp.zeros((1, 3, 2))})[""].shape
 (1, 3, 2)
 """
 
@@ -24,14 +24,14 @@ from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.operators.layout import on_devices
 
-__all__ = ["Coordinates", "factors", "pulled", "pulled_and_pushed", "pushed", "squared"]
+__all__ = ["Coordinates", "add_pulled", "add_pushed_and_pulled", "factors", "write_pushed", "write_squares"]
 
-Coordinates = dict[str, Float[Array, "... k"]]  # vectors `(q, k)` over each parameter, by path; perhaps a device's own
+Coordinates = dict[str, Float[Array, "... k"]]  # k vectors `(q, k)` over each parameter, by path; maybe one per device
 
 
 @compiled
 def factors(gradients: Gradients, mesh: Mesh | None, x: Array) -> dict[str, Factor]:
-    """The factors of a batch on each device."""
+    """The factors of a batch, on each device."""
     arrays, static = eqx.partition(gradients, eqx.is_array)
 
     def function(arrays: Any, x: Array) -> Any:
@@ -42,8 +42,8 @@ def factors(gradients: Gradients, mesh: Mesh | None, x: Array) -> dict[str, Fact
 
 
 @compiled(donate_rest=True)
-def pulled(of: tuple, total: Coordinates) -> Coordinates:
-    """Each device's sum, and J^T v of a batch."""
+def add_pulled(of: tuple, total: Coordinates) -> Coordinates:
+    """Add J^T v of a batch to the sum on each device."""
     found, vectors, start, mesh = of
 
     def function(found: dict[str, Factor], vectors: Array, start: Array, total: Coordinates) -> Coordinates:
@@ -55,8 +55,8 @@ def pulled(of: tuple, total: Coordinates) -> Coordinates:
 
 
 @compiled(donate_rest=True)
-def pushed(of: tuple, result: Array) -> Array:
-    """The result with J u of a batch put into it."""
+def write_pushed(of: tuple, result: Array) -> Array:
+    """Write J u of a batch into the result."""
     found, tangents, start, mesh = of
 
     def function(found: dict[str, Factor], tangents: Coordinates, start: Array, result: Array) -> Array:
@@ -67,8 +67,8 @@ def pushed(of: tuple, result: Array) -> Array:
 
 
 @compiled(donate_rest=True)
-def pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
-    """Each device's sum, and J^T D J u of a batch, for the squares D of its rows' scales."""
+def add_pushed_and_pulled(of: tuple, total: Coordinates) -> Coordinates:
+    """Add J^T D J u of a batch to the sum on each device, where D holds the squared scales of the rows."""
     found, tangents, squares, start, mesh = of
 
     def function(
@@ -83,8 +83,8 @@ def pulled_and_pushed(of: tuple, total: Coordinates) -> Coordinates:
 
 
 @compiled(donate_rest=True)
-def squared(of: tuple, result: Array) -> Array:
-    """The result with the squared norms of a batch's rows put into it."""
+def write_squares(of: tuple, result: Array) -> Array:
+    """Write the squared norms of a batch's rows into the result."""
     found, start, mesh = of
 
     def function(found: dict[str, Factor], start: Array, result: Array) -> Array:
@@ -99,7 +99,7 @@ def squared(of: tuple, result: Array) -> Array:
 
 
 def _times(found: dict[str, Factor], tangents: Coordinates, rows: int) -> Float[Array, "n r k"]:
-    """J u of the examples whose factors these are."""
+    """J u for the examples of these factors."""
     parts = [factor.push(tangents[path], rows) for path, factor in found.items()]
     return sum(parts[1:], parts[0])
 

@@ -1,8 +1,8 @@
-"""The empirical NTK as an operator: K = J J^T, of two halves, J^T v and J u (`jacobian.py`).
+"""The empirical NTK as an operator K = J J^T, whose products have two halves, J^T v and J u (`jacobian.py`).
 
-Of the two ways to multiply by J the one of fewer operations is taken, passes for single vectors and gradients for
-blocks. Where there are fewer parameters than rows, J^T J has the same eigenvalues on shorter vectors, and one reading
-of the data a product (`on_parameters`).
+There are two ways to multiply by J: VJPs and JVPs, usually cheaper for single vectors, and per-example gradients,
+usually cheaper for blocks. The one with fewer operations is used. If there are fewer parameters than rows, J^T J has
+the same nonzero eigenvalues on shorter vectors, and reads the data once per product (`on_parameters`).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=32, depth=1, num_outputs=3)
@@ -31,11 +31,11 @@ __all__ = ["JacobianOperator", "ParameterOperator"]
 
 
 class JacobianOperator(KernelOperator):
-    """J J^T of `f(params, x)`, by batches; made by `kernel.operator(x)` of an empirical NTK.
+    """J J^T of `f(params, x)`, batch by batch; made by `kernel.operator(x)` of an empirical NTK.
 
-    `scales` `(n,)` multiply the rows of each example: weighting and scaling give an operator of the same kind, which
-    shares the Jacobian. `evaluate(x)` is the matrix itself, by the blocks of the kernel. The way that products take is
-    that which is cheaper for `num_products` of them.
+    `scales` `(n,)` multiply the rows of each example, so that weighting and scaling give another operator of this kind,
+    which shares the Jacobian. `evaluate(x)` returns the matrix itself, from the blocks of the kernel. Products use the
+    way that is cheaper for `num_products` of them.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class JacobianOperator(KernelOperator):
 
     @property
     def num_parameters(self) -> int:
-        """The number of columns of J: the parameters, for "mean" and "sum" those of every output apart."""
+        """The number of columns of J: one per parameter, or for "mean" and "sum" one per parameter and output."""
         return self.jacobian.num_parameters
 
     def pack(self, rows: np.ndarray) -> Array:
@@ -79,7 +79,7 @@ class JacobianOperator(KernelOperator):
         return scales[:, None] * np.asarray(self.evaluate(self.jacobian.x)).reshape(self.shape) * scales
 
     def on_parameters(self) -> "ParameterOperator":
-        """J^T J, the Gauss-Newton matrix of the squared error: the same eigenvalues but for zeros, over parameters."""
+        """J^T J over the parameters, the Gauss-Newton matrix of the squared error: the same nonzero eigenvalues."""
         return ParameterOperator(self)
 
     def product(self, vectors: Array) -> Array:
@@ -89,7 +89,7 @@ class JacobianOperator(KernelOperator):
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
 
     def quadratic_forms(self, vectors: np.ndarray) -> np.ndarray:
-        """||J^T v||^2: the half of a product."""
+        """||J^T v||^2 of each vector, which needs only half of a product."""
         pull, _, step = self._way(vectors.shape[1])
         found = []
         for start in range(0, vectors.shape[1], step):
@@ -98,63 +98,63 @@ class JacobianOperator(KernelOperator):
         return np.concatenate(found).astype(np.float64)
 
     def _way(self, num_vectors: int) -> tuple[Callable, Callable, int]:
-        """How to pull and to push so many vectors, and how many at a time."""
-        if self.by_passes(num_vectors):
-            return self.pull_by_passes, self.push_by_passes, self._passes_at_once(num_vectors)
+        """The functions that pull and push this many vectors, and how many vectors they take at a time."""
+        if self.uses_vjp(num_vectors):
+            return self.pull_by_vjp, self.push_by_jvp, self._vectors_per_pass(num_vectors)
         return self.pull, self.push, self.jacobian.vectors_at_once()
 
-    def _passes_at_once(self, num_vectors: int) -> int:
-        """How many vectors go through the network together: on a CPU, where that saves nothing, one by one."""
+    def _vectors_per_pass(self, num_vectors: int) -> int:
+        """How many vectors a VJP or JVP takes at a time: one on a CPU, where more would save nothing."""
         return 1 if jax.default_backend() == "cpu" else min(num_vectors, self.jacobian.vectors_at_once())
 
-    def by_passes(self, num_vectors: int) -> bool:
-        """Whether products with so many vectors take fewer operations by passes, which fit, and which f has.
+    def uses_vjp(self, num_vectors: int) -> bool:
+        """Whether to multiply this many vectors by VJPs and JVPs: they are available, fit, and take fewer operations.
 
-        Factors that are kept are formed once for all products that are expected.
+        The cost of factors that are kept is spread over all expected products.
         """
         jacobian = self.jacobian
-        layers = sum(factor.operations_of_layer() for factor in jacobian.factors.values())
-        applied = sum(factor.operations_a_vector() for factor in jacobian.factors.values())
+        layers = sum(factor.layer_operations() for factor in jacobian.factors.values())
+        applied = sum(factor.operations_per_vector() for factor in jacobian.factors.values())
         outputs = jacobian.summed * jacobian.num_outputs
-        # Forward; then, for each vector, by inputs and by weights. Two programs: backward, and forward again.
+        # VJP and JVP are two programs: each runs forward once, and then, per vector, by inputs and by weights.
         passes = 2 * layers + 4 * num_vectors * jacobian.summed * layers
         readings = 1 / self.num_products if jacobian.keeps else 2
         formed = readings * (1 + 2 * outputs) * layers
         cheaper = passes < formed + 2 * num_vectors * applied
-        fits = jacobian.layout.large <= jacobian.pass_rows(self._passes_at_once(num_vectors))
-        # The cotangents of several outputs would go together, which on a CPU is slower than to form gradients.
+        fits = jacobian.layout.large <= jacobian.pass_rows(self._vectors_per_pass(num_vectors))
+        # With several outputs per row their cotangents would be batched, which is slower on a CPU than gradients.
         slow = jacobian.summed > 1 and jax.default_backend() == "cpu"
-        return cheaper and fits and not slow and jacobian.has_passes
+        return cheaper and fits and not slow and jacobian.supports_vjp
 
     def pull(self, vectors: Float[Array, "devices share o k"]) -> Coordinates:
-        """J^T v by gradients, on every device."""
+        """J^T v by per-example gradients; every device gets it."""
         return self.jacobian.pull(self.roots * vectors)
 
     def push(self, tangents: Coordinates) -> Float[Array, "devices share o k"]:
-        """J u by gradients."""
+        """J u by per-example gradients."""
         return self.roots * self.jacobian.push(tangents)
 
-    def pulled_and_pushed(self, tangents: Coordinates) -> Coordinates:
-        """J^T J u by gradients, in one reading of the data."""
-        return self.jacobian.pulled_and_pushed(tangents, self.roots**2)
+    def push_and_pull(self, tangents: Coordinates) -> Coordinates:
+        """J^T J u by per-example gradients, in one reading of the data."""
+        return self.jacobian.push_and_pull(tangents, self.roots**2)
 
-    def pull_by_passes(self, vectors: Float[Array, "devices share o k"]) -> Any:
-        """J^T v by backward passes: like the parameters that count, with the vectors (times outputs) first."""
-        return self.jacobian.pull_by_passes(self.roots * vectors)
+    def pull_by_vjp(self, vectors: Float[Array, "devices share o k"]) -> Any:
+        """J^T v by VJPs, in the shapes of the selected parameters, with a first axis of vectors (times outputs)."""
+        return self.jacobian.pull_by_vjp(self.roots * vectors)
 
-    def push_by_passes(self, tangents: Any) -> Float[Array, "devices share o k"]:
-        """J u by forward passes."""
-        return self.roots * self.jacobian.push_by_passes(tangents)
+    def push_by_jvp(self, tangents: Any) -> Float[Array, "devices share o k"]:
+        """J u by JVPs."""
+        return self.roots * self.jacobian.push_by_jvp(tangents)
 
     def diagonal(self) -> np.ndarray:
         return self.unpack(self.roots**2 * self.jacobian.squares())[:, 0]
 
 
 class ParameterOperator(KernelOperator):
-    """J^T J over the coordinates of the gradients, `(q, k)`; made by `JacobianOperator.on_parameters`.
+    """J^T J over the coordinates of the gradients `(q, k)`; made by `JacobianOperator.on_parameters`.
 
-    Coordinates are the parameters', in an order of their own; for kernels that sum over outputs each output has its
-    own. `lift` takes vectors over them to vectors over the rows of J J^T.
+    The coordinates are the parameters, in an order of their own. If the kernel sums over outputs, each output has its
+    own coordinates. `lift` maps vectors over coordinates to vectors over the rows of J J^T.
     """
 
     def __init__(self, operator: JacobianOperator) -> None:
@@ -172,17 +172,17 @@ class ParameterOperator(KernelOperator):
     def product(self, vectors: Array) -> Array:
         step = self.operator.jacobian.vectors_at_once()
         parts = [
-            _joined(self.operator.pulled_and_pushed(self._split(vectors[..., start : start + step])))
+            _joined(self.operator.push_and_pull(self._split(vectors[..., start : start + step])))
             for start in range(0, vectors.shape[-1], step)
         ]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
 
     def lift(self, vectors: Array) -> Array:
-        """J u: packed vectors over the rows."""
+        """J u, as packed vectors over the rows of J J^T."""
         return self.operator.push(self._split(vectors))
 
     def diagonal(self) -> np.ndarray:
-        raise InputError("Expected the trace of J^T J; got a request for its diagonal, which is not made. Use trace().")
+        raise InputError("Expected a call of trace(); got one of diagonal(), which J^T J does not have. Use trace().")
 
     def trace(self) -> float:
         return self.operator.trace()
@@ -203,7 +203,7 @@ def _joined(coordinates: Coordinates) -> Array:
 
 @partial(jax.jit, static_argnums=1)
 def _squares_of(pulled: Any, num_vectors: int) -> Array:
-    """The squared norms of vectors over the parameters: the vectors come last by gradients, and first by passes."""
+    """The squared norms of vectors over the parameters: the axis of vectors is last in coordinates, first in VJPs."""
     if isinstance(pulled, dict):
         squares = [jnp.sum(leaf**2, 0) for leaf in pulled.values()]
     else:

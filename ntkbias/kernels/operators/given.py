@@ -1,4 +1,4 @@
-"""Operators that are given: a matrix, its features, or functions that multiply by it.
+"""Operators of a given matrix, of its features, or of functions that multiply by it.
 
 >>> import jax.numpy as jnp
 >>> operator = as_operator(jnp.diag(jnp.arange(3.0)))
@@ -23,7 +23,7 @@ __all__ = ["Features", "Matrix", "Products", "as_operator"]
 
 
 class Matrix(KernelOperator):
-    """A matrix `(rows, rows)` that is held in memory."""
+    """A matrix `(rows, rows)` in memory."""
 
     def __init__(self, matrix: Array, num_outputs: int = 1) -> None:
         self.array = widened(matrix)
@@ -66,7 +66,7 @@ def _through(features: Array, vectors: Array) -> Array:
 
 
 class Products(KernelOperator):
-    """A matrix known by a function of the host's blocks `(rows, k)`, and its diagonal by another."""
+    """A matrix known by a function that multiplies NumPy blocks `(rows, k)`, and one that returns its diagonal."""
 
     def __init__(
         self,
@@ -87,13 +87,16 @@ class Products(KernelOperator):
 
 
 def as_operator(matrix: Any) -> KernelOperator:
-    """A symmetric matrix in another form as a `KernelOperator`.
+    """A symmetric matrix, in any form, as a `KernelOperator`.
 
-    `matrix` is an operator already, an array `(n, n)` or `(n, o, n, o)`, a `GramOnDisk`, of which each product reads
-    all blocks once, or SciPy's `LinearOperator`, whose diagonal costs a product with the identity, by blocks. That it
-    is symmetric is not checked here; `top_modes` notices where it is not.
+    `matrix` is an operator already, an array `(n, n)` or `(n, o, n, o)`, a `GramOnDisk`, or SciPy's `LinearOperator`.
+    A product with a `GramOnDisk` reads all its blocks once. The diagonal of a `LinearOperator` costs a product with
+    the identity, in blocks. Symmetry is not checked here; `top_modes` notices if it is missing.
 
-    Raises `InputTypeError` on anything else, and `InputError` on what is not square or holds NaN.
+    Raises `InputTypeError` on anything else, and `InputError` on a matrix that is not square or holds NaN.
+
+    >>> as_operator(jnp.diag(jnp.arange(3.0))).trace()
+    3.0
     """
     if isinstance(matrix, KernelOperator):
         return matrix
@@ -136,7 +139,7 @@ def _require_square(shape: tuple[int, ...]) -> None:
 
 
 def _is_linear_operator(matrix: Any) -> bool:
-    """Whether this is SciPy's; there is none where its module is not loaded, which takes long."""
+    """Whether this is SciPy's LinearOperator. Loading its module is slow, and without it there is none."""
     module = sys.modules.get("scipy.sparse.linalg")
     return module is not None and isinstance(matrix, module.LinearOperator)
 

@@ -1,10 +1,10 @@
-"""The Jacobian J of the outputs by the parameters at given inputs, which multiplies vectors and is never held.
+"""The Jacobian J of the outputs by the parameters at given inputs. It multiplies vectors, and is never formed.
 
-It goes batch by batch on the host, in one compiled program for each half, of one size whatever n is. There are two ways
-to pull vectors over the rows to the parameters, J^T v, and to push them back, J u:
+A loop on the host goes over batches, with one compiled program for each half, whose size does not depend on n. There
+are two ways to pull vectors over the rows to the parameters, J^T v, and to push them back, J u:
 
-    by passes     one backward pass (VJP) and one forward (JVP) through the network for each vector
-    by gradients  the factors of the gradients: a backward pass for each output, then matrix products
+    by VJP and JVP   one backward and one forward pass through the network per vector
+    by gradients     the factors of per-example gradients: one backward pass per output, then matrix products
 
 >>> import jax.numpy as jnp, numpy as np
 >>> from ntkbias.kernels.gradients import Gradients
@@ -32,34 +32,34 @@ from ntkbias.kernels.factors import Factor
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.operators import by_gradients
 from ntkbias.kernels.operators.by_gradients import Coordinates
-from ntkbias.kernels.operators.by_passes import pulled_by_passes, pushed_by_passes
-from ntkbias.kernels.operators.layout import Layout, over_devices
-from ntkbias.kernels.outputs import rows_of_each
+from ntkbias.kernels.operators.by_vjp import add_vjp, write_jvp
+from ntkbias.kernels.operators.layout import Layout, sum_over_devices
+from ntkbias.kernels.outputs import rows_per_example
 from ntkbias.kernels.tiles import Tiles
 
 __all__ = ["HELD_SHARE", "TANGENT_SHARE", "Jacobian"]
 
-BATCH, BATCH_ON_ACCELERATOR = 128, 4096  # most examples of a pass for single vectors: larger ones leave a CPU's caches
-TANGENT_SHARE = 4  # the part of the memory budget, one in so many, that a block of vectors over the parameters may take
-HELD_SHARE = 8  # and the part that factors kept from product to product may take
+BATCH, BATCH_ON_ACCELERATOR = 128, 4096  # most examples in a VJP or JVP: larger batches do not fit a CPU's caches
+TANGENT_SHARE = 4  # a block of vectors over the parameters may take one part in this many of the memory budget
+HELD_SHARE = 8  # factors kept between products may take one part in this many
 
 
 class Jacobian:
-    """J of `gradients` at the inputs `x` `(n, ...)`, by batches, on all devices.
+    """J of `gradients` at the inputs `x` `(n, ...)`, batch by batch, on all devices.
 
-    Vectors over rows are packed as its `layout` says. What is read off the inputs is kept for the next time, where that
-    fits: it is the same each time, and takes no second reading. `keeps` says whether to keep the factors; by default
-    where they fit their share of the memory budget.
+    Vectors over rows are packed as `layout` says. The factors do not change between products, so they are kept for the
+    next one, without a second reading of the data. `keeps` says whether to keep them; by default they are kept if they
+    fit their share of the memory budget.
     """
 
     def __init__(self, gradients: Gradients, x: np.ndarray, keeps: bool | None = None) -> None:
         one = jnp.asarray(np.zeros((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype)))
         outputs = gradients.num_outputs(one)
         self.gradients, self.x = gradients, x
-        self.num_outputs = rows_of_each(outputs, gradients.outputs)
-        self.summed = outputs // self.num_outputs  # outputs behind one row
+        self.num_outputs = rows_per_example(outputs, gradients.outputs)
+        self.summed = outputs // self.num_outputs  # how many outputs each row sums over
         self.factors: dict[str, Factor] = jax.eval_shape(gradients.features, one)
-        # At least float32, as everywhere that products are summed up over many examples.
+        # Float32 or wider, as for all sums over many examples.
         self.dtype = np.dtype(
             jnp.result_type(np.float32, *(leaf for factor in self.factors.values() for leaf in _numbers(factor)))
         )
@@ -68,11 +68,11 @@ class Jacobian:
         largest = min(largest, max(1, self.pass_rows(1)))
         small = min(gradients.pass_rows(one), gradients.block_rows(one), largest)
         self.layout = Layout.of(len(x), self.num_outputs, small, max(small, largest))
-        self.placed = self.layout.replicated(gradients)
+        self.replicated = self.layout.replicated(gradients)
         self.keeps = self._can_keep() if keeps is None else keeps
         self._held: list[Any] | None = None  # the factors of all batches
-        self._squares: Array | None = None  # norms of the rows, which the diagonal is made of
-        if gradients.looks_up_promised(one):
+        self._squares: Array | None = None  # squared norms of the rows: the diagonal
+        if gradients.has_unchecked_lookups(one):
             _require_rows(gradients, x, self.layout.large)
 
     @property
@@ -82,36 +82,36 @@ class Jacobian:
 
     @property
     def num_parameters(self) -> int:
-        """The number of columns of J: the parameters, for "mean" and "sum" those of every output apart."""
+        """The number of columns of J: one per parameter, or for "mean" and "sum" one per parameter and output."""
         return sum(self.sizes.values())
 
     def vectors_at_once(self) -> int:
-        """How many vectors over the parameters fit their share of the memory budget."""
+        """How many vectors over the parameters fit their share of the memory budget at once."""
         return max(1, self.gradients.memory_budget // (TANGENT_SHARE * self.num_parameters * self.dtype.itemsize))
 
     def pass_rows(self, num_vectors: int) -> int:
-        """Of how many examples passes for so many vectors at once fit their share of the memory budget."""
+        """How many examples a VJP or JVP of this many vectors may have within its share of the memory budget."""
         return self.gradients.memory_budget // (TANGENT_SHARE * num_vectors * self.pass_bytes)
 
     @cached_property
-    def has_passes(self) -> bool:
-        """Whether passes give J^T v and J u to the precision of this Jacobian: not in narrower parameters."""
+    def supports_vjp(self) -> bool:
+        """Whether VJPs and JVPs are available in the precision of this Jacobian: not for narrower parameters."""
         chosen, _ = self.gradients.split_params()
         one = jax.ShapeDtypeStruct((1, *self.x.shape[1:]), jax.dtypes.canonicalize_dtype(self.x.dtype))
         wide = all(leaf.dtype == self.dtype for leaf in chosen)
         return wide and has_forward_derivative(self.gradients.f, self.gradients.params, one)
 
     @property
-    def bytes_of_each(self) -> int:
-        """What the factors of an example take."""
+    def bytes_per_example(self) -> int:
+        """Bytes of the factors of one example."""
         return sum(factor.row_bytes() for factor in self.factors.values())
 
     def _can_keep(self) -> bool:
         """Whether the factors of all examples fit their share of the memory budget."""
-        return self.bytes_of_each * self.layout.share <= self.gradients.memory_budget // HELD_SHARE
+        return self.bytes_per_example * self.layout.share <= self.gradients.memory_budget // HELD_SHARE
 
     def batches(self) -> Iterator[tuple[Any, np.ndarray]]:
-        """The factors of each batch and where it begins; the first reading also finds the norms of the rows."""
+        """Yield the factors of each batch, and where it begins. The first reading also finds the norms of the rows."""
         if self._held is not None:
             yield from self._held
             return
@@ -119,9 +119,9 @@ class Jacobian:
         squares = self._zeros(1) if self._squares is None else None
         kept: list[Any] = []
         for x, start in self._inputs(self.layout.small):
-            found = by_gradients.factors(self.placed, mesh, x)
+            found = by_gradients.factors(self.replicated, mesh, x)
             if squares is not None:
-                squares = by_gradients.squared((found, start, mesh), squares)
+                squares = by_gradients.write_squares((found, start, mesh), squares)
             if self.keeps:
                 kept.append((found, start))
             yield found, start
@@ -140,28 +140,28 @@ class Jacobian:
         return self._squares
 
     def pull(self, vectors: Float[Array, "devices share o k"]) -> Coordinates:
-        """J^T v by gradients, on every device."""
+        """J^T v by per-example gradients; every device gets it."""
         total: Any = self._zero_coordinates(vectors.shape[-1])
         for found, start in self.batches():
-            total = by_gradients.pulled((found, vectors, start, self.layout.mesh), total)
-        return over_devices(total, self.layout.mesh)
+            total = by_gradients.add_pulled((found, vectors, start, self.layout.mesh), total)
+        return sum_over_devices(total, self.layout.mesh)
 
     def push(self, tangents: Coordinates) -> Float[Array, "devices share o k"]:
-        """J u by gradients."""
+        """J u by per-example gradients."""
         result = self._zeros(next(iter(tangents.values())).shape[-1])
         for found, start in self.batches():
-            result = by_gradients.pushed((found, tangents, start, self.layout.mesh), result)
+            result = by_gradients.write_pushed((found, tangents, start, self.layout.mesh), result)
         return result
 
-    def pulled_and_pushed(self, tangents: Coordinates, squares: Float[Array, "devices share o one"]) -> Coordinates:
-        """J^T D J u by gradients, in one reading of the data, for the diagonal D of `squares`."""
+    def push_and_pull(self, tangents: Coordinates, squares: Float[Array, "devices share o one"]) -> Coordinates:
+        """J^T D J u by per-example gradients, in one reading of the data, where D has the diagonal `squares`."""
         total: Any = self._zero_coordinates(next(iter(tangents.values())).shape[-1])
         for found, start in self.batches():
-            total = by_gradients.pulled_and_pushed((found, tangents, squares, start, self.layout.mesh), total)
-        return over_devices(total, self.layout.mesh)
+            total = by_gradients.add_pushed_and_pulled((found, tangents, squares, start, self.layout.mesh), total)
+        return sum_over_devices(total, self.layout.mesh)
 
-    def pull_by_passes(self, vectors: Float[Array, "devices share o k"]) -> Any:
-        """J^T v by backward passes: like the parameters that count, with the vectors (times outputs) first."""
+    def pull_by_vjp(self, vectors: Float[Array, "devices share o k"]) -> Any:
+        """J^T v by VJPs, in the shapes of the selected parameters, with a first axis of vectors (times outputs)."""
         chosen, _ = self.gradients.split_params()
         count = vectors.shape[-1] * self.summed
         devices = self.layout.num_devices
@@ -173,22 +173,22 @@ class Jacobian:
             for leaf in chosen
         ]
         for x, start in self._inputs(self.layout.large):
-            total = pulled_by_passes((self.placed, x, vectors, start, self.layout.mesh), total)
-        return over_devices(total, self.layout.mesh)
+            total = add_vjp((self.replicated, x, vectors, start, self.layout.mesh), total)
+        return sum_over_devices(total, self.layout.mesh)
 
-    def push_by_passes(self, tangents: Any) -> Float[Array, "devices share o k"]:
-        """J u by forward passes."""
+    def push_by_jvp(self, tangents: Any) -> Float[Array, "devices share o k"]:
+        """J u by JVPs."""
         result = self._zeros(tangents[0].shape[0] // self.summed)
         for x, start in self._inputs(self.layout.large):
-            result = pushed_by_passes((self.placed, x, tangents, start, self.layout.mesh), result)
+            result = write_jvp((self.replicated, x, tangents, start, self.layout.mesh), result)
         return result
 
     def _zeros(self, num_vectors: int) -> Array:
-        """Vectors over the rows, to put products into."""
+        """Zero vectors over the rows, to write products into."""
         return self.layout.pack(np.zeros((len(self.x) * self.num_outputs, num_vectors), self.dtype))
 
     def _zero_coordinates(self, num_vectors: int) -> Coordinates:
-        """Each device's sums, to be added up over devices at the end."""
+        """Zero sums on each device. They are added over devices at the end."""
         return {
             path: self.layout.spread(
                 (self.layout.num_devices, size, num_vectors),
@@ -199,22 +199,22 @@ class Jacobian:
 
 
 def _require_rows(gradients: Gradients, x: np.ndarray, size: int) -> None:
-    """Raise an `InputError` if ids lie outside of their table: J u and J^T v would not be of one matrix."""
+    """Raise an `InputError` if ids are out of bounds: J u and J^T v would then not belong to one matrix."""
     pieces = Tiles(x, min(size, len(x)))
-    if any(bool(_are_outside(gradients, pieces[index])) for index in range(len(pieces))):
+    if any(bool(_are_out_of_bounds(gradients, pieces[index])) for index in range(len(pieces))):
         raise InputError(
             "Expected ids in x that lie within the tables of f; got some outside, where JAX's derivatives are not "
-            "defined. Number them from zero on, or look them up by jax.numpy.take(table, ids, axis=0, mode='clip')."
+            "defined. Number ids from zero, or look them up with jax.numpy.take(table, ids, axis=0, mode='clip')."
         )
 
 
 @compiled
-def _are_outside(gradients: Gradients, x: Array) -> Array:
-    return gradients.are_outside(x)
+def _are_out_of_bounds(gradients: Gradients, x: Array) -> Array:
+    return gradients.out_of_bounds(x)
 
 
 def _pass_bytes(factor: Factor) -> int:
-    """Bytes that an example takes in a pass for one output: inputs of the layer and derivatives by what it gives."""
+    """Bytes per example in a pass for one output: the inputs of the layer, and the derivatives by its outputs."""
     *inputs, gradients = jax.tree.leaves(factor)
     rows = [math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in (*inputs, gradients)]
     return sum(rows[:-1]) + rows[-1] // gradients.shape[1]

@@ -1,7 +1,7 @@
-"""How the rows of an operator lie on devices, and how a program of each device's part is made.
+"""How the rows of an operator are spread over devices, and how to run a program on each device's part.
 
-On several devices each has an equal share of the examples. A product takes one all-reduce, of one number a parameter
-and vector (`over_devices`); nothing else is sent.
+Each device has an equal share of the examples. Each product all-reduces one number per parameter per vector
+(`sum_over_devices`), and sends nothing else.
 
 >>> import numpy as np
 >>> layout = Layout.of(num_examples=5, num_outputs=2, small=1, large=4)
@@ -21,29 +21,29 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-__all__ = ["Layout", "on_devices", "over_devices"]
+__all__ = ["Layout", "on_devices", "sum_over_devices"]
 
 DEVICES = "devices"  # the axis of the mesh
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How vectors over the examples lie on devices: `(devices, examples of each, o, k)`, filled up with zeros.
+    """How vectors over the examples are spread over devices: `(devices, examples per device, o, k)`, padded with zeros.
 
-    `small` and `large` are the examples of a batch by gradients and by passes; the first divides the second, and that
-    the examples of a device.
+    `small` is the number of examples in a batch by gradients, `large` that in a batch by VJP or JVP. `small` divides
+    `large`, and `large` divides the padded number of examples per device.
     """
 
     num_examples: int
     num_outputs: int
     small: int
     large: int
-    num_batches: int  # large ones, of each device
+    num_batches: int  # large ones per device
     mesh: Mesh | None
 
     @classmethod
     def of(cls, num_examples: int, num_outputs: int, small: int, large: int) -> "Layout":
-        """The layout on all devices there are, of batches of at most these numbers of examples."""
+        """The layout over all devices, with batches of at most these numbers of examples."""
         devices = jax.devices()
         share = -(-num_examples // len(devices))
         small = -(-share // -(-share // min(small, share)))
@@ -55,16 +55,16 @@ class Layout:
 
     @property
     def num_devices(self) -> int:
-        """On how many devices the examples are."""
+        """The number of devices that hold examples."""
         return 1 if self.mesh is None else self.mesh.size
 
     @property
     def share(self) -> int:
-        """Examples of each device, with those that fill up."""
+        """The number of examples per device, including padding."""
         return self.large * self.num_batches
 
     def spread(self, shape: tuple[int, ...], piece: Callable[[int], np.ndarray]) -> Array:
-        """An array `(devices, ...)`, of which `piece(device)` is each device's part, asked for where it lies."""
+        """An array `(devices, ...)` whose parts are `piece(device)`, each called only in the process that holds it."""
         if self.mesh is None:
             return jnp.asarray(piece(0)[None])
 
@@ -74,7 +74,7 @@ class Layout:
         return jax.make_array_from_callback(shape, NamedSharding(self.mesh, PartitionSpec(DEVICES)), own)
 
     def replicated(self, values: Any) -> Any:
-        """The arrays of a pytree on every device."""
+        """The arrays of a pytree, copied to every device."""
         if self.mesh is None:
             return values
         sharding = NamedSharding(self.mesh, PartitionSpec())
@@ -88,7 +88,7 @@ class Layout:
         return jax.tree.map(put, values)
 
     def pack(self, rows: np.ndarray) -> Float[Array, "devices share o k"]:
-        """Vectors `(rows, k)`."""
+        """Vectors `(rows, k)` in this layout."""
         shaped = np.asarray(rows).reshape(self.num_examples, self.num_outputs, -1)
 
         def piece(device: int) -> np.ndarray:
@@ -105,7 +105,7 @@ class Layout:
         return host.reshape(-1, *host.shape[2:])[: self.num_examples].reshape(-1, host.shape[-1])
 
     def batches(self, x: Any, size: int) -> Iterator[tuple[Array, np.ndarray]]:
-        """The inputs `(devices, size, ...)` batch by batch, filled up with the first, and where each batch begins."""
+        """Yield the inputs in batches `(devices, size, ...)`, padded with the first input, and where each begins."""
         dtype = jax.dtypes.canonicalize_dtype(x.dtype)
         for start in range(0, self.share, size):
 
@@ -120,7 +120,7 @@ class Layout:
 
 
 def on_devices(function: Callable, mesh: Mesh | None, *specs: bool) -> Callable:
-    """The function of each device's part, without the axis of devices; `specs`: which arguments have that axis."""
+    """Apply the function to each device's part, without the axis of devices. `specs` says which arguments have it."""
 
     def of_part(*values: Any) -> Any:
         values = tuple(
@@ -135,8 +135,8 @@ def on_devices(function: Callable, mesh: Mesh | None, *specs: bool) -> Callable:
     return jax.shard_map(of_part, mesh=mesh, in_specs=parts, out_specs=PartitionSpec(DEVICES), check_vma=False)
 
 
-def over_devices(total: Any, mesh: Mesh | None) -> Any:
-    """The sum over the axis of devices: the one message of a product."""
+def sum_over_devices(total: Any, mesh: Mesh | None) -> Any:
+    """The sum over the axis of devices: the only communication of a product."""
     if mesh is None:
         return jax.tree.map(lambda leaf: leaf[0], total)
     return _reduced(total, NamedSharding(mesh, PartitionSpec()))

@@ -1,7 +1,7 @@
-"""The contract of a kernel on given inputs as a linear operator: products K v, and never the matrix.
+"""The interface of a kernel on given inputs as a linear operator, which computes products K v and no matrix.
 
-Rows are examples; for `outputs="all"` examples times outputs, of which the output runs fastest. Operators add, scale,
-and center; a subclass says how its products are made.
+Rows are examples, or for `outputs="all"` examples times outputs; the output runs fastest. Operators can be added,
+scaled and centered. A subclass says how to compute products.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
@@ -24,37 +24,37 @@ from ntkbias.errors import InputError
 
 __all__ = ["MANY_PRODUCTS", "Centered", "Conjugated", "KernelOperator", "Scaled", "Source", "Sum"]
 
-MANY_PRODUCTS = 16  # that an operator is expected to make where nobody says: as many as an iteration takes
+MANY_PRODUCTS = 16  # the default number of expected products: about what an iterative solver takes
 
 
 class Source(NamedTuple):
-    """What an operator is of: a kernel, which operators themselves do not look into, and its inputs."""
+    """The kernel and the inputs from which an operator was made. Operators pass them on, and never evaluate them."""
 
     kernel: Any
     x: np.ndarray
 
     def scaled(self, factor: float) -> "Source":
-        """The kernel times a number, on the same inputs."""
+        """The source of the operator times a number: the scaled kernel on the same inputs."""
         return Source(factor * self.kernel, self.x)
 
 
 class KernelOperator(abc.ABC):
-    """A symmetric matrix over examples, times outputs, known by its products with vectors.
+    """A symmetric matrix over examples (times outputs), known by its products with vectors.
 
-    `operator @ v` takes a vector `(rows,)` or a block `(rows, k)`: k vectors at once cost far less than k products.
-    A subclass holds vectors as suits its devices: `pack` brings `(rows, k)` there, with the k vectors on the last axis
-    and zeros wherever there is no row, and `unpack` brings them back.
+    `operator @ v` takes a vector `(rows,)` or a block `(rows, k)`. A block of k vectors costs far less than k products.
+    A subclass chooses how its devices hold vectors: `pack` brings `(rows, k)` into that form, with the k vectors on the
+    last axis and zeros as padding, and `unpack` brings them back.
     """
 
     def __init__(self, num_examples: int, num_outputs: int, dtype: Any, source: Source | None = None) -> None:
         self.num_examples, self.num_outputs = num_examples, num_outputs
         self.dtype = np.dtype(dtype)
-        self.epsilon = float(jnp.finfo(self.dtype).eps)  # of the type in which its entries were made
+        self.epsilon = float(jnp.finfo(self.dtype).eps)  # of the type in which the entries were computed
         self.source = source
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, rows)."""
+        """The shape (rows, rows)."""
         return self.num_examples * self.num_outputs, self.num_examples * self.num_outputs
 
     @abc.abstractmethod
@@ -66,15 +66,15 @@ class KernelOperator(abc.ABC):
         """The diagonal, exactly."""
 
     def matrix(self) -> Float[np.ndarray, "rows rows"]:
-        """The matrix itself: by a product with the identity, where there is no shorter way."""
+        """The matrix itself. Costs a product with the identity, unless a subclass has a cheaper way."""
         return self.unpack(self.product(self.pack(np.eye(self.shape[0], dtype=self.dtype))))
 
     def pack(self, rows: Float[np.ndarray, "rows k"]) -> Float[Array, "... k"]:
-        """Vectors where `product` takes them."""
+        """Vectors in the form that `product` takes."""
         return jnp.asarray(rows)
 
     def unpack(self, vectors: Float[Array, "... k"]) -> Float[np.ndarray, "rows k"]:
-        """Packed vectors on the host."""
+        """Packed vectors as `(rows, k)` on the host."""
         return np.asarray(vectors)
 
     def trace(self) -> float:
@@ -99,7 +99,7 @@ class KernelOperator(abc.ABC):
         return result
 
     def quadratic_forms(self, vectors: Float[np.ndarray, "rows k"]) -> Float[np.ndarray, " k"]:
-        """v^T K v of each vector."""
+        """v^T K v for each vector v."""
         products = self.unpack(self.product(self.pack(vectors.astype(self.dtype))))
         return np.sum(vectors.astype(np.float64) * products, 0)
 
@@ -109,22 +109,22 @@ class KernelOperator(abc.ABC):
         def times(vectors: np.ndarray) -> np.ndarray:
             return self @ vectors
 
-        import scipy.sparse.linalg  # it takes long, and few need it
+        import scipy.sparse.linalg  # slow to import, and rarely needed
 
         return scipy.sparse.linalg.LinearOperator(
             self.shape, matvec=times, matmat=times, rmatvec=times, rmatmat=times, dtype=self.dtype
         )
 
     def centered(self) -> "KernelOperator":
-        """C K C, where C takes off each output's mean over the examples: the kernel of centered features."""
+        """C K C, where C subtracts the mean over the examples from each output: the kernel of centered features."""
         return Centered(self)
 
     def weighted(self, weights: ArrayLike) -> "KernelOperator":
-        """W^1/2 K W^1/2, for weights `(n,)` of the examples that are positive and sum to one."""
+        """W^1/2 K W^1/2, for weights `(n,)` of the examples, which are positive and sum to one."""
         return self.conjugated(np.sqrt(np.asarray(require_weights(weights, self.num_examples))))
 
     def conjugated(self, scales: Float[np.ndarray, " n"]) -> "KernelOperator":
-        """D K D, for a diagonal D with one number an example."""
+        """D K D, for a diagonal D with one number per example."""
         return Conjugated(self, scales)
 
     def __add__(self, other: "KernelOperator") -> "KernelOperator":
@@ -162,7 +162,7 @@ class KernelOperator(abc.ABC):
 
 
 class _Derived(KernelOperator):
-    """An operator on another's vectors."""
+    """An operator that holds vectors as another operator does."""
 
     def __init__(self, operator: KernelOperator, source: Source | None = None, dtype: Any = None) -> None:
         dtype = operator.dtype if dtype is None else dtype
@@ -191,7 +191,7 @@ class Scaled(_Derived):
 
 
 class Sum(_Derived):
-    """The sum of two operators; vectors are held as the first holds them."""
+    """The sum of two operators, which holds vectors as the first one does."""
 
     def __init__(self, operator: KernelOperator, other: KernelOperator, source: Source | None = None) -> None:
         super().__init__(operator, source, np.result_type(operator.dtype, other.dtype))
@@ -225,18 +225,18 @@ class Conjugated(_Derived):
 
 
 class Centered(_Derived):
-    """C K C for the projection C on what has mean zero over the examples, output by output."""
+    """C K C, where C projects each output onto vectors with mean zero over the examples."""
 
     def __init__(self, operator: KernelOperator, source: Source | None = None) -> None:
         super().__init__(operator, source)
         constants = np.tile(np.eye(self.num_outputs, dtype=self.dtype), (self.num_examples, 1))
-        self.constants = operator.pack(constants / self.num_examples**0.5)  # one an output, orthonormal
+        self.constants = operator.pack(constants / self.num_examples**0.5)  # one per output, orthonormal
 
     def product(self, vectors: Array) -> Array:
         return _without(self.operator.product(_without(vectors, self.constants)), self.constants)
 
     def diagonal(self) -> np.ndarray:
-        # (C K C)_ii = K_ii - 2 (K e)_i / n + e^T K e / n^2, for the vector e of ones of the row's output.
+        # (C K C)_ii = K_ii - 2 (K e)_i / n + e^T K e / n^2, where e is one on the rows of the same output, else zero.
         products = self.operator.unpack(self.operator.product(self.constants)) / self.num_examples**0.5
         means = products.reshape(self.num_examples, self.num_outputs, -1)
         own = np.einsum("noo->no", means)

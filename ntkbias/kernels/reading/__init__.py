@@ -1,6 +1,6 @@
-"""How f uses its parameters, read from the program of its gradient, so that the Jacobian is never formed."""
+"""Read from the jaxpr of a gradient how f uses each parameter, so that no Jacobian has to be formed."""
 
 from ntkbias.kernels.reading.programs import flat_jaxpr
-from ntkbias.kernels.reading.structure import Some, factor_bytes, factor_shapes, factors
+from ntkbias.kernels.reading.structure import OutputRange, factor_bytes, factor_shapes, factors
 
-__all__ = ["Some", "factor_bytes", "factor_shapes", "factors", "flat_jaxpr"]
+__all__ = ["OutputRange", "factor_bytes", "factor_shapes", "factors", "flat_jaxpr"]

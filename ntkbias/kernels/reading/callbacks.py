@@ -1,7 +1,7 @@
-"""Calls of functions on the host, made fit for the mapping of one example's program over all.
+"""Give host callbacks a batching rule, so that the program of one example can be mapped over all examples.
 
-`jax.pure_callback` asks whoever writes it how it is mapped, and is refused by `jax.vmap` where that was left open. One
-call after the other is always right, since the function is pure.
+`jax.vmap` refuses a `jax.pure_callback` whose author has not said how to batch it. Calling it once per example is
+always right, because the function is pure.
 
 >>> import jax, jax.numpy as jnp, numpy as np
 >>> call = lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
@@ -18,7 +18,7 @@ __all__ = ["one_by_one"]
 
 
 def one_by_one(equation: Any) -> Any:
-    """The equation with calls of the host that take one example after the other, where nothing else is asked for."""
+    """The equation, with every host callback that has no `vmap_method` set to be called once per example."""
     params = {name: _mapped(value) for name, value in equation.params.items()}
     if equation.primitive.name == "pure_callback" and params.get("vmap_method", "") is None:
         params["vmap_method"] = "sequential"
@@ -27,7 +27,7 @@ def one_by_one(equation: Any) -> Any:
 
 
 def _mapped(value: Any) -> Any:
-    """A parameter of an equation, with what it calls changed."""
+    """A parameter of an equation, with the callbacks in its jaxprs changed in the same way."""
     if isinstance(value, jex.Jaxpr):
         equations = [one_by_one(equation) for equation in value.eqns]
         same = all(new is old for new, old in zip(equations, value.eqns, strict=True))

@@ -1,9 +1,9 @@
-"""Programs as values: the few things that differ between JAX versions, behind one function and one class.
+"""Read and run jaxprs. The differences between versions of JAX stay behind one function and one class.
 
-A jaxpr is JAX's record of a traced function, a list of equations. `flat_jaxpr` traces a function and inlines what it
-calls, also in the bodies of scans, so that its equations can be read in order; on CPUs it takes the zeros out of what
-strided convolutions pull back. `Program` knows what each variable depends on, and runs one for outputs of our choice.
-Public names of `jax.extend` only.
+A jaxpr is JAX's record of a traced function, a list of equations. `flat_jaxpr` traces a function and inlines its calls,
+also in the bodies of scans, so that its equations can be read in order. On CPUs it also rewrites the derivatives of
+strided convolutions, to skip multiplications by zeros. `Program` says what each variable depends on, and evaluates any
+of them. This module uses only public names of `jax.extend`.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.reading.programs import flat_jaxpr
@@ -30,28 +30,29 @@ __all__ = ["Operand", "Program", "flat_jaxpr", "results_of"]
 
 
 def flat_jaxpr(f: Callable, *args: Any) -> jex.ClosedJaxpr:
-    """The jaxpr of `f` at arrays `args`, with calls inlined, and scans of one step.
+    """The jaxpr of `f` at arrays `args`, with calls and scans of one step inlined.
 
-    Longer scans stay what they are: unrolled they would be no easier to read, and take long to compile.
+    Longer scans remain scans: unrolled, they would be no easier to read, and slow to compile.
     """
     closed = jax.make_jaxpr(f)(*args)
-    return jax.make_jaxpr(lambda *flat: _run(closed.jaxpr, closed.consts, flat))(*jax.tree.leaves(args))
+    return jax.make_jaxpr(lambda *flat: _inlined(closed.jaxpr, closed.consts, flat))(*jax.tree.leaves(args))
 
 
 class Operand(NamedTuple):
-    """A quantity to evaluate: from the values of some variables of a program."""
+    """A quantity to evaluate from the values of some variables of a program."""
 
     needs: tuple[Any, ...]
     value: Callable[[Mapping[Any, Array]], Array]
-    of_cotangent: bool  # whether it differs from cotangent to cotangent
-    of_example: bool = True
-    of_places: bool = False  # whether it holds places in a table, and no numbers to multiply by
+    of_cotangent: bool  # whether it depends on the cotangent
+    of_example: bool = True  # whether it depends on the example
+    of_places: bool = False  # whether it holds indices into a table, which are not multiplied
 
 
 class Program:
-    """A flat jaxpr: what its variables come from, and depend on.
+    """A flat jaxpr that knows which equation makes each variable, and what each variable depends on.
 
-    Its arguments are (..., example, cotangent), or `example` and `cotangent` are those of them that hold each.
+    By default its arguments are (..., example, cotangent); otherwise `example` and `cotangent` list the arguments that
+    hold each.
     """
 
     def __init__(
@@ -72,24 +73,24 @@ class Program:
         return not isinstance(variable, jex.Literal) and variable in self._of_cotangent
 
     def is_complex(self, variable: Any) -> bool:
-        """Whether a variable's values are complex: their products, and parts of them, follow other rules."""
+        """Whether a variable is complex. Factors are not made from complex variables: their products differ."""
         dtype = getattr(variable.aval, "dtype", None)
         return dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
 
     def producer(self, variable: Any) -> Any | None:
-        """The equation that a variable comes from; None for arguments, constants and literals."""
+        """The equation that makes a variable; None for arguments, constants and literals."""
         return None if isinstance(variable, jex.Literal) else self._producers.get(variable)
 
     def operand(self, variable: Any) -> Operand:
-        """A variable itself as an operand."""
+        """The operand that is a variable itself."""
         return Operand((variable,), lambda values: values[variable], self.of_cotangent(variable))
 
     def replay(self, equation: Any, inputs: Sequence[Any]) -> Array:
-        """The first result of one equation, given other inputs than its own."""
+        """The first result of one equation, evaluated at other inputs than its own."""
         return results_of(equation, inputs, self._closed.jaxpr)[0]
 
     def part(self, variables: Sequence[Any]) -> Callable[..., list]:
-        """A function of the program's arguments that returns the values of some variables, and computes no others."""
+        """A function of the program's arguments that returns some variables, and computes only what these need."""
         jaxpr = self._closed.jaxpr
         needed = {variable for variable in variables if not isinstance(variable, jex.Literal)}
         equations = []
@@ -108,13 +109,13 @@ class Program:
 
         def evaluate(*args: Any) -> list:
             values = dict(zip(variables, run(*args), strict=True))
-            return [jnp.asarray(operand.value(values)) for operand in operands]  # a constant is a NumPy array
+            return [jnp.asarray(operand.value(values)) for operand in operands]  # constants are NumPy arrays
 
         return evaluate
 
 
-def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
-    """Evaluate a jaxpr equation by equation, going into calls and the bodies of scans."""
+def _inlined(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
+    """Evaluate a jaxpr equation by equation, inlining calls, also in the bodies of scans."""
     values = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, args, strict=True))
 
     def read(variable: Any) -> Any:
@@ -124,11 +125,11 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
         inputs = [read(variable) for variable in equation.invars]
         name, body = equation.primitive.name, body_of(equation)
         if name in CALLS and body is not None:
-            results = _run(body.jaxpr, body.consts, inputs)
+            results = _inlined(body.jaxpr, body.consts, inputs)
         elif is_scan(equation):
             results = _scanned(Scan(equation), inputs)
-        elif name == "conv_general_dilated" and _is_spread(equation):
-            results = [_by_phases(equation, *inputs)]
+        elif name == "conv_general_dilated" and _is_input_dilated(equation):
+            results = [_input_dilated_convolution(equation, *inputs)]
         else:
             results = results_of(one_by_one(equation), inputs, jaxpr)
         values.update(zip(equation.outvars, results, strict=True))
@@ -136,11 +137,11 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list:
 
 
 def _scanned(scan: Scan, inputs: list) -> list:
-    """The results of a scan with a flat body; those of its body, where it has one step."""
+    """The results of a scan, with a flat body; a scan of one step is replaced by its body."""
     consts, carry, sequences = scan.operands(inputs)
 
     def step(carry: list, slices: list) -> tuple[list, list]:
-        results = _run(scan.body.jaxpr, scan.body.consts, [*consts, *carry, *slices])
+        results = _inlined(scan.body.jaxpr, scan.body.consts, [*consts, *carry, *slices])
         return results[: len(carry)], results[len(carry) :]
 
     if scan.length != 1:
@@ -149,19 +150,20 @@ def _scanned(scan: Scan, inputs: list) -> list:
     return [*carried, *(lax.reshape(value, (1, *jnp.shape(value))) for value in found)]
 
 
-def _is_spread(equation: Any) -> bool:
-    """Whether a convolution is of inputs with zeros between them, as the derivative of one with strides, on a CPU."""
+def _is_input_dilated(equation: Any) -> bool:
+    """Whether this is a convolution with dilated inputs, as in the derivative of a strided one, on a CPU."""
     params = equation.params
     plain = {1} == {*params["window_strides"], *params["rhs_dilation"], params["feature_group_count"]}
     once = params["batch_group_count"] == 1
     return jax.default_backend() == "cpu" and plain and once and max(params["lhs_dilation"], default=1) > 1
 
 
-def _by_phases(equation: Any, x: Array, window: Array) -> Array:
+def _input_dilated_convolution(equation: Any, x: Array, window: Array) -> Array:
     """A convolution of inputs with s - 1 zeros after each, without the multiplications by these zeros.
 
     Output s q + r is the sum over j of input q + (r + t - low) / s + j times the window at t + s j, where t is low - r
-    modulo s: each remainder r is a convolution with a part of the window. On GPUs cuDNN does as much.
+    modulo s. So the outputs of each remainder r are a convolution with a part of the window. On GPUs cuDNN does the
+    same.
     """
     params, shape = equation.params, equation.outvars[0].aval.shape
     numbers, spread = params["dimension_numbers"], params["lhs_dilation"]
@@ -179,27 +181,27 @@ def _by_phases(equation: Any, x: Array, window: Array) -> Array:
             part = lax.slice_in_dim(part, min(first, part.shape[across]), None, s, across)
             before = -((r + first - low) // s)
             after = counts[k] + part.shape[across] - 1 - before - x.shape[along]
-            # Cut here: XLA's fast convolutions on CPUs do not take padding below zero.
+            # Cut the inputs here: XLA's fast convolutions on CPUs do not support negative padding.
             cut = [(0, 0, 0)] * x.ndim
             cut[along] = min(before, 0), min(after, 0), 0
             inputs = lax.pad(inputs, jnp.zeros((), x.dtype), cut)
             padding[k] = max(before, 0), max(after, 0)
-        if 0 in part.shape:  # no place of the window meets an input
+        if 0 in part.shape:  # no entry of the window meets an input
             parts.append(jnp.zeros(size, equation.outvars[0].aval.dtype))
             continue
         strides = (1,) * len(spread)
         parts.append(lax.conv_general_dilated(inputs, part, strides, padding, dimension_numbers=numbers, **options))
-    # Remainders next to their positions, last axis first.
-    whole = jnp.stack(parts).reshape(*spread, *parts[0].shape)
+    # Interleave the remainders with their positions, axis by axis from the last.
+    result = jnp.stack(parts).reshape(*spread, *parts[0].shape)
     for k in reversed(range(len(spread))):
         axis = numbers.out_spec[2 + k] + k + 1
-        whole = jnp.moveaxis(whole, k, axis)
-        whole = whole.reshape(*whole.shape[: axis - 1], -1, *whole.shape[axis + 1 :])
-    return lax.slice(whole, (0,) * whole.ndim, shape)
+        result = jnp.moveaxis(result, k, axis)
+        result = result.reshape(*result.shape[: axis - 1], -1, *result.shape[axis + 1 :])
+    return lax.slice(result, (0,) * result.ndim, shape)
 
 
 def results_of(equation: Any, inputs: Sequence[Any], jaxpr: Any) -> list:
-    """The results of one equation of a jaxpr, given inputs in the place of its own."""
+    """The results of one equation of a jaxpr, evaluated at the given inputs."""
     variables: dict[Any, Any] = {}
     for variable, value in zip(equation.invars, inputs, strict=True):
         if not isinstance(variable, jex.Literal):
@@ -210,5 +212,5 @@ def results_of(equation: Any, inputs: Sequence[Any], jaxpr: Any) -> list:
 
 
 def _nameless(info: Any) -> Any:
-    """Debugging information without the names of arguments and results, which another program does not share."""
+    """Debugging information without the names of arguments and results, which do not apply to a part of a jaxpr."""
     return info.with_unknown_names() if hasattr(info, "with_unknown_names") else info

@@ -1,4 +1,4 @@
-"""Scans as equations of a program: their operands, running them with another body, and what their values depend on.
+"""Scans in jaxprs: find their operands, run them with another body, and find what their results depend on.
 
 >>> import jax, jax.numpy as jnp
 >>> from jax import lax
@@ -25,7 +25,7 @@ def is_scan(equation: Any) -> bool:
 
 
 class Operands(NamedTuple):
-    """What a scan is given, or its body at a step: constants, what is carried, and what it goes over."""
+    """The operands of a scan, or of its body at one step: constants, the carry, and the arrays scanned over."""
 
     consts: list[Any]
     carry: list[Any]
@@ -33,7 +33,7 @@ class Operands(NamedTuple):
 
 
 class Scan:
-    """What an equation scans with, and how."""
+    """A scan equation: its body, length and options."""
 
     def __init__(self, equation: Any) -> None:
         body = body_of(equation)
@@ -43,17 +43,17 @@ class Scan:
         self._num_consts, self.num_carry = counts_of_scan(equation)
 
     def operands(self, values: Sequence[Any]) -> Operands:
-        """Values of the scan's operands, or of the body's, in order, by what they are to it."""
+        """Sort the values of the scan's operands, or of its body's, into constants, carry and slices."""
         last = self._num_consts + self.num_carry
         return Operands(list(values[: self._num_consts]), list(values[self._num_consts : last]), list(values[last:]))
 
     def run(self, step: Callable[[list, list], tuple[list, list]], carry: list, slices: list) -> list:
-        """The results of as many steps of another kind: what is carried, then what is stacked."""
+        """Run the scan with another body, `step`. Returns the final carry, then the stacked results."""
         carried, stacked = lax.scan(step, carry, slices, **self._options)
         return [*carried, *stacked]
 
     def depending(self, given: Sequence[bool]) -> set:
-        """The variables of the body that depend, at some step, on those of the scan's operands that are `given`."""
+        """The variables of the body that depend, at any step, on the operands of the scan that `given` marks."""
         body = self.body.jaxpr
         while True:
             sources = [variable for variable, depends in zip(body.invars, given, strict=True) if depends]
@@ -66,7 +66,7 @@ class Scan:
 
 
 def dependents(jaxpr: Any, sources: Iterable[Any]) -> set:
-    """The variables of a jaxpr that depend on `sources`, these included."""
+    """The variables of a jaxpr that depend on `sources`, including `sources`."""
     found = set(sources)
     for equation in jaxpr.eqns:
         given = [_among(found, variable) for variable in equation.invars]
@@ -77,7 +77,7 @@ def dependents(jaxpr: Any, sources: Iterable[Any]) -> set:
             continue
         scan = Scan(equation)
         inside, body = scan.depending(given), scan.body.jaxpr
-        # What is carried depends on what it begins with, even where a step replaces it: there may be no step.
+        # The final carry depends on the initial one, even if every step overwrites it: there may be no step.
         began = scan.operands(body.invars).carry
         for place, (variable, result) in enumerate(zip(equation.outvars, body.outvars, strict=True)):
             if _among(inside, result) or (place < len(began) and began[place] in inside):

@@ -1,8 +1,8 @@
-"""Cotangents of different outputs that differ by weights alone, found in the gradient's program.
+"""Separate a cotangent into a factor that depends on the example and one that depends on the output.
 
-The cotangent of output a at the last hidden layer of a network is c[a, j] = d(x)[j] w[a, j]: the derivative of the
-activation, which knows the example, times the read-out weights, which do not. A sum over outputs of products of such
-cotangents needs sum_a w[a, j]^2 alone: one cotangent d(x)[j] |w[:, j]| in place of o.
+At the last hidden layer of a network, the cotangent of output a is c[a, j] = d(x)[j] w[a, j]: the derivative of the
+activation, which depends on the example, times the read-out weights, which do not. A sum over outputs of products of
+such cotangents needs only sum_a w[a, j]^2: the single cotangent d(x)[j] |w[:, j]| replaces all o.
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.kernels.reading.programs import Program, flat_jaxpr
@@ -27,17 +27,17 @@ ENTRYWISE = {"mul", "div", "add", "sub", "add_any", "neg", "convert_element_type
 
 
 class Separated(NamedTuple):
-    """A variable as the entrywise product of two of its shape, and the axes along which the second is constant."""
+    """A variable as the entrywise product of two arrays of its shape, one per dependence."""
 
     of_example: Operand
     of_cotangent: Operand
-    constant: frozenset[int]
+    constant: frozenset[int]  # axes along which `of_cotangent` is constant
 
 
 def separated(program: Program, variable: Any) -> Separated | None:
-    """The factors of `variable`, if its dependence on the example and on the cotangent can be told apart.
+    """Separate `variable` into a factor of the example and a factor of the cotangent; None if its equations do not.
 
-    Not through complex values: the real part of a product is not the product of real parts.
+    Complex variables are not separated: the real part of a product is not the product of real parts.
     """
     if not program.of_cotangent(variable) or program.is_complex(variable):
         return None
@@ -69,7 +69,7 @@ def separated(program: Program, variable: Any) -> Separated | None:
 
 
 def _relabeled(program: Program, equation: Any, inner: Separated) -> Separated:
-    """Both factors go through the equation; a sign stays with the first."""
+    """Apply a relabeling to both factors, and a negation to the first."""
     weights = inner.of_cotangent
     if equation.primitive.name != "neg":
         weights = _through(program, equation, 0, weights)
@@ -79,13 +79,13 @@ def _relabeled(program: Program, equation: Any, inner: Separated) -> Separated:
 
 
 def _multiplied(program: Program, equation: Any, index: int, inner: Separated) -> Separated:
-    """The first factor takes what the equation multiplies by, or selects."""
+    """Apply a multiplication or selection to the first factor."""
     product = _through(program, equation, index, inner.of_example)
     before, after = equation.invars[index].aval.shape, equation.outvars[0].aval.shape
     if before == after:
         return Separated(product, inner.of_cotangent, inner.constant)
 
-    def spread(values: Any) -> Any:  # a number, or one entry along an axis of more
+    def spread(values: Any) -> Any:  # the product broadcasts a scalar, or an axis of length 1
         return jnp.broadcast_to(inner.of_cotangent.value(values), after)
 
     constant = inner.constant if before else frozenset(range(len(after)))
@@ -93,7 +93,7 @@ def _multiplied(program: Program, equation: Any, index: int, inner: Separated) -
 
 
 def _through(program: Program, equation: Any, index: int, inner: Operand) -> Operand:
-    """The equation's result with `inner` in the place of its operand `index`."""
+    """The result of the equation, with `inner` in place of its operand `index`."""
     others = [v for i, v in enumerate(equation.invars) if i != index and not isinstance(v, jex.Literal)]
 
     def value(values: Any) -> Any:
@@ -105,7 +105,7 @@ def _through(program: Program, equation: Any, index: int, inner: Operand) -> Ope
 
 
 def is_zero(program: Program, variable: Any) -> bool:
-    """Whether a variable is zero everywhere, as its equations say."""
+    """Whether the equations prove that a variable is zero everywhere."""
     if isinstance(variable, jex.Literal):
         return bool((variable.val == 0) if not hasattr(variable.val, "all") else (variable.val == 0).all())
     equation = program.producer(variable)
@@ -113,7 +113,7 @@ def is_zero(program: Program, variable: Any) -> bool:
 
 
 def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
-    """Axes along which a variable's equations say that it is constant."""
+    """Axes along which the equations prove that a variable is constant."""
     shape = variable.aval.shape
     if isinstance(variable, jex.Literal):
         return frozenset(range(len(shape)))
@@ -123,7 +123,7 @@ def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
         return single
     name = equation.primitive.name
     if name in ENTRYWISE and shape:
-        # An operand may be a number, or have one entry along an axis of more: it is constant there.
+        # An operand that is broadcast along an axis is constant there.
         operands = [operand for operand in equation.invars if operand.aval.shape]
         return single | frozenset.intersection(*(_constant_axes(program, operand) for operand in operands))
     if name in RELABELINGS:
@@ -132,7 +132,7 @@ def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
 
 
 def _constant_after(equation: Any, constant: frozenset[int]) -> frozenset[int]:
-    """The constant axes of the result of a relabeling, given those of its operand."""
+    """The constant axes of a relabeling's result, given those of its operand."""
     name, params = equation.primitive.name, equation.params
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if name == "transpose":
@@ -152,7 +152,7 @@ def _constant_after(equation: Any, constant: frozenset[int]) -> frozenset[int]:
 def _constant_after_reshape(
     before: tuple[int, ...], after: tuple[int, ...], constant: frozenset[int]
 ) -> frozenset[int]:
-    """Axes regroup: where sizes multiply to the same, those before make those after, constant if all of them are."""
+    """Constant axes after a reshape: match groups of axes of equal size; a new group is constant if the old one is."""
     found: set[int] = set()
     left = right = 0
     while left < len(before) or right < len(after):

@@ -1,7 +1,7 @@
-"""Where a parameter's gradient comes from: the one equation that brings an activation together with a cotangent.
+"""Find a gradient's sink: the one equation that multiplies an activation by a cotangent to make the gradient.
 
-A sink says which values of the gradient's program a factor is made of, and how. A kind of equation is known by a
-function that makes a sink of it, or returns None; where no kind is, the whole gradient is taken, which is always right.
+A sink says which values of the gradient's jaxpr make a factor, and how. Each known kind of equation has a function that
+returns its sink, or None. If no kind applies, the full gradient is taken, which is always right.
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.kernels.reading.programs import Program, flat_jaxpr
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ntkbias.kernels.factors import Convolution, Factor, Lookup, Product, Whole
+from ntkbias.kernels.factors import Convolution, Factor, FullJacobian, Lookup, Product
 from ntkbias.kernels.reading.programs import Operand, Program
 from ntkbias.kernels.reading.separation import is_zero, separated
 from ntkbias.kernels.reading.walks import walk_back
@@ -30,16 +30,17 @@ __all__ = ["Sink", "sink_of"]
 
 
 class Sink(NamedTuple):
-    """Where a parameter's gradient comes from: the operands to evaluate, and how their values make a factor."""
+    """The operands to evaluate for a parameter's gradient, and a function that builds a factor from their values."""
 
     operands: tuple[Operand, ...]
-    build: Callable[..., Factor]  # of the examples, and the operands' values
+    build: Callable[..., Factor]  # takes the examples, then the operands' values
 
 
 def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
     """The sink of a parameter's gradient, found by walking to the equation that makes it.
 
-    `summed`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
+    `summed` says that the kernel is a sum over outputs. Outputs whose cotangents differ only by weights are then folded
+    into one.
     """
     walk = walk_back(gradient, program)
     equation = program.producer(walk.source)
@@ -51,28 +52,28 @@ def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
 
     cotangent = _cotangent(gradient, program, summed, ())
 
-    def whole(x: Array, *values: Array) -> Whole:
-        jacobian = _for_each(cotangent.array(*values), len(x))
-        return Whole(1.0, jacobian.reshape(*jacobian.shape[:2], -1))
+    def full(x: Array, *values: Array) -> FullJacobian:
+        jacobian = _for_every_example(cotangent.array(*values), len(x))
+        return FullJacobian(1.0, jacobian.reshape(*jacobian.shape[:2], -1))
 
-    return Sink(cotangent.operands, whole)
+    return Sink(cotangent.operands, full)
 
 
 class Cotangent(NamedTuple):
-    """How to evaluate a cotangent: `(n, o, ...)`; 1 for n where it is the same for all examples."""
+    """How to evaluate a cotangent `(n, o, ...)`, or `(1, o, ...)` if all examples share it."""
 
     operands: tuple[Operand, ...]
     array: Callable[..., Array]
-    shared: bool  # by all examples
-    constant: bool  # along the positions
+    shared: bool  # whether all examples share it
+    constant: bool  # whether it is constant along the positions
 
 
 def _cotangent(variable: Any, program: Program, summed: bool, positions: Sequence[int]) -> Cotangent:
-    """The cotangent that a variable holds, in the fewest numbers.
+    """The cotangent that a variable holds, in as few numbers as possible.
 
-    Under a sum over outputs, c[a, j] = d(x)[j] w[a, j] for outputs a is as good as the single d(x)[j] |w[:, j]|, which
-    takes as many times less work as there are outputs. The weights may not vary along `positions`, which the gradient
-    sums over.
+    If the kernel sums over outputs, the o cotangents c[a, j] = d(x)[j] w[a, j] can be replaced by the single one
+    d(x)[j] |w[:, j]|, which takes o times less work. This requires weights that do not vary along `positions`, the axes
+    over which the gradient sums.
     """
     parts = separated(program, variable)
     constant = parts is not None and set(positions) <= parts.constant
@@ -90,15 +91,15 @@ def _cotangent(variable: Any, program: Program, summed: bool, positions: Sequenc
 
 def _norm(weights: Float[Array, "o ..."]) -> Float[Array, "..."]:
     squares = jnp.sum(weights**2, 0)
-    positive = squares > 0  # the root's derivative at zero is infinite, that of what becomes of it is zero
+    positive = squares > 0  # the root has an infinite derivative at zero, but the kernel's derivative there is zero
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
 
 
-def _for_each(cotangent: Array, num_examples: int) -> Array:
-    """A cotangent with the axis of examples in full."""
+def _for_every_example(cotangent: Array, num_examples: int) -> Array:
+    """A cotangent, broadcast over the examples if they share it."""
     if len(cotangent) == num_examples:
         return cotangent
-    # The barrier: XLA on CPUs (JAX 0.10) computes reduced products of two broadcast arrays wrongly.
+    # The barrier avoids a bug: XLA on CPUs (JAX 0.10) computes reduced products of two broadcast arrays wrongly.
     return lax.optimization_barrier(jnp.broadcast_to(cotangent, (num_examples, *cotangent.shape[1:])))
 
 
@@ -116,17 +117,17 @@ def _product(equation: Any, scale: float, program: Program, summed: bool) -> Sin
     def build(x: Array, activation: Array, *values: Array) -> Product:
         activations = _canonical(activation, contracted[0], batch[0], 1)
         cotangents = _canonical(cotangent.array(*values), contracted[1], batch[1], 2)
-        if cotangent.shared and cotangent.constant:  # the same at all positions: activations add up
+        if cotangent.shared and cotangent.constant:  # all positions share the cotangent: sum the activations
             activations, cotangents = jnp.sum(activations, 2, keepdims=True), cotangents[..., :1, :]
         elif activations.shape[2] > 1:
-            cotangents = _for_each(cotangents, len(x))
+            cotangents = _for_every_example(cotangents, len(x))
         return Product(scale, activations, cotangents)
 
     return Sink((program.operand(left), *cotangent.operands), build)
 
 
 def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...], lead: int) -> Array:
-    """An operand `(*lead, ...)` of a product as `(*lead, b, t, i)`: its batch, contracted and free axes flattened."""
+    """An operand of a product as `(*lead, b, t, i)`: its batch, contracted and free axes, each group flattened."""
     free = [axis for axis in range(array.ndim - lead) if axis not in contracted and axis not in batch]
     groups = (batch, contracted, free)
     sizes = [math.prod(array.shape[lead + axis] for axis in group) for group in groups]
@@ -135,7 +136,7 @@ def _canonical(array: Array, contracted: tuple[int, ...], batch: tuple[int, ...]
 
 
 def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:
-    """The sink of a table of which rows are looked up, an embedding: a scatter of cotangents into its rows."""
+    """The sink of a table whose rows are looked up (an embedding): a scatter of cotangents into its rows."""
     table, indices, updates = equation.invars
     params, numbers = equation.params, equation.params["dimension_numbers"]
     shape, window = table.aval.shape, numbers.update_window_dims
@@ -149,27 +150,27 @@ def _lookup(equation: Any, scale: float, program: Program, summed: bool) -> Sink
     lead = [axis for axis in range(updates.aval.ndim) if axis not in window]
     cotangent = _cotangent(updates, program, summed, [axis for axis in lead if updates.aval.shape[axis] > 1])
     clipped = params["mode"] == lax.GatherScatterMode.CLIP
-    promised = params["mode"] == lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    assumes_in_bounds = params["mode"] == lax.GatherScatterMode.PROMISE_IN_BOUNDS
 
     def build(x: Array, index: Array, *values: Array) -> Lookup:
-        cotangents = _for_each(cotangent.array(*values), len(x))
+        cotangents = _for_every_example(cotangent.array(*values), len(x))
         cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in (*lead, *window))])
         num_outputs, flat = cotangents.shape[1], index.reshape(len(x), -1, 1).astype(int)
         flat = jnp.clip(flat, 0, shape[0] - 1) if clipped else flat
         cotangents = cotangents.reshape(len(x), num_outputs, flat.shape[1], math.prod(shape[1:]))
-        found = Lookup(scale, flat, cotangents, shape[0], promised)
-        if not promised:
+        found = Lookup(scale, flat, cotangents, shape[0], assumes_in_bounds)
+        if not assumes_in_bounds:
             return found
-        # Beyond the table JAX's derivatives differ, forward and backward: no number is right.
-        undefined = jnp.where(found.are_outside()[:, None], jnp.nan, cotangents)
-        return Lookup(scale, flat, undefined, shape[0], promised)
+        # For indices out of bounds, JAX's forward and reverse derivatives differ, so no number would be right.
+        undefined = jnp.where(found.out_of_bounds()[:, None], jnp.nan, cotangents)
+        return Lookup(scale, flat, undefined, shape[0], assumes_in_bounds)
 
     places = program.operand(indices)._replace(of_places=True)
     return Sink((places, *cotangent.operands), build)
 
 
 def _convolution(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:
-    """The sink of a convolution's window: itself a convolution, whose batch axis is the window's axis of channels."""
+    """The sink of a convolution's window: its gradient is a convolution too, batched over the window's channels."""
     inputs, cotangent = equation.invars
     params = equation.params
     plain = params["feature_group_count"] == params["batch_group_count"] == 1 and set(params["lhs_dilation"]) <= {1}
@@ -187,7 +188,7 @@ def _convolution(equation: Any, scale: float, program: Program, summed: bool) ->
         zero = jnp.zeros((), arranged.dtype)
         padded = lax.pad(arranged, zero, [(0, 0, 0), (0, 0, 0), *padding, (0, 0, 0)])
         order = (right[1], *right[2:], right[0])
-        cotangents = _for_each(cotangent_of.array(*values), len(x))
+        cotangents = _for_every_example(cotangent_of.array(*values), len(x))
         cotangents = jnp.transpose(cotangents, [0, 1, *(2 + axis for axis in order)])
         return Convolution(scale, padded, cotangents, window, params["window_strides"], params["rhs_dilation"])
 

@@ -1,11 +1,11 @@
-"""Reads how f uses its parameters, so that the Jacobian is never formed.
+"""Read how f uses its parameters, so that no Jacobian has to be formed.
 
-The gradient of one output of one example, a function of (params, x, cotangent), is traced. From each parameter's
-gradient we walk back through what only relabels or scales it to its sink: the one equation that brings an activation,
-which does not depend on the cotangent, together with a quantity that does. Their values are all that the kernel needs
-(`factors`). Reading the gradient, and not the forward pass, makes this right for custom derivatives, weights used
-several times, and models that are themselves vmapped: where there is no single sink of a known kind, the parameter's
-whole gradient is taken.
+The gradient of one output of one example is traced, as a function of (params, x, cotangent). From each parameter's
+gradient we walk back, through equations that only relabel or scale it, to its sink. The sink is the one equation that
+multiplies an activation, which does not depend on the cotangent, by a value that does. The kernel needs only the values
+of these two operands (`factors`). Because the gradient is read, and not the forward pass, this is right for custom
+derivatives, for weights that are used several times, and for models that use vmap. If there is no single sink of a
+known kind, the parameter's full gradient is taken.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.reading import factors
@@ -28,14 +28,14 @@ from ntkbias.compilation import remembered
 from ntkbias.errors import InputError
 from ntkbias.function import is_differentiated, signature, split_params
 from ntkbias.kernels.factors import Factor
-from ntkbias.kernels.outputs import arrangement, scale_of
-from ntkbias.kernels.reading.divisions import with_products_outside
+from ntkbias.kernels.outputs import arrangement, gradient_scale
+from ntkbias.kernels.reading.hoisting import with_products_hoisted
 from ntkbias.kernels.reading.programs import Operand, Program, flat_jaxpr
 from ntkbias.kernels.reading.sinks import Sink, sink_of
 from ntkbias.parameters import paths_of
 from ntkbias.types import ApplyFunction, Outputs, Params
 
-__all__ = ["Some", "factor_bytes", "factor_shapes", "factors"]
+__all__ = ["OutputRange", "factor_bytes", "factor_shapes", "factors"]
 
 
 class Structure(NamedTuple):
@@ -43,13 +43,13 @@ class Structure(NamedTuple):
 
     run: Callable[..., list]
     paths: list[str]  # of all parameters
-    sinks: dict[str, Sink]  # by the path of the parameter, for those that matter
+    sinks: dict[str, Sink]  # by path, for the parameters that f depends on
     output_shape: tuple[int, ...]
     dtype: Any
 
 
-class Some(NamedTuple):
-    """Some of the outputs, whose axes are flattened; those beyond the last one count as zero."""
+class OutputRange(NamedTuple):
+    """A range of outputs, whose axes are flattened. Outputs after the last one count as zero."""
 
     first: int | Array
     number: int
@@ -61,18 +61,19 @@ def factors(
     x: Array,
     outputs: Outputs = "all",
     precision: str = "highest",
-    some: Some | None = None,
+    output_range: OutputRange | None = None,
 ) -> dict[str, Factor]:
-    """The factor of each parameter's block of the kernel, by its path, for the examples `x` `(n, ...)`.
+    """The factor of each parameter's block of the kernel, by path, for the examples `x` `(n, ...)`.
 
-    Costs one forward pass an example and one backward pass an example and output. A parameter that does not matter
-    has none. For "sum" and "mean" what is returned has the right sum over outputs, of which it may have fewer; for
-    "mean" it is that of the gradients divided by the square root of their number. Of `some` outputs, it is their part.
+    Parameters that f does not depend on have no factor. For "sum" and "mean" several outputs may be folded into one
+    that gives the same sum; for "mean" the gradients are divided by the square root of the number of outputs. With an
+    `output_range`, only these outputs contribute. Costs one forward pass per example, and one backward pass per example
+    and output.
     """
     leaves = jax.tree.leaves(params)
     structure = _read(f, *signature(params, x), arrangement(outputs).is_summed, precision)
     num_outputs = math.prod(structure.output_shape)
-    first, count = some or (0, num_outputs)
+    first, count = output_range or (0, num_outputs)
     cotangents = jax.nn.one_hot(first + jnp.arange(count), num_outputs, dtype=structure.dtype)
     cotangents = cotangents.reshape(count, *structure.output_shape)
     operands = [operand for sink in structure.sinks.values() for operand in sink.operands]
@@ -82,14 +83,14 @@ def factors(
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
     values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
-    # In the type of the parameter, also where f computes in a narrower one: sums of squares need the digits. Whole
-    # numbers, too, whose products overflow.
+    # Factors are converted to the type of the parameter, even if f computes in a narrower one: sums of squares need the
+    # digits. Whole numbers are converted too, since their products could overflow.
     types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
 
     def widened(value: Array, path: str, operand: Operand) -> Array:
         return value if operand.of_places else value.astype(types[path])
 
-    scale = scale_of(num_outputs, outputs)
+    scale = gradient_scale(num_outputs, outputs)
     return {
         path: sink.build(x, *(widened(next(values), path, operand) for operand in sink.operands)).scaled(scale)
         for path, sink in structure.sinks.items()
@@ -98,18 +99,18 @@ def factors(
 
 @remembered
 def factor_shapes(
-    f: ApplyFunction, found: tuple, outputs: Outputs, precision: str, some: Some | None = None
+    f: ApplyFunction, found: tuple, outputs: Outputs, precision: str, output_range: OutputRange | None = None
 ) -> dict[str, Factor]:
-    """The factors of one example with shapes in place of arrays, given a `signature`; tracing takes long."""
+    """The factors of one example, with shapes in place of arrays, given a `signature`. Cached: tracing is slow."""
     treedef, leaves, example, _ = found
     batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
-    evaluate = partial(factors, f, outputs=outputs, precision=precision, some=some)
+    evaluate = partial(factors, f, outputs=outputs, precision=precision, output_range=output_range)
     try:
         return jax.eval_shape(evaluate, jax.tree.unflatten(treedef, leaves), batch)
     except NotImplementedError as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"Expected f(params, x) to consist of operations that JAX maps over examples by vmap; got: {reason}"
+            f"Expected f(params, x) to consist of operations that jax.vmap can map over examples; got: {reason}"
         ) from error
 
 
@@ -120,10 +121,10 @@ def factor_bytes(
     outputs: Outputs,
     precision: str,
     only: tuple[str, ...] | None,
-    some: Some | None = None,
+    output_range: OutputRange | None = None,
 ) -> tuple[int, int]:
-    """The bytes that the factors of the paths `only`, or all, take for an example: as they are read, and as kept."""
-    shapes = factor_shapes(f, found, outputs, precision, some)
+    """Bytes per example of the factors at the paths `only` (None: all): as they are read, and as they are kept."""
+    shapes = factor_shapes(f, found, outputs, precision, output_range)
     raw = [factor for path, factor in shapes.items() if only is None or path in only]
     kept = [jax.eval_shape(lambda factor: factor.kept(), factor) for factor in raw]
     return sum(factor.row_bytes() for factor in raw), sum(factor.row_bytes() for factor in kept)
@@ -141,15 +142,16 @@ def _read(
 ) -> Structure:
     """Trace the gradient of one output of one example, and find the sink of each parameter.
 
-    `summed`: the kernel is a sum over outputs, so that these may be folded where they differ by weights alone.
+    `summed` says that the kernel is a sum over outputs. Outputs whose cotangents differ only by weights are then folded
+    into one.
     """
 
     def outputs(leaves: list[Array], x: Array) -> Array:
         return f(jax.tree.unflatten(treedef, leaves), x[None])[0]
 
     def gradient(leaves: list[Array], x: Array, cotangent: Array) -> list[Array]:
-        chosen, whole = split_params(leaves)
-        return jax.vjp(lambda chosen: outputs(whole(chosen), x), chosen)[1](cotangent)[0]
+        chosen, rebuild = split_params(leaves)
+        return jax.vjp(lambda chosen: outputs(rebuild(chosen), x), chosen)[1](cotangent)[0]
 
     with jax.default_matmul_precision(precision):
         output = jax.eval_shape(outputs, list(leaves), example)
@@ -158,11 +160,11 @@ def _read(
         except ValueError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"Expected f(params, x) to be differentiable in reverse mode; got: {reason}") from error
-    closed = with_products_outside(closed)
+    closed = with_products_hoisted(closed)
     program = Program(closed)
     if not any(program.of_cotangent(variable) for variable in closed.jaxpr.outvars):
         raise InputError(
-            "Expected f(params, x) to depend on params; its outputs are the same for all. Check what f uses."
+            "Expected f(params, x) to depend on params; its outputs are the same for all values. Check what f uses."
         )
     paths = list(paths_of(_numbered(treedef)))
     differentiated = [path for path, leaf in zip(paths, leaves, strict=True) if is_differentiated(leaf)]
@@ -176,5 +178,5 @@ def _read(
 
 
 def _numbered(treedef: Any) -> Any:
-    """A pytree of this structure, to name its leaves by."""
+    """A pytree of this structure, to get the paths of its leaves from."""
     return jax.tree.unflatten(treedef, range(treedef.num_leaves))

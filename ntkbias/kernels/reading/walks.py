@@ -1,4 +1,4 @@
-"""The way back from a gradient through what only relabels or scales it, to the equation that makes it.
+"""Walk back from a gradient, through equations that only relabel or scale it, to the equation that makes it.
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.kernels.reading.programs import Program, flat_jaxpr
@@ -22,17 +22,17 @@ RELABELINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"
 
 
 class Walk(NamedTuple):
-    """Where a walk ended, and what it passed: the gradient is `scale` times that of the source, relabeled."""
+    """The end of a walk: the gradient is `scale` times the source, relabeled by the equations that were passed."""
 
     source: Any  # a variable
     scale: float
-    passed: tuple[Any, ...]  # equations, the last first
+    passed: tuple[Any, ...]  # equations, the last one of the program first
 
 
 def walk_back(gradient: Any, program: Program) -> Walk:
-    """Walk from a gradient as far as equations relabel it, or multiply it by a number.
+    """Walk back from a gradient as long as equations only relabel it, or multiply it by a number.
 
-    A walk ends at complex values: neither the products nor the squares of parts are the parts of those.
+    A walk ends at complex values: the real part of a product is not the product of real parts.
     """
     variable, scale, passed = gradient, 1.0, []
     found: tuple[float, Any] | None
@@ -54,7 +54,7 @@ def walk_back(gradient: Any, program: Program) -> Walk:
 
 
 def _number_times_variable(equation: Any) -> tuple[float, Any] | None:
-    """The operands of a multiplication of an array by a constant number."""
+    """The number and the variable, if a multiplication is that of an array by a constant number; else None."""
     left, right = equation.invars
     for number, variable in ((left, right), (right, left)):
         constant = isinstance(number, jex.Literal) and np.ndim(number.val) == 0 and np.isrealobj(number.val)

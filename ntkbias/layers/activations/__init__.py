@@ -1,10 +1,10 @@
 r"""Elementwise nonlinearities and their dual activations.
 
-For centered Gaussians (u, v) with variances a, b and covariance c, the dual of phi is E[phi(u) phi(v)] and the dual of
-its derivative E[phi'(u) phi'(v)] (Daniely et al. 2016; Han et al. 2022, arXiv 2209.04121). Each file gives the formulas
-of its family. Both are exact but for rounding, unless a class says otherwise. Functions without a closed form, tanh
-among them, are `Expansion`s, whose error can be measured. All are finite with finite derivatives, also at equal and
-opposite inputs, at variance zero, and by hyperparameters.
+Let u and v be centered Gaussians with variances a, b and covariance c. The dual of phi is E[phi(u) phi(v)], and the
+dual of its derivative is E[phi'(u) phi'(v)] (Daniely et al. 2016; Han et al. 2022, arXiv 2209.04121). Each file gives
+the formulas of its family. Both duals are exact up to rounding, unless a class says otherwise. Functions without a
+closed form, such as tanh, are `Expansion`s, whose error can be measured. All duals are finite and have finite
+derivatives, also at equal and opposite inputs, at variance zero, and with respect to hyperparameters.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.layers import Relu

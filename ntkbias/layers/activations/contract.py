@@ -1,4 +1,4 @@
-"""The contract of an activation: `apply` at a finite width, its dual in the infinite-width limit."""
+"""The contract of an activation: `apply` at finite width, and its dual in the infinite-width limit."""
 
 import abc
 import dataclasses
@@ -18,18 +18,18 @@ __all__ = ["Activation", "require_numbers"]
 
 
 class Activation(Layer):
-    """An elementwise function with a dual. A new one says `apply` and `dual`."""
+    """An elementwise function with a dual. A new one defines `apply` and `dual`."""
 
-    # The variance of the inputs at which `gain` is critical: one, or zero for functions like tanh, through the origin
-    # and flatter away from it, whose signals tend to zero without biases (Roberts et al. 2022, chapter 5).
+    # The input variance at which `gain` is critical. It is zero for functions such as tanh, which pass through the
+    # origin and flatten away from it: without biases their signals tend to zero (Roberts et al. 2022, chapter 5).
     critical_variance: ClassVar[float] = 1.0
 
     @property
     def gain(self) -> Any:
         """The w_std that keeps gradients from growing or dying with depth: 1 / sqrt(E[phi'(z)^2]).
 
-        For z of variance `critical_variance`. Piecewise linear functions through the origin have one gain at all
-        variances. A float, or an array where hyperparameters are traced.
+        Here z has variance `critical_variance`. Piecewise linear functions through the origin have the same gain at all
+        variances. The result is a float, or an array if hyperparameters are arrays.
         """
         leaves = jax.tree.leaves(self)
         if not all(isinstance(leaf, int | float) for leaf in leaves):
@@ -38,7 +38,7 @@ class Activation(Layer):
             return float(self._slope(jnp.asarray(self.critical_variance))) ** -0.5
 
     def _slope(self, variance: Array) -> Array:
-        """E[phi'(z)^2], as one program: an expansion has hundreds of steps."""
+        """E[phi'(z)^2], compiled as one program because an expansion has hundreds of steps."""
         return eqx.filter_jit(lambda phi, v: phi.dual(v, v, v)[1])(self, variance)
 
     @abc.abstractmethod
@@ -46,21 +46,21 @@ class Activation(Layer):
         """E[phi(u) phi(v)] and E[phi'(u) phi'(v)]; the arrays broadcast against each other."""
 
     def moment(self, variance: Array) -> Array:
-        """E[phi(u)^2]: the dual at equal arguments, for which a class may know a shorter way."""
+        """E[phi(u)^2], the dual at equal arguments. A class may override it with a cheaper formula."""
         return self.dual(variance, variance, variance)[0]
 
     def decorrelates(self, before: bool) -> bool:
         return False
 
     def needs(self, after: Needs) -> Needs:
-        """The variances, beside what comes after."""
+        """The variances, and what later layers need."""
         return after | Needs(own=Positions.EQUAL)
 
     def propagate(self, covariance: Covariance) -> Covariance:
         if not covariance.gaussian:
             raise InputError(
                 f"Expected a Dense or Conv layer before {type(self).__name__}; got an input that is not Gaussian at "
-                "infinite width. Put a linear layer between the input, or the activation before, and this one."
+                "infinite width. Put a linear layer directly before it, after the input or the previous activation."
             )
         return covariance.activate(self.dual, self.moment)
 

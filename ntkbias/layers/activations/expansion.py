@@ -1,4 +1,4 @@
-"""Any other function: its dual is a Hermite expansion, whose error can be measured."""
+"""Activations without a closed form: their duals are Hermite expansions, whose error can be measured."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from ntkbias.types import Params
 __all__ = ["Elementwise", "Expansion", "Sigmoid", "Silu", "Softplus", "Tanh"]
 
 
-NUM_TERMS = 64  # of a Hermite expansion, unless told otherwise
+NUM_TERMS = 64  # default number of terms of a Hermite expansion
 
 
 class Expansion(Activation):
-    """An activation whose dual is a Hermite expansion of what `apply` computes; see `Elementwise` for its error."""
+    """An activation whose dual is a Hermite expansion of `apply`. `Elementwise` states its error."""
 
     num_terms: eqx.AbstractVar[int]
 
@@ -42,7 +42,7 @@ class Expansion(Activation):
         )
 
     def quadrature_error(self, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
-        """How far the two duals are from those with twice as many terms; the arrays broadcast against each other."""
+        """The absolute change of both duals when the number of terms doubles; the arrays broadcast."""
         moments = covariance, variance1, variance2
         finer = dataclasses.replace(self, num_terms=2 * self.num_terms)
         coarse, fine = self.dual(*moments), finer.dual(*moments)
@@ -50,10 +50,11 @@ class Expansion(Activation):
 
 
 class Elementwise(Expansion):
-    """Any elementwise JAX function, its dual from the first `num_terms` terms of its Hermite expansion.
+    """Any elementwise JAX function, with a dual from the first `num_terms` terms of its Hermite expansion.
 
-    `derivative` is JAX's own unless given. The dual is most wrong at equal or opposite inputs and at large variances;
-    `quadrature_error` measures it. With 64 terms the larger error of the two, relative to its value at equal inputs, is
+    JAX differentiates the function unless you give its `derivative`. The error of the dual is largest at equal or
+    opposite inputs and at large variances; `quadrature_error` measures it. With 64 terms the larger error of the two
+    duals, relative to the value at equal inputs, is
 
         variance      0.1      1        3        10
         tanh          2e-15    1e-8     6e-5     1e-2
@@ -61,10 +62,10 @@ class Elementwise(Expansion):
         SiLU          2e-15    2e-15    2e-10    7e-6
         softplus      2e-15    2e-15    2e-12    2e-7
 
-    float32 adds its own rounding. At a correlation rho it is |rho|^64 times as large, or less. A function with a kink
-    converges slowly: with 64 terms ReLU is 5e-4 off, and its derivative 1e-2; `ABRelu` and its kin are exact. A pair
-    costs four operations a term, an input eight evaluations of the function a term. Compiled programs are kept per
-    function: a fresh lambda compiles again.
+    At correlation rho the error is at most |rho|^64 times as large. float32 adds its own rounding. A function with a
+    kink converges slowly: with 64 terms the dual of ReLU is off by 5e-4 and that of its derivative by 1e-2, so use
+    exact activations such as `ABRelu`. Each term costs four operations per pair of inputs and eight evaluations of the
+    function per input. Compiled programs are kept per function: a fresh lambda compiles again.
     """
 
     function: Callable[[Array], Array] = eqx.field(converter=held)  # type: ignore[misc]  # AbstractVar is no field

@@ -1,6 +1,6 @@
 r"""Piecewise linear functions, their powers, and steps: arc-cosine kernels (Cho and Saul 2009).
 
-With t the angle between u and v, cos t = c / sqrt(a b):
+Let t be the angle between u and v, with cos t = c / sqrt(a b). Then
 
     relu    E = sqrt(a b) (sin t + (pi - t) cos t) / (2 pi)       E' = (pi - t) / (2 pi)
 """
@@ -108,9 +108,9 @@ class RectifiedMonomial(Activation):
 class Step(Activation):
     """1 where x > 0 and 0 elsewhere.
 
-    Its derivative is zero but at the origin, so gradient descent does not train what comes before it: the dual of the
-    derivative is 0, as in neural-tangents, and the NTK is that of the last layer. The NNGP is the arc-cosine kernel of
-    degree 0, which Bietti and Bach (2021) study. The `gain` keeps E[phi^2] at one.
+    Its derivative is zero except at the origin, so gradient descent does not train the layers before it. The dual of
+    the derivative is therefore 0, as in neural-tangents, and the NTK is that of the last layer. The NNGP is the
+    arc-cosine kernel of degree 0, which Bietti and Bach (2021) study. The `gain` keeps E[phi^2] at one.
     """
 
     gain = math.sqrt(2.0)
@@ -124,7 +124,7 @@ class Step(Activation):
 
 
 class Sign(Activation):
-    """-1, 0 or 1 as x is below, at or above zero; E = (2 / pi) arcsin rho. Derivatives and `gain` are as for `Step`."""
+    """-1, 0 or 1 if x is below, at or above zero; E = (2 / pi) arcsin rho. Derivatives and `gain` follow `Step`."""
 
     gain = 1.0
 
@@ -140,7 +140,8 @@ class Sign(Activation):
 class Hat(Activation):
     """x on [0, 1], 2 - x on [1, 2], and 0 elsewhere: the finite-element basis function of Hong et al. 2022.
 
-    arXiv 2208.04924. Absolute error 5 eps (1 + sqrt(a b)). A pair costs three hundred times what it does for ReLU.
+    arXiv 2208.04924. The absolute error of the dual is 5 eps (1 + sqrt(a b)). A pair of inputs costs three hundred
+    times as much as for ReLU.
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -153,11 +154,11 @@ class Hat(Activation):
 def _two_slopes(
     a: float | Array, b: float | Array, covariance: Array, variance1: Array, variance2: Array
 ) -> tuple[Array, Array]:
-    """The duals of a min(x, 0) + b max(x, 0), which is a x + (b - a) relu(x)."""
+    """The duals of a min(x, 0) + b max(x, 0) = a x + (b - a) relu(x)."""
     moments = covariance, variance1, variance2
     nngp = (b - a) ** 2 * arc_cosine(1, *moments) + a * b * covariance
     derivative = (b - a) ** 2 * arc_cosine(0, *moments) + a * b
-    # At variance zero the slope is a, as autodiff has it, on one side or on both.
+    # At variance zero the slope is a, as in autodiff; one or both variances may be zero.
     live = (variance1 > 0).astype(int) + (variance2 > 0)
     at_zero = jnp.where(live == 0, a**2, a * (a + b) / 2)
     return nngp, jnp.where(live == 2, derivative, at_zero)

@@ -1,4 +1,4 @@
-r"""Polynomials, in powers or by Hermite's: their duals are polynomials of the covariance and the variances.
+r"""Polynomials, in powers or in Hermite polynomials. Their duals are polynomials in the covariance and the variances.
 
 He_k       E = c^k at a = b = 1                               E' = k c^(k - 1)           (O'Donnell 2014)
 """
@@ -20,14 +20,14 @@ __all__ = ["Hermite", "Monomial", "Polynomial"]
 
 
 class Polynomial(Activation):
-    """coefficients[0] + coefficients[1] x + ..., as numpy.polynomial.Polynomial has it."""
+    """coefficients[0] + coefficients[1] x + ..., in the order of numpy.polynomial.Polynomial."""
 
     coefficients: tuple[float, ...]
 
     def __check_init__(self):
         if not isinstance(self.coefficients, tuple) or not self.coefficients:
             raise InputTypeError(
-                "Expected the coefficients of Polynomial as a tuple of numbers, that of x^0 first; "
+                "Expected the coefficients of Polynomial as a tuple of numbers, lowest power first; "
                 f"got {self.coefficients!r}."
             )
         require_numbers(self)
@@ -55,9 +55,9 @@ class Monomial(Activation):
 
 
 class Hermite(Activation):
-    """The probabilists' Hermite polynomial of a degree, divided by sqrt(degree!): of mean square one at variance one.
+    """The probabilists' Hermite polynomial of a degree, divided by sqrt(degree!).
 
-    The dual holds at all variances; at variance one it is correlation^degree.
+    Its mean square is one at variance one. The dual holds at all variances; at variance one it is correlation^degree.
     """
 
     degree: int = eqx.field(static=True)

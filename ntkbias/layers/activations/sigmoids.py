@@ -19,7 +19,7 @@ __all__ = ["Erf", "Gelu"]
 
 
 class Erf(Activation):
-    """a erf(b x) + c, with erf(x) = 2 / sqrt(pi) times the integral of exp(-s^2) from 0 to x.
+    """a erf(b x) + c. Here erf(x) is 2 / sqrt(pi) times the integral of exp(-s^2) from 0 to x.
 
     neural-tangents' Sigmoid_like is Erf(0.5, 1 / 2.4020563531719796, 0.5).
     """
@@ -48,9 +48,9 @@ class Erf(Activation):
 
 
 class Gelu(Activation):
-    """x Phi(x), with Phi the distribution function of the standard normal (Hendrycks and Gimpel 2016).
+    """x Phi(x), where Phi is the standard normal distribution function (Hendrycks and Gimpel 2016).
 
-    The dual is that of Tsuchida et al. 2020 (arXiv 2002.08517).
+    The formula of the dual is from Tsuchida et al. 2020 (arXiv 2002.08517).
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:

@@ -1,4 +1,4 @@
-"""The activations that have a name, for `activation="relu"` and the command line."""
+"""The table of named activations, for `activation="relu"` and the command line."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[], Activation]] = {
 
 
 def activation(name: str | Activation) -> Activation:
-    """The activation called `name`, one of `ACTIVATIONS`; an activation is returned as it is."""
+    """The activation called `name`, one of `ACTIVATIONS`. An `Activation` is returned unchanged."""
     if isinstance(name, Activation):
         return name
     require_choice("activation", name, ACTIVATIONS)

@@ -1,4 +1,4 @@
-r"""Waves, bells and exponentials: their duals are exponentials of the covariance.
+r"""Sines, cosines, Gaussians and exponentials, with the duals below.
 
 sin, cos   E = exp(-(a + b) / 2) sinh c, ... cosh c           E' the other one           (Rahimi and Recht 2007)
 sin + cos  E = exp(c - (a + b) / 2)                           E' = E
@@ -21,7 +21,7 @@ __all__ = ["Cos", "Exp", "Gaussian", "Rbf", "Sin", "SinPlusCos"]
 
 
 class Sin(Activation):
-    """a sin(b x + c). Its `gain` is for vanishing variance, 1 / |a b cos c|."""
+    """a sin(b x + c). Its `gain` is that of vanishing variance, 1 / |a b cos c|."""
 
     a: float = 1.0
     b: float = 1.0
@@ -42,7 +42,7 @@ class Sin(Activation):
 
 
 class Cos(Activation):
-    """a cos(b x + c). Without a phase it is even: constant where the variance vanishes."""
+    """a cos(b x + c). With c = 0 it is even, so it tends to a constant as the variance vanishes."""
 
     a: float = 1.0
     b: float = 1.0
@@ -63,7 +63,7 @@ class Cos(Activation):
 class SinPlusCos(Activation):
     """a (sin(b x) + cos(b x)), whose dual is a^2 exp(b^2 (c - (variance1 + variance2) / 2)).
 
-    At variance one it is exp(t - 1) of the correlation t, with no Taylor coefficient zero.
+    At variance one the dual is exp(t - 1) for correlation t; all of its Taylor coefficients are positive.
     """
 
     a: float = 1.0
@@ -80,7 +80,7 @@ class SinPlusCos(Activation):
         return self.a * (jnp.sin(self.b * x) + jnp.cos(self.b * x))
 
     def dual(self, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
-        distance = (variance1 - covariance) + (variance2 - covariance)  # exact where inputs are near
+        distance = (variance1 - covariance) + (variance2 - covariance)  # exact for nearby inputs
         nngp = self.a**2 * jnp.exp(-0.5 * self.b**2 * distance)
         return nngp, self.b**2 * nngp
 
@@ -107,7 +107,7 @@ class Rbf(Activation):
 
 
 class Gaussian(Activation):
-    """a exp(b x^2), with b not above zero."""
+    """a exp(b x^2), with b at most zero."""
 
     a: float = 1.0
     b: float = -1.0
@@ -128,7 +128,7 @@ class Gaussian(Activation):
 
 
 class Exp(Activation):
-    """a exp(b x). The dual overflows where b^2 times the variance does in an exponential, at 44 in float32."""
+    """a exp(b x). In float32 the dual overflows where b^2 times the variance exceeds 44."""
 
     a: float = 1.0
     b: float = 1.0
@@ -145,8 +145,8 @@ class Exp(Activation):
 
 
 def _waves(scale: float | Array, covariance: Array, variance1: Array, variance2: Array) -> tuple[Array, Array]:
-    """E[sin(b u) sin(b v)] and E[cos(b u) cos(b v)] for b = scale; none overflows, and small ones keep all digits."""
-    sign = jnp.where(covariance > 0, -1.0, 1.0)  # from here on as for opposite inputs, of covariance -|c|
+    """E[sin(b u) sin(b v)] and E[cos(b u) cos(b v)] for b = scale. Neither overflows; small values keep all digits."""
+    sign = jnp.where(covariance > 0, -1.0, 1.0)  # flip one input, so that the covariance is -|c|
     opposite = sign * covariance
     nearer = jnp.exp(-0.5 * scale**2 * ((variance1 + opposite) + (variance2 + opposite)))
     rest = jnp.expm1(2 * scale**2 * opposite)

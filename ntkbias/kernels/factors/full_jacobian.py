@@ -1,7 +1,7 @@
-"""A parameter used in a way that is not known: its gradient itself, which is right for any.
+"""The factor of a parameter that is used in an unknown way: its full gradient, which is right for any parameter.
 
 >>> import jax.numpy as jnp
->>> Whole(2.0, jnp.ones((3, 2, 5))).squares().tolist()
+>>> FullJacobian(2.0, jnp.ones((3, 2, 5))).squares().tolist()
 [[20.0, 20.0], [20.0, 20.0], [20.0, 20.0]]
 """
 
@@ -15,11 +15,11 @@ from ntkbias.kernels.factors.pieces import Parts, blocks_of_products
 from ntkbias.kernels.outputs import num_pairs
 from ntkbias.types import Outputs
 
-__all__ = ["Whole"]
+__all__ = ["FullJacobian"]
 
 
-class Whole(Factor):
-    """The gradient itself, `(n, o, p)`: right for any parameter."""
+class FullJacobian(Factor):
+    """The full gradient `(n, o, p)`, which is right for any parameter."""
 
     jacobian: Float[Array, "n o p"]
 
@@ -36,7 +36,7 @@ class Whole(Factor):
         return n * num_others * num_pairs(o, outputs) * p
 
     def describe(self, num_others: int, outputs: Outputs) -> str:
-        return "whole Jacobian"
+        return "full Jacobian"
 
     def pull(self, vectors: Array) -> Array:
         n, rows, k = vectors.shape
@@ -52,8 +52,8 @@ class Whole(Factor):
     def num_coordinates(self, rows: int) -> int:
         return self.jacobian.shape[1] // rows * self.jacobian.shape[2]
 
-    def operations_a_vector(self) -> float:
+    def operations_per_vector(self) -> float:
         return self.jacobian.shape[1] * self.jacobian.shape[2]
 
-    def operations_of_layer(self) -> float:
+    def layer_operations(self) -> float:
         return self.jacobian.shape[2]

@@ -1,12 +1,12 @@
-"""Products of weights' gradients, taken out of the scans that make them.
+"""Hoist the products that make gradients by weights out of scans.
 
-The gradient by weights that a scan goes over, a layer a step, is stacked by the reverse scan from outer products that
-its body makes; that by weights which are the same at each step is a sum of such products, which the scan carries:
+Consider a forward scan over layers, with one layer per step. If each step has its own weights, the reverse scan stacks
+their gradients from outer products in its body. If all steps share their weights, it carries the sum of these products:
 
     G[l] = a[l] c[l]^T                   G = sum over l of a[l] c[l]^T
 
-Here the scan gives the activations a and the cotangents c instead, and one product, outside, makes the gradients of
-them: with the steps as a batch axis, or contracted over. That is the same program, and one that can be read.
+The rewritten scan returns the activations a and the cotangents c instead. One product outside of it makes the gradients
+from these: the steps are a batch axis, or are contracted over. The program computes the same, and can now be read.
 
 >>> import jax, jax.numpy as jnp
 >>> from jax import lax
@@ -14,7 +14,7 @@ them: with the steps as a batch axis, or contracted over. That is the same progr
 >>> f = lambda w, x: lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, w)[0]
 >>> gradient = lambda w, x, c: jax.vjp(f, w, x)[1](c)[0]
 >>> closed = flat_jaxpr(gradient, jnp.ones((5, 2, 2)), jnp.ones(2), jnp.ones(2))
->>> [equation.primitive.name for equation in with_products_outside(closed).jaxpr.eqns][-3:]
+>>> [equation.primitive.name for equation in with_products_hoisted(closed).jaxpr.eqns][-3:]
 ['scan', 'dot_general', 'transpose']
 """
 
@@ -31,29 +31,29 @@ from ntkbias.kernels.reading.scans import Scan, is_scan
 from ntkbias.kernels.reading.separation import is_zero
 from ntkbias.kernels.reading.walks import walk_back
 
-__all__ = ["with_products_outside"]
+__all__ = ["with_products_hoisted"]
 
 
-def with_products_outside(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
-    """A flat program of (..., cotangent) that returns gradients, with their products outside of scans."""
+def with_products_hoisted(closed: jex.ClosedJaxpr) -> jex.ClosedJaxpr:
+    """Rewrite a flat jaxpr of (..., cotangent) that returns gradients: products that make them leave their scans."""
     program = Program(closed)
-    return _divided(closed, program, closed.jaxpr.outvars)
+    return _hoist_products(closed, program, closed.jaxpr.outvars)
 
 
-class Taken(NamedTuple):
-    """A product that a scan's body makes, for one of the scan's results."""
+class HoistedProduct(NamedTuple):
+    """A product in the body of a scan that makes one of the scan's results."""
 
     place: int  # of the result
     operands: tuple[Any, Any]  # variables of the body
     equation: Any
     passed: tuple[Any, ...]  # equations between the product and the result, the last first
-    is_sum: bool  # over steps
+    is_sum: bool  # whether the result sums over steps
 
 
-def _divided(closed: jex.ClosedJaxpr, program: Program, gradients: Sequence[Any]) -> jex.ClosedJaxpr:
-    """The same program, with those scans divided to which walks from `gradients` lead."""
+def _hoist_products(closed: jex.ClosedJaxpr, program: Program, gradients: Sequence[Any]) -> jex.ClosedJaxpr:
+    """The same program, with products hoisted out of the scans that the walks back from `gradients` reach."""
     places = {id(equation): place for place, equation in enumerate(closed.jaxpr.eqns)}
-    wanted: dict[int, set[int]] = {}  # results of scans, by the places of both
+    wanted: dict[int, set[int]] = {}  # places of results, by the place of their scan
     for gradient in gradients:
         source = walk_back(gradient, program).source
         equation = program.producer(source)
@@ -68,7 +68,7 @@ def _divided(closed: jex.ClosedJaxpr, program: Program, gradients: Sequence[Any]
         for place, equation in enumerate(closed.jaxpr.eqns):
             inputs = [_value(variable, values) for variable in equation.invars]
             if place in wanted:
-                results = _scan_divided(equation, inputs, program, wanted[place])
+                results = _run_scan_without_products(equation, inputs, program, wanted[place])
             else:
                 results = results_of(equation, inputs, closed.jaxpr)
             values.update(zip(equation.outvars, results, strict=True))
@@ -81,37 +81,38 @@ def _value(variable: Any, values: dict) -> Any:
     return variable.val if isinstance(variable, jex.Literal) else values[variable]
 
 
-def _scan_divided(equation: Any, inputs: list, program: Program, wanted: set[int]) -> list:
-    """The results of a scan, those at the places `wanted` by products outside of it, where its body makes them so."""
+def _run_scan_without_products(equation: Any, inputs: list, program: Program, wanted: set[int]) -> list:
+    """The results of a scan. Those at the places `wanted` come from products outside of it, if they can be hoisted."""
     scan = Scan(equation)
     consts, carry, sequences = scan.operands(inputs)
     begun = scan.operands(equation.invars).carry
     wanted = {place for place in wanted if place >= len(carry) or is_zero(program, begun[place])}
-    closed, taken = _products(scan, [program.of_cotangent(variable) for variable in equation.invars], wanted)
+    closed, hoisted = _find_products(scan, [program.of_cotangent(variable) for variable in equation.invars], wanted)
     slices = scan.operands(closed.jaxpr.invars).slices
-    places = {product.place for product in taken}
+    places = {product.place for product in hoisted}
     kept = [place for place in range(len(closed.jaxpr.outvars)) if place not in places]
     carried = [place for place in kept if place < len(carry)]
-    operands = [variable for product in taken for variable in product.operands]
+    operands = [variable for product in hoisted for variable in product.operands]
     stacked = list(dict.fromkeys(variable for variable in operands if variable not in slices))
     run = Program(closed).part([*(closed.jaxpr.outvars[place] for place in kept), *stacked])
 
     def step(now: list, slices: list) -> tuple[list, list]:
-        whole = dict(enumerate(carry)) | dict(zip(carried, now, strict=True))  # sums are not looked at
-        results = run(*consts, *whole.values(), *slices)
+        # Nothing reads the sums that were hoisted, so their places keep their initial values.
+        full_carry = dict(enumerate(carry)) | dict(zip(carried, now, strict=True))
+        results = run(*consts, *full_carry.values(), *slices)
         return results[: len(carried)], results[len(carried) :]
 
     found = scan.run(step, [carry[place] for place in carried], sequences)
     results = dict(zip(kept, found, strict=False))
     values = dict(zip(slices, sequences, strict=True)) | dict(zip(stacked, found[len(kept) :], strict=True))
-    for product in taken:
+    for product in hoisted:
         left, right = (values[variable] for variable in product.operands)
-        results[product.place] = _outside(product, left, right, closed.jaxpr)
+        results[product.place] = _computed_outside(product, left, right, closed.jaxpr)
     return [results[place] for place in range(len(results))]
 
 
-def _products(scan: Scan, given: list[bool], wanted: set[int]) -> tuple[jex.ClosedJaxpr, list[Taken]]:
-    """The body of a scan, with products outside of the scans within it; and those that make its results `wanted`.
+def _find_products(scan: Scan, given: list[bool], wanted: set[int]) -> tuple[jex.ClosedJaxpr, list[HoistedProduct]]:
+    """The body of a scan, with products hoisted out of inner scans; and the products that make its results `wanted`.
 
     `given` says which operands of the scan depend on the cotangent.
     """
@@ -126,19 +127,19 @@ def _products(scan: Scan, given: list[bool], wanted: set[int]) -> tuple[jex.Clos
         return body, {place: start for place, start in starts.items() if start is not None}
 
     body, starts = of(scan.body)
-    closed = _divided(scan.body, body, list(starts.values()))
+    closed = _hoist_products(scan.body, body, list(starts.values()))
     body, starts = of(closed)
-    taken = []
+    hoisted = []
     for place, start in starts.items():
         walk = walk_back(start, body)
         source = body.producer(walk.source)
         if source is not None and _is_product(source, body):
-            taken.append(Taken(place, tuple(source.invars), source, walk.passed, place < scan.num_carry))
-    return closed, taken
+            hoisted.append(HoistedProduct(place, tuple(source.invars), source, walk.passed, place < scan.num_carry))
+    return closed, hoisted
 
 
 def _start(scan: Scan, jaxpr: Any, body: Program, place: int) -> Any | None:
-    """What a scan's body stacks up at a place, or adds to what it carries there; None if it does something else."""
+    """The variable that a scan's body stacks at a place, or adds to the carry there; None if it does neither."""
     result, carry = jaxpr.outvars[place], scan.operands(jaxpr.invars).carry
     if place >= len(carry):
         return result
@@ -152,7 +153,7 @@ def _start(scan: Scan, jaxpr: Any, body: Program, place: int) -> Any | None:
 
 
 def _is_product(equation: Any, body: Program) -> bool:
-    """Whether an equation is a product of an activation and a cotangent, which a sink could be."""
+    """Whether an equation is a real product of an activation and a cotangent, and so may be a sink."""
     if equation.primitive.name != "dot_general" or equation.params.get("out_sharding") is not None:
         return False
     left, right = equation.invars
@@ -160,11 +161,11 @@ def _is_product(equation: Any, body: Program) -> bool:
     return not known and body.of_cotangent(left) != body.of_cotangent(right) and not body.is_complex(left)
 
 
-def _outside(product: Taken, left: Array, right: Array, jaxpr: Any) -> Array:
-    """A product of what a scan stacked up, and what its body did with it: a batch over steps, or summed over them."""
+def _computed_outside(product: HoistedProduct, left: Array, right: Array, jaxpr: Any) -> Array:
+    """The hoisted product of stacked operands, batched or summed over steps, and the relabelings that follow it."""
     params = product.equation.params
     numbers = [[[axis + 1 for axis in axes] for axes in group] for group in params["dimension_numbers"]]
-    for axes in numbers[0 if product.is_sum else 1]:  # those contracted over, or those of a batch
+    for axes in numbers[0 if product.is_sum else 1]:  # the axis of steps is contracted, or a batch axis
         axes.insert(0, 0)
     (left_axes, right_axes), (left_batch, right_batch) = numbers
     dimensions = (left_axes, right_axes), (left_batch, right_batch)

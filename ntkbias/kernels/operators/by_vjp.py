@@ -1,12 +1,12 @@
-"""Programs that multiply vectors by the Jacobian of a batch through the network: a pass for each vector.
+"""Programs that multiply vectors by the Jacobian of a batch, with one pass through the network per vector.
 
-A backward pass (VJP) gives J^T v, a forward one (JVP) J u. They serve single vectors.
+A backward pass (VJP) gives J^T v, a forward pass (JVP) gives J u. They suit single vectors.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.kernels.gradients import Gradients
 >>> gradients = Gradients.of(lambda params, x: x @ params, jnp.ones((3, 1)), "all")
->>> x, v = jnp.ones((1, 5, 3)), jnp.ones((1, 5, 1, 2))                        # of one device's five examples
->>> pulled_by_passes((gradients, x, v, 0, None), [jnp.zeros((1, 2, 3, 1))])[0].shape
+>>> x, v = jnp.ones((1, 5, 3)), jnp.ones((1, 5, 1, 2))                        # five examples on one device
+>>> add_vjp((gradients, x, v, 0, None), [jnp.zeros((1, 2, 3, 1))])[0].shape
 (1, 2, 3, 1)
 """
 
@@ -20,12 +20,12 @@ from jaxtyping import Array
 from ntkbias.compilation import compiled
 from ntkbias.kernels.operators.layout import on_devices
 
-__all__ = ["pulled_by_passes", "pushed_by_passes"]
+__all__ = ["add_vjp", "write_jvp"]
 
 
 @compiled(donate_rest=True)
-def pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
-    """Each device's sum, and J^T v of a batch, by one backward pass a vector."""
+def add_vjp(of: tuple, total: list[Array]) -> list[Array]:
+    """Add J^T v of a batch to the sum on each device, by one backward pass per vector."""
     gradients, x, vectors, start, mesh = of
     arrays, static = eqx.partition(gradients, eqx.is_array)
 
@@ -33,10 +33,10 @@ def pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
         outputs_of, chosen = eqx.combine(arrays, static).outputs_by_params(x)
         outputs, pullback = jax.vjp(outputs_of, chosen)
         v = jax.lax.dynamic_slice_in_dim(vectors, start, len(x))
-        if outputs.shape[1] > v.shape[1]:  # summed over outputs: each of them by itself
+        if outputs.shape[1] > v.shape[1]:  # the kernel sums over outputs: one cotangent per output
             eye = jnp.eye(outputs.shape[1], dtype=v.dtype)
             v = jnp.einsum("bk,oc->bokc", v[:, 0], eye).reshape(len(x), len(eye), -1)
-        if v.shape[-1] == 1:  # without the batching rules, which convolutions pay for
+        if v.shape[-1] == 1:  # without vmap, whose batching rules slow down convolutions
             found = jax.tree.map(lambda leaf: leaf[None], pullback(v[..., 0].astype(outputs.dtype))[0])
         else:
             found = jax.vmap(lambda cotangent: pullback(cotangent)[0], in_axes=-1)(v.astype(outputs.dtype))
@@ -47,8 +47,8 @@ def pulled_by_passes(of: tuple, total: list[Array]) -> list[Array]:
 
 
 @compiled(donate_rest=True)
-def pushed_by_passes(of: tuple, result: Array) -> Array:
-    """The result with J u of a batch put into it, by one forward pass a vector."""
+def write_jvp(of: tuple, result: Array) -> Array:
+    """Write J u of a batch into the result, by one forward pass per vector."""
     gradients, x, tangents, start, mesh = of
     arrays, static = eqx.partition(gradients, eqx.is_array)
 
