@@ -75,7 +75,7 @@ MUTATIONS = [
     Mutation(
         "eigen: a noise floor a thousand times too high",
         "eigen/dense.py",
-        "noise_floor = (epsilon + solver) * norm",
+        "noise_floor = rounding * norm",
         "noise_floor = 1e3 * (epsilon + solver) * norm",
         "tests/test_eigen.py tests/eigen",
     ),
