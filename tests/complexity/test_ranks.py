@@ -67,7 +67,7 @@ def test_bad_input_is_named():
         (lambda: embedding_effective_rank(jnp.ones((0, 2)), centered=True), "to be a matrix (n, d); got shape (0,"),
         (
             lambda: end_to_end_matrix(lambda w, x: jnp.tanh(x @ w), jnp.ones((2, 2)), (2,)),
-            "Expected a linear network, f(params, x) = x W; got outputs that differ from that by",
+            "Expected a linear network, f(params, x) = x W; got outputs that differ from x W by",
         ),
     ]
     for call, message in cases:

@@ -109,13 +109,13 @@ def test_bad_input_is_named():
         (lambda: shuffled_auc(f, w, x, 0 * y, [0], key=key), "Expected labels (20,) of two values; got 1 in shape"),
         (
             lambda: shuffled_auc(f, jnp.ones((3, 2)), x, y, [0], key=key),
-            "to return one number an input; got shape (20, 2)",
+            "to return one number per input; got shape (20, 2)",
         ),
         (lambda: shuffled_auc(f, w, x, y, [3], key=key), "Expected coordinates from 0 to 2; got 3 to 3"),
         (lambda: shuffled_auc(f, w, x, y, [0.5], key=key), "Expected coordinates as a list of whole numbers"),
         (lambda: shuffled_auc(f, w, x, y, [0], key=None), "Expected a key of jax.random"),
         (lambda: feature_responses(np.ones((2, 3)), y, y), "Expected a matrix K (n, n); got shape (2, 3)"),
-        (lambda: feature_responses(np.eye(2), np.ones(3), np.ones(2)), "Expected outputs (2,), one an input"),
+        (lambda: feature_responses(np.eye(2), np.ones(3), np.ones(2)), "Expected outputs (2,), one per input"),
         (lambda: feature_responses(np.eye(2), np.ones(2), np.array([0, 1])), "Expected labels y of -1 and +1"),
         (lambda: feature_responses(np.array([[1, 2], [0, 1]]), np.ones(2), np.ones(2)), "Expected a symmetric K"),
     ]
