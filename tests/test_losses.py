@@ -177,19 +177,19 @@ def test_bad_input_is_named(unchecked):
         checked_targets("mse", outputs, np.array([[0, 0], [0, np.nan], [0, 0]]))
     with pytest.raises(InputError, match=r"targets of the outputs' shape, \(3, 2\); got \(3,\)"):
         checked_targets("mse", outputs, [0.0, 1.0, 2.0])
-    with pytest.raises(InputError, match=r"one output an input, \(n,\) or \(n, 1\), or a position, .*; got \(3, 2\)"):
+    with pytest.raises(InputError, match=r"per input, \(n,\) or \(n, 1\), or per position, .*; got \(3, 2\)"):
         checked_targets("logistic", outputs, [1, -1, 1])
     with pytest.raises(InputError, match=r"targets of the outputs' shape, \(3, 4, 1\); got \(3,\)"):
         checked_targets("logistic", jnp.zeros((3, 4, 1)), [1, -1, 1])
     with pytest.raises(InputError, match=r"labels \(3, 4\), or probabilities \(3, 4, 2\); got int32 of shape \(3,\)"):
         checked_targets("cross_entropy", jnp.zeros((3, 4, 2)), np.array([0, 1, 1], np.int32))
-    with pytest.raises(InputError, match="an output a class for the cross_entropy loss; got 1, the last axis"):
+    with pytest.raises(InputError, match="one output per class for the cross_entropy loss; got 1, the last axis"):
         cross_entropy.root_times(jnp.zeros((3, 2, 1)), jnp.zeros((3, 2, 1)))
     with pytest.raises(InputError, match="labels -1 and .1 for the logistic loss; got others"):
         checked_targets("logistic", outputs[:, :1], [1, 0, 1])
-    with pytest.raises(InputError, match=r"an output a class, \(n, classes\) or .*; got \(3, 1\)"):
+    with pytest.raises(InputError, match=r"one output per class, \(n, classes\) or .*; got \(3, 1\)"):
         checked_targets("cross_entropy", outputs[:, :1], [1, 0, 1])
-    with pytest.raises(InputError, match="labels from 0 to 1, one a class; got 0 to 2"):
+    with pytest.raises(InputError, match="labels from 0 to 1, one per class; got 0 to 2"):
         checked_targets("cross_entropy", outputs, [0, 1, 2])
     with pytest.raises(InputError, match=r"labels \(3,\), or probabilities \(3, 2\); got float32 of shape \(3,\)"):
         checked_targets("cross_entropy", outputs, [0.0, 1.0, 1.0])
@@ -277,11 +277,11 @@ def test_bad_input_to_quadratic_losses_is_named(unchecked):
         sobolev(Circle(), x, 1, max_degree=9)
     with pytest.raises(InputTypeError, match="order to be a finite number; got 'one'"):
         sobolev(Circle(), x, "one", max_degree=2)
-    with pytest.raises(InputError, match=r"an order whose weights float32 holds; got 4\^100 at the highest frequency"):
+    with pytest.raises(InputError, match=r"an order whose weights fit float32; got 4\^100 at the highest frequency"):
         sobolev(Circle(), x, 50, max_degree=3)
     with pytest.raises(InputTypeError, match="order to be a finite number; got nan"):
         ImageSobolev(float("nan"))
-    with pytest.raises(InputError, match=r"an order whose weights float32 holds; got 33\^50"):
+    with pytest.raises(InputError, match=r"an order whose weights fit float32; got 33\^50"):
         ImageSobolev(50)(jnp.ones((1, 8, 8)), jnp.ones((1, 8, 8)))
     with pytest.raises(InputError, match="outputs that are images"):
         ImageSobolev(1.0)(jnp.zeros((3, 2)), jnp.zeros((3, 2)))
