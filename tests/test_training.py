@@ -153,7 +153,7 @@ def test_bad_input_is_named_before_training(unchecked):
     refused("Expected targets of the outputs' shape", data=(X, jnp.ones((12, 4))))
     refused("Expected finite numbers in x of the data; got 1 NaN", data=(X.at[0, 0].set(jnp.nan), Y))
     refused("Expected labels -1 and \\+1 for the logistic loss", data=(X, 0 * Y), loss="logistic")
-    refused("Expected an optimizer of optax, as optax.sgd\\(0.1\\); got float", optimizer=0.1, error=TypeError)
+    refused("Expected an optax optimizer, such as optax.sgd\\(0.1\\); got float", optimizer=0.1, error=TypeError)
     refused("Expected at= in ascending order, each step once; got \\[0, 3, 3\\]", at=[0, 3, 3])
     refused("Expected at= between 0 and num_steps, 5; got 0 to 9", at=[0, 9])
     refused("Expected at= to be whole numbers of steps", at=[0.5], error=TypeError)
