@@ -262,8 +262,8 @@ def test_bad_input_is_named():
         ),
         (lambda: preferred_scaling_law(SIZES, good, margin=-1), "Expected margin to be zero or more"),
         (lambda: law.extrapolate(np.zeros(1)), "Expected sizes above zero"),
-        (lambda: exponent_difference(law, few, paired=True), "as many replicates and resamples of both laws"),
-        (lambda: exponent_difference(law, law, paired=True), "Expected laws of several replicates to compare in pairs"),
+        (lambda: exponent_difference(law, few, paired=True), "two laws with equal numbers of replicates"),
+        (lambda: exponent_difference(law, law, paired=True), "Expected laws of several replicates for paired=True"),
     ]
     for call, message in cases:
         with pytest.raises(InputError) as error:
