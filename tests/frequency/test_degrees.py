@@ -108,7 +108,7 @@ def test_bad_input_is_named(unchecked):
     cube = Hypercube(4)
     x, weights = cube.quadrature(16)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, weights)
-    with pytest.raises(InputError, match="a domain with directions; got Hypercube, whose inputs flip"):
+    with pytest.raises(InputError, match="a domain with derivatives; got Hypercube, which is discrete"):
         gradient_frequency(spectrum, cube)
     with pytest.raises(InputError, match="num_points to be at least 1; got 0"):
         gradient_frequency(spectrum, cube, num_points=0)

@@ -87,7 +87,7 @@ def test_bad_input_is_named(unchecked):
         image_gradient_frequencies(lambda x: x, IMAGES)
     with pytest.raises(InputError, match="a scale above zero; got 0"):
         image_frequencies(responses, IMAGES, scale=0)
-    with pytest.raises(InputError, match="two images or more to take a step's length from; got one. Give scale="):
+    with pytest.raises(InputError, match="two images or more to choose the length of a step; got one. Pass scale="):
         image_frequencies(responses, IMAGES[:1])
     with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key"):
         image_frequencies(responses, IMAGES, key=3)

@@ -106,7 +106,7 @@ def test_smoothed_labels_are_probabilities():
 
 def test_bad_input_is_named(unchecked):
     network = oscillating(0.1)
-    with pytest.raises(InputError, match="two examples that differ; got one twice"):
+    with pytest.raises(InputError, match="two different examples; got the same one twice"):
         interpolation_path(X[0], X[0])
     with pytest.raises(InputError, match=r"two examples of one shape; got \(2,\) and \(1,\)"):
         interpolation_path(X[0], X[0, :1])
@@ -128,7 +128,7 @@ def test_bad_input_is_named(unchecked):
         interpolation_spectrum(network, X, jnp.zeros(5, int))
     with pytest.raises(InputError, match=r"logits \(n, classes\) of two classes or more; got \(256,\)"):
         interpolation_spectrum(lambda x: x[:, 0], X, LABELS)
-    with pytest.raises(InputError, match="a direction of 2 numbers, as an input has, not all zero"):
+    with pytest.raises(InputError, match="a direction of 2 numbers, like an input, not all zero"):
         directional_wave(X, 1.0, jnp.zeros(2))
     with pytest.raises(InputError, match="frequency to be zero or more; got -1"):
         radial_wave(X, -1.0)
