@@ -254,7 +254,7 @@ def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
     assert_allclose(band[:, 1].max(), np.max(found.value + 2 * found.standard_error), rtol=1e-6)
     assert_allclose(ax.lines[2].get_xdata(), density.eigenvalues)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues a decade")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues per decade")
     assert curve.get_ydata()[[0, -1]].max() < 0.05  # the whole density is on the axis
     assert not outside(ax.figure)
 
@@ -394,7 +394,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     ("draw", "message"),
     [
         (lambda: plots.scaling_laws(3), "Expected a ScalingLaw, or a dict of them by name; got int"),
-        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty one"),
+        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty dict"),
         (lambda: plots.learning_curve(3), "Expected a LearningCurve, and a MeasuredLearningCurve or none; got int and"),
     ],
 )
