@@ -18,7 +18,7 @@ import ntkbias as nb
 from ntkbias import types
 from ntkbias.cli import main, options
 from ntkbias.cli.folder import RunFolder
-from ntkbias.cli.outcome import Outcome, say
+from ntkbias.cli.outcome import Outcome, print_outcome
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
 
@@ -159,7 +159,7 @@ BAD = {
     "huge": (["--data", "circle", "--width", "9999999999"], "Expected --width below 2^31; got 9999999999"),
     "too wide": (
         ["--data", "circle", "--width", "9999999"],
-        "Expected a network that fits the memory; got parameters of",
+        "Expected a network that fits in memory; got parameters of",
     ),
     "seed": (["--data", "circle", "--seed", "-1"], "Expected --seed to be zero or more, and below 2^32; got -1"),
     "long seed": (["--seed", "4294967303"], "Expected --seed to be zero or more, and below 2^32; got 4294967303"),
@@ -198,7 +198,7 @@ def test_bad_command_is_named(capsys):
 BAD_CONFIGS = {
     "type": (
         'width = "wide"',
-        "Expected a value of width in .*/bad.toml that it can have; got 'wide': Error parsing --width",
+        "Expected a valid value of width in .*/bad.toml; got 'wide': Error parsing --width",
     ),
     "string": ("data = 3", "Expected data in .*/bad.toml to be a string; got 3"),
     "out": ("out = true", "Expected out in .*/bad.toml to be a string; got True"),
@@ -314,7 +314,7 @@ def test_a_checkpoint_of_others_stays(tmp_path, capsys, tracked):
     (folder / "checkpoint" / "mine.txt").write_text("precious")
     code, _, err = run(capsys, *TRACK, "--out", str(folder))
     assert code == 2
-    assert f"Expected in {folder} no checkpoint but that of an earlier command" in err
+    assert f"Expected {folder / 'checkpoint'} to be absent or written by an earlier command" in err
     assert contents(folder) == {"checkpoint/mine.txt": b"precious"}
     shutil.rmtree(folder)
     shutil.copytree(tracked, folder)
@@ -332,7 +332,7 @@ def test_a_file_of_others_is_named_before_the_work_and_stays(tmp_path, capsys, m
     (tmp_path / name).write_text("precious")
     code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
     assert code == 2
-    assert f"Expected in {tmp_path} no {name} but that of an earlier command" in err
+    assert f"Expected {tmp_path / name} to be absent or written by an earlier command" in err
     assert contents(tmp_path) == {name: b"precious"}
 
 
@@ -378,7 +378,7 @@ def test_a_command_replaces_what_is_ours_alone_and_removes_its_stale_figures(tmp
     (folder / "table.txt").write_text("changed by hand")
     code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(folder))
     assert code == 2
-    assert f"Expected in {folder} no table.txt but that of an earlier command, to be replaced; got one that was" in err
+    assert f"Expected {folder / 'table.txt'} to be absent or written by an earlier command; got one that was" in err
     assert (folder / "table.txt").read_text() == "changed by hand"
 
 
@@ -386,7 +386,7 @@ def test_one_command_at_a_time_is_in_a_folder(tmp_path, capsys):
     with RunFolder.claimed(tmp_path, []):
         code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
     assert code == 2
-    assert f"Expected {tmp_path} for this run alone; another thread of this process is at it" in err
+    assert f"Expected {tmp_path} to be free; another thread of this process is using it" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -436,7 +436,7 @@ def test_results_of_a_killed_command_are_never_mixed(tmp_path, monkeypatch, move
 def test_a_file_of_others_that_appears_meanwhile_stays_and_the_results_do_too(tmp_path):
     with RunFolder.claimed(tmp_path, "a") as folder:
         (tmp_path / "a").write_text("precious")
-        with pytest.raises(InputError, match="no a but that .* The results are in .*results-1"):
+        with pytest.raises(InputError, match="/a to be absent .* The results are in .*results-1"):
             folder.fill(lambda place: texts(place, a="1"))
     assert contents(tmp_path) == {"a": b"precious", "results-1/a": b"1"}
 
@@ -460,7 +460,7 @@ def test_what_cannot_be_printed_is_no_failure_of_the_work(tmp_path, capsys, monk
     out = streams.get(kind, lambda: open(tmp_path / "log", "w", encoding="ascii"))()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", out)
-        code = say(Outcome("ρ", Path("run")))
+        code = print_outcome(Outcome("ρ", Path("run")))
         if out is not None:
             out.close()
     sentence = "ntkbias: Expected to print the results; got: No space left on device. They are in run.\n"
@@ -491,12 +491,12 @@ def test_results_are_saved_before_they_are_printed(tmp_path, redirection, code, 
 
 
 def test_a_run_that_stopped_early_has_its_own_code(tmp_path, capsys):
-    assert say(Outcome("table", tmp_path, "the loss at step 3 is NaN")) == 3
+    assert print_outcome(Outcome("table", tmp_path, "the loss at step 3 is NaN")) == 3
     out, err = capsys.readouterr()
     assert out.startswith("table\nReport: ")
     assert err == (
-        "ntkbias: Expected training to reach its last step; it ended early: the loss at step 3 is NaN. What was "
-        f"measured until then is in {tmp_path}.\n"
+        "ntkbias: Expected training to reach its last step; it ended early: the loss at step 3 is NaN. The "
+        f"measurements until then are in {tmp_path}.\n"
     )
 
 

@@ -196,20 +196,20 @@ def doubled(path):
 
 
 DAMAGES = {
-    "nothing": (lambda path: None, "there is none"),
+    "nothing": (lambda path: None, "there is no such file"),
     "empty": (lambda path: path.write_bytes(b""), "it is empty"),
-    "text": (lambda path: path.write_text("a,b"), "it is a text file, which begins with 'a,b'"),
+    "text": (lambda path: path.write_text("a,b"), "it is a text file that begins with 'a,b'"),
     "one array": (lambda path: path.write_bytes(npy(np.ones(3))), "it is one array, as numpy.save writes it"),
     "folder": (lambda path: path.mkdir(), "it is a folder"),
     "pipe": (os.mkfifo, "it is a pipe"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
     "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
-    "bomb": (bomb, "it would unpack to 8,000,000 bytes of one array, where .* are expected at most"),
+    "bomb": (bomb, "would unpack to 8,000,000 bytes; at most .* are expected"),
     "claims": (
         lambda path: archive(path, x=npy(np.ones(3), (10**15,))),
-        "it would unpack to 8,000,000,000,000,000 bytes",
+        "would unpack to 8,000,000,000,000,000 bytes",
     ),
-    "short": (lambda path: archive(path, x=npy(np.ones(300), (299,))), "it has 2,400 bytes of an array of 2,392"),
+    "short": (lambda path: archive(path, x=npy(np.ones(300), (299,))), "it has 2,400 bytes for an array of 2,392"),
     "negative": (lambda path: archive(path, x=npy(np.ones(3), (-3,))), r"it has an array of shape \(-3,\)"),
     "objects": (
         lambda path: archive(path, x=npy(np.array([None]), allow_pickle=True)),
@@ -222,7 +222,7 @@ DAMAGES = {
     "directory": (lambda path: flipped(path, -6), "Bad magic number for file header"),
     "encrypted": (encrypted, "it is encrypted"),
     "compression": (unknown_compression, "That compression method is not supported"),
-    "two of a name": (doubled, "it has two arrays of the name x"),
+    "two of a name": (doubled, "it has two arrays with the name x"),
 }
 
 
@@ -248,11 +248,11 @@ def test_another_file_than_the_digest_says_is_refused(tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"{", "it is no JSON .Expecting"),
-        (b"\xff\xfe\xff", "it is no JSON"),
+        (b"{", "it is not JSON .Expecting"),
+        (b"\xff\xfe\xff", "it is not JSON"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b'{"a":' * 100_000, "it is nested too deeply"),
-        (b"1" * 100_000, "it is no JSON .Exceeds the limit"),
+        (b"1" * 100_000, "it is not JSON .Exceeds the limit"),
     ],
 )
 def test_damaged_json_is_named(tmp_path, content, reason):
@@ -264,5 +264,5 @@ def test_damaged_json_is_named(tmp_path, content, reason):
 def test_a_large_text_is_not_read(tmp_path):
     with open(tmp_path / "a.json", "wb") as file:
         file.truncate(2**40)
-    with pytest.raises(Unreadable, match="it has 1,099,511,627,776 bytes, more than the 268,435,456 that"):
+    with pytest.raises(Unreadable, match="it has 1,099,511,627,776 bytes; such a file may have at most 268,435,456"):
         read_bytes(tmp_path / "a.json", "a description")

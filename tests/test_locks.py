@@ -55,7 +55,7 @@ def test_who_is_at_it_is_named(tmp_path, holding):
     with pytest.raises(InputError) as caught, alone(tmp_path / "run", tmp_path):
         pass
     name = f"process {process.pid} on {socket.gethostname()}"
-    assert str(caught.value) == f"Expected {tmp_path} for this run alone; {name} is at it. Choose another path."
+    assert str(caught.value) == f"Expected {tmp_path} to be free; {name} is using it. Choose another path."
     assert claim(tmp_path / "run") is None
 
 
@@ -86,6 +86,6 @@ def test_threads_exclude_one_another(tmp_path):
 def test_an_unsigned_claim_is_one_all_the_same(tmp_path, monkeypatch):
     """A full disk does not take the name; the lock holds."""
     monkeypatch.setattr(claims.Claim, "sign", lambda claim: None)
-    with alone(tmp_path / "run", tmp_path), pytest.raises(InputError, match="alone; another process is at it"):
+    with alone(tmp_path / "run", tmp_path), pytest.raises(InputError, match="to be free; another process is using it"):
         alone(tmp_path / "run", tmp_path).__enter__()
     assert list(tmp_path.iterdir()) == []
