@@ -1,7 +1,7 @@
-"""Whether `make test` notices a deliberate fault in each room of the package.
+"""Does `make test` notice a deliberate fault in each room of the package?
 
-Each mutation changes one line in a copy of the project and runs the tests of that room, without the slow and the wide
-ones. It is caught where a test fails. Prints a Markdown table and exits with 1 if a mutation was not caught.
+Each mutation changes one line in a copy of the project, and runs the tests of that room except the slow and the wide
+ones. The mutation is caught if a test fails. Prints a Markdown table, and exits with 1 if a mutation was not caught.
 
     python benchmarks/mutations.py [--only TEXT]
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Mutation(NamedTuple):
-    """A fault: `old` becomes `new` in a file of the package, and `tests` should notice."""
+    """A fault: `old` becomes `new` in a file of the package. The tests in `tests` should fail."""
 
     fault: str
     file: str
@@ -154,7 +154,7 @@ MUTATIONS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="the mutations whose description holds this text")
+    parser.add_argument("--only", default="", help="only mutations whose description contains this text")
     chosen = [mutation for mutation in MUTATIONS if parser.parse_args().only in mutation.fault]
     print("| fault | caught by |\n|---|---|")
     missed = 0
