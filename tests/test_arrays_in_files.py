@@ -1,4 +1,4 @@
-"""Arrays by name in a file: any name, any shape, and no more memory than the file is long."""
+"""Named arrays in a file: any name and any shape, and no more memory than the size of the file."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def test_any_name_and_any_array(tmp_path):
     for name, array in ARRAYS.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
-    found["file"][0] = 1  # it may be written to
+    found["file"][0] = 1  # the arrays are writable
     assert list(read_arrays(path, "numbers", ["x", "nothing"])) == ["x"]
     first = path.read_bytes()
     write_arrays(path, ARRAYS)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what a run leaves, and one sentence with exit code 2 for bad input."""
+"""The command line as a user sees it: the files of a run, and one sentence with exit code 2 for bad input."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ SMALL = ["--width", "16", "--depth", "1", "--num-examples", "40"]
 def run(capsys, *arguments):
     try:
         code = main(list(arguments))
-    except SystemExit as stop:  # what the parser itself refuses
+    except SystemExit as stop:  # refused by the parser itself
         code = stop.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
@@ -256,7 +256,7 @@ def test_files_that_are_none_are_named(tmp_path, capsys):
             assert (code, reason in err, len(err.splitlines())) == (2, True, 1)
 
 
-# The run folder: nothing is lost, and nothing of others is replaced.
+# The run folder: nothing is lost, and no file of another program is replaced.
 
 TRACK = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
 
@@ -267,7 +267,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory):
-    """A finished run; to be copied."""
+    """A finished run. Tests work on copies."""
     folder = tmp_path_factory.mktemp("tracked") / "run"
     assert main([*TRACK, "--out", str(folder)]) == 0
     return folder
@@ -411,7 +411,7 @@ def test_results_that_fail_leave_those_before(tmp_path):
 
 @pytest.mark.parametrize("moved", range(4))
 def test_results_of_a_killed_command_are_never_mixed(tmp_path, monkeypatch, moved):
-    """Killed after any number of moves; the next command finds the results of one."""
+    """After a kill between any two moves, the next command finds the results of one command."""
     with RunFolder.claimed(tmp_path, "abc") as folder:
         folder.fill(lambda place: texts(place, a="1", b="1", c="1"))
     count, replace = iter(range(100)), os.replace

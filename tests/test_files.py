@@ -1,4 +1,4 @@
-"""Files: whole or not at all, whatever goes wrong."""
+"""Files are written completely or not at all, whatever goes wrong."""
 
 import errno
 import fcntl
@@ -96,7 +96,7 @@ def test_threads_that_write_one_file_leave_one_of_theirs(tmp_path):
 def test_no_symbolic_link_is_followed(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "a").symlink_to(tmp_path / "victim")
-    for number in range(100):  # the names that the next temporary files might have
+    for number in range(100):  # possible names of the next temporary files
         (tmp_path / f".a.{os.getpid()}.{number}.part").symlink_to(tmp_path / "victim")
     write(tmp_path / "a", lambda file: file.write(b"new"))
     assert (tmp_path / "victim").read_text() == "precious"
@@ -126,7 +126,7 @@ write(pathlib.Path({str(tmp_path / "a")!r}), fill)
     assert names(tmp_path) == [".a.theirs.part", "a"]
 
 
-# Reading: each array whole, and one sentence for what is none.
+# Reading: each array complete, or one sentence about the problem.
 
 
 def archive(path, compression=zipfile.ZIP_STORED, **contents):
@@ -136,7 +136,7 @@ def archive(path, compression=zipfile.ZIP_STORED, **contents):
 
 
 def npy(array, claimed=None, allow_pickle=False):
-    """The bytes of an array; its header may claim another shape."""
+    """The bytes of an array. Its header may claim another shape."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=allow_pickle)
     content = file.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures and pages of a history: what is drawn is what was measured."""
+"""Figures and reports of a history: they show the measured numbers."""
 
 import jax
 import jax.numpy as jnp

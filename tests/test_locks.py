@@ -1,4 +1,4 @@
-"""Claims to files: who holds one is named, and what a dead process left is no claim."""
+"""Claims to files: errors name the holder, and the part of a dead process is free."""
 
 import os
 import re
@@ -22,14 +22,14 @@ if {forks}:
     if os.fork():
         os.write(1, b"%d\\n" % os.getpid())
         os._exit(0)
-os.write(1, b"%d\\n" % os.getpid())  # number and line end at once: two processes write to one pipe
+os.write(1, b"%d\\n" % os.getpid())  # the number with its line end in one write: two processes share the pipe
 time.sleep(60)
 """
 
 
 @pytest.fixture
 def holding(tmp_path):
-    """A process that has claimed "run", and its number; with `forks` it has ended, and a copy of it lives on."""
+    """A process that has claimed "run", and its number. With `forks`, it has ended, and its child lives on."""
     started = []
 
     def start(forks=False):
@@ -84,7 +84,7 @@ def test_threads_exclude_one_another(tmp_path):
 
 
 def test_an_unsigned_claim_is_one_all_the_same(tmp_path, monkeypatch):
-    """A full disk does not take the name; the lock holds."""
+    """On a full disk the name cannot be written, but the lock holds."""
     monkeypatch.setattr(claims.Claim, "sign", lambda claim: None)
     with alone(tmp_path / "run", tmp_path), pytest.raises(InputError, match="to be free; another process is using it"):
         alone(tmp_path / "run", tmp_path).__enter__()

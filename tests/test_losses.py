@@ -1,4 +1,4 @@
-"""Losses: definitions, gradients, and what they say to targets that do not fit."""
+"""Losses: definitions, gradients, and errors for targets that do not fit."""
 
 import inspect
 import warnings
@@ -41,9 +41,9 @@ def test_the_table_has_all_losses():
 @each_loss
 @each_shape
 def test_a_loss_is_its_definition(name, positions, precision):
-    """The mean over inputs of the sum over positions of what it is of one."""
+    """It is the mean over inputs of the sum over positions of its definition at one position."""
     loss, outputs, targets = loss_case(name, positions=positions)
-    rtol = 50 * float(jnp.finfo(outputs.dtype).eps)  # sums of some 60 terms of order one
+    rtol = 50 * float(jnp.finfo(outputs.dtype).eps)  # sums of about 60 terms of order one
     places = np.ndindex(outputs.shape[:-1])
     host, given = np.asarray(outputs, float), np.asarray(targets)
     wanted = sum(LOSSES[name].of_one(host[place], given[place]) for place in places) / len(outputs)
@@ -53,7 +53,7 @@ def test_a_loss_is_its_definition(name, positions, precision):
 
 @each_loss
 def test_positions_are_as_many_inputs(name, x64):
-    """A sequence of one position is a row, and T positions of n inputs have T times the mean of n T rows."""
+    """A sequence of one position equals a row. T positions of n inputs give T times the mean over n T rows."""
     loss, outputs, targets = loss_case(name, positions=(3,))
     rows, of_rows = outputs.reshape(18, -1), targets.reshape(18, *targets.shape[2:])
     assert float(loss(outputs, targets)) == pytest.approx(3 * float(loss(rows, of_rows)), rel=1e-13)
@@ -63,7 +63,7 @@ def test_positions_are_as_many_inputs(name, x64):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @each_loss
 def test_losses_of_half_precision_are_computed_in_float32(name, dtype):
-    """That of the rounded outputs, to float32's digits, and a gradient of the outputs' type."""
+    """The loss is that of the rounded outputs, to float32 precision. Its gradient has the dtype of the outputs."""
     loss, outputs, targets = loss_case(name, positions=(3,))
     outputs = outputs.astype(dtype)
     found, wanted = loss(outputs, targets), loss(outputs.astype(jnp.float32), targets)
@@ -93,7 +93,7 @@ def test_large_outputs_have_finite_losses_and_gradients(name):
 @each_loss
 @each_shape
 def test_the_hessian_is_the_square_of_its_root(name, positions, x64):
-    """Of each input, one block a position; without a root it is zero."""
+    """The Hessian of each input has one block per position. Without a root it is zero."""
     loss, outputs, targets = loss_case(name, 3, positions=positions)
     o = outputs[0].size
     for i in range(len(outputs)):
@@ -110,7 +110,7 @@ def test_the_hessian_is_the_square_of_its_root(name, positions, x64):
 
 @each_loss
 def test_classes_are_told_in_the_form_that_it_takes(name):
-    """Outputs that have learned the classes perfectly have less loss than any others among some."""
+    """Outputs that have learned the classes perfectly have a smaller loss than any other outputs tried."""
     loss = NAMED[name]
     labels = np.array([0, 1, 1, 0, 1])
     targets, o = loss.of_classes(labels, 2), loss.num_outputs(2)
@@ -201,7 +201,7 @@ def test_bad_input_is_named(unchecked):
 
 @pytest.mark.slow
 def test_sobolev_weighs_each_degree(x64):
-    """Of random functions, against the double sum of its definition, and by degree."""
+    """For random functions, compared with the double sum of its definition; and for each degree."""
     for domain in (Circle(), Torus(2)):
         x, weights = domain.quadrature(64)
         degree = 2
@@ -212,7 +212,7 @@ def test_sobolev_weighs_each_degree(x64):
         for column, number in zip(basis.T, numbers, strict=True):
             a = np.asarray(weights) * column
             expected += (1 + number) ** 3 * np.outer(a, a)
-        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # canceling sums of some ten terms up to 27 times the smallest
+        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # sums of about ten terms that cancel, up to 27 times the smallest
         np.testing.assert_allclose(loss.matrix, expected, atol=rtol * np.abs(expected).max())
         errors = jnp.asarray(basis @ RNG.normal(size=(basis.shape[1], 2)))
         value = 0.5 * np.einsum("io,ij,jo", errors, expected, errors)
@@ -222,7 +222,7 @@ def test_sobolev_weighs_each_degree(x64):
 
 
 def test_sobolev_of_order_zero_is_the_mean_square_error_of_the_low_degrees(x64):
-    x, _ = Circle().quadrature(9)  # with nine inputs degrees up to 4 are all functions
+    x, _ = Circle().quadrature(9)  # on nine inputs, degrees up to 4 span all functions
     outputs = jnp.asarray(RNG.normal(size=(9, 2)))
     loss = sobolev(Circle(), x, 0, max_degree=4)
     np.testing.assert_allclose(loss(outputs, 0 * outputs), mse(outputs, 0 * outputs), rtol=1e-12)
@@ -250,7 +250,7 @@ def test_a_quadratic_loss_is_a_function_that_training_can_keep(x64):
 
 @pytest.mark.slow
 def test_image_sobolev(x64):
-    """Order 0 is the mean square error, a plane wave counts (1 + |k|^2)^s, and the matrix is the loss."""
+    """Order 0 is the mean squared error, a plane wave has the weight (1 + |k|^2)^s, and the matrix gives the loss."""
     outputs, targets = jnp.asarray(RNG.normal(size=(2, 3, 4, 6, 2)))
     np.testing.assert_allclose(ImageSobolev(0.0)(outputs, targets), mse(outputs, targets), rtol=1e-13)
     rows, columns = np.mgrid[:4, :6]

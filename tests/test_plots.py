@@ -1,4 +1,4 @@
-"""The pictures show what is in the values, and say what they show."""
+"""Figures show the data of their values, and label them."""
 
 import dataclasses
 import xml.etree.ElementTree as ET
@@ -26,7 +26,7 @@ def mlp_kernels(count):
 
 @pytest.fixture(scope="module")
 def circle():
-    """Two kernels on the circle, with two targets of unequal power."""
+    """Two kernels on the circle, and two targets with unequal power."""
     x, weights = CIRCLE.quadrature(32)
     targets = CIRCLE.harmonics(x, 2)[:, [1, 3]] * jnp.array([2.0, 1.0])
     return nb.compare(mlp_kernels(2), x, CIRCLE, weights=weights, targets=targets)
@@ -49,7 +49,7 @@ def names_in_legend(ax):
 
 
 def outside(figure):
-    """The labels, titles and legends that are drawn, in part, beyond the figure's edges."""
+    """The labels, titles and legends that extend beyond the figure's edges."""
     figure.draw_without_rendering()
     drawn = [artist for ax in figure.axes for artist in (ax.title, ax.xaxis.label, ax.yaxis.label)]
     drawn += [ax.get_legend() for ax in figure.axes if ax.get_legend()]
@@ -80,7 +80,7 @@ def test_modes_below_the_floor_are_left_out():
 
 
 def full_marks(ax):
-    """The scatters of modes whose frequency is known."""
+    """The scatter plots of modes with a resolved frequency."""
     return [points for points in ax.collections if len(points.get_facecolor())]
 
 
@@ -155,7 +155,7 @@ def test_one_mode_has_its_axis_and_no_correlation(circle):
     ax = plots.eigenvalue_against_frequency(one)
     assert ax.get_xlim()[1] == 1
     assert names_in_legend(ax)[0] == "too few frequencies for a power law, ρ not defined"
-    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a ranking alone has no name
+    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a single ranking has no name
 
 
 def test_no_law_where_none_was_fitted(circle):
@@ -238,7 +238,7 @@ def test_vector_valued_modes_show_their_first_output():
 
 @pytest.fixture(scope="module")
 def density():
-    """Of a kernel of rank 10 on 40 inputs, of which 2 modes are known."""
+    """The density of a kernel of rank 10 on 40 inputs, with 2 known modes."""
     values = jnp.concatenate([10.0 ** -jnp.linspace(0, 2, 10), jnp.zeros(30)])
     K = jnp.diag(40 * values)
     return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigen.eigh(K, num_modes=2))
@@ -255,7 +255,7 @@ def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
     assert_allclose(ax.lines[2].get_xdata(), density.eigenvalues)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues per decade")
-    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the whole density is on the axis
+    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the axis covers the whole density
     assert not outside(ax.figure)
 
 
@@ -385,7 +385,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     drawn = nb.measured_learning_curve(kernel, x[:, :2], [2, 4, 8], x=x, num_draws=3, key=jax.random.key(0))
     ax = plots.learning_curve(two, drawn)
     assert names_in_legend(ax) == ["target 1", "target 2", "mean of 3 draws, 95 %"]
-    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # of no target
+    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # gray: it stands for both targets
     assert plots.learning_curve(predicted).get_xlabel() == "number of examples"
 
 

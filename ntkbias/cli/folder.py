@@ -188,9 +188,7 @@ class RunFolder:
         foreign = [name for name in found if not RUN_FILES.fullmatch(name)]
         if not self.owns_checkpoint or path.is_symlink() or not path.is_dir() or foreign:
             what = f"one that holds {foreign[0]}" if foreign else "one that no command wrote"
-            raise InputError(
-                f"Expected {path} to be absent or written by an earlier command; got {what}. {ADVICE}"
-            )
+            raise InputError(f"Expected {path} to be absent or written by an earlier command; got {what}. {ADVICE}")
 
     def _finish_moves(self) -> None:
         """Finish the moves of a command that was killed."""

@@ -217,9 +217,7 @@ def _checked(images: ArrayLike, num_bands: int) -> Float[Array, "n h w c"]:
     require_positive("num_bands", num_bands)
     points = require_wide(images, "images")
     if points.ndim != 4 or len(points) == 0:
-        raise InputError(
-            f"Expected images (n, height, width, channels); got shape {points.shape}. Add a channel axis."
-        )
+        raise InputError(f"Expected images (n, height, width, channels); got shape {points.shape}. Add a channel axis.")
     require_finite(points, "images")
     remark_on_channels(points)
     return points.astype(jnp.result_type(points.dtype, np.float32))

@@ -238,9 +238,7 @@ def exponent_difference(first: ScalingLaw, second: ScalingLaw, *, paired: bool =
             f"{len(second.draws)} resamples."
         )
     if paired and not first.num_replicates:
-        raise InputError(
-            "Expected laws of several replicates for paired=True; got one curve each. Use paired=False."
-        )
+        raise InputError("Expected laws of several replicates for paired=True; got one curve each. Use paired=False.")
     value = first.exponent.value - second.exponent.value
     ours, theirs = (np.asarray(law.draws, float)[:, FORMS[law.form].names.index("exponent")] for law in (first, second))
     if paired:

@@ -22,7 +22,7 @@ def test_laws(precision):
         np.testing.assert_allclose(rank(jnp.eye(6)), 6, rtol=20 * eps)
         np.testing.assert_allclose(rank(np.outer(W[:, 0], W[0])), 1, rtol=1e3 * eps)
         np.testing.assert_allclose([rank(-7 * W), rank(rotation @ W), rank(W.T)], rank(W), rtol=100 * eps)
-        for scale in (1e-25, 1e25):  # whose squares float32 does not hold
+        for scale in (1e-25, 1e25):  # float32 cannot hold the squares
             np.testing.assert_allclose(rank(scale * W), rank(W), rtol=100 * eps)
 
 

@@ -14,7 +14,7 @@ from ntkbias.errors import InputError
 
 class TestShuffledAUC:
     def test_tells_what_a_known_function_uses(self):
-        """On LMS-5 data the block coordinate alone, or a slab alone, decides: AUC 1 with, 1/2 without."""
+        """On LMS-5 data, the block coordinate or one slab decides alone: the AUC is 1 with it, and 1/2 without it."""
         x, y = slabs(4_000, num_coordinates=4, seed=0)
         key = jax.random.key(0)
         simple = shuffled_auc(lambda w, x: x @ w, jnp.array([1.0, 0, 0, 0]), x, y, [0], key=key)
@@ -60,7 +60,7 @@ class TestFeatureResponses:
 
     def test_one_response_falls_as_the_other_feature_grows(self, x64):
         """Two coupled features under weight decay and the logistic loss (Pezeshki et al., theorem 2)."""
-        angle = 0.3  # between the features and the examples' axes: at pi / 4 a feature has all examples alike
+        angle = 0.3  # between the features and the examples' axes: at pi / 4, a feature treats all examples alike
         U = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         y = np.array([1.0, -1.0])
         weak, strong = [], []
@@ -83,7 +83,7 @@ class TestFeatureResponses:
 
 
 def trained_outputs(Phi, y, decay):
-    """Outputs at the minimum of sum log(1 + exp(-y f)) + decay / 2 |theta|^2, f = Phi theta."""
+    """The outputs f = Phi theta at the minimum of sum log(1 + exp(-y f)) + decay / 2 |theta|^2."""
 
     def objective(theta):
         margins = y * (Phi @ theta)

@@ -1,4 +1,4 @@
-"""Image frequencies: plane waves have their own, and differences agree with derivatives."""
+"""Image frequencies: a plane wave has its own frequency, and differences agree with derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def wave(rows, columns):
 
 
 def responses(x):
-    """Functions of one wave each: 0, 1/6, 1/4 and 5/8 cycles per pixel; the last is linear in all pixels alike."""
+    """Functions of one wave each, with 0, 1/6, 1/4 and 5/8 cycles per pixel."""
     inner = [jnp.sum(x * wave(*k), (1, 2, 3)) for k in ((0, 0), (1, 0), (0, 2), (3, 3))]
     return jnp.stack([inner[0], jnp.sin(0.1 * inner[1]), inner[2] ** 2, jnp.tanh(0.1 * inner[3])], 1)
 
@@ -36,13 +36,13 @@ def test_a_wave_has_its_own_frequency():
 
 
 def total_gradient(function):
-    """The mean over images of the squared length of each output's gradient: what the bands share among them."""
+    """The mean over images of the squared norm of each output's gradient, which is the sum over the bands."""
     jacobians = jax.vmap(jax.jacrev(lambda one: function(one[None])[0]))(IMAGES)
     return np.mean(np.sum(np.asarray(jacobians) ** 2, (2, 3, 4)), 0)
 
 
 def test_differences_agree_with_derivatives():
-    """Of 30 x 24 steps a band: an error of some 4 to 8 %."""
+    """With 30 x 24 steps per band, the error is about 4 to 8 %."""
     exact = image_gradient_frequencies(responses, IMAGES, num_bands=3)
     found = image_frequencies(responses, IMAGES, num_bands=3, scale=0.05, num_steps=24)
     np.testing.assert_allclose(found.energy, exact.energy, rtol=0.3, atol=1e-4 * float(exact.energy.max()))
@@ -58,7 +58,7 @@ def test_white_noise_has_density_one():
 
 @pytest.mark.slow
 def test_modes_of_a_spectrum():
-    """A dense network has no preference among pixels: its gradients are those of the images, white here."""
+    """A dense network has no preference among pixels: its gradients are as white as the images."""
     x = IMAGES[:12]
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x)
     response = image_frequencies(spectrum, x, num_bands=3, num_modes=4, num_steps=2)

@@ -679,9 +679,7 @@ def test_a_disk_that_fails_is_one_error_and_nothing_lost(tmp_path, whole, monkey
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(
-        StorageError, match=r"Expected to write .*npy.*; got: .*, and repeat the call"
-    ) as caught:
+    with pytest.raises(StorageError, match=r"Expected to write .*npy.*; got: .*, and repeat the call") as caught:
         stored(tmp_path)
     assert caught.value.errno == number
     assert isinstance(caught.value, OSError)
