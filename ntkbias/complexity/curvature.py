@@ -63,8 +63,8 @@ def hessian_operator(
     `nb.kernels.as_operator` accepts the result, as it accepts every SciPy operator; `nb.spectral_density` accepts the
     Gauss-Newton matrix.
 
-    Raises `InputError` on whatever `loss_gradient` refuses. An `f` with a `custom_vjp` has no JVP, and so no Hessian
-    products: JAX raises the error.
+    Raises `InputError` on whatever `loss_gradient` refuses. The Gauss-Newton matrix needs the JVP of `f`: if `f` has a
+    `custom_vjp`, its products raise JAX's `TypeError`. Products with the Hessian differentiate that rule instead.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)

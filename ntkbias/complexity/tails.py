@@ -50,12 +50,12 @@ LARGEST_INDEX = 1e3  # the search stops here: a tail with a larger index is ligh
 def hill_tail_index(samples: ArrayLike, *, tail: float = 0.02) -> Interval:
     """Hill's estimate of the tail index, with a 95 % interval, from the largest of |samples|.
 
-    `samples` is an array of any shape, already centered. The estimate uses the share `tail` of the samples, and at
-    least ten. The interval, +- 1.96 alpha / sqrt(k), holds for k independent samples of an exact power law. Successive
-    iterates are dependent, and their interval is too narrow: thin them first. If the tail is not a power law, the
-    estimate grows without bound as `tail` shrinks.
+    `samples` is an array of any shape, already centered. The estimate uses the share `tail` with the largest
+    magnitudes, and at least ten samples. The interval, +- 1.96 alpha / sqrt(k), holds for k independent samples of an
+    exact power law. Successive iterates are dependent, and their interval is too narrow: thin them first. If the tail
+    is not a power law, the estimate grows without bound as `tail` shrinks.
 
-    Raises `InputError` on fewer than twenty samples, or if all samples in the tail are equal.
+    Raises `InputError` on fewer than twenty samples, or if the magnitudes in the tail are all equal or reach zero.
     """
     values = np.sort(np.abs(checked_rows(samples, "samples", 1).ravel()))[::-1]
     if len(values) < 20:
@@ -123,7 +123,7 @@ def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interv
     are not stable but have a variance, the estimate tends to 2 as `block` grows. An estimate above 2 is not cut off.
     The interval is +- 1.96 standard errors of 1 / alpha over blocks. Columns that hold a zero are left out.
 
-    Raises `InputError` on fewer than two blocks, and if every column holds a zero.
+    Raises `InputError` on fewer than two blocks, if every column holds a zero, and if sums do not spread.
     """
     rows = checked_rows(samples, "samples", 4)
     length = math.isqrt(len(rows)) if block is None else block

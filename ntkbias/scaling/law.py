@@ -150,11 +150,11 @@ def scaling_law(
     `errors` are positive, `(seeds, n)` or `(n,)`; see the module's docstring for the two kinds of bootstrap. An
     interval is the estimate +- t standard deviations over `num_resamples` refits. t is Student's, with (number of
     seeds) - 1 degrees of freedom, or (number of sizes) - (number of parameters) for one curve. The standard deviation
-    is multiplied by sqrt(seeds / (seeds - 1)), since the bootstrap underestimates it by that factor (Hesterberg 2014,
-    arXiv 1411.5279). The intervals of the coefficient, the size of the break and extrapolated errors are symmetric in
-    the logarithm. The interval of an offset does not go below zero. Two or three seeds give wide intervals. In 400
-    experiments with nine sizes, the intervals held the true exponent in 94 to 97 % with 3, 5 or 20 seeds, and in 90 %
-    with one curve.
+    is multiplied by sqrt(seeds / (seeds - 1)), or by sqrt(sizes / (sizes - parameters)), since the bootstrap
+    underestimates it by that factor (Hesterberg 2014, arXiv 1411.5279). The intervals of the coefficient, the size of
+    the break and extrapolated errors are symmetric in the logarithm. The interval of an offset does not go below zero.
+    Two or three seeds give wide intervals. In 400 experiments with nine sizes, the intervals held the true exponent in
+    94 to 97 % with 3, 5 or 20 seeds, and in 90 % with one curve.
 
     A power law needs 3 different sizes, an offset 4 and a break 6. The fit finds an offset or a break only if the sizes
     span the bend; a break never lies outside the sizes. Costs milliseconds, or a second for a thousand broken laws.

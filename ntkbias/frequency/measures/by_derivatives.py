@@ -36,9 +36,10 @@ def gradient_frequency(
     `dirichlet_frequency`.
 
     The frequency is sqrt(m E (d phi / d u)^2 / E phi^2), where m is the dimension of the domain. The mean runs over
-    `num_points` random points between the inputs, each with a random direction u along the domain and the weight of
-    the input that it belongs to. It agrees with `dirichlet_frequency` for short steps, and does not saturate. `key` draws the
-    points (default: a fixed key). Costs the kernel between `num_points` and n inputs, and its derivative.
+    `num_points` random points between the inputs, drawn with `key` (default: a fixed key). Each point has a random
+    direction u along the domain, and the weight of the input that it belongs to. The result agrees with
+    `dirichlet_frequency` for short steps, and does not saturate. Costs the kernel between `num_points` and n inputs,
+    and its derivative.
 
     Raises `InputError` on the cube, whose functions have no derivative.
     """
