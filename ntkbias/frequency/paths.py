@@ -6,8 +6,8 @@ On the straight path from an example a to an example b, the softmax over the cla
 
 |Fourier transform of d|^2 shows how fast it moves (Fridovich-Keil et al. 2021, arXiv 2110.02424, section 4.2). The path
 includes both a and b. d is not periodic, and the jump from its end to its start would add a tail of f^-2 to every
-spectrum. So its mean is removed, and a Hann window brings both ends to zero. Paths differ in length, but all transforms
-use the same frequencies, in cycles per unit of distance.
+spectrum. So its mean is removed, and a Hann window fades out both ends. Paths differ in length, but all transforms use
+the same frequencies, in cycles per unit of distance.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.frequency import interpolation_path, interpolation_spectrum

@@ -25,7 +25,15 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
 
-__all__ = ["Loss", "LossFunction", "Targets", "concrete", "like", "single", "with_targets"]
+__all__ = [
+    "Loss",
+    "LossFunction",
+    "Targets",
+    "at_least_float32",
+    "holds_or_is_traced",
+    "targets_shaped_like",
+    "with_targets",
+]
 
 LossFunction = Callable[[Array, Array], Array]
 Targets = Literal["values", "signs", "classes"]
@@ -100,7 +108,7 @@ def with_targets(
     return lambda function: Loss(getattr(function, "__name__", ""), function, targets, root)
 
 
-def like(outputs: Array, targets: Array) -> Array:
+def targets_shaped_like(outputs: Array, targets: Array) -> Array:
     """The targets, reshaped to the outputs' shape. Trailing axes of length one may be missing from either.
 
     Without this, targets `(n,)` and outputs `(n, 1)` would broadcast to all pairs `(n, n)`. Raises `InputError` on
@@ -111,7 +119,7 @@ def like(outputs: Array, targets: Array) -> Array:
     return jnp.reshape(targets, outputs.shape)
 
 
-def single(outputs: Array) -> Array:
+def at_least_float32(outputs: Array) -> Array:
     """The outputs in float32 or wider: a sum of squares in bfloat16 has two digits."""
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
@@ -122,7 +130,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def concrete(holds: Callable[[], bool]) -> bool:
+def holds_or_is_traced(holds: Callable[[], bool]) -> bool:
     """Whether a statement about values holds. True if the values are traced, and so not known yet."""
     try:
         return holds()

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkbias.errors import InputError
-from ntkbias.losses.loss import concrete, like, single, with_targets
+from ntkbias.losses.loss import at_least_float32, holds_or_is_traced, targets_shaped_like, with_targets
 
 __all__ = ["NAMED", "cross_entropy", "hinge", "logistic", "mse"]
 
@@ -34,7 +34,7 @@ def mse(outputs: Float[Array, "n *o"], targets: Array) -> Float[Array, ""]:
     `targets` have the shape of `outputs`; `(n,)` and `(n, 1)` count as equal. Like all losses, it is computed in
     float32 or wider. Raises `InputError` on targets of another shape.
     """
-    return jnp.sum((single(outputs) - like(outputs, targets)) ** 2) / (2 * len(outputs))
+    return jnp.sum((at_least_float32(outputs) - targets_shaped_like(outputs, targets)) ** 2) / (2 * len(outputs))
 
 
 @with_targets("signs", lambda u, v: jnp.sqrt(jax.nn.sigmoid(u) * jax.nn.sigmoid(-u)) * v)
@@ -44,7 +44,7 @@ def logistic(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""
     For outputs `(n, *positions, 1)` and labels `(n, *positions)`, it sums over positions. Raises `InputError` on more
     than one output, on targets of another shape, and on labels other than -1 and +1 unless they are traced.
     """
-    values = single(outputs)
+    values = at_least_float32(outputs)
     return jnp.sum(jax.nn.softplus(-_signs("logistic", values, targets) * values)) / len(outputs)
 
 
@@ -54,7 +54,7 @@ def hinge(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""]:
 
     The Hessian is zero except at y u = 1. Positions and errors: see `logistic`.
     """
-    values = single(outputs)
+    values = at_least_float32(outputs)
     return jnp.sum(jax.nn.relu(1 - _signs("hinge", values, targets) * values)) / len(outputs)
 
 
@@ -77,7 +77,7 @@ def cross_entropy(outputs: Float[Array, "n *positions c"], targets: Array) -> Fl
             f"Expected one output per class, (n, classes) or (n, positions, classes), for the cross entropy; got "
             f"{outputs.shape}. Use 'logistic' for one output."
         )
-    values = single(outputs)
+    values = at_least_float32(outputs)
     return -jnp.sum(_probabilities(values, targets) * jax.nn.log_softmax(values, -1)) / len(outputs)
 
 
@@ -91,8 +91,8 @@ def _signs(name: str, outputs: Array, targets: Array) -> Array:
             f"Expected one output per input, (n,) or (n, 1), or per position, (n, positions, 1), for the {name} loss; "
             f"got {outputs.shape}. Use 'cross_entropy' for several classes."
         )
-    labels = like(outputs, targets)
-    if not concrete(lambda: bool(jnp.all(jnp.abs(labels) == 1))):
+    labels = targets_shaped_like(outputs, targets)
+    if not holds_or_is_traced(lambda: bool(jnp.all(jnp.abs(labels) == 1))):
         raise InputError(
             f"Expected labels -1 and +1 for the {name} loss; got others. Turn labels b of 0, 1 to 2 b - 1."
         )
@@ -103,7 +103,7 @@ def _probabilities(outputs: Array, targets: Array) -> Array:
     *places, num_classes = outputs.shape
     whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
     if targets.shape == (*places,) and whole:
-        if not concrete(lambda: bool(jnp.all((targets >= 0) & (targets < num_classes)))):
+        if not holds_or_is_traced(lambda: bool(jnp.all((targets >= 0) & (targets < num_classes)))):
             got = f"{int(jnp.min(targets))} to {int(jnp.max(targets))}"
             raise InputError(f"Expected labels from 0 to {num_classes - 1}, one per class; got {got}.")
         return jax.nn.one_hot(targets, num_classes, dtype=outputs.dtype)
@@ -115,6 +115,6 @@ def _probabilities(outputs: Array, targets: Array) -> Array:
     # Rounding changes the sum of a row by at most the eps of its dtype. Rows that are not probabilities differ by more.
     rounding = max(1e-3, float(jnp.finfo(jnp.result_type(targets.dtype, jnp.bfloat16)).eps))
     values = targets.astype(outputs.dtype)
-    if not concrete(lambda: bool(jnp.all(jnp.abs(jnp.sum(values, -1) - 1) < rounding))):
+    if not holds_or_is_traced(lambda: bool(jnp.all(jnp.abs(jnp.sum(values, -1) - 1) < rounding))):
         raise InputError("Expected probabilities that sum to one in each row; got others. Divide each row by its sum.")
     return values

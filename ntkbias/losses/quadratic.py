@@ -31,7 +31,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_array, require_finite, require_positive, require_weights, require_wide, widened
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.losses.loss import like, single
+from ntkbias.losses.loss import at_least_float32, targets_shaped_like
 
 __all__ = ["ImageSobolev", "Quadratic", "sobolev", "weighted_mse"]
 
@@ -61,7 +61,7 @@ class Quadratic(eqx.Module):
                 f"Expected outputs of all {n} inputs that the loss was made for, in their order; got {len(outputs)}. "
                 "Train on full batches."
             )
-        errors = (single(outputs) - like(outputs, targets)).reshape(n, -1)
+        errors = (at_least_float32(outputs) - targets_shaped_like(outputs, targets)).reshape(n, -1)
         parts = jnp.matmul(self.factor.T, errors, precision="highest")
         return (jnp.sum(self.diagonal[:, None] * errors**2) + jnp.sum(parts**2)) / 2
 
@@ -137,7 +137,9 @@ class ImageSobolev(eqx.Module):
             raise InputError(
                 f"Expected outputs that are images, (n, height, width) or with channels; got shape {outputs.shape}."
             )
-        waves = jnp.fft.fft2(single(outputs) - like(outputs, targets), axes=(1, 2), norm="ortho")
+        waves = jnp.fft.fft2(
+            at_least_float32(outputs) - targets_shaped_like(outputs, targets), axes=(1, 2), norm="ortho"
+        )
         power = jnp.real(waves) ** 2 + jnp.imag(waves) ** 2
         weight = self._weight(*outputs.shape[1:3]).reshape(*outputs.shape[1:3], *(1,) * (outputs.ndim - 3))
         return jnp.sum(weight * power) / (2 * len(outputs))

@@ -1,4 +1,4 @@
-"""Figures. Each function takes a value and axes, draws one figure, and returns the axes. None computes anything new.
+"""Figures. Each function takes a value and axes, draws one figure of the value, and returns the axes.
 
 A function draws on `ax`, or on a new pyplot figure if `ax` is None. A kernel has the same color in all figures of one
 comparison, given by its position in `names`. The palette is suited to color-blind readers (Okabe and Ito 2008). Modes
