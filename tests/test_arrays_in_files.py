@@ -90,7 +90,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_read_is_said(tmp_path, name):
+def test_the_error_says_why_a_file_cannot_be_read(tmp_path, name):
     make, message = BAD[name]
     make(tmp_path / "numbers.npz")
     with pytest.raises(Unreadable, match=message):

@@ -40,7 +40,7 @@ def test_the_names_of_the_options_are_those_of_the_tables():
     assert options.Parameterization == types.Parameterization
 
 
-def test_compare_leaves_a_whole_run_folder(tmp_path, capsys):
+def test_compare_leaves_a_complete_run_folder(tmp_path, capsys):
     code, out, _ = run(capsys, "compare", "--data", "circle", *SMALL, "--out", str(tmp_path / "run"))
     assert code == 0
     assert "mlp, finite" in out
@@ -80,7 +80,7 @@ def test_own_arrays_and_a_config_file_that_the_command_line_overrules(tmp_path, 
     assert nb.load(tmp_path / "run" / "comparison").names == ("mlp, infinite",)
 
 
-def test_track_leaves_a_whole_run_folder(tmp_path, capsys):
+def test_track_leaves_a_complete_run_folder(tmp_path, capsys):
     arguments = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
     code, _, err = run(capsys, *arguments, "--out", str(tmp_path / "run"))
     assert (code, err) == (0, "")
@@ -97,7 +97,7 @@ def test_track_leaves_a_whole_run_folder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_track_goes_on(tmp_path, capsys):
+def test_track_resumes(tmp_path, capsys):
     arguments = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
     out = run(capsys, *arguments, "--out", str(tmp_path / "run"))[1]
     again = run(capsys, *arguments, "--resume", "--out", str(tmp_path / "run"))[1]
@@ -228,7 +228,7 @@ def test_bad_arrays_of_a_file(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_folder_that_cannot_be_written_is_found_out_before_the_work(tmp_path, capsys):
+def test_a_run_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     code, out, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path / "file"))
     assert code == 2
@@ -245,7 +245,7 @@ def test_as_a_process_there_is_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_files_that_are_none_are_named(tmp_path, capsys):
+def test_paths_that_are_not_files_are_named(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "folder.npz").mkdir()
     for name, reason in (("pipe", "it is a pipe"), ("folder", "it is a folder")):
@@ -336,7 +336,7 @@ def test_a_file_of_others_is_named_before_the_work_and_stays(tmp_path, capsys, m
     assert contents(tmp_path) == {name: b"precious"}
 
 
-def test_what_the_command_before_wrote_is_removed_and_nothing_else(tmp_path):
+def test_only_the_files_of_the_previous_command_are_removed(tmp_path):
     (tmp_path / "mine.svg").write_text("precious")
     names = ["a.svg", "b.svg", "c.npz", "d.svg"]
     with RunFolder.claimed(tmp_path, names) as folder:
@@ -349,7 +349,7 @@ def test_what_the_command_before_wrote_is_removed_and_nothing_else(tmp_path):
     assert found == {"a.svg": b"2", "d.svg": b"changed by hand", "mine.svg": b"precious"}
 
 
-def test_a_ctrl_c_waits_until_all_results_have_their_places(tmp_path, monkeypatch):
+def test_ctrl_c_waits_until_all_results_are_in_place(tmp_path, monkeypatch):
     names, replace = ["a.svg", "b.svg", "c.npz"], os.replace
 
     def interrupted(*paths):
@@ -365,7 +365,7 @@ def test_a_ctrl_c_waits_until_all_results_have_their_places(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_command_replaces_what_is_ours_alone_and_removes_its_stale_figures(tmp_path, capsys):
+def test_a_command_replaces_only_our_files_and_removes_stale_figures(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(capsys, "compare", "--data", "circle", *SMALL, "--out", str(folder))[0] == 0
     (folder / "mine.svg").write_text("precious")
@@ -382,7 +382,7 @@ def test_a_command_replaces_what_is_ours_alone_and_removes_its_stale_figures(tmp
     assert (folder / "table.txt").read_text() == "changed by hand"
 
 
-def test_one_command_at_a_time_is_in_a_folder(tmp_path, capsys):
+def test_one_command_at_a_time_uses_a_folder(tmp_path, capsys):
     with RunFolder.claimed(tmp_path, []):
         code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
     assert code == 2
@@ -395,7 +395,7 @@ def texts(folder, **files):
         (folder / name).write_text(text)
 
 
-def test_results_that_fail_leave_those_before(tmp_path):
+def test_failed_results_leave_the_previous_ones(tmp_path):
     with RunFolder.claimed(tmp_path, ["a", "b"]) as folder:
         folder.fill(lambda place: texts(place, a="1", b="1"))
     before = contents(tmp_path)
@@ -453,7 +453,7 @@ def test_a_run_that_is_killed_before_its_first_snapshot_leaves_the_one_before(tm
 
 
 @pytest.mark.parametrize("kind", ["head", "full", "closed", "ascii"])
-def test_what_cannot_be_printed_is_no_failure_of_the_work(tmp_path, capsys, monkeypatch, kind):
+def test_results_that_cannot_be_printed_are_kept(tmp_path, capsys, monkeypatch, kind):
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"head": lambda: os.fdopen(writing, "w"), "full": lambda: open("/dev/full", "w"), "closed": lambda: None}

@@ -39,7 +39,7 @@ def full_disk(file):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write(path, lambda file: file.write(b"old"))
-    message = "Expected to write .*a.txt; got: No space left on device. Make room on that disk, and make the same call"
+    message = "Expected to write .*a.txt; got: No space left on device. Make room on that disk, and repeat the call"
     with pytest.raises(StorageError, match=message) as caught:
         write(path, full_disk)
     assert isinstance(caught.value, InputError)
@@ -62,7 +62,7 @@ def test_other_failures_pass_and_leave_nothing(tmp_path, failure):
 
 def test_a_folder_in_which_nothing_can_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file/a.txt; got: .*. Choose a folder that can be written, and make the"):
+    with pytest.raises(StorageError, match="file/a.txt; got: .*. Choose a folder that can be written, and repeat"):
         write(tmp_path / "file" / "a.txt", lambda file: None)
 
 
@@ -104,7 +104,7 @@ def test_no_symbolic_link_is_followed(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+def test_leftovers_of_killed_processes_are_removed_and_files_of_living_ones_are_not(tmp_path):
     program = f"""
 import os, pathlib, signal
 from ntkbias.files import write
@@ -204,10 +204,10 @@ DAMAGES = {
     "pipe": (os.mkfifo, "it is a pipe"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
     "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
-    "bomb": (bomb, "would unpack to 8,000,000 bytes; at most .* are expected"),
+    "bomb": (bomb, "one of its arrays would unpack to 8,000,000 bytes; at most .* are expected"),
     "claims": (
         lambda path: archive(path, x=npy(np.ones(3), (10**15,))),
-        "would unpack to 8,000,000,000,000,000 bytes",
+        "one of its arrays would unpack to 8,000,000,000,000,000 bytes",
     ),
     "short": (lambda path: archive(path, x=npy(np.ones(300), (299,))), "it has 2,400 bytes for an array of 2,392"),
     "negative": (lambda path: archive(path, x=npy(np.ones(3), (-3,))), r"it has an array of shape \(-3,\)"),
@@ -238,7 +238,7 @@ def test_damaged_archives_are_named(tmp_path, name):
     assert caught.value.missing == (name == "nothing")
 
 
-def test_another_file_than_the_digest_says_is_refused(tmp_path):
+def test_a_file_with_another_digest_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones(3))
     with pytest.raises(Unreadable, match="it was damaged or replaced after it was written"):
         read_arrays(tmp_path / "a.npz", "arrays", digest="0" * 64)

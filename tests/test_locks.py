@@ -50,7 +50,7 @@ def holding(tmp_path):
             pass
 
 
-def test_who_is_at_it_is_named(tmp_path, holding):
+def test_the_error_names_the_holder(tmp_path, holding):
     process = holding()
     with pytest.raises(InputError) as caught, alone(tmp_path / "run", tmp_path):
         pass
@@ -59,7 +59,7 @@ def test_who_is_at_it_is_named(tmp_path, holding):
     assert claim(tmp_path / "run") is None
 
 
-def test_what_a_killed_process_left_is_no_lock(tmp_path, holding):
+def test_the_lock_of_a_killed_process_does_not_count(tmp_path, holding):
     process = holding()
     process.kill()
     process.wait()
@@ -69,7 +69,7 @@ def test_what_a_killed_process_left_is_no_lock(tmp_path, holding):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_a_copy_of_a_process_holds_says_so(tmp_path, holding):
+def test_the_error_names_a_child_that_holds_the_lock(tmp_path, holding):
     process = holding(forks=True)
     expected = f"a process that process {process.pid} on {re.escape(socket.gethostname())} had started before it ended"
     with pytest.raises(InputError, match=expected), alone(tmp_path / "run", tmp_path):
@@ -83,7 +83,7 @@ def test_threads_exclude_one_another(tmp_path):
             assert second is None
 
 
-def test_an_unsigned_claim_is_one_all_the_same(tmp_path, monkeypatch):
+def test_an_unsigned_claim_counts(tmp_path, monkeypatch):
     """On a full disk the name cannot be written, but the lock holds."""
     monkeypatch.setattr(claims.Claim, "sign", lambda claim: None)
     with alone(tmp_path / "run", tmp_path), pytest.raises(InputError, match="to be free; another process is using it"):

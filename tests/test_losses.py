@@ -109,7 +109,7 @@ def test_the_hessian_is_the_square_of_its_root(name, positions, x64):
 
 
 @each_loss
-def test_classes_are_told_in_the_form_that_it_takes(name):
+def test_classes_become_the_targets_of_each_loss(name):
     """Outputs that have learned the classes perfectly have a smaller loss than any other outputs tried."""
     loss = NAMED[name]
     labels = np.array([0, 1, 1, 0, 1])
@@ -129,7 +129,7 @@ def test_cross_entropy_of_probabilities():
     )
 
 
-def test_a_loss_of_ones_own(unchecked):
+def test_a_custom_loss(unchecked):
     loss = Loss("fourth power", lambda u, y: jnp.mean(jnp.sum((u - y) ** 4, -1)), "values")
     assert named(loss) is loss
     assert checked_targets(loss, jax.ShapeDtypeStruct((3, 2), jnp.float32), np.ones((3, 2))).shape == (3, 2)

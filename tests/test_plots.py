@@ -132,7 +132,7 @@ def test_the_law_is_the_least_squares_line(circle):
     assert_allclose(line.get_xdata(), np.exp([x.min(), x.max()]))
 
 
-def test_frequency_zero_has_its_place(circle, cloud):
+def test_frequency_zero_is_on_the_axis(circle, cloud):
     ax = plots.eigenvalue_against_frequency(circle)
     assert ax.get_xscale() == "symlog"
     assert ax.get_xlim()[0] < 0
@@ -182,7 +182,7 @@ def test_energy_map_of_modes_without_a_degree(circle):
     assert ax.collections[0].get_array().shape == even.T.shape
 
 
-def test_cumulative_power_takes_targets_together(circle):
+def test_cumulative_power_averages_over_targets(circle):
     ax = plots.cumulative_power(circle)
     for line, spectrum in zip(ax.lines, circle.spectra, strict=True):
         shares = spectrum.cumulative_power(circle.targets)
@@ -244,7 +244,7 @@ def density():
     return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigen.eigh(K, num_modes=2))
 
 
-def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
+def test_spectral_density_shows_the_numbers_per_decade_with_their_errors(density):
     ax = plots.spectral_density(density, width=0.2)
     curve, error = ax.lines[:2]
     found = density.density(curve.get_xdata(), 0.2)
@@ -270,7 +270,7 @@ def test_spectral_density_counts_what_a_logarithmic_axis_cannot_show(density):
     assert not any("smaller" in name for name in names_in_legend(plots.spectral_density(full)))
 
 
-def test_pictures_go_where_they_are_told(circle):
+def test_functions_draw_on_the_given_axes(circle):
     figure = Figure()
     ax = figure.subplots()
     assert plots.spectra(circle, ax) is ax

@@ -37,7 +37,7 @@ def test_training_is_the_loop_by_hand(precision, loss):
         np.testing.assert_allclose(found, wanted, atol=tolerance * float(jnp.abs(wanted).max()))
 
 
-def test_each_example_is_seen_once_an_epoch():
+def test_each_example_is_seen_at_most_once_per_epoch():
     """With the identity as inputs and minus the sum of outputs as loss, parameters count how often each is seen."""
     seen = train(
         lambda params, x: x @ params,
@@ -80,7 +80,7 @@ def test_the_same_call_gives_the_same_bits_wherever_it_stops():
             np.testing.assert_array_equal(one, two)
 
 
-def test_state_and_keys_travel():
+def test_states_and_keys_are_carried_along():
     """Running statistics are carried along, and each step has its own key."""
 
     def forward(params, state, x, key):

@@ -94,7 +94,7 @@ class TestGradients:
 
 
 class TestModifiedLoss:
-    def test_descent_follows_its_flow_to_second_order_and_the_loss_s_to_first(self, x64):
+    def test_descent_follows_the_modified_flow_to_second_order_and_the_flow_to_first(self, x64):
         """Distances at time 1 fall as h and as h^2: the slope of the last halving is within 0.1 of the limit."""
         params, (x, y) = params_of(width=2, outputs=1), data(5, 1)
         gradient = jax.grad(lambda p, h: jnp.sum((network(p, x) - y) ** 2) / 10)

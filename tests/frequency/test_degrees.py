@@ -36,7 +36,7 @@ def test_the_ranking_is_that_of_the_exact_spectrum(x64, name):
 
 
 @pytest.mark.slow
-def test_the_ranking_on_a_product_of_spheres_has_a_degree_a_leaf(x64):
+def test_the_ranking_on_a_product_of_spheres_has_one_degree_per_leaf(x64):
     """A convolution over two patches, then a dense layer: at equal degree, modes on one leaf precede modes on both."""
     domain = SphereProduct((0, 1), 3)
     net = nb.layers.Sequential(

@@ -76,7 +76,7 @@ def test_the_whole_comparison_takes_it(name):
     assert MEASURES[name].text in comparison._summary(found)
 
 
-def test_one_of_ones_own(spectrum):
+def test_a_custom_measure(spectrum):
     def of_index(spectrum, domain, weights, num_modes, key):
         return MEASURES["graph"].function(spectrum, domain, weights, num_modes, key)
 
@@ -86,7 +86,7 @@ def test_one_of_ones_own(spectrum):
     np.testing.assert_array_equal(ranking.frequencies, ranked(spectrum, "graph").frequencies[:5])
 
 
-def test_which_is_taken_and_which_is_refused(unchecked, spectrum):
+def test_the_default_measure_and_refused_measures(unchecked, spectrum):
     assert measure_on(nb.domains.Circle()) is MEASURES["harmonic"]
     assert measure_on(nb.domains.PointCloud()) is MEASURES["graph"]
     with pytest.raises(InputTypeError, match="Expected a domain with harmonics.* PointCloud. Use measure='graph' or"):
