@@ -100,16 +100,16 @@ def _signs(name: str, outputs: Array, targets: Array) -> Array:
 
 
 def _probabilities(outputs: Array, targets: Array) -> Array:
-    *places, num_classes = outputs.shape
-    whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
-    if targets.shape == (*places,) and whole:
+    *positions, num_classes = outputs.shape
+    is_integer = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
+    if targets.shape == (*positions,) and is_integer:
         if not holds_or_is_traced(lambda: bool(jnp.all((targets >= 0) & (targets < num_classes)))):
             got = f"{int(jnp.min(targets))} to {int(jnp.max(targets))}"
             raise InputError(f"Expected labels from 0 to {num_classes - 1}, one per class; got {got}.")
         return jax.nn.one_hot(targets, num_classes, dtype=outputs.dtype)
     if targets.shape != outputs.shape:
         raise InputError(
-            f"Expected whole-number labels {(*places,)}, or probabilities {outputs.shape}; got {targets.dtype} of "
+            f"Expected whole-number labels {(*positions,)}, or probabilities {outputs.shape}; got {targets.dtype} of "
             f"shape {targets.shape}."
         )
     # Rounding changes the sum of a row by at most the eps of its dtype. Rows that are not probabilities differ by more.
