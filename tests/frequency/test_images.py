@@ -83,7 +83,7 @@ def test_bad_input_is_named(unchecked):
         image_frequencies(responses, IMAGES[0])
     with pytest.raises(InputTypeError, match="a function of images or a Spectrum; got int"):
         image_frequencies(3, IMAGES)
-    with pytest.raises(InputError, match=r"give \(n,\) or \(n, k\) for n of them; got \(30, 6, 8, 2\)"):
+    with pytest.raises(InputError, match=r"maps n images to \(n,\) or \(n, k\); got \(30, 6, 8, 2\)"):
         image_gradient_frequencies(lambda x: x, IMAGES)
     with pytest.raises(InputError, match="a scale above zero; got 0"):
         image_frequencies(responses, IMAGES, scale=0)
@@ -91,12 +91,12 @@ def test_bad_input_is_named(unchecked):
         image_frequencies(responses, IMAGES[:1])
     with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key"):
         image_frequencies(responses, IMAGES, key=3)
-    with pytest.raises(InputError, match="or changes whose squares float32 does not hold"):
+    with pytest.raises(InputError, match="or changes whose squares do not fit float32"):
         image_gradient_frequencies(lambda x: jnp.sum(x**2, (1, 2, 3)), 1e20 * IMAGES)
     with pytest.raises(InputError, match="a function that changes with its images"):
         image_gradient_frequencies(lambda x: jnp.ones(len(x)), IMAGES)
     with pytest.raises(InputError, match="bands that each hold a frequency of 6 x 8 pixels; got an empty one of 60"):
         image_frequencies(responses, IMAGES, num_bands=60)
     vector = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, num_outputs=2), outputs="all"), IMAGES[:3])
-    with pytest.raises(InputError, match="scalar modes; got vector-valued ones"):
+    with pytest.raises(InputError, match="scalar modes; got vector-valued modes"):
         image_frequencies(vector, IMAGES)

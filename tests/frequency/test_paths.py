@@ -114,7 +114,7 @@ def test_bad_input_is_named(unchecked):
         interpolation_path(X[0], X[1], 0)
     with pytest.raises(InputError, match="a path of at most 134,217,728 samples; got 4"):
         interpolation_path(X[0], X[1], 1e-10)
-    with pytest.raises(InputError, match=r"a path of at most .* samples; got .* at the spacing 1e-12"):
+    with pytest.raises(InputError, match=r"a path of at most .* samples; got .* and a spacing of 1e-12"):
         interpolation_spectrum(network, X, LABELS, spacing=1e-12)
     with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key\\(1\\); got int"):
         interpolation_spectrum(network, X, LABELS, key=1)
