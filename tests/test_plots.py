@@ -1,4 +1,4 @@
-"""The pictures show what is in the values, and say what they show."""
+"""Figures show the data of their values, and label them."""
 
 import dataclasses
 import xml.etree.ElementTree as ET
@@ -26,7 +26,7 @@ def mlp_kernels(count):
 
 @pytest.fixture(scope="module")
 def circle():
-    """Two kernels on the circle, with two targets of unequal power."""
+    """Two kernels on the circle, and two targets with unequal power."""
     x, weights = CIRCLE.quadrature(32)
     targets = CIRCLE.harmonics(x, 2)[:, [1, 3]] * jnp.array([2.0, 1.0])
     return nb.compare(mlp_kernels(2), x, CIRCLE, weights=weights, targets=targets)
@@ -49,7 +49,7 @@ def names_in_legend(ax):
 
 
 def outside(figure):
-    """The labels, titles and legends that are drawn, in part, beyond the figure's edges."""
+    """The labels, titles and legends that extend beyond the figure's edges."""
     figure.draw_without_rendering()
     drawn = [artist for ax in figure.axes for artist in (ax.title, ax.xaxis.label, ax.yaxis.label)]
     drawn += [ax.get_legend() for ax in figure.axes if ax.get_legend()]
@@ -80,7 +80,7 @@ def test_modes_below_the_floor_are_left_out():
 
 
 def full_marks(ax):
-    """The scatters of modes whose frequency is known."""
+    """The scatter plots of modes with a resolved frequency."""
     return [points for points in ax.collections if len(points.get_facecolor())]
 
 
@@ -132,7 +132,7 @@ def test_the_law_is_the_least_squares_line(circle):
     assert_allclose(line.get_xdata(), np.exp([x.min(), x.max()]))
 
 
-def test_frequency_zero_has_its_place(circle, cloud):
+def test_frequency_zero_is_on_the_axis(circle, cloud):
     ax = plots.eigenvalue_against_frequency(circle)
     assert ax.get_xscale() == "symlog"
     assert ax.get_xlim()[0] < 0
@@ -155,7 +155,7 @@ def test_one_mode_has_its_axis_and_no_correlation(circle):
     ax = plots.eigenvalue_against_frequency(one)
     assert ax.get_xlim()[1] == 1
     assert names_in_legend(ax)[0] == "too few frequencies for a power law, ρ not defined"
-    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a ranking alone has no name
+    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a single ranking has no name
 
 
 def test_no_law_where_none_was_fitted(circle):
@@ -182,7 +182,7 @@ def test_energy_map_of_modes_without_a_degree(circle):
     assert ax.collections[0].get_array().shape == even.T.shape
 
 
-def test_cumulative_power_takes_targets_together(circle):
+def test_cumulative_power_averages_over_targets(circle):
     ax = plots.cumulative_power(circle)
     for line, spectrum in zip(ax.lines, circle.spectra, strict=True):
         shares = spectrum.cumulative_power(circle.targets)
@@ -238,13 +238,13 @@ def test_vector_valued_modes_show_their_first_output():
 
 @pytest.fixture(scope="module")
 def density():
-    """Of a kernel of rank 10 on 40 inputs, of which 2 modes are known."""
+    """The density of a kernel of rank 10 on 40 inputs, with 2 known modes."""
     values = jnp.concatenate([10.0 ** -jnp.linspace(0, 2, 10), jnp.zeros(30)])
     K = jnp.diag(40 * values)
     return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigen.eigh(K, num_modes=2))
 
 
-def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
+def test_spectral_density_shows_the_numbers_per_decade_with_their_errors(density):
     ax = plots.spectral_density(density, width=0.2)
     curve, error = ax.lines[:2]
     found = density.density(curve.get_xdata(), 0.2)
@@ -254,8 +254,8 @@ def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
     assert_allclose(band[:, 1].max(), np.max(found.value + 2 * found.standard_error), rtol=1e-6)
     assert_allclose(ax.lines[2].get_xdata(), density.eigenvalues)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues a decade")
-    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the whole density is on the axis
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues per decade")
+    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the axis covers the whole density
     assert not outside(ax.figure)
 
 
@@ -270,7 +270,7 @@ def test_spectral_density_counts_what_a_logarithmic_axis_cannot_show(density):
     assert not any("smaller" in name for name in names_in_legend(plots.spectral_density(full)))
 
 
-def test_pictures_go_where_they_are_told(circle):
+def test_functions_draw_on_the_given_axes(circle):
     figure = Figure()
     ax = figure.subplots()
     assert plots.spectra(circle, ax) is ax
@@ -385,7 +385,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     drawn = nb.measured_learning_curve(kernel, x[:, :2], [2, 4, 8], x=x, num_draws=3, key=jax.random.key(0))
     ax = plots.learning_curve(two, drawn)
     assert names_in_legend(ax) == ["target 1", "target 2", "mean of 3 draws, 95 %"]
-    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # of no target
+    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # gray: it stands for both targets
     assert plots.learning_curve(predicted).get_xlabel() == "number of examples"
 
 
@@ -394,7 +394,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     ("draw", "message"),
     [
         (lambda: plots.scaling_laws(3), "Expected a ScalingLaw, or a dict of them by name; got int"),
-        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty one"),
+        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty dict"),
         (lambda: plots.learning_curve(3), "Expected a LearningCurve, and a MeasuredLearningCurve or none; got int and"),
     ],
 )

@@ -70,7 +70,7 @@ def test_bad_values_and_files_are_named(tmp_path):
     nb.save(tmp_path / "b", jnp.ones(3))
     (tmp_path / "b.npz").write_bytes(b"no archive")
     with pytest.raises(
-        InputError, match="saved by ntkbias; b.npz cannot be read: it is a text file, which begins with 'no"
+        InputError, match="saved by ntkbias; b.npz cannot be read: it is a text file that begins with 'no"
     ):
         nb.load(tmp_path / "b")
     hostile(tmp_path / "c", {"type": "os.system", "fields": {}})

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all (`writing.py`), and that are read with care (`reading.py`)."""
+"""Atomic writing of files (`writing.py`), and safe reading of files that may be damaged (`reading.py`)."""
 
 from ntkbias.files.reading import MOST_TEXT, Unreadable, opened, read_arrays, read_bytes, read_json, unreadable
 from ntkbias.files.writing import (

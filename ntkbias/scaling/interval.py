@@ -1,4 +1,4 @@
-"""A number with the interval that holds 95 % of what other data would give.
+"""A number with its 95 % interval.
 
 >>> from ntkbias.scaling import Interval
 >>> str(Interval(-0.5, -0.53, -0.48)), 0 in Interval(-0.5, -0.53, -0.48)
@@ -11,7 +11,7 @@ __all__ = ["Interval"]
 
 
 class Interval(eqx.Module):
-    """An estimate between the ends of its 95 % interval; `number in interval` says whether it is compatible."""
+    """An estimate with the ends of its 95 % interval. `number in interval` is true between the ends, inclusive."""
 
     value: float
     low: float

@@ -280,7 +280,7 @@ class TestCheckpoints:
         def product(v):
             products.append(0)
             if len(products) == 5:
-                with pytest.raises(InputError, match="for this run alone; another thread of this process is at it."):
+                with pytest.raises(InputError, match="to be free; another thread of this process is using it."):
                     nb.top_modes(K, 20, key=KEY, checkpoint=path)
             return K @ v
 
@@ -296,7 +296,7 @@ class TestCheckpoints:
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
         with pytest.raises(InputError, match="mine.npz to be a checkpoint of top_modes; .* it holds no 'problem'"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "mine.npz")
-        with pytest.raises(InputError, match="Expected no file of others at .*other.npz.part; got one. Move it"):
+        with pytest.raises(InputError, match="no file of another program at .*other.npz.part; got one. Move it"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "other.npz")
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 

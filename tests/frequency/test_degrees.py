@@ -1,4 +1,4 @@
-"""Rankings are the exact degrees on every domain with harmonics, degenerate spaces included, and measures agree."""
+"""Rankings give the exact degrees on every domain with harmonics, also in degenerate spaces, and measures agree."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from ntkbias.domains import Circle, Hypercube, Sphere, SphereProduct, Torus
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import dirichlet_frequency, gradient_frequency
 
-# The domain, how many nodes, and how many modes are compared: whole degrees, whose eigenvalues stand apart.
+# The domain, the number of nodes, and the number of modes to compare: whole degrees with well separated eigenvalues.
 EXACT = {
     "circle": (Circle(), 64, 13),
     "sphere": (Sphere(3), 242, 16),
@@ -36,8 +36,8 @@ def test_the_ranking_is_that_of_the_exact_spectrum(x64, name):
 
 
 @pytest.mark.slow
-def test_the_ranking_on_a_product_of_spheres_has_a_degree_a_leaf(x64):
-    """A convolution of two patches, then dense: modes within one leaf before those of both at the same degree."""
+def test_the_ranking_on_a_product_of_spheres_has_one_degree_per_leaf(x64):
+    """A convolution over two patches, then a dense layer: at equal degree, modes on one leaf precede modes on both."""
     domain = SphereProduct((0, 1), 3)
     net = nb.layers.Sequential(
         (
@@ -61,7 +61,7 @@ def test_the_ranking_on_a_product_of_spheres_has_a_degree_a_leaf(x64):
 
 @pytest.mark.slow
 def test_eigenspaces_of_a_wide_relu_network_on_the_sphere(x64):
-    """1, 3, 5, 7, 9: infinitely wide, with gaps between degrees; of 4,096 units, scattered but in the same order."""
+    """At infinite width, 1, 3, 5, 7, 9 with gaps between degrees. With 4,096 units, scattered but in the same order."""
     sphere = Sphere(3)
     net = nb.nets.mlp(width=4_096, depth=1, b_std=1.0)
     x, weights = sphere.quadrature(288)
@@ -92,7 +92,7 @@ def test_derivatives_agree_with_differences_for_smooth_activations(x64):
 
 @pytest.mark.slow
 def test_the_derivative_of_a_finite_relu_networks_modes_misses_their_jumps():
-    """As its docstring warns: degree 12 by differences is far below it by derivatives."""
+    """As the docstring warns: a mode of degree 12 by differences has a far lower frequency by derivatives."""
     net = nb.nets.mlp(width=512, depth=1, b_std=0.1)
     x, weights = Circle().quadrature(64)
     spectrum = nb.spectrum(nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,))), x, weights)
@@ -108,7 +108,7 @@ def test_bad_input_is_named(unchecked):
     cube = Hypercube(4)
     x, weights = cube.quadrature(16)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, weights)
-    with pytest.raises(InputError, match="a domain with directions; got Hypercube, whose inputs flip"):
+    with pytest.raises(InputError, match="a domain with derivatives; got Hypercube, which is discrete"):
         gradient_frequency(spectrum, cube)
     with pytest.raises(InputError, match="num_points to be at least 1; got 0"):
         gradient_frequency(spectrum, cube, num_points=0)

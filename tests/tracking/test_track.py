@@ -346,7 +346,7 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     refused("Expected a domain, e.g. Circle", error=TypeError, domain="circle")
     refused("Expected inputs at distance 2 from the origin", domain=nb.domains.Circle(2.0))
     refused("Expected optimizer= and num_steps= with params", optimizer=None)
-    refused("Expected an optimizer of optax", error=TypeError, optimizer="adam")
+    refused("Expected an optax optimizer", error=TypeError, optimizer="adam")
     refused("Expected at= in ascending order", at=[3, 2])
     refused("Expected learning_rate= with an iterator of your own alone", learning_rate=0.1)
     refused("got outputs='each'", outputs="each")
@@ -493,7 +493,7 @@ def test_a_forward_that_does_not_fit_is_named_before_training(data):
     refused("forward to return the pair \\(outputs, state\\); got f32\\[16\\]", lambda p, s, x, key: x @ p)
     refused("outputs of the shape of f's, \\(16,\\); got f32\\[\\]", lambda p, s, x, key: (jnp.sum(x @ p), s))
     refused(
-        "state like the one it took, {'m': f32\\[1\\]}; got {'m': f32\\[2\\]}", lambda p, s, x, key: (x @ p, {"m": p})
+        "like the one it was given, {'m': f32\\[1\\]}; got {'m': f32\\[2\\]}", lambda p, s, x, key: (x @ p, {"m": p})
     )
 
 
