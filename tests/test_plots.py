@@ -337,7 +337,7 @@ def test_saved_files_load_and_are_the_same_again(circle, tmp_path):
     for name in ("a", "b"):
         figure = Figure(layout="constrained")
         plots.eigenvalue_against_frequency(circle, figure.subplots())
-        plots.save(figure, tmp_path / "new folder" / f"{name}.1")
+        plots.save(tmp_path / "new folder" / f"{name}.1", figure)
     files = sorted(path.name for path in (tmp_path / "new folder").iterdir())
     assert files == ["a.1.png", "a.1.svg", "b.1.png", "b.1.svg"]
     for kind in ("png", "svg"):
@@ -351,7 +351,7 @@ def test_saved_files_load_and_are_the_same_again(circle, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(circle, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Choose a folder that can be written"):
-        plots.save(plots.spectra(circle).figure, tmp_path / "file" / "figure")
+        plots.save(tmp_path / "file" / "figure", plots.spectra(circle).figure)
 
 
 SIZES = np.array([32, 64, 128, 256, 512, 1024])

@@ -78,6 +78,9 @@ class EmpiricalNTK(Kernel):
         self.outputs = gradients.outputs
         self.gradients = gradients
 
+    def described(self) -> str:
+        return f"empirical NTK of {self.gradients.described()}"
+
     def check(self, x: Array, name: str) -> None:
         """Find out whether `f` accepts the inputs one by one, and depends on the parameters that count."""
         self.gradients.check(x, name)
