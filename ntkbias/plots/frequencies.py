@@ -114,9 +114,9 @@ def _draw_ranking(ax: Axes, ranking: FrequencyRanking, index: int, label: str) -
 def _law(ranking: FrequencyRanking) -> str:
     """Exponent, its interval and Spearman's rho, for a legend."""
     law = "too few frequencies for a power law"
-    if ranking.decay is not None:
-        law = f"exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
-    rho = f"{ranking.spearman:.3f}" if np.isfinite(ranking.spearman) else "not defined"
+    if (decay := ranking.decay) is not None:
+        law = f"exponent {interval(decay.exponent, decay.low, decay.high)}"
+    rho = ranking.spearman_text.partition(" (")[0]
     return f"{law}, ρ {rho}".replace("-", "−")
 
 

@@ -18,10 +18,10 @@ Curves that were not tuned at each size bend: `preferred_scaling_law` says wheth
 >>> law = scaling_law(n, errors)
 >>> print(law)
 error = 1.98 n^-0.499, over 5 replicates
-parameter    value
-coefficient    1.98 (1.94 to 2.02)
+parameter                        value
+coefficient        1.98 (1.95 to 2.02)
 exponent     -0.499 (-0.503 to -0.495)
-In brackets, intervals of 95 %. Log errors scatter by 0.00601 about the law.
+In brackets, intervals of 95 %. Log errors scatter by 0.00672 about the law.
 >>> -0.5 in law.exponent, preferred_scaling_law(n, errors + 0.05).form
 (True, 'offset')
 """

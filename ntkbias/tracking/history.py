@@ -9,11 +9,12 @@
 (True, ('snapshot', 'mode'))
 >>> float(history.times[-1])
 1.0
->>> print(history)    # doctest: +ELLIPSIS
+>>> history.table(1)                                  # `print(history)` shows all
 History: 11 snapshots, steps 0 to 10
-measure ...at first  at last
-loss ...
-...
+measure   at first  at last
+accuracy     0.333    0.333
+... and 12 more
+arrays: eigenvalues (11, 12), ...
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,14 +30,16 @@ from ntkbias.tables import Fact, Printed, Table, number
 
 __all__ = ["History", "stacked"]
 
+MOST_MEASURES = 30  # that are printed
+
 
 class History(Printed):
     """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
 
     `times` are step * learning rate, NaN for optimizers that have none (Adam). `stopped` says why a run ended before
     its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them: None after
-    `save` and `load`, from `open_history`, and in one of several runs. As a text it shows each number at the first and
-    at the last snapshot.
+    `save` and `load`, from `open_history`, and in one of several runs. Printed, it is a table of each number at
+    the first and the last snapshot.
     """
 
     steps: Int[np.ndarray | Array, " t"]
@@ -66,8 +69,11 @@ class History(Printed):
             found.append(Fact.of_ends(label, values[0], values[-1]))
         return found
 
+    def table(self, num_rows: int = MOST_MEASURES) -> Table:
+        """What printing shows: each number at the first and the last snapshot; of several runs medians."""
+        return super().table(num_rows)
+
     def _table(self, num_rows: int) -> Table:
-        """Each number at the first and the last snapshot; of several runs medians."""
         steps, shapes = np.asarray(self.steps), {name: np.shape(value) for name, value in self.values.items()}
         numbers = [name for name, shape in shapes.items() if len(shape) == np.ndim(self.times)] if len(self) else []
         ends = {name: self.medians(name)[[0, -1]] for name in numbers[:num_rows]}
