@@ -21,6 +21,7 @@ from ntkbias.comparison import Comparison
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers
+from ntkbias.tables import interval
 
 __all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
 
