@@ -23,6 +23,7 @@ from ntkbias.tracking import track
 
 CIRCLE = nb.domains.Circle()
 X, WEIGHTS = CIRCLE.quadrature(24)
+TAKEN = nb.tracking.measures.chosen("loss", "trace", "eigenvalues")
 AWKWARD = "<b>名前</b> & \x1b[31m\u202e"
 
 
@@ -55,7 +56,7 @@ def values():
         ranking.by_eigenspace(),
         spectrum.decay_exponent(num_resamples=3, last=5),
         nb.compare(kernels, X, CIRCLE, weights=WEIGHTS),
-        track(f, PARAMS, (X, y), optimizer=optax.sgd(0.1), num_steps=2, domain=CIRCLE),
+        track(f, PARAMS, (X, y), optimizer=optax.sgd(0.1), num_steps=2, measures=TAKEN),
         nb.learnability({name: kernel(X) for name, kernel in kernels.items()}, {"y": y, AWKWARD: X[:, 0]}),
         nb.learning_curve(spectrum, y, [2, 4]),
         nb.measured_learning_curve(limit(X), y, [2, 4], num_draws=2, key=jax.random.key(0)),
@@ -150,6 +151,9 @@ def test_traced_values_print_as_trees(values):
 
 
 def test_stacked_values_print_the_first(values):
+    assert repr(jax.vmap(lambda v: Interval(v, v - 1, v + 1))(jnp.arange(2.0))).startswith(
+        "0.00 (-1.00 to 1.00)\nThe first of 2"
+    )
     for name, value in values.items():
         arrays, rest = eqx.partition(value, eqx.is_array)
         if not jax.tree.leaves(arrays) or isinstance(value, nb.Comparison) or "Estimate" in name:

@@ -31,11 +31,12 @@ from ntkbias.checks import require_array, require_finite, require_positive, requ
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses.loss import like, single
+from ntkbias.tables import Described
 
 __all__ = ["ImageSobolev", "Quadratic", "sobolev", "weighted_mse"]
 
 
-class Quadratic(eqx.Module):
+class Quadratic(Described):
     """1/2 the sum over outputs of (u - y)^T P (u - y), on n given inputs, with P = diag(diagonal) + factor factor^T.
 
     A loss of the whole set of inputs, in their order: not for batches. A product with P costs n r multiplications; the
@@ -44,6 +45,7 @@ class Quadratic(eqx.Module):
 
     diagonal: Float[Array, " n"]
     factor: Float[Array, "n r"]
+    form = "Quadratic loss of {0.diagonal.shape[0]} inputs"  # what printing shows
 
     # As a function has it: a compiled program may be kept for this loss, and arrays have no hash.
     def __hash__(self) -> int:
