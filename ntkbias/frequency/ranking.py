@@ -252,7 +252,7 @@ def _frequency_columns(value: FrequencyRanking | Eigenspaces, shown: range) -> d
     ends = np.asarray(value.interval)
     found = {
         "frequency": [("" if value.resolved[row] else ">") + number(value.frequencies[row]) for row in shown],
-        "95 % interval": [_span(*ends[row], value.resolved[row]) for row in shown],
+        "95 % interval": [_span(ends[row, 0], ends[row, 1], value.resolved[row]) for row in shown],
     }
     purity = value.purity
     return found if purity is None else found | {"purity": [f"{float(purity[row]):.1%}" for row in shown]}
