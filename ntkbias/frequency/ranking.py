@@ -252,13 +252,13 @@ def _frequency_columns(value: FrequencyRanking | Eigenspaces, shown: range) -> d
     ends = np.asarray(value.interval)
     found = {
         "frequency": [("" if value.resolved[row] else ">") + number(value.frequencies[row]) for row in shown],
-        "95 % interval": [_span(ends[row, 0], ends[row, 1], value.resolved[row]) for row in shown],
+        "95 % interval": [_span(ends[row, 0], ends[row, 1], bool(value.resolved[row])) for row in shown],
     }
     purity = value.purity
     return found if purity is None else found | {"purity": [f"{float(purity[row]):.1%}" for row in shown]}
 
 
-def _span(low: np.floating, high: np.floating, known: np.bool_) -> str:
+def _span(low: np.floating, high: np.floating, known: bool) -> str:
     if not known:
         return "not resolved"
     return f"{number(low)} to {number(high)}" if np.isfinite(low) else "no resamples"
