@@ -30,16 +30,17 @@ from ntkbias.kernels import Kernel
 from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.results import OPTIONAL
 from ntkbias.scaling import power_law
+from ntkbias.tables import Fact, Printed, Table, brackets, interval, number, percent
 from ntkbias.threads import blas
 from ntkbias.types import Inputs
 
-__all__ = ["DecayExponent", "Spectrum"]
+__all__ = ["DecayExponent", "Scalar", "Spectrum"]
 
 Scalar = Float[Array, ""] | np.floating  # in the library of the eigenvalues, which is NumPy within a report
 SMALL = 512  # modes: up to here NumPy's threads wait for each other longer than they save
 
 
-class DecayExponent(eqx.Module):
+class DecayExponent(Printed):
     """The exponent of a power law through eigenvalues, with a 95 % interval; see `Spectrum.decay_exponent`.
 
     It is the local slope over modes `first` .. `last - 1`, not the exponent that eigenvalues tend to: where they
@@ -54,11 +55,11 @@ class DecayExponent(eqx.Module):
     first: int = eqx.field(static=True)  # modes first .. last - 1 were fitted
     last: int = eqx.field(static=True)
 
-    def __str__(self) -> str:
-        return f"{self.exponent:.2f} ({self.low:.2f} to {self.high:.2f}) against {self.against}"
+    def _table(self, num_rows: int) -> Table:
+        return Table(f"{interval(self.exponent, self.low, self.high)} against {self.against}")
 
 
-class Spectrum(eqx.Module):
+class Spectrum(Printed):
     """The eigenpairs of a kernel on inputs x with weights w, in descending order.
 
     Eigenfunctions have mean square one: sum_j w_j phi(x_j)^2 = 1. Those of a kernel with `outputs="all"` are
@@ -136,14 +137,14 @@ class Spectrum(eqx.Module):
         if not missing:
             rank = entropic_rank(known)
             return rank, rank
-        rest = jnp.clip(self.trace - jnp.sum(known), 0.0, missing * known[-1])
-        total = jnp.sum(known) + rest
-        last = jnp.where(known[-1] > 0, known[-1], 1.0)
-        full = jnp.floor(rest / last)  # modes that may be as large as the last known one
-        least = full * entropy(last / total) + entropy(jnp.maximum(rest - full * last, 0.0) / total)
+        rest = array.clip(self.trace - array.sum(known), 0.0, missing * known[-1])
+        total = array.sum(known) + rest
+        last = array.where(known[-1] > 0, known[-1], 1.0)
+        full = array.floor(rest / last)  # modes that may be as large as the last known one
+        least = full * entropy(last / total) + entropy(array.maximum(rest - full * last, 0.0) / total)
         largest = missing * entropy(rest / missing / total)
-        entropy_of_known = jnp.sum(entropy(known / total))
-        return jnp.exp(entropy_of_known + least), jnp.exp(entropy_of_known + largest)
+        entropy_of_known = array.sum(entropy(known / total))
+        return array.exp(entropy_of_known + least), array.exp(entropy_of_known + largest)
 
     def stable_rank(self) -> Scalar:
         """The trace over the largest eigenvalue: ||J||_F^2 / ||J||_2^2 of features J with this kernel.
@@ -242,6 +243,33 @@ class Spectrum(eqx.Module):
         draws = [exponent(values) for values in self._resampled_eigenvalues(2 * last, num_resamples, key)]
         estimate, spread = exponent(np.asarray(self.eigenvalues, float)), float(1.96 * np.std(draws))
         return DecayExponent(estimate, estimate - spread, estimate + spread, against, first, last)
+
+    def _facts(self) -> list[Fact]:
+        if not len(self.eigenvalues):
+            return [Fact.of_number("trace", self.trace)]
+        low, high = map(float, self.effective_rank_bounds())
+        count = int(np.sum(np.asarray(self.eigenvalues) > np.asarray(self.noise_floor)))
+        modes = f"{count:,} of {len(self.eigenvalues):,}"
+        return [
+            Fact.of_number("trace", self.trace),
+            Fact.of_ends("effective rank", low, high) if self.num_missing else Fact.of_number("effective rank", low),
+            Fact.of_number("stable rank", self.stable_rank()),
+            Fact("modes above the noise floor", count, modes if self.method == "dense" else f"{modes} ({self.method})"),
+        ]
+
+    def _table(self, num_rows: int) -> Table:
+        count, (n, *outputs, _) = len(self.eigenvalues), self.eigenfunctions.shape
+        shown = range(min(count, num_rows))
+        inputs = f"{n:,} inputs" + "".join(f" with {o:,} outputs" for o in outputs)
+        columns = {
+            "": brackets(np.asarray(self.eigenspace))[:num_rows],
+            "mode": [str(mode + 1) for mode in shown],
+            "eigenvalue": [number(self.eigenvalues[mode]) for mode in shown],
+            "of trace": [percent(self.eigenvalues[mode], self.trace) for mode in shown],
+            "residual": [number(self.residuals[mode]) for mode in shown],
+        }
+        facts = ", ".join(map(str, [*self._facts(), Fact.of_number("noise floor", self.noise_floor)]))
+        return Table(f"{type(self).__name__}: {count:,} modes on {inputs}", columns, [facts], count - len(shown))
 
     def _resampled_eigenvalues(self, num_modes: int, num_resamples: int, key: PRNGKeyArray) -> list[np.ndarray]:
         """Eigenvalues under random weights w' in the span of the first modes: those of L^1/2 Phi^T W' Phi L^1/2."""

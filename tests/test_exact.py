@@ -652,10 +652,12 @@ def test_saved_and_loaded(exact, tmp_path):
 
 def test_printed(exact):
     lines = str(exact).splitlines()
-    assert lines[0].split() == ["eigenvalue", "+-", "multiplicity", "share", "frequency", "degree"]
-    assert len(lines) == 1 + 13 + 1
+    assert lines[:1] == ["ExactSpectrum: 13 rows"]
+    assert lines[1].split() == ["eigenvalue", "+-", "multiplicity", "share", "frequency", "degree"]
+    assert len(lines) == 2 + 12 + 2
     assert lines[-1].startswith("trace 0.535, of which")
-    assert "... and 9 more rows" in str(on_cube(1, 32))
+    assert "... and 21 more" in str(on_cube(1, 32))
+    assert len(on_cube(1, 32).table(30).rows) == 30
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def fill(folder: Path, name: str, value: Comparison | History, settings: dict[st
     report.write_facts(folder / "facts.json", value)
     phase("figures and page")
     figures = progress(report.figures(value).items(), "figures")
-    pictures = {figure: plots.save(drawn, folder / figure) for figure, drawn in figures}
+    pictures = {figure: plots.save(folder / figure, drawn) for figure, drawn in figures}
     title = f"ntkbias {settings['command']}: {settings['options']['data']}"
     report.write_report(folder / "report.html", value, title=title, settings=settings, pictures=pictures)
 

@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_positive
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError
+from ntkbias.tables import Printed, Table
 
 __all__ = [
     "LayerInformation",
@@ -43,19 +44,22 @@ __all__ = [
 ]
 
 
-class LayerInformation(eqx.Module):
+class LayerInformation(Printed):
     """The mutual information of each layer's binned activations with the input and with the label, in bits."""
 
     with_input: Float[Array, " layers"]  # I(X; T) = H(T)
     with_label: Float[Array, " layers"]  # I(T; Y)
     num_bins: int = eqx.field(static=True)
 
-    def __str__(self) -> str:
-        rows = [f"{'layer':>5} {'bits with input':>16} {'bits with label':>16}"]
-        columns = np.asarray(self.with_input), np.asarray(self.with_label)
-        for index, (inputs, label) in enumerate(zip(*columns, strict=True), 1):
-            rows.append(f"{index:5d} {inputs:16.3f} {label:16.3f}")
-        return "\n".join([*rows, f"of activations in {self.num_bins} bins"])
+    def _table(self, num_rows: int) -> Table:
+        shown = range(min(num_rows, len(self.with_input)))
+        columns = {
+            "layer": [str(place + 1) for place in shown],
+            "bits with input": [f"{self.with_input[place]:.3f}" for place in shown],
+            "bits with label": [f"{self.with_label[place]:.3f}" for place in shown],
+        }
+        title = f"LayerInformation: activations in {self.num_bins} bins"
+        return Table(title, columns, more=len(self.with_input) - len(shown))
 
 
 def mutual_information(a: ArrayLike, b: ArrayLike) -> float:

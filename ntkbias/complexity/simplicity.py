@@ -26,7 +26,6 @@ AUC 1.00, 0.5... with the coordinates shuffled, 1.00 with the others shuffled
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,31 +35,41 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import require_finite, require_key, require_wide
 from ntkbias.complexity.problem import Network
 from ntkbias.errors import InputError
+from ntkbias.tables import Printed, Table, number
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["FeatureResponses", "ShuffledAUC", "feature_responses", "shuffle_coordinates", "shuffled_auc"]
 
 
-class ShuffledAUC(eqx.Module):
+class ShuffledAUC(Printed):
     """Areas under the ROC curve: on the inputs, with some coordinates shuffled, and with all others shuffled."""
 
     plain: float
     shuffled: float
     others_shuffled: float
 
-    def __str__(self) -> str:
-        return (
+    def _table(self, num_rows: int) -> Table:
+        return Table(
             f"AUC {self.plain:.2f}, {self.shuffled:.2f} with the coordinates shuffled, {self.others_shuffled:.2f} with "
             "the others shuffled"
         )
 
 
-class FeatureResponses(eqx.Module):
+class FeatureResponses(Printed):
     """The features of diag(y) Phi, strongest first, and a network's response to each."""
 
     strengths: Float[Array, " n"]  # singular values
     responses: Float[Array, " n"]
     directions: Float[Array, "n n"]  # column j is u_j over the examples, with its sign chosen so that its sum is >= 0
+
+    def _table(self, num_rows: int) -> Table:
+        shown = range(min(num_rows, len(self.strengths)))
+        columns = {
+            "feature": [str(place + 1) for place in shown],
+            "strength": [number(self.strengths[place]) for place in shown],
+            "response": [number(self.responses[place]) for place in shown],
+        }
+        return Table(f"FeatureResponses: {len(self.strengths):,}", columns, more=len(self.strengths) - len(shown))
 
 
 def shuffled_auc(

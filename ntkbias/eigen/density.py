@@ -44,13 +44,15 @@ from ntkbias.errors import InputError
 from ntkbias.kernels import as_operator
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, number
 
 __all__ = ["SpectralDensity", "effective_dimension", "log_determinant", "spectral_density"]
 
 NUM_PROBES, NUM_STEPS = 16, 64
+DECADES, LEAST = 38, 1e-38  # of eigenvalues that are printed
 
 
-class SpectralDensity(eqx.Module):
+class SpectralDensity(Printed):
     """The eigenvalues of K / n as a distribution, by what Lanczos' iteration found from each of p probes.
 
     `diagonals` and `off_diagonals` are the tridiagonal matrices, from which `nodes`, `weights` and other rules follow.
@@ -151,6 +153,26 @@ class SpectralDensity(eqx.Module):
         """
         shift = _checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
+
+    def _table(self, num_rows: int) -> Table:
+        known = np.asarray(self.eigenvalues, float)
+        finite = np.all(np.isfinite(self.diagonals)) and np.all(np.isfinite(self.off_diagonals))
+        nodes, weights = self._rule() if finite else np.zeros((2, 1, 0))
+        largest, least = max(nodes.max(initial=0.0), known.max(initial=0.0)), max(float(self.noise_floor), LEAST)
+        decades = [10.0**power for power in range(DECADES, -DECADES, -1) if least <= 10.0**power < largest][:num_rows]
+        counts = [np.sum(weights * (nodes > point), -1) + np.sum(known > point) for point in decades]
+        columns = {
+            "above": [f"{point:.0e}" for point in decades],
+            "eigenvalues": [number(np.mean(each)) for each in counts],
+            "± (probes)": [f"{np.std(each, ddof=1) / len(each) ** 0.5:.2g}" for each in counts],
+        }
+        probes, steps = self.diagonals.shape
+        title = f"SpectralDensity: {self.num_rows:,} eigenvalues of K / n, {len(known):,} of them known"
+        notes = [
+            f"{probes} probes, {steps} steps, noise floor {number(self.noise_floor)}. Counts are those of Gauss' rule: "
+            "cumulative() has the error of the steps, too."
+        ]
+        return Table(title, columns, notes)
 
     def _rule(self) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
         """Gauss' nodes, ascending, and weights."""

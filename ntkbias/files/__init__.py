@@ -4,6 +4,7 @@ from ntkbias.files.reading import MOST_TEXT, Unreadable, opened, read_arrays, re
 from ntkbias.files.writing import (
     PART,
     StorageError,
+    checked_path,
     in_turn,
     put,
     reason_of,
@@ -19,6 +20,7 @@ __all__ = [
     "PART",
     "StorageError",
     "Unreadable",
+    "checked_path",
     "in_turn",
     "opened",
     "put",

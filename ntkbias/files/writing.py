@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
 
 try:
     import fcntl
@@ -35,6 +35,7 @@ except ImportError:  # on a system without POSIX locks, leftovers of dead proces
 __all__ = [
     "PART",
     "StorageError",
+    "checked_path",
     "in_turn",
     "put",
     "reason_of",
@@ -56,6 +57,15 @@ _numbers = itertools.count()  # for the names of this process's temporary files
 
 class StorageError(InputError, OSError):
     """A file could not be written or read. Also an `OSError`. The message says what to do."""
+
+
+def checked_path(path: object) -> Path:
+    """The path of a file to write, or an `InputError`: in every writer it comes before what is written."""
+    if not isinstance(path, str | Path):
+        raise InputTypeError(f"Expected the path of a file first, then what to write; got {type(path).__name__}.")
+    if not Path(path).name or Path(path).name == ".." or "\0" in str(path):
+        raise InputError(f"Expected the path of a file; got {str(path)!r}.")
+    return Path(path)
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

@@ -21,7 +21,6 @@ network's kernel. `image_gradient_frequencies` differentiates instead: it has no
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +33,7 @@ from ntkbias.domains.images import remark_on_channels
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, counted
 
 __all__ = ["ImageFrequencies", "image_frequencies", "image_gradient_frequencies"]
 
@@ -41,7 +41,7 @@ NUM_BANDS = 6
 MOST_COLUMNS = 6  # functions that are printed, one per column
 
 
-class ImageFrequencies(eqx.Module):
+class ImageFrequencies(Printed):
     """The energy of a function's input gradient in each band of image frequency.
 
     `energy` is `(bands,)` for one function, and `(k, bands)` for several outputs or modes. Band b covers the
@@ -55,30 +55,33 @@ class ImageFrequencies(eqx.Module):
     scale: float  # of the difference quotients; 0 for derivatives
 
     @property
-    def share(self) -> Float[Array, "*k bands"]:
+    def share(self) -> Float[Array | np.ndarray, "*k bands"]:
         """The share of the energy in each band. The shares sum to one."""
-        return self.energy / jnp.sum(self.energy, -1, keepdims=True)
+        return self.energy / self.energy.sum(-1, keepdims=True)
 
     @property
-    def mean_frequency(self) -> Float[Array, "*k"]:
+    def mean_frequency(self) -> Float[Array | np.ndarray, "*k"] | np.floating:
         """The energy-weighted mean of |k|, in cycles per pixel. Each band counts at the middle of its edges."""
         middle = (self.edges[1:] + self.edges[:-1]) / 2
-        return jnp.sum(self.share * middle, -1)
+        return (self.share * middle).sum(-1)
 
     @property
-    def density(self) -> Float[Array, "*k bands"]:
+    def density(self) -> Float[Array | np.ndarray, "*k bands"]:
         """`share` divided by the band's share of all frequencies: 1 if the gradient is white noise."""
-        return self.share * jnp.sum(self.counts) / self.counts
+        return self.share * self.counts.sum() / self.counts
 
-    def __str__(self) -> str:
-        edges, shares = np.asarray(self.edges), np.asarray(self.share, float).reshape(-1, len(self.counts))
-        shown = range(min(len(shares), MOST_COLUMNS))
-        rows = [f"{'cycles per pixel':>18}" + "".join(f"{f'share {index + 1}':>10}" for index in shown)]
-        for low, high, values in zip(edges[:-1], edges[1:], shares[:MOST_COLUMNS].T, strict=True):
-            rows.append(f"{f'{low:.3f} to {high:.3f}':>18}" + "".join(f"{value:10.3f}" for value in values))
-        means = np.asarray(self.mean_frequency, float).reshape(-1)[:MOST_COLUMNS]
-        rows.append(f"{'mean frequency':>18}" + "".join(f"{value:10.3f}" for value in means))
-        return "\n".join(rows + [f"... and {len(shares) - MOST_COLUMNS} more"] * (len(shares) > MOST_COLUMNS))
+    def _table(self, num_rows: int) -> Table:
+        shares = np.asarray(self.share, float).reshape(-1, len(self.counts))
+        means = np.ravel(self.mean_frequency)
+        edges = [f"{low:.3f} to {high:.3f}" for low, high in zip(self.edges[:-1], self.edges[1:], strict=True)]
+        columns = {"cycles per pixel": [*edges, "mean frequency"]}
+        for place, (share, mean) in enumerate(zip(shares[:MOST_COLUMNS], means, strict=False), 1):
+            columns[f"share {place}"] = [f"{value:.3f}" for value in (*share, mean)]
+        rest = len(shares) - MOST_COLUMNS
+        notes = [f"... and {rest:,} more functions"] if rest > 0 else []
+        return Table(
+            f"ImageFrequencies: {counted(len(shares), 'function')}, {counted(len(self.counts), 'band')}", columns, notes
+        )
 
 
 def image_frequencies(

@@ -23,7 +23,6 @@ the same frequencies, in cycles per unit of distance.
 
 from collections.abc import Callable, Iterator
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,15 +33,15 @@ from ntkbias.checks import require_finite, require_key, require_positive, requir
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
+from ntkbias.tables import Printed, Table, number
 
 __all__ = ["InterpolationSpectrum", "interpolation_path", "interpolation_spectrum"]
 
 _BATCH = 256  # samples of a path at a time
 _PATH_BYTES = 2**30  # the most memory for a path and its transform
-MOST_ROWS = 10  # frequency bands that are printed
 
 
-class InterpolationSpectrum(eqx.Module):
+class InterpolationSpectrum(Printed):
     """The power along paths within a class and between classes, at `frequencies` in cycles per unit of distance.
 
     The power is normalized so that a wave d(s) of amplitude one has the power one. All paths count equally.
@@ -54,31 +53,33 @@ class InterpolationSpectrum(eqx.Module):
     between_each: Float[Array, "q f"]
 
     @property
-    def within(self) -> Float[Array, " f"]:
+    def within(self) -> Float[Array | np.ndarray, " f"]:
         """The mean power over paths between examples of one class."""
-        return jnp.mean(self.within_each, 0)
+        return self.within_each.mean(0)
 
     @property
-    def between(self) -> Float[Array, " f"]:
+    def between(self) -> Float[Array | np.ndarray, " f"]:
         """The mean power over paths between examples of two classes."""
-        return jnp.mean(self.between_each, 0)
+        return self.between_each.mean(0)
 
     @property
     def mean_frequency(self) -> tuple[float, float]:
         """The power-weighted mean frequency, sum f P(f) / sum P(f), within classes and between classes."""
         f = self.frequencies
-        return tuple(float(jnp.sum(f * power) / jnp.sum(power)) for power in (self.within, self.between))  # type: ignore[return-value]
+        return tuple(float((f * power).sum() / power.sum()) for power in (self.within, self.between))  # type: ignore[return-value]
 
-    def __str__(self) -> str:
+    def _table(self, num_rows: int) -> Table:
         within, between = self.mean_frequency
-        rows = [f"{'frequency':>10} {'within classes':>15} {'between classes':>16}"]
-        columns = [np.asarray(part, float) for part in (self.frequencies, self.within, self.between)]
-        bands = np.array_split(np.arange(len(self.frequencies)), min(MOST_ROWS, len(self.frequencies)))
-        for band in bands:  # neighboring frequencies are averaged
-            f, a, b = (np.mean(part[band]) for part in columns)
-            rows.append(f"{f:10.3g} {a:15.3g} {b:16.3g}")
+        parts = [np.asarray(part, float) for part in (self.frequencies, self.within, self.between)]
+        bands = np.array_split(np.arange(len(self.frequencies)), max(1, min(num_rows, len(self.frequencies))))
+        heads = "frequency", "within classes", "between classes"  # power of neighboring frequencies together
+        columns = {
+            head: [number(np.mean(part[band])) for band in bands if len(band)]
+            for head, part in zip(heads, parts, strict=True)
+        }
+        means = f"mean frequency {number(within)} within, {number(between)} between classes"
         paths = f"{len(self.within_each)} paths within, {len(self.between_each)} between"
-        return "\n".join([*rows, f"mean frequency {within:.3g} within, {between:.3g} between classes; {paths}"])
+        return Table(f"InterpolationSpectrum: {len(self.frequencies)} frequencies", columns, [f"{means}; {paths}"])
 
 
 def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -> Float[Array, "m ..."]:

@@ -38,6 +38,7 @@ from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperat
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.packing import Layout, are_several
+from ntkbias.tables import Described
 from ntkbias.types import Outputs
 
 __all__ = ["Kernel"]
@@ -45,7 +46,7 @@ __all__ = ["Kernel"]
 PIECE_BYTES = 2**24  # bytes of inputs that are checked at a time
 
 
-class Kernel(eqx.Module):
+class Kernel(Described):
     """A symmetric positive semi-definite function of two inputs.
 
     `kernel(x1, x2)` is `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
@@ -53,6 +54,7 @@ class Kernel(eqx.Module):
     """
 
     outputs: Outputs = eqx.field(static=True)
+    form = '{0.__class__.__name__}, outputs "{0.outputs}"'  # what printing shows
 
     def features(self, x: Array) -> Any:
         """Compute what all blocks of a set of inputs share; by default the inputs themselves.
@@ -226,6 +228,7 @@ class Sum(Kernel):
 
     left: Kernel
     right: Kernel
+    form = "{0.left} + {0.right}"
 
     def features(self, x: Array) -> Any:
         return self.left.features(x), self.right.features(x)
@@ -266,6 +269,7 @@ class Scaled(Kernel):
 
     kernel: Kernel
     factor: float | Array
+    form = "{0.factor:.4g} * ({0.kernel})"
 
     def features(self, x: Array) -> Any:
         return self.kernel.features(x)
@@ -298,6 +302,7 @@ class Centered(Kernel):
     kernel: Kernel
     reference: Array
     mean: Array  # of the kernel over pairs of reference inputs; their axes are kept, with length 1
+    form = "{0.kernel}, centered on {0.reference.shape[0]} inputs"
 
     def features(self, x: Array) -> Any:
         own = self.kernel.features(x)

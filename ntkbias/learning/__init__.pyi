@@ -5,6 +5,7 @@ from .learnable import Learnability, learnability
 from .linearized import Lazy, Linearized, lazy, linearize
 from .measured import MeasuredLearningCurve, measured_learning_curve
 from .rates import critical_learning_rate, learning_times
+from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LearningCurve",
     "Linearized",
     "MeasuredLearningCurve",
+    "Readiness",
     "Trajectory",
     "critical_learning_rate",
     "gradient_descent",

@@ -20,17 +20,17 @@ number alone.
 >>> exact = nb.exact_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=4)), nb.domains.Hypercube(8), max_degree=8)
 >>> power = (exact.degrees == 1) * 1.0                  # a linear function
 >>> print(learning_curve(exact, power, [8, 32, 128]))
-      n   test error   learned      kappa
-      8       0.6911     23.7%     0.2162
-     32        0.178     63.6%    0.03828
-    128     0.007116     94.4%   0.004002
+LearningCurve: 3 sizes, ridge 0, noise 0
+  n  test error  learned    kappa
+  8       0.691    23.7%    0.216
+ 32       0.178    63.6%   0.0383
+128     0.00712    94.4%  0.00400
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy
@@ -42,6 +42,7 @@ from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
@@ -91,7 +92,7 @@ class Levels(NamedTuple):
         return float(np.exp(root))
 
 
-class LearningCurve(eqx.Module):
+class LearningCurve(Printed):
     """The predicted test error of kernel regression at each number of examples; a last axis `t` is that of targets."""
 
     sizes: Int[Array, " s"]
@@ -115,17 +116,28 @@ class LearningCurve(eqx.Module):
         return jnp.where(self.power == 0, 0.0, parts)
 
     @property
-    def learned(self) -> Float[Array, "s *t"]:
+    def learned(self) -> Float[Array | np.ndarray, "s *t"]:
         """The learnability of the target, sum_i L_i v_i^2 / sum_i v_i^2: from 0 to 1."""
-        return jnp.tensordot(self.learnabilities, self.power, 1) / (jnp.sum(self.power, 0) + self.beyond)
+        array = self.power.__array_namespace__()
+        return array.tensordot(self.learnabilities, self.power, 1) / (self.power.sum(0) + self.beyond)
 
-    def __str__(self) -> str:
-        rows = [f"{'n':>7}{'test error':>13}{'learned':>10}{'kappa':>11}"]
-        errors = np.asarray(self.errors).reshape(len(self.sizes), -1).mean(1)
-        learned = np.asarray(self.learned).reshape(len(self.sizes), -1).mean(1)
-        for n, error, part, kappa in zip(self.sizes, errors, learned, self.kappa, strict=True):
-            rows.append(f"{int(n):7}{error:13.4g}{part:10.1%}{float(kappa):11.4g}")
-        return "\n".join(rows)
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.sizes), num_rows)
+        errors, learned = (
+            np.asarray(part).reshape(len(self.sizes), -1).mean(1) for part in (self.errors, self.learned)
+        )
+        columns = {
+            "n": [f"{int(self.sizes[row]):,}" for row in shown],
+            "test error": [number(errors[row]) for row in shown],
+            "learned": [f"{learned[row]:.1%}" for row in shown],
+            "kappa": [number(self.kappa[row]) for row in shown],
+        }
+        targets = math.prod(self.errors.shape[1:])
+        means = f", means over {targets:,} targets" if targets > 1 else ""
+        return Table(
+            f"LearningCurve: {counted(len(self.sizes), 'size')}, ridge {self.ridge:g}, noise {self.noise:g}{means}",
+            columns,
+        )
 
 
 def learning_curve(

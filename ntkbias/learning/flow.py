@@ -25,7 +25,6 @@ True
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -34,6 +33,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.tables import Printed, Table, counted, number, percent, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
@@ -42,7 +42,7 @@ SCALE = "Divide y and the initial outputs by their scale."
 HALF = 0.5  # of its error: beyond, a mode counts as not yet learned
 
 
-class Trajectory(eqx.Module):
+class Trajectory(Printed):
     """A network's outputs at given times of training, and the error in each mode.
 
     `times` are steps * learning rate (with momentum b divided by 1 - b). `decay` is what is left of a mode's error;
@@ -63,15 +63,16 @@ class Trajectory(eqx.Module):
         """The coefficient of f - y in each mode at each time."""
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
 
-    def __str__(self) -> str:
+    def _table(self, num_rows: int) -> Table:
         power = np.sum(np.square(np.asarray(self.initial_errors, float)).reshape(len(self.rates), -1), 1)
-        left = np.asarray(self.decay, float) ** 2 @ power
-        rows = [f"{'time':>11}{'loss':>13}{'error left':>13}{'modes left':>13}"]
-        for place, (time, loss) in enumerate(zip(self.times, self.loss, strict=True)):
-            part = f"{left[place] / power.sum():.1%}" if power.sum() else "-"
-            slow = int(np.sum(np.abs(np.asarray(self.decay[place])) > HALF))
-            rows.append(f"{float(time):11.4g}{float(loss):13.4g}{part:>13}{f'{slow} of {len(self.rates)}':>13}")
-        return "\n".join(rows)
+        decay, shown = np.asarray(self.decay, float), spaced(len(self.times), num_rows)
+        columns = {
+            "time": [number(self.times[row]) for row in shown],
+            "loss": [number(self.loss[row]) for row in shown],
+            "error left": [percent(decay[row] ** 2 @ power, power.sum(), digits=1) for row in shown],
+            "modes left": [f"{np.sum(np.abs(decay[row]) > HALF):,} of {len(self.rates):,}" for row in shown],
+        }
+        return Table(f"Trajectory: {counted(len(self.times), 'time')}", columns)
 
 
 def gradient_flow(

@@ -20,9 +20,12 @@ square of their eigenvalues, which K y tells. All of it holds for a kernel that 
 >>> result = learnability(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), behaviors, x=x)
 >>> result.ranking()
 ('sin 1', 'right half', 'sin 2', 'sin 4')
+>>> result["sin 2"].learning_time.value > result["sin 1"].learning_time.value, "sin 3" in result
+(True, False)
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import equinox as eqx
@@ -31,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_known, require_positive, require_scale
+from ntkbias.checks import require_choice, require_known, require_name, require_positive, require_scale
 from ntkbias.eigen import eigh, top_modes
 from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
@@ -41,10 +44,13 @@ from ntkbias.kernels.operators import Matrix
 from ntkbias.learning.behaviors import Behavior, behaviors_on
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.modes import operator_of
+from ntkbias.learning.readiness import Readiness, table_of
 from ntkbias.learning.target import Target
 from ntkbias.packing import num_examples
 from ntkbias.progress import progress
+from ntkbias.scaling import Interval
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table
 from ntkbias.types import Inputs
 
 __all__ = ["Learnability", "learnability"]
@@ -55,7 +61,7 @@ NUM_MODES = 100  # of a kernel too large to decompose
 DEVIATIONS = 1.96  # of a 95 % interval
 
 
-class Learnability(eqx.Module):
+class Learnability(Printed):
     """How readily each kernel would learn each behavior, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
 
     Time is steps * learning rate, of gradient flow from zero. With the eigenvalues r_i of K / n:
@@ -74,7 +80,10 @@ class Learnability(eqx.Module):
     infinite where those modes might hold half of the target at rates of zero.
 
     Infinite where a behavior cannot be learned at all. Learning times of eigenfunctions of values +-1 have intervals
-    of no width: to first order no reweighting of examples changes them. Printed, it is a table a kernel.
+    of no width: to first order no reweighting of examples changes them. Printed, it is a table.
+
+    `found[kernel, target]` has the numbers of one pair of names, and `found[target]` does where there is one kernel;
+    `in`, `len`, iteration, `keys` and `items` are those of a dictionary by such pairs.
     """
 
     kernels: tuple[str, ...] = eqx.field(static=True)
@@ -96,35 +105,63 @@ class Learnability(eqx.Module):
         times of zero, follow their learning times.
         """
         require_choice("by", by, Measure)
-        if kernel is not None and kernel not in self.kernels:
-            raise InputError(f"Expected kernel to be one of {', '.join(self.kernels)}; got {kernel!r}.")
+        if kernel is not None:
+            require_name(kernel, self.kernels, "a kernel")
         row = 0 if kernel is None else self.kernels.index(kernel)
         values = np.asarray(getattr(self, by))[row] * (-1 if by == "alignment" else 1)
         order = np.lexsort((np.asarray(self.learning_time)[row], values))
         return tuple(self.behaviors[place] for place in order)
 
-    def __str__(self) -> str:
-        names = ("alignment", "learning_time", "samples_needed", "learning_time_interval", "samples_needed_interval")
-        columns = [np.asarray(getattr(self, name)) for name in names]
-        wide = max(map(len, ("behavior", *self.behaviors)))
-        lines: list[str] = []
-        for row, kernel in enumerate(self.kernels):
-            few = bool(np.asarray(self.are_bounds)[row])
-            what = "bounds" if few else "95 %"
-            head = f"{'alignment':>12}{'learning time':>16}{what:>26}{'samples':>12}{what:>22}{'label time':>13}"
-            lines += [kernel, f"{'behavior':{wide}}{head}"]
-            for name in self.ranking(kernel):
-                place = row, self.behaviors.index(name)
-                *values, first_span, second_span = (column[place] for column in columns)
-                alignment, time, samples = (f"{float(value):.4g}" for value in values)
-                label_time = float(np.asarray(self.label_time)[place])
-                labels = "-" if np.isnan(label_time) else f"{'~' if few else ''}{label_time:.4g}"
-                first, second = (f"{low:.4g} to {high:.4g}" for low, high in (first_span, second_span))
-                lines.append(f"{name:{wide}}{alignment:>12}{time:>16}{first:>26}{samples:>12}{second:>22}{labels:>13}")
-            if few:
-                least = float(np.min(np.asarray(self.known_power)[row]))
-                lines.append(f"of the targets {least:.0%} or more lies in known modes; bounds hold for any others")
-        return "\n".join(lines)
+    def __getitem__(self, names: str | tuple[str, str]) -> Readiness:
+        kernel, name = self._pair(names)
+        place = self.kernels.index(kernel), self.behaviors.index(name)
+
+        def number_of(field: str) -> Interval:
+            low, high = np.asarray(getattr(self, f"{field}_interval"), float)[place]
+            return Interval(float(np.asarray(getattr(self, field))[place]), float(low), float(high))
+
+        return Readiness(
+            number_of("alignment"),
+            number_of("learning_time"),
+            number_of("samples_needed"),
+            float(np.asarray(self.label_time)[place]),
+            float(np.asarray(self.known_power)[place]),
+            bool(np.asarray(self.are_bounds)[place[0]]),
+        )
+
+    def __contains__(self, names: object) -> bool:
+        return names in self.keys() or (len(self.kernels) == 1 and names in self.behaviors)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.kernels) * len(self.behaviors)
+
+    def keys(self) -> list[tuple[str, str]]:
+        """The pairs of a kernel's and a target's name."""
+        return list(itertools.product(self.kernels, self.behaviors))
+
+    def items(self) -> list[tuple[tuple[str, str], Readiness]]:
+        """Each pair of names with its numbers."""
+        return [(names, self[names]) for names in self.keys()]
+
+    def _pair(self, names: Any) -> tuple[str, str]:
+        if isinstance(names, tuple) and len(names) == 2:
+            require_name(names[0], self.kernels, "a kernel")
+            require_name(names[1], self.behaviors, "a target")
+            return names
+        if len(self.kernels) > 1:
+            raise InputError(
+                f"Expected two names, of a kernel and a target, as [{self.kernels[0]!r}, {self.behaviors[0]!r}], since "
+                f"there are {len(self.kernels)} kernels; got {names!r}."
+            )
+        require_name(names, self.behaviors, "a target")
+        return self.kernels[0], names
+
+    def _table(self, num_rows: int) -> Table:
+        pairs = [(kernel, name) for kernel in self.kernels for name in self.ranking(kernel)[:num_rows]]
+        return table_of(pairs, [self[pair] for pair in pairs], len(self) - len(pairs))
 
 
 def learnability(

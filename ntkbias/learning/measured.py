@@ -15,7 +15,6 @@ True
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,12 +27,13 @@ from ntkbias.errors import InputError
 from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, operator_of, require_squares, values_on
 from ntkbias.progress import progress
+from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
 
-class MeasuredLearningCurve(eqx.Module):
+class MeasuredLearningCurve(Printed):
     """The mean over draws of the test error at each number of examples; a last axis `t` is that of targets.
 
     Printed, it is a table of means over targets.
@@ -48,13 +48,20 @@ class MeasuredLearningCurve(eqx.Module):
     noise: float
     num_draws: int
 
-    def __str__(self) -> str:
-        rows = [f"{'n':>7}{'test error':>13}{'+-':>10}{'learned':>10}{'+-':>8}"]
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.sizes), num_rows)
         fields = self.errors, self.standard_errors, self.learned, self.learned_standard_errors
         means = (np.asarray(field, float).reshape(len(self.sizes), -1).mean(1) for field in fields)
-        for n, error, spread, part, scatter in zip(self.sizes, *means, strict=True):
-            rows.append(f"{int(n):7}{error:13.4g}{spread:10.2g}{part:10.1%}{scatter:8.1%}")
-        return "\n".join(rows)
+        errors, spreads, learned, scatters = means
+        columns = {
+            "n": [f"{int(self.sizes[row]):,}" for row in shown],
+            "test error": [number(errors[row]) for row in shown],
+            "+-": [f"{spreads[row]:.2g}" for row in shown],
+            "learned": [f"{learned[row]:.1%}" for row in shown],
+            "+- ": [f"{scatters[row]:.1%}" for row in shown],
+        }
+        draws = f"{self.num_draws} draws, ridge {self.ridge:g}, noise {self.noise:g}"
+        return Table(f"MeasuredLearningCurve: {counted(len(self.sizes), 'size')}, {draws}", columns)
 
 
 def measured_learning_curve(

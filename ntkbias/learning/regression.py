@@ -21,7 +21,6 @@ Leaving out example i its prediction would be y_i - ((K + ridge)^-1_ii)^-1 ((K +
 True
 """
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy
@@ -33,13 +32,14 @@ from ntkbias.eigen.dense import require_positive_definite
 from ntkbias.errors import InputError
 from ntkbias.kernels import KernelOperator
 from ntkbias.learning.modes import gram_rows, operator_of, require_squares, values_on
+from ntkbias.tables import Fact, Printed, Table
 
 __all__ = ["KernelRegression", "kernel_regression"]
 
 GRID = 61  # ridges at which the score is looked up first, evenly in their logarithm
 
 
-class KernelRegression(eqx.Module):
+class KernelRegression(Printed):
     """A fit of kernel ridge regression; `predict` takes it to other points."""
 
     coefficients: Float[Array, "n *o"]  # (K + ridge)^-1 y
@@ -50,25 +50,29 @@ class KernelRegression(eqx.Module):
     effective_dimension: Float[Array, ""]  # tr K (K + ridge)^-1
 
     @property
-    def training_error(self) -> Float[Array, ""]:
+    def training_error(self) -> Float[Array, ""] | np.floating:
         """The mean over examples of the squared error of the fit, summed over outputs."""
-        return jnp.sum((self.ridge * self.coefficients) ** 2) / len(self.coefficients)
+        return ((self.ridge * self.coefficients) ** 2).sum() / len(self.coefficients)
 
     @property
-    def leave_one_out_error(self) -> Float[Array, ""]:
+    def leave_one_out_error(self) -> Float[Array, ""] | np.floating:
         """The mean over examples of the squared error of their predictions by all others, summed over outputs."""
         targets = self.outputs + self.ridge * self.coefficients
-        return jnp.sum((self.left_out - targets) ** 2) / len(targets)
+        return ((self.left_out - targets) ** 2).sum() / len(targets)
 
-    def __str__(self) -> str:
-        return (
-            f"kernel regression of {len(self.coefficients)} examples\n"
-            f"ridge                  {float(self.ridge):.4g}\n"
-            f"effective dimension    {float(self.effective_dimension):.4g}\n"
-            f"training error         {float(self.training_error):.4g}\n"
-            f"leave-one-out error    {float(self.leave_one_out_error):.4g}\n"
-            f"cross-validation score {float(self.score):.4g}"
-        )
+    def _facts(self) -> list[Fact]:
+        return [
+            Fact.of_number("ridge", self.ridge),
+            Fact.of_number("effective dimension", self.effective_dimension),
+            Fact.of_number("training error", self.training_error),
+            Fact.of_number("leave-one-out error", self.leave_one_out_error),
+            Fact.of_number("cross-validation score", self.score),
+        ]
+
+    def _table(self, num_rows: int) -> Table:
+        facts = self._facts()
+        columns = {"": [fact.label for fact in facts], " ": [fact.text for fact in facts]}
+        return Table(f"KernelRegression: {len(self.coefficients):,} examples", columns)
 
     def predict(self, K_test: ArrayLike) -> Float[Array, "m *o"]:
         """The outputs at m points, given their rows of the kernel, `kernel(x_test, x)`. Costs m n multiplications."""

@@ -32,11 +32,12 @@ from ntkbias.checks import require_array, require_finite, require_positive, requ
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses.loss import at_least_float32, targets_shaped_like
+from ntkbias.tables import Described
 
 __all__ = ["ImageSobolev", "Quadratic", "sobolev", "weighted_mse"]
 
 
-class Quadratic(eqx.Module):
+class Quadratic(Described):
     """1/2 the sum over outputs of (u - y)^T P (u - y), on n given inputs, with P = diag(diagonal) + factor factor^T.
 
     It needs the outputs of all n inputs in their order, so it does not work with batches. A product with P costs n r
@@ -45,6 +46,7 @@ class Quadratic(eqx.Module):
 
     diagonal: Float[Array, " n"]
     factor: Float[Array, "n r"]
+    form = "Quadratic loss of {0.diagonal.shape[0]} inputs"  # what printing shows
 
     # Compiled programs are kept by the hash of the loss. Arrays have no hash, so identity stands in, as for a function.
     def __hash__(self) -> int:

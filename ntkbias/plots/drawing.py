@@ -82,12 +82,17 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue().decode()
 
 
-def save(figure: Figure, path: str | Path) -> str:
+def save(path: str | Path, figure: Figure) -> str:
     """Write `path`.svg and `path`.png (150 dots per inch), each whole or not at all; the text of the first.
 
-    The figure stays open. Raises `InputError` if a file cannot be written.
+    A path that ends in .svg or .png stands for both files. The figure stays open. Raises `InputError` if a file cannot
+    be written, and `InputTypeError` for a path that is none, or what is no figure.
     """
-    path = Path(path)
+    path = files.checked_path(path)
+    path = path.with_suffix("") if path.suffix in (".svg", ".png") else path
+    if not isinstance(figure, Figure):
+        advice = " Save its .figure." if isinstance(getattr(figure, "figure", None), Figure) else ""
+        raise InputTypeError(f"Expected a figure of matplotlib to save; got {type(figure).__name__}.{advice}")
     with _laid_out(figure):
         text = svg(figure)
         files.write(path.with_name(path.name + ".svg"), lambda file: file.write(text.encode()))

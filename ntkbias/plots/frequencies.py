@@ -21,6 +21,7 @@ from ntkbias.comparison import Comparison
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers
+from ntkbias.tables import interval
 
 __all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
 
@@ -115,9 +116,9 @@ def _draw_ranking(ax: Axes, ranking: FrequencyRanking, index: int, label: str) -
 def _law(ranking: FrequencyRanking) -> str:
     """The exponent, its interval and Spearman's rho, as text for a legend."""
     law = "too few frequencies for a power law"
-    if ranking.decay is not None:
-        law = f"exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
-    rho = f"{ranking.spearman:.3f}" if np.isfinite(ranking.spearman) else "not defined"
+    if (decay := ranking.decay) is not None:
+        law = f"exponent {interval(decay.exponent, decay.low, decay.high)}"
+    rho = ranking.spearman_text.partition(" (")[0]
     return f"{law}, ρ {rho}".replace("-", "−")
 
 

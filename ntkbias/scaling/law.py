@@ -20,7 +20,11 @@ or a break.
 >>> errors = 2 * n**-0.5 * np.exp(0.02 * noise)
 >>> law = scaling_law(n, errors)
 >>> print(law)
-error = 1.98 n^-0.499, exponent -0.499 (-0.503 to -0.495) over 5 replicates
+error = 1.98 n^-0.499, over 5 replicates
+parameter                        value
+coefficient        1.98 (1.95 to 2.02)
+exponent     -0.499 (-0.503 to -0.495)
+In brackets, intervals of 95 %. Log errors scatter by 0.00672 about the law.
 >>> -0.5 in law.exponent, preferred_scaling_law(n, errors + 0.05).form
 (True, 'offset')
 """
@@ -39,6 +43,7 @@ from ntkbias.checks import require_choice, require_finite, require_key, require_
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
+from ntkbias.tables import Printed, Table, counted, interval, number, spaced
 
 __all__ = ["ErrorBand", "LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
 
@@ -47,7 +52,7 @@ ROUNDING = 1e-6  # relative precision of the errors, so that a perfect fit is no
 LEVEL = 0.975
 
 
-class ErrorBand(eqx.Module):
+class ErrorBand(Printed):
     """The errors that a law predicts at `sizes`, with 95 % intervals: the result of `ScalingLaw.extrapolate`."""
 
     sizes: Float[Array, " m"]
@@ -55,15 +60,16 @@ class ErrorBand(eqx.Module):
     low: Float[Array, " m"]
     high: Float[Array, " m"]
 
-    def __str__(self) -> str:
-        rows = [f"{'size':>10} {'error':>10}  95 % interval"]
-        columns = map(np.asarray, (self.sizes, self.errors, self.low, self.high))
-        for size, error, low, high in zip(*columns, strict=True):
-            rows.append(f"{size:10.6g} {error:10.3g}  {low:.3g} to {high:.3g}")
-        return "\n".join(rows)
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.sizes), num_rows)
+        columns = {
+            "size": [f"{float(self.sizes[row]):,.6g}" for row in shown],
+            "error": [interval(self.errors[row], self.low[row], self.high[row]) for row in shown],
+        }
+        return Table(f"ErrorBand: {counted(len(self.sizes), 'size')}", columns, ["In brackets, intervals of 95 %."])
 
 
-class ScalingLaw(eqx.Module):
+class ScalingLaw(Printed):
     """A law fitted to errors at several sizes, with a 95 % interval for each of its parameters.
 
     `parameters` has "coefficient" and "exponent", the exponent at large sizes. `form="offset"` adds "offset".
@@ -118,9 +124,11 @@ class ScalingLaw(eqx.Module):
             law += f", from n = {values['break_size']:.3g} on as n^{values['exponent']:.3g}"
         return law
 
-    def __str__(self) -> str:
+    def _table(self, num_rows: int) -> Table:
         over = f"{self.num_replicates} replicates" if self.num_replicates else f"{len(self.sizes)} sizes of one curve"
-        return f"error = {self.formula}, exponent {self.exponent} over {over}"
+        columns = {"parameter": list(self.parameters), "value": [str(found) for found in self.parameters.values()]}
+        notes = [f"In brackets, intervals of 95 %. Log errors scatter by {number(self.scatter)} about the law."]
+        return Table(f"error = {self.formula}, over {over}", columns, notes)
 
     @property
     def _num_resampled(self) -> int:

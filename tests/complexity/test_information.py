@@ -56,9 +56,10 @@ class TestLayers:
         y = np.arange(8) >= 4
         found = layer_information([x, np.sign(x), 0 * x, x * [[1, -1]]], y, num_bins=8, limits=(-1.0, 1.0))
         lines = str(found).splitlines()
-        assert lines[0].split() == ["layer", "bits", "with", "input", "bits", "with", "label"]
-        assert lines[3].split() == ["3", "0.000", "0.000"]
-        assert lines[5] == "of activations in 8 bins"
+        assert lines[0] == "LayerInformation: activations in 8 bins"
+        assert lines[1].split() == ["layer", "bits", "with", "input", "bits", "with", "label"]
+        assert lines[4].split() == ["3", "0.000", "0.000"]
+        assert len(lines) == 6
         np.testing.assert_allclose(found.with_input, [3, 1, 0, 3], atol=1e-6)
         np.testing.assert_allclose(found.with_label, [1, 1, 0, 1], atol=1e-6)
 

@@ -74,7 +74,7 @@ def test_it_is_saved(tmp_path):
     assert isinstance(loaded, ImageFrequencies)
     np.testing.assert_array_equal(loaded.share, value.share)
     lines = str(value).splitlines()
-    assert lines[1].split() == ["0.000", "to", "0.354", f"{value.share[0]:.3f}"]
+    assert lines[2].split() == ["0.000", "to", "0.354", f"{value.share[0]:.3f}"]
     assert lines[-1].split() == ["mean", "frequency", f"{value.mean_frequency:.3f}"]
 
 

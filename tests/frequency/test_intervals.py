@@ -79,9 +79,12 @@ def test_an_eigenspace_is_one_row():
     np.testing.assert_allclose(spaces.interval[:16], np.arange(16)[:, None] * np.ones(2))
     np.testing.assert_allclose(spaces.purity[:16], 1, rtol=1e-4)
     lines = str(spaces).splitlines()
-    assert lines[0].split() == ["eigenvalue", "multiplicity", "frequency", "95", "%", "interval"]
-    assert lines[2].split()[1:] == ["2", "1", "1", "to", "1"]
-    assert lines[-1].endswith("not resolved")
+    assert lines[0] == "Eigenspaces: 17"
+    heads = ["eigenvalue", "multiplicity", "frequency", "95", "%", "interval", "purity"]
+    assert lines[1].split() == heads
+    assert lines[3].split()[1:] == ["2", "1.00", "1.00", "to", "1.00", "100.0%"]
+    assert lines[-1] == "... and 5 more"
+    assert "not resolved" in str(spaces.table(20)).splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -99,16 +102,18 @@ def test_a_product_rule_splits_eigenspaces_of_kernels_that_are_not_smooth():
 
 def test_a_ranking_prints_its_first_modes(ten):
     lines = str(ten).splitlines()
-    assert lines[0].split() == ["mode", "eigenvalue", "frequency", "95", "%", "interval", "learning", "time"]
-    assert len(lines) == 14
-    assert lines[2].split()[:3] == ["2", f"{ten.eigenvalues[1]:.4g}", f"{ten.frequencies[1]:.4g}"]
-    assert lines[11] == f"... and {len(ten.eigenvalues) - 10} more; {int(ten.resolved.sum())} are resolved"
-    assert lines[12].startswith(f"Spearman's rho of eigenvalue and frequency: {ten.spearman:.3f} (")
-    assert lines[13] == "exponent: too few frequencies for a power law"
+    known = f"{int(ten.resolved.sum())} of resolved frequency, by {ten.measure}"
+    assert lines[0] == f"FrequencyRanking: {len(ten.eigenvalues)} modes, {known}"
+    assert lines[1].split()[:6] == ["mode", "eigenvalue", "frequency", "95", "%", "interval"]
+    assert lines[1].endswith("learning time")
+    assert f"\n... and {len(ten.eigenvalues) - 12} more\nSpearman's rho {ten.spearman_text}, decay exponent not" in str(
+        ten
+    )
+    assert float(ten.spearman_text.partition(" ")[0]) == pytest.approx(ten.spearman, abs=5e-4)
     last = jax.tree.map(lambda v: v[-1:], ten)
     last = dataclasses.replace(last, resamples=ten.resamples[:0, -1:], energy=None, levels=None)
     assert "not resolved" in str(last)
-    assert "frequency: not defined" in str(last)
+    assert "rho not defined" in str(last)
 
 
 def test_a_ranking_and_its_eigenspaces_are_saved(tmp_path, ten):

@@ -79,9 +79,9 @@ def test_spectra_are_saved_and_drawn_again_alike(tmp_path):
     np.testing.assert_array_equal(nb.load(tmp_path / "spectrum").within, first.within)
     within, between = first.mean_frequency
     lines = str(first).splitlines()
-    assert lines[0].split() == ["frequency", "within", "classes", "between", "classes"]
-    assert len(lines) == 12
-    assert lines[-1].endswith(f"{between:.3g} between classes; 2 paths within, 3 between")
+    assert lines[1].split() == ["frequency", "within", "classes", "between", "classes"]
+    assert len(lines) == 2 + 12 + 1
+    assert lines[-1].endswith(f"{between:#.3g} between classes; 2 paths within, 3 between")
     assert 0 < within < 0.5
     assert 0 < between < 0.5
 

@@ -225,17 +225,17 @@ def test_measured_curves_count_examples_and_scatter(x64):
 def test_measured_curves_are_printed():
     curve = measured_learning_curve(np.eye(4) + 1, np.arange(4.0), [2, 4], key=jax.random.key(0))
     lines = str(curve).splitlines()
-    assert lines[0].split() == ["n", "test", "error", "+-", "learned", "+-"]
-    assert [line.split()[0] for line in lines[1:]] == ["2", "4"]
-    assert float(lines[1].split()[1]) == pytest.approx(float(curve.errors[0]), rel=1e-3)
+    assert lines[1].split() == ["n", "test", "error", "+-", "learned", "+-"]
+    assert [line.split()[0] for line in lines[2:]] == ["2", "4"]
+    assert float(lines[2].split()[1]) == pytest.approx(float(curve.errors[0]), rel=5e-3)
 
 
 def test_curves_are_saved_and_printed(tmp_path):
     curve = learning_curve(EXACT, POWER, SIZES)
     nb.save(tmp_path / "curve", curve)
     assert str(nb.load(tmp_path / "curve")) == str(curve)
-    assert str(curve).splitlines()[0].split() == ["n", "test", "error", "learned", "kappa"]
-    assert len(str(curve).splitlines()) == 5
+    assert str(curve).splitlines()[1].split() == ["n", "test", "error", "learned", "kappa"]
+    assert len(str(curve).splitlines()) == 6
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -192,9 +192,9 @@ def test_a_trajectory_is_saved_and_printed(tmp_path):
     nb.save(tmp_path / "flow", flow)
     np.testing.assert_array_equal(nb.load(tmp_path / "flow").outputs, flow.outputs)
     lines = str(flow).splitlines()
-    assert lines[0].split() == ["time", "loss", "error", "left", "modes", "left"]
-    assert lines[1].split()[2:] == ["100.0%", "7", "of", "7"]
-    assert len(lines) == 1 + len(TIMES)
+    assert lines[1].split() == ["time", "loss", "error", "left", "modes", "left"]
+    assert lines[2].split()[2:] == ["100.0%", "7", "of", "7"]
+    assert len(lines) == 2 + len(TIMES)
 
 
 @pytest.mark.usefixtures("unchecked")

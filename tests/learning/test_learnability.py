@@ -300,13 +300,15 @@ def test_a_result_is_saved_and_printed(tmp_path, K):
     found = learnability({"first": K, "second": 2 * K}, {"a": RNG.normal(size=N), "bb": np.asarray(X[:, 0])})
     nb.save(tmp_path / "found", found)
     assert str(nb.load(tmp_path / "found")) == str(found)
-    lines = str(found).splitlines()
-    assert [line.split()[0] for line in lines] == ["first", "behavior", "bb", "a", "second", "behavior", "bb", "a"]
-    assert len({len(line) for line in lines if len(line.split()) > 1}) == 1  # columns are aligned
-    few = str(learnability(K, {"a": RNG.normal(size=N), "bb": RNG.choice([-1, 1], N)}, modes=3)).splitlines()
-    assert few[1].split()[4:] == ["bounds", "samples", "bounds", "label", "time"]
-    assert "~" in "".join(few)
-    assert "or more lies in known modes; bounds hold for any others" in few[-1]
+    title, heads, *lines, note = str(found).splitlines()
+    assert title == "Learnability: 2 targets, 2 kernels"
+    assert heads.split() == ["kernel", "target", "alignment", "learning", "time", "samples", "needed", "label", "time"]
+    assert [line.split()[:2] for line in lines] == [["first", "bb"], ["first", "a"], ["second", "bb"], ["second", "a"]]
+    assert note == "In brackets, intervals of 95 % over examples."
+    few = str(learnability(K, {"a": RNG.normal(size=N), "bb": RNG.choice([-1, 1], N)}, modes=3))
+    assert few.splitlines()[1].split()[0] == "target"
+    assert "~" in few
+    assert "or more of these targets lies in known modes." in " ".join(few.split())
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -348,7 +350,7 @@ def test_errors_say_what_to_do(K):
             lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigen.eigh(K)),
             "Expected modes= to be a dict of spectra",
         ),
-        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected kernel to be one of kernel; got 'other'"),
+        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected the name of a kernel; got 'other'"),
         (lambda: learnability(K, X[:, 0]).ranking(by="speed"), "Expected by to be one of learning_time, label_time"),
     ]
     for call, message in cases:

@@ -9,6 +9,7 @@ from sklearn.kernel_ridge import KernelRidge
 import ntkbias as nb
 from ntkbias.errors import InputError
 from ntkbias.learning import gradient_flow, kernel_regression
+from ntkbias.tables import number
 
 RNG = np.random.default_rng(0)
 N, M, OUTPUTS = 12, 5, 2
@@ -96,9 +97,9 @@ def test_a_fit_is_saved_and_printed(tmp_path):
     fit = kernel_regression(K, Y, 0.1)
     np.testing.assert_allclose(fit.training_error, np.mean(np.sum((fit.outputs - Y) ** 2, 1)), rtol=1e-3)
     lines = str(fit).splitlines()
-    assert lines[0] == "kernel regression of 12 examples"
-    assert lines[1].split() == ["ridge", "0.1"]
-    assert lines[4].split() == ["leave-one-out", "error", f"{float(fit.leave_one_out_error):.4g}"]
+    assert lines[0] == "KernelRegression: 12 examples"
+    assert lines[1].split() == ["ridge", "0.100"]
+    assert lines[4].split() == ["leave-one-out", "error", number(fit.leave_one_out_error)]
     nb.save(tmp_path / "fit", fit)
     np.testing.assert_array_equal(nb.load(tmp_path / "fit").predict(K_TEST), fit.predict(K_TEST))
 

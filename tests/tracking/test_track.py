@@ -514,9 +514,14 @@ def test_a_history_prints_its_numbers(data):
 
     options = {"num_steps": 2, "measures": {"step": lambda at: at.step, "two": lambda at: [1.0, 2.0]}}
     history = track(f, jnp.ones(2), data, optimizer=optax.sgd(0.1), **options)
-    assert str(history) == "History: 3 snapshots, steps 0 to 2\n  step: 0 to 2\n  arrays: two"
+    assert str(history).splitlines()[0] == "History: 3 snapshots, steps 0 to 2"
+    assert [line.split() for line in str(history).splitlines()[1:3]] == [
+        ["measure", "at", "first", "at", "last"],
+        ["step", "0.00", "2.00"],
+    ]
+    assert str(history).splitlines()[3] == "arrays: two (3, 2)"
     many = track_many(f, jnp.ones((3, 2)), data, optimizer=optax.sgd(0.1), **options)
-    assert str(many).splitlines()[:2] == ["History of 3 runs (medians): 3 snapshots, steps 0 to 2", "  step: 0 to 2"]
+    assert str(many).splitlines()[0] == "History: medians of 3 runs, 3 snapshots, steps 0 to 2"
 
 
 def test_the_default_measures_are_no_page_of_the_signature():

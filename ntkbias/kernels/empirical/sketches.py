@@ -20,7 +20,6 @@ small ones. TRAK attributes predictions to training data by such projections (Pa
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,17 +34,24 @@ from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.jacobian import HELD_SHARE
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.progress import progress
+from ntkbias.tables import Described
 
 __all__ = ["Sketch", "sketch"]
 
 
-class Sketch(eqx.Module):
+class Sketch(Described):
     """Random projections of gradients, one row per example, or per output for `outputs="all"`; made by `sketch`.
 
     `sketch[examples]` is the sketch of some of the examples.
     """
 
     features: Float[Array, "n *o dim"]
+
+    def described(self) -> str:
+        """Its sizes."""
+        n, *outputs, dim = self.features.shape
+        with_outputs = "".join(f", {count:,} outputs" for count in outputs)
+        return f"Sketch: {n:,} examples{with_outputs}, {dim:,} numbers each"
 
     def gram(self) -> Float[Array, "..."]:
         """An unbiased estimate of the kernel, `(n, n)`, or `(n, o, n, o)` for all outputs. Costs n^2 o^2 dim."""

@@ -75,6 +75,7 @@ class NTKVelocity(Kernel):
 
     kernel: EmpiricalNTK
     direction: Params
+    form = "derivative of the {0.kernel}"
 
     def features(self, x: Array) -> tuple[Any, Any]:
         """The features of the kernel, and their derivative."""
