@@ -50,7 +50,7 @@ def test_an_input_twice_with_half_the_weight_changes_nothing(x64):
     doubled = jnp.concatenate([weights[:4] / 2, weights[:4] / 2, weights[4:]])
     twice = nb.spectrum(kernel, jnp.concatenate([x[:4], x[:4], x[4:]]), doubled)
     np.testing.assert_allclose(once.eigenvalues, twice.eigenvalues[:10], atol=1e-14)
-    assert twice.num_resolved == once.num_resolved
+    assert twice.num_above_noise == once.num_above_noise
 
 
 def test_spectrum_of_a_circulant_kernel_is_its_fourier_transform(x64):
@@ -70,7 +70,7 @@ def test_equal_eigenvalues_share_an_eigenspace_and_near_ones_do_not():
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_rounding_is_told_from_signal(precision, rank):
     spectrum = nb.eigen.eigh(gram(60, rank))
-    assert spectrum.num_resolved == rank
+    assert spectrum.num_above_noise == rank
     rounding = float(jnp.abs(spectrum.eigenvalues[rank:]).max())
     assert rounding < float(spectrum.noise_floor) < 200 * rounding  # above it, and not far
 
@@ -80,7 +80,7 @@ def test_the_noise_floor_has_the_scale_of_the_kernel(scale):
     """The squares of these entries are beyond the range of float32."""
     one, scaled = nb.eigen.eigh(gram(20, 2)), nb.eigen.eigh(gram(20, 2) * scale)
     np.testing.assert_allclose(scaled.noise_floor / scale, one.noise_floor, rtol=1e-5)
-    assert scaled.num_resolved == 2
+    assert scaled.num_above_noise == 2
 
 
 def test_float32_gram_is_decomposed_in_float64():
@@ -101,7 +101,7 @@ def test_all_outputs_are_divided_by_n_alone(x64):
     np.testing.assert_allclose(norms, 1, rtol=1e-12)
     mean = nb.spectrum(nb.empirical_ntk(net.apply, params), x)
     np.testing.assert_allclose(spectrum.trace, 3 * mean.trace, rtol=1e-12)
-    np.testing.assert_allclose(spectrum.extend(x), spectrum.eigenfunctions[..., : spectrum.num_resolved], atol=1e-8)
+    np.testing.assert_allclose(spectrum.extend(x), spectrum.eigenfunctions[..., : spectrum.num_above_noise], atol=1e-8)
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def test_exact_zeros_are_within_their_errors(name, kind):
     zeros = (totals % 2 == 1) & (totals >= 3)
     assert zeros.any()
     assert np.all(np.abs(exact.eigenvalues[zeros]) <= exact.errors[zeros])
-    assert exact.resolved[totals == 0][0]
+    assert exact.above_error[totals == 0][0]
     assert np.max(exact.errors) < 1e-6 * exact.trace
     if degrees.ndim == 1:
         assert exact.decay(3, max_degree).odd == -np.inf
@@ -179,7 +179,7 @@ def test_decay_leaves_out_what_may_be_zero():
     values = np.where(degrees % 2, 1e-17, (degrees + 1.0) ** -3)
     errors = np.where(np.isin(degrees, (49, 67)), 0.9e-17, 2e-17)
     noisy = ExactSpectrum(values, degrees, np.ones(80), errors, degrees + 1.0, np.ones(()))
-    assert noisy.resolved[[49, 67]].all()
+    assert noisy.above_error[[49, 67]].all()
     assert str(noisy.decay()) == "even degrees -3.00, odd degrees -inf"
     sunk = ExactSpectrum(values, degrees, np.ones(80), np.full(80, 30.0**-3), degrees + 1.0, np.ones(()))
     assert sunk.decay().even == pytest.approx(-3)
@@ -674,8 +674,8 @@ def test_side_by_side(exact, measured):
 
 def test_plot_of_both(exact, measured):
     ax = nb.plots.exact_and_measured(exact, measured)
-    assert_allclose(ax.lines[0].get_ydata(), exact.expand(measured.num_resolved).eigenvalues)
-    assert len(ax.collections[0].get_offsets()) == measured.num_resolved
+    assert_allclose(ax.lines[0].get_ydata(), exact.expand(measured.num_above_noise).eigenvalues)
+    assert len(ax.collections[0].get_offsets()) == measured.num_above_noise
     assert ax.get_xlabel() == "mode index"
     ranking = nb.rank_by_frequency(measured, Sphere(3))
     ax = nb.plots.exact_and_measured(exact, ranking)

@@ -4,7 +4,7 @@ With W = diag(w) it is that of the symmetric problem W^1/2 K W^1/2 v = eigenvalu
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> spectrum = nb.eigen.eigh(jnp.diag(jnp.array([4.0, 4.0, 2.0, 0.0])))
->>> spectrum.eigenvalues.tolist(), spectrum.eigenspace.tolist(), spectrum.num_resolved
+>>> spectrum.eigenvalues.tolist(), spectrum.eigenspace.tolist(), spectrum.num_above_noise
 ([1.0, 1.0, 0.5, 0.0], [0, 0, 1, 2], 3)
 """
 

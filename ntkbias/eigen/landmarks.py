@@ -57,8 +57,8 @@ class NystromSpectrum(Spectrum):
     def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: K(x, x_S) coefficients; at x they are `eigenfunctions`.
 
-        `num_modes` is at most, and by default, the number of resolved modes. Costs the kernel of the new inputs with
-        the landmarks alone.
+        `num_modes` is at most, and by default, the number of modes above the noise floor. Costs the kernel of the new
+        inputs with the landmarks alone.
         """
         if self.kernel is None or self.x is None:
             raise InputError(

@@ -66,7 +66,7 @@ class Eigenspaces(eqx.Module):
 
 
 class FrequencyRanking(eqx.Module):
-    """The resolved modes of a spectrum, fastest learned first, with the frequency of each.
+    """The modes of a spectrum above its noise floor, fastest learned first, with the frequency of each.
 
     Members of one eigenspace share their frequency and energy. `learning_times` are 1 / eigenvalue: the `time` (step
     * learning rate) in which gradient flow reduces a mode's error by e, for one output or an infinitely wide network.
@@ -209,7 +209,7 @@ def rank_by_frequency(
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
     key = jax.random.key(0) if key is None else require_key(key)
-    if spectrum.num_resolved == 0:
+    if spectrum.num_above_noise == 0:
         raise InputError(
             f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."
         )

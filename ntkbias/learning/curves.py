@@ -189,7 +189,8 @@ def learning_curve(
 
 def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
     """What a spectrum says of the operator's eigenvalues."""
-    values = np.where(np.asarray(spectrum.resolved), np.asarray(spectrum.eigenvalues, float), 0.0)
+    kept = np.asarray(spectrum.above_error if isinstance(spectrum, ExactSpectrum) else spectrum.above_noise)
+    values = np.where(kept, np.asarray(spectrum.eigenvalues, float), 0.0)
     if isinstance(spectrum, ExactSpectrum):
         multiplicities, outputs = np.asarray(spectrum.multiplicities, float), 1
     else:

@@ -137,7 +137,7 @@ def operator_of(matrix: Any) -> KernelOperator:
 
 def _of_spectrum(spectrum: Spectrum, test_functions: Any, K_test: Any) -> Modes:
     shape = spectrum.eigenfunctions.shape[:-1]
-    count = spectrum.num_resolved
+    count = spectrum.num_above_noise
     rates = np.asarray(spectrum.eigenvalues, float)[:count]
     functions = np.asarray(spectrum.eigenfunctions, float)[..., :count].reshape(int(np.prod(shape)), count)
     weights = np.repeat(np.asarray(spectrum.weights, float), len(functions) // shape[0])
@@ -158,7 +158,7 @@ def _of_loss(gram: Any, K_test: Any, P: Any) -> Modes:
     matrix = operator.matrix().astype(float)
     metric, root = _root(require_wide(P, "P"), len(matrix), shape)
     spectrum = eigh(jnp.asarray(root.T @ matrix @ root, operator.dtype))
-    rank, count = root.shape[1], spectrum.num_resolved
+    rank, count = root.shape[1], spectrum.num_above_noise
     vectors = np.asarray(spectrum.eigenfunctions, float)[:, :count] / np.sqrt(rank)
     analysis = (root @ vectors).T
     test = None if K_test is None else gram_rows(K_test, shape) @ analysis.T

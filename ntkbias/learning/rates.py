@@ -37,7 +37,7 @@ def learning_times(spectrum: Spectrum) -> Float[Array, " k"]:
     """
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
-    return jnp.where(spectrum.resolved, 1 / spectrum.eigenvalues, jnp.inf)
+    return jnp.where(spectrum.above_noise, 1 / spectrum.eigenvalues, jnp.inf)
 
 
 def critical_learning_rate(
@@ -67,7 +67,7 @@ def critical_learning_rate(
     if not isinstance(kernel, Spectrum):
         operator = kernel.operator(x) if isinstance(kernel, Kernel) else operator_of(kernel)
         kernel = top_modes(operator, 1, key=jax.random.key(0) if key is None else key, tolerance=tolerance)
-    if not kernel.num_resolved:
+    if not kernel.num_above_noise:
         raise InputError("Expected a kernel with an eigenvalue above zero; got none: every learning rate converges.")
     return float(2 * (1 + momentum) / np.asarray(kernel.eigenvalues, float)[0])
 

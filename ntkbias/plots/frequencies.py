@@ -26,7 +26,7 @@ __all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
 
 
 def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: Axes | None = None) -> Axes:
-    """The eigenvalue of each resolved mode against its frequency, with the power law fitted to them.
+    """The eigenvalue of each mode above the noise floor against its frequency, with the power law fitted to them.
 
     Both axes are logarithmic; where some modes have frequency zero, or next to it, the frequency axis is linear up to
     the first of the others, as its label says. The dashed line is `FrequencyRanking.decay`, drawn over the modes that

@@ -35,12 +35,12 @@ def eigenfunctions(
     *,
     color: str = PALETTE[0],
 ) -> np.ndarray:
-    """The first resolved eigenfunctions, a panel each, over the chart of the domain; returns the axes.
+    """The first eigenfunctions above the noise floor, a panel each, over the chart of the domain; returns the axes.
 
     On a chart of one coordinate they are curves of this `color`, on one of two a scatter of the inputs colored by
     value, on one scale whose ends are the value that 1 % exceed. Of vector-valued modes the first output is drawn. The
     sign of an eigenfunction is arbitrary, and "(of 2-3)" in a title tells that modes 2 to 3 have one eigenvalue: any
-    rotation of them would do as well. Panels beyond the resolved modes stay empty.
+    rotation of them would do as well. Panels beyond the noise floor stay empty.
     """
     if not (isinstance(spectrum, Spectrum) and isinstance(ranking, FrequencyRanking) and isinstance(domain, Domain)):
         got = ", ".join(type(value).__name__ for value in (spectrum, ranking, domain))

@@ -37,14 +37,14 @@ class Fact(NamedTuple):
 def kernel_facts(spectrum: Spectrum, ranking: FrequencyRanking) -> list[Fact]:
     """What is to be known of a kernel as a whole."""
     spectrum, ranking = on_host((spectrum, ranking))
-    modes = f"{spectrum.num_resolved} of {len(spectrum.eigenvalues)}"
+    modes = f"{spectrum.num_above_noise} of {len(spectrum.eigenvalues)}"
     return [
         _number("trace", spectrum.trace),
         _effective_rank(spectrum),
         _number("stable rank", spectrum.stable_rank()),
         Fact(
             "modes above the noise floor",
-            spectrum.num_resolved,
+            spectrum.num_above_noise,
             modes if spectrum.method == "dense" else f"{modes} ({spectrum.method})",
         ),
         _interval("Spearman's rho", ranking.spearman, *ranking.spearman_interval, ranking.spearman_text),

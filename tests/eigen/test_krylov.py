@@ -180,7 +180,7 @@ def test_small_matrices_are_decomposed_whole(monkeypatch):
 @pytest.mark.slow
 def test_zero_operator_converges_to_noise(monkeypatch):
     modes = nb.top_modes(np.zeros((300, 300), np.float32), 5, key=KEY)
-    assert modes.num_resolved == 0
+    assert modes.num_above_noise == 0
     assert float(jnp.max(jnp.abs(modes.eigenvalues))) == 0
 
 

@@ -29,7 +29,7 @@ def gradient_frequency(
     num_points: int = 512,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, " k"]:
-    """The frequency of each resolved mode by automatic differentiation of its extension: for smooth activations only.
+    """The frequency of each mode above the noise floor, by automatic differentiation: for smooth activations only.
 
     Warning: the kernel of a finite ReLU network jumps in x, and its derivative misses the jumps (degree 12 reads as
     0.5); that of the infinite one has no limit at the nodes. `dirichlet_frequency` holds for both.

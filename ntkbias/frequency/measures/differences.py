@@ -47,7 +47,7 @@ def dirichlet_frequency(
     num_steps: int = 512,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, " k"]:
-    """The frequency of each resolved mode from difference quotients of its extension, between the inputs.
+    """The frequency of each mode above the noise floor, by difference quotients of its extension between the inputs.
 
     `num_steps` steps of length `scale` (default: the domain's, mostly two median nearest-neighbor distances) are taken
     where the domain draws them; the mean squared difference over them is turned into the frequency of the plane wave
