@@ -44,18 +44,8 @@ from ntkbias.layers.conv import Padding
 from ntkbias.layers.layer import require_depth
 from ntkbias.types import Parameterization
 
-__all__ = [
-    "Leaves",
-    "Norm",
-    "Readout",
-    "cnn",
-    "fourier_features",
-    "mlp",
-    "myrtle",
-    "patch_network",
-    "resnet",
-    "transformer",
-]
+__all__ = ["Leaves", "Norm", "Readout"]
+__all__ += ["cnn", "fourier_features", "mlp", "myrtle", "patch_network", "resnet", "transformer"]
 
 
 def __dir__() -> list[str]:

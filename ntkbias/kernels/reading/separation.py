@@ -22,7 +22,7 @@ from ntkbias.kernels.reading.programs import Operand, Program
 
 __all__ = ["Separated", "is_zero", "separated"]
 
-RELABELLINGS = {"transpose", "reshape", "squeeze", "broadcast_in_dim", "convert_element_type", "copy"}
+RELABELINGS = {"transpose", "reshape", "squeeze", "broadcast_in_dim", "convert_element_type", "copy"}
 ENTRYWISE = {"mul", "div", "add", "sub", "add_any", "neg", "convert_element_type", "copy", "integer_pow", "square"}
 
 
@@ -57,7 +57,7 @@ def separated(program: Program, variable: Any) -> Separated | None:
     if inner is None:
         return None
     name = equation.primitive.name
-    if name in RELABELLINGS or name == "neg":
+    if name in RELABELINGS or name == "neg":
         return _relabeled(program, equation, inner)
     if name == "mul" or (name == "div" and index == 0):
         return _multiplied(program, equation, index, inner)
@@ -109,7 +109,7 @@ def is_zero(program: Program, variable: Any) -> bool:
     if isinstance(variable, jex.Literal):
         return bool((variable.val == 0) if not hasattr(variable.val, "all") else (variable.val == 0).all())
     equation = program.producer(variable)
-    return equation is not None and equation.primitive.name in RELABELLINGS and is_zero(program, equation.invars[0])
+    return equation is not None and equation.primitive.name in RELABELINGS and is_zero(program, equation.invars[0])
 
 
 def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
@@ -126,7 +126,7 @@ def _constant_axes(program: Program, variable: Any) -> frozenset[int]:
         # An operand may be a number, or have one entry along an axis of more: it is constant there.
         operands = [operand for operand in equation.invars if operand.aval.shape]
         return single | frozenset.intersection(*(_constant_axes(program, operand) for operand in operands))
-    if name in RELABELLINGS:
+    if name in RELABELINGS:
         return single | _constant_after(equation, _constant_axes(program, equation.invars[0]))
     return single
 

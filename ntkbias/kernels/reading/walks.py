@@ -18,7 +18,7 @@ from ntkbias.kernels.reading.programs import Program
 
 __all__ = ["Walk", "walk_back"]
 
-RELABELLINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
+RELABELINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
 
 
 class Walk(NamedTuple):
@@ -38,7 +38,7 @@ def walk_back(gradient: Any, program: Program) -> Walk:
     found: tuple[float, Any] | None
     while (equation := program.producer(variable)) is not None:
         name = equation.primitive.name
-        if name in RELABELLINGS:
+        if name in RELABELINGS:
             found = 1.0, equation.invars[0]
         elif name == "neg":
             found = -1.0, equation.invars[0]
