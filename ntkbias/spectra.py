@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
@@ -235,7 +235,7 @@ class Spectrum(eqx.Module):
         def exponent(eigenvalues: np.ndarray) -> float:
             return power_law(positions[fitted], eigenvalues[:last][fitted]).exponent
 
-        key = jax.random.key(0) if key is None else require_key(key)
+        key = key_or_default(key)
         draws = [exponent(values) for values in self._resampled_eigenvalues(2 * last, num_resamples, key)]
         estimate, spread = exponent(np.asarray(self.eigenvalues, float)), float(1.96 * np.std(draws))
         return DecayExponent(estimate, estimate - spread, estimate + spread, against, first, last)

@@ -159,8 +159,10 @@ HALF_PRECISION = {
         0.1,
         True,
     ),
-    "alignment": Half(lambda h: nb.alignment(h.gram, h.y)),
-    "relative_alignment": Half(lambda h: nb.relative_alignment(h.gram, h.y)),
+    "alignment": Half(lambda h: nb.alignment(h.gram, h.y).value),
+    "alignment by probes": Half(lambda h: nb.alignment(h.kernel, h.x, h.gram, num_probes=4).value),
+    "rayleigh_quotient": Half(lambda h: nb.rayleigh_quotient(h.gram, h.y)),
+    "rayleigh_quotient over the trace": Half(lambda h: nb.rayleigh_quotient(h.gram, h.y, relative=True)),
     "as_operator": Half(lambda h: nb.kernels.as_operator(h.gram) @ h.y),
     "as_operator of NumPy's": Half(lambda h: nb.kernels.as_operator(np.asarray(h.gram)).trace()),
     "critical_learning_rate": Half(lambda h: nb.critical_learning_rate(h.gram)),
@@ -171,7 +173,7 @@ HALF_PRECISION = {
     "spectrum": Half(lambda h: _modes(nb.spectrum(h.kernel, h.x))),
     "spectrum of few modes": Half(lambda h: nb.spectrum(h.kernel, h.x, num_modes=2).eigenvalues),
     "top_modes": Half(lambda h: _modes(nb.top_modes(nb.kernels.as_operator(h.gram), 3, key=_key()))),
-    "top_modes of a kernel": Half(lambda h: nb.top_modes(h.kernel.operator(h.x), 3, key=_key()).eigenvalues),
+    "top_modes of a kernel": Half(lambda h: nb.top_modes(h.kernel, h.x, 3, key=_key()).eigenvalues),
     "nystrom": Half(lambda h: nb.nystrom(h.kernel, h.x, 3, key=_key()).eigenvalues),
     "sketch": Half(lambda h: nb.kernels.sketch(h.kernel, h.x, 16, key=_key()).features[:, 0] ** 2, 0.1),
     "spectral_density": Half(
@@ -200,7 +202,7 @@ HALF_PRECISION = {
     "preconditioned_ntk": Half(
         lambda h: nb.preconditioned_ntk(h.f, h.params, jax.tree.map(jnp.abs, h.params))(h.x), keeps_type=True
     ),
-    "pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=None)(h.x), keeps_type=True),
+    "pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=_key())(h.x), keeps_type=True),
     "infinite_ntk": Half(lambda h: nb.infinite_ntk(nb.nets.mlp(depth=2))(h.x)),
     "infinite_nngp": Half(lambda h: nb.infinite_nngp(nb.nets.mlp(depth=2, activation="erf"))(h.x)),
     "kernel_on_disk": Half(_stored, keeps_type=True),
@@ -215,14 +217,14 @@ HALF_PRECISION = {
     ),
     "learnability": Half(lambda h: nb.learnability(h.gram, h.labels).learning_time),
     "learnability of few modes": Half(lambda h: nb.learnability(h.gram, h.y[:, 0], modes=4).learning_time, 0.1),
-    "learnability of a kernel": Half(lambda h: nb.learnability(h.kernel, h.y[:, 0], x=h.x).alignment),
+    "learnability of a kernel": Half(lambda h: nb.learnability(h.kernel, h.x, h.y[:, 0]).rayleigh_quotient),
     "learning_curve": Half(lambda h: nb.learning_curve(h.spectrum, h.y[:, 0], [2, 4, 8]).errors),
     "measured_learning_curve": Half(
         lambda h: nb.measured_learning_curve(h.gram, h.y[:, 0], [2, 4, 8], key=_key()).errors
     ),
     "learning_times": Half(lambda h: nb.learning.learning_times(h.spectrum)),
     "kernel_regression": Half(lambda h: nb.kernel_regression(h.gram, h.y).outputs),
-    "kernel_regression with a ridge": Half(lambda h: nb.kernel_regression(h.gram, h.y, 0.1).predict(h.gram)),
+    "kernel_regression with a ridge": Half(lambda h: nb.kernel_regression(h.gram, h.y, ridge=0.1).predict(h.gram)),
     "gradient_flow": Half(
         lambda h: nb.gradient_flow(h.gram, h.y, h.cast([0.0, 1.0, 4.0]), P=h.cast(np.full(12, 1 / 12))).outputs
     ),

@@ -23,7 +23,7 @@ def weights_of(n, seed=1):
 def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weighted):
     K = gram(12, 12)
     weights = weights_of(12) if weighted else jnp.full(12, 1 / 12)
-    spectrum = nb.eigen.eigh(K, weights if weighted else None)
+    spectrum = nb.eigen.eigh(K, weights=weights if weighted else None)
     tolerance = 100 * float(jnp.finfo(K.dtype).eps)
     phi = spectrum.eigenfunctions
     np.testing.assert_allclose(phi.T @ (weights[:, None] * phi), np.eye(12), atol=tolerance)
@@ -46,7 +46,7 @@ def test_an_input_twice_with_half_the_weight_changes_nothing(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
     x = jax.random.normal(jax.random.key(0), (10, 3))
     weights = weights_of(10)
-    once = nb.spectrum(kernel, x, weights)
+    once = nb.spectrum(kernel, x, weights=weights)
     doubled = jnp.concatenate([weights[:4] / 2, weights[:4] / 2, weights[4:]])
     twice = nb.spectrum(kernel, jnp.concatenate([x[:4], x[:4], x[4:]]), doubled)
     np.testing.assert_allclose(once.eigenvalues, twice.eigenvalues[:10], atol=1e-14)
@@ -165,7 +165,7 @@ BAD_WEIGHTS = {
 def test_bad_weights_are_named(unchecked, name):
     weights, message = BAD_WEIGHTS[name]
     with pytest.raises(InputError, match=message):
-        nb.eigen.eigh(jnp.eye(4), weights)
+        nb.eigen.eigh(jnp.eye(4), weights=weights)
     with pytest.raises(InputError, match=message):
         nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), jnp.eye(4), weights)
 

@@ -392,7 +392,7 @@ def on_cube(depth, dimension, kind="ntk"):
 def test_small_cube_agrees_with_its_gram_matrix(x64):
     cube = Hypercube(6)
     x, weights = cube.quadrature(64)
-    spectrum = nb.spectrum(ntk(2), x, weights)
+    spectrum = nb.spectrum(ntk(2), x, weights=weights)
     exact = exact_spectrum(ntk(2), cube, 6)
     assert_allclose(spectrum.eigenvalues, exact.expand().eigenvalues, rtol=1e-10, atol=1e-16)
     assert abs(exact.remainder) < 1e-14

@@ -25,7 +25,7 @@ __all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positiv
 CHEAP = 5_000  # rows up to which a float32 matrix is decomposed in float64: minutes beyond
 
 
-def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | None = None) -> Spectrum:
+def eigh(K: ArrayLike, *, weights: ArrayLike | None = None, num_modes: int | None = None) -> Spectrum:
     """The spectrum of a Gram matrix `(n, n)`, or `(n, o, n, o)` for all pairs of outputs; see `spectrum`.
 
     A float32 matrix of up to 5,000 rows is decomposed in float64. The noise floor is eps ||K||_F / n, with eps the

@@ -61,7 +61,7 @@ def test_torus_graph_frequencies(x64):
     torus = Torus(2)
     x, weights = torus.quadrature(256)
     kernel = np.tensordot(1 / (1.0 + torus.levels(5)), torus.projectors(x, x, 5), 1)
-    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights, num_modes=21)
+    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights=weights, num_modes=21)
     graph = nb.frequency.graph_frequency(nb.Spectrum(**{**vars(modes), "x": x}), torus)
     np.testing.assert_allclose(graph, np.sqrt(torus.degrees(5)), rtol=0.02, atol=1e-6)
 

@@ -106,7 +106,7 @@ def test_same_as_the_dense_spectrum_of_a_kernel(outputs, x64):
     weights = jax.random.uniform(jax.random.key(2), (90,), minval=0.5)
     weights = weights / weights.sum()
     for given in (None, weights):
-        dense = nb.spectrum(kernel, x, given)
+        dense = nb.spectrum(kernel, x, weights=given)
         modes = nb.top_modes(kernel.operator(x), 10, key=KEY, tolerance=1e-7, weights=given)
         assert modes.eigenfunctions.shape == dense.eigenfunctions[..., :10].shape
         np.testing.assert_allclose(modes.eigenvalues, dense.eigenvalues[:10], rtol=1e-10)
@@ -141,7 +141,7 @@ def test_eigenspaces_of_domains(domain, num_modes, x64):
     """Repeated eigenvalues of a cube, a sphere and a circle, and the angle between their eigenspaces and the dense."""
     x, weights = domain.quadrature(256)
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
-    dense = nb.spectrum(kernel, x, weights)
+    dense = nb.spectrum(kernel, x, weights=weights)
     for block_size in (12, 40):
         modes = nb.top_modes(
             kernel.operator(x), num_modes, key=KEY, weights=weights, block_size=block_size, max_products=1_000

@@ -88,7 +88,7 @@ def rows_of(landmarks, num_outputs):
 @pytest.mark.slow
 def test_all_inputs_as_landmarks_give_the_spectrum(method, precision):
     x, weights = inputs(40), weights_of(40)
-    got, expected = nystrom(GAUSSIAN, x, 40, method=method, weights=weights), nb.spectrum(GAUSSIAN, x, weights)
+    got, expected = nystrom(GAUSSIAN, x, 40, method=method, weights=weights), nb.spectrum(GAUSSIAN, x, weights=weights)
     assert sorted(got.landmarks.tolist()) == list(range(40)) or method == "pivoted_cholesky"
     k = len(got.eigenvalues)  # without what the rounding of 40 entries leaves no digit of
     assert k >= expected.num_above_noise - 2

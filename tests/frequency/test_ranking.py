@@ -79,7 +79,7 @@ def test_three_measures_agree_up_to_a_fifth_of_the_sampling_limit(request, domai
 def test_frequency_scales_with_the_radius():
     wide = nb.domains.Circle(2.0)
     x, weights = wide.quadrature(128)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
     exact = nb.rank_by_frequency(spectrum, wide).frequencies[:9]
     np.testing.assert_allclose(exact, IN_ORDER[:9] / 2)
     np.testing.assert_allclose(nb.frequency.graph_frequency(spectrum, wide)[1:9], exact[1:9], rtol=0.01)
@@ -95,9 +95,11 @@ def test_random_inputs_are_ranked_like_the_grid():
 def test_vector_valued_modes_have_the_frequency_of_the_scalar_ones():
     net = nb.nets.mlp(depth=2, num_outputs=2, b_std=0.1)
     x, weights = CIRCLE.quadrature(32)
-    ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights), CIRCLE)
+    ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights=weights), CIRCLE)
     assert ranking.frequencies[:10].tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
-    graph = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights), CIRCLE, measure="graph")
+    graph = nb.rank_by_frequency(
+        nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights=weights), CIRCLE, measure="graph"
+    )
     np.testing.assert_allclose(graph.frequencies[2:10], ranking.frequencies[2:10], rtol=0.01)
 
 

@@ -11,7 +11,7 @@ ones. Gradients projected so are how TRAK attributes predictions to data (Park e
 >>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
 >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
 >>> x = jax.random.normal(jax.random.key(1), (20, 2))
->>> gradients = nb.kernels.sketch(kernel, x, 1000, key=jax.random.key(2))
+>>> gradients = nb.kernels.sketch(kernel, x, 1000)
 >>> errors = (gradients.gram() - kernel(x)) / gradients.standard_error()
 >>> gradients.features.shape, 0.5 < float(jnp.std(errors)) < 2.0
 ((20, 1000), True)
@@ -27,14 +27,15 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from ntkbias.checks import require_key, require_positive
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.kernel import Kernel
+from ntkbias.checks import key_or_default, require_positive
+from ntkbias.errors import InputError
+from ntkbias.kernels.on_inputs import kernel_on, on_inputs
 from ntkbias.kernels.operators import Features, Jacobian, JacobianOperator, KernelOperator
 from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.jacobian import HELD_SHARE
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.progress import progress
+from ntkbias.types import Inputs
 
 __all__ = ["Sketch", "sketch"]
 
@@ -70,14 +71,16 @@ class Sketch(eqx.Module):
         return Sketch(self.features[examples])
 
 
-def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
+@on_inputs
+def sketch(kernel: Any, x: Inputs, dim: int, *, key: PRNGKeyArray | None = None) -> Sketch:
     """Random projections to `dim` numbers of the gradients of a network at `x` `(n, ...)`.
 
-    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. `features` are
-    `(n, dim)`, and `(n, o, dim)` for `outputs="all"`; for "sum" and "mean" their inner products estimate the kernel
-    summed, or averaged, over outputs. Projections are functions of the key alone: another set of inputs has the same,
-    so that inner products of two sketches by one key estimate the kernel between their inputs; and to within rounding
-    neither batches, nor devices, nor the memory budget change them.
+    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one; its operator on x
+    may stand in the place of both. `features` are `(n, dim)`, and `(n, o, dim)` for `outputs="all"`; for "sum" and
+    "mean" their inner products estimate the kernel summed, or averaged, over outputs. Projections are functions of
+    `key` (default: a fixed one) alone: another set of inputs has the same, so that inner products of two sketches by
+    one key estimate the kernel between their inputs; and to within rounding neither batches, nor devices, nor the
+    memory budget change them.
 
     Costs one reading of the data: o backward passes an example, as for the kernel itself, and then about P dim
     multiplications of each output; and P normal numbers a column, for "sum" and "mean" o P, drawn once where all fit a
@@ -86,13 +89,9 @@ def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
 
     Raises `InputError` on the inputs that calling the kernel refuses, outputs="each", and a kernel without gradients.
     """
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, empirical_ntk(f, params); got {type(kernel).__name__}. A network needs to become one "
-            "first."
-        )
+    kernel, x = kernel_on(kernel, x)
     require_positive("dim", dim)
-    key = require_key(key)
+    key = key_or_default(key)
     operator = kernel.operator(x)
     if not isinstance(operator, JacobianOperator):
         raise InputError(
