@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import spectrum_on_nodes
 
 import ntkbias as nb
 from ntkbias.errors import InputError
@@ -36,7 +37,7 @@ def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weight
 @pytest.mark.slow
 def test_eigenvalues_do_not_grow_with_the_number_of_inputs(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
-    few, many = (nb.spectrum(kernel, *nb.domains.Circle().quadrature(n)) for n in (128, 512))
+    few, many = (spectrum_on_nodes(kernel, nb.domains.Circle(), n) for n in (128, 512))
     # A quadrature of n nodes folds degree n - k onto degree k: for k < 16 that is an eigenvalue below 1e-4.
     np.testing.assert_allclose(few.eigenvalues[:16], many.eigenvalues[:16], atol=1e-4)
 
@@ -167,7 +168,7 @@ def test_bad_weights_are_named(unchecked, name):
     with pytest.raises(InputError, match=message):
         nb.eigen.eigh(jnp.eye(4), weights=weights)
     with pytest.raises(InputError, match=message):
-        nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), jnp.eye(4), weights)
+        nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), jnp.eye(4), weights=weights)
 
 
 def test_other_bad_input_is_named(unchecked):

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import mpmath
 import numpy as np
 import pytest
-from cases import EXACT_ZEROS
+from cases import EXACT_ZEROS, spectrum_on_nodes
 from numpy.testing import assert_allclose
 
 import ntkbias as nb
@@ -289,7 +289,7 @@ def test_predicted_decay_in_float64():
 def test_circle_agrees_with_its_spectrum_on_a_grid(x64):
     """An analytic kernel: the grid's own error is below rounding."""
     kernel = ntk(1, activation="erf", b_std=0.3)
-    spectrum = nb.spectrum(kernel, *Circle().quadrature(64))
+    spectrum = spectrum_on_nodes(kernel, Circle(), 64)
     exact = exact_spectrum(kernel, Circle(), 20).expand()
     assert_allclose(spectrum.eigenvalues[:9], exact.eigenvalues[:9], rtol=1e-12)
     assert_allclose(exact.eigenvalues.sum(), exact.trace, rtol=1e-8)
@@ -313,7 +313,7 @@ def test_a_grid_of_n_angles_adds_the_degrees_n_apart(x64):
 def test_sphere_agrees_with_its_spectrum_on_a_quadrature(x64):
     """The operator itself, without Funk and Hecke."""
     kernel = ntk(1, activation="erf", b_std=0.5)
-    spectrum = nb.spectrum(kernel, *Sphere(3).quadrature(600))
+    spectrum = spectrum_on_nodes(kernel, Sphere(3), 600)
     assert_allclose(spectrum.eigenvalues[:25], exact_spectrum(kernel, Sphere(3), 4).expand().eigenvalues, rtol=1e-8)
 
 
@@ -510,7 +510,7 @@ def test_homogeneous_kernel_on_a_gaussian_is_that_of_the_sphere():
 def test_gaussian_agrees_with_its_spectrum_on_a_quadrature(x64):
     """Biases, so that lengths and directions mix."""
     kernel, gaussian = ntk(1, activation="erf", b_std=0.5), Gaussian(2, 0.5)
-    spectrum = nb.spectrum(kernel, *gaussian.quadrature(400))
+    spectrum = spectrum_on_nodes(kernel, gaussian, 400)
     exact = exact_spectrum(kernel, gaussian, 4).expand()
     assert_allclose(spectrum.eigenvalues[:8], exact.eigenvalues[:8], rtol=1e-4)  # of 20 Gauss-Hermite nodes
 

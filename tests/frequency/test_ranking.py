@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import spectrum_on_nodes
 
 import ntkbias as nb
 from ntkbias.errors import InputError
@@ -39,7 +40,7 @@ def test_infinite_network_ranks_the_degrees_in_order(infinite):
 def test_wide_empirical_network_ranks_the_degrees_in_order(seed):
     net = nb.nets.mlp(width=1024, depth=2, b_std=0.1)
     kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(seed), (2,)))
-    ranking = nb.rank_by_frequency(nb.spectrum(kernel, *CIRCLE.quadrature(96)), CIRCLE)
+    ranking = nb.rank_by_frequency(spectrum_on_nodes(kernel, CIRCLE, 96), CIRCLE)
     np.testing.assert_array_equal(ranking.frequencies[:17], IN_ORDER[:17])  # to degree 8
 
 
@@ -58,7 +59,7 @@ def test_without_bias_a_finite_network_learns_degree_three_late():
     """At width 1,024 the zeros of the limit become small: degree 4 and 6 come before degree 3."""
     net = nb.nets.mlp(width=1024, depth=1)
     kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
-    frequencies = nb.rank_by_frequency(nb.spectrum(kernel, *CIRCLE.quadrature(96)), CIRCLE).frequencies.tolist()
+    frequencies = nb.rank_by_frequency(spectrum_on_nodes(kernel, CIRCLE, 96), CIRCLE).frequencies.tolist()
     assert 3.0 not in frequencies or frequencies.index(3.0) > max(frequencies.index(4.0), frequencies.index(6.0))
 
 
