@@ -187,7 +187,7 @@ def test_errors_say_what_to_do():
         (lambda: alignment(K, as_operator(np.eye(3))), "Expected two kernels on the same inputs and outputs; got 4 in"),
         (lambda: alignment(K, kernel), "Expected alignment(kernel, x, other) of two kernels; got a kernel beside one"),
         (lambda: alignment(kernel, y), "Expected alignment(kernel, x, other); got no other. The inputs x come second"),
-        (lambda: alignment(K, np.eye(4), y), "where kernel is no Kernel, which alone takes inputs x; got too many"),
+        (lambda: alignment(K, np.eye(4), y), "with what knows its inputs; got too many"),
         (
             lambda: alignment(K, y, num_probes=1),
             "Expected at least 2 probes, whose differences tell the standard error",

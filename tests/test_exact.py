@@ -305,7 +305,7 @@ def test_a_grid_of_n_angles_adds_the_degrees_n_apart(x64):
         last = 240 - k % 2  # of the same parity
         tail = exact[last] * np.sum((last / alike[alike > 240]) ** 2)
         folded.append(exact[alike[alike <= 240]].sum() + tail)
-    grid = nb.spectrum(ntk(2), *Circle().quadrature(16)).eigenvalues
+    grid = spectrum_on_nodes(ntk(2), Circle(), 16).eigenvalues
     assert_allclose(grid[1:9:2], folded, rtol=1e-4)
 
 

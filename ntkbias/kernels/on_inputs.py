@@ -58,16 +58,17 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
     """
     signature = inspect.signature(function)
     first, second = list(signature.parameters)[:2]
-    needed = [name for name, parameter in signature.parameters.items() if parameter.default is parameter.empty]
+    needed = [each for each, parameter in signature.parameters.items() if parameter.default is parameter.empty]
+    name = function.__name__
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         kernel = args[0] if args else kwargs.get(first)
         takes_inputs = _takes_inputs(kernel)
         if not takes_inputs and not keeps_x and kwargs.get(second) is not None:
-            raise InputError(
-                f"Expected inputs {second}= with a kernel alone; got them beside {type(kernel).__name__}, which "
-                "knows its own. Leave them out, or give the kernel."
+            raise InputTypeError(
+                f"Expected inputs {second}= with a Kernel alone; got them beside {type(kernel).__name__}. Leave them "
+                "out, or give a kernel, e.g. empirical_ntk(f, params)."
             )
         if args and (second in kwargs or not takes_inputs):
             args = (kernel, kwargs.pop(second, None), *args[1:])
@@ -78,14 +79,14 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
             wrong = f"{second}=None"
         if wrong and takes_inputs:
             raise InputTypeError(
-                f"Expected {function.__name__}({', '.join(needed)}); got {wrong}. The inputs {second} come second, "
-                "after a kernel."
+                f"Expected {name}({', '.join(needed)}); got {wrong}. The inputs {second} come second, after a kernel."
             )
         if wrong:
-            known = [first, *(name for name in needed if name not in (first, second))]
+            known = [first, *(each for each in needed if each not in (first, second))]
             raise InputTypeError(
-                f"Expected {function.__name__}({', '.join(known)}), where {first} is no Kernel, which alone takes "
-                f"inputs {second}; got {wrong}, and {type(kernel).__name__} as {first}."
+                f"Expected {name}({', '.join(needed)}) with a Kernel, e.g. empirical_ntk(f, params), or "
+                f"{name}({', '.join(known)}) with what knows its inputs; got {wrong}, and "
+                f"{type(kernel).__name__} as {first}."
             )
         return function(*args, **kwargs)
 

@@ -439,7 +439,7 @@ class TestBadInput:
             nb.top_modes(self.K, 3, key=KEY, block_size=0)
         with pytest.raises(InputError, match="Expected a key of jax.random"):
             nb.top_modes(self.K, 3, key="seed")
-        with pytest.raises(InputError, match=r"Expected a kernel on inputs: kernel.operator\(x\)"):
+        with pytest.raises(InputError, match=r"Expected top_modes\(kernel, x, num_modes\); got no num_modes"):
             nb.top_modes(nb.infinite_ntk(nb.nets.mlp()), 3, key=KEY)
         with pytest.raises(InputError, match="Expected weights that sum to one"):
             nb.top_modes(self.K, 3, key=KEY, weights=np.ones(300))

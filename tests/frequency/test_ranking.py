@@ -18,12 +18,12 @@ IN_ORDER = (np.arange(61) + 1) // 2  # 0, 1, 1, 2, 2, ... 30, 30
 
 @pytest.fixture(scope="module")
 def infinite():
-    return nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), *GRID)
+    return spectrum_on_nodes(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), CIRCLE, 256)
 
 
 @pytest.fixture(scope="module")
 def no_bias():
-    return nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), *GRID)
+    return spectrum_on_nodes(nb.infinite_ntk(nb.nets.mlp(depth=1)), CIRCLE, 256)
 
 
 def test_infinite_network_ranks_the_degrees_in_order(infinite):

@@ -65,7 +65,7 @@ def test_other_calls_get_one_sentence(name):
         (lambda: function(KERNEL, *more, **options), "; got no "),
         (lambda: function(KERNEL, None, *more, **options), "; got x=None. The inputs x come second, after a kernel."),
         (lambda: function(KERNEL, X, *more, x=X, **options), "; got too many positional arguments. The inputs x come"),
-        (lambda: function(K, X, *more, **options), "is no Kernel, which alone takes inputs x; got too many positional"),
+        (lambda: function(K, X, *more, **options), "with what knows its inputs; got too many positional"),
         (lambda: function(KERNEL, X, *more, speed=1, **options), "; got an unexpected keyword argument 'speed'"),
     ]
     for call, message in calls:
@@ -74,7 +74,7 @@ def test_other_calls_get_one_sentence(name):
         assert str(error.value).startswith(f"Expected {own}(kernel")
         assert message in str(error.value)
     if name != "learnability":  # whose targets may be functions of the inputs, beside a matrix too
-        with pytest.raises(InputError, match="Expected inputs x= with a kernel alone; got them beside ndarray"):
+        with pytest.raises(InputError, match="Expected inputs x= with a Kernel alone; got them beside ndarray"):
             function(K, *more, x=X, **options)
 
 

@@ -211,7 +211,7 @@ def test_errors_say_what_to_do():
             "Expected gradient_flow(kernel, x, targets, times); got no times. The inputs x come second",
         ),
         (lambda: gradient_flow(each, x, y, [1.0]), "got outputs='each'. Use outputs='all'"),
-        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= with a kernel alone; got them beside ndarray"),
+        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= with a Kernel alone; got them beside ndarray"),
         (lambda: gradient_flow(K, Y, [1.0], x_test=x), "Expected x_test= with a kernel or its spectrum"),
         (
             lambda: gradient_flow(nb.eigen.eigh(K), Y, [1.0], P=np.eye(N)),
