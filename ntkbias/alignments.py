@@ -15,15 +15,15 @@ The Rayleigh quotient of a target y, by its values on the inputs with weights w 
 is that of the operator whose eigenvalues a `Spectrum` holds: of an eigenfunction it is the eigenvalue, of any function
 a mean of eigenvalues, weighted with the power in each mode. For an empirical NTK it is ||sum_i w_i y(x_i) grad
 f(x_i)||^2 / sum_i w_i y(x_i)^2: the rate at which gradient flow on the targets y begins (Ortiz-Jimenez,
-Moosavi-Dezfooli and Frossard 2021, arXiv 2106.06770, whose alpha is n times this). Neither depends on the scale of the
-targets.
+Moosavi-Dezfooli and Frossard 2021, arXiv 2106.06770, whose alpha is n times this). It does not depend on the scale
+of the targets.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> kernel, (x, _) = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), nb.domains.Circle().quadrature(64)
 >>> [round(float(nb.alignment(kernel, x, wave)), 2) for wave in (x[:, 0], x[:, 0] ** 2 - x[:, 1] ** 2)]
-[0.7, 0.08]
+[0.66, 0.24]
 >>> round(float(nb.alignment(kernel, x, nb.infinite_ntk(nb.nets.mlp(depth=5, b_std=0.1)))), 2)
-0.97
+0.98
 >>> spectrum = nb.spectrum(kernel, x)
 >>> quotients = nb.rayleigh_quotient(kernel, x, spectrum.eigenfunctions[:, :5])
 >>> bool(jnp.allclose(quotients, spectrum.eigenvalues[:5], rtol=1e-3))

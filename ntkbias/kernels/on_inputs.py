@@ -13,7 +13,7 @@ keyword. A call of another form gets one sentence that shows the right one.
 ...     return factor * operator_on(kernel, x).trace()
 >>> kernel, x = nb.infinite_nngp(nb.nets.mlp(depth=1)), jnp.eye(3)
 >>> [round(value, 3) for value in (total(kernel, x, 2.0), total(kernel, 2.0, x=x), total(kernel.operator(x), 2.0))]
-[2.0, 2.0, 2.0]
+[1.0, 1.0, 1.0]
 >>> try:
 ...     total(kernel, 2.0)
 ... except nb.InputError as error:
