@@ -115,7 +115,7 @@ def test_cube_frequencies_agree(x64):
     """All three measures give sqrt k of a mode, by whole eigenspaces."""
     cube = Hypercube(6)
     x, weights = cube.quadrature(64)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=3, b_std=0.5)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=3, b_std=0.5)), x, weights=weights)
     harmonic = cube.frequency(np.argmax(nb.frequency.harmonic_energy(spectrum, cube), 1))
     np.testing.assert_allclose(np.sort(harmonic), np.sqrt(cube.degrees(6)), rtol=1e-12)
     np.testing.assert_allclose(nb.frequency.graph_frequency(spectrum, cube), harmonic, rtol=0.01, atol=1e-6)
