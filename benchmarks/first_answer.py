@@ -80,7 +80,7 @@ def learnability(folder):
 
     nb, domain, x, _ = circle()
     kernel = nb.infinite_ntk(nb.nets.mlp(b_std=0.1))
-    print(nb.learnability(kernel, {"wave": jnp.cos(3 * domain.angle(x))}, x=x))
+    print(nb.learnability(kernel, x, {"wave": jnp.cos(3 * domain.angle(x))}))
 
 
 def rank_by_frequency(folder):

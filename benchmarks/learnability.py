@@ -4,9 +4,9 @@ Claim: `learnability`, computed from the NTK at initialization, predicts the ord
 training accuracy on ten labelings of MNIST (rank correlation above 0.8 for each seed). Each labeling is trained
 separately, from the same initialization, by full-batch gradient descent on the mean squared error.
 
-The predictions are the learning time (half of a labeling's power is learned), the alignment, the number of samples
-needed, and the label time, at which gradient flow has 90 % of the labels right. A labeling may have the right signs
-long before it has the right size. Labelings that do not reach 90 % within `--steps` share the last place.
+The predictions are the learning time (half of a labeling's power is learned), the Rayleigh quotient, the number of
+samples needed, and the label time, at which gradient flow has 90 % of the labels right. A labeling may have the right
+signs long before it has the right size. Labelings that do not reach 90 % within `--steps` share the last place.
 
     python benchmarks/learnability.py [--examples N] [--seeds S] [--width W] [--steps N]
 """
@@ -27,7 +27,12 @@ import ntkbias as nb
 from ntkbias.learning import Lazy, critical_learning_rate, lazy, learnability
 
 ACCURACY = 0.9
-PREDICTIONS = {"learning time": 1, "samples": 1, "alignment": -1, "label time": 1}  # the sign of the correlation
+PREDICTIONS = {
+    "learning time": 1,
+    "samples": 1,
+    "Rayleigh quotient": -1,
+    "label time": 1,
+}  # the sign of the correlation
 EVERY = 2  # steps between checks of the accuracy; they form one compiled program
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 
@@ -51,13 +56,13 @@ def main() -> None:
             found.append(spearman(rows, name))
         print(f"seed {seed} ({time.perf_counter() - start:.0f} s)")
         print(
-            f"{'labeling':26}{'learning time':>15}{'95 %':>16}{'samples':>9}{'alignment':>11}{'labels':>11}{'90 %':>9}"
+            f"{'labeling':26}{'learning time':>15}{'95 %':>16}{'samples':>9}{'quotient':>11}{'labels':>11}{'90 %':>9}"
         )
         for name, row in sorted(rows.items(), key=lambda item: item[1]["learning time"]):
             low, high = row["interval"]
             print(
                 f"{name:26}{row['learning time']:15.4g}{f'{low:.3g} to {high:.3g}':>16}{row['samples']:9.0f}"
-                f"{row['alignment']:11.4f}{row['label time']:11.4g}{row['measured']:9.4g}"
+                f"{row['Rayleigh quotient']:11.4f}{row['label time']:11.4g}{row['measured']:9.4g}"
             )
         print("; ".join(f"by {name} {found[-1]:.3f}" for name, found in correlations.items()) + "\n", flush=True)
     print("rank correlation with the time at which the network reaches 90 %")
@@ -77,7 +82,7 @@ def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: 
     model = lazy(net.apply, params, 1.0)  # the outputs start at zero, as the prediction assumes
     rows = {}
     for name, (x, labels) in labelings(images, digits, num_examples, kernel, seed).items():
-        result = learnability(kernel, labels, x=x, centered=False)
+        result = learnability(kernel, x, labels, centered=False)
         rate = critical_learning_rate(kernel, x) / 2
         steps = steps_to_accuracy(
             model, params, jnp.asarray(x), jnp.asarray(labels[:, None]), jnp.asarray(rate), num_steps
@@ -86,7 +91,7 @@ def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: 
             "learning time": float(result.learning_time[0, 0]),
             "interval": np.asarray(result.learning_time_interval)[0, 0],
             "samples": float(result.samples_needed[0, 0]),
-            "alignment": float(result.alignment[0, 0]),
+            "Rayleigh quotient": float(result.rayleigh_quotient[0, 0]),
             "label time": float(result.label_time[0, 0]),
             "measured": steps * rate,
         }

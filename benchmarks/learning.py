@@ -59,7 +59,7 @@ def beside_scikit_learn(K: np.ndarray, K_test: np.ndarray, y: np.ndarray, repeat
     peer = KernelRidge(alpha=RIDGE, kernel="precomputed")
     ways = {
         "KernelRidge": lambda: peer.fit(K, y).predict(K_test),
-        "kernel_regression": lambda: np.asarray(kernel_regression(K, y, RIDGE).predict(K_test)),
+        "kernel_regression": lambda: np.asarray(kernel_regression(K, y, ridge=RIDGE).predict(K_test)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     answers = {}
@@ -82,7 +82,7 @@ def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
     print(f"  {'eigh':52}{seconds:8.2f} s")
     times, sizes = np.geomspace(1, 1e6, 30), np.geomspace(10, len(K) / 4, 20).astype(int)
     rate = critical_learning_rate(spectrum) / 2
-    behaviors = {"first": np.sign(K[:, 0] - np.median(K[:, 0])), "target": y}
+    targets = {"first": np.sign(K[:, 0] - np.median(K[:, 0])), "target": y}
     cases: dict[str, Callable] = {
         "kernel_regression, the ridge by cross-validation": lambda: kernel_regression(K, y),
         "gradient_flow of a matrix, 30 times": lambda: gradient_flow(K, y, times, K_test=K_test),
@@ -90,8 +90,8 @@ def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
         "gradient_descent of a spectrum, momentum, 10^6 steps": lambda: gradient_descent(
             spectrum, y, np.array([10**4, 10**6]), rate, momentum=0.9
         ),
-        "learnability of a matrix, 2 behaviors": lambda: learnability(K, behaviors),
-        "learnability given the spectrum": lambda: learnability(K, behaviors, modes=spectrum),
+        "learnability of a matrix, 2 targets": lambda: learnability(K, targets),
+        "learnability given the spectrum": lambda: learnability(K, targets, modes=spectrum),
         "learning_curve of a spectrum, 20 sizes": lambda: learning_curve(spectrum, y, sizes, ridge=RIDGE),
         "critical_learning_rate of a matrix": lambda: critical_learning_rate(K),
     }

@@ -26,6 +26,7 @@ __all__ = [
     "are_known",
     "in_native_order",
     "is_known",
+    "key_or_default",
     "require_array",
     "require_choice",
     "require_finite",
@@ -271,6 +272,11 @@ def require_key(key: Any) -> Array:
     if key.ndim:
         raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
     return key
+
+
+def key_or_default(key: Any) -> Array:
+    """The key, or a fixed one for None: where a result states its own error, which draws made it matters little."""
+    return jax.random.key(0) if key is None else require_key(key)
 
 
 def require_scale(name: str, value: object) -> None:

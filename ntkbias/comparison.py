@@ -145,6 +145,6 @@ def compare(
     domain.check(inputs)
     spectra, rankings = [], []
     for name in progress(kernels, "kernels"):
-        spectra.append(spectrum(kernels[name], inputs, weights))
+        spectra.append(spectrum(kernels[name], inputs, weights=weights))
         rankings.append(rank_by_frequency(spectra[-1], domain, measure=chosen, key=key))
     return Comparison(tuple(kernels), tuple(spectra), tuple(rankings), domain, values)

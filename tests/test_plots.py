@@ -63,7 +63,7 @@ def test_spectra_show_resolved_eigenvalues_and_the_floor(circle):
     ax = plots.spectra(circle)
     curves, floors = ax.lines[::2], ax.lines[1::2]
     for curve, floor, spectrum in zip(curves, floors, circle.spectra, strict=True):
-        k = spectrum.num_resolved
+        k = spectrum.num_above_noise
         assert_allclose(curve.get_xdata(), np.arange(1, k + 1))
         assert_allclose(curve.get_ydata(), spectrum.eigenvalues[:k])
         assert_allclose(floor.get_ydata(), spectrum.noise_floor)
@@ -188,7 +188,8 @@ def test_cumulative_power_averages_over_targets(circle):
     ax = plots.cumulative_power(circle)
     for line, spectrum in zip(ax.lines, circle.spectra, strict=True):
         shares = spectrum.cumulative_power(circle.targets)
-        assert_allclose(line.get_ydata(), (0.8 * shares[:, 0] + 0.2 * shares[:, 1])[: spectrum.num_resolved], rtol=1e-5)
+        expected = (0.8 * shares[:, 0] + 0.2 * shares[:, 1])[: spectrum.num_above_noise]
+        assert_allclose(line.get_ydata(), expected, rtol=1e-5)
     assert ax.get_xscale() == "log"
 
 

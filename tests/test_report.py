@@ -113,7 +113,7 @@ def test_page_has_the_tables(page, circle):
     for row, spectrum, ranking in zip(kernels, circle.spectra, circle.rankings, strict=True):
         assert float(row["trace"]) == pytest.approx(float(spectrum.trace), rel=0.005)
         assert float(row["effective rank"]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
-        assert row["modes above the noise floor"] == f"{spectrum.num_resolved} of 32"
+        assert row["modes above the noise floor"] == f"{spectrum.num_above_noise} of 32"
         assert float(row["Spearman's rho"].partition(" ")[0]) == pytest.approx(ranking.spearman, abs=0.0005)
         assert row["decay exponent"] == str(ranking.decay)
         assert np.allclose([float(row[f"mode {mode}"]) for mode in (1, 2, 3)], ranking.eigenvalues[:3], rtol=0.005)

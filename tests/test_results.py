@@ -23,7 +23,7 @@ from ntkbias.results.storing import FORMAT
 def ranking():
     circle = nb.domains.Circle()
     x, weights = circle.quadrature(32)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(b_std=0.1)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(b_std=0.1)), x, weights=weights)
     return spectrum, nb.rank_by_frequency(spectrum, circle)
 
 

@@ -30,7 +30,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.errors import InputError
@@ -100,7 +100,7 @@ def hessian_eigenvalues(
     require_positive("num_eigenvalues", num_eigenvalues)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
-    start = jax.random.key(0) if key is None else require_key(key)
+    start = key_or_default(key)
     with progress(None, f"{matrix} products") as bar:
         operator = _operator(problem, matrix, bar.update)
         values = _largest(operator, num_eigenvalues, float(tolerance), start)

@@ -9,12 +9,11 @@
 
 import warnings
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
-from ntkbias.checks import require_array, require_weights
+from ntkbias.checks import key_or_default, require_array, require_weights
 from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.errors import InputError, InputTypeError
@@ -34,8 +33,8 @@ ARRAYS = 4  # of the matrix's size, in which dense decomposition works
 def spectrum(
     kernel: Kernel,
     x: Inputs,
-    weights: ArrayLike | None = None,
     *,
+    weights: ArrayLike | None = None,
     num_modes: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Spectrum:
@@ -61,6 +60,7 @@ def spectrum(
             "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
             "Use outputs='mean', 'sum' or 'all', or eigh(kernel(x)[i]) for output i."
         )
+    key = key_or_default(key)
     kernel, x = of_one_array(kernel, x, "x")
     x = require_array(x, "x")
     if weights is not None:
@@ -77,7 +77,6 @@ def spectrum(
                     f"{num_bytes / 2**30:.3g} GiB. The first {num_modes} are found: num_modes= says how many.",
                     stacklevel=2,
                 )
-            key = jax.random.key(0) if key is None else key
             return top_modes(kernel.operator(x), num_modes, key=key, weights=weights)
-    modes = eigh(kernel(x), weights, num_modes=num_modes)
+    modes = eigh(kernel(x), weights=weights, num_modes=num_modes)
     return Spectrum(**{**vars(modes), "x": x, "kernel": kernel})

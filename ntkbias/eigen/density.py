@@ -9,11 +9,11 @@ matrix, and whose weights are N times the squared first entries of its eigenvect
     steps, rounding   no eigenvalue is below zero; so the rule of Gauss and Radau, with one node at zero, errs to the
                       other side than Gauss' own for log(x + r) and x / (x + r) (Golub and Meurant 1994): a bracket
 
->>> import jax, ntkbias as nb
+>>> import ntkbias as nb
 >>> from ntkbias.eigen.density import spectral_density
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
 >>> x, _ = nb.domains.Circle().quadrature(500)
->>> density = spectral_density(kernel.operator(x), key=jax.random.key(0), num_steps=20)
+>>> density = spectral_density(kernel, x, num_steps=20)
 >>> count = density.cumulative(1e-2)                     # the constant, and a pair each of frequencies 1 and 2
 >>> bool(abs(count.value - 5) < 3 * count.standard_error + count.numerical_error)
 True
@@ -28,7 +28,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_key, require_positive, require_scale, require_weights, require_wide
+from ntkbias.checks import (
+    key_or_default,
+    require_finite,
+    require_positive,
+    require_scale,
+    require_weights,
+    require_wide,
+)
 from ntkbias.eigen.estimate import Estimate, at_each, mean_over_probes
 from ntkbias.eigen.lanczos import (
     GROUP,
@@ -41,10 +48,11 @@ from ntkbias.eigen.lanczos import (
     with_node,
 )
 from ntkbias.errors import InputError
-from ntkbias.kernels import as_operator
+from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
 from ntkbias.tables import Printed, Table, number
+from ntkbias.types import Inputs
 
 __all__ = ["SpectralDensity", "effective_dimension", "log_determinant", "spectral_density"]
 
@@ -216,22 +224,25 @@ class SpectralDensity(Printed):
         return mean_over_probes((gauss + radau) / 2, np.maximum(np.maximum(*high) - middle, middle - np.minimum(*low)))
 
 
+@on_inputs
 def spectral_density(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     *,
-    key: PRNGKeyArray,
     num_probes: int = NUM_PROBES,
     num_steps: int = NUM_STEPS,
     modes: Spectrum | None = None,
     weights: ArrayLike | None = None,
     memory_budget: int | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> SpectralDensity:
     """The distribution of the eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2, from products alone.
 
-    `operator` is `kernel.operator(x)`, or what `as_operator` takes, symmetric and without eigenvalues below zero.
-    `modes` are its first modes, by `top_modes` or `eigh`: they count exactly, and the probes see the rest alone. That
-    takes what varies most out of moments and traces; they are used up to the first whose residual, computed again,
-    exceeds 1 % of its eigenvalue. Probe i is drawn by `key` and i: more probes go on where fewer end.
+    `kernel` comes with its inputs `x`; an operator, `kernel.operator(x)`, or what `as_operator` takes, stands in the
+    place of both. It is symmetric and has no eigenvalues below zero. `modes` are its first modes, by `top_modes` or
+    `eigh`: they count exactly, and the probes see the rest alone. That takes what varies most out of moments and
+    traces; they are used up to the first whose residual, computed again, exceeds 1 % of its eigenvalue. Probe i is
+    drawn by `key` (default: a fixed one) and i: more probes go on where fewer end.
 
     Costs `num_steps` products with a block of `num_probes` vectors, and one with the modes. `num_steps` is taken to be
     the number of rows at most. All Lanczos vectors are kept, and each new one is made orthogonal to them twice: rows *
@@ -241,12 +252,12 @@ def spectral_density(
     Raises `InputError` for a single probe, an operator that is not symmetric, has a negative eigenvalue or products
     that are NaN, and modes of another operator.
     """
-    op = as_operator(operator)
+    op = operator_on(kernel, x)
     _require_probes(num_probes)
     require_positive("num_steps", num_steps)
     if memory_budget is not None:
         require_positive("memory_budget", memory_budget)
-    key = require_key(key)
+    key = key_or_default(key)
     n, rows = op.num_examples, op.shape[0]
     measure = np.full(n, 1 / n, op.dtype) if weights is None else np.asarray(require_weights(weights, n), op.dtype)
     scaled = op.conjugated(np.sqrt(measure))
@@ -278,15 +289,17 @@ def spectral_density(
     )
 
 
+@on_inputs
 def log_determinant(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     ridge: ArrayLike,
     *,
-    key: PRNGKeyArray,
     num_probes: int = NUM_PROBES,
     num_steps: int = NUM_STEPS,
     modes: Spectrum | None = None,
     memory_budget: int | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Estimate:
     """log det(K + ridge I) from products alone, as in a Gaussian process's evidence: the ridge is added to K.
 
@@ -294,29 +307,33 @@ def log_determinant(
     `density.log_determinant(ridge)`. Raises `InputError` unless the ridge is above zero.
     """
     _checked_ridge(ridge)
+    op = operator_on(kernel, x)
     density = spectral_density(
-        operator, key=key, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget
+        op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )
     return density.log_determinant(ridge)
 
 
+@on_inputs
 def effective_dimension(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     ridge: ArrayLike,
     *,
-    key: PRNGKeyArray,
     num_probes: int = NUM_PROBES,
     num_steps: int = NUM_STEPS,
     modes: Spectrum | None = None,
     memory_budget: int | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Estimate:
     """tr K (K + ridge I)^-1 from products alone, the number of modes that ridge regression learns.
 
     See `log_determinant`, whose arguments, costs and errors it has.
     """
     _checked_ridge(ridge)
+    op = operator_on(kernel, x)
     density = spectral_density(
-        operator, key=key, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget
+        op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )
     return density.effective_dimension(ridge)
 

@@ -28,14 +28,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_key, require_positive, require_weights, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_positive, require_weights, require_wide
 from ntkbias.eigen.columns import Problem, epsilon_of, products, root_of
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite
 from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
 from ntkbias.entropy import entropic_rank, entropy
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import Kernel
+from ntkbias.errors import InputError
 from ntkbias.kernels.inputs import of_one_array
+from ntkbias.kernels.on_inputs import kernel_on, on_inputs
 from ntkbias.spectra import Scalar, Spectrum
 from ntkbias.tables import Table, number
 from ntkbias.types import Inputs
@@ -59,8 +59,8 @@ class NystromSpectrum(Spectrum):
     def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: K(x, x_S) coefficients; at x they are `eigenfunctions`.
 
-        `num_modes` is at most, and by default, the number of resolved modes. Costs the kernel of the new inputs with
-        the landmarks alone.
+        `num_modes` is at most, and by default, the number of modes above the noise floor. Costs the kernel of the new
+        inputs with the landmarks alone.
         """
         if self.kernel is None or self.x is None:
             raise InputError(
@@ -95,8 +95,9 @@ class NystromSpectrum(Spectrum):
         return least, array.exp(array.sum(entropy(shares)) + missing * entropy(level / total))
 
 
+@on_inputs
 def nystrom(
-    kernel: Kernel,
+    kernel: Any,
     x: Inputs,
     landmarks: int | ArrayLike,
     *,
@@ -107,6 +108,8 @@ def nystrom(
     key: PRNGKeyArray | None = None,
 ) -> NystromSpectrum:
     """The largest eigenvalues and eigenfunctions of `kernel` on `x` `(n, ...)` from m of these inputs.
+
+    The operator of a kernel, `kernel.operator(x)`, may stand in the place of both.
 
     `landmarks` are the m inputs' places `(m,)` in x, or their number; then `method` chooses them:
 
@@ -138,11 +141,7 @@ def nystrom(
     """
     require_choice("method", method, Method)
     require_choice("residuals", residuals, Residuals)
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. For a matrix use eigh(K)."
-        )
-    kernel, x = of_one_array(kernel, x, "x")
+    kernel, x = of_one_array(*kernel_on(kernel, x), "x")
     operator = kernel.operator(x)
     n = operator.num_examples
     given = _checked_landmarks(landmarks, n)
@@ -156,7 +155,7 @@ def nystrom(
             "inputs and parameters."
         )
     problem = Problem(kernel, np.asarray(x), measure, diagonal)
-    seed = jax.random.key_data(jax.random.key(0) if key is None else require_key(key))
+    seed = jax.random.key_data(key_or_default(key))
     rng = np.random.default_rng(np.asarray(seed).ravel())
     if isinstance(given, int):
         choose = {"pivoted_cholesky": pivoted_cholesky, "leverage": leverage, "uniform": uniform}[method]

@@ -29,7 +29,7 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Float, PRNGKeyArray
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import key_or_default, require_positive
 from ntkbias.domains import SphereProduct
 from ntkbias.errors import InputError
 from ntkbias.exact.profile import (
@@ -100,7 +100,7 @@ def spectrum_of_degrees(
             f"Expected degrees of shape (rows, {leaves}), whole numbers of zero or more, one per leaf; got shape "
             f"{degrees.shape} of {degrees.dtype}."
         )
-    seed = np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key)).tolist()
+    seed = np.asarray(jax.random.key_data(key_or_default(key))).tolist()
     space = _Cosines(kernel, domain)
     rows = [_eigenvalue(space, row, num_draws, np.random.default_rng(seed)) for row in degrees]
     eigenvalues, errors = (np.array(column) for column in zip(*rows, strict=True))

@@ -74,7 +74,7 @@ class ExactSpectrum(Printed):
         return np.asarray(self.multiplicities * self.eigenvalues / self.trace)
 
     @property
-    def resolved(self) -> np.ndarray:
+    def above_error(self) -> np.ndarray:
         """Which eigenvalues stand above their errors; the others may be zero."""
         return np.asarray(self.eigenvalues > self.errors)
 
@@ -129,7 +129,7 @@ class ExactSpectrum(Printed):
         def exponent(parity: int) -> float:
             degrees = np.asarray(self.degrees)
             asked = np.flatnonzero((degrees >= first) & (degrees < last) & (degrees % 2 == parity))
-            rows = asked[self.resolved[asked]]
+            rows = asked[self.above_error[asked]]
             if len(rows) < 2 or 2 * len(rows) < np.sum(asked <= rows[-1]):
                 return -np.inf
             return power_law(np.asarray(self.frequencies)[rows], np.asarray(self.eigenvalues)[rows]).exponent
@@ -161,7 +161,7 @@ def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = BESIDE) ->
         got = f"{type(exact).__name__} and {type(measured).__name__}"
         raise InputTypeError(f"Expected an ExactSpectrum and a Spectrum; got {got}. Use exact_spectrum and spectrum.")
     require_positive("num_modes", num_modes)
-    count = int(min(num_modes, measured.num_resolved, np.sum(exact.multiplicities)))
+    count = int(min(num_modes, measured.num_above_noise, np.sum(exact.multiplicities)))
     modes = exact.expand(count)
     found = [float(value) for value in np.asarray(measured.eigenvalues)[:count]]
     true = [float(value) for value in np.asarray(modes.eigenvalues)]

@@ -27,7 +27,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_positive, require_wide
 from ntkbias.domains import Images
 from ntkbias.domains.images import remark_on_channels
 from ntkbias.errors import InputError, InputTypeError
@@ -110,7 +110,7 @@ def image_frequencies(
     """
     points = _checked(images, num_bands)
     require_positive("num_steps", num_steps)
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     respond = _function(function, num_modes)
     scale = _step_length(points) if scale is None else float(scale)
     if not scale > 0:

@@ -29,7 +29,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
@@ -130,7 +130,7 @@ def interpolation_spectrum(
             f"Expected a whole-number label for each of {len(points)} inputs; got {classes.dtype} of shape "
             f"{classes.shape}."
         )
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     within, between = _pairs(points, classes, num_pairs, key)
     ends = np.asarray(points, float).reshape(len(points), -1)[np.concatenate([within, between])]
     longest = float(np.max(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)))

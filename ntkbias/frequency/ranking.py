@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_key
+from ntkbias.checks import key_or_default
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures import FrequencyMeasure, measure_on, require_inputs, shared
@@ -69,7 +69,7 @@ class Eigenspaces(Printed):
 
 
 class FrequencyRanking(Printed):
-    """The resolved modes of a spectrum, fastest learned first, with the frequency of each.
+    """The modes of a spectrum above its noise floor, fastest learned first, with the frequency of each.
 
     Members of one eigenspace share their frequency and energy. `learning_times` are 1 / eigenvalue: the `time` (step
     * learning rate) in which gradient flow reduces a mode's error by e, for one output or an infinitely wide network.
@@ -217,8 +217,8 @@ def rank_by_frequency(
     chosen = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
-    key = jax.random.key(0) if key is None else require_key(key)
-    if spectrum.num_resolved == 0:
+    key = key_or_default(key)
+    if spectrum.num_above_noise == 0:
         raise InputError(
             f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."
         )

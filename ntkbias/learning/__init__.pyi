@@ -1,4 +1,3 @@
-from .behaviors import Contrast
 from .curves import LearningCurve, learning_curve
 from .flow import Trajectory, gradient_descent, gradient_flow
 from .learnable import Learnability, learnability
@@ -7,6 +6,7 @@ from .measured import MeasuredLearningCurve, measured_learning_curve
 from .rates import critical_learning_rate, learning_times
 from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
+from .targets import Contrast
 
 __all__ = [
     "Contrast",

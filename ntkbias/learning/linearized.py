@@ -17,7 +17,7 @@ Both are functions of (params, x), for optax or any other loop.
 >>> for step in range(50):
 ...     updates, state = optimizer.update(jax.grad(model.loss)(moving, x, y), state)
 ...     moving = optax.apply_updates(moving, updates)
->>> predicted = gradient_descent(nb.empirical_ntk(net.apply, params), y, [50], 0.1, x=x).outputs[0]
+>>> predicted = gradient_descent(nb.empirical_ntk(net.apply, params), x, y, [50], 0.1).outputs[0]
 >>> bool(jnp.allclose(model(moving, x), predicted, atol=1e-5))
 True
 """

@@ -35,7 +35,7 @@ def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
     named = by_name(comparison, Spectrum, "spectra")
     ax = axes_of(ax)
     for index, (name, spectrum) in enumerate(named.items()):
-        values = np.asarray(spectrum.eigenvalues)[: spectrum.num_resolved]
+        values = np.asarray(spectrum.eigenvalues)[: spectrum.num_above_noise]
         floor = float(spectrum.noise_floor)
         draw_modes(ax, values, index, name)
         if floor > 0:
@@ -107,16 +107,16 @@ def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanki
     ax = axes_of(ax)
     found = np.asarray(measured.eigenvalues, float)
     if isinstance(measured, Spectrum):
-        found = found[: measured.num_resolved]
+        found = found[: measured.num_above_noise]
         places, label = np.arange(1, len(found) + 1), "mode index"
-        known = exact.expand(int(min(len(found), np.sum(np.asarray(exact.multiplicities)[exact.resolved]))))
+        known = exact.expand(int(min(len(found), np.sum(np.asarray(exact.multiplicities)[exact.above_error]))))
         true = np.asarray(known.eigenvalues)
         ax.plot(
             np.arange(1, len(true) + 1), true, "-", drawstyle="steps-mid", color="0.25", lw=1.4, label="exact", zorder=3
         )
     else:
         places, label = np.asarray(measured.frequencies, float), "frequency (radians per unit of length)"
-        kept = exact.resolved & (np.asarray(exact.frequencies) > 0)
+        kept = exact.above_error & (np.asarray(exact.frequencies) > 0)
         true = np.asarray(exact.eigenvalues)[kept]
         ax.plot(np.asarray(exact.frequencies)[kept], true, "_", color="0.25", markersize=14, label="exact", zorder=3)
     drawn = places > 0
@@ -157,4 +157,4 @@ def _power_of_all_targets(spectrum: Spectrum, targets: Array) -> Float[np.ndarra
     power = np.tensordot(np.asarray(spectrum.weights), np.asarray(targets) ** 2, 1).reshape(-1, shares.shape[1]).sum(0)
     if not power.any():
         raise InputError("Expected targets that are not zero everywhere; got only zeros.")
-    return np.average(shares[: spectrum.num_resolved, power > 0], axis=1, weights=power[power > 0])
+    return np.average(shares[: spectrum.num_above_noise, power > 0], axis=1, weights=power[power > 0])

@@ -35,7 +35,7 @@ def eigenfunctions(
     *,
     color: str = PALETTE[0],
 ) -> np.ndarray:
-    """Draw the first eigenfunctions over the chart of the domain, one per panel, and return the axes.
+    """Draw the first eigenfunctions above the noise floor over the chart of the domain, one per panel; return the axes.
 
     On a chart with one coordinate they are curves in `color`. On a chart with two, they are scatter plots of the inputs
     colored by value. All panels share one color scale, which ends at the magnitude that 1 % of the values exceed. For

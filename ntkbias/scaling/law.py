@@ -39,7 +39,7 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_scale, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_scale, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
@@ -274,7 +274,7 @@ def _resampled(
     values: Float[np.ndarray, "*s n"], num_resamples: int, key: PRNGKeyArray | None
 ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, "draws n"]]:
     """The log errors and weights of each resample: means over resampled seeds, or one curve with random weights."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else require_key(key))))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_or_default(key))))
     if values.ndim == 2:
         counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), num_resamples)
         curves = np.log(counts @ values / len(values))

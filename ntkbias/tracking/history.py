@@ -49,7 +49,7 @@ class History(Printed):
     probe: np.ndarray | Array  # the inputs on which the kernel was followed
     level_frequencies: np.ndarray | Array | None  # of the levels of a spectrum, on a domain with harmonics
     axes: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # of each value
-    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, behaviors
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, targets
     panels: tuple[tuple[str, tuple[str, str, str]], ...] = eqx.field(static=True, default=())  # title, line and scale
     columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())  # the heads of those that tables show
     stopped: str | None = eqx.field(static=True, default=None)

@@ -57,7 +57,7 @@ def test_noise_is_not_taken_for_a_degree():
 @pytest.mark.slow
 def test_the_graphs_limit_is_marked():
     x, weights = CIRCLE.quadrature(24)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
     ranking = nb.rank_by_frequency(spectrum, CIRCLE, measure="graph", num_resamples=10)
     unresolved = np.flatnonzero(~np.asarray(ranking.resolved))
     assert len(unresolved) == 1  # degree 12 changes sign at every node
@@ -69,7 +69,7 @@ def test_the_graphs_limit_is_marked():
 def test_an_eigenspace_is_one_row():
     x, weights = CIRCLE.quadrature(32)
     ranking = nb.rank_by_frequency(
-        nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights), CIRCLE, num_resamples=10
+        nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights), CIRCLE, num_resamples=10
     )
     spaces = ranking.by_eigenspace()
     assert spaces.frequencies.tolist() == [*range(16), 15]
@@ -94,7 +94,11 @@ def test_a_product_rule_splits_eigenspaces_of_kernels_that_are_not_smooth():
 
     def multiplicities(activation):
         kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, activation=activation, b_std=0.1))
-        return nb.rank_by_frequency(nb.spectrum(kernel, x, weights), Sphere(3)).by_eigenspace().multiplicities.tolist()
+        return (
+            nb.rank_by_frequency(nb.spectrum(kernel, x, weights=weights), Sphere(3))
+            .by_eigenspace()
+            .multiplicities.tolist()
+        )
 
     assert multiplicities("erf")[:8] == [3, 1, 7, 5, 11, 9, 15, 13]
     assert multiplicities("relu")[:3] == [1, 2, 1]  # degree 1 splits in two
@@ -154,7 +158,7 @@ def test_intervals_cover_what_other_samples_give(measure):
 
 def test_bad_input_is_named(unchecked):
     x, weights = CIRCLE.quadrature(12)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, weights=weights)
     for wrong in (-1, 2.5, True):
         with pytest.raises(InputError, match="num_resamples to be a whole number of zero or more; got"):
             nb.rank_by_frequency(spectrum, CIRCLE, num_resamples=wrong)

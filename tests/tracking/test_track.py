@@ -300,7 +300,7 @@ def test_history_as_labeled_arrays(history):
     dataset = history.to_xarray()
     assert isinstance(dataset, xarray.Dataset)
     assert dataset["eigenvalues"].dims == ("snapshot", "mode")
-    assert dataset["learned"].coords["behavior"].values.tolist() == ["cos", "cos 3"]
+    assert dataset["learned"].coords["target"].values.tolist() == ["cos", "cos 3"]
     assert dataset["step"].values.tolist() == [0, 1, 5, 20, 40]
 
 

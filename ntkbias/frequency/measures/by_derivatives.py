@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_key, require_positive
+from ntkbias.checks import key_or_default, require_positive
 from ntkbias.domains import Domain, Hypercube
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures.measure import require_inputs, shared
@@ -49,7 +49,7 @@ def gradient_frequency(
         raise InputError(
             "Expected a domain with derivatives; got Hypercube, which is discrete. Use dirichlet_frequency."
         )
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     step = 0.01 * domain.spacing(x)  # so short that the chord is a tangent to 1e-4 of the spacing; far above rounding
     nodes, start, end = domain.steps(x, step, num_points, key=key)
     direction = end - start

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_key, require_positive
+from ntkbias.checks import key_or_default, require_positive
 from ntkbias.domains import Domain
 from ntkbias.domains.plane_wave import plane_wave_frequency
 from ntkbias.errors import InputError
@@ -98,7 +98,7 @@ def measured_by_steps(
     scale = domain.step_length(x) if scale is None else scale
     if not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     nodes, start, end = domain.steps(x, scale, num_steps, key=key)
     count = len(nodes)
     functions = np.asarray(spectrum.extend(jnp.concatenate([start, end]), num_modes))

@@ -11,7 +11,7 @@ small ones. TRAK attributes predictions to training data by such projections (Pa
 >>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
 >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
 >>> x = jax.random.normal(jax.random.key(1), (20, 2))
->>> gradients = nb.kernels.sketch(kernel, x, 1000, key=jax.random.key(2))
+>>> gradients = nb.kernels.sketch(kernel, x, 1000)
 >>> errors = (gradients.gram() - kernel(x)) / gradients.standard_error()
 >>> gradients.features.shape, 0.5 < float(jnp.std(errors)) < 2.0
 ((20, 1000), True)
@@ -26,15 +26,16 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from ntkbias.checks import require_key, require_positive
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.kernel import Kernel
+from ntkbias.checks import key_or_default, require_positive
+from ntkbias.errors import InputError
+from ntkbias.kernels.on_inputs import kernel_on, on_inputs
 from ntkbias.kernels.operators import Features, Jacobian, JacobianOperator, KernelOperator
 from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.jacobian import HELD_SHARE
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.progress import progress
 from ntkbias.tables import Described
+from ntkbias.types import Inputs
 
 __all__ = ["Sketch", "sketch"]
 
@@ -76,14 +77,15 @@ class Sketch(Described):
         return Sketch(self.features[examples])
 
 
-def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
+@on_inputs
+def sketch(kernel: Any, x: Inputs, dim: int, *, key: PRNGKeyArray | None = None) -> Sketch:
     """Random projections of the gradients of a network at `x` `(n, ...)` to `dim` numbers per row.
 
-    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. The `features` of
-    the sketch are `(n, dim)`, or `(n, o, dim)` for `outputs="all"`. For "sum" and "mean" their inner products estimate
-    the kernel summed, or averaged, over outputs. The projections depend only on the key. So inner products of two
-    sketches with the same key estimate the kernel between their inputs. Batches, devices and the memory budget change
-    the projections only by rounding.
+    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. Its operator on x
+    may stand in the place of both. The `features` of the sketch are `(n, dim)`, or `(n, o, dim)` for `outputs="all"`.
+    For "sum" and "mean" their inner products estimate the kernel summed, or averaged, over outputs. The projections
+    depend only on `key` (default: a fixed one). So inner products of two sketches with the same key estimate the kernel
+    between their inputs. Batches, devices and the memory budget change the projections only by rounding.
 
     The data are read once. That costs o backward passes per example, as for the kernel itself, and then about P dim
     multiplications per output. P normal numbers are drawn per column, or o P for "sum" and "mean". They are drawn once
@@ -93,13 +95,9 @@ def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
 
     Raises `InputError` on inputs that the kernel refuses, for outputs="each", and on a kernel without gradients.
     """
-    if not isinstance(kernel, Kernel):
-        raise InputTypeError(
-            f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(kernel).__name__}. Make a kernel of the "
-            "network first."
-        )
+    kernel, x = kernel_on(kernel, x)
     require_positive("dim", dim)
-    key = require_key(key)
+    key = key_or_default(key)
     operator = kernel.operator(x)
     if not isinstance(operator, JacobianOperator):
         raise InputError(

@@ -10,8 +10,8 @@ from ntkbias.tracking.snapshot import Snapshot, columns
 __all__ = ["MEASURES"]
 
 
-@measured(axes=("behavior",), labels=lambda at: list(at.setting.behaviors))
-def target_alignment(at: Snapshot) -> Float[np.ndarray, " behavior"] | None:
+@measured(axes=("target",), labels=lambda at: list(at.setting.behaviors))
+def target_alignment(at: Snapshot) -> Float[np.ndarray, " target"] | None:
     """The rate at which gradient flow would begin to learn each named target: phi^T K phi / (n phi^T phi).
 
     Over `trace` it is the kernel's share along the target. The one with the largest is learned first while the kernel
@@ -30,8 +30,8 @@ def target_alignment(at: Snapshot) -> Float[np.ndarray, " behavior"] | None:
     return np.array(rates)
 
 
-@measured(axes=("behavior",), labels=lambda at: list(at.setting.behaviors), costly=True)
-def learning_time(at: Snapshot) -> Float[np.ndarray, " behavior"] | None:
+@measured(axes=("target",), labels=lambda at: list(at.setting.behaviors), costly=True)
+def learning_time(at: Snapshot) -> Float[np.ndarray, " target"] | None:
     """The time in which the current kernel, kept, would learn each named target: that of `learning.learnability`.
 
     Of targets as they stand, with their mean; see there for what the time is, and for more.
@@ -45,8 +45,8 @@ def learning_time(at: Snapshot) -> Float[np.ndarray, " behavior"] | None:
     return np.asarray(found.learning_time[0], np.float64)
 
 
-@measured(axes=("behavior",), labels=lambda at: list(at.setting.behaviors))
-def learned(at: Snapshot) -> Float[np.ndarray, " behavior"] | None:
+@measured(axes=("target",), labels=lambda at: list(at.setting.behaviors))
+def learned(at: Snapshot) -> Float[np.ndarray, " target"] | None:
     """How much of each named target the outputs hold: <f, phi> / <phi, phi>, one when it is learned."""
     if not at.setting.behaviors:
         return None
