@@ -1,7 +1,8 @@
-"""Two checkouts of this package beside each other: whether a change made anything slower.
+"""Compare two checkouts of this package: has a change made anything slower?
 
-Each round runs every case in a fresh process of the one checkout and then of the other, in alternating order. A process
-takes the least of some calls after a first one. Prints medians over rounds, their spread, and the ratio of medians.
+Each round runs every case in a fresh process with one checkout and then with the other, in alternating order. A process
+calls the case once to compile, and then reports the fastest of several calls. The table gives medians over rounds,
+their range, and the ratio of the medians.
 
     git worktree add ../before REVISION
     python benchmarks/before_and_after.py --before ../before [--rounds 7] [--case NAME ...]
@@ -19,11 +20,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ("empirical, MLP", "empirical, CNN", "empirical, warm call", "infinite", "top modes", "tracking")
-CALLS = {"empirical, warm call": 100, "tracking": 1}  # calls of a process; 5 of the others
+CALLS = {"empirical, warm call": 100, "tracking": 1}  # calls per process; other cases take 5
 
 
 def cases():
-    """name -> a function to time; it returns arrays that have to be ready."""
+    """A dictionary from names to functions to time. Each returns arrays, which must be ready before the clock stops."""
     import jax
     import numpy as np
     import optax
@@ -59,7 +60,7 @@ def cases():
 
 
 def measure(name):
-    """Seconds of the fastest call of a case, printed as JSON."""
+    """Print the seconds of the fastest call of a case as JSON."""
     import jax
 
     call = cases()[name]
@@ -72,7 +73,7 @@ def measure(name):
 
 
 def run(checkout, name):
-    """The time of a case in a fresh process with the package of a checkout."""
+    """The time of a case, in a fresh process with the package of this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "TQDM_DISABLE": "1"}
     command = [sys.executable, __file__, "--measure", name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)

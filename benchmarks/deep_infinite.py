@@ -1,10 +1,11 @@
-"""How the first call of a deep infinite network grows with its depth.
+"""How does the first call of a deep infinite-width network grow with its depth?
 
-Claim: equal blocks of layers are one scanned body, so that compiling takes next to no longer for 200 layers than for 5.
-Each line is the first `infinite_ntk(nets.mlp(depth=...))(x)` of a fresh process without a compilation cache, in seconds
-of processor time after the imports (XLA compiles on several threads, all of which count), and the least of some calls
-after it, in milliseconds on the clock. neural-tangents stands beside it where it can be imported: its jitted
-`kernel_fn` of the same network, on the same inputs.
+Claim: equal blocks of layers compile as one scanned body, so 200 layers compile about as fast as 5.
+
+Each row measures `infinite_ntk(nets.mlp(depth=...))(x)` in a fresh process without a compilation cache. The first call
+is in seconds of processor time after the imports; XLA compiles on several threads, and all of them count. Later calls
+are in milliseconds of wall-clock time; the fastest of several counts. If neural-tangents can be imported, its jitted
+`kernel_fn` of the same network is measured on the same inputs.
 
     git worktree add ../before REVISION
     python benchmarks/deep_infinite.py [--before ../before] [--depths 5 10 20] [--inputs 256] [--limit 300]
@@ -41,13 +42,13 @@ def kernel(peer, depth):
 
 
 def measure(peer, depth, num_inputs):
-    """Seconds of processor time of the first call, and of the fastest later one on the clock, printed as JSON."""
+    """Print as JSON the processor time of the first call (s) and the wall-clock time of the fastest later call (ms)."""
     import jax
     import numpy as np
 
     found = kernel(peer, depth)
     x = jax.device_put(np.random.default_rng(0).normal(size=(num_inputs, 16)).astype(np.float32))
-    jax.jit(lambda x: x + 1)(x).block_until_ready()  # the compiler itself has begun
+    jax.jit(lambda x: x + 1)(x).block_until_ready()  # start the compiler itself before the clock
     began = time.process_time()
     found(x).block_until_ready()
     first = time.process_time() - began
@@ -60,7 +61,7 @@ def measure(peer, depth, num_inputs):
 
 
 def run(checkout, peer, depth, num_inputs, limit):
-    """What a fresh process measures with the package of a checkout; None if it takes longer than the limit."""
+    """The result of `measure` in a fresh process with the package of this checkout; None if it exceeds the limit."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     command = [sys.executable, __file__, "--measure", "peer" if peer else "ours", str(depth), str(num_inputs)]
     try:
@@ -107,7 +108,7 @@ def main():
         for side, (checkout, peer) in sides.items():
             found = None if side in too_long else run(checkout, peer, depth, wanted.inputs, wanted.limit)
             if found is None:
-                too_long.add(side)  # a deeper one would take longer still
+                too_long.add(side)  # a deeper network would take even longer
             cells += [f"{found[0]:.2f} | {found[1]:.3g}"] if found else [f"over {wanted.limit:.0f} | "]
         print(f"| {depth} | " + " | ".join(cells) + " |", flush=True)
 

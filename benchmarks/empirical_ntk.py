@@ -1,30 +1,34 @@
-"""How fast is the empirical NTK, beside other packages, the plain Jacobian product, and the products it cannot avoid?
+"""How fast is the empirical NTK, compared with other packages, the plain Jacobian product and the unavoidable work?
 
-Claim: reading how a network uses its parameters makes the kernel faster than forming the Jacobian, and than the peers.
-Each contender runs in a process of its own, with its own environment (`make bench-peers` builds the peers', under
-`.peers/`), on the same weights and inputs (`peers/cases.py`); processes that are not measured wait. They take turns, so
-that all see the same state of the machine, and each result is checked against ours: the largest difference is below
-1e-4 of the largest entry, or the peer is reported and left out.
+Claim: reading how a network uses its parameters makes the kernel faster than forming the Jacobian, and faster than the
+peers.
+
+Each contender runs in its own process, with its own environment (`make bench-peers` builds those of the peers under
+`.peers/`), on the same weights and inputs (`peers/cases.py`). They take turns, and the others wait, so that all meet
+the same state of the machine. Each result is compared with ours: if the largest difference reaches 1e-4 of the largest
+entry, the peer is reported and left out.
 
 - ours: `empirical_ntk(f, params, outputs=...)(x)`, as users call it.
-- peers: neural-tangents' three implementations, on all inputs at once and by `nt.batch`; torch.func's recipes by
-  Jacobian contraction and by NTK-vector products; nngeometry's `GramMatrix`. The fastest on a case is its best peer.
-  One that fails, or takes seconds and ten times the best peer's time, is not tried on later cases of that network and
-  those outputs; NTK-vector products, a pass for each pair of inputs, are tried on at most 256 inputs.
-- Jacobian: `jax.vmap(jax.jacrev(f))` and one matrix product a parameter, in our JAX; in strips where it does not fit.
-  Without `--all`, once it took longer than 4 seconds, it is left out of later cases of that network.
-- floor: timed alone, one forward pass of all inputs; one backward pass an output, with weight gradients summed over the
-  batch; and the contraction as bare matrix products of the shapes that the cheaper order has for each layer, half of
-  them where the matrix is symmetric. The tight floor leaves out weight gradients that the contraction does not need.
-- GEMM share: multiplications that the kernel needs (`cases.multiplications`) over our time, relative to the rate of a
-  matrix product of 2048 rows and columns measured in the same turns.
+- peers: the three implementations of neural-tangents, on all inputs at once and with `nt.batch`; the recipes of
+  torch.func, by Jacobian contraction and by NTK-vector products; and nngeometry's `GramMatrix`. The fastest on a case
+  is its best peer. A peer that fails, or takes both seconds and ten times the best peer's time, is skipped on later
+  cases with the same network and outputs. NTK-vector products take one pass per pair of inputs, so they run on at most
+  256 inputs.
+- Jacobian: `jax.vmap(jax.jacrev(f))` and one matrix product per parameter, in our JAX; in strips if it does not fit.
+  Without `--all`, it is skipped on later cases of a network once it has taken longer than 4 seconds.
+- floor: the sum of three parts, each timed alone: one forward pass of all inputs; one backward pass per output, with
+  weight gradients summed over the batch; and the contraction as bare matrix products, in the cheaper order for each
+  layer, halved if the matrix is symmetric. The tight floor leaves out weight gradients that the contraction does not
+  need.
+- GEMM share: the multiplications that the kernel needs (`cases.multiplications`) over our time, relative to the rate of
+  a 2048 x 2048 matrix product measured in the same turns.
 
-On a GPU all run in full float32 (no TensorFloat-32), one process at a time, and memory is not measured; `--together`
-takes the peers from this environment, neural-tangents through our adapter.
+On a GPU, everything runs in full float32 (no TensorFloat-32), one process at a time, and memory is not measured. With
+`--together`, the peers run in this environment, with neural-tangents through our adapter.
 
-Compilation (one call) and the transfer of inputs are not timed. Times are medians; what takes longer than 4 seconds is
-measured once. Memory is the peak of one call above what the process had in use before it, result included; the largest
-of five where they take a second or less.
+Compilation (one call) and the transfer of inputs are not timed. Times are medians; a run longer than 4 seconds is
+measured once. Memory is the peak of one call above the process's use before it, result included: the largest of five
+calls if they take at most a second.
 
     python benchmarks/empirical_ntk.py [--quick | --all | --accelerator | --growth] [--together] [--cases T]
                                        [--repeats N] [--limit S] [--json FILE]
@@ -44,21 +48,21 @@ import numpy as np
 from peers.cases import CASES, GROWTH, ON_ACCELERATOR, Case, multiplications, save
 from peers.process import PEERS, Worker, machine
 
-OURS = ("ours", "Jacobian", "floor", "tight floor", "gemm")  # what is no peer
+OURS = ("ours", "Jacobian", "floor", "tight floor", "gemm")  # all other methods are peers
 AGREEMENT = 1e-4  # of the largest entry, in single precision
-SLOW = ("batches", "vector products")  # never the best peer where measured: tried with --all alone
-BRIEF = 0.1  # seconds: below, the run that measured memory is no measure of time
-LONG = 4.0  # seconds: measured once
-FAR = 10.0  # times the best peer's, and long: not tried on later cases of the network
-NEAR = 1.5  # times the best peer's: measured as often as the best
+SLOW = ("batches", "vector products")  # never the best peer so far: run only with --all
+BRIEF = 0.1  # seconds: for a shorter call, the run that measured memory does not count as a measurement of time
+LONG = 4.0  # seconds: a longer run is measured once
+FAR = 10.0  # times the best peer's time; if also long, the method is skipped on later cases of the network
+NEAR = 1.5  # times the best peer's time: within it, a peer is measured as often as the best
 
 
 @dataclasses.dataclass
 class Entry:
-    """What was found of one method on one case."""
+    """The measurements of one method on one case."""
 
     worker: Worker
-    prepared_in: int = 0  # which start of the worker's
+    prepared_in: int = 0  # the number of the worker's start in which the method was prepared
     seconds: list[float] = dataclasses.field(default_factory=list)
     peak_bytes: int | None = None
     difference: float | None = None
@@ -67,15 +71,15 @@ class Entry:
 
     @property
     def time(self) -> float:
-        """The median, in seconds; not a number without one."""
+        """The median time in seconds, or NaN if nothing was measured."""
         return statistics.median(self.seconds) if self.seconds and not self.error else math.nan
 
     def measure(self, method: str, limit: float) -> None:
-        """One measurement more."""
+        """Take one more measurement."""
         self.add(self.worker.ask(limit, do="measure", method=method))
 
     def add(self, answer: dict) -> None:
-        """Keep what a worker says of one measurement."""
+        """Store a worker's answer to one measurement."""
         self.error = answer.get("error")
         if self.error is None:
             self.seconds.append(answer["seconds"])
@@ -83,14 +87,14 @@ class Entry:
 
 
 class Bench:
-    """All workers, what they found so far, and what has been given up."""
+    """All workers, their results so far, and the methods that are skipped from now on."""
 
     def __init__(self, workers: list[Worker], folder: Path, repeats: int, limit: float, patient: bool) -> None:
         self.workers, self.folder, self.repeats, self.limit, self.patient = workers, folder, repeats, limit, patient
         self.given_up: dict[tuple, str] = {}  # (*case.net, method) -> why
 
     def run(self, case: Case) -> dict[str, Entry]:
-        """Every method on one case: prepared, checked and measured once, then in turn."""
+        """Prepare, check and measure every method on one case once, and then measure in turn."""
         note(f"{case.name}")
         data = self.folder / "data.npz"
         save(case, data)
@@ -160,7 +164,7 @@ class Bench:
                 self.given_up[*case.net, method] = f"{ratio}, on {case.name}"
 
     def _repeat(self, case: Case, data: Path, entries: dict[str, Entry]) -> None:
-        """More measurements, in turn, of ours and of the peers that may be the best."""
+        """Take more measurements, in turn, of our method and of the peers that may be the best."""
         best = best_peer(entries)
         chosen = [
             method
@@ -169,12 +173,12 @@ class Bench:
         ]
         for method in chosen:
             entry = entries[method]
-            if entry.worker.process is None or entry.worker.starts != entry.prepared_in:  # another method ended it
+            if entry.worker.process is None or entry.worker.starts != entry.prepared_in:  # it was ended in between
                 entry.error = self._prepare(case, data, method, entry, self.folder / "again.npy").get("error")
         for _ in range(self.repeats - 1):
             for method in chosen:
                 if entries[method].error is None:
-                    time.sleep(0.02)  # threads of the one before that spin for work go to sleep
+                    time.sleep(0.02)  # let the spinning threads of the previous process go to sleep
                     entries[method].measure(method, self.limit)
 
 
@@ -201,7 +205,7 @@ def note(text: str) -> None:
 
 
 def figures(case: Case, entries: dict[str, Entry]) -> dict:
-    """The numbers of a row of the table; not a number where something failed."""
+    """The numbers of a row of the table, with NaN for failures."""
     best = best_peer(entries)
     time_of = dict.fromkeys(OURS, math.nan) | {method: entry.time for method, entry in entries.items()}
     ours = time_of["ours"]
@@ -239,7 +243,7 @@ def line(case: Case, row: dict) -> str:
 
 
 def summary(rows: dict[Case, dict]) -> dict[str, float]:
-    """The numbers that the claim stands on."""
+    """Print the numbers that support the claim."""
 
     def mean(key: str, wanted: object) -> float:
         chosen = [row[key] for case, row in rows.items() if wanted(case) and row[key] > 0]
@@ -264,7 +268,7 @@ def summary(rows: dict[Case, dict]) -> dict[str, float]:
 
 
 def growth(bench: Bench, sizes: list[Case]) -> list[dict]:
-    """Time and memory of ours for growing n with one memory budget."""
+    """Print the time and memory of our method for growing n under one memory budget."""
     found = []
     ours = next(worker for worker in bench.workers if worker.name == "ours")
     note(f"growth: {len(sizes)} sizes")
@@ -292,7 +296,7 @@ def show_growth(found: list[dict], budget: int) -> None:
 
 
 def workers_found(folder: Path, together: bool) -> list[Worker]:
-    """Ours, and the peers whose environments are built, or that stand in ours; says which are missing."""
+    """The workers: ours, and the peers whose environments exist. Prints which ones are missing."""
     here = Path(sys.executable)
     found = [Worker(name, here, "with_ntkbias.py", folder / f"{name}.log") for name in ("ours", "plain")]
     for name in ("neural-tangents", "torch"):
@@ -314,11 +318,11 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a few small cases: a minute or two")
-    size.add_argument("--all", action="store_true", help="every case: long")
-    size.add_argument("--growth", action="store_true", help="no cases: how time and memory grow with n")
-    size.add_argument("--accelerator", action="store_true", help="the sizes that keep a GPU busy")
-    parser.add_argument("--together", action="store_true", help="the peers stand in this environment")
-    parser.add_argument("--cases", default="", help="only cases whose name holds this, of all")
+    size.add_argument("--all", action="store_true", help="every case: this takes long")
+    size.add_argument("--growth", action="store_true", help="no cases: measure how time and memory grow with n")
+    size.add_argument("--accelerator", action="store_true", help="sizes that keep a GPU busy")
+    parser.add_argument("--together", action="store_true", help="run the peers in this environment")
+    parser.add_argument("--cases", default="", help="only cases, among all, whose name contains this text")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=float, help="seconds to prepare one peer: 60 with --all, else 15")
     parser.add_argument("--json", type=Path, help="where to save everything")

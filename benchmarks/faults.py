@@ -1,10 +1,12 @@
-"""Faults: kills at random moments, two processes in one folder, and damaged files, of stores, tracks and searches.
+"""Faults: kills at random moments, two processes in one folder, and damaged files.
 
     python benchmarks/faults.py                  # 10 of each, a few minutes
-    python benchmarks/faults.py --count 200      # an hour and more on two cores
+    python benchmarks/faults.py --count 200      # an hour or more on two cores
 
-Each row says of how many cases the same call then gave the right result bit for bit, was refused in one sentence, or
-did anything else. The last column has to be zero; each such case is printed. The bench itself is `tests/faults`.
+After each fault in a store, a training run, a search or a command, the same call is repeated. Each row counts the cases
+in which that call gave the right result bit for bit ("survived"), was refused in one sentence ("refused"), or did
+anything else ("wrong"). The last column must be zero; every wrong case is printed. The bench itself is in
+`tests/faults`.
 """
 
 import argparse

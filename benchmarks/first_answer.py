@@ -1,8 +1,8 @@
-"""What a user waits for at first: processor time of a fresh process until an answer, and how many programs it compiles.
+"""How long does a fresh process take until its first answer, and how many programs does it compile?
 
-Each case runs in a process of its own, imports included: cold, and with JAX's persistent cache warm. `floor` is the
-time of the matrix products and eigendecompositions of that case alone, in NumPy. With `--before` the same cases run
-with another checkout of the package as well, in alternating order.
+Each case runs in its own process and includes the imports: once cold, and once with JAX's persistent cache warm. Times
+are processor times. `floor` is the time that NumPy needs for the matrix products and eigendecompositions of the case
+alone. With `--before`, another checkout of the package runs the same cases, in alternating order.
 
     git worktree add ../before REVISION
     python benchmarks/first_answer.py [--before ../before] [--rounds 3] [--case NAME ...]
@@ -22,11 +22,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_INPUTS = 256
-COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax.monitoring, one a program
+COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax.monitoring, one per program
 
 
 def command(*arguments):
-    """A case of the command line."""
+    """A case that runs a command of the command line."""
 
     def run(folder):
         from ntkbias.cli import main
@@ -80,7 +80,7 @@ def learnability(folder):
 
     nb, domain, x, _ = circle()
     kernel = nb.infinite_ntk(nb.nets.mlp(b_std=0.1))
-    print(nb.learnability(kernel, {"wave": jnp.cos(3 * domain.angle(x))}, x=x))
+    print(nb.learnability(kernel, x, {"wave": jnp.cos(3 * domain.angle(x))}))
 
 
 def rank_by_frequency(folder):
@@ -90,7 +90,7 @@ def rank_by_frequency(folder):
 
 
 def decomposed(*sizes):
-    """Seconds of the products and eigendecompositions of symmetric matrices of these sizes, in NumPy."""
+    """Seconds that NumPy takes for one product and one symmetric eigendecomposition of each of these sizes."""
     import numpy as np
 
     matrices = [np.random.default_rng(0).normal(size=(n, n)) for n in sizes]
@@ -100,7 +100,7 @@ def decomposed(*sizes):
     return time.process_time() - began
 
 
-CASES = {  # name -> what runs, and the sizes of the matrices that it cannot do without
+CASES = {  # name -> (function, sizes of the eigenproblems that it must solve)
     "import jax, equinox, optax": (nothing, ()),
     "import, one empirical_ntk made": (one_kernel, ()),
     "command: spectrum, circle": (command("spectrum", "--data", "circle", "--limit", "infinite"), (NUM_INPUTS,)),
@@ -114,7 +114,7 @@ CASES = {  # name -> what runs, and the sizes of the matrices that it cannot do 
 
 
 def measure(name):
-    """Run a case; the number of programs goes to the standard error."""
+    """Run a case, and print the number of compiled programs to standard error."""
     programs = []
     with tempfile.TemporaryDirectory() as folder:
         if name not in list(CASES)[:2]:
@@ -132,7 +132,7 @@ def measure(name):
 
 
 def run(checkout, name, cache=None):
-    """Processor time of a fresh process with the package of a checkout, and the number of its programs."""
+    """The processor time of a fresh process with the package of this checkout, and the number of its programs."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "TQDM_DISABLE": "1", "MPLBACKEND": "Agg"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     environment["XDG_CACHE_HOME"] = str(cache or tempfile.mkdtemp())

@@ -1,19 +1,21 @@
-"""How fast is the infinite-width NTK, beside neural-tangents and the memory's bandwidth?
+"""How fast is the infinite-width NTK, compared with neural-tangents and the memory bandwidth?
 
-Claim: carrying only what the read-out needs, for half of the pairs, in tiles that stay in the cache, is several times
-faster than neural-tangents on the same networks, in less memory. Both run compiled, in processes of their own that take
-turns (`make bench-peers` builds neural-tangents' environment), on the same inputs in float32, and their results are
-compared: one that differs by 1e-3 of the largest entry or more is reported and left out.
+Claim: our kernel is several times faster than neural-tangents on the same networks, and uses less memory. It carries
+only the covariances that the read-out needs, computes half of the pairs, and works in tiles that stay in the cache.
+
+Both run compiled on the same inputs in float32, in separate processes that take turns (`make bench-peers` builds the
+environment of neural-tangents). Their results are compared: a result that differs by 1e-3 of the largest entry or more
+is reported and left out.
 
 - ours: `infinite_ntk(net)(x)`. neural-tangents: `jax.jit(kernel_fn)` on all inputs at once, and `nt.batch` over small
   batches; the faster counts.
-- compile: the first call less a later one.
-- memory: the peak of one call above what the process had in use before it, result included; the
-  largest of five where they take a second or less.
-- x bytes: our time over the time that moving each layer's two kernels once in and once out of memory would take, at the
-  bandwidth of a copy measured in the same turns. Below one: the cache spares the memory.
+- compile: the time of the first call minus that of a later one.
+- memory: the peak of one call above the process's use before it, result included: the largest of five calls if they
+  take at most a second.
+- x bytes: our time over the time that it takes to move each layer's two kernels into and out of memory once, at the
+  bandwidth of a copy measured in the same turns. A number below one means that the cache saves memory traffic.
 
-Times are medians; what takes longer than 8 seconds is measured once.
+Times are medians; a run longer than 8 seconds is measured once.
 
     python benchmarks/infinite_ntk.py [--quick | --all] [--cases T] [--repeats N] [--limit S] [--json FILE]
 """
@@ -32,10 +34,11 @@ import numpy as np
 from peers.infinite_cases import CASES, Case, fewest_bytes
 from peers.process import PEERS, Worker, machine
 
-# Of the largest entry. In single precision a cosine of 1 is off by a rounding, 6e-8, which is an angle of 3e-4 and as
-# much in the kernel: neural-tangents' diagonal has this error in each layer, ours has the angle exactly.
+# Relative to the largest entry. In single precision, a cosine near 1 has a rounding error of 6e-8, which is an angle of
+# 3e-4, and as large an error in the kernel. The diagonal of neural-tangents has this error in each layer; ours has the
+# exact angle.
 AGREEMENT = 1e-3
-LONG = 8.0  # seconds: measured once
+LONG = 8.0  # seconds: a longer run is measured once
 COPIED = 2 * 4 * 2**26  # bytes that the copy of `with_ntkbias` reads and writes
 HEADER = (
     f"{'case':36}{'ours':>10}{'peer':>10}{'over it':>9}{'compile':>9}{'peer':>7}"
@@ -44,7 +47,7 @@ HEADER = (
 
 
 def run(case: Case, workers: dict[str, Worker], folder: Path, repeats: int, limit: float) -> dict[str, dict]:
-    """What each method took on a case: its answers to `prepare`, and its seconds."""
+    """The results of each method on a case: its answers to `prepare`, and its times in seconds."""
     rng = np.random.default_rng(0)
     sides = {f"x{1 + k}": rng.normal(size=(n, *case.shape)).astype(np.float32) for k, n in enumerate((case.n, case.m))}
     np.savez(folder / "data.npz", **sides)
@@ -65,7 +68,7 @@ def run(case: Case, workers: dict[str, Worker], folder: Path, repeats: int, limi
     for _ in range(repeats - 1):
         for method, entry in found.items():
             if "error" not in entry and entry["times"][0] < LONG:
-                time.sleep(0.02)  # threads of the one before that spin for work go to sleep
+                time.sleep(0.02)  # let the spinning threads of the previous process go to sleep
                 answer = entry["worker"].ask(limit, do="measure", method=method)
                 entry["times"] += [answer["seconds"]] if "seconds" in answer else []
     for worker in workers.values():
@@ -81,7 +84,7 @@ def difference(ours: Path, other: Path) -> float:
 
 
 def figures(case: Case, found: dict[str, dict]) -> dict:
-    """The numbers of a row of the table; not a number where something failed."""
+    """The numbers of a row of the table, with NaN for failures."""
     times = {
         method: statistics.median(entry["times"])
         for method, entry in found.items()
@@ -122,7 +125,7 @@ def line(case: Case, row: dict) -> str:
 
 
 def summary(rows: dict[Case, dict]) -> dict[str, float]:
-    """The numbers that the claim stands on."""
+    """Print the numbers that support the claim."""
     over = {case: row["over peer"] for case, row in rows.items() if row["over peer"] > 0}
     pooled = [value for case, value in over.items() if "pooled" in case.net or case.net == "myrtle5"]
     memory = [row["memory share"] for row in rows.values() if row["memory share"] > 0]
@@ -136,7 +139,7 @@ def summary(rows: dict[Case, dict]) -> dict[str, float]:
 
 
 def started(folder: Path) -> dict[str, Worker]:
-    """Both processes; says if neural-tangents' environment is missing."""
+    """Both processes. Prints a line if the environment of neural-tangents is missing."""
     pythons = {
         "ntkbias": Path(sys.executable),
         "neural_tangents": PEERS / "neural-tangents" / "bin" / "python",
@@ -160,8 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a few cases: a minute or two")
-    size.add_argument("--all", action="store_true", help="every case: long")
-    parser.add_argument("--cases", default="", help="only cases whose name holds this, of all")
+    size.add_argument("--all", action="store_true", help="every case: this takes long")
+    parser.add_argument("--cases", default="", help="only cases, among all, whose name contains this text")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=float, default=180.0, help="seconds to prepare one method")
     parser.add_argument("--json", type=Path, help="where to save everything")

@@ -1,16 +1,16 @@
 """Does a Gram matrix on disk survive being killed, within a memory budget, and hold the right numbers?
 
-Claim: the NTK of a convolutional network on MNIST is computed block by block on disk in a process that never holds
-more than the budget; killed twice on the way, it computes no finished block again, and what is read back is right.
+Claim: a process computes the NTK of a convolutional network on MNIST block by block on disk, and never uses more memory
+than the budget. Killed twice on the way, it computes no finished block again, and the numbers read back are right.
 
-A child process fills the store and is killed by SIGKILL when a third and two thirds of the blocks are there; a third
-child finishes it. Its largest resident set is what the system reports of each child, the libraries included. Then
-every checksum is verified, entries are compared with those across the diagonal, and random ones with the kernel
-computed anew in float64.
+One child process fills the store and is killed with SIGKILL when a third of the blocks are there; a second child is
+killed at two thirds; a third child finishes. Peak memory is the largest resident set of each child, libraries included,
+as the system reports it. Then every checksum is verified, entries are compared with their mirror images across the
+diagonal, and random entries are compared with the kernel recomputed in float64.
 
     python benchmarks/kernel_on_disk.py [--num-examples 2000] [--budget-gib 2] [--mnist ../shared/data/mnist]
 
-At 20,000 examples the store takes 0.8 GiB of disk. Without files of MNIST it runs on random images, and says so.
+At 20,000 examples, the store takes 0.8 GiB of disk. Without the MNIST files it uses random images, and says so.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SHARE = 1 / 8  # of the budget, for the factors of a block: programs, libraries and inputs have to fit beside them
-CHECKED = 12  # rows, and columns, whose common entries are computed anew
+SHARE = 1 / 8  # of the budget goes to the factors of a block: programs, libraries and inputs need the rest
+CHECKED = 12  # rows and columns; the entries where they cross are recomputed
 
 
 def images(options: argparse.Namespace):
@@ -50,7 +50,7 @@ def network(options: argparse.Namespace):
 
 
 def fill(options: argparse.Namespace) -> None:
-    """What a child does: everything from the start, as after a crash."""
+    """The work of a child: everything from the start, as after a crash."""
     import jax.numpy as jnp
 
     import ntkbias as nb
@@ -58,7 +58,7 @@ def fill(options: argparse.Namespace) -> None:
     net, params = network(options)
     x = images(options)
     kernel = nb.empirical_ntk(net.apply, params, memory_budget=int(SHARE * options.budget_gib * 2**30))
-    eighth = -(-len(x) // 8)  # so that small runs have blocks to lose, too
+    eighth = -(-len(x) // 8)  # so that small runs also have several blocks
     nb.gram_on_disk(options.folder, kernel, x, rows=min(kernel.block_rows(jnp.asarray(x[:1])), eighth))
 
 
@@ -67,7 +67,7 @@ def num_finished(folder: Path) -> int:
 
 
 def num_blocks(folder: Path) -> float:
-    """All blocks of the store, as its manifest says; unknown before there is one."""
+    """The number of blocks of the store, from its manifest; unknown before the manifest exists."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def num_blocks(folder: Path) -> float:
 
 
 def run_child(folder: Path, share: float) -> tuple[float, int, float]:
-    """Fill the store until this share of its blocks is there, then kill; seconds, exit status, peak memory in GiB."""
+    """Fill the store until it has this share of its blocks, then kill. Returns seconds, exit status and peak GiB."""
     start = time.perf_counter()
     child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)])
     while True:

@@ -1,21 +1,23 @@
-"""The top of a spectrum that fits in no memory: how long, how much memory, and beside whom?
+"""The top eigenpairs of a kernel whose matrix does not fit in memory: how much time and memory do they take?
 
-Claim: the first eigenpairs of a network's NTK on MNIST, every pair of outputs counted, come from a few block products
-with the kernel, in memory that does not grow with n, faster than from the dense matrix or from solvers that take one
-vector at a time; and a product with one vector costs what one backward and one forward derivative do.
+Claim: the first eigenpairs of a network's NTK on MNIST, with outputs="all", come from a few block products with the
+kernel, in memory that does not grow with n. This is faster than the dense matrix, and faster than solvers that take one
+vector at a time. A product with one vector costs as much as one backward and one forward derivative.
 
-- `--peers`: at sizes where the dense matrix fits, each in a process of its own: `top_modes`; the matrix and
-  `numpy.linalg.eigh`; SciPy's `eigsh` on the same operator; matfree's Lanczos with full reorthogonalization (one
-  vector, which misses multiplicities) and JAX's `lobpcg_standard` on the same derivatives, compiled as one program. All
-  are asked for residuals within `--tolerance` of each eigenvalue; what comes out is computed with the dense matrix.
-- `--products`: one product, and one of a block, over the time of one VJP and one JVP in the same batches.
-- `--growth`: time and peak memory of `top_modes` with n.
-- `--resume`: `top_modes` at the largest n, killed (SIGKILL) on the way, and called again.
-- `--resnet`, not run unless asked for, for an accelerator: `top_modes` of one output of a network of ResNet-18's shape
-  (11 million parameters) on photographs of CIFAR-10 and, where n is larger than what the files hold, their mirror
-  images and shifts; with the time of one product beside that of one VJP and one JVP.
+- `--peers`: sizes at which the dense matrix fits, each method in its own process: `top_modes`; the matrix with
+  `numpy.linalg.eigh`; SciPy's `eigsh` on the same operator; and, on the same derivatives compiled as one program,
+  matfree's Lanczos with full reorthogonalization (one vector, so it misses multiplicities) and JAX's
+  `lobpcg_standard`. All are asked for residuals within `--tolerance` of each eigenvalue; the dense matrix shows what
+  they reach.
+- `--products`: the time of a product with one vector and with a block, over the time of one VJP and one JVP in the same
+  batches.
+- `--growth`: the time and peak memory of `top_modes` as n grows.
+- `--resume`: `top_modes` at the largest n, killed (SIGKILL) on the way and called again.
+- `--resnet`, only on request and for an accelerator: `top_modes` of one output of a network with ResNet-18's shape (11
+  million parameters) on CIFAR-10, and the time of one product beside one VJP and one JVP. If n exceeds the number of
+  images in the files, their mirror images and shifts are added.
 
-Peak memory is that of the process above what it has in use once the data are there and the package is imported.
+Peak memory is that of the process above its use once the package is imported and the data are loaded.
 
     python benchmarks/large_spectra.py [--peers] [--products] [--growth] [--resume] [--resnet] [--sizes N ...]
                                        [--outputs O]
@@ -37,21 +39,21 @@ from peers.process import machine
 ALL = ("products", "peers", "growth", "resume")
 METHODS = ("ours", "dense", "eigsh", "matfree", "lobpcg")
 WIDTHS = (10, 10, 8, 10, 12, 8, 11)
-BATCH = 128  # of derivatives taken by hand
+BATCH = 128  # inputs per batch, for the derivatives taken by hand
 
 
 def main() -> None:
-    """Run what is asked for, all of it by default."""
+    """Run the parts that the options name, by default all but `--resnet`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in (*ALL, "resnet"):
         parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"), help="of --resnet")
+    parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"), help="for --resnet")
     parser.add_argument("--cifar10", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "cifar10")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of images; defaults differ")
     parser.add_argument("--outputs", type=int, default=10)
     parser.add_argument("--num-modes", type=int, default=100)
     parser.add_argument("--tolerance", type=float, default=1e-4)
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds that a method has")
+    parser.add_argument("--limit", type=float, default=600.0, help="time limit of a method, in seconds")
     parser.add_argument("--kill-after", type=float, default=90.0, help="seconds")
     parser.add_argument("--mnist", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "mnist")
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)  # in a process of its own
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def report_peers(options: argparse.Namespace) -> None:
-    """Each method at sizes where the dense matrix fits."""
+    """Print the results of each method at sizes at which the dense matrix fits."""
     print(
         f"top {options.num_modes}, residuals within {options.tolerance:g} of the eigenvalue, {options.limit:g} s each"
     )
@@ -102,7 +104,7 @@ def report_peers(options: argparse.Namespace) -> None:
 
 
 def against(values: list[float], exact: list[float] | None) -> tuple[float, int]:
-    """The largest relative error of eigenvalues, and how many exact ones have none within a thousandth."""
+    """The largest relative error of eigenvalues, and the number of exact ones without a match within 0.1 %."""
     if exact is None:
         return np.nan, 0
     found, true = np.array(values), np.array(exact)[: len(values)]
@@ -111,7 +113,7 @@ def against(values: list[float], exact: list[float] | None) -> tuple[float, int]
 
 
 def report_growth(options: argparse.Namespace) -> None:
-    """Time and memory with n."""
+    """Print time and memory as n grows."""
     print(f"top {options.num_modes} by top_modes")
     print(f"{'rows':>8}{'seconds':>10}{'s / 1000 images':>17}{'MB':>8}{'residual':>10}")
     for n in options.sizes or (2_000, 5_000, 10_000, 20_000):
@@ -127,7 +129,7 @@ def report_growth(options: argparse.Namespace) -> None:
 
 
 def report_resume(options: argparse.Namespace) -> None:
-    """A search that is killed, and goes on."""
+    """Kill a search, and let it resume."""
     n = max(options.sizes or (10_000,))
     checkpoint = options.folder / f"resume-{n}-{options.outputs}-{options.num_modes}.npz"
     checkpoint.unlink(missing_ok=True)
@@ -152,7 +154,7 @@ def report_resume(options: argparse.Namespace) -> None:
 
 
 def report_products(options: argparse.Namespace) -> None:
-    """A product beside the derivatives that it cannot do without."""
+    """Print the time of a product beside that of the derivatives that it needs."""
     print("a product over one VJP and one JVP in batches of the same size, medians of 5 in turn")
     print(f"{'outputs':>8}{'images':>8}{'forward':>9}{'VJP':>8}{'JVP':>8}{'product':>9}{'ratio':>7}", end="")
     print(f"{'a vector of 64':>16}{'ratio':>7}")
@@ -167,7 +169,7 @@ def report_products(options: argparse.Namespace) -> None:
 
 
 def product_times(options: argparse.Namespace, n: int, outputs: int) -> dict[str, float]:
-    """Seconds of a product with one vector and with 64, and of derivatives of all images."""
+    """The seconds of a product with one vector, of one with 64, and of the derivatives on all images."""
     import jax
     import jax.numpy as jnp
 
@@ -175,7 +177,7 @@ def product_times(options: argparse.Namespace, n: int, outputs: int) -> dict[str
     forward = jax.jit(net.apply)
     vjp = jax.jit(lambda p, x, v: jax.vjp(lambda p: net.apply(p, x), p)[1](v)[0])
     jvp = jax.jit(lambda p, x, u: jax.jvp(lambda p: net.apply(p, x), (p,), (u,))[1])
-    operator = kernel_of(net, params, budget=2**26).operator(x)  # so small that no gradients are kept
+    operator = kernel_of(net, params, budget=2**26).operator(x)  # too small a budget to keep gradients
     v = np.random.default_rng(0).normal(size=(n * outputs, 64)).astype(np.float32)
     batches = [jnp.asarray(x[i : i + BATCH]) for i in range(0, n - n % BATCH, BATCH)]
     cotangent, scale = jnp.ones((BATCH, outputs)), n / (n - n % BATCH)
@@ -201,7 +203,7 @@ def product_times(options: argparse.Namespace, n: int, outputs: int) -> dict[str
 
 
 def report_resnet(options: argparse.Namespace) -> None:
-    """The first modes of a large network on many photographs, in this process."""
+    """Print the first modes of a large network on many photographs. Runs in this process."""
     import jax
     import jax.numpy as jnp
     from peers import networks
@@ -235,7 +237,7 @@ def report_resnet(options: argparse.Namespace) -> None:
 
 
 def timed(step: Callable, *arguments: object) -> float:
-    """Seconds of the second call."""
+    """The seconds of the second call."""
     import jax
 
     jax.block_until_ready(step(*arguments))
@@ -245,7 +247,7 @@ def timed(step: Callable, *arguments: object) -> float:
 
 
 def photographs(folder: Path, n: int) -> np.ndarray:
-    """n of CIFAR-10's; beyond what is there their mirror images, then all of them again, shifted by two pixels."""
+    """n images of CIFAR-10. If there are too few, their mirror images follow, then all again, shifted by two pixels."""
     import ntkbias as nb
 
     if not folder.is_dir():
@@ -266,7 +268,7 @@ def command(options: argparse.Namespace, n: int, method: str, checkpoint: Path |
 
 
 def run(options: argparse.Namespace, n: int, method: str, checkpoint: Path | None = None) -> dict:
-    """What a method measured in a process of its own."""
+    """The measurements of a method in its own process."""
     try:
         done = subprocess.run(
             command(options, n, method, checkpoint), capture_output=True, text=True, timeout=options.limit
@@ -306,7 +308,7 @@ def kernel_of(net: object, params: object, budget: int | None = None) -> object:
 
 
 def measured(options: argparse.Namespace) -> dict:
-    """One method at one size, in this process."""
+    """Measure one method at one size, in this process."""
     import jax
 
     n, k = options.sizes[0], options.num_modes
@@ -327,7 +329,7 @@ def measured(options: argparse.Namespace) -> dict:
 
 
 def ours(kernel, x, net, params, k, options) -> tuple:
-    """`top_modes`; its residuals are checked by tests."""
+    """`top_modes`. Tests check its residuals."""
     import jax
 
     import ntkbias as nb
@@ -374,7 +376,7 @@ def matfree(kernel, x, net, params, k, options) -> tuple:
 
 
 def lobpcg(kernel, x, net, params, k, options) -> tuple:
-    """JAX's LOBPCG; its tolerance is one of its own, which stops it at the limit of float32."""
+    """JAX's LOBPCG. It uses its default tolerance, which stops it at the precision of float32."""
     import jax
     from jax.experimental.sparse.linalg import lobpcg_standard
 
@@ -385,7 +387,7 @@ def lobpcg(kernel, x, net, params, k, options) -> tuple:
 
 
 def compiled_product(net, params, x, outputs) -> tuple:
-    """J J^T v as one program, for solvers that trace it: batches unrolled, since scanned convolutions are slow."""
+    """J J^T v as one program, for solvers that trace it. The batches are unrolled: scanned convolutions are slow."""
     import jax
     import jax.numpy as jnp
 
@@ -407,7 +409,7 @@ SOLVERS = {"ours": ours, "dense": dense, "eigsh": eigsh, "matfree": matfree, "lo
 
 
 def peak() -> int:
-    """The most memory that this process has had in use, in bytes."""
+    """The peak memory of this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return 1024 * int(line.split()[1])

@@ -1,12 +1,12 @@
-"""Does a kernel say beforehand in which order a network learns behaviors?
+"""Does a kernel predict the order in which a network learns several targets?
 
-Claim: `learnability`, from the NTK of a network at its initialization, predicts the order in which the network reaches
-90 % training accuracy on ten labelings of MNIST (rank correlation above 0.8, for each seed). Each labeling is learned
-by itself, from the same initialization, by full-batch gradient descent on the mean squared error.
+Claim: `learnability`, computed from the NTK at initialization, predicts the order in which the network reaches 90 %
+training accuracy on ten labelings of MNIST (rank correlation above 0.8 for each seed). Each labeling is trained
+separately, from the same initialization, by full-batch gradient descent on the mean squared error.
 
-Beside the learning time (when half of a labeling's power is learned) stand the alignment, the samples needed, and the
-label time, at which gradient flow has 90 % of the labels right: a labeling may be right in sign long before it is
-learned in size. Labelings that do not reach 90 % within `--steps` share the last place.
+The predictions are the learning time (half of a labeling's power is learned), the Rayleigh quotient, the number of
+samples needed, and the label time, at which gradient flow has 90 % of the labels right. A labeling may have the right
+signs long before it has the right size. Labelings that do not reach 90 % within `--steps` share the last place.
 
     python benchmarks/learnability.py [--examples N] [--seeds S] [--width W] [--steps N]
 """
@@ -27,13 +27,18 @@ import ntkbias as nb
 from ntkbias.learning import Lazy, critical_learning_rate, lazy, learnability
 
 ACCURACY = 0.9
-PREDICTIONS = {"learning time": 1, "samples": 1, "alignment": -1, "label time": 1}  # and the sign of each
-EVERY = 2  # steps between looks at the accuracy, one compiled program
+PREDICTIONS = {
+    "learning time": 1,
+    "samples": 1,
+    "Rayleigh quotient": -1,
+    "label time": 1,
+}  # the sign of the correlation
+EVERY = 2  # steps between checks of the accuracy; they form one compiled program
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 
 
 def main() -> None:
-    """Predict, train and compare, once a seed."""
+    """Predict, train and compare, once per seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=400, help="images of each labeling")
     parser.add_argument("--seeds", type=int, default=5)
@@ -51,13 +56,13 @@ def main() -> None:
             found.append(spearman(rows, name))
         print(f"seed {seed} ({time.perf_counter() - start:.0f} s)")
         print(
-            f"{'labeling':26}{'learning time':>15}{'95 %':>16}{'samples':>9}{'alignment':>11}{'labels':>11}{'90 %':>9}"
+            f"{'labeling':26}{'learning time':>15}{'95 %':>16}{'samples':>9}{'quotient':>11}{'labels':>11}{'90 %':>9}"
         )
         for name, row in sorted(rows.items(), key=lambda item: item[1]["learning time"]):
             low, high = row["interval"]
             print(
                 f"{name:26}{row['learning time']:15.4g}{f'{low:.3g} to {high:.3g}':>16}{row['samples']:9.0f}"
-                f"{row['alignment']:11.4f}{row['label time']:11.4g}{row['measured']:9.4g}"
+                f"{row['Rayleigh quotient']:11.4f}{row['label time']:11.4g}{row['measured']:9.4g}"
             )
         print("; ".join(f"by {name} {found[-1]:.3f}" for name, found in correlations.items()) + "\n", flush=True)
     print("rank correlation with the time at which the network reaches 90 %")
@@ -66,18 +71,18 @@ def main() -> None:
 
 
 def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: int) -> dict[str, dict]:
-    """Of each labeling what is predicted, and the network's time to 90 % accuracy."""
+    """The predictions for each labeling, and the network's time to 90 % accuracy."""
     images, digits = nb.datasets.mnist(folder, num_examples=20 * num_examples)
     images = images.reshape(len(images), -1)
-    images = images - images.mean(0)  # a common part would make a constant the one function that is learned soon
+    images = images - images.mean(0)  # a common part would make a constant far faster to learn than anything else
     images = (images / np.sqrt(np.mean(images**2))).astype(np.float32)
     net = nb.nets.mlp(width=width, depth=2)
     params = net.init(jax.random.key(seed), images.shape[1:])
     kernel = nb.empirical_ntk(net.apply, params)
-    model = lazy(net.apply, params, 1.0)  # its outputs start at zero, as in the prediction
+    model = lazy(net.apply, params, 1.0)  # the outputs start at zero, as the prediction assumes
     rows = {}
     for name, (x, labels) in labelings(images, digits, num_examples, kernel, seed).items():
-        result = learnability(kernel, labels, x=x, centered=False)
+        result = learnability(kernel, x, labels, centered=False)
         rate = critical_learning_rate(kernel, x) / 2
         steps = steps_to_accuracy(
             model, params, jnp.asarray(x), jnp.asarray(labels[:, None]), jnp.asarray(rate), num_steps
@@ -86,7 +91,7 @@ def compared(folder: Path, num_examples: int, width: int, num_steps: int, seed: 
             "learning time": float(result.learning_time[0, 0]),
             "interval": np.asarray(result.learning_time_interval)[0, 0],
             "samples": float(result.samples_needed[0, 0]),
-            "alignment": float(result.alignment[0, 0]),
+            "Rayleigh quotient": float(result.rayleigh_quotient[0, 0]),
             "label time": float(result.label_time[0, 0]),
             "measured": steps * rate,
         }
@@ -121,12 +126,12 @@ def labelings(images: np.ndarray, digits: np.ndarray, count: int, kernel: nb.Ker
 
 
 def signs(right: np.ndarray) -> np.ndarray:
-    """1 where it is true, -1 elsewhere."""
+    """1 where the condition is true, -1 elsewhere."""
     return np.where(right, 1.0, -1.0).astype(np.float32)
 
 
 def steps_to_accuracy(model: Lazy, params: dict, x: jax.Array, labels: jax.Array, rate: float, num_steps: int) -> float:
-    """The steps until 90 % of the labels are right, to within `EVERY`; infinity if that takes longer."""
+    """The number of steps until 90 % of the labels are right, rounded up to `EVERY`; infinity if that never happens."""
     for step in range(EVERY, num_steps + EVERY, EVERY):
         params, accuracy = several_steps(model, params, x, labels, rate)
         if float(accuracy) >= ACCURACY:
@@ -136,7 +141,7 @@ def steps_to_accuracy(model: Lazy, params: dict, x: jax.Array, labels: jax.Array
 
 @eqx.filter_jit
 def several_steps(model: Lazy, params: dict, x: jax.Array, labels: jax.Array, rate: jax.Array) -> tuple:
-    """A few steps in one program, and the accuracy after them."""
+    """Run a few steps as one program, and return the accuracy after them."""
     optimizer = optax.sgd(rate)
     state = optimizer.init(params)
     for _ in range(EVERY):
@@ -146,7 +151,7 @@ def several_steps(model: Lazy, params: dict, x: jax.Array, labels: jax.Array, ra
 
 
 def spearman(rows: dict[str, dict], prediction: str) -> float:
-    """The rank correlation of a prediction and the measured times, of which several may be the same."""
+    """The rank correlation of a prediction and the measured times, which may have ties."""
     predicted = [PREDICTIONS[prediction] * row[prediction] for row in rows.values()]
     return float(scipy.stats.spearmanr(predicted, [row["measured"] for row in rows.values()]).statistic)
 

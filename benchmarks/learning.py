@@ -1,10 +1,11 @@
-"""What a kernel predicts at n = 5,000: is it interactive, and beside whom?
+"""How long do the predictions of a kernel take at n = 5,000, also compared with scikit-learn?
 
-Claim: on two cores everything that `ntkbias.learning` says of 5,000 examples takes seconds once the kernel's matrix is
-there: regression with its leave-one-out errors some two times scikit-learn's KernelRidge, which has none, at the same
-answer; gradient flow, the best ridge, learnability and curves an eigendecomposition each, or none given a spectrum.
+Claim: on two cores, every function of `ntkbias.learning` takes seconds for 5,000 examples once the Gram matrix is
+computed. Regression with leave-one-out errors takes about twice as long as scikit-learn's KernelRidge, which gives the
+same predictions but no such errors. Gradient flow, the best ridge, learnability and learning curves take one
+eigendecomposition each, or none if a spectrum is given.
 
-KernelRidge and `kernel_regression` are fitted in turn, on the same matrix in float64; the ratio is of their medians.
+KernelRidge and `kernel_regression` are fitted in turn, on the same matrix in float64. The ratio is that of the medians.
 
     python benchmarks/learning.py [--sizes N ...] [--repeats R]
 """
@@ -34,7 +35,7 @@ RIDGE = 1e-2
 
 
 def main() -> None:
-    """Regression beside scikit-learn, then everything else once."""
+    """Measure regression beside scikit-learn, and then everything else once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 2_000, 5_000])
     parser.add_argument("--repeats", type=int, default=5)
@@ -54,11 +55,11 @@ def main() -> None:
 
 
 def beside_scikit_learn(K: np.ndarray, K_test: np.ndarray, y: np.ndarray, repeats: int) -> None:
-    """Fits and predictions in turn, and how far apart their answers are."""
+    """Time fits and predictions in turn, and compare their answers."""
     peer = KernelRidge(alpha=RIDGE, kernel="precomputed")
     ways = {
         "KernelRidge": lambda: peer.fit(K, y).predict(K_test),
-        "kernel_regression": lambda: np.asarray(kernel_regression(K, y, RIDGE).predict(K_test)),
+        "kernel_regression": lambda: np.asarray(kernel_regression(K, y, ridge=RIDGE).predict(K_test)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     answers = {}
@@ -66,7 +67,7 @@ def beside_scikit_learn(K: np.ndarray, K_test: np.ndarray, y: np.ndarray, repeat
         for name, way in ways.items():
             taken, answers[name] = timed(way)
             seconds[name].append(taken)
-    medians = {name: float(np.median(found[1:])) for name, found in seconds.items()}  # the first compiles
+    medians = {name: float(np.median(found[1:])) for name, found in seconds.items()}  # the first one compiles
     difference = np.max(np.abs(answers["KernelRidge"] - answers["kernel_regression"])) / np.max(np.abs(y))
     ratio = medians["kernel_regression"] / medians["KernelRidge"]
     print(
@@ -76,12 +77,12 @@ def beside_scikit_learn(K: np.ndarray, K_test: np.ndarray, y: np.ndarray, repeat
 
 
 def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
-    """The other functions, each once, given a matrix or a spectrum."""
+    """Time the other functions once each, with a matrix or a spectrum."""
     seconds, spectrum = timed(lambda: nb.eigen.eigh(K))
     print(f"  {'eigh':52}{seconds:8.2f} s")
     times, sizes = np.geomspace(1, 1e6, 30), np.geomspace(10, len(K) / 4, 20).astype(int)
     rate = critical_learning_rate(spectrum) / 2
-    behaviors = {"first": np.sign(K[:, 0] - np.median(K[:, 0])), "target": y}
+    targets = {"first": np.sign(K[:, 0] - np.median(K[:, 0])), "target": y}
     cases: dict[str, Callable] = {
         "kernel_regression, the ridge by cross-validation": lambda: kernel_regression(K, y),
         "gradient_flow of a matrix, 30 times": lambda: gradient_flow(K, y, times, K_test=K_test),
@@ -89,8 +90,8 @@ def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
         "gradient_descent of a spectrum, momentum, 10^6 steps": lambda: gradient_descent(
             spectrum, y, np.array([10**4, 10**6]), rate, momentum=0.9
         ),
-        "learnability of a matrix, 2 behaviors": lambda: learnability(K, behaviors),
-        "learnability given the spectrum": lambda: learnability(K, behaviors, modes=spectrum),
+        "learnability of a matrix, 2 targets": lambda: learnability(K, targets),
+        "learnability given the spectrum": lambda: learnability(K, targets, modes=spectrum),
         "learning_curve of a spectrum, 20 sizes": lambda: learning_curve(spectrum, y, sizes, ridge=RIDGE),
         "critical_learning_rate of a matrix": lambda: critical_learning_rate(K),
     }
@@ -99,7 +100,7 @@ def everything(K: np.ndarray, K_test: np.ndarray, y: np.ndarray) -> None:
 
 
 def timed(function: Callable) -> tuple[float, object]:
-    """Seconds, and the value once it is there."""
+    """The seconds that a call takes until its value is ready, and the value."""
     start = time.perf_counter()
     value = jax.block_until_ready(function())
     return time.perf_counter() - start, value

@@ -1,19 +1,21 @@
-"""Where does the main job's time go, and how far is each part from the matrix products that it contains?
+"""Where does the main job spend its time, and how far is each part from its floor?
 
-Claim: on the digits, every part of the job (kernel, eigendecomposition, ranking) is timed beside a bare matrix
-product of as many floating-point operations as the part needs at least, alternating in one run; the ratio is what
-remains to be gained.
+Each part of the job on the digits (kernel, eigendecomposition, ranking) is timed against a floor, in turn in one run.
+The floor is usually a bare matrix product with the minimal number of floating-point operations for that part. The ratio
+of the two times is the most that could still be gained.
 
     python benchmarks/main_job.py [--num-examples 600] [--width 128]
 
-Counted for n examples:
+The floors for n examples are:
 
-- empirical kernel: a forward and a backward pass of each, and the contraction that `explain_ntk` counts, half of it by
-  symmetry;
-- infinite kernel: no matrix product is needed; the floor is one pass over its n^2 / 2 pairs and positions a layer,
-  reading and writing two float32 numbers at the memory bandwidth measured by a copy;
-- eigendecomposition: 9 n^3 in float64 (tridiagonalization 4/3, vectors up to 8; Golub and Van Loan, section 8.3);
-- ranking: the graph's Rayleigh quotients, 4 operations an edge and mode, and 100 resamples of an m x m eigenproblem.
+- empirical kernel: a forward and a backward pass per example, and half of the contraction that `explain_ntk` counts,
+  since the matrix is symmetric;
+- infinite kernel: it needs no matrix product; the floor is to read and write two float32 numbers per layer, per
+  position and for each of n^2 / 2 pairs, at the memory bandwidth that a copy reaches;
+- eigendecomposition: 9 n^3 operations in float64 (4/3 for the tridiagonalization, up to 8 for the vectors; Golub and
+  Van Loan, section 8.3);
+- ranking: the Rayleigh quotients of the graph, with 4 operations per edge and mode, and 100 resampled m x m
+  eigenproblems.
 """
 
 import argparse
@@ -30,7 +32,7 @@ import ntkbias as nb
 
 
 def seconds(work: Callable[[], object], reference: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median times of two functions that run in turn, after one uncounted run of each."""
+    """The median times of two functions that run in turn, after a first run of each that is not counted."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 1):
         for function, list_ in zip((work, reference), times, strict=True):
@@ -53,14 +55,14 @@ def product(operations: float, dtype: type) -> Callable[[], object]:
 
 
 def copy(num_bytes: float) -> Callable[[], object]:
-    """Read and write this many bytes in all."""
+    """A function that reads and writes this many bytes in total."""
     a = jnp.zeros(max(1, round(num_bytes / 8)), jnp.float32)
     add = jax.jit(lambda a: a + 1)
     return lambda: add(a)
 
 
 def forward_operations(f: Callable, params: object, x: jax.Array) -> float:
-    """Floating-point operations of one forward pass of one example, as the compiler counts them."""
+    """The floating-point operations of one forward pass of one example, as counted by the compiler."""
     analysis = jax.jit(f).lower(params, x[:1]).compile().cost_analysis()
     return float((analysis[0] if isinstance(analysis, list) else analysis)["flops"])
 
@@ -90,13 +92,13 @@ def main() -> None:
         operations = 2 * n * forward_operations(net.apply, params, x) + contraction
         row(f"{name}, empirical kernel", lambda k=empirical: k(x), product(operations, np.float32))
         positions = 64 if name == "cnn" else 1
-        num_bytes = 3 * (n**2 / 2) * positions * 2 * 8  # layers, pairs, positions, two numbers read and written
+        num_bytes = 3 * (n**2 / 2) * positions * 2 * 8  # layers, pairs, positions, two numbers, read and written
         row(f"{name}, infinite kernel", lambda k=infinite: k(x), copy(num_bytes))
     K = infinite(x)
     row("eigendecomposition", lambda: nb.eigen.eigh(K).eigenvalues, product(9 * n**3, np.float64))
     spectrum, domain = nb.spectrum(infinite, x), nb.domains.Images()
     edges = len(domain.neighbors(x).distance)
-    last = 2 * min(n // 5, 200)  # modes that are resampled 100 times: a Gram matrix and its eigenvalues each
+    last = 2 * min(n // 5, 200)  # modes in each of 100 resamples: a Gram matrix and its eigenvalues
     operations = 4 * edges * n + 100 * (2 * n * last**2 + 4 / 3 * last**3)
     row("ranking by graph frequency", lambda: nb.rank_by_frequency(spectrum, domain), product(operations, np.float64))
 

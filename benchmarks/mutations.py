@@ -1,7 +1,7 @@
-"""Whether `make test` notices a deliberate fault in each room of the package.
+"""Does `make test` notice a deliberate fault in each room of the package?
 
-Each mutation changes one line in a copy of the project and runs the tests of that room, without the slow and the wide
-ones. It is caught where a test fails. Prints a Markdown table and exits with 1 if a mutation was not caught.
+Each mutation changes one line in a copy of the project, and runs the tests of that room except the slow and the wide
+ones. The mutation is caught if a test fails. Prints a Markdown table, and exits with 1 if a mutation was not caught.
 
     python benchmarks/mutations.py [--only TEXT]
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Mutation(NamedTuple):
-    """A fault: `old` becomes `new` in a file of the package, and `tests` should notice."""
+    """A fault: `old` becomes `new` in a file of the package. The tests in `tests` should fail."""
 
     fault: str
     file: str
@@ -40,8 +40,8 @@ MUTATIONS = [
     Mutation(
         "layers: a dense layer forgets its scale at infinite width",
         "layers/dense.py",
-        "affine(  # already a mean over the input's features\n            w_std=self.w_std,",
-        "affine(  # already a mean over the input's features\n            w_std=1.0,",
+        "affine(  # the covariance is already a mean over the input's features\n            w_std=self.w_std,",
+        "affine(  # the covariance is already a mean over the input's features\n            w_std=1.0,",
         "tests/layers/test_layers.py",
     ),
     Mutation(
@@ -75,8 +75,8 @@ MUTATIONS = [
     Mutation(
         "eigen: a noise floor a thousand times too high",
         "eigen/dense.py",
-        "noise_floor = (epsilon + solver) * norm",
-        "noise_floor = 1e3 * (epsilon + solver) * norm",
+        "noise_floor = rounding * norm",
+        "noise_floor = 1e3 * rounding * norm",
         "tests/test_eigen.py tests/eigen",
     ),
     Mutation(
@@ -145,8 +145,8 @@ MUTATIONS = [
     Mutation(
         "results: a list loads as a tuple",
         "results/building.py",
-        'return items if kind == "list" else tuple(items)',
-        "return tuple(items)",
+        '\n    return items if kind == "list" else tuple(items)',
+        "\n    return tuple(items)",
         "tests/test_results.py",
     ),
 ]
@@ -154,7 +154,7 @@ MUTATIONS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="the mutations whose description holds this text")
+    parser.add_argument("--only", default="", help="only mutations whose description contains this text")
     chosen = [mutation for mutation in MUTATIONS if parser.parse_args().only in mutation.fault]
     print("| fault | caught by |\n|---|---|")
     missed = 0

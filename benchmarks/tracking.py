@@ -1,17 +1,18 @@
-"""Following a kernel through training: what does it cost beyond the training and the kernels themselves?
+"""What does it cost to follow a kernel through training, beyond the training and the kernels themselves?
 
-Claim: `track` with its default measures takes at most 1.05 times as long as the training alone, by the faster of a
-compiled scan and a loop over a compiled step, plus as many kernels of the probe, each called alone. Since our step asks
-the compiler for the faster convolutions, which a plain `jax.jit` does not, a loop over a step with these options is
-compared with as well ("apart, our options"): what is left then is what following costs.
+Claim: `track` with its default measures takes at most 1.05 times as long as its parts. The parts are the training
+alone, by the faster of a compiled scan and a loop over a compiled step, and as many kernels of the probe, each called
+alone. Our step asks the compiler for faster convolutions, which a plain `jax.jit` does not. So there is a second
+comparison, with a loop over a step with the same options ("apart, our options"): the remaining difference is the cost
+of following.
 
-A CNN on MNIST (`peers/tracking_case.py`), 30 snapshots along 3,000 steps, a probe of 500, 10 outputs. Each way runs in
-a process of its own, compilation included; all of it `--rounds` times in turn, and the median is reported. The same
-loop as users of neural-tangents and of torch.func write it, kernels alone and no measure taken, is run beside it where
-their environments are (`make bench-peers`); neural-tangents also on this JAX, by our adapter. What crosses between
-device and host is counted: calls that bring an array to the host, and their bytes.
+The case is a CNN on MNIST (`peers/tracking_case.py`) with 30 snapshots in 3,000 steps, a probe of 500 and 10 outputs.
+Each variant runs in its own process, compilation included. All variants run `--rounds` times in turn, and the median is
+reported. If their environments exist (`make bench-peers`), the loops that users of neural-tangents and torch.func would
+write run too; they compute kernels but take no measures. neural-tangents also runs on this JAX, through our adapter.
+The transfers from device to host are counted: the calls that move an array, and their bytes.
 
-`--large` follows a probe of 5,000, and says what memory that took.
+`--large` follows a probe of 5,000, and reports its memory.
 
     python benchmarks/tracking.py [--steps N] [--snapshots N] [--probe N] [--rounds N] [--alone | --peer T] [--large]
 """
@@ -30,18 +31,18 @@ from peers.process import PEERS, machine
 from peers.tracking_case import BATCH, RATE, batch_at, problem
 
 HERE = Path(__file__).resolve().parent
-TRIED = 30  # steps, to tell whether a scan or a loop is the faster
+TRIED = 30  # steps that decide whether a scan or a loop is faster
 
 
 def main() -> None:
-    """Run all ways in turn, and compare."""
+    """Run all variants in turn, and compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3_000)
     parser.add_argument("--snapshots", type=int, default=30)
     parser.add_argument("--probe", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="without other packages")
-    parser.add_argument("--peer", default="", help="only other packages whose name holds this")
+    parser.add_argument("--peer", default="", help="only other packages whose name contains this text")
     parser.add_argument("--large", action="store_true", help="a probe of 5,000, and two snapshots")
     parser.add_argument("--mnist", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "mnist")
     parser.add_argument(
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """The table."""
+    """Print the table."""
     others = {} if options.large or options.alone else peers()
     ways = dict.fromkeys(WAYS) | {name: python for name, python in others.items() if options.peer in name}
     found: dict[str, list[dict]] = {way: [] for way in ways}
@@ -103,7 +104,7 @@ def report(options: argparse.Namespace) -> None:
 
 
 def peers() -> dict[str, Path | None]:
-    """The environments of other packages that are there."""
+    """The environments of other packages that exist."""
     found: dict[str, Path | None] = {"neural-tangents, this JAX": Path(sys.executable)}
     for name in ("neural-tangents", "torch"):
         python = PEERS / name / "bin" / "python"
@@ -115,7 +116,7 @@ def peers() -> dict[str, Path | None]:
 
 
 def run(options: argparse.Namespace, way: str, python: Path | None) -> dict:
-    """One measurement, in a process of its own."""
+    """One measurement, in its own process."""
     steps = [str(step) for step in snapshots(options)]
     words = [sys.executable, __file__, "--way", way, "--file", options.file, "--steps", str(options.steps)]
     words += ["--snapshots", str(options.snapshots)]
@@ -129,12 +130,12 @@ def run(options: argparse.Namespace, way: str, python: Path | None) -> dict:
 
 
 def snapshots(options: argparse.Namespace) -> list[int]:
-    """Equally many steps apart, the start and the end among them."""
+    """Equally spaced steps, including the first and the last."""
     return sorted({round(step) for step in np.linspace(0, options.steps, options.snapshots)})
 
 
 def loaded(options: argparse.Namespace) -> tuple:
-    """Parameters and data on the device."""
+    """The parameters and the data, on the device."""
     import jax.numpy as jnp
 
     arrays = dict(np.load(options.file))
@@ -143,7 +144,7 @@ def loaded(options: argparse.Namespace) -> tuple:
 
 
 def tracked(options: argparse.Namespace) -> dict:
-    """`track`, everything on."""
+    """Run `track` with its default measures."""
     import optax
     from tracking_in_jax import f
 
@@ -170,7 +171,7 @@ def tracked(options: argparse.Namespace) -> dict:
 
 
 def apart(options: argparse.Namespace) -> dict:
-    """The training alone, by the faster way, and as many kernels, each by itself."""
+    """Run the training alone, in the faster variant, and as many kernels, each called alone."""
     import jax
     import jax.numpy as jnp
     from tracking_in_jax import f, scan, step
@@ -185,7 +186,7 @@ def apart(options: argparse.Namespace) -> dict:
     order = jnp.asarray(np.stack([batch_at(number, len(x)) for number in range(options.steps)]))
     tried = {}
     for way in ("loop", "scan"):
-        for _ in range(2):  # the second time it is compiled
+        for _ in range(2):  # the second time, it is compiled
             start = time.perf_counter()
             if way == "scan":
                 jax.block_until_ready(scan(params, x, y, order[:TRIED]))
@@ -221,7 +222,7 @@ def apart(options: argparse.Namespace) -> dict:
 
 
 class counted:
-    """Counts arrays that are brought to the host, by NumPy or as one number, and their bytes."""
+    """Counts the arrays that NumPy or a conversion to a number moves to the host, and their bytes."""
 
     names = ("__float__", "__int__", "__bool__")
 
@@ -258,7 +259,7 @@ class counted:
 
 
 def peak() -> int:
-    """The most memory that this process has had in use, in bytes."""
+    """The peak memory of this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return 1024 * int(line.split()[1])

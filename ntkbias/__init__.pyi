@@ -18,7 +18,7 @@ from . import (
     tracking,
     training,
 )
-from .alignments import alignment, relative_alignment
+from .alignments import alignment, rayleigh_quotient
 from .comparison import Comparison, compare
 from .eigen import nystrom, spectral_density, spectrum, top_modes
 from .errors import InputError
@@ -105,7 +105,7 @@ __all__ = [
     "preconditioned_ntk",
     "predicted_decay",
     "rank_by_frequency",
-    "relative_alignment",
+    "rayleigh_quotient",
     "report",
     "save",
     "scaling",

@@ -10,7 +10,8 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -31,6 +32,7 @@ __all__ = [
     "require_finite",
     "require_key",
     "require_known",
+    "require_name",
     "require_positive",
     "require_scale",
     "require_seed",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 WIDEST = {"f": 8, "c": 16}  # bytes of the widest float and complex types of JAX
+MOST_NAMES = 10  # the names that a sentence lists
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -48,6 +51,19 @@ def require_choice(name: str, value: object, choices: Any) -> None:
     known = list(get_args(choices) or choices)
     if value not in known:
         raise InputError(f"Expected {name} to be one of {', '.join(known)}; got {value!r}.")
+
+
+def require_name(name: object, names: Iterable[str], what: str) -> None:
+    """Raise an `InputError` unless `name` is one of these names of `what`: with those that are nearest to it."""
+    known = list(names)
+    if isinstance(name, str) and name in known:
+        return
+    alike = {each.lower(): each for each in reversed(known)}
+    near = [repr(alike[each]) for each in difflib.get_close_matches(str(name).lower(), alike, 3)]
+    perhaps = f" Perhaps you meant {' or '.join(near)}." if near else ""
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    there = ", ".join(map(repr, known[:MOST_NAMES])) or "none"
+    raise InputError(f"Expected the name of {what}; got {name!r}.{perhaps} There are {there}{more}.")
 
 
 def require_positive(name: str, value: object) -> None:
@@ -245,11 +261,6 @@ def _are_finite(arrays: list[Array]) -> Array:
     return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(array)) for array in arrays)]))
 
 
-def key_or_default(key: Any) -> Array:
-    """`require_key(key)`, or `jax.random.key(0)` for None, where the key changes results within their stated error."""
-    return jax.random.key(0) if key is None else require_key(key)
-
-
 def require_key(key: Any) -> Array:
     """Return one typed key of jax.random, or raise an `InputTypeError`. Raw uint32 keys are wrapped."""
     try:
@@ -261,6 +272,11 @@ def require_key(key: Any) -> Array:
     if key.ndim:
         raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
     return key
+
+
+def key_or_default(key: Any) -> Array:
+    """The key, or a fixed one for None: where a result states its own error, which draws made it matters little."""
+    return jax.random.key(0) if key is None else require_key(key)
 
 
 def require_scale(name: str, value: object) -> None:

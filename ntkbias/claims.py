@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all, each written by one process, on a disk that several processes share.
+"""Atomic files on a shared disk, each written by exactly one of several processes.
 
-The right to write a file is a lock on `name`.part, where its contents grow; when they are on the disk the file gets its
-name, in one step. The system ends the lock when the process ends, however that ends, and the next one to claim the file
-takes the leftover over. So nothing has to be cleaned up after a crash, and no process is asked whether it lives. Until
-contents are written the locked file names its process and host, so that a refusal can say who is in the way.
+A process claims a file by locking `name`.part, and writes the contents there. When they are on disk, it renames the
+part to `name` in one step. The operating system releases the lock when the process ends, even after a crash, and the
+next process that claims the file reuses the leftover part. So nothing needs to be cleaned up, and no process has to
+check whether another one is alive. Until contents are written, the part names its process and host, so that an error
+can say who holds the file.
 
-`claimed` gives the right to write one file; `alone` keeps other processes out of a whole run.
+`claimed` claims one file for a block. `alone` keeps other processes out of a whole run.
 
 >>> import pathlib, tempfile
 >>> from ntkbias.claims import alone, claimed
@@ -33,7 +34,7 @@ from typing import Any, BinaryIO
 
 try:
     import fcntl
-except ImportError:  # a system without POSIX locks can read, and says so when asked to write
+except ImportError:  # a system without POSIX locks can only read, and `claim` says so
     fcntl = None  # type: ignore[assignment]
 
 from ntkbias.errors import InputError
@@ -41,20 +42,20 @@ from ntkbias.files import PART, StorageError, put, storage_errors, sync
 
 __all__ = ["Claim", "alone", "claim", "claimed", "holder", "require_no_foreign_part"]
 
-MARK = "ntkbias: claimed by "  # begins a claimed file, until contents are written
+MARK = "ntkbias: claimed by "  # a claimed part begins with this until contents are written
 NAMED = re.compile(MARK + r"process (\d+) on (\S+)\n\Z")
-LONGEST = 400  # bytes of such a line
+LONGEST = 400  # bytes of such a line, at most
 
 
 class Claim:
-    """The right to write one file, until that is done or given up; made by `claim`."""
+    """The exclusive right to write one file, until it is written or released. `claim` makes it."""
 
     def __init__(self, path: Path, file: BinaryIO):
         self.path = path
         self.file = file
 
     def write(self, *chunks: Any, before: Callable[[], None] | None = None) -> None:
-        """Put bytes on the disk, then give the file its name; `before` is called in between.
+        """Write the bytes to disk, call `before`, and then rename the part to the file's name.
 
         Raises `StorageError` if the disk is full or fails.
         """
@@ -68,37 +69,37 @@ class Claim:
             put(_part(self.path), self.path)
 
     def release(self) -> None:
-        """Let others claim the file; what is unfinished is removed."""
+        """Let others claim the file. An unfinished part is removed."""
         with contextlib.suppress(OSError):
             if self.is_current():
                 _part(self.path).unlink()
-        with contextlib.suppress(OSError):  # what a full disk did not take
+        with contextlib.suppress(OSError):  # closing flushes again, which fails on a full disk
             self.file.close()
 
     def is_current(self) -> bool:
-        """Whether the locked file is still the one under that name, and not one finished or given up before."""
+        """Whether the locked file is still the one named `path`.part. If not, its owner has finished or released it."""
         try:
             return os.path.samestat(os.fstat(self.file.fileno()), os.stat(_part(self.path), follow_symlinks=False))
         except FileNotFoundError:
             return False
 
     def sign(self) -> None:
-        """Put the name of this process and its host into the file, for others to read; without it the lock holds."""
+        """Write the number of this process and its host into the part, for others to read. Failure is no problem."""
         with contextlib.suppress(OSError):
             os.ftruncate(self.file.fileno(), 0)
             os.write(self.file.fileno(), f"{MARK}process {os.getpid()} on {_host()}\n".encode())
 
 
 def claim(path: Path, wait: bool = False) -> Claim | None:
-    """The right to write `path`, or None where another process or thread has it; `wait` until that one is done.
+    """Claim `path`. Returns None if another process or thread has it; with `wait`, waits until that one is done.
 
-    Raises `StorageError` if the folder cannot be written, or `path`.part is a link or no plain file, and `InputError`
-    on a system without locks.
+    Raises `StorageError` if the folder cannot be written or if `path`.part is not a plain file, and `InputError` on a
+    system without locks.
     """
     if fcntl is None:
         raise InputError(
-            f"Expected a system with POSIX file locks (Python's fcntl) to write {path} for one process alone; got "
-            f"{sys.platform}. Compute it on another, and read it here by open_gram or open_history."
+            f"Expected a system with POSIX file locks (Python's fcntl) to write {path} from a single process; got "
+            f"{sys.platform}. Compute it on another system, and read it here with open_gram or open_history."
         )
     with storage_errors(path):
         while True:
@@ -113,40 +114,41 @@ def claim(path: Path, wait: bool = False) -> Claim | None:
             if attempt.is_current():
                 attempt.sign()
                 return attempt
-            attempt.file.close()  # its owner finished it, or gave it up, in between
+            attempt.file.close()  # its owner has finished or released it in the meantime: try again
 
 
 @contextlib.contextmanager
 def claimed(path: Path, wait: bool = False) -> Iterator[Claim | None]:
-    """`claim(path, wait)` for the length of a block."""
-    held = claim(path, wait)
+    """`claim(path, wait)` for a block, and release it at the end."""
+    right = claim(path, wait)
     try:
-        yield held
+        yield right
     finally:
-        if held is not None:
-            held.release()
+        if right is not None:
+            right.release()
 
 
 @contextlib.contextmanager
 def alone(path: Path, what: Any) -> Iterator[None]:
-    """Keep other processes out of `what`, a folder or file, for the length of a block, by a lock on `path`.part.
+    """Keep other processes out of `what`, a folder or a file, for a block, with a lock on `path`.part.
 
-    Nothing of `what` should be read to be changed, deleted or written before. Its folder has to exist.
+    Enter the block before you read anything in order to change it, and before you delete or write anything. The folder
+    of `path` must exist.
 
-    Raises `InputError` where another process or thread is at it, and names that one, and where a file of others has
-    the name of the lock. A lock that a process left when it was killed is no lock.
+    Raises `InputError` if another process or thread uses `what`, and names it; also if another program has made a file
+    with the name of the lock. The lock of a process that was killed does not count.
     """
     require_no_foreign_part(path)
-    with claimed(path) as held:
-        if held is None:
-            raise InputError(f"Expected {what} for this run alone; {holder(path)} is at it. Choose another path.")
+    with claimed(path) as right:
+        if right is None:
+            raise InputError(f"Expected {what} to be free; {holder(path)} is using it. Choose another path.")
         yield
 
 
 def holder(path: Path) -> str:
-    """Who holds the claim to `path`, as the subject of a sentence: process and host, where the file names them.
+    """Who holds the claim to `path`, as the subject of a sentence, with process and host if the part names them.
 
-    A process that has ended holds a lock only where one that it forked lives on, which is then said.
+    A process that has ended can still hold a lock through a process that it forked: the result then says so.
     """
     found = NAMED.match(_beginning(_part(path)))
     if found is None:
@@ -155,17 +157,17 @@ def holder(path: Path) -> str:
     if host == _host() and number == os.getpid():
         return "another thread of this process"
     name = f"process {number} on {host}"
-    if host != _host() or _lives(number):
+    if host != _host() or _is_alive(number):
         return name
     return f"a process that {name} had started before it ended"
 
 
 def require_no_foreign_part(path: Path, *, begins: str = MARK) -> None:
-    """Raise an `InputError` where `path`.part is there and not of ours: claiming it would destroy it."""
+    """Raise an `InputError` if another program has made a file `path`.part: claiming it would destroy that file."""
     part = _part(path)
     text = _beginning(part)
     if text and not text.startswith((MARK, begins)):
-        raise InputError(f"Expected no file of others at {part}; got one. Move it, or choose another path.")
+        raise InputError(f"Expected no file of another program at {part}; got one. Move it, or choose another path.")
 
 
 def _part(path: Path) -> Path:
@@ -173,29 +175,29 @@ def _part(path: Path) -> Path:
 
 
 def _opened(part: Path) -> BinaryIO:
-    """The file to lock: never what a link points to, whose contents would be lost."""
+    """The part, open for locking. A link is never followed, since its target would be overwritten."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor = os.open(part, flags, 0o666)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
-        raise _no_plain_file(part) from error
+        raise _not_plain(part) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
-        raise _no_plain_file(part)
+        raise _not_plain(part)
     return os.fdopen(descriptor, "ab")
 
 
-def _no_plain_file(part: Path) -> StorageError:
+def _not_plain(part: Path) -> StorageError:
     failure = StorageError(f"Expected a plain file, or none, at {part}; got a link or a pipe. Remove it.")
     failure.errno = errno.ELOOP
     return failure
 
 
 def _beginning(part: Path) -> str:
-    """The first bytes of a plain file as text; nothing where there is none."""
+    """The first bytes of a plain file as text; empty if there is no such file."""
     try:
         if not stat.S_ISREG(os.lstat(part).st_mode):
             return ""
@@ -209,7 +211,7 @@ def _host() -> str:
     return re.sub(r"\s", "_", socket.gethostname()) or "this host"
 
 
-def _lives(number: int) -> bool:
+def _is_alive(number: int) -> bool:
     try:
         os.kill(number, 0)
     except ProcessLookupError:

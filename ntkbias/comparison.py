@@ -7,15 +7,20 @@
 >>> comparison = nb.compare(kernels, x, circle, weights=weights)
 >>> comparison.names, [round(float(s.eigenvalues[0] / s.trace), 2) for s in comparison.spectra]
 (('depth 1', 'depth 3'), [0.3, 0.4])
+>>> spectrum, ranking = comparison["depth 1"]
+>>> list(comparison), "depth 2" in comparison, ranking.frequencies[:3].tolist()
+(['depth 1', 'depth 3'], False, [0.0, 1.0, 1.0])
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import equinox as eqx
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_finite, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_name, require_wide
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
 from ntkbias.errors import InputError, InputTypeError
@@ -23,18 +28,90 @@ from ntkbias.frequency import FrequencyMeasure, FrequencyRanking, measure_on, ra
 from ntkbias.kernels import Kernel
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import MOST_ROWS, Fact, Printed, Table, counted, percent, printed, printed_html
 
 __all__ = ["Comparison", "compare"]
 
 
-class Comparison(eqx.Module):
-    """The spectra and frequency rankings of several kernels on the same inputs, in the order of `names`."""
+class ComparedKernel(NamedTuple):
+    """One kernel of a comparison: `spectrum, ranking = comparison[name]`. Printed, it is a table of its first modes."""
+
+    spectrum: Spectrum
+    ranking: FrequencyRanking
+
+    def facts(self) -> list[Fact]:
+        """What is to be known of the kernel as a whole: of its spectrum, and of the ranking of its modes."""
+        return [*self.spectrum.facts(), *self.ranking.facts()]
+
+    def table(self, num_rows: int = MOST_ROWS) -> Table:
+        """The first modes, with the share of the trace that each of them has, and the facts."""
+        ranked = self.ranking.table(num_rows)
+        values = np.asarray(self.ranking.eigenvalues)[: len(ranked.rows)]
+        columns: dict[str, Sequence[str]] = {}
+        for head, cells in ranked.columns.items():
+            columns[head] = cells
+            if head == "eigenvalue":
+                columns["of trace"] = [percent(value, self.spectrum.trace) for value in values]
+        title = (
+            f"{type(self).__name__}: {len(self.ranking.eigenvalues):,} modes on {len(self.spectrum.weights):,} inputs"
+        )
+        return Table(
+            f"{title}, frequency by {self.ranking.measure}",
+            columns,
+            [f"{', '.join(map(str, self.facts()))}."],
+            ranked.more,
+        )
+
+    def __repr__(self) -> str:
+        return printed(self)
+
+    def _repr_html_(self) -> str:
+        return printed_html(self)
+
+
+class Comparison(Printed):
+    """The spectra and frequency rankings of several kernels on the same inputs, in the order of `names`.
+
+    `comparison[name]` is the pair of them of one kernel, and `len`, `in`, iteration, `keys` and `items` are those of a
+    dictionary of such pairs by name. Printed, it is a table with a row a kernel.
+    """
 
     names: tuple[str, ...] = eqx.field(static=True)
     spectra: tuple[Spectrum, ...]
     rankings: tuple[FrequencyRanking, ...]
     domain: Domain
     targets: Float[Array, "n *t"] | None = None
+
+    def __getitem__(self, name: str) -> ComparedKernel:
+        require_name(name, self.names, "a kernel that was compared")
+        place = self.names.index(name)
+        return ComparedKernel(self.spectra[place], self.rankings[place])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the kernels."""
+        return self.names
+
+    def items(self) -> list[tuple[str, ComparedKernel]]:
+        """Each name with its spectrum and ranking."""
+        return [(name, self[name]) for name in self.names]
+
+    def _table(self, num_rows: int) -> Table:
+        found = [{fact.label: fact.text for fact in kernel.facts()} for _, kernel in self.items()[:num_rows]]
+        labels = list(dict.fromkeys(label for facts in found for label in facts))
+        columns = {"kernel": list(self.names[:num_rows])}
+        columns |= {label: [facts.get(label, "-") for facts in found] for label in labels}
+        inputs = f"{len(self.spectra[0].weights):,} inputs" if self.spectra else "no inputs"
+        title = f"Comparison: {counted(len(self), 'kernel')} on {inputs}, {type(self.domain).__name__}"
+        return Table(title, columns, more=len(self) - len(found))
 
 
 def compare(
@@ -69,6 +146,6 @@ def compare(
     domain.check(inputs)
     spectra, rankings = [], []
     for name in progress(kernels, "kernels"):
-        spectra.append(spectrum(kernels[name], inputs, weights))
+        spectra.append(spectrum(kernels[name], inputs, weights=weights))
         rankings.append(rank_by_frequency(spectra[-1], domain, measure=chosen, key=key))
     return Comparison(tuple(kernels), tuple(spectra), tuple(rankings), domain, values)

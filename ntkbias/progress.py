@@ -23,10 +23,11 @@ def progress(items: Iterable | None, label: str, **options: Any) -> Any:
     """Iterate over the items, and show a bar in a terminal or notebook once that takes longer than two seconds.
 
     With items=None this is the bar alone, which the caller updates. `options` are those of tqdm, e.g. `total` and
-    `initial`. There is no bar if output goes to a file.
+    `initial`. There is no bar if output goes to a file, or if the environment sets TQDM_DISABLE.
     """
     notebook = tqdm.__mro__[0].__module__.endswith("notebook")
-    return tqdm(items, desc=label, delay=2.0, leave=False, disable=False if notebook else None, **options)
+    disable = True if os.environ.get("TQDM_DISABLE") else False if notebook else None
+    return tqdm(items, desc=label, delay=2.0, leave=False, disable=disable, **options)
 
 
 def announce(text: str) -> None:

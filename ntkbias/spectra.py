@@ -9,7 +9,7 @@ Its eigenfunctions are the functions that gradient descent learns one by one, mo
 >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
 >>> spectrum.eigenspace[:5].tolist()                # a constant, then pairs of one frequency
 [0, 1, 1, 2, 2]
->>> spectrum.extend(x[:3] * 1.0).shape == (3, spectrum.num_resolved)
+>>> spectrum.extend(x[:3] * 1.0).shape == (3, spectrum.num_above_noise)
 True
 """
 
@@ -23,23 +23,24 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.results import OPTIONAL
 from ntkbias.scaling import power_law
+from ntkbias.tables import Fact, Printed, Table, brackets, interval, number, percent
 from ntkbias.threads import blas
 from ntkbias.types import Inputs
 
-__all__ = ["DecayExponent", "Spectrum"]
+__all__ = ["DecayExponent", "Scalar", "Spectrum"]
 
 Scalar = Float[Array, ""] | np.floating  # in the library of the eigenvalues, which is NumPy within a report
 SMALL = 512  # modes: up to here NumPy's threads wait for each other longer than they save
 
 
-class DecayExponent(eqx.Module):
+class DecayExponent(Printed):
     """The exponent of a power law through eigenvalues, with a 95 % interval; see `Spectrum.decay_exponent`.
 
     It is the local slope over modes `first` .. `last - 1`, not the exponent that eigenvalues tend to: where they
@@ -54,11 +55,11 @@ class DecayExponent(eqx.Module):
     first: int = eqx.field(static=True)  # modes first .. last - 1 were fitted
     last: int = eqx.field(static=True)
 
-    def __str__(self) -> str:
-        return f"{self.exponent:.2f} ({self.low:.2f} to {self.high:.2f}) against {self.against}"
+    def _table(self, num_rows: int) -> Table:
+        return Table(f"{interval(self.exponent, self.low, self.high)} against {self.against}")
 
 
-class Spectrum(eqx.Module):
+class Spectrum(Printed):
     """The eigenpairs of a kernel on inputs x with weights w, in descending order.
 
     Eigenfunctions have mean square one: sum_j w_j phi(x_j)^2 = 1. Those of a kernel with `outputs="all"` are
@@ -93,16 +94,16 @@ class Spectrum(eqx.Module):
 
         Without a tolerance, as where a matrix was decomposed, the noise floor is meant for all.
         """
-        asked = self.resolved & (self.tolerance > 0)
+        asked = self.above_noise & (self.tolerance > 0)
         return self.residuals <= jnp.where(asked, self.tolerance * self.eigenvalues, self.noise_floor)
 
     @property
-    def resolved(self) -> Bool[Array, " k"]:
+    def above_noise(self) -> Bool[Array, " k"]:
         """Which modes stand above the noise floor."""
         return self.eigenvalues > self.noise_floor
 
     @property
-    def num_resolved(self) -> int:
+    def num_above_noise(self) -> int:
         """How many modes stand above the noise floor; they come first."""
         return int(np.sum(np.asarray(self.eigenvalues) > np.asarray(self.noise_floor)))
 
@@ -136,14 +137,14 @@ class Spectrum(eqx.Module):
         if not missing:
             rank = entropic_rank(known)
             return rank, rank
-        rest = jnp.clip(self.trace - jnp.sum(known), 0.0, missing * known[-1])
-        total = jnp.sum(known) + rest
-        last = jnp.where(known[-1] > 0, known[-1], 1.0)
-        full = jnp.floor(rest / last)  # modes that may be as large as the last known one
-        least = full * entropy(last / total) + entropy(jnp.maximum(rest - full * last, 0.0) / total)
+        rest = array.clip(self.trace - array.sum(known), 0.0, missing * known[-1])
+        total = array.sum(known) + rest
+        last = array.where(known[-1] > 0, known[-1], 1.0)
+        full = array.floor(rest / last)  # modes that may be as large as the last known one
+        least = full * entropy(last / total) + entropy(array.maximum(rest - full * last, 0.0) / total)
         largest = missing * entropy(rest / missing / total)
-        entropy_of_known = jnp.sum(entropy(known / total))
-        return jnp.exp(entropy_of_known + least), jnp.exp(entropy_of_known + largest)
+        entropy_of_known = array.sum(entropy(known / total))
+        return array.exp(entropy_of_known + least), array.exp(entropy_of_known + largest)
 
     def stable_rank(self) -> Scalar:
         """The trace over the largest eigenvalue: ||J||_F^2 / ||J||_2^2 of features J with this kernel.
@@ -175,9 +176,9 @@ class Spectrum(eqx.Module):
     def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: phi(x) = sum_j K(x, x_j) w_j phi(x_j) / eigenvalue (Nystrom).
 
-        `num_modes` is at most, and by default, the number of resolved modes: below the noise floor the quotient is
-        noise. Costs the kernel of m new inputs with n old ones, and m n k multiplications. Raises `InputError` on a
-        spectrum of a bare matrix, and on one from a file whose kernel needs a function that `load` was not given.
+        `num_modes` is at most, and by default, the number above the noise floor: below it the quotient is noise. Costs
+        the kernel of m new inputs with n old ones, and m n k multiplications. Raises `InputError` on a spectrum of a
+        bare matrix, and on one from a file whose kernel needs a function that `load` was not given.
         """
         if self.kernel is None or self.x is None:
             raise InputError(
@@ -206,8 +207,8 @@ class Spectrum(eqx.Module):
 
         The two differ: on the circle -2 against frequency is -2 against index, on S^{d-1} -d against frequency is -d
         / (d - 1) against index. `against="frequency"` takes the `frequencies` `(k,)` of a `FrequencyRanking`; modes
-        of frequency zero are left out. `last` is by default the number of resolved modes, at most a fifth of n
-        (beyond, the eigenvalues of a sample fall short of the operator's) and 200.
+        of frequency zero are left out. `last` is by default the number of modes above the noise floor, at most a fifth
+        of n (beyond, the eigenvalues of a sample fall short of the operator's) and 200.
 
         The interval covers 95 % of what another sample of n inputs would give: exponent +- 1.96 standard deviations
         over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span of the first 2
@@ -217,10 +218,10 @@ class Spectrum(eqx.Module):
         require_choice("against", against, ("index", "frequency"))
         require_positive("num_resamples", num_resamples)
         if last is None:
-            last = min(self.num_resolved, len(self.weights) // 5, 200)
-        if not 0 <= first < last - 1 or last > self.num_resolved:
+            last = min(self.num_above_noise, len(self.weights) // 5, 200)
+        if not 0 <= first < last - 1 or last > self.num_above_noise:
             raise InputError(
-                f"Expected two modes or more to fit, among the {self.num_resolved} above the noise floor; got modes "
+                f"Expected two modes or more to fit, among the {self.num_above_noise} above the noise floor; got modes "
                 f"{first} to {last - 1}. Choose first and last, or take more inputs."
             )
         if against == "index":
@@ -238,14 +239,41 @@ class Spectrum(eqx.Module):
         def exponent(eigenvalues: np.ndarray) -> float:
             return power_law(positions[fitted], eigenvalues[:last][fitted]).exponent
 
-        key = jax.random.key(0) if key is None else require_key(key)
+        key = key_or_default(key)
         draws = [exponent(values) for values in self._resampled_eigenvalues(2 * last, num_resamples, key)]
         estimate, spread = exponent(np.asarray(self.eigenvalues, float)), float(1.96 * np.std(draws))
         return DecayExponent(estimate, estimate - spread, estimate + spread, against, first, last)
 
+    def _facts(self) -> list[Fact]:
+        if not len(self.eigenvalues):
+            return [Fact.of_number("trace", self.trace)]
+        low, high = map(float, self.effective_rank_bounds())
+        count = int(np.sum(np.asarray(self.eigenvalues) > np.asarray(self.noise_floor)))
+        modes = f"{count:,} of {len(self.eigenvalues):,}"
+        return [
+            Fact.of_number("trace", self.trace),
+            Fact.of_ends("effective rank", low, high) if self.num_missing else Fact.of_number("effective rank", low),
+            Fact.of_number("stable rank", self.stable_rank()),
+            Fact("modes above the noise floor", count, modes if self.method == "dense" else f"{modes} ({self.method})"),
+        ]
+
+    def _table(self, num_rows: int) -> Table:
+        count, (n, *outputs, _) = len(self.eigenvalues), self.eigenfunctions.shape
+        shown = range(min(count, num_rows))
+        inputs = f"{n:,} inputs" + "".join(f" with {o:,} outputs" for o in outputs)
+        columns = {
+            "": brackets(np.asarray(self.eigenspace))[:num_rows],
+            "mode": [str(mode + 1) for mode in shown],
+            "eigenvalue": [number(self.eigenvalues[mode]) for mode in shown],
+            "of trace": [percent(self.eigenvalues[mode], self.trace) for mode in shown],
+            "residual": [number(self.residuals[mode]) for mode in shown],
+        }
+        facts = ", ".join(map(str, [*self._facts(), Fact.of_number("noise floor", self.noise_floor)]))
+        return Table(f"{type(self).__name__}: {count:,} modes on {inputs}", columns, [facts], count - len(shown))
+
     def _resampled_eigenvalues(self, num_modes: int, num_resamples: int, key: PRNGKeyArray) -> list[np.ndarray]:
         """Eigenvalues under random weights w' in the span of the first modes: those of L^1/2 Phi^T W' Phi L^1/2."""
-        modes = slice(min(num_modes, self.num_resolved))
+        modes = slice(min(num_modes, self.num_above_noise))
         functions = np.asarray(self.eigenfunctions, float)[..., modes]
         features = functions * np.sqrt(np.asarray(self.eigenvalues, float)[modes])
         draws = np.asarray(jax.random.exponential(key, (num_resamples, len(self.weights))), float)
@@ -262,11 +290,12 @@ class Spectrum(eqx.Module):
 
     def _first_modes(self, num_modes: int | None) -> slice:
         if num_modes is None:
-            return slice(self.num_resolved)
+            return slice(self.num_above_noise)
         require_positive("num_modes", num_modes)
-        if num_modes > self.num_resolved:
+        if num_modes > self.num_above_noise:
             raise InputError(
-                f"Expected num_modes of at most {self.num_resolved}, the modes above the noise floor; got {num_modes}."
+                f"Expected num_modes of at most {self.num_above_noise}, the modes above the noise floor; got "
+                f"{num_modes}."
             )
         return slice(num_modes)
 

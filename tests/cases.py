@@ -48,6 +48,12 @@ from ntkbias.layers import (
 from ntkbias.nets import cnn, fourier_features, mlp, transformer
 
 
+def spectrum_on_nodes(kernel, domain, num_nodes, **options):
+    """The spectrum of a kernel on a domain's quadrature nodes, with their weights."""
+    x, weights = domain.quadrature(num_nodes)
+    return nb.spectrum(kernel, x, weights=weights, **options)
+
+
 def _decay(distance):
     return np.exp(-distance / 3)
 

@@ -155,31 +155,35 @@ def _problem(h):
 
 # name -> what is asked of it; further words tell the lines of one function apart
 HALF_PRECISION = {
-    "adam_preconditioner": Half(
+    "kernels.adam_preconditioner": Half(
         lambda h: nb.kernels.adam_preconditioner(optax.adam(0.1).update(h.params, optax.adam(0.1).init(h.params))[1]),
         0.1,
         True,
     ),
-    "alignment": Half(lambda h: nb.alignment(h.gram, h.y)),
-    "relative_alignment": Half(lambda h: nb.relative_alignment(h.gram, h.y)),
-    "as_operator": Half(lambda h: nb.kernels.as_operator(h.gram) @ h.y),
-    "as_operator of NumPy's": Half(lambda h: nb.kernels.as_operator(np.asarray(h.gram)).trace()),
+    "alignment": Half(lambda h: nb.alignment(h.gram, h.y).value),
+    "alignment by probes": Half(lambda h: nb.alignment(h.kernel, h.x, h.gram, num_probes=4).value),
+    "rayleigh_quotient": Half(lambda h: nb.rayleigh_quotient(h.gram, h.y)),
+    "rayleigh_quotient over the trace": Half(lambda h: nb.rayleigh_quotient(h.gram, h.y, relative=True)),
+    "kernels.as_operator": Half(lambda h: nb.kernels.as_operator(h.gram) @ h.y),
+    "kernels.as_operator of NumPy's": Half(lambda h: nb.kernels.as_operator(np.asarray(h.gram)).trace()),
     "critical_learning_rate": Half(lambda h: nb.critical_learning_rate(h.gram)),
     "critical_learning_rate of a kernel": Half(
         lambda h: nb.critical_learning_rate(nb.empirical_ntk(h.f, h.params, outputs="all"), h.x)
     ),
-    "eigh": Half(lambda h: _modes(nb.eigen.eigh(h.gram))),
+    "eigen.eigh": Half(lambda h: _modes(nb.eigen.eigh(h.gram))),
     "spectrum": Half(lambda h: _modes(nb.spectrum(h.kernel, h.x))),
     "spectrum of few modes": Half(lambda h: nb.spectrum(h.kernel, h.x, num_modes=2).eigenvalues),
     "top_modes": Half(lambda h: _modes(nb.top_modes(nb.kernels.as_operator(h.gram), 3, key=_key()))),
-    "top_modes of a kernel": Half(lambda h: nb.top_modes(h.kernel.operator(h.x), 3, key=_key()).eigenvalues),
+    "top_modes of a kernel": Half(lambda h: nb.top_modes(h.kernel, h.x, 3, key=_key()).eigenvalues),
     "nystrom": Half(lambda h: nb.nystrom(h.kernel, h.x, 3, key=_key()).eigenvalues),
-    "sketch": Half(lambda h: nb.kernels.sketch(h.kernel, h.x, 16, key=_key()).features[:, 0] ** 2, 0.1),
+    "kernels.sketch": Half(lambda h: nb.kernels.sketch(h.kernel, h.x, 16, key=_key()).features[:, 0] ** 2, 0.1),
     "spectral_density": Half(
         lambda h: nb.spectral_density(nb.kernels.as_operator(h.gram), key=_key()).density(0.1, 0.3).value
     ),
-    "log_determinant": Half(lambda h: nb.eigen.log_determinant(nb.kernels.as_operator(h.gram), 0.5, key=_key()).value),
-    "effective_dimension": Half(
+    "eigen.log_determinant": Half(
+        lambda h: nb.eigen.log_determinant(nb.kernels.as_operator(h.gram), 0.5, key=_key()).value
+    ),
+    "eigen.effective_dimension": Half(
         lambda h: nb.eigen.effective_dimension(nb.kernels.as_operator(h.gram), 0.5, key=_key()).value
     ),
     "empirical_ntk": Half(lambda h: h.kernel(h.x), keeps_type=True),
@@ -189,7 +193,7 @@ HALF_PRECISION = {
     "block_ntk": Half(
         lambda h: nb.block_ntk({"f": h.f, "g": h.f}, h.params)({"f": h.x, "g": h.x[:3]}), keeps_type=True
     ),
-    "holomorphic_ntk": Half(
+    "kernels.holomorphic_ntk": Half(
         lambda h: abs(
             nb.kernels.holomorphic_ntk(lambda p, x: h.f(p, x).astype(jnp.float32) * (1 + 1j), h.params, h.x)
         ).reshape(12, 12)
@@ -201,7 +205,7 @@ HALF_PRECISION = {
     "preconditioned_ntk": Half(
         lambda h: nb.preconditioned_ntk(h.f, h.params, jax.tree.map(jnp.abs, h.params))(h.x), keeps_type=True
     ),
-    "pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=None)(h.x), keeps_type=True),
+    "kernels.pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=_key())(h.x), keeps_type=True),
     "infinite_ntk": Half(lambda h: nb.infinite_ntk(nb.nets.mlp(depth=2))(h.x)),
     "infinite_nngp": Half(lambda h: nb.infinite_nngp(nb.nets.mlp(depth=2, activation="erf"))(h.x)),
     "gram_on_disk": Half(_stored, keeps_type=True),
@@ -216,14 +220,14 @@ HALF_PRECISION = {
     ),
     "learnability": Half(lambda h: nb.learnability(h.gram, h.labels).learning_time),
     "learnability of few modes": Half(lambda h: nb.learnability(h.gram, h.y[:, 0], modes=4).learning_time, 0.1),
-    "learnability of a kernel": Half(lambda h: nb.learnability(h.kernel, h.y[:, 0], x=h.x).alignment),
+    "learnability of a kernel": Half(lambda h: nb.learnability(h.kernel, h.x, h.y[:, 0]).rayleigh_quotient),
     "learning_curve": Half(lambda h: nb.learning_curve(h.spectrum, h.y[:, 0], [2, 4, 8]).errors),
     "measured_learning_curve": Half(
         lambda h: nb.measured_learning_curve(h.gram, h.y[:, 0], [2, 4, 8], key=_key()).errors
     ),
-    "learning_times": Half(lambda h: nb.learning.learning_times(h.spectrum)),
+    "learning.learning_times": Half(lambda h: nb.learning.learning_times(h.spectrum)),
     "kernel_regression": Half(lambda h: nb.kernel_regression(h.gram, h.y).outputs),
-    "kernel_regression with a ridge": Half(lambda h: nb.kernel_regression(h.gram, h.y, 0.1).predict(h.gram)),
+    "kernel_regression with a ridge": Half(lambda h: nb.kernel_regression(h.gram, h.y, ridge=0.1).predict(h.gram)),
     "gradient_flow": Half(
         lambda h: nb.gradient_flow(h.gram, h.y, h.cast([0.0, 1.0, 4.0]), P=h.cast(np.full(12, 1 / 12))).outputs
     ),
@@ -231,14 +235,14 @@ HALF_PRECISION = {
         lambda h: nb.gradient_descent(h.gram, h.y, [0, 1, 4], 0.5, K_test=h.gram, f0=h.y, f0_test=h.y).test_outputs
     ),
     "linearize": Half(lambda h: nb.linearize(h.f, h.params).loss(h.params, h.x, h.y)),
-    "lazy": Half(lambda h: nb.learning.lazy(h.f, h.params, 2.0).loss(h.params, h.x, h.y)),
+    "learning.lazy": Half(lambda h: nb.learning.lazy(h.f, h.params, 2.0).loss(h.params, h.x, h.y)),
     "track": Half(_history, 0.1),
     "track_many": Half(
         lambda h: _history(h, nb.track_many, params=jax.tree.map(lambda p: jnp.stack([p, p]), h.params)), 0.1
     ),
     "track_snapshots": Half(lambda h: _history(h, nb.track_snapshots), 0.1),
     "train": Half(lambda h: [p for _, p in nb.train(h.f, h.params, (h.x, h.y), **_SGD)], keeps_type=True),
-    "path_spectrum": Half(
+    "tracking.path_spectrum": Half(
         lambda h: (
             nb.tracking.path_spectrum(
                 nb.track(h.f, h.params, (h.x, h.y), **_SGD, measures=nb.tracking.measures.chosen("path_kernel"))
@@ -252,19 +256,23 @@ HALF_PRECISION = {
     "rank_by_frequency of a kernel": Half(
         lambda h: nb.rank_by_frequency(nb.spectrum(h.kernel, h.x), nb.domains.PointCloud(), num_modes=1).eigenvalues
     ),
-    "graph_frequency": Half(lambda h: nb.frequency.graph_frequency(_points(h), nb.domains.PointCloud())[:3], 0.1),
-    "gradient_frequency": Half(
+    "frequency.graph_frequency": Half(
+        lambda h: nb.frequency.graph_frequency(_points(h), nb.domains.PointCloud())[:3], 0.1
+    ),
+    "frequency.gradient_frequency": Half(
         lambda h: nb.frequency.gradient_frequency(_points(h), nb.domains.PointCloud(), num_modes=2), 0.1
     ),
-    "dirichlet_frequency": Half(
+    "frequency.dirichlet_frequency": Half(
         lambda h: nb.frequency.dirichlet_frequency(_points(h), nb.domains.PointCloud(), num_modes=2), 0.1
     ),
-    "harmonic_energy": Half(lambda h: nb.frequency.harmonic_energy(_circle(h), _CIRCLE)[:3], 0.1),
-    "directional_wave": Half(lambda h: nb.frequency.directional_wave(h.x, 0.3, h.x[0])),
-    "radial_wave": Half(lambda h: nb.frequency.radial_wave(h.x, 0.3)),
-    "smoothed_labels": Half(lambda h: nb.frequency.smoothed_labels(h.labels, h.cast(np.linspace(0, 2, 12)), 0.25, 2)),
-    "interpolation_path": Half(lambda h: nb.frequency.interpolation_path(h.x[0], h.x[1], 0.1)),
-    "interpolation_spectrum": Half(
+    "frequency.harmonic_energy": Half(lambda h: nb.frequency.harmonic_energy(_circle(h), _CIRCLE)[:3], 0.1),
+    "frequency.directional_wave": Half(lambda h: nb.frequency.directional_wave(h.x, 0.3, h.x[0])),
+    "frequency.radial_wave": Half(lambda h: nb.frequency.radial_wave(h.x, 0.3)),
+    "frequency.smoothed_labels": Half(
+        lambda h: nb.frequency.smoothed_labels(h.labels, h.cast(np.linspace(0, 2, 12)), 0.25, 2)
+    ),
+    "frequency.interpolation_path": Half(lambda h: nb.frequency.interpolation_path(h.x[0], h.x[1], 0.1)),
+    "frequency.interpolation_spectrum": Half(
         lambda h: (
             nb.frequency.interpolation_spectrum(
                 lambda x: jnp.concatenate([h.f(h.params, x), -h.f(h.params, x)], 1), h.x, h.labels, num_pairs=4
@@ -272,17 +280,17 @@ HALF_PRECISION = {
         ),
         0.2,
     ),
-    "image_frequencies": Half(
+    "frequency.image_frequencies": Half(
         lambda h: nb.frequency.image_frequencies(_bright, _image(h), num_bands=3, scale=0.1).energy, 0.2
     ),
-    "image_gradient_frequencies": Half(
+    "frequency.image_gradient_frequencies": Half(
         lambda h: nb.frequency.image_gradient_frequencies(_bright, _image(h), num_bands=3).energy
     ),
     "scaling_law": Half(lambda h: nb.scaling_law(*map(h.cast, _law()), num_resamples=4).exponent.value),
-    "preferred_scaling_law": Half(
+    "scaling.preferred_scaling_law": Half(
         lambda h: nb.scaling.preferred_scaling_law(*map(h.cast, _law()), num_resamples=4).exponent.value
     ),
-    "exponent_difference": Half(
+    "scaling.exponent_difference": Half(
         lambda h: nb.scaling.exponent_difference(*[nb.scaling_law(*map(h.cast, _law()), num_resamples=4)] * 2).value
     ),
     "complexity.activations": Half(lambda h: nb.complexity.activations(*_net(h), h.x), keeps_type=True),
@@ -358,7 +366,7 @@ HALF_PRECISION = {
 }
 # Public functions that take no parameters or data, or of which another line has the values.
 NOT_NUMERICAL = {
-    *("explain_ntk", "log_steps", "load", "open_gram", "open_history"),
+    *("kernels.explain_ntk", "training.log_steps", "load", "open_gram", "open_history"),
     "save",  # which refuses bfloat16 by a sentence: NumPy's files do not hold it
     *("exact_spectrum", "predicted_decay", "exact.beside", "exact.by_hermite_degree", "exact.spectrum_of_degrees"),
     *(

@@ -1,4 +1,4 @@
-"""Arrays by name in a file: any name, any shape, and no more memory than the file is long."""
+"""Named arrays in a file: any name and any shape, and no more memory than the size of the file."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def test_any_name_and_any_array(tmp_path):
     for name, array in ARRAYS.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
-    found["file"][0] = 1  # it may be written to
+    found["file"][0] = 1  # the arrays are writable
     assert list(read_arrays(path, "numbers", ["x", "nothing"])) == ["x"]
     first = path.read_bytes()
     write_arrays(path, ARRAYS)
@@ -74,23 +74,23 @@ def encrypted(path):
 
 
 BAD = {
-    "missing": (lambda path: None, "to be numbers; there is none"),
+    "missing": (lambda path: None, "to be numbers; there is no such file"),
     "a folder": (lambda path: path.mkdir(), "it is a folder"),
     "a pipe": (os.mkfifo, "it is a pipe"),
     "empty": (lambda path: path.write_bytes(b""), "it is empty"),
-    "text": (lambda path: path.write_text("words"), "it is a text file, which begins with 'words'"),
+    "text": (lambda path: path.write_text("words"), "it is a text file that begins with 'words'"),
     "encrypted": (encrypted, "it is encrypted"),
     "a flipped bit": (flip, "Bad CRC-32"),
     "objects": (pickled, "x.npy is an array of Python objects"),
     "no array": (lambda path: archive(path, b"words"), "."),
-    "longer than its shape": (lambda path: archive(path, npy((1,), 16 * b"\0")), "it has 16 bytes of an array of 8"),
-    "shorter than its shape": (lambda path: archive(path, npy((10**12,))), "it would unpack to"),
+    "longer than its shape": (lambda path: archive(path, npy((1,), 16 * b"\0")), "it has 16 bytes for an array of 8"),
+    "shorter than its shape": (lambda path: archive(path, npy((10**12,))), "would unpack to"),
     "of a negative size": (lambda path: archive(path, npy((-1, -1), 8 * b"\0")), "it has an array of shape"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_read_is_said(tmp_path, name):
+def test_the_error_says_why_a_file_cannot_be_read(tmp_path, name):
     make, message = BAD[name]
     make(tmp_path / "numbers.npz")
     with pytest.raises(Unreadable, match=message):
@@ -102,9 +102,9 @@ def test_a_bomb_and_another_shape_take_no_memory(tmp_path):
     np.savez_compressed(bomb, x=np.zeros(10**7))
     write_arrays(large, {"x": np.zeros(10**7)})
     tracemalloc.start()
-    with pytest.raises(Unreadable, match="it would unpack to 80,000,000 bytes"):
+    with pytest.raises(Unreadable, match="would unpack to 80,000,000 bytes"):
         read_arrays(bomb, "numbers")
-    with pytest.raises(Unreadable, match=r"x.npy has shape \(10000000,\), and not \(3,\)"):
+    with pytest.raises(Unreadable, match=r"x.npy has shape \(10000000,\), not \(3,\)"):
         read_arrays(large, "numbers", shapes={"x": (3,)})
     assert read_arrays(large, "numbers", ["y"]) == {}
     assert tracemalloc.get_traced_memory()[1] < 10**6

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what a run leaves, and one sentence with exit code 2 for bad input."""
+"""The command line as a user sees it: the files of a run, and one sentence with exit code 2 for bad input."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ import ntkbias as nb
 from ntkbias import types
 from ntkbias.cli import main, options, programs
 from ntkbias.cli.folder import RunFolder
-from ntkbias.cli.outcome import Outcome, say
+from ntkbias.cli.outcome import Outcome, print_outcome
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
 
@@ -28,7 +28,7 @@ SMALL = ["--width", "16", "--depth", "1", "--num-examples", "40"]
 def run(capsys, *arguments):
     try:
         code = main(list(arguments))
-    except SystemExit as stop:  # what the parser itself refuses
+    except SystemExit as stop:  # refused by the parser itself
         code = stop.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
@@ -40,7 +40,7 @@ def test_the_names_of_the_options_are_those_of_the_tables():
     assert options.Parameterization == types.Parameterization
 
 
-def test_compare_leaves_a_whole_run_folder(tmp_path, capsys):
+def test_compare_leaves_a_complete_run_folder(tmp_path, capsys):
     code, out, _ = run(capsys, "compare", "--data", "circle", *SMALL, "--out", str(tmp_path / "run"))
     assert code == 0
     assert "mlp, finite" in out
@@ -80,7 +80,7 @@ def test_own_arrays_and_a_config_file_that_the_command_line_overrules(tmp_path, 
     assert nb.load(tmp_path / "run" / "comparison").names == ("mlp, infinite",)
 
 
-def test_track_leaves_a_whole_run_folder(tmp_path, capsys):
+def test_track_leaves_a_complete_run_folder(tmp_path, capsys):
     arguments = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
     code, _, err = run(capsys, *arguments, "--out", str(tmp_path / "run"))
     assert (code, err) == (0, "")
@@ -97,7 +97,7 @@ def test_track_leaves_a_whole_run_folder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_track_goes_on(tmp_path, capsys):
+def test_track_resumes(tmp_path, capsys):
     arguments = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
     out = run(capsys, *arguments, "--out", str(tmp_path / "run"))[1]
     again = run(capsys, *arguments, "--resume", "--out", str(tmp_path / "run"))[1]
@@ -159,7 +159,7 @@ BAD = {
     "huge": (["--data", "circle", "--width", "9999999999"], "Expected --width below 2^31; got 9999999999"),
     "too wide": (
         ["--data", "circle", "--width", "9999999"],
-        "Expected a network that fits the memory; got parameters of",
+        "Expected a network that fits in memory; got parameters of",
     ),
     "seed": (["--data", "circle", "--seed", "-1"], "Expected --seed to be zero or more, and below 2^32; got -1"),
     "long seed": (["--seed", "4294967303"], "Expected --seed to be zero or more, and below 2^32; got 4294967303"),
@@ -216,7 +216,7 @@ def test_bad_command_is_named(capsys):
 BAD_CONFIGS = {
     "type": (
         'width = "wide"',
-        "Expected a value of width in .*/bad.toml that it can have; got 'wide': Error parsing --width",
+        "Expected a valid value of width in .*/bad.toml; got 'wide': Error parsing --width",
     ),
     "string": ("data = 3", "Expected data in .*/bad.toml to be a string; got 3"),
     "out": ("out = true", "Expected out in .*/bad.toml to be a string; got True"),
@@ -246,7 +246,7 @@ def test_bad_arrays_of_a_file(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_folder_that_cannot_be_written_is_found_out_before_the_work(tmp_path, capsys):
+def test_a_run_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     code, out, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path / "file"))
     assert code == 2
@@ -263,7 +263,7 @@ def test_as_a_process_there_is_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_files_that_are_none_are_named(tmp_path, capsys):
+def test_paths_that_are_not_files_are_named(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "folder.npz").mkdir()
     for name, reason in (("pipe", "it is a pipe"), ("folder", "it is a folder")):
@@ -274,7 +274,7 @@ def test_files_that_are_none_are_named(tmp_path, capsys):
             assert (code, reason in err, len(err.splitlines())) == (2, True, 1)
 
 
-# The run folder: nothing is lost, and nothing of others is replaced.
+# The run folder: nothing is lost, and no file of another program is replaced.
 
 TRACK = ["track", "--data", "circle", *SMALL, "--num-steps", "12", "--num-snapshots", "4", "--probe", "20"]
 
@@ -285,7 +285,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory):
-    """A finished run; to be copied."""
+    """A finished run. Tests work on copies."""
     folder = tmp_path_factory.mktemp("tracked") / "run"
     assert main([*TRACK, "--out", str(folder)]) == 0
     return folder
@@ -332,7 +332,7 @@ def test_a_checkpoint_of_others_stays(tmp_path, capsys, tracked):
     (folder / "checkpoint" / "mine.txt").write_text("precious")
     code, _, err = run(capsys, *TRACK, "--out", str(folder))
     assert code == 2
-    assert f"Expected in {folder} no checkpoint but that of an earlier command" in err
+    assert f"Expected {folder / 'checkpoint'} to be absent or written by an earlier command" in err
     assert contents(folder) == {"checkpoint/mine.txt": b"precious"}
     shutil.rmtree(folder)
     shutil.copytree(tracked, folder)
@@ -350,11 +350,11 @@ def test_a_file_of_others_is_named_before_the_work_and_stays(tmp_path, capsys, m
     (tmp_path / name).write_text("precious")
     code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
     assert code == 2
-    assert f"Expected in {tmp_path} no {name} but that of an earlier command" in err
+    assert f"Expected {tmp_path / name} to be absent or written by an earlier command" in err
     assert contents(tmp_path) == {name: b"precious"}
 
 
-def test_what_the_command_before_wrote_is_removed_and_nothing_else(tmp_path):
+def test_only_the_files_of_the_previous_command_are_removed(tmp_path):
     (tmp_path / "mine.svg").write_text("precious")
     names = ["a.svg", "b.svg", "c.npz", "d.svg"]
     with RunFolder.claimed(tmp_path, names) as folder:
@@ -367,7 +367,7 @@ def test_what_the_command_before_wrote_is_removed_and_nothing_else(tmp_path):
     assert found == {"a.svg": b"2", "d.svg": b"changed by hand", "mine.svg": b"precious"}
 
 
-def test_a_ctrl_c_waits_until_all_results_have_their_places(tmp_path, monkeypatch):
+def test_ctrl_c_waits_until_all_results_are_in_place(tmp_path, monkeypatch):
     names, replace = ["a.svg", "b.svg", "c.npz"], os.replace
 
     def interrupted(*paths):
@@ -383,7 +383,7 @@ def test_a_ctrl_c_waits_until_all_results_have_their_places(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_command_replaces_what_is_ours_alone_and_removes_its_stale_figures(tmp_path, capsys):
+def test_a_command_replaces_only_our_files_and_removes_stale_figures(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(capsys, "compare", "--data", "circle", *SMALL, "--out", str(folder))[0] == 0
     (folder / "mine.svg").write_text("precious")
@@ -396,15 +396,15 @@ def test_a_command_replaces_what_is_ours_alone_and_removes_its_stale_figures(tmp
     (folder / "table.txt").write_text("changed by hand")
     code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(folder))
     assert code == 2
-    assert f"Expected in {folder} no table.txt but that of an earlier command, to be replaced; got one that was" in err
+    assert f"Expected {folder / 'table.txt'} to be absent or written by an earlier command; got one that was" in err
     assert (folder / "table.txt").read_text() == "changed by hand"
 
 
-def test_one_command_at_a_time_is_in_a_folder(tmp_path, capsys):
+def test_one_command_at_a_time_uses_a_folder(tmp_path, capsys):
     with RunFolder.claimed(tmp_path, []):
         code, _, err = run(capsys, "spectrum", "--data", "circle", *SMALL, "--out", str(tmp_path))
     assert code == 2
-    assert f"Expected {tmp_path} for this run alone; another thread of this process is at it" in err
+    assert f"Expected {tmp_path} to be free; another thread of this process is using it" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -413,7 +413,7 @@ def texts(folder, **files):
         (folder / name).write_text(text)
 
 
-def test_results_that_fail_leave_those_before(tmp_path):
+def test_failed_results_leave_the_previous_ones(tmp_path):
     with RunFolder.claimed(tmp_path, ["a", "b"]) as folder:
         folder.fill(lambda place: texts(place, a="1", b="1"))
     before = contents(tmp_path)
@@ -429,7 +429,7 @@ def test_results_that_fail_leave_those_before(tmp_path):
 
 @pytest.mark.parametrize("moved", range(4))
 def test_results_of_a_killed_command_are_never_mixed(tmp_path, monkeypatch, moved):
-    """Killed after any number of moves; the next command finds the results of one."""
+    """After a kill between any two moves, the next command finds the results of one command."""
     with RunFolder.claimed(tmp_path, "abc") as folder:
         folder.fill(lambda place: texts(place, a="1", b="1", c="1"))
     count, replace = iter(range(100)), os.replace
@@ -454,7 +454,7 @@ def test_results_of_a_killed_command_are_never_mixed(tmp_path, monkeypatch, move
 def test_a_file_of_others_that_appears_meanwhile_stays_and_the_results_do_too(tmp_path):
     with RunFolder.claimed(tmp_path, "a") as folder:
         (tmp_path / "a").write_text("precious")
-        with pytest.raises(InputError, match="no a but that .* The results are in .*results-1"):
+        with pytest.raises(InputError, match="/a to be absent .* The results are in .*results-1"):
             folder.fill(lambda place: texts(place, a="1"))
     assert contents(tmp_path) == {"a": b"precious", "results-1/a": b"1"}
 
@@ -471,14 +471,14 @@ def test_a_run_that_is_killed_before_its_first_snapshot_leaves_the_one_before(tm
 
 
 @pytest.mark.parametrize("kind", ["head", "full", "closed", "ascii"])
-def test_what_cannot_be_printed_is_no_failure_of_the_work(tmp_path, capsys, monkeypatch, kind):
+def test_results_that_cannot_be_printed_are_kept(tmp_path, capsys, monkeypatch, kind):
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"head": lambda: os.fdopen(writing, "w"), "full": lambda: open("/dev/full", "w"), "closed": lambda: None}
     out = streams.get(kind, lambda: open(tmp_path / "log", "w", encoding="ascii"))()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", out)
-        code = say(Outcome("ρ", Path("run")))
+        code = print_outcome(Outcome("ρ", Path("run")))
         if out is not None:
             out.close()
     sentence = "ntkbias: Expected to print the results; got: No space left on device. They are in run.\n"
@@ -509,12 +509,12 @@ def test_results_are_saved_before_they_are_printed(tmp_path, redirection, code, 
 
 
 def test_a_run_that_stopped_early_has_its_own_code(tmp_path, capsys):
-    assert say(Outcome("table", tmp_path, "the loss at step 3 is NaN")) == 3
+    assert print_outcome(Outcome("table", tmp_path, "the loss at step 3 is NaN")) == 3
     out, err = capsys.readouterr()
     assert out.startswith("table\nReport: ")
     assert err == (
-        "ntkbias: Expected training to reach its last step; it ended early: the loss at step 3 is NaN. What was "
-        f"measured until then is in {tmp_path}.\n"
+        "ntkbias: Expected training to reach its last step; it ended early: the loss at step 3 is NaN. The "
+        f"measurements until then are in {tmp_path}.\n"
     )
 
 

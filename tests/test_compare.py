@@ -16,7 +16,7 @@ def test_each_kernel_is_what_it_is_alone(tmp_path):
     comparison = nb.compare(KERNELS, x, CIRCLE, weights=weights, targets=x)
     assert comparison.names == ("depth 1", "depth 4")
     for name, spectrum, ranking in zip(comparison.names, comparison.spectra, comparison.rankings, strict=True):
-        alone = nb.spectrum(KERNELS[name], x, weights)
+        alone = nb.spectrum(KERNELS[name], x, weights=weights)
         np.testing.assert_array_equal(spectrum.eigenvalues, alone.eigenvalues)
         np.testing.assert_array_equal(ranking.frequencies, nb.rank_by_frequency(alone, CIRCLE).frequencies)
     nb.save(tmp_path / "comparison", comparison)

@@ -75,7 +75,7 @@ def test_unreadable_files_are_named(tmp_path):
     np.save(array, np.ones(3))
     contents = {
         b"": "it is empty",
-        b"x,y\n1,2\n": r"it is a text file, which begins with 'x,y'",
+        b"x,y\n1,2\n": r"it is a text file that begins with 'x,y'",
         b"PK\x03\x04 truncated": "",
         array.getvalue(): r"it is one array, as numpy.save writes it",
         b"\x89HDF\r\n\x1a\n": "it is in another format",
@@ -102,9 +102,7 @@ def test_no_more_is_read_than_the_memory_holds(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", x=np.ones((100, 2)), z=np.zeros(10**6))  # an array that is not read
     assert datasets.from_file(tmp_path / "a.npz").x.shape == (100, 2)
     np.savez_compressed(tmp_path / "b.npz", x=np.ones((1_000, 2)))
-    with pytest.raises(
-        InputError, match="it would unpack to 16,000 bytes of one array, where 2,000 are expected at most"
-    ):
+    with pytest.raises(InputError, match="would unpack to 16,000 bytes; at most 2,000 are expected"):
         datasets.from_file(tmp_path / "b.npz")
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES)))
     with pytest.raises(InputError, match="Expected to read .*ubyte.gz; got: it unpacks to more than 2,000 bytes"):

@@ -1,4 +1,4 @@
-"""What the pages of docs/ show runs as it is written."""
+"""The examples on the pages of docs/ run as they are written."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def run(page):
-    """The names that the examples of a page define, one after the other."""
+    """The names that the examples of a page define, run in order."""
     namespace = {}
     for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
         exec(compile(block, page, "exec"), namespace)
@@ -29,7 +29,7 @@ def test_physics_informed_networks():
     names = run("physics_informed.md")
     K, rows, weights = names["K"], names["rows"], names["weights"]
     assert K.shape == (160, 160)
-    assert names["share"][0, 0] > 0.9  # what the page says of the first mode
+    assert names["share"][0, 0] > 0.9  # as the page says about the first mode
     traces = {name: float(jnp.trace(K[own, own])) for name, own in rows.items()}
     assert traces["residual"] > 10 * max(trace for name, trace in traces.items() if name != "residual")
     for name, trace in traces.items():
@@ -53,7 +53,7 @@ def test_pytorch():
 
 
 def test_an_operator_of_another_library_s_products():
-    """The page's class in NumPy's place: whatever gives K v and the diagonal is taken, with its number of outputs."""
+    """The class of the page, with NumPy in place of PyTorch: K v, the diagonal and the number of outputs suffice."""
     J = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
 
     class Products(nb.kernels.KernelOperator):

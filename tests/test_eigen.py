@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import spectrum_on_nodes
 
 import ntkbias as nb
 from ntkbias.errors import InputError
@@ -23,7 +24,7 @@ def weights_of(n, seed=1):
 def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weighted):
     K = gram(12, 12)
     weights = weights_of(12) if weighted else jnp.full(12, 1 / 12)
-    spectrum = nb.eigen.eigh(K, weights if weighted else None)
+    spectrum = nb.eigen.eigh(K, weights=weights if weighted else None)
     tolerance = 100 * float(jnp.finfo(K.dtype).eps)
     phi = spectrum.eigenfunctions
     np.testing.assert_allclose(phi.T @ (weights[:, None] * phi), np.eye(12), atol=tolerance)
@@ -36,7 +37,7 @@ def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weight
 @pytest.mark.slow
 def test_eigenvalues_do_not_grow_with_the_number_of_inputs(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
-    few, many = (nb.spectrum(kernel, *nb.domains.Circle().quadrature(n)) for n in (128, 512))
+    few, many = (spectrum_on_nodes(kernel, nb.domains.Circle(), n) for n in (128, 512))
     # A quadrature of n nodes folds degree n - k onto degree k: for k < 16 that is an eigenvalue below 1e-4.
     np.testing.assert_allclose(few.eigenvalues[:16], many.eigenvalues[:16], atol=1e-4)
 
@@ -46,11 +47,11 @@ def test_an_input_twice_with_half_the_weight_changes_nothing(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
     x = jax.random.normal(jax.random.key(0), (10, 3))
     weights = weights_of(10)
-    once = nb.spectrum(kernel, x, weights)
+    once = nb.spectrum(kernel, x, weights=weights)
     doubled = jnp.concatenate([weights[:4] / 2, weights[:4] / 2, weights[4:]])
     twice = nb.spectrum(kernel, jnp.concatenate([x[:4], x[:4], x[4:]]), doubled)
     np.testing.assert_allclose(once.eigenvalues, twice.eigenvalues[:10], atol=1e-14)
-    assert twice.num_resolved == once.num_resolved
+    assert twice.num_above_noise == once.num_above_noise
 
 
 def test_spectrum_of_a_circulant_kernel_is_its_fourier_transform(x64):
@@ -70,7 +71,7 @@ def test_equal_eigenvalues_share_an_eigenspace_and_near_ones_do_not():
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_rounding_is_told_from_signal(precision, rank):
     spectrum = nb.eigen.eigh(gram(60, rank))
-    assert spectrum.num_resolved == rank
+    assert spectrum.num_above_noise == rank
     rounding = float(jnp.abs(spectrum.eigenvalues[rank:]).max())
     assert rounding < float(spectrum.noise_floor) < 200 * rounding  # above it, and not far
 
@@ -80,7 +81,7 @@ def test_the_noise_floor_has_the_scale_of_the_kernel(scale):
     """The squares of these entries are beyond the range of float32."""
     one, scaled = nb.eigen.eigh(gram(20, 2)), nb.eigen.eigh(gram(20, 2) * scale)
     np.testing.assert_allclose(scaled.noise_floor / scale, one.noise_floor, rtol=1e-5)
-    assert scaled.num_resolved == 2
+    assert scaled.num_above_noise == 2
 
 
 def test_float32_gram_is_decomposed_in_float64():
@@ -101,7 +102,7 @@ def test_all_outputs_are_divided_by_n_alone(x64):
     np.testing.assert_allclose(norms, 1, rtol=1e-12)
     mean = nb.spectrum(nb.empirical_ntk(net.apply, params), x)
     np.testing.assert_allclose(spectrum.trace, 3 * mean.trace, rtol=1e-12)
-    np.testing.assert_allclose(spectrum.extend(x), spectrum.eigenfunctions[..., : spectrum.num_resolved], atol=1e-8)
+    np.testing.assert_allclose(spectrum.extend(x), spectrum.eigenfunctions[..., : spectrum.num_above_noise], atol=1e-8)
 
 
 @pytest.mark.slow
@@ -165,9 +166,9 @@ BAD_WEIGHTS = {
 def test_bad_weights_are_named(unchecked, name):
     weights, message = BAD_WEIGHTS[name]
     with pytest.raises(InputError, match=message):
-        nb.eigen.eigh(jnp.eye(4), weights)
+        nb.eigen.eigh(jnp.eye(4), weights=weights)
     with pytest.raises(InputError, match=message):
-        nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), jnp.eye(4), weights)
+        nb.spectrum(nb.infinite_ntk(nb.nets.mlp()), jnp.eye(4), weights=weights)
 
 
 def test_other_bad_input_is_named(unchecked):

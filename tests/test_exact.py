@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import mpmath
 import numpy as np
 import pytest
-from cases import EXACT_ZEROS
+from cases import EXACT_ZEROS, spectrum_on_nodes
 from numpy.testing import assert_allclose
 
 import ntkbias as nb
@@ -165,7 +165,7 @@ def test_exact_zeros_are_within_their_errors(name, kind):
     zeros = (totals % 2 == 1) & (totals >= 3)
     assert zeros.any()
     assert np.all(np.abs(exact.eigenvalues[zeros]) <= exact.errors[zeros])
-    assert exact.resolved[totals == 0][0]
+    assert exact.above_error[totals == 0][0]
     assert np.max(exact.errors) < 1e-6 * exact.trace
     if degrees.ndim == 1:
         assert exact.decay(3, max_degree).odd == -np.inf
@@ -179,7 +179,7 @@ def test_decay_leaves_out_what_may_be_zero():
     values = np.where(degrees % 2, 1e-17, (degrees + 1.0) ** -3)
     errors = np.where(np.isin(degrees, (49, 67)), 0.9e-17, 2e-17)
     noisy = ExactSpectrum(values, degrees, np.ones(80), errors, degrees + 1.0, np.ones(()))
-    assert noisy.resolved[[49, 67]].all()
+    assert noisy.above_error[[49, 67]].all()
     assert str(noisy.decay()) == "even degrees -3.00, odd degrees -inf"
     sunk = ExactSpectrum(values, degrees, np.ones(80), np.full(80, 30.0**-3), degrees + 1.0, np.ones(()))
     assert sunk.decay().even == pytest.approx(-3)
@@ -289,7 +289,7 @@ def test_predicted_decay_in_float64():
 def test_circle_agrees_with_its_spectrum_on_a_grid(x64):
     """An analytic kernel: the grid's own error is below rounding."""
     kernel = ntk(1, activation="erf", b_std=0.3)
-    spectrum = nb.spectrum(kernel, *Circle().quadrature(64))
+    spectrum = spectrum_on_nodes(kernel, Circle(), 64)
     exact = exact_spectrum(kernel, Circle(), 20).expand()
     assert_allclose(spectrum.eigenvalues[:9], exact.eigenvalues[:9], rtol=1e-12)
     assert_allclose(exact.eigenvalues.sum(), exact.trace, rtol=1e-8)
@@ -305,7 +305,7 @@ def test_a_grid_of_n_angles_adds_the_degrees_n_apart(x64):
         last = 240 - k % 2  # of the same parity
         tail = exact[last] * np.sum((last / alike[alike > 240]) ** 2)
         folded.append(exact[alike[alike <= 240]].sum() + tail)
-    grid = nb.spectrum(ntk(2), *Circle().quadrature(16)).eigenvalues
+    grid = spectrum_on_nodes(ntk(2), Circle(), 16).eigenvalues
     assert_allclose(grid[1:9:2], folded, rtol=1e-4)
 
 
@@ -313,7 +313,7 @@ def test_a_grid_of_n_angles_adds_the_degrees_n_apart(x64):
 def test_sphere_agrees_with_its_spectrum_on_a_quadrature(x64):
     """The integral operator itself, without the formula of Funk and Hecke."""
     kernel = ntk(1, activation="erf", b_std=0.5)
-    spectrum = nb.spectrum(kernel, *Sphere(3).quadrature(600))
+    spectrum = spectrum_on_nodes(kernel, Sphere(3), 600)
     assert_allclose(spectrum.eigenvalues[:25], exact_spectrum(kernel, Sphere(3), 4).expand().eigenvalues, rtol=1e-8)
 
 
@@ -392,7 +392,7 @@ def on_cube(depth, dimension, kind="ntk"):
 def test_small_cube_agrees_with_its_gram_matrix(x64):
     cube = Hypercube(6)
     x, weights = cube.quadrature(64)
-    spectrum = nb.spectrum(ntk(2), x, weights)
+    spectrum = nb.spectrum(ntk(2), x, weights=weights)
     exact = exact_spectrum(ntk(2), cube, 6)
     assert_allclose(spectrum.eigenvalues, exact.expand().eigenvalues, rtol=1e-10, atol=1e-16)
     assert abs(exact.remainder) < 1e-14
@@ -510,7 +510,7 @@ def test_homogeneous_kernel_on_a_gaussian_is_that_of_the_sphere():
 def test_gaussian_agrees_with_its_spectrum_on_a_quadrature(x64):
     """With biases, so that lengths and directions interact."""
     kernel, gaussian = ntk(1, activation="erf", b_std=0.5), Gaussian(2, 0.5)
-    spectrum = nb.spectrum(kernel, *gaussian.quadrature(400))
+    spectrum = spectrum_on_nodes(kernel, gaussian, 400)
     exact = exact_spectrum(kernel, gaussian, 4).expand()
     assert_allclose(spectrum.eigenvalues[:8], exact.eigenvalues[:8], rtol=1e-4)  # of 20 Gauss-Hermite nodes
 
@@ -652,10 +652,12 @@ def test_saved_and_loaded(exact, tmp_path):
 
 def test_printed(exact):
     lines = str(exact).splitlines()
-    assert lines[0].split() == ["eigenvalue", "+-", "multiplicity", "share", "frequency", "degree"]
-    assert len(lines) == 1 + 13 + 1
+    assert lines[:1] == ["ExactSpectrum: 13 rows"]
+    assert lines[1].split() == ["eigenvalue", "+-", "multiplicity", "share", "frequency", "degree"]
+    assert len(lines) == 2 + 12 + 2
     assert lines[-1].startswith("trace 0.535, of which")
-    assert "... and 9 more rows" in str(on_cube(1, 32))
+    assert "... and 21 more" in str(on_cube(1, 32))
+    assert len(on_cube(1, 32).table(30).rows) == 30
 
 
 @pytest.fixture(scope="module")
@@ -674,8 +676,8 @@ def test_side_by_side(exact, measured):
 
 def test_plot_of_both(exact, measured):
     ax = nb.plots.exact_and_measured(exact, measured)
-    assert_allclose(ax.lines[0].get_ydata(), exact.expand(measured.num_resolved).eigenvalues)
-    assert len(ax.collections[0].get_offsets()) == measured.num_resolved
+    assert_allclose(ax.lines[0].get_ydata(), exact.expand(measured.num_above_noise).eigenvalues)
+    assert len(ax.collections[0].get_offsets()) == measured.num_above_noise
     assert ax.get_xlabel() == "mode index"
     ranking = nb.rank_by_frequency(measured, Sphere(3))
     ax = nb.plots.exact_and_measured(exact, ranking)

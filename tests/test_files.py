@@ -1,4 +1,4 @@
-"""Files: whole or not at all, whatever goes wrong."""
+"""Files are written completely or not at all, whatever goes wrong."""
 
 import errno
 import fcntl
@@ -39,7 +39,7 @@ def full_disk(file):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write(path, lambda file: file.write(b"old"))
-    message = "Expected to write .*a.txt; got: No space left on device. Make room on that disk, and make the same call"
+    message = "Expected to write .*a.txt; got: No space left on device. Make room on that disk, and repeat the call"
     with pytest.raises(StorageError, match=message) as caught:
         write(path, full_disk)
     assert isinstance(caught.value, InputError)
@@ -62,7 +62,7 @@ def test_other_failures_pass_and_leave_nothing(tmp_path, failure):
 
 def test_a_folder_in_which_nothing_can_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file/a.txt; got: .*. Choose a folder that can be written, and make the"):
+    with pytest.raises(StorageError, match="file/a.txt; got: .*. Choose a folder that can be written, and repeat"):
         write(tmp_path / "file" / "a.txt", lambda file: None)
 
 
@@ -96,7 +96,7 @@ def test_threads_that_write_one_file_leave_one_of_theirs(tmp_path):
 def test_no_symbolic_link_is_followed(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "a").symlink_to(tmp_path / "victim")
-    for number in range(100):  # the names that the next temporary files might have
+    for number in range(100):  # possible names of the next temporary files
         (tmp_path / f".a.{os.getpid()}.{number}.part").symlink_to(tmp_path / "victim")
     write(tmp_path / "a", lambda file: file.write(b"new"))
     assert (tmp_path / "victim").read_text() == "precious"
@@ -104,7 +104,7 @@ def test_no_symbolic_link_is_followed(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+def test_leftovers_of_killed_processes_are_removed_and_files_of_living_ones_are_not(tmp_path):
     program = f"""
 import os, pathlib, signal
 from ntkbias.files import write
@@ -126,7 +126,7 @@ write(pathlib.Path({str(tmp_path / "a")!r}), fill)
     assert names(tmp_path) == [".a.theirs.part", "a"]
 
 
-# Reading: each array whole, and one sentence for what is none.
+# Reading: each array complete, or one sentence about the problem.
 
 
 def archive(path, compression=zipfile.ZIP_STORED, **contents):
@@ -136,7 +136,7 @@ def archive(path, compression=zipfile.ZIP_STORED, **contents):
 
 
 def npy(array, claimed=None, allow_pickle=False):
-    """The bytes of an array; its header may claim another shape."""
+    """The bytes of an array. Its header may claim another shape."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=allow_pickle)
     content = file.getvalue()
@@ -196,20 +196,20 @@ def doubled(path):
 
 
 DAMAGES = {
-    "nothing": (lambda path: None, "there is none"),
+    "nothing": (lambda path: None, "there is no such file"),
     "empty": (lambda path: path.write_bytes(b""), "it is empty"),
-    "text": (lambda path: path.write_text("a,b"), "it is a text file, which begins with 'a,b'"),
+    "text": (lambda path: path.write_text("a,b"), "it is a text file that begins with 'a,b'"),
     "one array": (lambda path: path.write_bytes(npy(np.ones(3))), "it is one array, as numpy.save writes it"),
     "folder": (lambda path: path.mkdir(), "it is a folder"),
     "pipe": (os.mkfifo, "it is a pipe"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
     "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
-    "bomb": (bomb, "it would unpack to 8,000,000 bytes of one array, where .* are expected at most"),
+    "bomb": (bomb, "one of its arrays would unpack to 8,000,000 bytes; at most .* are expected"),
     "claims": (
         lambda path: archive(path, x=npy(np.ones(3), (10**15,))),
-        "it would unpack to 8,000,000,000,000,000 bytes",
+        "one of its arrays would unpack to 8,000,000,000,000,000 bytes",
     ),
-    "short": (lambda path: archive(path, x=npy(np.ones(300), (299,))), "it has 2,400 bytes of an array of 2,392"),
+    "short": (lambda path: archive(path, x=npy(np.ones(300), (299,))), "it has 2,400 bytes for an array of 2,392"),
     "negative": (lambda path: archive(path, x=npy(np.ones(3), (-3,))), r"it has an array of shape \(-3,\)"),
     "objects": (
         lambda path: archive(path, x=npy(np.array([None]), allow_pickle=True)),
@@ -222,7 +222,7 @@ DAMAGES = {
     "directory": (lambda path: flipped(path, -6), "Bad magic number for file header"),
     "encrypted": (encrypted, "it is encrypted"),
     "compression": (unknown_compression, "That compression method is not supported"),
-    "two of a name": (doubled, "it has two arrays of the name x"),
+    "two of a name": (doubled, "it has two arrays with the name x"),
 }
 
 
@@ -238,7 +238,7 @@ def test_damaged_archives_are_named(tmp_path, name):
     assert caught.value.missing == (name == "nothing")
 
 
-def test_another_file_than_the_digest_says_is_refused(tmp_path):
+def test_a_file_with_another_digest_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones(3))
     with pytest.raises(Unreadable, match="it was damaged or replaced after it was written"):
         read_arrays(tmp_path / "a.npz", "arrays", digest="0" * 64)
@@ -248,11 +248,11 @@ def test_another_file_than_the_digest_says_is_refused(tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"{", "it is no JSON .Expecting"),
-        (b"\xff\xfe\xff", "it is no JSON"),
+        (b"{", "it is not JSON .Expecting"),
+        (b"\xff\xfe\xff", "it is not JSON"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b'{"a":' * 100_000, "it is nested too deeply"),
-        (b"1" * 100_000, "it is no JSON .Exceeds the limit"),
+        (b"1" * 100_000, "it is not JSON .Exceeds the limit"),
     ],
 )
 def test_damaged_json_is_named(tmp_path, content, reason):
@@ -264,5 +264,5 @@ def test_damaged_json_is_named(tmp_path, content, reason):
 def test_a_large_text_is_not_read(tmp_path):
     with open(tmp_path / "a.json", "wb") as file:
         file.truncate(2**40)
-    with pytest.raises(Unreadable, match="it has 1,099,511,627,776 bytes, more than the 268,435,456 that"):
+    with pytest.raises(Unreadable, match="it has 1,099,511,627,776 bytes; such a file may have at most 268,435,456"):
         read_bytes(tmp_path / "a.json", "a description")

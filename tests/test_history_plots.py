@@ -1,4 +1,4 @@
-"""Pictures and pages of a history: what is drawn is what was measured."""
+"""Figures and reports of a history: they show the measured numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def test_alignments_and_spectrogram(one, three):
     assert_allclose(np.asarray(shown)[0].max(), one["residual_spectrum"][0].max(), rtol=1e-5)
 
 
-def test_frames_have_a_row_a_mode_and_a_column_a_step(one):
+def test_frames_have_one_row_per_mode_and_one_column_per_step(one):
     grid = plots.eigenfunction_frames(one, CIRCLE, num_modes=2, num_frames=3)
     assert grid.shape == (2, 3)
     assert [ax.get_title() for ax in grid[0]] == ["step 0", "step 3", "step 8"] or grid[0, 0].get_title() == "step 0"

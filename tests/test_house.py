@@ -1,7 +1,7 @@
 """The plan of the house: modules are told from what packages export, imports go one way, and no file is too long."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -141,3 +141,15 @@ def test_no_file_is_too_long(module):
         assert lines > LONGEST, f"{module} is short now: take it off the list"
     else:
         assert lines <= LONGEST, "split it by subject"
+
+
+def test_mutations_find_their_lines():
+    """A benchmark changes these lines, each of which stands once in its file, to see whether a test notices."""
+    path = ROOT.parent / "benchmarks" / "mutations.py"
+    if not path.exists():
+        pytest.skip("the benchmarks are not part of this distribution")
+    spec = importlib.util.spec_from_file_location("mutations", path)
+    mutations = sys.modules["mutations"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutations)
+    for mutation in mutations.MUTATIONS:
+        assert (ROOT / mutation.file).read_text().count(mutation.old) == 1, mutation.fault

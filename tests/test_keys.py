@@ -36,6 +36,7 @@ CALLS = {
     "spectral_density": lambda key: nb.spectral_density(K, key=key),
     "log_determinant": lambda key: nb.eigen.log_determinant(K, 1.0, key=key),
     "effective_dimension": lambda key: nb.eigen.effective_dimension(K, 1.0, key=key),
+    "alignment": lambda key: nb.alignment(K, Y, key=key),
     "nystrom": lambda key: nb.nystrom(KERNEL, X, 2, key=key),
     "Spectrum.decay_exponent": lambda key: nb.eigen.eigh(K).decay_exponent(first=0, last=2, key=key),
     "spectrum_of_degrees": lambda key: nb.exact.spectrum_of_degrees(KERNEL, SPHERES, [[1, 0]], key=key),

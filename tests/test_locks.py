@@ -1,4 +1,4 @@
-"""Claims to files: who holds one is named, and what a dead process left is no claim."""
+"""Claims to files: errors name the holder, and the part of a dead process is free."""
 
 import os
 import re
@@ -22,14 +22,14 @@ if {forks}:
     if os.fork():
         os.write(1, b"%d\\n" % os.getpid())
         os._exit(0)
-os.write(1, b"%d\\n" % os.getpid())  # number and line end at once: two processes write to one pipe
+os.write(1, b"%d\\n" % os.getpid())  # the number with its line end in one write: two processes share the pipe
 time.sleep(60)
 """
 
 
 @pytest.fixture
 def holding(tmp_path):
-    """A process that has claimed "run", and its number; with `forks` it has ended, and a copy of it lives on."""
+    """A process that has claimed "run", and its number. With `forks`, it has ended, and its child lives on."""
     started = []
 
     def start(forks=False):
@@ -50,16 +50,16 @@ def holding(tmp_path):
             pass
 
 
-def test_who_is_at_it_is_named(tmp_path, holding):
+def test_the_error_names_the_holder(tmp_path, holding):
     process = holding()
     with pytest.raises(InputError) as caught, alone(tmp_path / "run", tmp_path):
         pass
     name = f"process {process.pid} on {socket.gethostname()}"
-    assert str(caught.value) == f"Expected {tmp_path} for this run alone; {name} is at it. Choose another path."
+    assert str(caught.value) == f"Expected {tmp_path} to be free; {name} is using it. Choose another path."
     assert claim(tmp_path / "run") is None
 
 
-def test_what_a_killed_process_left_is_no_lock(tmp_path, holding):
+def test_the_lock_of_a_killed_process_does_not_count(tmp_path, holding):
     process = holding()
     process.kill()
     process.wait()
@@ -69,7 +69,7 @@ def test_what_a_killed_process_left_is_no_lock(tmp_path, holding):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_a_copy_of_a_process_holds_says_so(tmp_path, holding):
+def test_the_error_names_a_child_that_holds_the_lock(tmp_path, holding):
     process = holding(forks=True)
     expected = f"a process that process {process.pid} on {re.escape(socket.gethostname())} had started before it ended"
     with pytest.raises(InputError, match=expected), alone(tmp_path / "run", tmp_path):
@@ -83,9 +83,9 @@ def test_threads_exclude_one_another(tmp_path):
             assert second is None
 
 
-def test_an_unsigned_claim_is_one_all_the_same(tmp_path, monkeypatch):
-    """A full disk does not take the name; the lock holds."""
+def test_an_unsigned_claim_counts(tmp_path, monkeypatch):
+    """On a full disk the name cannot be written, but the lock holds."""
     monkeypatch.setattr(claims.Claim, "sign", lambda claim: None)
-    with alone(tmp_path / "run", tmp_path), pytest.raises(InputError, match="alone; another process is at it"):
+    with alone(tmp_path / "run", tmp_path), pytest.raises(InputError, match="to be free; another process is using it"):
         alone(tmp_path / "run", tmp_path).__enter__()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Losses: definitions, gradients, and what they say to targets that do not fit."""
+"""Losses: definitions, gradients, and errors for targets that do not fit."""
 
 import inspect
 import warnings
@@ -41,9 +41,9 @@ def test_the_table_has_all_losses():
 @each_loss
 @each_shape
 def test_a_loss_is_its_definition(name, positions, precision):
-    """The mean over inputs of the sum over positions of what it is of one."""
+    """It is the mean over inputs of the sum over positions of its definition at one position."""
     loss, outputs, targets = loss_case(name, positions=positions)
-    rtol = 50 * float(jnp.finfo(outputs.dtype).eps)  # sums of some 60 terms of order one
+    rtol = 50 * float(jnp.finfo(outputs.dtype).eps)  # sums of about 60 terms of order one
     places = np.ndindex(outputs.shape[:-1])
     host, given = np.asarray(outputs, float), np.asarray(targets)
     wanted = sum(LOSSES[name].of_one(host[place], given[place]) for place in places) / len(outputs)
@@ -53,7 +53,7 @@ def test_a_loss_is_its_definition(name, positions, precision):
 
 @each_loss
 def test_positions_are_as_many_inputs(name, x64):
-    """A sequence of one position is a row, and T positions of n inputs have T times the mean of n T rows."""
+    """A sequence of one position equals a row. T positions of n inputs give T times the mean over n T rows."""
     loss, outputs, targets = loss_case(name, positions=(3,))
     rows, of_rows = outputs.reshape(18, -1), targets.reshape(18, *targets.shape[2:])
     assert float(loss(outputs, targets)) == pytest.approx(3 * float(loss(rows, of_rows)), rel=1e-13)
@@ -63,7 +63,7 @@ def test_positions_are_as_many_inputs(name, x64):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @each_loss
 def test_losses_of_half_precision_are_computed_in_float32(name, dtype):
-    """That of the rounded outputs, to float32's digits, and a gradient of the outputs' type."""
+    """The loss is that of the rounded outputs, to float32 precision. Its gradient has the dtype of the outputs."""
     loss, outputs, targets = loss_case(name, positions=(3,))
     outputs = outputs.astype(dtype)
     found, wanted = loss(outputs, targets), loss(outputs.astype(jnp.float32), targets)
@@ -93,7 +93,7 @@ def test_large_outputs_have_finite_losses_and_gradients(name):
 @each_loss
 @each_shape
 def test_the_hessian_is_the_square_of_its_root(name, positions, x64):
-    """Of each input, one block a position; without a root it is zero."""
+    """The Hessian of each input has one block per position. Without a root it is zero."""
     loss, outputs, targets = loss_case(name, 3, positions=positions)
     o = outputs[0].size
     for i in range(len(outputs)):
@@ -109,8 +109,8 @@ def test_the_hessian_is_the_square_of_its_root(name, positions, x64):
 
 
 @each_loss
-def test_classes_are_told_in_the_form_that_it_takes(name):
-    """Outputs that have learned the classes perfectly have less loss than any others among some."""
+def test_classes_become_the_targets_of_each_loss(name):
+    """Outputs that have learned the classes perfectly have a smaller loss than any other outputs tried."""
     loss = NAMED[name]
     labels = np.array([0, 1, 1, 0, 1])
     targets, o = loss.of_classes(labels, 2), loss.num_outputs(2)
@@ -129,7 +129,7 @@ def test_cross_entropy_of_probabilities():
     )
 
 
-def test_a_loss_of_ones_own(unchecked):
+def test_a_custom_loss(unchecked):
     loss = Loss("fourth power", lambda u, y: jnp.mean(jnp.sum((u - y) ** 4, -1)), "values")
     assert named(loss) is loss
     assert checked_targets(loss, jax.ShapeDtypeStruct((3, 2), jnp.float32), np.ones((3, 2))).shape == (3, 2)
@@ -195,19 +195,19 @@ def test_bad_input_is_named(unchecked):
         checked_targets("mse", outputs, np.array([[0, 0], [0, np.nan], [0, 0]]))
     with pytest.raises(InputError, match=r"targets of the outputs' shape, \(3, 2\); got \(3,\)"):
         checked_targets("mse", outputs, [0.0, 1.0, 2.0])
-    with pytest.raises(InputError, match=r"one output an input, \(n,\) or \(n, 1\), or a position, .*; got \(3, 2\)"):
+    with pytest.raises(InputError, match=r"per input, \(n,\) or \(n, 1\), or per position, .*; got \(3, 2\)"):
         checked_targets("logistic", outputs, [1, -1, 1])
     with pytest.raises(InputError, match=r"targets of the outputs' shape, \(3, 4, 1\); got \(3,\)"):
         checked_targets("logistic", jnp.zeros((3, 4, 1)), [1, -1, 1])
     with pytest.raises(InputError, match=r"labels \(3, 4\), or probabilities \(3, 4, 2\); got int32 of shape \(3,\)"):
         checked_targets("cross_entropy", jnp.zeros((3, 4, 2)), np.array([0, 1, 1], np.int32))
-    with pytest.raises(InputError, match="an output a class for the cross_entropy loss; got 1, the last axis"):
+    with pytest.raises(InputError, match="one output per class for the cross_entropy loss; got 1, the last axis"):
         cross_entropy.root_times(jnp.zeros((3, 2, 1)), jnp.zeros((3, 2, 1)))
     with pytest.raises(InputError, match="labels -1 and .1 for the logistic loss; got others"):
         checked_targets("logistic", outputs[:, :1], [1, 0, 1])
-    with pytest.raises(InputError, match=r"an output a class, \(n, classes\) or .*; got \(3, 1\)"):
+    with pytest.raises(InputError, match=r"one output per class, \(n, classes\) or .*; got \(3, 1\)"):
         checked_targets("cross_entropy", outputs[:, :1], [1, 0, 1])
-    with pytest.raises(InputError, match="labels from 0 to 1, one a class; got 0 to 2"):
+    with pytest.raises(InputError, match="labels from 0 to 1, one per class; got 0 to 2"):
         checked_targets("cross_entropy", outputs, [0, 1, 2])
     with pytest.raises(InputError, match=r"labels \(3,\), or probabilities \(3, 2\); got float32 of shape \(3,\)"):
         checked_targets("cross_entropy", outputs, [0.0, 1.0, 1.0])
@@ -219,7 +219,7 @@ def test_bad_input_is_named(unchecked):
 
 @pytest.mark.slow
 def test_sobolev_weighs_each_degree(x64):
-    """Of random functions, against the double sum of its definition, and by degree."""
+    """For random functions, compared with the double sum of its definition; and for each degree."""
     for domain in (Circle(), Torus(2)):
         x, weights = domain.quadrature(64)
         degree = 2
@@ -230,7 +230,7 @@ def test_sobolev_weighs_each_degree(x64):
         for column, number in zip(basis.T, numbers, strict=True):
             a = np.asarray(weights) * column
             expected += (1 + number) ** 3 * np.outer(a, a)
-        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # canceling sums of some ten terms up to 27 times the smallest
+        rtol = 1e4 * float(jnp.finfo(x.dtype).eps)  # sums of about ten terms that cancel, up to 27 times the smallest
         np.testing.assert_allclose(loss.matrix, expected, atol=rtol * np.abs(expected).max())
         errors = jnp.asarray(basis @ RNG.normal(size=(basis.shape[1], 2)))
         value = 0.5 * np.einsum("io,ij,jo", errors, expected, errors)
@@ -240,7 +240,7 @@ def test_sobolev_weighs_each_degree(x64):
 
 
 def test_sobolev_of_order_zero_is_the_mean_square_error_of_the_low_degrees(x64):
-    x, _ = Circle().quadrature(9)  # with nine inputs degrees up to 4 are all functions
+    x, _ = Circle().quadrature(9)  # on nine inputs, degrees up to 4 span all functions
     outputs = jnp.asarray(RNG.normal(size=(9, 2)))
     loss = sobolev(Circle(), x, 0, max_degree=4)
     np.testing.assert_allclose(loss(outputs, 0 * outputs), mse(outputs, 0 * outputs), rtol=1e-12)
@@ -268,7 +268,7 @@ def test_a_quadratic_loss_is_a_function_that_training_can_keep(x64):
 
 @pytest.mark.slow
 def test_image_sobolev(x64):
-    """Order 0 is the mean square error, a plane wave counts (1 + |k|^2)^s, and the matrix is the loss."""
+    """Order 0 is the mean squared error, a plane wave has the weight (1 + |k|^2)^s, and the matrix gives the loss."""
     outputs, targets = jnp.asarray(RNG.normal(size=(2, 3, 4, 6, 2)))
     np.testing.assert_allclose(ImageSobolev(0.0)(outputs, targets), mse(outputs, targets), rtol=1e-13)
     rows, columns = np.mgrid[:4, :6]
@@ -295,11 +295,11 @@ def test_bad_input_to_quadratic_losses_is_named(unchecked):
         sobolev(Circle(), x, 1, max_degree=9)
     with pytest.raises(InputTypeError, match="order to be a finite number; got 'one'"):
         sobolev(Circle(), x, "one", max_degree=2)
-    with pytest.raises(InputError, match=r"an order whose weights float32 holds; got 4\^100 at the highest frequency"):
+    with pytest.raises(InputError, match=r"an order whose weights fit float32; got 4\^100 at the highest frequency"):
         sobolev(Circle(), x, 50, max_degree=3)
     with pytest.raises(InputTypeError, match="order to be a finite number; got nan"):
         ImageSobolev(float("nan"))
-    with pytest.raises(InputError, match=r"an order whose weights float32 holds; got 33\^50"):
+    with pytest.raises(InputError, match=r"an order whose weights fit float32; got 33\^50"):
         ImageSobolev(50)(jnp.ones((1, 8, 8)), jnp.ones((1, 8, 8)))
     with pytest.raises(InputError, match="outputs that are images"):
         ImageSobolev(1.0)(jnp.zeros((3, 2)), jnp.zeros((3, 2)))

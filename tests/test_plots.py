@@ -1,4 +1,4 @@
-"""The pictures show what is in the values, and say what they show."""
+"""Figures show the data of their values, and label them."""
 
 import dataclasses
 import xml.etree.ElementTree as ET
@@ -26,7 +26,7 @@ def mlp_kernels(count):
 
 @pytest.fixture(scope="module")
 def circle():
-    """Two kernels on the circle, with two targets of unequal power."""
+    """Two kernels on the circle, and two targets with unequal power."""
     x, weights = CIRCLE.quadrature(32)
     targets = CIRCLE.harmonics(x, 2)[:, [1, 3]] * jnp.array([2.0, 1.0])
     return nb.compare(mlp_kernels(2), x, CIRCLE, weights=weights, targets=targets)
@@ -49,7 +49,7 @@ def names_in_legend(ax):
 
 
 def outside(figure):
-    """The labels, titles and legends that are drawn, in part, beyond the figure's edges."""
+    """The labels, titles and legends that extend beyond the figure's edges."""
     figure.draw_without_rendering()
     drawn = [artist for ax in figure.axes for artist in (ax.title, ax.xaxis.label, ax.yaxis.label)]
     drawn += [ax.get_legend() for ax in figure.axes if ax.get_legend()]
@@ -63,7 +63,7 @@ def test_spectra_show_resolved_eigenvalues_and_the_floor(circle):
     ax = plots.spectra(circle)
     curves, floors = ax.lines[::2], ax.lines[1::2]
     for curve, floor, spectrum in zip(curves, floors, circle.spectra, strict=True):
-        k = spectrum.num_resolved
+        k = spectrum.num_above_noise
         assert_allclose(curve.get_xdata(), np.arange(1, k + 1))
         assert_allclose(curve.get_ydata(), spectrum.eigenvalues[:k])
         assert_allclose(floor.get_ydata(), spectrum.noise_floor)
@@ -80,7 +80,7 @@ def test_modes_below_the_floor_are_left_out():
 
 
 def full_marks(ax):
-    """The scatters of modes whose frequency is known."""
+    """The scatter plots of modes with a resolved frequency."""
     return [points for points in ax.collections if len(points.get_facecolor())]
 
 
@@ -104,8 +104,10 @@ def test_frequency_scatter_holds_every_mode_and_the_law(circle):
         assert_allclose(np.log(y1 / y0) / np.log(x1 / x0), ranking.decay.exponent)
     assert "radians per unit of length" in ax.get_xlabel()
     ranking = circle.rankings[0]
-    law = f"depth 1: exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f}), "
-    assert names_in_legend(ax)[0] == (law + f"ρ {ranking.spearman:.3f}").replace("-", "−")
+    law = f"depth 1: exponent {str(ranking.decay).removesuffix(' against frequency')}, "
+    rho = ranking.spearman_text.partition(" ")[0]
+    assert float(rho) == pytest.approx(ranking.spearman, abs=0.0005)
+    assert names_in_legend(ax)[0] == (law + f"ρ {rho}").replace("-", "−")
 
 
 def test_modes_that_inputs_do_not_resolve_are_hollow():
@@ -132,7 +134,7 @@ def test_the_law_is_the_least_squares_line(circle):
     assert_allclose(line.get_xdata(), np.exp([x.min(), x.max()]))
 
 
-def test_frequency_zero_has_its_place(circle, cloud):
+def test_frequency_zero_is_on_the_axis(circle, cloud):
     ax = plots.eigenvalue_against_frequency(circle)
     assert ax.get_xscale() == "symlog"
     assert ax.get_xlim()[0] < 0
@@ -155,7 +157,7 @@ def test_one_mode_has_its_axis_and_no_correlation(circle):
     ax = plots.eigenvalue_against_frequency(one)
     assert ax.get_xlim()[1] == 1
     assert names_in_legend(ax)[0] == "too few frequencies for a power law, ρ not defined"
-    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a ranking alone has no name
+    assert not ax.get_legend().get_title().get_text().startswith("kernel")  # a single ranking has no name
 
 
 def test_no_law_where_none_was_fitted(circle):
@@ -182,11 +184,12 @@ def test_energy_map_of_modes_without_a_degree(circle):
     assert ax.collections[0].get_array().shape == even.T.shape
 
 
-def test_cumulative_power_takes_targets_together(circle):
+def test_cumulative_power_averages_over_targets(circle):
     ax = plots.cumulative_power(circle)
     for line, spectrum in zip(ax.lines, circle.spectra, strict=True):
         shares = spectrum.cumulative_power(circle.targets)
-        assert_allclose(line.get_ydata(), (0.8 * shares[:, 0] + 0.2 * shares[:, 1])[: spectrum.num_resolved], rtol=1e-5)
+        expected = (0.8 * shares[:, 0] + 0.2 * shares[:, 1])[: spectrum.num_above_noise]
+        assert_allclose(line.get_ydata(), expected, rtol=1e-5)
     assert ax.get_xscale() == "log"
 
 
@@ -238,13 +241,13 @@ def test_vector_valued_modes_show_their_first_output():
 
 @pytest.fixture(scope="module")
 def density():
-    """Of a kernel of rank 10 on 40 inputs, of which 2 modes are known."""
+    """The density of a kernel of rank 10 on 40 inputs, with 2 known modes."""
     values = jnp.concatenate([10.0 ** -jnp.linspace(0, 2, 10), jnp.zeros(30)])
     K = jnp.diag(40 * values)
     return spectral_density(K, key=jax.random.key(0), num_steps=16, modes=nb.eigen.eigh(K, num_modes=2))
 
 
-def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
+def test_spectral_density_shows_the_numbers_per_decade_with_their_errors(density):
     ax = plots.spectral_density(density, width=0.2)
     curve, error = ax.lines[:2]
     found = density.density(curve.get_xdata(), 0.2)
@@ -254,8 +257,8 @@ def test_spectral_density_shows_the_numbers_a_decade_with_their_errors(density):
     assert_allclose(band[:, 1].max(), np.max(found.value + 2 * found.standard_error), rtol=1e-6)
     assert_allclose(ax.lines[2].get_xdata(), density.eigenvalues)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues a decade")
-    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the whole density is on the axis
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eigenvalue of K / n", "number of eigenvalues per decade")
+    assert curve.get_ydata()[[0, -1]].max() < 0.05  # the axis covers the whole density
     assert not outside(ax.figure)
 
 
@@ -270,7 +273,7 @@ def test_spectral_density_counts_what_a_logarithmic_axis_cannot_show(density):
     assert not any("smaller" in name for name in names_in_legend(plots.spectral_density(full)))
 
 
-def test_pictures_go_where_they_are_told(circle):
+def test_functions_draw_on_the_given_axes(circle):
     figure = Figure()
     ax = figure.subplots()
     assert plots.spectra(circle, ax) is ax
@@ -337,7 +340,7 @@ def test_saved_files_load_and_are_the_same_again(circle, tmp_path):
     for name in ("a", "b"):
         figure = Figure(layout="constrained")
         plots.eigenvalue_against_frequency(circle, figure.subplots())
-        plots.save(figure, tmp_path / "new folder" / f"{name}.1")
+        plots.save(tmp_path / "new folder" / f"{name}.1", figure)
     files = sorted(path.name for path in (tmp_path / "new folder").iterdir())
     assert files == ["a.1.png", "a.1.svg", "b.1.png", "b.1.svg"]
     for kind in ("png", "svg"):
@@ -351,7 +354,7 @@ def test_saved_files_load_and_are_the_same_again(circle, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(circle, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Choose a folder that can be written"):
-        plots.save(plots.spectra(circle).figure, tmp_path / "file" / "figure")
+        plots.save(tmp_path / "file" / "figure", plots.spectra(circle).figure)
 
 
 SIZES = np.array([32, 64, 128, 256, 512, 1024])
@@ -385,7 +388,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     drawn = nb.measured_learning_curve(kernel, x[:, :2], [2, 4, 8], x=x, num_draws=3, key=jax.random.key(0))
     ax = plots.learning_curve(two, drawn)
     assert names_in_legend(ax) == ["target 1", "target 2", "mean of 3 draws, 95 %"]
-    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # of no target
+    assert ax.get_legend().legend_handles[2].get_color() == "0.4"  # gray: it stands for both targets
     assert plots.learning_curve(predicted).get_xlabel() == "number of examples"
 
 
@@ -394,7 +397,7 @@ def test_learning_curves_have_a_line_and_points_with_intervals():
     ("draw", "message"),
     [
         (lambda: plots.scaling_laws(3), "Expected a ScalingLaw, or a dict of them by name; got int"),
-        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty one"),
+        (lambda: plots.scaling_laws({}), "Expected a ScalingLaw, or a dict of them by name; got an empty dict"),
         (lambda: plots.learning_curve(3), "Expected a LearningCurve, and a MeasuredLearningCurve or none; got int and"),
     ],
 )

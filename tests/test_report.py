@@ -16,7 +16,6 @@ import pytest
 import ntkbias as nb
 from ntkbias import report
 from ntkbias.errors import InputError
-from ntkbias.report.facts import kernel_facts
 
 CIRCLE = nb.domains.Circle()
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -114,15 +113,15 @@ def test_page_has_the_tables(page, circle):
     for row, spectrum, ranking in zip(kernels, circle.spectra, circle.rankings, strict=True):
         assert float(row["trace"]) == pytest.approx(float(spectrum.trace), rel=0.005)
         assert float(row["effective rank"]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
-        assert row["modes above the noise floor"] == f"{spectrum.num_resolved} of 32"
+        assert row["modes above the noise floor"] == f"{spectrum.num_above_noise} of 32"
         assert float(row["Spearman's rho"].partition(" ")[0]) == pytest.approx(ranking.spearman, abs=0.0005)
         assert row["decay exponent"] == str(ranking.decay)
         assert np.allclose([float(row[f"mode {mode}"]) for mode in (1, 2, 3)], ranking.eigenvalues[:3], rtol=0.005)
-    modes = [row for row in page.rows if len(row) == 7 and row[0].isdigit()]
+    modes = [row for row in page.rows if len(row) == 8 and row[0].isdigit()]
     assert len(modes) == 40
     ranking = circle.rankings[0]
-    number, eigenvalue, _, frequency, purity, time, eigenspace = modes[2]
-    assert (number, frequency, purity, eigenspace) == ("3", "1.00", "100.0%", "2")
+    number, eigenvalue, _, frequency, interval, purity, time, eigenspace = modes[2]
+    assert (number, frequency, interval, purity, eigenspace) == ("3", "1.00", "1.00 to 1.00", "100.0%", "2")
     assert float(eigenvalue) == pytest.approx(1 / float(time), rel=0.01)
     assert float(eigenvalue) == pytest.approx(float(ranking.eigenvalues[2]), rel=0.005)
     assert ["options.nets", "mlp, cnn"] in page.rows
@@ -208,12 +207,14 @@ def test_table_for_a_terminal(circle):
     first, second = text.split("\n\ndepth 2\n")
     lines = first.splitlines()
     assert lines[0] == "depth 1"
-    assert " ".join(lines[1:3]).startswith("trace 0.520, effective rank ")
-    assert lines[4].split() == ["mode", "eigenvalue", "of", "trace", "frequency", "purity", "learning", "time"]
-    assert [line[0] for line in lines[5:]] == [" ", "/", "\\", "/"]
-    assert len({len(line) for line in lines[4:]}) == 1
-    assert [line.split()[-5:-2] for line in lines[5:6]] == [["0.166", "31.93%", "0.00"]]
-    assert len(second.splitlines()) == 8
+    heads = ["mode", "eigenvalue", "of", "trace", "frequency", "95", "%", "interval", "purity", "learning", "time"]
+    assert lines[1].split() == heads
+    assert [line[0] for line in lines[2:6]] == [" ", "/", "\\", "/"]
+    assert len({len(line) for line in lines[1:6]}) == 1
+    assert lines[2].split()[1:4] == ["0.166", "31.93%", "0.00"]
+    assert lines[6] == f"... and {len(circle.rankings[0].frequencies) - 4} more"
+    assert lines[7].startswith("trace 0.520, effective rank ")
+    assert second.splitlines()[0].split() == heads
     assert max(map(len, text.splitlines())) <= 100
     assert text.isascii()
 
@@ -223,7 +224,8 @@ def test_table_with_awkward_names_and_few_modes(cloud):
     assert max(map(len, text.splitlines())) <= 100
     assert text.startswith("name of two lines xxx")
     assert "purity" not in text
-    assert text.splitlines()[-1].split()[0] == str(len(cloud.rankings[0].frequencies))
+    assert re.search(rf"^. *{len(cloud.rankings[0].frequencies)} ", text, re.MULTILINE)
+    assert " more" not in text
 
 
 def test_errors(circle, tmp_path):
@@ -239,8 +241,8 @@ def test_terminal_page_and_file_say_the_same(circle, page, tmp_path):
     written = json.loads(report.write_facts(tmp_path / "facts.json", circle).read_text())
     table = " ".join(report.table(circle).split())
     heads = next(row for row in page.rows if row[0] == "kernel")
-    for name, spectrum, ranking in zip(circle.names, circle.spectra, circle.rankings, strict=True):
-        facts = kernel_facts(spectrum, ranking)
+    for name, kernel in circle.items():
+        facts = kernel.facts()
         row = next(row for row in page.rows if row[0] == name)
         assert written[name] == {fact.label: fact.value for fact in facts}
         for fact in facts:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import spectrum_on_nodes
 
 import ntkbias as nb
 from ntkbias.errors import InputError
@@ -13,7 +14,7 @@ KERNEL = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
 
 
 def circle_spectrum(n=64):
-    return nb.spectrum(KERNEL, *CIRCLE.quadrature(n))
+    return spectrum_on_nodes(KERNEL, CIRCLE, n)
 
 
 def power_law_spectrum(n=200, exponent=-2.0):

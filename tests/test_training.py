@@ -1,4 +1,4 @@
-"""The loop: against the same steps written by hand, in one program, with all that travels beside parameters."""
+"""The training loop, compared with the same steps written by hand, with states and keys, in one program."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ Y = jnp.sign(X[:, 0])
 
 
 def by_hand(params, optimizer, loss, num_steps):
-    """Full-batch training, the slow obvious way."""
+    """Full-batch training, written in the slow, obvious way."""
     state = optimizer.init(params)
     for _ in range(num_steps):
         gradient = jax.grad(lambda p: losses.named(loss)(NET.apply(p, X), Y))(params)
@@ -32,13 +32,13 @@ def test_training_is_the_loop_by_hand(precision, loss):
     params = NET.init(jax.random.key(0), (3,))
     optimizer = optax.sgd(0.1, momentum=0.5)
     (_, last) = list(train(NET.apply, params, (x, Y), optimizer=optimizer, num_steps=7, loss=loss))[-1]
-    tolerance = 100 * float(jnp.finfo(precision).eps)  # of seven steps, in another order of summation
+    tolerance = 100 * float(jnp.finfo(precision).eps)  # seven steps, with sums in another order
     for found, wanted in zip(jax.tree.leaves(last), jax.tree.leaves(by_hand(params, optimizer, loss, 7)), strict=True):
         np.testing.assert_allclose(found, wanted, atol=tolerance * float(jnp.abs(wanted).max()))
 
 
-def test_each_example_is_seen_once_an_epoch():
-    """With the identity as inputs, and the sum of outputs as gain, parameters count how often each was seen."""
+def test_each_example_is_seen_at_most_once_per_epoch():
+    """With the identity as inputs and minus the sum of outputs as loss, parameters count how often each is seen."""
     seen = train(
         lambda params, x: x @ params,
         jnp.zeros(12),
@@ -46,14 +46,14 @@ def test_each_example_is_seen_once_an_epoch():
         optimizer=optax.sgd(1.0),
         loss=lambda outputs, _: -jnp.sum(outputs),
         num_steps=7,
-        batch_size=5,  # two batches an epoch, of ten examples
+        batch_size=5,  # two batches per epoch of ten examples
         at=range(8),
         key=jax.random.key(3),
     )
     counts = np.stack([np.asarray(params) for _, params in seen])
     assert counts.sum(1).tolist() == [5 * step for step in range(8)]
     epochs = np.diff(counts[::2], axis=0)
-    assert epochs.max() == 1  # nobody twice
+    assert epochs.max() == 1  # no example twice
     assert len(np.unique(epochs, axis=0)) == 3  # in another order each time
 
 
@@ -80,8 +80,8 @@ def test_the_same_call_gives_the_same_bits_wherever_it_stops():
             np.testing.assert_array_equal(one, two)
 
 
-def test_state_and_keys_travel():
-    """Running statistics are carried, and each step has a key of its own."""
+def test_states_and_keys_are_carried_along():
+    """Running statistics are carried along, and each step has its own key."""
 
     def forward(params, state, x, key):
         return x @ params, {"mean": 0.9 * state["mean"] + 0.1, "noise": jax.random.normal(key)}
@@ -122,7 +122,7 @@ def test_rates_are_how_far_a_gradient_of_one_moves():
     np.testing.assert_allclose(effective_learning_rates(optax.sgd(schedule), 5), [1, 0.75, 0.5, 0.25, 0], atol=1e-6)
     assert effective_learning_rates(optax.adam(0.1), 5) is None
     assert effective_learning_rates(optax.chain(optax.clip(1.5), optax.sgd(0.1)), 5) is None
-    labeled = optax.multi_transform({"a": optax.sgd(0.1)}, {"w": "a"})  # of named parameters
+    labeled = optax.multi_transform({"a": optax.sgd(0.1)}, {"w": "a"})  # needs named parameters
     assert effective_learning_rates(labeled, 5) is None
 
 
@@ -153,7 +153,7 @@ def test_bad_input_is_named_before_training(unchecked):
     refused("Expected targets of the outputs' shape", data=(X, jnp.ones((12, 4))))
     refused("Expected finite numbers in x of the data; got 1 NaN", data=(X.at[0, 0].set(jnp.nan), Y))
     refused("Expected labels -1 and \\+1 for the logistic loss", data=(X, 0 * Y), loss="logistic")
-    refused("Expected an optimizer of optax, as optax.sgd\\(0.1\\); got float", optimizer=0.1, error=TypeError)
+    refused("Expected an optax optimizer, such as optax.sgd\\(0.1\\); got float", optimizer=0.1, error=TypeError)
     refused("Expected at= in ascending order, each step once; got \\[0, 3, 3\\]", at=[0, 3, 3])
     refused("Expected at= between 0 and num_steps, 5; got 0 to 9", at=[0, 9])
     refused("Expected at= to be whole numbers of steps", at=[0.5], error=TypeError)

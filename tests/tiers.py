@@ -90,7 +90,7 @@ WIDE = {
 
 
 def sampled_out(nodeids: list[str]) -> set[str]:
-    """Of the tests that `SAMPLED` matches, those that wait for `make test-all`: two thirds of each law's cases."""
+    """Of the tests that `SAMPLED` matches, those that wait for `make test-all`."""
     laws: dict[str, list[str]] = {}
     for nodeid in nodeids:
         law = nodeid.partition("[")[0]

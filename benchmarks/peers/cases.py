@@ -1,9 +1,9 @@
-"""What is measured: networks, weights, inputs and sizes in NumPy's terms, for environments that share nothing else.
+"""The measured cases: networks, weights, inputs and sizes as NumPy arrays, for environments that share nothing else.
 
-A network is a list of `Layer`s; its weights are Gaussian arrays named after them, `name.w` `(*window, fan_in, fan_out)`
-and `name.b` `(fan_out,)`. `mlp` and `cnn` are those of `ntkbias.nets` (NTK parameterization, no biases). This module
-also counts: which products the kernel's contraction takes, in the cheaper of two orders for each layer (see
-`ntkbias/kernels/factors/`), and how many multiplications there are in all.
+A network is a list of `Layer`s. Its weights are Gaussian arrays named after the layers, `name.w`
+`(*window, fan_in, fan_out)` and `name.b` `(fan_out,)`. `mlp` and `cnn` are those of `ntkbias.nets` (NTK
+parameterization, no biases). This module also counts the products of the kernel's contraction, in the cheaper of two
+orders for each layer (see `ntkbias/kernels/factors/`), and the total number of multiplications.
 """
 
 import dataclasses
@@ -41,33 +41,33 @@ class Case:
     num_outputs: int
     outputs: str  # "mean" or "all"
     n: int
-    m: int = 0  # zero: with themselves
-    group: str = "standard"  # "quick" is part of "standard", and that of "all"
+    m: int = 0  # zero: the inputs with themselves
+    group: str = "standard"  # "standard" includes "quick", and "all" includes both
     memory_budget: int | None = None
 
     @property
     def columns(self) -> int:
-        """How many inputs the other side has."""
+        """The number of inputs on the other side."""
         return self.m or self.n
 
     @property
     def examples(self) -> int:
-        """How many inputs there are in all."""
+        """The number of inputs on both sides together."""
         return self.n + self.m
 
     @property
     def net(self) -> tuple[str, int, str]:
-        """What does not change with the size."""
+        """Everything that identifies the case except its size."""
         return self.network, self.num_outputs, self.outputs
 
     @property
     def few(self) -> bool:
-        """Whether methods that take a pass for each pair of inputs, NTK-vector products, are worth a try."""
+        """Whether there are few enough pairs of inputs for NTK-vector products, which take one pass per pair."""
         return self.n * self.columns <= 256**2
 
     @property
     def name(self) -> str:
-        """For people to read."""
+        """The title of the case."""
         size = f"{self.n} x {self.m}" if self.m else f"n = {self.n}"
         plural = "s" if self.num_outputs > 1 else ""
         return f"{TITLES[self.network]}, {self.num_outputs} output{plural}, {self.outputs}, {size}"
@@ -146,7 +146,7 @@ GROWTH = [Case("mlp256", 10, "mean", n, group="growth", memory_budget=64 * 2**20
 
 
 class Layer(NamedTuple):
-    """A linear map at each of some positions; `norm` is a layer norm's scale and shift instead."""
+    """A linear map, applied at each position; with `norm`, the scale and shift of a layer norm instead."""
 
     name: str
     positions: int
@@ -158,19 +158,19 @@ class Layer(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of the weights as a matrix."""
+        """The number of rows of the weights as a matrix."""
         return math.prod(self.window) * self.fan_in
 
 
 class Contraction(NamedTuple):
-    """The products (rows, inner, columns) of a parameter's part of the kernel, and whether they are of gradients."""
+    """The products (rows, inner, columns) of a parameter's part of the kernel, and whether its gradients are formed."""
 
     formed: bool
     products: list[tuple[int, int, int]]
 
 
 def layers(network: str, num_outputs: int) -> list[Layer]:
-    """All layers that have parameters, from inputs to outputs."""
+    """All layers with parameters, from inputs to outputs."""
     if network.startswith("mlp"):
         width = int(network.removeprefix("mlp"))
         sizes = [64, width, width, width, num_outputs]
@@ -214,7 +214,7 @@ def num_parameters(case: Case) -> int:
 
 
 def save(case: Case, path: Path) -> None:
-    """Write the weights and inputs of a case, the same in every run."""
+    """Write the weights and inputs of a case. They are the same in every run."""
     params = weights(case)
     rng = np.random.default_rng(1)
     arrays = {"x1": inputs(case, params, rng, case.n)}
@@ -224,7 +224,7 @@ def save(case: Case, path: Path) -> None:
 
 
 def weights(case: Case) -> dict[str, np.ndarray]:
-    """Gaussian weights: of variance one where the network scales them itself."""
+    """Gaussian weights, with variance one if the network scales them itself."""
     rng = np.random.default_rng(0)
     gain = {"resnet18": 2.0, "transformer": 1.0}.get(case.network)
     arrays = {}
@@ -239,10 +239,10 @@ def weights(case: Case) -> dict[str, np.ndarray]:
 
 
 def inputs(case: Case, params: dict[str, np.ndarray], rng: np.random.Generator, num: int) -> np.ndarray:
-    """Gaussian inputs, without those for which rounding decides on which side of its kink a ReLU is.
+    """Gaussian inputs, without those at which rounding decides on which side of its kink a ReLU is.
 
-    There the gradient has two values, both right, and a comparison would tell nothing. In the ResNet one ReLU of half a
-    million makes no difference that the comparison sees, and the transformer has none.
+    At such inputs, two gradients are equally right, and a comparison would mean nothing. The ResNet and the transformer
+    keep all inputs: the comparison does not notice one ReLU in half a million, and the transformer has no ReLU.
     """
     chosen: list[np.ndarray] = []
     while sum(map(len, chosen)) < num:
@@ -253,7 +253,7 @@ def inputs(case: Case, params: dict[str, np.ndarray], rng: np.random.Generator, 
 
 
 def smallest_preactivation(params: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """How near each example comes to a kink in an MLP or CNN: relative to the layer's root mean square."""
+    """The smallest |pre-activation| of each example in an MLP or CNN, relative to the layer's root mean square."""
     smallest = np.full(len(x), np.inf)
     for w in list(params.values())[:-1]:
         if w.ndim == 4:
@@ -268,14 +268,14 @@ def smallest_preactivation(params: dict[str, np.ndarray], x: np.ndarray) -> np.n
 
 
 def load(path: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
-    """Weights, inputs and the other inputs, if any."""
+    """The weights, the inputs, and the other inputs if there are any."""
     with np.load(path) as arrays:
         params = {name: arrays[name] for name in arrays.files if name not in ("x1", "x2")}
         return params, arrays["x1"], arrays["x2"] if "x2" in arrays.files else None
 
 
 def contractions(case: Case) -> dict[str, Contraction]:
-    """For each parameter the cheaper of two orders: by pairs of positions, or by gradients (formed on the way)."""
+    """The cheaper of two orders for each parameter: over pairs of positions, or with gradients that are formed."""
     found = {}
     for layer in layers(case.network, case.num_outputs):
         vectors = [f"{layer.name}.b"] * (layer.bias or layer.norm) + [f"{layer.name}.w"] * layer.norm
@@ -300,7 +300,7 @@ def _contraction(case: Case, t: int, i: int, j: int) -> Contraction:
 
 
 def multiplications(case: Case) -> float:
-    """What the kernel needs: passes through the network, weight gradients where formed, half of a symmetric matrix."""
+    """The multiplications that the kernel needs: the passes, the gradients that are formed, half a symmetric matrix."""
     formed = contractions(case)
     first, *_ = found = layers(case.network, case.num_outputs)
     passes = 0.0

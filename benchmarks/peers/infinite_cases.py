@@ -1,9 +1,9 @@
-"""Infinite networks in terms that two libraries share: nested tuples, read by each side in its own way.
+"""Infinite-width networks as nested tuples, which each library turns into its own layers.
 
     ("dense",), ("conv", window, stride), ("relu",), ("average", window), ("flatten",), ("pool",),
     ("residual", branch, shortcut)      two tuples of layers, whose outputs are added
 
-Convolutions pad with zeros to the same size; weights have standard deviation sqrt 2, and there are no biases.
+Convolutions pad with zeros to the same size. Weights have standard deviation sqrt 2, and there are no biases.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ def conv(window: int = 3, stride: int = 1) -> tuple:
 
 
 def block(stride: int = 1) -> tuple:
-    """A pre-activation block of two convolutions; where it changes the size, so does its shortcut."""
+    """A pre-activation block of two convolutions. If it changes the size, its shortcut does too."""
     return ("residual", (RELU, conv(3, stride), RELU, conv()), () if stride == 1 else (conv(3, stride),))
 
 
@@ -47,14 +47,14 @@ class Case:
     shape: tuple[int, ...]
     n: int
     m: int = 0
-    group: str = "standard"  # "quick" is part of "standard", and that of "all"
+    group: str = "standard"  # "standard" includes "quick", and "all" includes both
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))  # a list, where it came as JSON
+        object.__setattr__(self, "shape", tuple(self.shape))  # it is a list if it came as JSON
 
     @property
     def pairs(self) -> int:
-        """Pairs of inputs whose kernel is needed."""
+        """The number of pairs of inputs whose kernel is needed."""
         return self.n * self.m if self.m else self.n * (self.n + 1) // 2
 
 
@@ -77,7 +77,7 @@ BYTES = 4
 
 
 def entries(net: tuple, positions: tuple[int, ...], pooled: bool) -> tuple[int, tuple[int, ...]]:
-    """How many covariance entries a pair of inputs has, summed over what writes them, and the positions after."""
+    """The number of covariance entries per pair of inputs, summed over the layers, and the positions at the end."""
     total, power = 0, 2 if pooled else 1
     for kind, *arguments in net:
         if kind == "residual":
@@ -94,7 +94,7 @@ def entries(net: tuple, positions: tuple[int, ...], pooled: bool) -> tuple[int, 
 
 
 def fewest_bytes(case: Case) -> int:
-    """Bytes that move when every layer reads and writes its two kernels once, and nothing is kept in a cache."""
+    """The bytes that move if every layer reads and writes its two kernels once, without any cache."""
     net = NETS[case.net]
     pooled = any(kind == "pool" for kind, *_ in net)
     positions = () if net[0] == FLATTEN else case.shape[:-1]

@@ -1,4 +1,4 @@
-"""neural-tangents: the compiled `kernel_fn(x1, x2, "ntk")` of the same network in `stax`, at once or by `nt.batch`."""
+"""neural-tangents: the compiled `kernel_fn(x1, x2, "ntk")` of the same `stax` network, at once or with `nt.batch`."""
 
 import importlib.metadata
 import math
@@ -12,11 +12,11 @@ from neural_tangents import stax
 from worker import Part, Work, serve
 
 GAIN = math.sqrt(2)
-BATCH = {"mlp": 500, "cnn_flatten": 50, "resnet": 10}  # else 4
+BATCH = {"mlp": 500, "cnn_flatten": 50, "resnet": 10}  # 4 for the others
 
 
 def net(described: tuple) -> tuple:
-    """The network of a description, as stax writes networks."""
+    """The stax network with this description."""
 
     def layer(kind: str, *arguments) -> tuple:
         if kind == "conv":

@@ -1,4 +1,4 @@
-"""ntkbias: `infinite_ntk(net)(x)`; and a copy of an array that no cache holds, for the memory's bandwidth."""
+"""ntkbias: `infinite_ntk(net)(x)`; and a copy of an array too large for any cache, for the memory bandwidth."""
 
 import importlib.metadata
 import math
@@ -12,12 +12,12 @@ from worker import Part, Work, serve
 import ntkbias as nb
 from ntkbias import layers
 
-COPIED = 2**26  # numbers of four bytes
+COPIED = 2**26  # numbers of four bytes each
 GAIN = math.sqrt(2)
 
 
 def net(described: tuple) -> layers.Layer:
-    """The network of a description."""
+    """The ntkbias network with this description."""
 
     def layer(kind: str, *arguments) -> layers.Layer:
         if kind == "conv":

@@ -1,4 +1,4 @@
-"""The networks as plain functions f(params, x) in JAX, for any version of it; sizes are those of the parameters."""
+"""The networks as plain functions f(params, x), for any version of JAX. Sizes come from the parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jax import lax
 
 
 def mlp(params, x):
-    """Dense layers with ReLU between, as `ntkbias.nets.mlp`."""
+    """Dense layers with ReLU in between, like `ntkbias.nets.mlp`."""
     depth = len(params) - 1
     for k in range(depth):
         x = jax.nn.relu(_gain(k) * _scaled_dense(params[f"dense{k}.w"], x))
@@ -14,18 +14,18 @@ def mlp(params, x):
 
 
 def cnn_flatten(params, x):
-    """Convolutions with ReLU, then a dense layer of all positions, as `ntkbias.nets.cnn`."""
+    """Convolutions with ReLU, then a dense layer over all positions, like `ntkbias.nets.cnn`."""
     x = _scaled_convolutions(params, x)
     return _scaled_dense(params["dense.w"], x.reshape(len(x), -1))
 
 
 def cnn_pooled(params, x):
-    """Convolutions with ReLU, then a dense layer of the mean over positions."""
+    """Convolutions with ReLU, then a dense layer on the mean over positions."""
     return _scaled_dense(params["dense.w"], jnp.mean(_scaled_convolutions(params, x), (1, 2)))
 
 
 def resnet18(params, x):
-    """Basic blocks [2, 2, 2, 2], projections where channels change, no normalization."""
+    """Basic blocks [2, 2, 2, 2] with projections where the channels change, and no normalization."""
     x = jax.nn.relu(_convolution(params["stem.w"], x))
     for stage in range(4):
         for block in range(2):
@@ -40,7 +40,7 @@ def resnet18(params, x):
 
 
 def transformer(params, x):
-    """One block, normalized first: attention of four heads, GELU, then the mean over the sequence and a linear head."""
+    """One pre-norm block: attention with four heads, GELU, then the mean over the sequence and a linear head."""
     n, length, width = x.shape
     heads = 4
     qkv = _affine(params, "qkv", _norm(params, "norm0", x)).reshape(n, length, 3, heads, width // heads)
@@ -54,12 +54,12 @@ def transformer(params, x):
 
 
 def function(network):
-    """The function of a network's name."""
+    """The function of the network with this name."""
     return mlp if network.startswith("mlp") else globals()[network]
 
 
 def _gain(k):
-    """The standard deviation of a hidden layer's weights: ReLU's critical gain but in the first."""
+    """The standard deviation of a layer's weights: ReLU's critical gain, except in the first layer."""
     return 2**0.5 if k else 1.0
 
 

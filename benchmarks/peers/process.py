@@ -1,4 +1,4 @@
-"""A process that measures in an environment of its own, and what this machine is."""
+"""A process that measures in its own environment, and a description of this machine."""
 
 import json
 import os
@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 PEERS = Path(__file__).resolve().parents[2] / ".peers"
-# Several processes share a GPU, and all compute in full float32 there.
+# On a GPU, several processes share the device, and all compute in full float32.
 ENV = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "float32"}
-MEMORY = 0.5  # of this machine's: a process that takes more is ended
+MEMORY = 0.5  # of this machine's memory: a process that takes more is ended
 
 
 class Worker:
-    """A process that measures, started when it is first asked, and again after it died."""
+    """A process that measures. It starts when it is first asked, and again after it has died."""
 
     def __init__(self, name: str, python: Path, script: str, log: Path) -> None:
         self.name, self.command, self.log = name, [str(python), str(Path(__file__).parent / script)], log
@@ -27,7 +27,7 @@ class Worker:
         self.starts = 0
 
     def start(self) -> dict:
-        """The worker's first answer, its versions; an error if it does not start."""
+        """Start the process, and return its first answer: its versions, or an error."""
         self.starts += 1
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -40,7 +40,7 @@ class Worker:
         return answer
 
     def ask(self, limit: float, **command: object) -> dict:
-        """The answer to a command; an error if it takes too long or too much memory, or the process dies."""
+        """The answer to a command, or an error if it takes too long or too much memory, or if the process dies."""
         if self.process is None and "error" in (answer := self.start()):
             return answer
         try:
@@ -86,7 +86,7 @@ def memory() -> int:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process has in use; zero where the system does not say."""
+    """The memory of a process in bytes; zero if the system does not report it."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
@@ -94,7 +94,7 @@ def _resident(pid: int) -> int:
 
 
 def machine() -> str:
-    """The processor and the number of its cores, and the GPU if there is one."""
+    """The processor, its number of cores, and the GPU if there is one."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,8 +1,8 @@
-"""What is tracked, in NumPy's terms: a CNN on MNIST, its weights at the start, and its batches.
+"""The tracked case as NumPy arrays: a CNN on MNIST, its initial weights, and its batches.
 
-The network: three convolutions of 3 x 3 with 16, 32, 32 channels and strides 1, 2, 2, padded by one, ReLU, the mean
-over positions, a dense layer of 10 outputs; He's standard deviations, no biases. Training: gradient descent on the
-cross entropy, batches of 64.
+The network has three 3 x 3 convolutions with 16, 32 and 32 channels, strides 1, 2 and 2, padding one and ReLU, then the
+mean over positions and a dense layer with 10 outputs. It has He's standard deviations and no biases. It is trained by
+gradient descent on the cross entropy, in batches of 64.
 """
 
 import itertools
@@ -16,7 +16,7 @@ NUM_TRAIN = 10_000
 
 
 def problem(mnist: Path, num_probe: int) -> dict[str, np.ndarray]:
-    """Images, labels, and weights; random images where there are no files."""
+    """The images, labels and weights. Without the MNIST files, the images are random."""
     rng = np.random.default_rng(0)
     if mnist.is_dir():
         import ntkbias as nb
@@ -33,7 +33,7 @@ def problem(mnist: Path, num_probe: int) -> dict[str, np.ndarray]:
 
 
 def batch_at(step: int, n: int) -> np.ndarray:
-    """The examples of a step, in an order that all packages share."""
+    """The examples of a step, in the same order for all packages."""
     steps = n // BATCH
     order = np.random.default_rng(step // steps).permutation(n)
     return order[step % steps * BATCH :][:BATCH]

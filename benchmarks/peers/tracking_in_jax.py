@@ -1,4 +1,4 @@
-"""The network of `tracking_case` as f(params, x) in JAX of any version, and one step of training."""
+"""The network of `tracking_case` as f(params, x), for any version of JAX, and one step of training."""
 
 import jax
 import jax.numpy as jnp
@@ -29,5 +29,5 @@ def step(params, x, y, chosen):
 
 @jax.jit
 def scan(params, x, y, chosen):
-    """As many steps as rows of chosen examples, as one program."""
+    """One step per row of chosen examples, as one program."""
     return jax.lax.scan(lambda p, rows: (step(p, x, y, rows), None), params, chosen)[0]

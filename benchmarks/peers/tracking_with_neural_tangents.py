@@ -1,8 +1,8 @@
-"""The loop that users of neural-tangents write: train, and take the kernel of the probe now and then.
+"""The loop that users of neural-tangents write: train, and compute the kernel of the probe at some steps.
 
     python tracking_with_neural_tangents.py PROBLEM.npz STEP STEP ...        prints one line of JSON
 
-In an environment of neural-tangents' own, or on current JAX by the adapter of ntkbias.
+It runs in an environment made for neural-tangents, or on current JAX through the adapter of ntkbias.
 """
 
 import json
@@ -20,11 +20,11 @@ try:
 except (ImportError, AttributeError):  # on current JAX
     from ntkbias.adapters.neural_tangents import nt
 
-PIECE = 100  # examples a side: a Jacobian of all of them at once takes gigabytes
+PIECE = 100  # examples per side: the Jacobian of all of them at once takes gigabytes
 
 
 def main() -> None:
-    """Train, and look."""
+    """Train, and compute the kernels."""
     arrays = dict(np.load(sys.argv[1]))
     at = [int(word) for word in sys.argv[2:]]
     params = {name: jnp.asarray(arrays[name]) for name in arrays if name not in ("x", "y", "probe")}

@@ -1,4 +1,4 @@
-"""The loop that users of torch.func write: train, and take the kernel of the probe now and then.
+"""The loop that users of torch.func write: train, and compute the kernel of the probe at some steps.
 
 python tracking_with_torch.py PROBLEM.npz STEP STEP ...        prints one line of JSON
 """
@@ -13,7 +13,7 @@ from torch.func import jacrev, vmap
 from torch.nn import functional
 from tracking_case import RATE, STRIDES, batch_at
 
-PIECE = 50  # examples a Jacobian: each has 10 rows of all parameters
+PIECE = 50  # examples per Jacobian: each has 10 rows over all parameters
 
 
 def f(params: dict, x: torch.Tensor) -> torch.Tensor:
@@ -24,7 +24,7 @@ def f(params: dict, x: torch.Tensor) -> torch.Tensor:
 
 
 def kernel(params: dict, probe: torch.Tensor) -> torch.Tensor:
-    """The mean over outputs of the NTK, from Jacobians piece by piece (the recipe of torch's own tutorial)."""
+    """The mean over outputs of the NTK, from Jacobians in pieces (the recipe of torch's tutorial)."""
     one = vmap(jacrev(lambda params, x: f(params, x[None])[0]), (None, 0))
     pieces = [one(params, piece) for piece in probe.split(PIECE)]
     rows = torch.cat([torch.cat([leaf.flatten(2) for leaf in piece.values()], 2) for piece in pieces])
@@ -32,7 +32,7 @@ def kernel(params: dict, probe: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train, and look."""
+    """Train, and compute the kernels."""
     arrays = dict(np.load(sys.argv[1]))
     at = [int(word) for word in sys.argv[2:]]
     params = {name: torch.tensor(arrays[name]) for name in arrays if name not in ("x", "y", "probe")}

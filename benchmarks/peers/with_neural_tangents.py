@@ -1,7 +1,7 @@
-"""neural-tangents: its three implementations, on all inputs at once and, for many inputs, by `nt.batch`.
+"""neural-tangents: its three implementations, on all inputs at once and, for many inputs, with `nt.batch`.
 
-`nt.batch` takes whole batches only; where the number of inputs is none, they are filled up with copies of the first,
-and the result is cut, as a user would do.
+`nt.batch` accepts only whole batches. For other numbers of inputs, copies of the first input fill the last batch, and
+their rows are removed from the result, as a user would do.
 """
 
 import importlib.metadata
@@ -23,7 +23,7 @@ IMPLEMENTATIONS = {
     "Jacobian contraction": nt.NtkImplementation.JACOBIAN_CONTRACTION,
     "NTK-vector products": nt.NtkImplementation.NTK_VECTOR_PRODUCTS,
 }
-LARGEST_JACOBIAN = 2**32  # bytes, to try on all inputs at once
+LARGEST_JACOBIAN = 2**32  # bytes: a method with a larger Jacobian runs only in batches
 BATCH = (48, 128)  # the smallest and the largest batch
 
 
@@ -41,7 +41,7 @@ def methods(case: Case) -> list[str]:
 
 
 def batch_size(case: Case) -> int:
-    """The batch that leaves least to fill up, the largest of those."""
+    """The batch size that needs the fewest copies; if several do, the largest."""
     if case.columns <= BATCH[1]:
         return max(1, case.columns // 4)
 

@@ -1,4 +1,4 @@
-"""Ours, and what it is held against in the same JAX: the Jacobian product, the floor, and a big matrix product."""
+"""Our method, and the references in the same JAX: the Jacobian product, the floor, and a large matrix product."""
 
 import functools
 import importlib.metadata
@@ -16,8 +16,8 @@ from worker import Part, Work, serve
 import ntkbias as nb
 
 GEMM_SIZE = 2048
-JACOBIAN_BYTES = 2**31  # of one strip of examples: about three times that are in use while it is made and multiplied
-OPERAND = 2**25  # numbers: larger products of the floor are timed on a slice, and scaled
+JACOBIAN_BYTES = 2**31  # per strip of examples: about three times as much is in use while it is made and multiplied
+OPERAND = 2**25  # numbers: for larger operands, the floor times a slice of the product and scales the time
 
 
 def make(case: Case, path: str, method: str) -> Work:
@@ -52,7 +52,7 @@ def jacobians(f: Callable, params: dict, x: jax.Array) -> list[jax.Array]:
 
 @functools.partial(jax.jit, static_argnums=2)
 def products(left: list[jax.Array], right: list[jax.Array], outputs: str) -> jax.Array:
-    """One matrix product a parameter."""
+    """The kernel from Jacobians, with one matrix product per parameter."""
     rule, divisor = ("nap,mbp->namb", 1) if outputs == "all" else ("nop,mop->nm", left[0].shape[1])
     return sum(jnp.einsum(rule, a, b, precision="highest") for a, b in zip(left, right, strict=True)) / divisor
 
@@ -66,7 +66,7 @@ def in_one(f: Callable, params: dict, x1: jax.Array, x2: jax.Array | None, outpu
 def by_jacobians(
     f: Callable, params: dict, x1: jax.Array, x2: jax.Array | None, outputs: str, rows: int
 ) -> jax.Array | np.ndarray:
-    """The kernel from whole Jacobians: torch.func's recipe in JAX, in strips of `rows` where there is no room."""
+    """The kernel from whole Jacobians, which is torch.func's recipe in JAX; in strips of `rows` if they do not fit."""
     if max(len(x1), 0 if x2 is None else len(x2)) <= rows:
         return jax.block_until_ready(in_one(f, params, x1, x2, outputs))
     other = x1 if x2 is None else x2
@@ -93,10 +93,10 @@ def _put(result: np.ndarray, block: np.ndarray, i: int, j: int, axis: int) -> No
 def floor(
     case: Case, f: Callable, params: dict, x1: jax.Array, x2: jax.Array | None, *, tight: bool
 ) -> dict[str, Part]:
-    """Forward pass, backward passes, and the contraction's bare matrix products.
+    """The parts of the floor: the forward pass, the backward passes, and the bare matrix products of the contraction.
 
-    The tight one leaves out weight gradients that the contraction does not form, but for the first parameter's: they
-    make the backward pass go all the way.
+    The tight floor leaves out weight gradients that the contraction does not form. It keeps those of the first
+    parameter, so that the backward pass runs through the whole network.
     """
     x = x1 if x2 is None else jnp.concatenate([x1, x2])
     plan = contractions(case)
@@ -113,11 +113,11 @@ def floor(
 
 
 def _backward(f: Callable, params: dict, fixed: dict, x: jax.Array, num_outputs: int) -> Callable:
-    """One backward pass an output, its weight gradients summed over the batch: in turn, or at once where faster."""
+    """One backward pass per output, with weight gradients summed over the batch: one by one, or at once if faster."""
     _, pull = jax.vjp(lambda params: f({**fixed, **params}, x), params)
     cotangents = jnp.repeat(jnp.eye(num_outputs)[:, None], len(x), 1)
     ways = [functools.partial(_in_turn, pull, list(cotangents))]
-    if num_outputs > 1 and x.ndim < 4:  # several convolutions at once take XLA many times as long
+    if num_outputs > 1 and x.ndim < 4:  # several convolutions at once are many times slower in XLA
         ways.append(functools.partial(_wait, _at_once, pull, cotangents))
     taken = []
     for way in ways:
@@ -149,7 +149,7 @@ def _counted(plan: dict) -> dict[tuple[int, int, int], int]:
 
 
 def _bare_product(rows: int, inner: int, columns: int) -> tuple[Callable, float]:
-    """A product of this shape, or of a slice of it, and how many times the slice's work the whole is."""
+    """A product of this shape or of a slice of it, and the ratio of the full work to that of the slice."""
     whole = rows * inner * columns
     rows, columns = (min(size, math.isqrt(OPERAND)) for size in (rows, columns))
     inner = min(inner, OPERAND // max(rows, columns))

@@ -1,4 +1,4 @@
-"""torch.func's two recipes for the empirical NTK, and nngeometry, on torch modules with the same weights."""
+"""The two recipes of torch.func for the empirical NTK, and nngeometry, on torch modules with the same weights."""
 
 import importlib.metadata
 
@@ -9,13 +9,13 @@ from torch import nn
 from torch.func import functional_call, jacrev, jvp, vjp, vmap
 from worker import Part, Work, serve
 
-JACOBIAN_BYTES = 2**31  # of one strip of examples
+JACOBIAN_BYTES = 2**31  # per strip of examples
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-torch.backends.cudnn.allow_tf32 = False  # products of matrices are in full float32 already
+torch.backends.cudnn.allow_tf32 = False  # matrix products use full float32 by default
 
 
 class Network(nn.Module):
-    """The layers of a case by name, images as (channels, height, width)."""
+    """The layers of a case, by name. Images are (channels, height, width)."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Network(nn.Module):
 
 
 class Mlp(Network):
-    """Dense layers with ReLU between."""
+    """Dense layers with ReLU in between."""
 
     def forward(self, x):
         """The outputs `(n, o)`."""
@@ -34,7 +34,7 @@ class Mlp(Network):
 
 
 class Cnn(Network):
-    """Convolutions with ReLU, a dense layer of all positions or of their mean."""
+    """Convolutions with ReLU, then a dense layer over all positions or on their mean."""
 
     def forward(self, x):
         """The outputs `(n, o)`."""
@@ -46,7 +46,7 @@ class Cnn(Network):
 
 
 class ResNet(Network):
-    """Basic blocks with projections where channels change."""
+    """Basic blocks, with projections where the channels change."""
 
     def forward(self, x):
         """The outputs `(n, o)`."""
@@ -62,7 +62,7 @@ class ResNet(Network):
 
 
 class Transformer(Network):
-    """One block, normalized first."""
+    """One pre-norm block."""
 
     def forward(self, x):
         """The outputs `(n, o)`."""
@@ -106,7 +106,7 @@ def network(case: Case, params: dict[str, np.ndarray]) -> Network:
 
 
 def by_jacobians(model: Network, x1: torch.Tensor, x2: torch.Tensor | None, case: Case) -> torch.Tensor:
-    """The recipe by Jacobian contraction, in strips of examples where there is no room for the Jacobian."""
+    """The recipe by Jacobian contraction, in strips of examples if the Jacobian does not fit."""
     params = {name: value.detach() for name, value in model.named_parameters()}
 
     def single(params, x):
@@ -165,7 +165,10 @@ def by_vector_products(model: Network, x1: torch.Tensor, x2: torch.Tensor | None
 
 
 def by_nngeometry(model: Network, x1: torch.Tensor, x2: torch.Tensor | None, case: Case) -> torch.Tensor:
-    """Its Gram matrix has all pairs of outputs; the mean takes one of each output. Two sets of inputs are one to it."""
+    """nngeometry's Gram matrix. It has all pairs of outputs, and knows one set of inputs.
+
+    The mean over outputs takes one Gram matrix per output. Two sets of inputs are joined, and one block is kept.
+    """
     from nngeometry import GramMatrix
 
     x = x1 if x2 is None else torch.cat([x1, x2])

@@ -1,14 +1,14 @@
-"""The loop of a process that measures: one JSON command a line on stdin, one JSON answer a line on stdout.
+"""The loop of a process that measures: one JSON command per line on stdin, one JSON answer per line on stdout.
 
     {"do": "methods", "case": {...}}            -> {"methods": ["...", ...]}
     {"do": "prepare", "case": {...}, "data": "x.npz", "method": "...", "result": "k.npy"}
                                                 -> {"seconds": ..., "parts": {...}, "first": ..., "peak_bytes": ...}
     {"do": "measure", "method": "..."}          -> {"seconds": ..., "parts": {...}}
-    {"do": "forget"}                            drop what is prepared
+    {"do": "forget"}                            drop everything that is prepared
 
-To prepare is to compile, run once, write the result, and run again for the memory: a call that finds what the last one
-freed still in the process takes none, so that the largest of some calls counts. A measurement repeats what is short.
-Between commands the process is blocked on stdin. An error is an answer, {"error": "..."}.
+"prepare" compiles, runs once, writes the result, and runs again to measure the memory. A call can reuse memory that the
+previous call freed within the process, and would then seem to need none. So the largest of several calls counts.
+"measure" repeats short work. Between commands, the process waits on stdin. An error is an answer, {"error": "..."}.
 """
 
 import ctypes
@@ -24,35 +24,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from cases import Case
 
-PEAKS, BRIEF = 5, 1.0  # calls whose peak of memory is taken, where they take seconds of at most
-SHORTEST = 0.05  # seconds that a measurement lasts at least: shorter work is repeated within it
+PEAKS, BRIEF = 5, 1.0  # the number of calls whose peak memory is measured, if each takes at most so many seconds
+SHORTEST = 0.05  # the least seconds of a measurement: shorter work is repeated
 
 
 class Part(NamedTuple):
-    """Something to time, that ends when its result is there; its time is multiplied by `count`."""
+    """A function to time, which returns when its result is ready. Its time is multiplied by `count`."""
 
     run: Callable[[], Any]
     count: float = 1.0
 
 
 class Work(NamedTuple):
-    """A method on a case; the result of its only part becomes an array, where it has a result."""
+    """A method on a case. If it has a result, it has one part, and `array` turns its result into an array."""
 
     parts: dict[str, Part]
     array: Callable[[Any], np.ndarray] | None = None
 
 
 def serve(versions: dict[str, str], methods: Callable[[Any], list[str]], make: Callable, case: type = Case) -> None:
-    """Answer commands until stdin ends. `make(case, path of the data, method)` gives the work, of `case`'s type."""
+    """Answer commands until stdin ends. `make(case, path of the data, method)` returns the work; `case` is a type."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not look like an answer
+    os.dup2(2, 1)  # so that the output of libraries is not taken for an answer
     prepared: dict[str, tuple[Work, dict[str, int]]] = {}
     print(json.dumps({"versions": versions}), file=answers)
     for line in sys.stdin:
         command = json.loads(line)
         try:
             answer = _answer(command, methods, make, case, prepared)
-        except Exception as error:  # whatever a peer raises is a finding about it
+        except Exception as error:  # any error of a peer is a result of the benchmark
             reason = (str(error).strip() or "no message").splitlines()[0]
             answer = {"error": f"{type(error).__name__}: {reason[:160]}"}
         print(json.dumps(answer), file=answers)
@@ -101,9 +101,9 @@ def _seconds(run: Callable[[], Any], repeats: int) -> float:
 
 
 def _start_of_peak() -> int | None:
-    """Return freed memory to the system, restart its record of the peak, and say what is in use; Linux alone can."""
+    """Return freed memory to the system, reset the recorded peak, and return the memory in use. Only on Linux."""
     gc.collect()
-    if shutil.which("nvidia-smi"):  # the arrays are in the memory of the device
+    if shutil.which("nvidia-smi"):  # the arrays are in device memory
         return None
     try:
         ctypes.CDLL(None).malloc_trim(0)

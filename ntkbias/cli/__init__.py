@@ -1,10 +1,16 @@
 """The command line: `ntkbias spectrum` for one network, `ntkbias compare` for several, `ntkbias track` for training.
 
-Each fills a run folder, then prints a table: settings and versions (`settings.json`), the values (`comparison` or
-`history`, `.npz` and `.json`, read by `ntkbias.load`), the table, what it says of the whole as `facts.json`, figures
-as SVG and PNG, and `report.html`. `files.json` lists them: a later command in that folder replaces these, and refuses
-to replace any other file. Options may also stand in a TOML file (`--config`); those on the command line
-prevail.
+Each command fills a run folder and prints a table. The folder holds
+
+    settings.json          the options and the versions of the packages
+    comparison or history  the values, as .npz and .json; `ntkbias.load` reads them
+    table.txt, facts.json  the table, and the summary facts
+    *.svg, *.png           the figures
+    report.html            the report
+    files.json             the list of these files
+
+A later command in the same folder replaces the files on that list, and refuses to replace any other file. Options can
+also come from a TOML file (`--config`); options on the command line take precedence.
 
 >>> from ntkbias.cli import main
 >>> main(["spectrum", "--data", "nowhere.npz"])
@@ -21,9 +27,10 @@ __all__ = ["CompareOptions", "SpectrumOptions", "TrackOptions", "main"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return 0, or after one sentence 2 for wrong input, 3 where training diverged, 130 at Ctrl-C.
+    """Run a command and return its exit code.
 
-    1: the results are saved, and could not be printed.
+    0: success. 1: the results are saved but could not be printed. 2: wrong input. 3: training diverged. 130: Ctrl-C.
+    Every code but 0 comes with one sentence on standard error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -31,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         options = parsed(with_config(arguments))
-        if not 0 <= options.seed < 2**32:  # JAX would take one beyond for another
+        if not 0 <= options.seed < 2**32:  # JAX would wrap a larger seed around to another one
             raise InputError(f"Expected --seed to be zero or more, and below 2^32; got {options.seed}.")
         return _run(options)
     except InputError as error:
@@ -46,19 +53,19 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("ntkbias: interrupted; files already written are whole.", file=sys.stderr)
+        print("ntkbias: interrupted; files already written are complete.", file=sys.stderr)
         return 130
 
 
 def _run(options: SpectrumOptions | CompareOptions | TrackOptions) -> int:
-    """Run a command whose options are right. JAX is loaded here: that takes longer than to refuse an option."""
+    """Run a command with checked options. JAX is imported only here, since its import is slow."""
     import jax
 
     from ntkbias.cli import programs, spectra, tracking
-    from ntkbias.cli.outcome import say
+    from ntkbias.cli.outcome import print_outcome
 
     if options.cache:
-        programs.keep()
+        programs.enable_cache()
     try:
         if isinstance(options, TrackOptions):
             outcome = tracking.run(options)
@@ -68,4 +75,4 @@ def _run(options: SpectrumOptions | CompareOptions | TrackOptions) -> int:
             outcome = spectra.run(options, "compare", options.nets, options.limits)
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError(str(error)) from error
-    return say(outcome)
+    return print_outcome(outcome)

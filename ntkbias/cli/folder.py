@@ -1,17 +1,18 @@
-"""The folder of a run: one command at a time is in it, and replaces what an earlier one wrote, and nothing else.
+"""The folder of a run. One command at a time uses it, and replaces only files that an earlier command wrote.
 
-    files.json        what the last command wrote, by name, size and SHA-256: all that the next one may replace
-    checkpoint/       of `track`
-    .ntkbias.new/     results on their way: all are whole here before the first is moved
-    .ntkbias.before/  the checkpoint of the run before, until the new run has begun
+    files.json        name, size and SHA-256 of each file of the last command; only these may be replaced
+    checkpoint/       the checkpoint of `track`
+    .ntkbias.new/     new results: all are complete here before the first is moved into place
+    .ntkbias.before/  the previous checkpoint, until the new run has saved its first snapshot
 
-Whenever a process ends, the folder holds the results of one command, or the next one finishes the moving.
+A process may be killed at any time. Either the folder then holds the results of one command, or the next command
+finishes the moves.
 
 >>> import pathlib, tempfile
 >>> from ntkbias.cli.folder import RunFolder
 >>> path = pathlib.Path(tempfile.mkdtemp())
 >>> with RunFolder.claimed(path, ["table.txt"]) as folder:
-...     folder.fill(lambda place: (place / "table.txt").write_text("1 2 3"))
+...     folder.fill(lambda path: (path / "table.txt").write_text("1 2 3"))
 >>> sorted(file.name for file in path.iterdir())
 ['files.json', 'table.txt']
 """
@@ -37,79 +38,81 @@ __all__ = ["RunFolder"]
 MANIFEST, FORMAT = "files.json", 1
 MARK = "files that ntkbias wrote here, and may replace"
 LOCK, NEW, BEFORE, CHECKPOINT = ".ntkbias", ".ntkbias.new", ".ntkbias.before", "checkpoint"
-# What `track` writes into its folder, and the parts of files that were never finished.
-OF_A_RUN = re.compile(r"(run|about)\.json|(start|state)\.npz|snapshots(/\d+\.npz)?|(snapshots/)?(run\.part|\..+\.part)")
-BEGUN = "state.npz"  # which is there from the first snapshot on
+# The files that `track` writes into its checkpoint, including temporary files that it did not finish.
+RUN_FILES = re.compile(
+    r"(run|about)\.json|(start|state)\.npz|snapshots(/\d+\.npz)?|(snapshots/)?(run\.part|\..+\.part)"
+)
+STATE = "state.npz"  # exists from the first snapshot on
 ADVICE = "Move it, or choose another --out."
 
 
 class RunFolder:
-    """The folder of one command; made by `RunFolder.claimed`, which keeps other commands out of it."""
+    """The folder of one command. `RunFolder.claimed` makes it, and keeps other commands out."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.digests: dict[str, list[str]] = {}  # of the files that are ours
+        self.digests: dict[str, list[str]] = {}  # of the files that earlier commands wrote
         self.owns_checkpoint = False
 
     @classmethod
     @contextlib.contextmanager
     def claimed(cls, path: Path, names: Iterable[str]) -> Iterator["RunFolder"]:
-        """The folder, for this command alone, until the block ends; `names` are those that it may write.
+        """The folder, reserved for this command until the block ends. `names` lists the files that it may write.
 
-        A folder that was made for a command that then was refused is removed. Raises `InputError` where another command
-        is at it, where it cannot be written, or where a file of another's has one of the names.
+        If the block writes nothing, folders made for it are removed. Raises `InputError` if another command uses the
+        folder, if it cannot be written, or if a file that no command wrote has one of the names.
         """
-        made = [place for place in (path, *path.parents) if not place.exists()]
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             with storage_errors(path):
                 path.mkdir(parents=True, exist_ok=True)
             with claims.alone(path / LOCK, path) if claims.fcntl else contextlib.nullcontext():
-                folder = cls(path)
-                folder._read()
-                folder._recover()
-                folder._require_ours(names)
+                claimed = cls(path)
+                claimed._read_manifest()
+                claimed._finish_moves()
+                claimed._require_ours(names)
                 try:
-                    yield folder
+                    yield claimed
                 finally:
-                    folder._tidy()
+                    claimed._remove_empty_manifest()
         finally:
-            with contextlib.suppress(OSError):  # where something was written
-                for place in made:
-                    place.rmdir()
+            with contextlib.suppress(OSError):  # a folder that is not empty stays
+                for folder in made:
+                    folder.rmdir()
 
     @contextlib.contextmanager
     def checkpoint(self, resume: bool) -> Iterator[Path]:
-        """Where `track` keeps its checkpoint: of the run before if `resume`, else of a new one.
+        """The path of `track`'s checkpoint: the existing one if `resume`, else a new one.
 
-        The run before stays until the new one has begun: what is refused has deleted nothing. Raises `InputError` where
-        the folder is not ours, or in use.
+        The previous checkpoint is kept until the new run has saved its first snapshot, so a run that is refused deletes
+        nothing. Raises `InputError` if no command wrote the existing checkpoint, or if it is in use.
         """
-        place, before = self.path / CHECKPOINT, self.path / BEFORE
-        there = os.path.lexists(place)
-        if there and not resume:
+        path, before = self.path / CHECKPOINT, self.path / BEFORE
+        exists = os.path.lexists(path)
+        if exists and not resume:
             self._require_own_checkpoint()
-            with claims.alone(place / "run", place) if claims.fcntl else contextlib.nullcontext():
+            with claims.alone(path / "run", path) if claims.fcntl else contextlib.nullcontext():
                 pass
-            with storage_errors(place):
-                os.rename(place, before)
-        if not there or not resume:
+            with storage_errors(path):
+                os.rename(path, before)
+        if not exists or not resume:
             self.owns_checkpoint = True
-            self._note(self.digests)
+            self._write_manifest(self.digests)
         try:
-            yield place
+            yield path
         finally:
-            self._settle()
-            if self.owns_checkpoint and not os.path.lexists(place):
+            self._keep_one_checkpoint()
+            if self.owns_checkpoint and not os.path.lexists(path):
                 self.owns_checkpoint = False
-                self._note(self.digests)
+                self._write_manifest(self.digests)
 
     def fill(self, results: Callable[[Path], object]) -> None:
-        """Replace the results of the command before by those that `results(folder)` writes, once all are whole.
+        """Replace the previous command's results with the files that `results(folder)` writes, once all are complete.
 
-        What an earlier command wrote besides is removed: the results in a folder are of one command.
+        Other files of the previous command are removed: a folder holds the results of one command.
 
-        Raises `InputError` where a file of another's has appeared under one of the names: the new results are then in a
-        folder beside it, which the message names.
+        Raises `InputError` if a file that no command wrote has appeared under one of the names. The new results are
+        then in a subfolder, which the message names.
         """
         new = self.path / NEW
         with storage_errors(new):
@@ -124,38 +127,38 @@ class RunFolder:
         try:
             self._require_ours(digests)
         except InputError as error:
-            kept = next(place for count in range(1, 10**6) if not (place := self.path / f"results-{count}").exists())
+            kept = next(path for count in range(1, 10**6) if not (path := self.path / f"results-{count}").exists())
             with storage_errors(kept):
                 os.rename(new, kept)
             raise InputError(f"{error} The results are in {kept}.") from None
         others = {name: found for name, found in self.digests.items() if name not in digests}
         with _uninterrupted():
-            self._note(others | {name: [*mine, *self.digests.get(name, [])] for name, mine in digests.items()})
-            self._move()
+            self._write_manifest(others | {name: [*new, *self.digests.get(name, [])] for name, new in digests.items()})
+            self._move_results()
             for name in others:
                 if self._is_ours(name):
                     with storage_errors(self.path / name):
                         (self.path / name).unlink(missing_ok=True)
-            self._note(digests)
+            self._write_manifest(digests)
 
-    def _read(self) -> None:
-        """What the manifest says; an `InputError` where it is not one of ours."""
+    def _read_manifest(self) -> None:
+        """Read `files.json`, if there is one. Raises `InputError` if no command wrote it."""
         path = self.path / MANIFEST
         if not os.path.lexists(path):
             return
         try:
-            there = {} if path.is_symlink() else read_json(path, "ours")
-            if there.get("about") != MARK or there.get("format") != FORMAT:
+            manifest = {} if path.is_symlink() else read_json(path, "ours")
+            if manifest.get("about") != MARK or manifest.get("format") != FORMAT:
                 raise ValueError
-            self.digests = {str(name): [str(digest) for digest in found] for name, found in there["files"].items()}
-            self.owns_checkpoint = there[CHECKPOINT] is True
+            self.digests = {str(name): [str(digest) for digest in found] for name, found in manifest["files"].items()}
+            self.owns_checkpoint = manifest[CHECKPOINT] is True
         except (Unreadable, ValueError, AttributeError, TypeError, KeyError):
             raise InputError(
-                f"Expected in {self.path} no {MANIFEST} but that of an earlier command; got another, or a damaged one. "
+                f"Expected {path} to be absent or written by an earlier command; got another file, or a damaged one. "
                 f"{ADVICE}"
             ) from None
 
-    def _note(self, digests: dict[str, list[str]]) -> None:
+    def _write_manifest(self, digests: dict[str, list[str]]) -> None:
         self.digests = digests
         text = json.dumps(
             {"about": MARK, "format": FORMAT, "files": digests, CHECKPOINT: self.owns_checkpoint}, indent=1
@@ -163,7 +166,7 @@ class RunFolder:
         write(self.path / MANIFEST, lambda file: file.write(text.encode()))
 
     def _is_ours(self, name: str) -> bool:
-        """Whether a file is not there, or as a command left it."""
+        """Whether a file is absent, or unchanged since a command wrote it."""
         path = self.path / name
         if Path(name).name != name or not os.path.lexists(path):
             return Path(name).name == name
@@ -174,32 +177,28 @@ class RunFolder:
     def _require_ours(self, names: Iterable[str]) -> None:
         for name in names:
             if not self._is_ours(name):
-                found = "one that was changed since" if name in self.digests else "one that none has written"
+                found = "one that was changed since" if name in self.digests else "one that no command wrote"
                 raise InputError(
-                    f"Expected in {self.path} no {name} but that of an earlier command, to be replaced; got {found}. "
-                    f"{ADVICE}"
+                    f"Expected {self.path / name} to be absent or written by an earlier command; got {found}. {ADVICE}"
                 )
 
     def _require_own_checkpoint(self) -> None:
-        place = self.path / CHECKPOINT
-        found = [str(path.relative_to(place)) for path in place.rglob("*")] if place.is_dir() else []
-        foreign = [name for name in found if not OF_A_RUN.fullmatch(name)]
-        if not self.owns_checkpoint or place.is_symlink() or not place.is_dir() or foreign:
-            what = f"one that holds {foreign[0]}" if foreign else "one that none has written"
-            raise InputError(
-                f"Expected in {self.path} no {CHECKPOINT} but that of an earlier command, to be replaced; got {what}. "
-                f"{ADVICE}"
-            )
+        path = self.path / CHECKPOINT
+        found = [str(file.relative_to(path)) for file in path.rglob("*")] if path.is_dir() else []
+        foreign = [name for name in found if not RUN_FILES.fullmatch(name)]
+        if not self.owns_checkpoint or path.is_symlink() or not path.is_dir() or foreign:
+            what = f"one that holds {foreign[0]}" if foreign else "one that no command wrote"
+            raise InputError(f"Expected {path} to be absent or written by an earlier command; got {what}. {ADVICE}")
 
-    def _recover(self) -> None:
-        """Finish what a command left that was killed."""
+    def _finish_moves(self) -> None:
+        """Finish the moves of a command that was killed."""
         new = self.path / NEW
         if new.is_dir() and not new.is_symlink():
-            self._move()
-        self._settle()
+            self._move_results()
+        self._keep_one_checkpoint()
 
-    def _move(self) -> None:
-        """Give the new results their places, those that the manifest knows where what they replace is ours."""
+    def _move_results(self) -> None:
+        """Move the new results that the manifest lists into place, unless they would replace a file of someone else."""
         new = self.path / NEW
         with storage_errors(self.path):
             for name in sorted(os.listdir(new)):
@@ -211,20 +210,20 @@ class RunFolder:
             sync_folder(self.path)
             shutil.rmtree(new)
 
-    def _settle(self) -> None:
-        """Of the checkpoint before and the new one keep the new one if its run has begun, else the one before."""
-        place, before = self.path / CHECKPOINT, self.path / BEFORE
+    def _keep_one_checkpoint(self) -> None:
+        """Keep the new checkpoint if it has a first snapshot, and otherwise the previous one."""
+        path, before = self.path / CHECKPOINT, self.path / BEFORE
         if not before.is_dir() or before.is_symlink():
             return
-        with storage_errors(place):
-            if (place / BEGUN).exists():
+        with storage_errors(path):
+            if (path / STATE).exists():
                 shutil.rmtree(before)
             else:
-                shutil.rmtree(place, ignore_errors=True)
-                os.rename(before, place)
+                shutil.rmtree(path, ignore_errors=True)
+                os.rename(before, path)
 
-    def _tidy(self) -> None:
-        """Remove a manifest that tells of nothing."""
+    def _remove_empty_manifest(self) -> None:
+        """Remove the manifest if it lists no file and there is no checkpoint."""
         if not self.digests and not os.path.lexists(self.path / CHECKPOINT):
             with contextlib.suppress(OSError):
                 (self.path / MANIFEST).unlink(missing_ok=True)
@@ -232,22 +231,22 @@ class RunFolder:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Keep a Ctrl-C until the block has ended; only the main thread gets any."""
+    """Delay Ctrl-C until the block ends. Other threads than the main one never receive it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if came:
+    if received:
         raise KeyboardInterrupt
 
 
 def _digest(path: Path) -> str:
-    """The size of a file, and the SHA-256 of its contents."""
+    """The size of a file and the SHA-256 of its contents, as text; empty if it cannot be read."""
     try:
         with opened(path, "a file") as file:
             size = os.fstat(file.fileno()).st_size
@@ -257,5 +256,5 @@ def _digest(path: Path) -> str:
 
 
 def _is_one_of(path: Path, digests: list[str]) -> bool:
-    """Whether a file has one of these digests; it is read only if it has one of their sizes."""
+    """Whether a file has one of these digests. It is read only if its size matches."""
     return any(digest.startswith(f"{path.stat().st_size} ") for digest in digests) and _digest(path) in digests

@@ -1,4 +1,4 @@
-"""From options to data, domain and network.
+"""The data, the domain and the network that the options name.
 
 >>> from ntkbias.cli.inputs import inputs
 >>> from ntkbias.cli.options import SpectrumOptions
@@ -27,11 +27,11 @@ from ntkbias.types import Params
 
 __all__ = ["Inputs", "initialized", "inputs", "network", "settings"]
 
-FEW = 2_000  # of data sets of files, unless more are asked for
+DEFAULT_EXAMPLES = 2_000  # of mnist and cifar10
 
 
 class Inputs(NamedTuple):
-    """The data of a run: inputs, their quadrature weights, labels or targets, and the domain they live in."""
+    """The data of a run: inputs, their quadrature weights, their labels or targets, and their domain."""
 
     x: Array
     weights: Array | None
@@ -40,12 +40,12 @@ class Inputs(NamedTuple):
 
     @property
     def labeled(self) -> bool:
-        """Whether y are labels: whole numbers, one an input."""
+        """Whether y holds labels: one whole number per input."""
         return self.y is not None and self.y.ndim == 1 and self.y.dtype.kind in "iub"
 
     @property
     def targets(self) -> Array | None:
-        """Target functions with mean zero: one column for each label, or y as it stands."""
+        """The targets, each shifted to mean zero: the one-hot columns of the labels, or the values y."""
         if self.y is None:
             return None
         columns = datasets.one_hot(self.y) if self.labeled else self.y.astype(np.float32)
@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
 
 
 def inputs(options: Options, split: datasets.Split = "train", num_examples: int | None = None) -> Inputs:
-    """The data that the options name, of mnist and cifar10 of this split; `num_examples` is that of the options."""
+    """The data that the options name. `split` counts for mnist and cifar10. `num_examples` overrides the option."""
     count = options.num_examples if num_examples is None else num_examples
     if options.data == "circle":
         circle = Circle()
@@ -65,7 +65,7 @@ def inputs(options: Options, split: datasets.Split = "train", num_examples: int 
         if options.folder is None:
             raise InputError(f"Expected --folder with the files of {options.data}; got none.")
         read = datasets.mnist if options.data == "mnist" else datasets.cifar10
-        data = read(options.folder, split, FEW if count is None else count)
+        data = read(options.folder, split, DEFAULT_EXAMPLES if count is None else count)
     elif options.data.endswith(".npz"):
         data = datasets.from_file(options.data, count)
     else:
@@ -79,7 +79,7 @@ def inputs(options: Options, split: datasets.Split = "train", num_examples: int 
 
 
 def network(options: Options, architecture: Architecture, num_outputs: int = 1) -> Layer:
-    """The network that the options name."""
+    """The network that the options describe."""
     if not 0 <= options.b_std < float("inf"):
         raise InputError(f"Expected --b-std to be zero or more; got {options.b_std}.")
     shared: dict[str, Any] = {
@@ -96,15 +96,15 @@ def network(options: Options, architecture: Architecture, num_outputs: int = 1) 
 
 
 def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_runs: int | None = None) -> Params:
-    """Random parameters, or those of several runs, once it is known that they fit the memory."""
+    """Random parameters of one network or of several runs. Raises `InputError` if they do not fit in memory."""
     key = jax.random.key(options.seed)
     if options.width >= 2**31:
         raise InputError(f"Expected --width below 2^31; got {options.width}.")
     shapes = jax.tree.leaves(jax.eval_shape(lambda: net.init(key, input_shape)))
     num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes) * (num_runs or 1)
-    if num_bytes > 2 * default_memory_budget():  # half of the memory: running out of it would end the process
+    if num_bytes > 2 * default_memory_budget():  # half of the memory; without memory, the system ends the process
         raise InputError(
-            f"Expected a network that fits the memory; got parameters of {num_bytes / 1e9:,.0f} GB. "
+            f"Expected a network that fits in memory; got parameters of {num_bytes / 1e9:,.0f} GB. "
             "Choose a smaller --width, or for spectra --limit infinite."
         )
     if num_runs is None:
@@ -113,7 +113,7 @@ def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_
 
 
 def settings(options: Options, command: str) -> dict[str, Any]:
-    """Everything that the run depends on, ready for JSON."""
+    """Everything that the results depend on, in a form that JSON can store."""
     packages = ("ntkbias", "jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {

@@ -1,4 +1,4 @@
-"""The options of each command, from the command line and from TOML files.
+"""The options of each command, and how they are read from the command line and from TOML files.
 
 >>> from ntkbias.cli.options import parsed
 >>> parsed(["spectrum", "--width", "64"]).width
@@ -35,8 +35,8 @@ __all__ = [
 
 Architecture = Literal["mlp", "cnn", "cnn-pool"]
 Limit = Literal["finite", "infinite"]
-# These are the names in frequency.MEASURES, losses.NAMED and types.Parameterization. They stand here again because
-# loading JAX takes longer than to refuse an option; a test compares them.
+# These repeat the names in frequency.MEASURES, losses.NAMED and types.Parameterization. Importing those would load JAX,
+# and a wrong option should fail at once. A test compares the names.
 MeasureName = Literal["harmonic", "graph", "dirichlet"]
 LossName = Literal["mse", "logistic", "hinge", "cross_entropy"]
 Parameterization = Literal["ntk", "standard"]
@@ -44,14 +44,14 @@ Parameterization = Literal["ntk", "standard"]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What all commands share: data and network."""
+    """The options that all commands share: the data and the network."""
 
     data: str = "digits"
     """digits, circle, mnist, cifar10, or the path of an .npz file with arrays x and, if there are labels, y"""
     folder: Path | None = None
-    """where the files of mnist or cifar10 are"""
+    """the folder with the files of mnist or cifar10"""
     num_examples: int | None = None
-    """how many inputs to take: by default all, 256 on the circle, and 2,000 of mnist and cifar10"""
+    """number of inputs: by default 256 on the circle, 2,000 from mnist and cifar10, and otherwise all"""
     width: int = 256
     """units or channels of each hidden layer of a finite network"""
     depth: int = 2
@@ -59,27 +59,27 @@ class Options:
     activation: str = "relu"
     """nonlinearity of the hidden layers: relu, erf, tanh, ..."""
     b_std: float = 0.1
-    """standard deviation of the biases; 0 for none"""
+    """standard deviation of the biases; 0 for no biases"""
     parameterization: Parameterization = "ntk"
-    """how weights are scaled"""
+    """how the weights are scaled"""
     seed: int = 0
-    """of the parameters of finite networks, and of the choice of examples"""
+    """seed of the parameters of finite networks and of the choice of examples"""
     out: Path = Path("runs/latest")
-    """the run folder; what an earlier command wrote there is replaced, and no other file"""
+    """the run folder; files from an earlier command there are replaced, other files are not"""
     cache: bool = True
-    """keep compiled programs in the user's cache folder, for the next command"""
+    """keep compiled programs in the user's cache folder for later commands"""
     config: Path | None = None
-    """a TOML file of these options, e.g. width = 128; the command line prevails over it"""
+    """a TOML file with these options, e.g. width = 128; the command line takes precedence"""
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectraOptions(Options):
-    """What commands about spectra share."""
+    """The options that `spectrum` and `compare` share."""
 
     measure: MeasureName | None = None
-    """how frequency is measured: by default harmonic on the circle, graph elsewhere"""
+    """how to measure frequency: by default harmonic on the circle, graph elsewhere"""
     num_modes: int = 10
-    """how many modes the printed table shows"""
+    """number of modes in the printed table"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class SpectrumOptions(SpectraOptions):
     net: Architecture = "mlp"
     """the architecture: mlp; cnn flattens before its last layer, cnn-pool averages over positions"""
     limit: Limit = "finite"
-    """a network of this width at random parameters, or its limit of infinite width"""
+    """a network of this width with random parameters, or its infinite-width limit"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,48 +97,48 @@ class CompareOptions(SpectraOptions):
     """Compare the spectra of several networks, at finite and infinite width."""
 
     nets: tuple[Architecture, ...] = ()
-    """the architectures: by default mlp, and cnn where the inputs are images"""
+    """the architectures: by default mlp, and for images also cnn"""
     limits: tuple[Limit, ...] = ("finite", "infinite")
-    """which kernels of each"""
+    """which kernels of each architecture"""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackOptions(Options):
-    """Train a network and follow its kernel: measures at snapshots, figures, a page."""
+    """Train a network and follow its kernel: measures at snapshots, figures and a report."""
 
     net: Architecture = "mlp"
     """the architecture: mlp; cnn flattens before its last layer, cnn-pool averages over positions"""
     num_steps: int = 1000
-    """updates of the optimizer"""
+    """number of optimizer steps"""
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-    """gradient descent, the same with momentum 0.9, or Adam"""
+    """gradient descent, gradient descent with momentum 0.9, or Adam"""
     learning_rate: float | None = None
-    """by default half of the critical rate of the kernel at the start, and 0.001 for adam"""
+    """by default half of the critical rate of the initial kernel; for adam 0.001"""
     loss: LossName = "mse"
-    """what is minimized; of labels, mse takes one column each, and losses of one output two classes"""
+    """the loss; mse uses one output per label, and logistic and hinge need two classes"""
     batch_size: int | None = None
-    """examples of a step: by default all"""
+    """examples per step: by default all"""
     probe: int = 300
-    """how many of the examples the kernel is followed on"""
+    """number of training examples on which to follow the kernel"""
     test_examples: int = 500
-    """to test on: the last of digits and an .npz, at most a fifth; of mnist and cifar10 those of the test split"""
+    """number of test examples: from the test split of mnist and cifar10, else the last ones, at most a fifth"""
     num_snapshots: int = 30
-    """at step 0, and spaced logarithmically"""
+    """number of snapshots: one at step 0, the others spaced logarithmically"""
     num_runs: int = 1
-    """networks from different seeds, trained together"""
+    """number of networks from different seeds, trained together"""
     measures: Literal["default", "all"] = "default"
-    """all adds those that cost more: more kernels, gradients over all data, the path kernel"""
+    """all adds the costly measures: more kernels, gradients over all data, the path kernel"""
     resume: bool = False
-    """go on from the run that was stopped in the same folder, if there is one"""
+    """continue the run that was stopped in the same folder, if there is one"""
 
 
 COMMANDS: dict[str, type[Options]] = {"spectrum": SpectrumOptions, "compare": CompareOptions, "track": TrackOptions}
 PATHS = ("--out", "--folder", "--config")
-DESCRIPTION = "What a neural network is inclined to learn: spectra of its kernel, compared, and followed in training."
+DESCRIPTION = "Show what a neural network is inclined to learn: kernel spectra, comparisons, and kernels in training."
 
 
 def parsed(argv: list[str]) -> SpectrumOptions | CompareOptions | TrackOptions:
-    """The options of a command line; what the parser refuses becomes an `InputError`, one sentence instead of a box."""
+    """The options of a command line. Raises `InputError`, with one sentence, if the parser refuses it."""
     _require_no_empty_paths(argv)
     commands = (
         Annotated[SpectrumOptions, tyro.conf.subcommand("spectrum")]
@@ -169,13 +169,13 @@ def _require_no_empty_paths(argv: list[str]) -> None:
 
 
 def _unknown(argv: list[str]) -> str | None:
-    """What is wrong with the first word that no command has, or not this one, and what it may have meant; or None."""
+    """A sentence about the first unknown command or option, with the likely correction; None if all are known."""
     command = next((word for word in argv if not word.startswith("-")), None)
     if command is None:
         return None
     if command not in COMMANDS:
         likely = difflib.get_close_matches(command, COMMANDS, 1)
-        return f"Expected one of {', '.join(COMMANDS)}; got {command!r}{_perhaps(likely)}"
+        return f"Expected one of {', '.join(COMMANDS)}; got {command!r}{_suggestion(likely)}"
     owners: dict[str, list[str]] = {}
     for name, options in COMMANDS.items():
         for field in dataclasses.fields(options):
@@ -188,17 +188,17 @@ def _unknown(argv: list[str]) -> str | None:
         own = [name for name, commands in owners.items() if command in commands]
         likely = difflib.get_close_matches(option, owners, 3, 0.7)
         likely = [name for name in likely if name in own][:1] or likely[:1]
-        of = [f"{name} of ntkbias {owners[name][0]}" if name not in own else name for name in likely]
-        return f"Expected options of ntkbias {command}; got {word.partition('=')[0]!r}{_perhaps(of)}"
+        named = [f"{name} of ntkbias {owners[name][0]}" if name not in own else name for name in likely]
+        return f"Expected options of ntkbias {command}; got {word.partition('=')[0]!r}{_suggestion(named)}"
     return None
 
 
-def _perhaps(likely: list[str]) -> str:
+def _suggestion(likely: list[str]) -> str:
     return f". Perhaps you meant {likely[0]}" if likely else ""
 
 
 def with_config(argv: list[str]) -> list[str]:
-    """The arguments, with those of the --config file before the others, so that later ones prevail."""
+    """The arguments, with those of the --config file placed first, so that the command line takes precedence."""
     path = None
     for index, argument in enumerate(argv):
         if argument == "--config":
@@ -207,13 +207,13 @@ def with_config(argv: list[str]) -> list[str]:
             path = argument.partition("=")[2]
     if path is None or not path.strip():  # which is refused with the other options
         return argv
-    from ntkbias.files import Unreadable, read_bytes, reason_of  # which load NumPy
+    from ntkbias.files import Unreadable, read_bytes, reason_of  # imported late: it loads NumPy
 
     try:
         table = tomllib.loads(read_bytes(Path(path), "a TOML file").decode())
     except Unreadable as error:
         raise InputError(f"Expected --config to be a TOML file; {path} cannot be read: {error.reason}.") from None
-    except (ValueError, RecursionError) as error:  # ValueError: no text, no TOML, whole numbers without an end
+    except (ValueError, RecursionError) as error:  # ValueError: not text, not TOML, or a number with too many digits
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else reason_of(error)
         raise InputError(f"Expected --config to be a TOML file; {path} cannot be read: {reason}.") from None
     command = COMMANDS.get(argv[0])
@@ -238,6 +238,6 @@ def with_config(argv: list[str]) -> list[str]:
         try:
             parsed([argv[0], *words])
         except InputError as error:
-            raise InputError(f"Expected a value of {name} in {path} that it can have; got {value!r}: {error}") from None
+            raise InputError(f"Expected a valid value of {name} in {path}; got {value!r}: {error}") from None
         arguments += words
     return [argv[0], *arguments, *argv[1:]]

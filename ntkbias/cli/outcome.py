@@ -1,8 +1,8 @@
-"""What a command leaves: its results in the run folder first, then what it says.
+"""The end of a command: write the results into the run folder, and then print them.
 
 >>> import pathlib
->>> from ntkbias.cli.outcome import Outcome
->>> say(Outcome("mode  eigenvalue", pathlib.Path("runs/latest")))
+>>> from ntkbias.cli.outcome import Outcome, print_outcome
+>>> print_outcome(Outcome("mode  eigenvalue", pathlib.Path("runs/latest")))
 mode  eigenvalue
 Report: runs/latest/report.html
 0
@@ -20,27 +20,27 @@ from ntkbias.comparison import Comparison
 from ntkbias.progress import phase, progress
 from ntkbias.tracking import History
 
-__all__ = ["DIVERGED", "UNSAID", "Outcome", "fill", "names", "say"]
+__all__ = ["DIVERGED", "NOT_PRINTED", "Outcome", "file_names", "fill", "print_outcome"]
 
-UNSAID, DIVERGED = 1, 3  # exit codes: what was found could not be printed; training diverged
+NOT_PRINTED, DIVERGED = 1, 3  # exit codes
 
 
 class Outcome(NamedTuple):
-    """What a command has to say when its results are in the folder `out`; `stopped` is why it ended early."""
+    """The text that a command prints once its results are in the folder `out`. `stopped` says why it ended early."""
 
     text: str
     out: Path
     stopped: str | None = None
 
 
-def names(value: str, figures: Iterable[str]) -> list[str]:
-    """The files of a run with these figures, whose value has this name."""
+def file_names(value: str, figures: Iterable[str]) -> list[str]:
+    """The names of all files of a run, given the name of its value ("comparison" or "history") and of its figures."""
     fixed = ["settings.json", f"{value}.npz", f"{value}.json", "table.txt", "facts.json", "report.html"]
     return [*fixed, *(f"{figure}{suffix}" for figure in figures for suffix in (".svg", ".png"))]
 
 
 def fill(folder: Path, name: str, value: Comparison | History, settings: dict[str, Any], table: str) -> None:
-    """Write the value, the settings that it comes from, the table, the facts, the figures and the page."""
+    """Write the value, its settings, the table, the facts, the figures and the report into a folder."""
     results.save(folder / name, value)
     text = json.dumps(settings, indent=1) + "\n"
     files.write(folder / "settings.json", lambda file: file.write(text.encode()))
@@ -48,15 +48,16 @@ def fill(folder: Path, name: str, value: Comparison | History, settings: dict[st
     report.write_facts(folder / "facts.json", value)
     phase("figures and page")
     figures = progress(report.figures(value).items(), "figures")
-    pictures = {figure: plots.save(drawn, folder / figure) for figure, drawn in figures}
+    pictures = {figure: plots.save(folder / figure, drawn) for figure, drawn in figures}
     title = f"ntkbias {settings['command']}: {settings['options']['data']}"
     report.write_report(folder / "report.html", value, title=title, settings=settings, pictures=pictures)
 
 
-def say(outcome: Outcome) -> int:
-    """Print what was found; the exit code.
+def print_outcome(outcome: Outcome) -> int:
+    """Print the outcome and return the exit code.
 
-    A reader that has seen enough, as `head`, is no failure. Where the terminal's log is full, that is said.
+    A reader that stops early, such as `head`, is not a failure. If standard output cannot be written, one sentence on
+    standard error says so.
     """
     code = 0
     try:
@@ -67,11 +68,11 @@ def say(outcome: Outcome) -> int:
         _close()
         sentence = f"Expected to print the results; got: {files.reason_of(error)}. They are in {outcome.out}."
         print(f"ntkbias: {sentence}", file=sys.stderr)
-        code = UNSAID
+        code = NOT_PRINTED
     if outcome.stopped is not None:
         print(
-            f"ntkbias: Expected training to reach its last step; it ended early: {outcome.stopped}. What was measured "
-            f"until then is in {outcome.out}.",
+            f"ntkbias: Expected training to reach its last step; it ended early: {outcome.stopped}. The measurements "
+            f"until then are in {outcome.out}.",
             file=sys.stderr,
         )
         code = DIVERGED
@@ -79,7 +80,7 @@ def say(outcome: Outcome) -> int:
 
 
 def _print(text: str) -> None:
-    if sys.stdout is None:  # it was closed before we began
+    if sys.stdout is None:  # it was closed before the command started
         return
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -87,6 +88,6 @@ def _print(text: str) -> None:
 
 
 def _close() -> None:
-    """Send what is left nowhere: at its end Python would try to print it again."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    """Redirect standard output to the null device: when Python exits, it would try to print the rest again."""
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Compiled programs that one command leaves to the next: JAX's persistent cache in the user's cache folder.
+"""Compiled programs that later commands reuse: JAX's persistent cache in the user's cache folder.
 
 >>> from ntkbias.cli.programs import folder
 >>> folder().name
@@ -11,25 +11,26 @@ from pathlib import Path
 import jax
 import platformdirs
 
-__all__ = ["folder", "keep"]
+__all__ = ["enable_cache", "folder"]
 
-MOST_BYTES = 2**28  # of all programs; beyond, JAX removes those that were not used for longest
+MOST_BYTES = 2**28  # for all programs; above it, JAX removes the least recently used ones
 
 
 def folder() -> Path:
-    """Where the programs are; an absolute XDG_CACHE_HOME changes it on Linux, a relative one is ignored.
+    """The folder of the compiled programs. On Linux, an absolute XDG_CACHE_HOME changes it.
 
-    That is what the XDG Base Directory Specification says of relative paths.
+    A relative one is ignored, as the XDG Base Directory Specification says.
     """
     path = platformdirs.user_cache_path("ntkbias")
     return (path if path.is_absolute() else Path.home() / ".cache" / "ntkbias") / "programs"
 
 
-def keep() -> None:
-    """Take programs from the folder, and leave new ones there; without one that can be written do nothing.
+def enable_cache() -> None:
+    """Make JAX load compiled programs from `folder()` and store new ones there.
 
-    A cache that the user has set for JAX stays as it is. In Python the same is
-    `jax.config.update("jax_compilation_cache_dir", path)`, and the two options below for programs of any size.
+    Does nothing if the folder cannot be written, or if the user has already set a cache for JAX. To do the same in
+    Python, call `jax.config.update("jax_compilation_cache_dir", path)`; the last two options below also store small
+    programs and those that compile fast.
     """
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return

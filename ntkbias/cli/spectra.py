@@ -1,4 +1,4 @@
-"""`ntkbias spectrum` and `ntkbias compare`: kernels on the data, ranked, in a run folder."""
+"""`ntkbias spectrum` and `ntkbias compare`: compute kernels on the data, rank their modes, and fill a run folder."""
 
 import time
 from typing import Any
@@ -10,7 +10,7 @@ from ntkbias.checks import require_positive
 from ntkbias.cli.folder import RunFolder
 from ntkbias.cli.inputs import initialized, inputs, network, settings
 from ntkbias.cli.options import Architecture, Limit, SpectraOptions
-from ntkbias.cli.outcome import Outcome, fill, names
+from ntkbias.cli.outcome import Outcome, file_names, fill
 from ntkbias.comparison import compare
 from ntkbias.domains import Images
 from ntkbias.errors import InputError
@@ -40,12 +40,17 @@ def run(
         kernel.check(data.x, "x")
     described = settings(options, command) | {"kernels": list(kernels)}
     key = jax.random.key(options.seed)
-    asked: dict[str, Any] = {"weights": data.weights, "targets": data.targets, "measure": options.measure, "key": key}
-    with RunFolder.claimed(options.out, names("comparison", report.figure_names(list(kernels)))) as folder:
+    arguments: dict[str, Any] = {
+        "weights": data.weights,
+        "targets": data.targets,
+        "measure": options.measure,
+        "key": key,
+    }
+    with RunFolder.claimed(options.out, file_names("comparison", report.figure_names(list(kernels)))) as folder:
         phase(f"{len(kernels)} kernel{'s' * (len(kernels) > 1)} of {len(data.x)} inputs")
-        comparison = compare(kernels, data.x, data.domain, **asked)
+        comparison = compare(kernels, data.x, data.domain, **arguments)
         table = report.table(comparison, options.num_modes)
-        folder.fill(lambda place: fill(place, "comparison", comparison, described, table))
+        folder.fill(lambda path: fill(path, "comparison", comparison, described, table))
     seconds = time.perf_counter() - started
     return Outcome(f"{table}\n\n{len(data.x)} inputs, {len(kernels)} kernels, {seconds:.0f} s.", options.out)
 

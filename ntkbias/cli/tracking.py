@@ -1,7 +1,7 @@
-"""`ntkbias track`: a network trained, its kernel followed, in a run folder.
+"""`ntkbias track`: train a network, follow its kernel, and fill a run folder.
 
-On the circle, which has no labels, the target is the sum of the waves cos(k angle) of degrees 1 to 8, all of one size:
-which of them is learned first is the network's own choice.
+The circle has no labels. There, the target is the sum of the waves cos(k angle) for k = 1 to 8, all with amplitude one:
+the network itself decides which wave it learns first.
 """
 
 import time
@@ -20,7 +20,7 @@ from ntkbias.checks import require_positive
 from ntkbias.cli.folder import RunFolder
 from ntkbias.cli.inputs import Inputs, initialized, inputs, network, settings
 from ntkbias.cli.options import TrackOptions
-from ntkbias.cli.outcome import Outcome, fill, names
+from ntkbias.cli.outcome import Outcome, file_names, fill
 from ntkbias.domains import Circle
 from ntkbias.errors import InputError
 from ntkbias.kernels import empirical_ntk
@@ -38,7 +38,7 @@ ADAM_RATE = 1e-3
 
 
 class Task(NamedTuple):
-    """What is learned: training and test examples, and how many outputs that takes."""
+    """The task: training examples, test examples, and the number of outputs that the network needs."""
 
     x: Array
     y: Array
@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 
 def run(options: TrackOptions) -> Outcome:
-    """Train, and fill the run folder."""
+    """Train the network that the options describe, and fill the run folder."""
     started = time.perf_counter()
     for name in ("num_steps", "probe", "num_snapshots", "num_runs", "width"):
         require_positive(f"--{name.replace('_', '-')}", getattr(options, name))
@@ -60,19 +60,19 @@ def run(options: TrackOptions) -> Outcome:
     params = initialized(options, net, task.x.shape[1:], options.num_runs if options.num_runs > 1 else None)
     rate = _learning_rate(options, net, params, task.x[: options.probe])
     described = settings(options, "track") | {"learning rate": rate}
-    with RunFolder.claimed(options.out, names("history", report.figure_names(None))) as folder:
+    with RunFolder.claimed(options.out, file_names("history", report.figure_names(None))) as folder:
         phase(f"{options.num_steps} steps on {len(task.x)} examples")
         with folder.checkpoint(options.resume) as checkpoint:
             history = _tracked(options, net, params, task, data, rate, checkpoint)
         table = report.table(history)
-        folder.fill(lambda place: fill(place, "history", history, described, table))
+        folder.fill(lambda path: fill(path, "history", history, described, table))
     about = f"{len(task.x)} examples, {options.num_steps} steps of rate {rate:.3g}, {len(history)} snapshots"
     text = f"{table}\n\n{about}, {time.perf_counter() - started:.0f} s."
     return Outcome(text, options.out, _stopped(history))
 
 
 def _stopped(history: History) -> str | None:
-    """Why training ended early; of several runs, how many did."""
+    """Why training ended early, or None. For several runs, it says how many diverged."""
     if history.stopped is not None or history.num_runs is None:
         return history.stopped
     lost = int(np.sum(~np.isfinite(history["loss"][:, -1])))
@@ -83,7 +83,7 @@ def _tracked(
     options: TrackOptions, net: Layer, params: Any, task: Task, data: Inputs, rate: float, checkpoint: Path
 ) -> History:
     optimizers = {"sgd": optax.sgd(rate), "momentum": optax.sgd(rate, MOMENTUM), "adam": optax.adam(rate)}
-    asked: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "optimizer": optimizers[options.optimizer],
         "num_steps": options.num_steps,
         "loss": options.loss,
@@ -96,12 +96,12 @@ def _tracked(
     }
     follow = track if options.num_runs == 1 else track_many
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Expected training to reach its last step")  # it is said when all is saved
-        return follow(net.apply, params, (task.x, task.y), **asked)
+        warnings.filterwarnings("ignore", "Expected training to reach its last step")  # printed after the results
+        return follow(net.apply, params, (task.x, task.y), **arguments)
 
 
 def _task(options: TrackOptions, data: Inputs) -> Task:
-    """Targets in the form that the loss takes, and the examples that are kept to test on."""
+    """The training and test examples, with targets in the form that the loss accepts."""
     loss = losses.NAMED[options.loss]
     if isinstance(data.domain, Circle):
         if loss.targets != "values":
@@ -109,7 +109,7 @@ def _task(options: TrackOptions, data: Inputs) -> Task:
         angles = data.domain.angle(data.x)[:, None] * jnp.arange(1, WAVES + 1)
         return Task(data.x, jnp.cos(angles).sum(1), None, 1)
     if data.y is None:
-        raise InputError(f"Expected labels or targets y in {options.data}, to be learned; got none.")
+        raise InputError(f"Expected labels or targets y in {options.data} to train on; got none.")
     classes = np.unique(data.y) if data.labeled else None
     if loss.targets != "values" and classes is None:
         raise InputError(f"Expected whole numbers in y for --loss {loss.name}; got {data.y.dtype}. Use --loss mse.")
@@ -117,8 +117,8 @@ def _task(options: TrackOptions, data: Inputs) -> Task:
         raise InputError(f"Expected two classes for --loss {loss.name}; got {len(classes)}. Use --loss cross_entropy.")
     x, y, test = data.x, data.y, None
     if options.data in ("mnist", "cifar10"):
-        held = inputs(options, "test", options.test_examples) if options.test_examples else None
-        test = None if held is None or held.y is None else (held.x, held.y)
+        held_out = inputs(options, "test", options.test_examples) if options.test_examples else None
+        test = None if held_out is None or held_out.y is None else (held_out.x, held_out.y)
     elif count := min(options.test_examples, len(x) // 5):
         x, y, test = x[:-count], y[:-count], (x[-count:], y[-count:])
     if classes is None:
@@ -135,7 +135,10 @@ def _task(options: TrackOptions, data: Inputs) -> Task:
 
 
 def _learning_rate(options: TrackOptions, net: Layer, params: Any, probe: Array) -> float:
-    """The one asked for; for Adam 0.001; else half of the critical one, of the first run's kernel on the probe."""
+    """The learning rate: `--learning-rate` if given, 0.001 for Adam, and otherwise half of the critical rate.
+
+    The critical rate is that of the first run's initial kernel on the probe.
+    """
     if options.learning_rate is not None:
         return options.learning_rate
     if options.optimizer == "adam":

@@ -1,4 +1,4 @@
-"""Measures of one network, its data or its trajectory, to stand beside its kernel: one subject a file."""
+"""Measures of one network, its data or its training, to compare with its kernel. Each file has one subject."""
 
 import lazy_loader
 

@@ -1,12 +1,13 @@
-"""Curvature of the loss, by products with its Hessian and never the matrix.
+"""Curvature of the loss, from products with its Hessian; the matrix is never formed.
 
     sharpness           the largest eigenvalue of the Hessian H of the loss
-    Gauss-Newton        G = mean_i J_i^T L_i J_i, the Hessian without the curvature of f; L_i the loss's own
+    Gauss-Newton        G = mean_i J_i^T L_i J_i: H without the curvature of f
     shift-curvature     1/2 delta^T H_test delta          (Bradley, Gomez-Uribe and Vuyyuru 2021, arXiv 2108.09507)
 
-For the squared error L is the identity: G = J^T J / n, and its eigenvalues that are not zero are those of the NTK with
-outputs="all", K / n = J J^T / n. Gradient descent is stable below the learning rate 2 / sharpness, at which it tends to
-arrive by itself (Cohen et al. 2021, arXiv 2103.00065).
+J_i is the Jacobian of f at input i, and L_i the Hessian of the loss in the outputs. For the squared error, L_i is the
+identity. Then G = J^T J / n, and its nonzero eigenvalues are those of K / n = J J^T / n, where K is the NTK with
+outputs="all". Gradient descent is stable if the learning rate is below 2 / sharpness; training tends to raise the
+sharpness until it reaches that limit (Cohen et al. 2021, arXiv 2103.00065).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.complexity import sharpness
@@ -29,7 +30,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
 from ntkbias.errors import InputError
@@ -41,7 +42,7 @@ from ntkbias.types import ApplyFunction, Inputs, Params
 __all__ = ["Curvature", "hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
 
 Curvature = Literal["hessian", "gauss-newton"]
-DENSE = 64  # parameters, up to which the matrix itself is decomposed
+DENSE = 64  # with at most so many parameters, the matrix itself is decomposed
 
 
 def hessian_operator(
@@ -57,11 +58,13 @@ def hessian_operator(
 ) -> scipy.sparse.linalg.LinearOperator:
     """The Hessian of the loss, or its Gauss-Newton part, as a SciPy operator over the flattened parameters `(p, p)`.
 
-    The order of parameters is that of `jax.flatten_util.ravel_pytree`. Arguments are those of `loss_gradient`. A
-    product costs a forward and a backward pass, each with its derivative, over x, in the memory of a batch. As SciPy's
-    operators, `nb.kernels.as_operator` takes it, and so does `nb.spectral_density` for the Gauss-Newton matrix.
+    Parameters are in the order of `jax.flatten_util.ravel_pytree`. The arguments are those of `loss_gradient`. Each
+    product costs a forward and a backward pass over x, both with their derivatives, and the memory of one batch.
+    `nb.kernels.as_operator` accepts the result, as it accepts every SciPy operator; `nb.spectral_density` accepts the
+    Gauss-Newton matrix.
 
-    Raises `InputError` on what `loss_gradient` refuses. An `f` with a custom_vjp has no such products, and JAX says so.
+    Raises `InputError` on whatever `loss_gradient` refuses. The Gauss-Newton matrix needs the JVP of `f`: if `f` has a
+    `custom_vjp`, its products raise JAX's `TypeError`. Products with the Hessian differentiate that rule instead.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
@@ -82,21 +85,22 @@ def hessian_eigenvalues(
     key: PRNGKeyArray | None = None,
     wrt: Which | None = None,
 ) -> Float[Array, " k"]:
-    """The largest eigenvalues of the Hessian of the loss, descending; or of its Gauss-Newton part.
+    """The largest eigenvalues of the Hessian of the loss, or of its Gauss-Newton part, in descending order.
 
-    Largest by value: of a Hessian with negative ones these may be larger in magnitude. Lanczos's method (ARPACK), from
-    a random start by `key` (default: a fixed one), to a residual of `tolerance` times the eigenvalue, whose error then
-    is about its square. Of repeated eigenvalues copies may be missed. Costs some 10 to 100 products, see
-    `hessian_operator`; a bar counts them. Up to 64 parameters the matrix itself is decomposed.
+    Largest means largest by value: negative eigenvalues of the Hessian may have larger magnitudes. Lanczos's method
+    (ARPACK) starts from a random vector, drawn with `key` (default: a fixed key), and stops when the residual is below
+    `tolerance` times the eigenvalue. The relative error of the eigenvalue is then about the square of `tolerance`.
+    Lanczos may miss copies of repeated eigenvalues. With up to 64 parameters, the matrix itself is decomposed.
 
-    Raises `InputError` on more eigenvalues than parameters, on NaN in products, and where Lanczos does not converge.
+    Costs some 10 to 100 products with `hessian_operator`; a bar counts them. Raises `InputError` if there are fewer
+    parameters than eigenvalues asked for, if a product holds NaN, or if Lanczos does not converge.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
     require_positive("num_eigenvalues", num_eigenvalues)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
-    start = jax.random.key(0) if key is None else require_key(key)
+    start = key_or_default(key)
     with progress(None, f"{matrix} products") as bar:
         operator = _operator(problem, matrix, bar.update)
         values = _largest(operator, num_eigenvalues, float(tolerance), start)
@@ -116,7 +120,7 @@ def sharpness(
     key: PRNGKeyArray | None = None,
     wrt: Which | None = None,
 ) -> Float[Array, ""]:
-    """The largest eigenvalue of the Hessian of the loss; see `hessian_eigenvalues`, whose arguments these are.
+    """The largest eigenvalue of the Hessian of the loss. Arguments, cost and errors: see `hessian_eigenvalues`.
 
     Gradient descent with a learning rate above 2 / sharpness leaves the minimum.
     """
@@ -137,11 +141,12 @@ def shift_curvature(
 ) -> Float[Array, ""]:
     """1/2 shift^T H_test shift, with the Hessian of the test loss at `params`.
 
-    With `params` at a minimum of the test loss, and `shift` from there to the trained parameters, a pytree like
-    `params`, it is what the test loss rises by: exactly for a linear f and the squared error, to third order in the
-    shift otherwise. Costs one product with the Hessian.
+    `shift` is a pytree like `params`. Let `params` be a minimum of the test loss, and `shift` the step from there to
+    the trained parameters: the result is then the rise of the test loss along that step. This is exact for a linear f
+    with the squared error; otherwise the error is of third order in the shift. Costs one product with the Hessian.
 
-    Raises `InputError` on a shift of another structure or shape, and what `loss_gradient` refuses.
+    Raises `InputError` if `shift` differs from `params` in structure or shapes, and on whatever `loss_gradient`
+    refuses.
     """
     problem = Problem(f, params, x_test, y_test, loss, batch_size)
     flat, _ = ravel_pytree(problem.params)
@@ -158,7 +163,7 @@ def shift_curvature(
 
 
 def _product(problem: Problem, matrix: Curvature, vector: Float[Array, " p"]) -> Float[Array, " p"]:
-    """The matrix times a vector of flattened parameters, batch by batch."""
+    """The product of the matrix with a vector of flattened parameters, summed over batches."""
     total = jnp.zeros_like(vector)
     plus = _plus_hessian_times if matrix == "hessian" else _plus_gauss_newton_times
     for x, y, share in problem.parts():

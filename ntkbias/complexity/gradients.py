@@ -1,10 +1,11 @@
-"""Measures by gradients: geometric complexity over the inputs, gradient norms over the parameters.
+"""Measures from gradients: geometric complexity (in the inputs) and gradient norms (in the parameters).
 
     geometric complexity    mean_i ||d f(x_i) / d x||_F^2        (Dherin et al. 2022, arXiv 2209.13083)
     modified loss           E + (h / 4) ||grad E||^2             (Barrett and Dherin 2020, arXiv 2009.11162)
 
-Gradient descent with learning rate h follows the gradient flow of the loss E to order h, and that of the modified loss
-to order h^2: its second term is the implicit gradient regularization, a preference for flat places.
+Gradient descent with learning rate h follows the gradient flow of the loss E to order h, and the gradient flow of the
+modified loss to order h^2. The second term of the modified loss is the implicit gradient regularization: it favors
+flat regions.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.complexity import geometric_complexity, gradient_norm, modified_loss
@@ -41,13 +42,14 @@ __all__ = [
 
 
 def geometric_complexity(f: ApplyFunction, params: Params, x: Inputs, *, batch_size: int = 256) -> Float[Array, ""]:
-    """The mean over inputs x `(n, ...)` of the squared Frobenius norm of the outputs' derivative by the input.
+    """The mean over inputs x `(n, ...)` of ||d f(x) / d x||_F^2.
 
-    In squared outputs a squared unit of the inputs: ||W||_F^2 for a linear f(x) = x W, whatever the data. It is that of
-    the outputs as `f` returns them (the paper's: logits). Exact; a derivative of ReLU at its kink is JAX's. Costs a
-    forward and a backward pass an output; memory is that of `batch_size` inputs.
+    The unit is (unit of the outputs / unit of the inputs)^2. For a linear f(x) = x W it is ||W||_F^2, whatever the
+    data. The outputs are taken as `f` returns them; in the paper they are logits. The result is exact; at the kink of a
+    ReLU, the derivative is the one that JAX defines. Costs one forward and one backward pass per output, and the
+    memory of `batch_size` inputs.
 
-    Raises `InputError` on inputs that `f` does not take, and on an `f` that mixes examples.
+    Raises `InputError` if `f` does not accept the inputs, or if it mixes examples.
     """
     network = Network(f, params, x, batch_size)
     network.require_coordinates()
@@ -55,14 +57,14 @@ def geometric_complexity(f: ApplyFunction, params: Params, x: Inputs, *, batch_s
     inputs = network.x.astype(jnp.result_type(network.x.dtype, float)) if network.x.dtype.kind in "iub" else network.x
     total: Any = 0.0
     for rows in network.batches():
-        for output in range(num_outputs):  # a loop, since on a CPU a scan over gradients of convolutions is slow
+        for output in range(num_outputs):  # a loop: on CPUs, a scan over gradients of convolutions is slow
             total = total + _squared_slopes(network.f, network.params, inputs[rows], output)
     return total / len(network.x)
 
 
 @compiled
 def _squared_slopes(f: ApplyFunction, params: Params, x: Array, output: Any) -> Array:
-    """The sum over a batch of ||d f_output / d x||^2; examples do not mix, so one backward pass has all of them."""
+    """The sum over a batch of ||d f_output / d x||^2. Examples do not mix, so one backward pass gives all of them."""
 
     def chosen(x: Array) -> Array:
         return jnp.sum(f(params, x).reshape(len(x), -1)[:, output])
@@ -81,12 +83,14 @@ def loss_gradient(
     batch_size: int = 1_024,
     wrt: Which | None = None,
 ) -> Params:
-    """The gradient of the loss over all of x `(n, ...)` and targets y, a pytree like `params`.
+    """The gradient of the loss over all inputs x `(n, ...)` and targets y, as a pytree like `params`.
 
-    `loss` is "mse" (1/2 the mean over inputs of the sum over outputs of squares), "logistic", "cross_entropy", or a
-    function (outputs, targets) -> scalar that is a mean over inputs. That of a complex parameter is dE/dRe + i dE/dIm,
-    the direction in which the loss grows; JAX's own gradient is its conjugate. Costs a forward and a backward pass
-    over x, in the memory of a batch. Raises `InputError` on targets that the loss does not take.
+    `loss` is "mse" (1/2 the mean over inputs of the sum over outputs of squared errors), "logistic", "cross_entropy",
+    or a function (outputs, targets) -> scalar that averages over inputs. The gradient of a complex parameter is
+    dE/dRe + i dE/dIm, the direction in which the loss grows; JAX's own gradient is the complex conjugate of that.
+
+    Costs a forward and a backward pass over x, and the memory of one batch. Raises `InputError` if the loss does not
+    accept the targets.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     return with_complex_params(problem.gradient(problem.params))
@@ -102,7 +106,7 @@ def gradient_norm(
     batch_size: int = 1_024,
     wrt: Which | None = None,
 ) -> Float[Array, ""]:
-    """||grad E||, the Euclidean norm of the loss's gradient over all parameters; arguments of `loss_gradient`."""
+    """||grad E||, the Euclidean norm of the gradient over all parameters. Arguments: see `loss_gradient`."""
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     return _norm(problem.gradient(problem.params))
 
@@ -117,9 +121,9 @@ def example_gradient_norms(
     batch_size: int = 64,
     wrt: Which | None = None,
 ) -> Float[Array, " n"]:
-    """||grad of the loss at x_i|| of each example: their spread is that of minibatch gradients.
+    """The gradient norm of each example's loss, `(n,)`. Their spread shows how much minibatch gradients vary.
 
-    Arguments are those of `loss_gradient`; holds `batch_size` gradients at a time.
+    The arguments are those of `loss_gradient`. Holds `batch_size` gradients in memory at a time.
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     parts = [_example_norms(problem.f, problem.loss, problem.params, xs, ys) for xs, ys, _ in problem.parts()]
@@ -145,9 +149,10 @@ def implicit_gradient_regularization(
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
 ) -> Float[Array, ""]:
-    """(h / 4) ||grad E||^2, what full-batch gradient descent with learning rate h adds to the loss that it reduces.
+    """(h / 4) ||grad E||^2, the term that full-batch gradient descent with learning rate h implicitly adds to the loss.
 
-    Arguments are those of `loss_gradient`; the backward error analysis holds for h times the sharpness well below 2.
+    The other arguments are those of `loss_gradient`. The backward error analysis holds if h times the sharpness is well
+    below 2.
     """
     require_scale("learning_rate", learning_rate)
     return jnp.asarray(learning_rate) / 4 * gradient_norm(f, params, x, y, loss=loss, batch_size=batch_size) ** 2
@@ -163,9 +168,9 @@ def modified_loss(
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
 ) -> Float[Array, ""]:
-    """E + (h / 4) ||grad E||^2: the loss whose gradient flow full-batch gradient descent follows to order h^2.
+    """E + (h / 4) ||grad E||^2: full-batch gradient descent follows the gradient flow of this loss to order h^2.
 
-    A function of `params` that can be differentiated in turn. Arguments are those of `loss_gradient`.
+    JAX can differentiate the result in `params`. The other arguments are those of `loss_gradient`.
     """
     require_scale("learning_rate", learning_rate)
     problem = Problem(f, params, x, y, loss, batch_size)

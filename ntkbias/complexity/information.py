@@ -1,18 +1,18 @@
-"""Information, in bits, from counts: what layers know of input and label, what a simple model explains of a network.
+"""Mutual information in bits, estimated from counts: between layers and the input or label, and between two models.
 
     I(A; B) = H(A) + H(B) - H(A, B),    I(A; B | C) = H(A, C) + H(B, C) - H(A, B, C) - H(C)
 
-A layer's activations are put into bins of equal width, neuron by neuron; the tuple of bins is its state T. For a
-deterministic network and distinct inputs I(X; T) = H(T) (Shwartz-Ziv and Tishby 2017, arXiv 1703.00810). It measures
-how many inputs share all bins, and so depends on their width: with tanh, that saturates, states merge late in training,
-the compression of the paper; with ReLU they do not (Saxe et al. 2018).
+Each neuron's activations are put into bins of equal width. The tuple of a layer's bins is its state T. For a
+deterministic network and distinct inputs, I(X; T) = H(T) (Shwartz-Ziv and Tishby 2017, arXiv 1703.00810). This number
+says how many inputs share all their bins, so it depends on the width of the bins. With tanh, which saturates, states
+merge late in training: this is the compression that the paper reports. With ReLU they do not (Saxe et al. 2018).
 
-Of what a network F knows of the labels Y a simple model L explains (Kalimeris et al. 2019, arXiv 1905.11604)
+A network F has the information I(F; Y) about the labels Y. The part that a simple model L explains is
 
-    mu(F; L) = I(F; Y) - I(F; Y | L)
+    mu(F; L) = I(F; Y) - I(F; Y | L)                     (Kalimeris et al. 2019, arXiv 1905.11604)
 
-Entropies are of the sample at hand, plug-in estimates: at most log2 n, and informations of n examples in k cells are
-too large by about k / (2 n ln 2) bits.
+Entropies are plug-in estimates from the sample at hand: they are at most log2 n. With n examples in k cells, mutual
+informations come out too large by about k / (2 n ln 2) bits.
 
 >>> import numpy as np
 >>> from ntkbias.complexity import explained_information, mutual_information
@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_positive
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError
+from ntkbias.tables import Printed, Table
 
 __all__ = [
     "LayerInformation",
@@ -43,41 +44,44 @@ __all__ = [
 ]
 
 
-class LayerInformation(eqx.Module):
-    """What the binned activations of each layer tell of the input and of the label, in bits."""
+class LayerInformation(Printed):
+    """The mutual information of each layer's binned activations with the input and with the label, in bits."""
 
     with_input: Float[Array, " layers"]  # I(X; T) = H(T)
     with_label: Float[Array, " layers"]  # I(T; Y)
     num_bins: int = eqx.field(static=True)
 
-    def __str__(self) -> str:
-        rows = [f"{'layer':>5} {'bits with input':>16} {'bits with label':>16}"]
-        columns = np.asarray(self.with_input), np.asarray(self.with_label)
-        for index, (inputs, label) in enumerate(zip(*columns, strict=True), 1):
-            rows.append(f"{index:5d} {inputs:16.3f} {label:16.3f}")
-        return "\n".join([*rows, f"of activations in {self.num_bins} bins"])
+    def _table(self, num_rows: int) -> Table:
+        shown = range(min(num_rows, len(self.with_input)))
+        columns = {
+            "layer": [str(place + 1) for place in shown],
+            "bits with input": [f"{self.with_input[place]:.3f}" for place in shown],
+            "bits with label": [f"{self.with_label[place]:.3f}" for place in shown],
+        }
+        title = f"LayerInformation: activations in {self.num_bins} bins"
+        return Table(title, columns, more=len(self.with_input) - len(shown))
 
 
 def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
-    """I(A; B) in bits of two labels `(n,)` an example, any numbers that stand for classes. Zero to log2 n."""
+    """I(A; B) in bits, from 0 to log2 n, of two labels `(n,)` per example. Any numbers may stand for the classes."""
     first, second = _checked(a, b)
     return max(_entropy(first) + _entropy(second) - _entropy(first, second), 0.0)
 
 
 def conditional_mutual_information(a: ArrayLike, b: ArrayLike, given: ArrayLike) -> float:
-    """I(A; B | C) in bits of three labels `(n,)` an example: what a and b share beyond what `given` tells of both."""
+    """I(A; B | C) in bits of three labels `(n,)` per example: the information that a and b share, given `given`."""
     first, second, third = _checked(a, b, given)
     joint = _entropy(first, third) + _entropy(second, third) - _entropy(first, second, third)
     return max(joint - _entropy(third), 0.0)
 
 
 def explained_information(predictions: ArrayLike, simple_predictions: ArrayLike, labels: ArrayLike) -> float:
-    """I(F; Y) - I(F; Y | L): the bits that a network's predicted classes tell of the labels, as far as L tells them.
+    """I(F; Y) - I(F; Y | L) in bits: the part of a network's information about the labels that a simple model explains.
 
-    All are classes `(n,)`: of the network, of a simple model (a linear one), and the truth; as in the paper, use test
-    data. It is symmetric in F and L where I(F; Y) and I(L; Y) are swapped alike, at most min(I(F; Y), I(L; Y)), and can
-    be below zero. `mutual_information(predictions, labels)` less this is what the network knows beyond the simple
-    model. (Kalimeris et al. 2019, arXiv 1905.11604.)
+    The arguments are classes `(n,)`: those that the network F predicts, those that the simple model L predicts (a
+    linear model, for example), and the true labels Y. Use test data, as the paper does. The result is symmetric in F
+    and L, at most min(I(F; Y), I(L; Y)), and may be negative. `mutual_information(predictions, labels)` minus this
+    result is the network's information beyond the simple model. (Kalimeris et al. 2019, arXiv 1905.11604.)
     """
     return mutual_information(predictions, labels) - conditional_mutual_information(
         predictions, labels, simple_predictions
@@ -93,11 +97,12 @@ def layer_information(
 ) -> LayerInformation:
     """The mutual information of each layer's activations `(n, ...)` with the input and with the labels `(n,)`.
 
-    Bins are `num_bins` of equal width between `limits`, (-1, 1) for tanh; values beyond them are in the first and last.
-    By default each layer's limits are its least and largest activation: along training give fixed ones, or bins move.
-    Inputs have to be distinct: the first term then is the entropy of the layer's state. Costs a sort of n rows.
+    There are `num_bins` bins of equal width between `limits`; for tanh, pass (-1, 1). Values outside go to the first or
+    the last bin. By default, the limits are the smallest and the largest activation of each layer. To compare steps of
+    training, pass fixed limits, or the bins move. The inputs must be distinct: the information about the input is then
+    the entropy of the layer's state. Costs a sort of n rows per layer.
 
-    Raises `InputError` on limits that are no interval, and on layers of different lengths.
+    Raises `InputError` if `limits` are not an interval, or if a layer does not have one row per label.
     """
     require_positive("num_bins", num_bins)
     if limits is not None and not (len(limits) == 2 and limits[0] < limits[1]):
@@ -114,7 +119,7 @@ def layer_information(
 
 def _states(rows: Float[np.ndarray, "n d"], num_bins: int, limits: tuple[float, float] | None) -> Int[np.ndarray, " n"]:
     low, high = (rows.min(), rows.max()) if limits is None else limits
-    width = (high - low) / num_bins or 1.0  # all the same: one bin
+    width = (high - low) / num_bins or 1.0  # if all values are equal, they share one bin
     bins = np.clip((rows - low) / width, 0, num_bins - 1).astype(np.int32)
     return np.unique(bins, axis=0, return_inverse=True)[1].ravel()
 

@@ -1,7 +1,7 @@
-"""What the measures take, checked once: a network with its data and loss, rows of numbers, labels of classes.
+"""Checked arguments of the measures: a network with its data and loss, rows of numbers, class labels.
 
-The loss is a mean over inputs, E(params) = mean_i loss(f(params, x_i), y_i), and is summed by batches, so that memory
-is that of one batch.
+The loss is a mean over inputs, E(params) = mean_i loss(f(params, x_i), y_i). It is summed over batches, so it takes the
+memory of one batch.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.complexity.problem import Problem
@@ -31,7 +31,7 @@ __all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_ro
 
 
 class Network:
-    """f(params, x) on inputs x `(n, ...)`, checked, and walked through by batches; in float32 at least."""
+    """A function f(params, x) with checked parameters and inputs x `(n, ...)`, in float32 or wider, read in batches."""
 
     def __init__(self, f: ApplyFunction, params: Params, x: Any, batch_size: int, wrt: Which | None = None) -> None:
         f, x = packed(f, x, "x")
@@ -48,7 +48,7 @@ class Network:
             self.f, self.params = _of_some(self.f, self.params, only)
 
     def require_coordinates(self) -> None:
-        """Raise an `InputError` where inputs are several arrays, and not one of coordinates."""
+        """Raise an `InputError` if an input consists of several arrays and not of one array of coordinates."""
         if isinstance(self.f.f, Unpacking):
             raise InputError(
                 f"Expected inputs x (n, ...) as one array of coordinates; got several arrays, {self.f.f.layout}."
@@ -56,28 +56,28 @@ class Network:
 
     @property
     def outputs(self) -> jax.ShapeDtypeStruct:
-        """Shape and type of the outputs."""
+        """The shape and dtype of the outputs."""
         return jax.eval_shape(self.f, self.params, self.x)
 
     def values(self, x: Array) -> np.ndarray:
-        """The outputs for inputs like the network's own, on the host."""
+        """The outputs, on the host, for inputs x of the same shape as the network's own."""
         return np.concatenate([np.asarray(_outputs(self.f, self.params, x[rows])) for rows in self.batches()])
 
     def batches(self) -> Iterator[slice]:
-        """The inputs in turn, `batch_size` at a time."""
+        """Slices that cover the inputs in order, `batch_size` at a time."""
         for start in range(0, len(self.x), self.batch_size):
             yield slice(start, min(start + self.batch_size, len(self.x)))
 
 
 def _of_some(f: Function, params: Params, only: tuple[str, ...]) -> tuple[RealOutputs, dict[str, Array]]:
-    """The function of the parameters at some paths, and those by their paths; it compiles anew for each call."""
-    chosen, whole = split_params(params, only)
-    of_chosen = RealOutputs.of(lambda named, x: f(whole([named[path] for path in only]), x))
+    """f as a function of the parameters at the paths `only`, and a dictionary of these. Each call compiles anew."""
+    chosen, merge = split_params(params, only)
+    of_chosen = RealOutputs.of(lambda named, x: f(merge([named[path] for path in only]), x))
     return of_chosen, dict(zip(only, chosen, strict=True))
 
 
 class Problem(Network):
-    """A network with targets and a loss, "mse" unless given: the loss, its gradient and products with its Hessian."""
+    """A network with targets and a loss. It gives the loss and its gradient, and its parts for Hessian products."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Problem(Network):
         self.y = checked_targets(function, self.outputs, y)
 
     def parts(self) -> Iterator[tuple[Array, Array, Array]]:
-        """Inputs, targets, and the share of the examples, of each batch."""
+        """The inputs and targets of each batch, and its share of all examples."""
         for rows in self.batches():
             yield self.x[rows], self.y[rows], jnp.asarray((rows.stop - rows.start) / len(self.x))
 
@@ -107,7 +107,7 @@ class Problem(Network):
         return total
 
     def gradient(self, params: Params) -> Params:
-        """The loss's gradient, a pytree like `params`."""
+        """The gradient of the loss, a pytree like `params`."""
         total = jax.tree.map(jnp.zeros_like, params)
         for x, y, share in self.parts():
             total = _plus_gradient(self.f, self.loss, params, total, x, y, share)
@@ -138,18 +138,21 @@ def _plus_gradient(
 
 
 def checked_rows(values: Any, name: str, least: int = 1) -> Float[np.ndarray, "n d"]:
-    """An array `(n, ...)` of finite numbers as `(n, d)` in float64, or an `InputError`; `(n,)` is d = 1."""
+    """The finite numbers `values` `(n, ...)` as rows `(n, d)` in float64. An array `(n,)` has d = 1.
+
+    Raises `InputError` if there are fewer than `least` rows, or if a number is not finite.
+    """
     array = require_wide(values, name)
     if array.ndim < 1 or len(array) < least or not array.size:
         raise InputError(f"Expected {name} to have at least {least} rows, (n, ...); got shape {array.shape}.")
-    host = np.asarray(values, float)  # with all digits that came
+    host = np.asarray(values, float)  # from `values`, not from `array`: JAX may have rounded it to float32
     if not np.isfinite(host).all():
         require_finite(array, name)
     return host.reshape(len(host), -1)
 
 
 def checked_labels(labels: Any, n: int, name: str = "labels") -> Int[np.ndarray, " n"]:
-    """Labels `(n,)` as numbers from 0 of the classes that occur, or an `InputError`."""
+    """The labels `(n,)` renumbered 0, 1, ... in the order of their values. Raises `InputError` on another shape."""
     array = require_wide(labels, name)
     if array.shape != (n,):
         raise InputError(f"Expected one label for each of {n} inputs in {name}; got shape {array.shape}.")
@@ -158,7 +161,7 @@ def checked_labels(labels: Any, n: int, name: str = "labels") -> Int[np.ndarray,
 
 
 def checked_layers(activations: Any) -> Sequence[Any]:
-    """The list of the layers' activations, or an `InputTypeError` if it is none."""
+    """The activations unchanged. Raises `InputTypeError` if they are not a list with at least one layer."""
     if isinstance(activations, str) or not isinstance(activations, Sequence) or not len(activations):
         raise InputTypeError(
             f"Expected a list of the layers' activations, each (n, ...); got {type(activations).__name__}. "

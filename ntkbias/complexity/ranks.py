@@ -1,11 +1,11 @@
 """Effective ranks: how many directions a matrix or an embedding really uses.
 
-    effective rank    exp(-sum_i p_i log p_i), p_i the singular values over their sum          (Roy and Vetterli 2007)
+    effective rank    exp(-sum_i p_i log p_i), with p_i the singular values over their sum     (Roy and Vetterli 2007)
     stable rank       ||W||_F^2 / ||W||_2^2
 
-from 1 to the matrix's rank. Two matrices of one network are measured (Huh et al. 2021, arXiv 2103.10427): the
-end-to-end matrix of a linear network, by its singular values, and the Gram matrix of an embedding Z `(n, d)`, Z Z^T, by
-its own, which are the squares of those of Z. The two ranks are not comparable.
+Both lie between 1 and the rank of the matrix. Huh et al. (2021, arXiv 2103.10427) apply the effective rank to two
+matrices: the end-to-end matrix W of a linear network, and the Gram matrix Z Z^T of an embedding Z `(n, d)`. The
+singular values of Z Z^T are the squares of those of Z, so do not compare the rank of an embedding with that of a W.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.complexity import effective_rank, embedding_effective_rank, end_to_end_matrix
@@ -35,25 +35,26 @@ __all__ = ["effective_rank", "embedding_effective_rank", "end_to_end_matrix", "s
 
 
 def effective_rank(matrix: ArrayLike) -> Float[Array, ""]:
-    """exp of the entropy of the matrix's `(n, d)` singular values over their sum: 1 to min(n, d), of any scale.
+    """The effective rank of a matrix `(n, d)`, from 1 to min(n, d): exp(entropy of the normalized singular values).
 
-    Costs n d min(n, d) operations. `Spectrum.effective_rank` is that of a kernel. Raises `InputError` on a matrix of
-    zeros.
+    It does not depend on the scale of the matrix. Costs n d min(n, d) operations. For a kernel, use
+    `Spectrum.effective_rank`. Raises `InputError` on a matrix of zeros.
     """
     return entropic_rank(_singular_values(matrix, "the matrix"))
 
 
 def stable_rank(matrix: ArrayLike) -> Float[Array, ""]:
-    """||W||_F^2 / ||W||_2^2 of a matrix `(n, d)`: at most its rank, and moved little by small singular values."""
+    """||W||_F^2 / ||W||_2^2 of a matrix `(n, d)`: at most its rank. Small singular values hardly change it."""
     values = _singular_values(matrix, "the matrix")
-    return jnp.sum((values / values[0]) ** 2)  # squares of the ratios are of a scale that is far from any limit
+    return jnp.sum((values / values[0]) ** 2)  # the ratios are at most 1, so their squares cannot overflow
 
 
 def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> Float[Array, ""]:
-    """The effective rank of the Gram matrix Z Z^T of features Z `(n, ...)`, of the last hidden layer in the paper.
+    """The effective rank of the Gram matrix Z Z^T of features Z `(n, ...)`. In the paper, Z is the last hidden layer.
 
-    `centered` takes the mean over examples off each feature first. Costs n d min(n, d) operations, and not the Gram
-    matrix. Raises `InputError` on features that are all zero, or, where centered, all the same.
+    With `centered`, the mean over examples is first subtracted from each feature. Costs n d min(n, d) operations; the
+    Gram matrix is never formed. Raises `InputError` if all features are zero, or if `centered` and all examples are
+    equal.
     """
     array = require_wide(features, "features")
     if array.ndim > 1 and array.size:
@@ -65,9 +66,9 @@ def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> 
 
 
 def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, ...]) -> Float[Array, "d o"]:
-    """The matrix W of a linear network, f(params, x) = x W for inputs flattened to d numbers; a bias is left out.
+    """The matrix W of a linear network f(params, x) = x W + b, for inputs flattened to d numbers. The bias is left out.
 
-    Costs a forward pass of d + 1 inputs. Raises `InputError` where `f` is not linear: then there is no such matrix.
+    Costs a forward pass of d + 3 inputs. Raises `InputError` if `f` is not linear: it then has no such matrix.
     """
     size = math.prod(input_shape)
     probe = np.random.default_rng(0).normal(size=(2, size))
@@ -77,11 +78,11 @@ def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, 
     matrix = outputs[1 : 1 + size] - outputs[0]
     error = float(np.linalg.norm(probe @ matrix - (outputs[1 + size :] - outputs[0])))
     scale = np.linalg.norm(probe) * np.linalg.norm(matrix) + np.linalg.norm(outputs[0])
-    # Sums in another order differ by a few eps; a network that is not linear differs in the first digits.
+    # Sums in another order differ by a few eps. A nonlinear network differs in the leading digits.
     if error > float(jnp.finfo(outputs.dtype).eps) ** 0.5 * scale:
         raise InputError(
-            f"Expected a linear network, f(params, x) = x W; got outputs that differ from that by {error:.2g}. Use "
-            "embedding_effective_rank of its features."
+            f"Expected a linear network, f(params, x) = x W; got outputs that differ from x W by {error:.2g}. For a "
+            "nonlinear network, use embedding_effective_rank on its features."
         )
     return jnp.asarray(matrix)
 

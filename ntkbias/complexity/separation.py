@@ -1,9 +1,9 @@
-"""How far each layer has separated the classes: neural collapse, and the depth at which it is done.
+"""How well each layer separates the classes: neural collapse and effective depth.
 
-A layer is separated where every example is nearest to the mean of its own class. The effective depth is the first layer
-with at most epsilon of the examples elsewhere: minimal for easy data, and deeper the more labels are noise (Galanti,
-Galanti and Ben-Shaul 2022, arXiv 2202.09028). The variance of classes over the distance of their centers tends to zero
-as classes collapse (Galanti, György and Hutter 2021, arXiv 2112.15121):
+A layer separates the classes if every example is nearest to the mean of its own class. The effective depth is the
+first layer in which at most a share epsilon of the examples is nearer to another class. It is small for easy data, and
+grows with the number of noisy labels (Galanti, Galanti and Ben-Shaul 2022, arXiv 2202.09028). The class-distance
+normalized variance tends to zero as the classes collapse (Galanti, György and Hutter 2021, arXiv 2112.15121):
 
     CDNV = mean over pairs c != c' of (Var_c + Var_c') / (2 ||mu_c - mu_c'||^2)
 
@@ -12,7 +12,7 @@ as classes collapse (Galanti, György and Hutter 2021, arXiv 2112.15121):
 >>> net = nb.nets.mlp(width=64, depth=3, num_outputs=10)
 >>> x, labels = nb.datasets.digits(200)
 >>> features = activations(net, net.init(jax.random.key(0), x.shape[1:]), x)
->>> accuracies = layer_separation(features, labels)             # of each layer: before training all are about the same
+>>> accuracies = layer_separation(features, labels)             # one per layer; about equal before training
 >>> bool((accuracies > 0.5).all()), effective_depth(features, labels, max_error=0.5)
 (True, 1)
 """
@@ -41,10 +41,12 @@ __all__ = [
 
 
 def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int = 1_024) -> list[Float[Array, "n ..."]]:
-    """What each layer of a `Sequential` network returns for inputs x `(n, ...)`, in order.
+    """The outputs of each layer of a `Sequential` network for inputs x `(n, ...)`, in order.
 
-    Costs a forward pass, and the memory of all activations; `batch_size` inputs pass at a time. For a network of
-    another kind, collect the list yourself: the measures take any.
+    Costs a forward pass, in batches of `batch_size` inputs, and the memory of all activations. For another kind of
+    network, collect the list yourself: the measures accept any list of arrays.
+
+    Raises `InputTypeError` if `net` is not a `Sequential`, and `InputError` on inputs that are empty or not finite.
     """
     if not isinstance(net, Sequential):
         raise InputTypeError(
@@ -73,10 +75,11 @@ def nearest_center_accuracy(
 ) -> float:
     """The share of examples that are nearest, in Euclidean distance, to the mean of their own class.
 
-    `features` `(n, ...)` are flattened; `labels` `(n,)` are any numbers. Centers are those of `features`; the share is
-    of `test_features` where given, of the features themselves otherwise. Costs n d multiplications a class.
+    `features` `(n, ...)` are flattened; `labels` `(n,)` may be any numbers. The class means are always those of
+    `features`. The share is taken over `test_features`, if given, and otherwise over `features`. Costs n d
+    multiplications per class.
 
-    Raises `InputError` on fewer than two classes, and on test labels that `labels` do not have.
+    Raises `InputError` on fewer than two classes, and if `test_labels` name a class that is not in `labels`.
     """
     rows = checked_rows(features, "features", 2)
     classes, centers = _class_centers(rows, labels)
@@ -95,15 +98,16 @@ def nearest_center_accuracy(
 
 
 def layer_separation(activations: Sequence[ArrayLike], labels: ArrayLike) -> Float[Array, " layers"]:
-    """`nearest_center_accuracy` of each layer's activations `(n, ...)`, in order."""
+    """The `nearest_center_accuracy` of each layer's activations `(n, ...)`, in order."""
     return jnp.asarray([nearest_center_accuracy(layer, labels) for layer in checked_layers(activations)])
 
 
 def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_error: float = 0.05) -> int:
-    """The first layer, counted from 1, in which at most `max_error` of the examples are nearer to another class.
+    """The first layer, counted from 1, in which at most a share `max_error` of examples is nearer to another class.
 
-    The number of layers where there is none, as in the paper: look at `layer_separation` to tell it from a last layer
-    that separates. What counts as a layer is what the list holds: give those after the activation, or all.
+    If no layer qualifies, the result is the number of layers, as in the paper. To tell this case from a last layer that
+    does separate the classes, look at `layer_separation`. Each entry of `activations` counts as a layer: pass the
+    outputs of the activation functions alone, or those of all layers.
     """
     layers = checked_layers(activations)
     if not 0 <= max_error < 1:
@@ -115,9 +119,11 @@ def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_
 
 
 def class_distance_variance(features: ArrayLike, labels: ArrayLike) -> float:
-    """The mean over pairs of classes of their mean variance over the squared distance of their centers (CDNV).
+    """The class-distance normalized variance (CDNV): class variance over squared distance, averaged over pairs.
 
-    Zero where classes have collapsed to points, of any scale of the features; infinite where two centers coincide.
+    For each pair, the mean of the two variances is divided by the squared distance of the two centers. The result does
+    not depend on the scale of the features. It is zero if every class has collapsed to a point, and infinite if two
+    centers coincide.
     """
     rows = checked_rows(features, "features", 2)
     classes, centers = _class_centers(rows, labels)
@@ -138,7 +144,7 @@ def _class_centers(rows: Float[np.ndarray, "n d"], labels: Any) -> tuple[Int[np.
 
 
 def _nearest(rows: Float[np.ndarray, "n d"], centers: Float[np.ndarray, "c d"]) -> Int[np.ndarray, " n"]:
-    """The nearest center of each row: |row|^2 is the same for all centers, and is left out."""
-    middle = centers.mean(0)  # differences of large numbers lose digits
+    """The index of the nearest center of each row. |row|^2 is the same for all centers, so it is left out."""
+    middle = centers.mean(0)  # subtracted, since differences of large numbers lose digits
     centers = centers - middle
     return np.argmin(np.sum(centers**2, 1) - 2 * (rows - middle) @ centers.T, 1)

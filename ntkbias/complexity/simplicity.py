@@ -1,16 +1,16 @@
-"""Which features a network uses: the simple ones alone, or all that would serve.
+"""Which features a network uses: the simple ones alone, or all that predict the label.
 
-Shuffling some coordinates of the test inputs over the examples takes away what they tell and leaves their distribution.
-A network that keeps its AUC with the others shuffled, and loses it with the simple ones shuffled, uses those alone
-(Shah et al. 2020, arXiv 2006.07710).
+If some coordinates of the test inputs are shuffled across examples, they keep their distribution but say nothing about
+the label. Suppose the AUC falls to chance when the simple coordinates are shuffled, and stays when the others are: the
+network then uses the simple coordinates alone (Shah et al. 2020, arXiv 2006.07710).
 
-Gradient starvation (Pezeshki et al. 2021, arXiv 2011.09468) sees it in the kernel: with tangent features Phi `(n, p)`
-and labels y of -1 and +1,
+Gradient starvation (Pezeshki et al. 2021, arXiv 2011.09468) shows the same effect in the kernel. With tangent features
+Phi `(n, p)` and labels y of -1 and +1,
 
     diag(y) Phi = U S V^T,       response of feature j   z_j = u_j . (y f),       strength s_j
 
-A feature that already meets the margin of an example takes its gradient, so that another's response stays small: as
-one grows stronger, the responses of features coupled to it fall.
+Once one feature gives an example its margin, that example has little gradient left for the others. So as one feature
+grows stronger, the responses of the features coupled to it fall.
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.complexity import feature_responses, shuffled_auc
@@ -26,7 +26,6 @@ AUC 1.00, 0.5... with the coordinates shuffled, 1.00 with the others shuffled
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,31 +35,41 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import require_finite, require_key, require_wide
 from ntkbias.complexity.problem import Network
 from ntkbias.errors import InputError
+from ntkbias.tables import Printed, Table, number
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["FeatureResponses", "ShuffledAUC", "feature_responses", "shuffle_coordinates", "shuffled_auc"]
 
 
-class ShuffledAUC(eqx.Module):
-    """Areas under the ROC curve: as it is, with some coordinates shuffled, and with all others shuffled."""
+class ShuffledAUC(Printed):
+    """Areas under the ROC curve: on the inputs, with some coordinates shuffled, and with all others shuffled."""
 
     plain: float
     shuffled: float
     others_shuffled: float
 
-    def __str__(self) -> str:
-        return (
+    def _table(self, num_rows: int) -> Table:
+        return Table(
             f"AUC {self.plain:.2f}, {self.shuffled:.2f} with the coordinates shuffled, {self.others_shuffled:.2f} with "
             "the others shuffled"
         )
 
 
-class FeatureResponses(eqx.Module):
+class FeatureResponses(Printed):
     """The features of diag(y) Phi, strongest first, and a network's response to each."""
 
     strengths: Float[Array, " n"]  # singular values
     responses: Float[Array, " n"]
-    directions: Float[Array, "n n"]  # columns u_j over the examples, signs such that their sum is not negative
+    directions: Float[Array, "n n"]  # column j is u_j over the examples, with its sign chosen so that its sum is >= 0
+
+    def _table(self, num_rows: int) -> Table:
+        shown = range(min(num_rows, len(self.strengths)))
+        columns = {
+            "feature": [str(place + 1) for place in shown],
+            "strength": [number(self.strengths[place]) for place in shown],
+            "response": [number(self.responses[place]) for place in shown],
+        }
+        return Table(f"FeatureResponses: {len(self.strengths):,}", columns, more=len(self.strengths) - len(shown))
 
 
 def shuffled_auc(
@@ -73,14 +82,14 @@ def shuffled_auc(
     key: PRNGKeyArray,
     batch_size: int = 1_024,
 ) -> ShuffledAUC:
-    """How well one output of f ranks two classes: on x `(n, ...)`, and with some coordinates of x shuffled.
+    """The AUC of a network with one output on x `(n, ...)`, and on x with some of its coordinates shuffled.
 
-    `y` `(n,)` has two values, the larger one of the positive class. `coordinates` index the flattened inputs; they are
-    permuted together, over all examples. 1/2 is chance, with a standard error of about 1 / sqrt(3 n) where the
-    classes are balanced; below it the network misleads. Costs three forward passes.
+    `y` `(n,)` has two values; the larger one marks the positive class. `coordinates` index the flattened inputs, and
+    are permuted together across examples. An AUC of 1/2 is chance, with a standard error of about 1 / sqrt(3 n) if the
+    classes are balanced. Below 1/2, the network ranks the classes the wrong way round. Costs three forward passes.
 
-    Raises `InputError` on an `f` of several outputs, labels of more or fewer than two values, and coordinates that x
-    does not have.
+    Raises `InputError` if `f` has several outputs, if `y` does not have exactly two values, or if x does not have the
+    coordinates.
     """
     network = Network(f, params, x, batch_size)
     network.require_coordinates()
@@ -92,7 +101,7 @@ def shuffled_auc(
         raise InputError(f"Expected labels ({n},) of two values; got {len(np.unique(labels))} in shape {labels.shape}.")
     if network.outputs.size != n:
         raise InputError(
-            f"Expected f(params, x) to return one number an input; got shape {network.outputs.shape}. Return the "
+            f"Expected f(params, x) to return one number per input; got shape {network.outputs.shape}. Return the "
             "difference of two outputs."
         )
     chosen = _checked_coordinates(coordinates, network.x)
@@ -108,7 +117,7 @@ def shuffled_auc(
 
 
 def shuffle_coordinates(x: ArrayLike, coordinates: Any, *, key: PRNGKeyArray) -> Float[Array, "n ..."]:
-    """x `(n, ...)` with some coordinates of the flattened inputs permuted together over the examples."""
+    """x `(n, ...)` with some coordinates of the flattened inputs permuted together across the examples."""
     inputs = require_wide(x, "x")
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
@@ -121,11 +130,11 @@ def shuffle_coordinates(x: ArrayLike, coordinates: Any, *, key: PRNGKeyArray) ->
 def feature_responses(K: ArrayLike, outputs: ArrayLike, y: ArrayLike) -> FeatureResponses:
     """The responses U^T diag(y) f to the features of diag(y) Phi = U S V^T, from the Gram matrix K = Phi Phi^T.
 
-    `K` `(n, n)` is the NTK of the network at initialization, `outputs` `(n,)` what it returns for the same inputs at
-    any time, `y` `(n,)` labels of -1 and +1. Of features with equal strength the responses mean nothing one by one.
-    Costs 10 n^3 operations. In float32 strengths below 3e-4 of the first are rounding.
+    `K` `(n, n)` is the NTK of the network at initialization, `outputs` `(n,)` are its outputs on the same inputs at any
+    time, and `y` `(n,)` holds labels of -1 and +1. If several features have the same strength, their responses mean
+    nothing one by one. With K in float32, strengths below 3e-4 times the largest are rounding. Costs 10 n^3 operations.
 
-    Raises `InputError` on a K that is not symmetric, and on other labels.
+    Raises `InputError` if K is not symmetric, or if a label is neither -1 nor +1.
     """
     gram, values, labels = (require_wide(v, name) for v, name in ((K, "K"), (outputs, "outputs"), (y, "y")))
     n = len(gram) if gram.ndim else 0
@@ -133,12 +142,15 @@ def feature_responses(K: ArrayLike, outputs: ArrayLike, y: ArrayLike) -> Feature
         raise InputError(f"Expected a matrix K (n, n); got shape {gram.shape}.")
     for array, name in ((values, "outputs"), (labels, "y")):
         if array.size != n or array.shape[:1] != (n,):
-            raise InputError(f"Expected {name} ({n},), one an input; got shape {array.shape}.")
+            raise InputError(f"Expected {name} ({n},), one per input; got shape {array.shape}.")
     for array, name in ((gram, "K"), (values, "outputs"), (labels, "y")):
         require_finite(array, name)
     host = np.asarray(gram, float)
-    if np.max(np.abs(host - host.T)) > 1e-3 * np.max(np.abs(host)):  # far above rounding, far below another matrix
-        raise InputError("Expected a symmetric K; got another. Evaluate the kernel on one set of inputs, kernel(x).")
+    if np.max(np.abs(host - host.T)) > 1e-3 * np.max(np.abs(host)):  # far above rounding, far below a real asymmetry
+        raise InputError(
+            "Expected a symmetric K; got one that differs from its transpose. Evaluate the kernel on one set of "
+            "inputs, kernel(x)."
+        )
     signs = np.asarray(labels, float).ravel()
     if not np.all(np.abs(signs) == 1):
         raise InputError("Expected labels y of -1 and +1; got others. Turn labels b of 0, 1 to 2 b - 1.")

@@ -1,12 +1,12 @@
-"""Heavy tails: how often stochastic gradient descent takes, and ends in, large values.
+"""Heavy tails: how often the steps or iterates of stochastic gradient descent are large.
 
-A tail index alpha says that P(|X| > t) falls as t^-alpha. Three estimates of it:
+A tail index alpha means that P(|X| > t) falls as t^-alpha. There are three estimates:
 
     Hill            1 / mean of log(|x|_(i) / |x|_(k + 1)) over the k largest                           (Hill 1975)
     Kesten          the alpha > 0 with E |A|^alpha = 1: the tail of x <- A x + B     (Kesten 1973; Hodgkinson and
                     Mahoney 2020, arXiv 2006.06293: multiplicative noise gives the iterates heavy tails)
-    stable          of alpha-stable X, sums of m of which spread as m^(1 / alpha)    (Mohammadi, Mohammadpour and
-                    Ogata 2015; of gradient noise: Simsekli et al. 2019, arXiv 1901.06053, Zhou et al. 2020,
+    stable          a sum of m alpha-stable samples spreads as m^(1 / alpha)         (Mohammadi, Mohammadpour and
+                    Ogata 2015; for gradient noise: Simsekli et al. 2019, arXiv 1901.06053, Zhou et al. 2020,
                     arXiv 2010.05627)
 
 >>> import numpy as np
@@ -44,17 +44,18 @@ from ntkbias.types import ApplyFunction, Inputs, Params
 __all__ = ["gradient_noise", "hill_tail_index", "kesten_tail_index", "stable_tail_index"]
 
 Z = 1.96  # standard deviations of a 95 % interval
-LARGEST_INDEX = 1e3  # sought: beyond, a tail is light
+LARGEST_INDEX = 1e3  # the search stops here: a tail with a larger index is light
 
 
 def hill_tail_index(samples: ArrayLike, *, tail: float = 0.02) -> Interval:
-    """Hill's estimate of the tail index from the `tail` of |samples| that is largest (and at least ten of them).
+    """Hill's estimate of the tail index, with a 95 % interval, from the largest of |samples|.
 
-    `samples` are any array of numbers about their center. The interval, +- 1.96 alpha / sqrt(k), is that of k
-    independent samples of an exact power law: iterates in sequence are dependent, and it is then too narrow; thin them.
-    Of tails that are not powers the estimate grows without end as `tail` shrinks.
+    `samples` is an array of any shape, already centered. The estimate uses the share `tail` with the largest
+    magnitudes, and at least ten samples. The interval, +- 1.96 alpha / sqrt(k), holds for k independent samples of an
+    exact power law. Successive iterates are dependent, and their interval is too narrow: thin them first. If the tail
+    is not a power law, the estimate grows without bound as `tail` shrinks.
 
-    Raises `InputError` on fewer than twenty samples, and where the tail is one value.
+    Raises `InputError` on fewer than twenty samples, or if the magnitudes in the tail are all equal or reach zero.
     """
     values = np.sort(np.abs(checked_rows(samples, "samples", 1).ravel()))[::-1]
     if len(values) < 20:
@@ -69,14 +70,14 @@ def hill_tail_index(samples: ArrayLike, *, tail: float = 0.02) -> Interval:
 
 
 def kesten_tail_index(multipliers: ArrayLike) -> Interval:
-    """The positive root alpha of E |A|^alpha = 1 from independent samples of A `(m,)`: the tail index of x <- A x + B.
+    """The tail index alpha of x <- A x + B, with a 95 % interval: the positive root of E |A|^alpha = 1.
 
-    For gradient descent on one parameter with squared error, A = 1 - learning rate * (mean of squared features of the
-    batch). The interval is that of the mean over samples, by the delta method; large roots rest on few large A, and
-    their interval on too few.
+    `multipliers` `(m,)` are independent samples of A. For gradient descent on one parameter with squared error,
+    A = 1 - learning rate * (mean over the batch of the squared feature). The interval accounts for the finite number of
+    samples by the delta method. A large root depends on a few large values of A, and then the interval is unreliable.
 
-    Raises `InputError` where there is no root: E log |A| >= 0, where the iterates have no stationary law, and all
-    |A| <= 1, where their tail is light.
+    Raises `InputError` if there is no root. Either E log |A| >= 0, and the iterates have no stationary law; or all
+    |A| <= 1, and their tail is light.
     """
     values = np.abs(checked_rows(multipliers, "multipliers", 2).ravel())
     with np.errstate(divide="ignore"):
@@ -92,7 +93,7 @@ def kesten_tail_index(multipliers: ArrayLike) -> Interval:
         )
 
     def excess(index: float) -> float:
-        """log E |A|^index, shifted by the largest term, which would overflow."""
+        """log E |A|^index. The largest term is factored out, since it could overflow."""
         scaled = index * logs
         top = np.max(scaled)
         return float(top + np.log(np.mean(np.exp(scaled - top))))
@@ -113,16 +114,16 @@ def kesten_tail_index(multipliers: ArrayLike) -> Interval:
 
 
 def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interval:
-    """The index alpha of symmetric alpha-stable samples `(n,)` or `(n, ...)`, from 2, the Gaussian, down to 0.
+    """The index alpha of symmetric alpha-stable samples `(n,)` or `(n, ...)`, with a 95 % interval.
 
         1 / alpha = (mean log |sum of a block| - mean log |sample|) / log block
 
-    Samples are independent along the first axis, of location zero; other axes are averaged over. `block` is how many
-    are summed (default: about sqrt n). Of samples that are not stable but have a variance it tends to 2 with `block`;
-    it is not cut off there. The interval is +- 1.96 standard errors of 1 / alpha over blocks. Axes that are zero for
-    some sample are left out.
+    Alpha lies between 0 and 2; 2 is the Gaussian. The samples are independent along the first axis, with location zero;
+    the other axes are averaged over. `block` is the number of samples in a sum (default: about sqrt n). If the samples
+    are not stable but have a variance, the estimate tends to 2 as `block` grows. An estimate above 2 is not cut off.
+    The interval is +- 1.96 standard errors of 1 / alpha over blocks. Columns that hold a zero are left out.
 
-    Raises `InputError` on fewer than two blocks, and where nothing is left.
+    Raises `InputError` on fewer than two blocks, if every column holds a zero, and if sums do not spread.
     """
     rows = checked_rows(samples, "samples", 4)
     length = math.isqrt(len(rows)) if block is None else block
@@ -135,7 +136,7 @@ def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interv
     if not blocks.shape[-1]:
         raise InputError("Expected samples that are not zero; got zeros in every column. Take more of them.")
     spread = np.log(np.abs(blocks.sum(1))) - np.mean(np.log(np.abs(blocks)), 1)
-    inverse = np.mean(spread, 1) / math.log(length)  # of each block
+    inverse = np.mean(spread, 1) / math.log(length)  # one value per block
     mean, half = float(np.mean(inverse)), Z * float(np.std(inverse, ddof=1)) / math.sqrt(count)
     if not mean > 0:
         raise InputError("Expected samples whose sums spread; got sums that shrink. Are they centered one by one?")
@@ -154,11 +155,11 @@ def gradient_noise(
     loss: str | LossFunction = "mse",
     wrt: Which | None = None,
 ) -> Float[Array, "draws p"]:
-    """The gradients of `num_draws` random minibatches less that of all data, over the flattened parameters.
+    """The gradients of random minibatches minus the gradient of all data, `(num_draws, p)`.
 
-    Minibatches of `batch_size` are drawn without replacement, each anew. `loss` and errors are those of
-    `loss_gradient`. Costs `num_draws` backward passes of a batch, and p numbers for each. What `stable_tail_index`
-    makes of it is the index of Simsekli et al. 2019, arXiv 1901.06053.
+    Gradients are flattened to p numbers. Each minibatch is drawn anew, as `batch_size` examples without replacement.
+    `loss` and the errors are those of `loss_gradient`. Costs `num_draws` backward passes over a minibatch, and memory
+    for p numbers each. `stable_tail_index` of the result is the index of Simsekli et al. 2019, arXiv 1901.06053.
     """
     key = require_key(key)
     require_positive("num_draws", num_draws)

@@ -1,11 +1,11 @@
-"""Measures of the path that parameters take: how far, how straight, and through how steep a landscape.
+"""Measures of the path that parameters take in training: its displacement, its straightness and its complexity.
 
     displacement exponent   c of ||theta_t - theta_s||^2 ~ (t - s)^c      (Kunin et al. 2021, arXiv 2107.09133)
     path complexity         sum_t ||theta_{t + 1} - theta_t|| sqrt(tr K_t)      (Baratin et al. 2020, arXiv 2008.00938)
 
-The exponent is 2 on a straight path, 1 in Brownian motion, 0 once the path is confined to a basin. The global one is
-taken from the start; the local one at each lag, averaged over all starts. Paths are arrays `(steps, p)`, or lists of
-parameters, any pytrees.
+The exponent is 2 on a straight path, 1 in Brownian motion, and 0 once the path is confined to a basin. The global
+exponent measures displacements from the start of the path. A local exponent measures displacements over a given lag,
+averaged over all starting points. A path is an array `(steps, p)` or a list of parameters, which may be any pytrees.
 
 >>> import numpy as np
 >>> from ntkbias.complexity import displacement_exponent
@@ -40,16 +40,17 @@ __all__ = [
     "weight_norms",
 ]
 
-POINTS = 64  # of a logarithmic grid of times, so that late ones do not outweigh the early ones
+POINTS = 64  # in a logarithmic grid of times, so that late times do not outweigh early ones
 
 
 def displacement_exponent(path: Any, *, first: int = 1, last: int | None = None) -> float:
     """The global exponent c of ||theta_t - theta_0||^2 ~ t^c, by least squares on a logarithmic grid of times.
 
     `path` is an array `(steps, ...)` or a list of parameters, equally spaced in time. Times `first` to `last` (default:
-    all) are fitted. Of one path it is a random number: for a diffusion in p dimensions its standard error is about
-    sqrt(2 / p); average over runs. Raises `InputError` on fewer than three times after the start, that is four states,
-    and where the path does not move.
+    all) are fitted. The exponent of one path is random: for a diffusion in p dimensions, its standard error is about
+    sqrt(2 / p). Average over runs.
+
+    Raises `InputError` on fewer than four states, that is three times after the start, and if the path does not move.
     """
     positions = _positions(path)
     last = len(positions) - 1 if last is None else last
@@ -68,10 +69,11 @@ def displacement_exponent(path: Any, *, first: int = 1, last: int | None = None)
 
 
 def mean_squared_displacement(path: Any, lags: ArrayLike) -> Float[Array, " lags"]:
-    """The mean over starts t of ||theta_{t + lag} - theta_t||^2 for each of `lags` `(lags,)`, in steps.
+    """The mean over starts t of ||theta_{t + lag} - theta_t||^2, for each of `lags` `(lags,)` in steps.
 
-    `path` is that of `displacement_exponent`. Costs steps p multiplications a lag. Lags near the length of the path
-    have few starts, which overlap: their mean is noise. Raises `InputError` on lags outside 1 .. steps - 1.
+    `path` is that of `displacement_exponent`. A lag near the length of the path has few starts, and their displacements
+    overlap: the mean is noisy. Costs (number of steps) p multiplications per lag. Raises `InputError` on lags outside
+    1 .. steps - 1.
     """
     positions = _positions(path)
     chosen = _checked_lags(lags, len(positions))
@@ -79,10 +81,10 @@ def mean_squared_displacement(path: Any, lags: ArrayLike) -> Float[Array, " lags
 
 
 def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " pairs"]:
-    """The local exponents d log MSD / d log lag between neighbors of `lags` `(lags,)`, ascending.
+    """The local exponents d log MSD / d log lag, one between each two neighbors of the ascending `lags` `(lags,)`.
 
-    MSD is `mean_squared_displacement`, whose errors these are. About 1 where the path diffuses, 0 at lags beyond which
-    it is confined, between 1 and 2 where it drifts.
+    MSD is `mean_squared_displacement`, which gives the cost and the errors. The exponent is about 1 where the path
+    diffuses, between 1 and 2 where it drifts, and about 0 at lags beyond which it is confined.
     """
     chosen = _checked_lags(lags, len(_positions(path)))
     if len(chosen) < 2 or np.any(np.diff(chosen) <= 0):
@@ -95,14 +97,16 @@ def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " p
 def path_complexity(
     f: ApplyFunction, path: Sequence[Params], x: Inputs, *, memory_budget: int | None = None
 ) -> Float[Array, " steps"]:
-    """The sum of ||step|| sqrt(tr K / n) along a path of parameters, up to each step: the last one is the total.
+    """The running sum of ||step|| sqrt(tr K / n) along a path of parameters, after each step. The last is the total.
 
-    K is the NTK on x `(n, ...)`, summed over outputs, before each step, so that sqrt(tr K / n) is the root mean square
-    of ||d f(x) / d theta||_F; the root of n that the paper's sqrt(tr K) has beside it would grow with the data. For a
-    linear model it is the length of the path times a constant. Steps between stored parameters are taken as straight:
-    store often. Costs the diagonal of the kernel, a backward pass an output, for each step; a bar counts them.
+    K is the NTK on x `(n, ...)`, summed over outputs, before the step: sqrt(tr K / n) is the root mean square of
+    ||d f(x) / d theta||_F. The paper has sqrt(tr K), which grows as sqrt(n); here it is divided by sqrt(n). For a
+    linear model, the result is the length of the path times a constant. Steps between stored parameters count as
+    straight, so store the parameters often. Costs the diagonal of the kernel at each step, which takes one backward
+    pass per output; a bar counts the steps.
 
-    Raises `InputError` on what `empirical_ntk` refuses, and on fewer than two parameters.
+    Raises `InputError` on whatever `empirical_ntk` refuses, and `InputTypeError` if `path` is not a list of two
+    parameters or more.
     """
     _require_path(path)
     steps = np.linalg.norm(np.diff(_positions(path), axis=0), axis=1)
@@ -114,7 +118,7 @@ def path_complexity(
 
 
 def weight_norm(params: Params) -> Float[Array, ""]:
-    """The Euclidean norm of all parameters, of any pytree."""
+    """The Euclidean norm of all parameters in a pytree."""
     return _norm(jnp.stack(list(weight_norms(params).values())))
 
 
@@ -133,14 +137,14 @@ def weight_norms(params: Params) -> dict[str, Float[Array, ""]]:
 
 
 def _norm(array: Array) -> Float[Array, ""]:
-    """The root of the sum of squares, of numbers that may be too large or too small to be squared."""
+    """The root of the sum of squares, safe for numbers whose squares would overflow or underflow."""
     _, exponent = jnp.frexp(jnp.max(jnp.abs(array), initial=0.0))
-    scale = jnp.ldexp(jnp.ones((), array.dtype), exponent - 1)  # a power of two, by which nothing is rounded
+    scale = jnp.ldexp(jnp.ones((), array.dtype), exponent - 1)  # a power of two: dividing by it rounds nothing
     return scale * jnp.sqrt(jnp.sum((array / scale) ** 2))
 
 
 def _positions(path: Any) -> Float[np.ndarray, "steps p"]:
-    """The path as one array, in float64: displacements are small beside the parameters."""
+    """The path as one array in float64, since displacements are small compared with the parameters."""
     if isinstance(path, np.ndarray | jax.Array):
         array = require_wide(path, "the path")
         if array.ndim < 1 or len(array) < 2:
@@ -177,4 +181,4 @@ def _checked_lags(lags: ArrayLike, num_steps: int) -> Int[np.ndarray, " lags"]:
 
 def _require_moved(squares: Float[np.ndarray, " times"]) -> None:
     if not np.all(squares > 0):
-        raise InputError("Expected a path that moves; got one that stands still at some of the times. Leave them out.")
+        raise InputError("Expected a path that moves; got a displacement of zero at some times. Leave those times out.")

@@ -58,6 +58,10 @@ class FromHarmonics(HarmonicDomain):
         self.frequencies = tuple(values.tolist())
         self.distances = PointCloud() if distances is None else distances
 
+    def __repr__(self) -> str:
+        ends = f"{min(self.frequencies):.3g} to {max(self.frequencies):.3g}"
+        return f"FromHarmonics({len(self.frequencies)} functions, frequencies {ends}, distances={self.distances!r})"
+
     def check(self, x: Array) -> None:
         self.distances.check(x)
         require_finite(x, "x")

@@ -34,8 +34,8 @@ ARRAYS = 4  # of the matrix's size, in which dense decomposition works
 def spectrum(
     kernel: Kernel,
     x: Inputs,
-    weights: ArrayLike | None = None,
     *,
+    weights: ArrayLike | None = None,
     num_modes: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Spectrum:
@@ -59,6 +59,7 @@ def spectrum(
             "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
             "Use outputs='mean', 'sum' or 'all', or eigh(kernel(x)[i]) for output i."
         )
+    key = key_or_default(key)
     kernel, x = of_one_array(kernel, x, "x")
     x = require_array(x, "x")
     if weights is not None:
@@ -76,5 +77,5 @@ def spectrum(
                     stacklevel=2,
                 )
             return top_modes(kernel.operator(x), num_modes, key=key, weights=weights)
-    modes = eigh(kernel(x), weights, num_modes=num_modes)
+    modes = eigh(kernel(x), weights=weights, num_modes=num_modes)
     return Spectrum(**{**vars(modes), "x": x, "kernel": kernel})

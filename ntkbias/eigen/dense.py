@@ -4,7 +4,7 @@ With W = diag(w) it is that of the symmetric problem W^1/2 K W^1/2 v = eigenvalu
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> spectrum = nb.eigen.eigh(jnp.diag(jnp.array([4.0, 4.0, 2.0, 0.0])))
->>> spectrum.eigenvalues.tolist(), spectrum.eigenspace.tolist(), spectrum.num_resolved
+>>> spectrum.eigenvalues.tolist(), spectrum.eigenspace.tolist(), spectrum.num_above_noise
 ([1.0, 1.0, 0.5, 0.0], [0, 0, 1, 2], 3)
 """
 
@@ -25,7 +25,7 @@ __all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positiv
 CHEAP = 5_000  # rows up to which a float32 matrix is decomposed in float64: minutes beyond
 
 
-def eigh(K: ArrayLike, weights: ArrayLike | None = None, *, num_modes: int | None = None) -> Spectrum:
+def eigh(K: ArrayLike, *, weights: ArrayLike | None = None, num_modes: int | None = None) -> Spectrum:
     """The spectrum of a Gram matrix `(n, n)`, or `(n, o, n, o)` for all pairs of outputs; see `spectrum`.
 
     A float32 matrix of up to 5,000 rows is decomposed in float64. The noise floor is eps ||K||_F / n, with eps the

@@ -9,11 +9,11 @@ matrix, and whose weights are N times the squared first entries of its eigenvect
     steps, rounding   no eigenvalue is below zero; so the rule of Gauss and Radau, with one node at zero, errs to the
                       other side than Gauss' own for log(x + r) and x / (x + r) (Golub and Meurant 1994): a bracket
 
->>> import jax, ntkbias as nb
+>>> import ntkbias as nb
 >>> from ntkbias.eigen.density import spectral_density
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
 >>> x, _ = nb.domains.Circle().quadrature(500)
->>> density = spectral_density(kernel.operator(x), key=jax.random.key(0), num_steps=20)
+>>> density = spectral_density(kernel, x, num_steps=20)
 >>> count = density.cumulative(1e-2)                     # the constant, and a pair each of frequencies 1 and 2
 >>> bool(abs(count.value - 5) < 3 * count.standard_error + count.numerical_error)
 True
@@ -28,7 +28,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_key, require_positive, require_scale, require_weights, require_wide
+from ntkbias.checks import (
+    key_or_default,
+    require_finite,
+    require_positive,
+    require_scale,
+    require_weights,
+    require_wide,
+)
 from ntkbias.eigen.estimate import Estimate, at_each, mean_over_probes
 from ntkbias.eigen.lanczos import (
     GROUP,
@@ -41,17 +48,19 @@ from ntkbias.eigen.lanczos import (
     with_node,
 )
 from ntkbias.errors import InputError
-from ntkbias.kernels import as_operator
-from ntkbias.kernels.kernel import refuse_forms
+from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, number
+from ntkbias.types import Inputs
 
 __all__ = ["SpectralDensity", "effective_dimension", "log_determinant", "spectral_density"]
 
 NUM_PROBES, NUM_STEPS = 16, 64
+DECADES, LEAST = 38, 1e-38  # of eigenvalues that are printed
 
 
-class SpectralDensity(eqx.Module):
+class SpectralDensity(Printed):
     """The eigenvalues of K / n as a distribution, by what Lanczos' iteration found from each of p probes.
 
     `diagonals` and `off_diagonals` are the tridiagonal matrices, from which `nodes`, `weights` and other rules follow.
@@ -153,6 +162,26 @@ class SpectralDensity(eqx.Module):
         shift = _checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
 
+    def _table(self, num_rows: int) -> Table:
+        known = np.asarray(self.eigenvalues, float)
+        finite = np.all(np.isfinite(self.diagonals)) and np.all(np.isfinite(self.off_diagonals))
+        nodes, weights = self._rule() if finite else np.zeros((2, 1, 0))
+        largest, least = max(nodes.max(initial=0.0), known.max(initial=0.0)), max(float(self.noise_floor), LEAST)
+        decades = [10.0**power for power in range(DECADES, -DECADES, -1) if least <= 10.0**power < largest][:num_rows]
+        counts = [np.sum(weights * (nodes > point), -1) + np.sum(known > point) for point in decades]
+        columns = {
+            "above": [f"{point:.0e}" for point in decades],
+            "eigenvalues": [number(np.mean(each)) for each in counts],
+            "± (probes)": [f"{np.std(each, ddof=1) / len(each) ** 0.5:.2g}" for each in counts],
+        }
+        probes, steps = self.diagonals.shape
+        title = f"SpectralDensity: {self.num_rows:,} eigenvalues of K / n, {len(known):,} of them known"
+        notes = [
+            f"{probes} probes, {steps} steps, noise floor {number(self.noise_floor)}. Counts are those of Gauss' rule: "
+            "cumulative() has the error of the steps, too."
+        ]
+        return Table(title, columns, notes)
+
     def _rule(self) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
         """Gauss' nodes, ascending, and weights."""
         return self._quadrature(np.asarray(self.diagonals, float), np.asarray(self.off_diagonals, float)[:, :-1])
@@ -195,22 +224,25 @@ class SpectralDensity(eqx.Module):
         return mean_over_probes((gauss + radau) / 2, np.maximum(np.maximum(*high) - middle, middle - np.minimum(*low)))
 
 
+@on_inputs
 def spectral_density(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     *,
-    key: PRNGKeyArray,
     num_probes: int = NUM_PROBES,
     num_steps: int = NUM_STEPS,
     modes: Spectrum | None = None,
     weights: ArrayLike | None = None,
     memory_budget: int | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> SpectralDensity:
     """The distribution of the eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2, from products alone.
 
-    `operator` is `kernel.operator(x)`, or what `as_operator` takes, symmetric and without eigenvalues below zero.
-    `modes` are its first modes, by `top_modes` or `eigh`: they count exactly, and the probes see the rest alone. That
-    takes what varies most out of moments and traces; they are used up to the first whose residual, computed again,
-    exceeds 1 % of its eigenvalue. Probe i is drawn by `key` and i: more probes go on where fewer end.
+    `kernel` comes with its inputs `x`; an operator, `kernel.operator(x)`, or what `as_operator` takes, stands in the
+    place of both. It is symmetric and has no eigenvalues below zero. `modes` are its first modes, by `top_modes` or
+    `eigh`: they count exactly, and the probes see the rest alone. That takes what varies most out of moments and
+    traces; they are used up to the first whose residual, computed again, exceeds 1 % of its eigenvalue. Probe i is
+    drawn by `key` (default: a fixed one) and i: more probes go on where fewer end.
 
     Costs `num_steps` products with a block of `num_probes` vectors, and one with the modes. `num_steps` is taken to be
     the number of rows at most. All Lanczos vectors are kept, and each new one is made orthogonal to them twice: rows *
@@ -220,13 +252,12 @@ def spectral_density(
     Raises `InputError` for a single probe, an operator that is not symmetric, has a negative eigenvalue or products
     that are NaN, and modes of another operator.
     """
-    refuse_forms(operator)
-    op = as_operator(operator)
+    op = operator_on(kernel, x)
     _require_probes(num_probes)
     require_positive("num_steps", num_steps)
     if memory_budget is not None:
         require_positive("memory_budget", memory_budget)
-    key = require_key(key)
+    key = key_or_default(key)
     n, rows = op.num_examples, op.shape[0]
     measure = np.full(n, 1 / n, op.dtype) if weights is None else np.asarray(require_weights(weights, n), op.dtype)
     scaled = op.conjugated(np.sqrt(measure))
@@ -258,15 +289,17 @@ def spectral_density(
     )
 
 
+@on_inputs
 def log_determinant(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     ridge: ArrayLike,
     *,
-    key: PRNGKeyArray,
     num_probes: int = NUM_PROBES,
     num_steps: int = NUM_STEPS,
     modes: Spectrum | None = None,
     memory_budget: int | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Estimate:
     """log det(K + ridge I) from products alone, as in a Gaussian process's evidence: the ridge is added to K.
 
@@ -274,29 +307,33 @@ def log_determinant(
     `density.log_determinant(ridge)`. Raises `InputError` unless the ridge is above zero.
     """
     _checked_ridge(ridge)
+    op = operator_on(kernel, x)
     density = spectral_density(
-        operator, key=key, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget
+        op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )
     return density.log_determinant(ridge)
 
 
+@on_inputs
 def effective_dimension(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     ridge: ArrayLike,
     *,
-    key: PRNGKeyArray,
     num_probes: int = NUM_PROBES,
     num_steps: int = NUM_STEPS,
     modes: Spectrum | None = None,
     memory_budget: int | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Estimate:
     """tr K (K + ridge I)^-1 from products alone, the number of modes that ridge regression learns.
 
     See `log_determinant`, whose arguments, costs and errors it has.
     """
     _checked_ridge(ridge)
+    op = operator_on(kernel, x)
     density = spectral_density(
-        operator, key=key, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget
+        op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )
     return density.effective_dimension(ridge)
 

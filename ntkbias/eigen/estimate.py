@@ -9,16 +9,17 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ntkbias.tables import Printed, Table, spaced
+
 __all__ = ["Estimate"]
 
 
-class Estimate(eqx.Module):
+class Estimate(Printed):
     """Numbers estimated from random probes, and how wrong they can be.
 
     `standard_error` is that of the mean over probes: the expected value lies within two of them in 94 of 100 cases,
@@ -33,9 +34,19 @@ class Estimate(eqx.Module):
     def __float__(self) -> float:
         return float(self.value)
 
-    def __str__(self) -> str:
-        rows = zip(*(np.ravel(part) for part in (self.value, self.standard_error, self.numerical_error)), strict=True)
-        return "\n".join(f"{v:.6g} ± {s:.2g} (probes) ± {e:.2g} (steps, rounding)" for v, s, e in rows)
+    def _table(self, num_rows: int) -> Table:
+        parts = [np.ravel(part) for part in (self.value, self.standard_error, self.numerical_error)]
+        if not np.ndim(self.value):
+            return Table(
+                "{:.6g} ± {:.2g} (probes) ± {:.2g} (steps, rounding)".format(*(float(part[0]) for part in parts))
+            )
+        shown = spaced(len(parts[0]), num_rows)
+        columns = {
+            "value": [f"{parts[0][row]:.6g}" for row in shown],
+            "± (probes)": [f"{parts[1][row]:.2g}" for row in shown],
+            "± (steps, rounding)": [f"{parts[2][row]:.2g}" for row in shown],
+        }
+        return Table(f"Estimate: {len(parts[0]):,} numbers", columns)
 
 
 def at_each(at_point: Callable[[float], tuple[np.ndarray, Any]], points: Float[np.ndarray, "*q"]) -> Estimate:

@@ -15,7 +15,7 @@ v_j^T (K v_i) the one whose product is smaller is taken. Small eigenvalues so ke
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
 >>> x, _ = nb.domains.Circle().quadrature(1000)
->>> modes = nb.top_modes(kernel.operator(x), 5, key=jax.random.key(0))
+>>> modes = nb.top_modes(kernel, x, 5)
 >>> modes.eigenspace.tolist(), bool(modes.converged.all())               # a constant, then pairs of one frequency
 ([0, 1, 1, 2, 2], True)
 """
@@ -34,7 +34,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from ntkbias.checks import require_key, require_positive, require_weights
+from ntkbias.checks import key_or_default, require_positive, require_weights
 from ntkbias.eigen.checkpoint import ROUNDING, checked_path, claimed_file, loaded, save
 from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive_definite, signed
 from ntkbias.eigen.subspace import (
@@ -57,11 +57,12 @@ from ntkbias.eigen.vectors import (
 )
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
-from ntkbias.kernels import KernelOperator, as_operator
-from ntkbias.kernels.kernel import refuse_forms
+from ntkbias.kernels import KernelOperator
+from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.kernels.operators import JacobianOperator, ParameterOperator
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.types import Inputs
 
 __all__ = ["top_modes"]
 
@@ -74,26 +75,29 @@ MARGIN = 0.5  # of the tolerance, to which the search goes: results are rounded 
 SAVE_SECONDS = 30.0  # between checkpoints
 
 
+@on_inputs
 def top_modes(
-    operator: Any,
+    kernel: Any,
+    x: Inputs,
     num_modes: int,
     *,
-    key: PRNGKeyArray,
     tolerance: float = 1e-4,
     weights: ArrayLike | None = None,
     block_size: int | None = None,
     max_products: int = 200,
     checkpoint: str | Path | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> Spectrum:
     """The `num_modes` largest eigenvalues and eigenfunctions, with multiplicities, from products with the operator.
 
-    `operator` is `kernel.operator(x)`, or what `as_operator` takes. Conventions are those of `spectrum`: eigenvalues
-    of K / n, or with `weights` of W^1/2 K W^1/2; eigenfunctions `(n, k)`, or `(n, o, k)`, of mean square one.
-    `residuals` are ||K phi - eigenvalue phi|| / ||phi|| of K / n, computed and not estimated: each eigenvalue is within
-    its residual of a true one. A mode has `converged` when its residual is below `tolerance` times its eigenvalue, or
-    below the noise floor. Whether eigenvalues between those found were missed is not certain, but for random vectors
-    drawn by `key` of probability zero in exact arithmetic, up to multiplicity `block_size`, beyond which it is looked
-    for. Where J^T J is smaller than J J^T, it is taken in its place.
+    `kernel` comes with its inputs `x`; an operator, `kernel.operator(x)`, or what `as_operator` takes, stands in the
+    place of both. Conventions are those of `spectrum`: eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2;
+    eigenfunctions `(n, k)`, or `(n, o, k)`, of mean square one. `residuals` are ||K phi - eigenvalue phi|| / ||phi|| of
+    K / n, computed and not estimated: each eigenvalue is within its residual of a true one. A mode has `converged` when
+    its residual is below `tolerance` times its eigenvalue, or below the noise floor. Whether eigenvalues between those
+    found were missed is not certain, but for random vectors drawn by `key` (default: a fixed one) of probability zero
+    in exact arithmetic, up to multiplicity `block_size`, beyond which it is looked for. Where J^T J is smaller than J
+    J^T, it is taken in its place.
 
     Costs about 6 to 15 products with a block of `block_size` vectors (default: a quarter more than `num_modes`, 16 to
     128), at most `max_products`, but for the two that begin it; the subspace and its products take some 20
@@ -111,11 +115,10 @@ def top_modes(
     eigenvalues below zero, and a checkpoint of another problem, or in use. Warns where modes did not converge:
     `max_products` did not suffice, or rounding is the limit; and where the checkpoint cannot be written.
     """
-    refuse_forms(operator)
-    op = as_operator(operator)
+    op = operator_on(kernel, x)
     require_positive("num_modes", num_modes)
     num_modes = checked_num_modes(num_modes, op.shape[0])
-    key = require_key(key)
+    key = key_or_default(key)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
     require_positive("max_products", max_products)
@@ -184,7 +187,7 @@ def _search(problem: Problem, path: Path | None) -> Found:
                 warnings.warn(
                     f"Expected {problem.num_modes} modes to converge; got {now[0]} after {state.num_products} "
                     f"products, with a residual of up to {now[1]:.1e} of the eigenvalue. {advice}",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
                 break
             if state.filled:
@@ -247,7 +250,7 @@ def _confirmed(problem: Problem, state: Subspace, vectors: Array, products: Arra
     warnings.warn(
         f"Expected products of the operator that the checkpoint is of; fresh ones differ by up to {worst:.2g}, as on "
         "another device or for a slightly different operator. Residuals are those of fresh products.",
-        stacklevel=4,
+        stacklevel=5,
     )
     return fresh
 
@@ -257,7 +260,7 @@ def _save_or_warn(problem: Problem, state: Subspace, path: Path) -> None:
     try:
         save(problem, state, path)
     except StorageError as error:
-        warnings.warn(f"{error} The search goes on without that checkpoint, to the same result.", stacklevel=4)
+        warnings.warn(f"{error} The search goes on without that checkpoint, to the same result.", stacklevel=5)
 
 
 @contextlib.contextmanager

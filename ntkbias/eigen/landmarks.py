@@ -18,6 +18,7 @@ diagonal of K - K_S (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503).
 (True, True, True)
 """
 
+import dataclasses
 from typing import Any, Literal
 
 import equinox as eqx
@@ -33,10 +34,10 @@ from ntkbias.eigen.dense import checked_num_modes, eigenspaces, require_positive
 from ntkbias.eigen.sampling import leverage, pivoted_cholesky, uniform
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
-from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
-from ntkbias.kernels.kernel import require_kernel
-from ntkbias.spectra import Spectrum
+from ntkbias.kernels.on_inputs import kernel_on, on_inputs
+from ntkbias.spectra import Scalar, Spectrum
+from ntkbias.tables import Table, number
 from ntkbias.types import Inputs
 
 __all__ = ["NystromSpectrum", "nystrom"]
@@ -58,8 +59,8 @@ class NystromSpectrum(Spectrum):
     def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: K(x, x_S) coefficients; at x they are `eigenfunctions`.
 
-        `num_modes` is at most, and by default, the number of resolved modes. Costs the kernel of the new inputs with
-        the landmarks alone.
+        `num_modes` is at most, and by default, the number of modes above the noise floor. Costs the kernel of the new
+        inputs with the landmarks alone.
         """
         if self.kernel is None or self.x is None:
             raise InputError(
@@ -71,25 +72,32 @@ class NystromSpectrum(Spectrum):
         rule = "manb,nbk->mak" if self.coefficients.ndim == 3 else "mn,nk->mk"
         return jnp.einsum(rule, gram, self.coefficients[..., modes], precision="highest")
 
-    def effective_rank_bounds(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def _table(self, num_rows: int) -> Table:
+        found = super()._table(num_rows)
+        error = f"{len(self.landmarks):,} landmarks; eigenvalues are too low by at most {number(self.trace_error)}"
+        return dataclasses.replace(found, notes=[*found.notes, error])
+
+    def effective_rank_bounds(self) -> tuple[Scalar, Scalar]:
         """The least and the largest effective rank for eigenvalues none of which is below the one that is known of it.
 
         What is left of the trace may belong to any mode: the rank is least where all of it belongs to the first one,
         and largest where it fills up the smallest ones to one level.
         """
-        known, missing = jnp.maximum(self.eigenvalues, 0.0), self.num_missing
-        rest = jnp.maximum(self.trace - jnp.sum(known), 0.0)
-        total = jnp.sum(known) + rest
-        least = entropic_rank(known.at[0].add(rest))
-        sums = rest + jnp.append(jnp.cumsum(known[::-1])[::-1], 0.0)  # of the rest and modes j, j + 1, ...
-        counts = missing + jnp.arange(len(known), -1, -1)
-        level = jnp.min(jnp.where(counts > 0, sums / jnp.maximum(counts, 1), jnp.inf))
-        shares = jnp.maximum(known, level) / total
-        return least, jnp.exp(jnp.sum(entropy(shares)) + missing * entropy(level / total))
+        array = self.eigenvalues.__array_namespace__()
+        known, missing = array.maximum(self.eigenvalues, 0.0), self.num_missing
+        rest = array.maximum(self.trace - array.sum(known), 0.0)
+        total = array.sum(known) + rest
+        least = entropic_rank(array.concat([known[:1] + rest, known[1:]]))
+        sums = rest + array.concat([array.cumsum(known[::-1])[::-1], 0 * known[:1]])  # and modes j, j + 1, ...
+        counts = missing + array.arange(len(known), -1, -1)
+        level = array.min(array.where(counts > 0, sums / array.maximum(counts, 1), array.inf))
+        shares = array.maximum(known, level) / total
+        return least, array.exp(array.sum(entropy(shares)) + missing * entropy(level / total))
 
 
+@on_inputs
 def nystrom(
-    kernel: Kernel,
+    kernel: Any,
     x: Inputs,
     landmarks: int | ArrayLike,
     *,
@@ -100,6 +108,8 @@ def nystrom(
     key: PRNGKeyArray | None = None,
 ) -> NystromSpectrum:
     """The largest eigenvalues and eigenfunctions of `kernel` on `x` `(n, ...)` from m of these inputs.
+
+    The operator of a kernel, `kernel.operator(x)`, may stand in the place of both.
 
     `landmarks` are the m inputs' places `(m,)` in x, or their number; then `method` chooses them:
 
@@ -131,9 +141,7 @@ def nystrom(
     """
     require_choice("method", method, Method)
     require_choice("residuals", residuals, Residuals)
-    require_kernel(kernel)
-    key = key_or_default(key)
-    kernel, x = of_one_array(kernel, x, "x")
+    kernel, x = of_one_array(*kernel_on(kernel, x), "x")
     operator = kernel.operator(x)
     n = operator.num_examples
     given = _checked_landmarks(landmarks, n)
@@ -147,7 +155,8 @@ def nystrom(
             "inputs and parameters."
         )
     problem = Problem(kernel, np.asarray(x), measure, diagonal)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    seed = jax.random.key_data(key_or_default(key))
+    rng = np.random.default_rng(np.asarray(seed).ravel())
     if isinstance(given, int):
         choose = {"pivoted_cholesky": pivoted_cholesky, "leverage": leverage, "uniform": uniform}[method]
         chosen, columns = choose(problem, given, rng)

@@ -173,6 +173,6 @@ def checked_invariance(values: np.ndarray, moved: np.ndarray, weights: np.ndarra
         raise InputError(
             f"Expected a kernel that stays the same when both inputs are {symmetry}; got one that changes by "
             f"{relative:.2g} of its size. Take the infinite-width kernel of a network with that symmetry, or "
-            "spectrum(kernel, x, weights) on inputs of the domain."
+            "spectrum(kernel, x, weights=weights) on inputs of the domain."
         )
     return difference + np.finfo(float).eps * np.abs(values)

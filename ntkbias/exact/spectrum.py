@@ -2,6 +2,7 @@
 
 >>> import ntkbias as nb
 >>> print(exact_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2)), nb.domains.Hypercube(3), max_degree=3))
+ExactSpectrum: 4 rows
 eigenvalue     +-  multiplicity   share  frequency  degree
   0.490741  5e-15             1  32.72%          0       0
   0.208405  2e-15             3  41.68%          1       1

@@ -23,14 +23,15 @@ from ntkbias.checks import require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling import power_law
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, counted, percent
 
 __all__ = ["Decay", "ExactSpectrum", "beside"]
 
 MOST_MODES = 1_000_000  # rows of an expanded spectrum, unless more are asked for
-MOST_ROWS = 24  # of a printed table
+BESIDE = 24  # modes of two spectra that are shown side by side
 
 
-class Decay(eqx.Module):
+class Decay(Printed):
     """The exponents a of eigenvalue ~ frequency^a of even and of odd degrees: -inf where faster than any power."""
 
     even: float
@@ -41,11 +42,11 @@ class Decay(eqx.Module):
         """The larger of the two, that of the slower decay."""
         return max(self.even, self.odd)
 
-    def __str__(self) -> str:
-        return f"even degrees {self.even:.2f}, odd degrees {self.odd:.2f}"
+    def _table(self, num_rows: int) -> Table:
+        return Table(f"even degrees {self.even:.2f}, odd degrees {self.odd:.2f}")
 
 
-class ExactSpectrum(eqx.Module):
+class ExactSpectrum(Printed):
     """The eigenvalues of a kernel on a domain; arrays are NumPy's, in float64 whatever JAX is set to.
 
     `degrees` is `(k,)`, or `(k, c)` if a row has several numbers, which `labels` name: the indices of a mode on a
@@ -73,7 +74,7 @@ class ExactSpectrum(eqx.Module):
         return np.asarray(self.multiplicities * self.eigenvalues / self.trace)
 
     @property
-    def resolved(self) -> np.ndarray:
+    def above_error(self) -> np.ndarray:
         """Which eigenvalues stand above their errors; the others may be zero."""
         return np.asarray(self.eigenvalues > self.errors)
 
@@ -128,35 +129,29 @@ class ExactSpectrum(eqx.Module):
         def exponent(parity: int) -> float:
             degrees = np.asarray(self.degrees)
             asked = np.flatnonzero((degrees >= first) & (degrees < last) & (degrees % 2 == parity))
-            rows = asked[self.resolved[asked]]
+            rows = asked[self.above_error[asked]]
             if len(rows) < 2 or 2 * len(rows) < np.sum(asked <= rows[-1]):
                 return -np.inf
             return power_law(np.asarray(self.frequencies)[rows], np.asarray(self.eigenvalues)[rows]).exponent
 
         return Decay(exponent(0), exponent(1))
 
-    def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [
-            ("eigenvalue", "+-", "multiplicity", "share", "frequency", ", ".join(self.labels))
-        ]
-        for index in range(min(len(self.eigenvalues), MOST_ROWS)):
-            rows.append(
-                (
-                    f"{float(self.eigenvalues[index]):.6g}",
-                    f"{float(self.errors[index]):.1g}",
-                    f"{float(self.multiplicities[index]):.6g}",
-                    f"{float(self.shares[index]):.2%}",
-                    f"{float(self.frequencies[index]):.4g}",
-                    _degree_text(self.degrees[index]),
-                )
-            )
-        hidden = len(self.eigenvalues) - MOST_ROWS
-        more = [f"... and {hidden} more rows"] if hidden > 0 else []
+    def _table(self, num_rows: int) -> Table:
+        count = len(self.eigenvalues)
+        shown = range(min(count, num_rows))
+        columns = {
+            "eigenvalue": [f"{float(self.eigenvalues[row]):.6g}" for row in shown],
+            "+-": [f"{float(self.errors[row]):.1g}" for row in shown],
+            "multiplicity": [f"{float(self.multiplicities[row]):.6g}" for row in shown],
+            "share": [percent(self.shares[row], 1.0) for row in shown],
+            "frequency": [f"{float(self.frequencies[row]):.4g}" for row in shown],
+            ", ".join(self.labels): [_degree_text(self.degrees[row]) for row in shown],
+        }
         sums = f"trace {float(self.trace):.6g}, of which {self.remainder:.3g} beyond these rows"
-        return "\n".join([*_aligned(rows), *more, sums])
+        return Table(f"ExactSpectrum: {counted(count, 'row')}", columns, [sums], count - len(shown))
 
 
-def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = MOST_ROWS) -> str:
+def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = BESIDE) -> str:
     """The first modes of a measured spectrum and of the exact one, side by side, as a table.
 
     Modes are paired by their place in descending order. If a ratio is near 1, the sample determines that eigenvalue of
@@ -166,16 +161,19 @@ def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = MOST_ROWS)
         got = f"{type(exact).__name__} and {type(measured).__name__}"
         raise InputTypeError(f"Expected an ExactSpectrum and a Spectrum; got {got}. Use exact_spectrum and spectrum.")
     require_positive("num_modes", num_modes)
-    count = int(min(num_modes, measured.num_resolved, np.sum(exact.multiplicities)))
+    count = int(min(num_modes, measured.num_above_noise, np.sum(exact.multiplicities)))
     modes = exact.expand(count)
-    rows: list[tuple[str, ...]] = [("mode", "measured", "exact", "ratio", ", ".join(exact.labels))]
-    for index in range(count):
-        found, true = float(measured.eigenvalues[index]), float(modes.eigenvalues[index])
-        ratio = f"{found / true:.4f}" if true else "-"
-        rows.append((str(index + 1), f"{found:.6g}", f"{true:.6g}", ratio, _degree_text(modes.degrees[index])))
+    found = [float(value) for value in np.asarray(measured.eigenvalues)[:count]]
+    true = [float(value) for value in np.asarray(modes.eigenvalues)]
     traces = float(measured.trace), float(exact.trace)
-    rows.append(("trace", f"{traces[0]:.6g}", f"{traces[1]:.6g}", f"{traces[0] / traces[1]:.4f}", ""))
-    return "\n".join(_aligned(rows))
+    columns = {
+        "mode": [*(str(mode + 1) for mode in range(count)), "trace"],
+        "measured": [f"{value:.6g}" for value in (*found, traces[0])],
+        "exact": [f"{value:.6g}" for value in (*true, traces[1])],
+        "ratio": [f"{a / b:.4f}" if b else "-" for a, b in zip((*found, traces[0]), (*true, traces[1]), strict=True)],
+        ", ".join(exact.labels): [*(_degree_text(degree) for degree in np.asarray(modes.degrees)), ""],
+    }
+    return Table("", columns).text()
 
 
 def _degree_text(degree: ArrayLike) -> str:
@@ -184,8 +182,3 @@ def _degree_text(degree: ArrayLike) -> str:
     if numbers.ndim == 0 or len(numbers) <= 8:
         return str(numbers.tolist()).strip("[]")
     return " ".join(f"{number}@{place}" for place, number in enumerate(numbers.tolist()) if number) or "0"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all (`writing.py`), and that are read with care (`reading.py`)."""
+"""Atomic writing of files (`writing.py`), and safe reading of files that may be damaged (`reading.py`)."""
 
 from ntkbias.files.reading import MOST_TEXT, Unreadable, opened, read_arrays, read_bytes, read_json, unreadable
 from ntkbias.files.writing import (
     PART,
     StorageError,
+    checked_path,
     in_turn,
     put,
     reason_of,
@@ -19,6 +20,7 @@ __all__ = [
     "PART",
     "StorageError",
     "Unreadable",
+    "checked_path",
     "in_turn",
     "opened",
     "put",

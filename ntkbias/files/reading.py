@@ -1,4 +1,4 @@
-"""Files that are read as anybody may have left them: what is damaged, too large, or no file gets one sentence.
+"""Reading of files that may be damaged, too large, or of another kind. Each problem gets one clear sentence.
 
 >>> import numpy, pathlib, tempfile
 >>> from ntkbias.files import read_arrays, write
@@ -28,25 +28,25 @@ from ntkbias.files.writing import reason_of
 
 __all__ = ["MOST_TEXT", "Unreadable", "opened", "read_arrays", "read_bytes", "read_json", "unreadable"]
 
-MOST_TEXT = 2**28  # bytes of a JSON or TOML file: a thousand times what any of ours has
+MOST_TEXT = 2**28  # bytes of a JSON or TOML file: a thousand times more than any of ours has
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 KINDS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 
 
 class Unreadable(InputError):
-    """A file is not what it should be; `reason` is the end of that sentence.
+    """A file is missing, or is not what was expected. `reason` completes the sentence "it cannot be read: ...".
 
-    `missing`: there is none. `replaced`: it is not the one that was asked for, by its digest.
+    `missing`: the file does not exist. `replaced`: its digest differs from the expected one.
     """
 
     def __init__(self, path: Path, expected: str, reason: str, missing: bool = False, replaced: bool = False) -> None:
-        found = "there is none" if missing else f"it cannot be read: {reason}"
+        found = "there is no such file" if missing else f"it cannot be read: {reason}"
         super().__init__(f"Expected {path} to be {expected}; {found}.")
         self.path, self.reason, self.missing, self.replaced = path, reason, missing, replaced
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Why an .npz file cannot be read, as the end of a sentence: NumPy takes text and other formats for pickles."""
+    """Why an .npz file cannot be read, as the end of a sentence. NumPy's own errors take other formats for pickles."""
     try:
         with opened(path, "an archive") as file:
             start = file.read(64)
@@ -61,19 +61,19 @@ def unreadable(path: Path, error: Exception) -> str:
     if not start.startswith(b"PK"):
         text = start.isascii() and b"\0" not in start
         seen = start.decode("ascii").splitlines()[0][:30] if text and start.strip() else ""
-        return f"it is a text file, which begins with {seen!r}" if text else "it is in another format"
+        return f"it is a text file that begins with {seen!r}" if text else "it is in another format"
     return reason_of(error)
 
 
 def _kind_of(mode: int) -> str | None:
-    """What is there in place of a file, by its mode."""
+    """A sentence that names what stands in place of a regular file, from its mode; None for a regular file."""
     found = [kind for matches, kind in KINDS.items() if matches(mode)]
     return None if stat.S_ISREG(mode) else f"it is {found[0] if found else 'a device'}"
 
 
 @contextlib.contextmanager
 def opened(path: Path, expected: str) -> Iterator[BufferedReader]:
-    """A file open for reading; an `Unreadable` where there is none, or a folder, a pipe, a device."""
+    """A regular file, open for reading. Raises `Unreadable` if it is missing, or a folder, a pipe or a device."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
@@ -86,11 +86,11 @@ def opened(path: Path, expected: str) -> Iterator[BufferedReader]:
 
 
 def read_bytes(path: Path, expected: str, most: int = MOST_TEXT) -> bytes:
-    """The contents of a file of at most `most` bytes. Raises `Unreadable`."""
+    """The contents of a file. Raises `Unreadable` if it cannot be read or has more than `most` bytes."""
     with opened(path, expected) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise Unreadable(path, expected, f"it has {size:,} bytes, more than the {most:,} that such a file may have")
+            raise Unreadable(path, expected, f"it has {size:,} bytes; such a file may have at most {most:,}")
         try:
             return file.read(most)
         except OSError as error:
@@ -98,14 +98,14 @@ def read_bytes(path: Path, expected: str, most: int = MOST_TEXT) -> bytes:
 
 
 def read_json(path: Path, expected: str) -> Any:
-    """What a JSON file says. Raises `Unreadable` where there is none, or something else."""
+    """The contents of a JSON file. Raises `Unreadable` if it is missing or not JSON."""
     content = read_bytes(path, expected)
     try:
         return json.loads(content)
     except RecursionError:
         raise Unreadable(path, expected, "it is nested too deeply") from None
     except (ValueError, MemoryError) as error:
-        reason = "it is empty" if not content else f"it is no JSON ({reason_of(error)})"
+        reason = "it is empty" if not content else f"it is not JSON ({reason_of(error)})"
         raise Unreadable(path, expected, reason) from error
 
 
@@ -118,42 +118,42 @@ def read_arrays(
     most: int | None = None,
     digest: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file by their names; of `names`, by default all, those that are there.
+    """The arrays of an .npz file, by name. If `names` is given, only those of them that the file has.
 
-    Nothing else is read, and nothing before its header says that it has a place: all of them have at most `most` bytes,
-    by default those of the file, which bounds archives without compression, as `write_arrays` and `numpy.savez` write
-    them. `shapes` are those that some of them have to have. With `digest` the file has to have that SHA-256, too.
-    Arrays come in this machine's order of bytes.
+    No other array is read. An array is read only after its header shows that it fits: together they may have at most
+    `most` bytes. The default is the size of the file, which suffices for archives without compression, such as those
+    of `write_arrays` and `numpy.savez`. `shapes` gives the shapes that some arrays must have. With `digest`, the file
+    must have that SHA-256. Arrays are returned in this machine's byte order.
 
-    Raises `Unreadable` where there is no such file, and on one that is damaged, encrypted, compressed in a way that
-    Python does not know, or that holds anything but arrays of numbers, strings and times.
+    Raises `Unreadable` if the file is missing, damaged, encrypted, compressed in a way that Python does not know, or
+    holds anything but arrays of numbers, strings and times.
     """
     with opened(path, expected) as file:
         try:
             size = os.fstat(file.fileno()).st_size
-            if file.read(2) != b"PK":  # zipfile would find an archive at the end of anything
+            if file.read(2) != b"PK":  # zipfile would also accept an archive at the end of another file
                 raise _Damage(unreadable(path, zipfile.BadZipFile("it is no archive")))
-            with zipfile.ZipFile(file) as archive:  # its end is there: of a file without one no digest is taken
+            with zipfile.ZipFile(file) as archive:  # first, so that a file cut short fails before its digest is taken
                 file.seek(0)
                 if digest is not None and hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     raise Unreadable(path, expected, "it was damaged or replaced after it was written", replaced=True)
                 return _members(archive, names, shapes or {}, size if most is None else most)
         except Unreadable:
             raise
-        except Exception as error:  # a file by anybody: what parsers of zip and npy raise at damage has no end
-            raise Unreadable(path, expected, _told(error)) from error
+        except Exception as error:  # damaged files make the zip and npy parsers raise errors of many types
+            raise Unreadable(path, expected, _parser_reason(error)) from error
 
 
 class _Damage(Exception):
-    """What is wrong with an archive, as the end of a sentence."""
+    """The defect of an archive, as the end of a sentence."""
 
 
-def _told(error: Exception) -> str:
-    """What an error of the parsers means."""
+def _parser_reason(error: Exception) -> str:
+    """The meaning of a parser's error, as the end of a sentence."""
     text = reason_of(error)
     if isinstance(error, RuntimeError) and "encrypted" in text:
         return "it is encrypted"
-    return "it is too large for the memory" if isinstance(error, MemoryError) else text
+    return "it does not fit in memory" if isinstance(error, MemoryError) else text
 
 
 def _members(
@@ -167,38 +167,36 @@ def _members(
         if name not in entries:
             continue
         if len(entries[name]) > 1:
-            raise _Damage(f"it has two arrays of the name {name}")
+            raise _Damage(f"it has two arrays with the name {name}")
         found[name] = _member(archive, entries[name][0], shapes.get(name), most)
         most -= found[name].nbytes
     return found
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, expected: tuple[int, ...] | None, most: int) -> np.ndarray:
-    """One array, of at most `most` bytes; read to its end, where its checksum is compared."""
+    """One array of at most `most` bytes. It is read to its end, so that zipfile compares the checksum."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in HEADERS:
             raise _Damage(f"it has an array in version {version} of NumPy's format")
         shape, by_columns, dtype = HEADERS[version](file)
         if dtype.hasobject:
-            raise _Damage(f"{info.filename} is an array of Python objects, which may run code when they are loaded")
+            raise _Damage(f"{info.filename} is an array of Python objects, which can run code when loaded")
         if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
             raise _Damage(f"it has an array of shape {shape} and type {dtype}")
         if expected is not None and shape != expected:
-            raise _Damage(f"{info.filename} has shape {shape}, and not {expected}")
+            raise _Damage(f"{info.filename} has shape {shape}, not {expected}")
         size = math.prod(shape) * dtype.itemsize
         if size > most:
-            raise _Damage(
-                f"it would unpack to {size:,} bytes of one array, where {max(most, 0):,} are expected at most"
-            )
+            raise _Damage(f"one of its arrays would unpack to {size:,} bytes; at most {max(most, 0):,} are expected")
         if info.file_size != file.tell() + size:
-            raise _Damage(f"it has {info.file_size - file.tell():,} bytes of an array of {size:,}")
+            raise _Damage(f"it has {info.file_size - file.tell():,} bytes for an array of {size:,}")
         content = bytearray(size)
-        place = memoryview(content)
-        while place and (chunk := file.read(min(len(place), 2**20))):
-            place[: len(chunk)] = chunk
-            place = place[len(chunk) :]
-        if place or file.read(1):
+        rest = memoryview(content)
+        while rest and (chunk := file.read(min(len(rest), 2**20))):
+            rest[: len(chunk)] = chunk
+            rest = rest[len(chunk) :]
+        if rest or file.read(1):
             raise _Damage("it is cut short")
     array = np.frombuffer(content, dtype) if size else np.empty(math.prod(shape), dtype)
     array = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)

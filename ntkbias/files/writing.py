@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all: one writer for all of them.
+"""Atomic writing: a file appears complete or not at all.
 
-`write` fills a temporary file in the same folder, brings it to the disk, and gives it its name in one step. The file is
-locked meanwhile, so that what a process left that died is known, and removed when that file is written next.
+`write` fills a temporary file in the same folder, flushes it to disk, and renames it in one step. The temporary file is
+locked while its process lives. So the next write of the same file can recognize the leftovers of a process that died,
+and removes them.
 
 >>> import pathlib, tempfile
 >>> from ntkbias.files import write
@@ -24,16 +25,17 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
 
 try:
     import fcntl
-except ImportError:  # a system without POSIX locks: what dead processes left stays there
+except ImportError:  # on a system without POSIX locks, leftovers of dead processes stay
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "PART",
     "StorageError",
+    "checked_path",
     "in_turn",
     "put",
     "reason_of",
@@ -44,36 +46,45 @@ __all__ = [
     "write_arrays",
 ]
 
-PART = ".part"  # the suffix of a file that is being written, or was when a process died
+PART = ".part"  # the suffix of a file that is being written, or that a dead process left unfinished
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EISDIR)  # from systems that cannot sync a folder
-SAFE = "".join(map(chr, range(32, 127))).replace("%", "")  # characters of a name within an archive
+SAFE = "".join(map(chr, range(32, 127))).replace("%", "")  # characters that names in an archive keep unquoted
 EPOCH = (1980, 1, 1, 0, 0, 0)
 FLAGS = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_numbers = itertools.count()  # of the temporary files of this process
+_numbers = itertools.count()  # for the names of this process's temporary files
 
 
 class StorageError(InputError, OSError):
-    """A file could not be written or read: what was expected, what came, and what to do. Also an `OSError`."""
+    """A file could not be written or read. Also an `OSError`. The message says what to do."""
+
+
+def checked_path(path: object) -> Path:
+    """The path of a file to write, or an `InputError`: in every writer it comes before what is written."""
+    if not isinstance(path, str | Path):
+        raise InputTypeError(f"Expected the path of a file first, then what to write; got {type(path).__name__}.")
+    if not Path(path).name or Path(path).name == ".." or "\0" in str(path):
+        raise InputError(f"Expected the path of a file; got {str(path)!r}.")
+    return Path(path)
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file through `fill(file)`, whole or not at all; make its folder where there is none.
+    """Write a file atomically: `fill(file)` writes its contents. A missing folder is made.
 
-    Processes and threads may write one file at once: the last one stays. No symbolic link is followed: one of that name
-    is replaced, and what it points to stays. What a process that died left of this file is removed. `fill` may read
-    what it wrote. Raises `StorageError` if the file cannot be written.
+    Several processes and threads may write the same file at once: the last one wins. A symbolic link of that name is
+    replaced, and its target stays. Leftovers of dead processes for this file are removed. `fill` may read back what it
+    wrote. Raises `StorageError` if the file cannot be written.
     """
     with storage_errors(path):
-        _make(path.parent)
-        _sweep(path)
-        temporary, file = _started(path)
+        _make_folder(path.parent)
+        _remove_leftovers(path)
+        temporary, file = _temporary_file(path)
         try:
             with file:
                 fill(file)
                 sync(file)
                 if fcntl is not None:
-                    put(temporary, path)  # while it is locked: others would take it for left over
+                    put(temporary, path)  # renamed while locked, or another process would remove it as a leftover
             if fcntl is None:
                 put(temporary, path)
         except BaseException:
@@ -83,10 +94,10 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name as an .npz file, whole or not at all; the same arrays are the same bytes.
+    """Write named arrays as an .npz file, atomically. Equal arrays give equal bytes.
 
-    A name is any text, of which `numpy.savez` keeps some for itself. `numpy.load` reads these files, too; it shows
-    characters that are not ASCII, and %, as URLs write them. Raises `StorageError` if the file cannot be written.
+    A name may be any text; `numpy.savez` reserves some names. `numpy.load` reads these files too, but shows % and
+    characters outside ASCII percent-encoded, as in a URL. Raises `StorageError` if the file cannot be written.
     """
 
     def fill(file: BinaryIO) -> None:
@@ -101,13 +112,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def in_turn(path: Path) -> Iterator[None]:
-    """Keep other threads and processes waiting that write the files of this name, for the length of a block.
+    """Hold a lock for a block: other threads and processes that enter it for the same path wait until it ends.
 
-    On a system or a disk without locks nobody waits. Raises `StorageError` if the folder cannot be written.
+    On a system or a disk without locks, nobody waits. Raises `StorageError` if the folder cannot be written.
     """
     lock = path.with_name(f".{path.name}.lock")
     with storage_errors(path):
-        _make(path.parent)
+        _make_folder(path.parent)
         while fcntl is not None:
             number = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
             with contextlib.suppress(OSError):
@@ -115,7 +126,7 @@ def in_turn(path: Path) -> Iterator[None]:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(number), os.lstat(lock)):
                     break
-            os.close(number)  # who had it before has removed it
+            os.close(number)  # the previous holder has removed this lock file: try again
     try:
         yield
     finally:
@@ -125,30 +136,30 @@ def in_turn(path: Path) -> Iterator[None]:
             os.close(number)
 
 
-def _make(folder: Path) -> None:
-    """Make a folder, and bring its name to the disk."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents, and flush their names to disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for place in missing:
-        sync_folder(place.parent)
+    for path in missing:
+        sync_folder(path.parent)
 
 
-def _started(path: Path) -> tuple[Path, BinaryIO]:
-    """A new temporary file beside `path`, locked as long as it is open."""
+def _temporary_file(path: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary file beside `path`, locked while it is open."""
     while True:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}{PART}")
         try:
             number = os.open(temporary, FLAGS, 0o666)
-        except FileExistsError:  # of another process of this number, on another machine
+        except FileExistsError:  # from a process with the same number on another machine
             continue
         file = os.fdopen(number, "w+b")
-        if fcntl is None or (_locks(number) and temporary.exists()):
+        if fcntl is None or (_try_lock(number) and temporary.exists()):
             return temporary, file
-        file.close()  # somebody swept it before it was locked
+        file.close()  # another process removed it before it was locked
 
 
-def _locks(number: int) -> bool:
-    """Whether a lock of an open file is free, and then ours, or not known on its file system."""
+def _try_lock(number: int) -> bool:
+    """Lock an open file. False if another process holds the lock; true also if the file system has no locks."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -156,15 +167,15 @@ def _locks(number: int) -> bool:
     return True
 
 
-def _sweep(path: Path) -> None:
-    """Remove what was left of this file by processes that died: they lock their parts as long as they live."""
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that dead processes left for this file. A living process holds a lock on its own."""
     if fcntl is None:
         return
     pattern, names = re.compile(re.escape(f".{path.name}.") + r"\d+\.\d+" + re.escape(PART)), []
-    with contextlib.suppress(OSError):  # a folder that may be written, and not read
+    with contextlib.suppress(OSError):  # the folder may be writable but not readable
         names = os.listdir(path.parent)
     for name in filter(pattern.fullmatch, names):
-        with contextlib.suppress(OSError):  # its process lives, or has just ended
+        with contextlib.suppress(OSError):  # its process is alive, or has just ended
             number = os.open(path.with_name(name), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,19 +185,19 @@ def _sweep(path: Path) -> None:
 
 
 def sync(file: BinaryIO) -> None:
-    """Bring what was written to an open file to the disk."""
+    """Flush an open file to disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def put(temporary: Path, path: Path) -> None:
-    """Give a temporary file of the same folder its name in one step, and bring the folder to the disk."""
+    """Rename a temporary file to `path` in the same folder, in one step, and flush the folder to disk."""
     os.replace(temporary, path)
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the names in a folder to disk, on systems that can."""
     try:
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -200,7 +211,7 @@ def sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Raise any `OSError` of writing `path` as a `StorageError` with the same number."""
+    """Turn any `OSError` in the block, which writes `path`, into a `StorageError` with the same `errno`."""
     try:
         yield
     except StorageError:
@@ -208,14 +219,14 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = "Make room on that disk" if error.errno in FULL else "Choose a folder that can be written"
         failure = StorageError(
-            f"Expected to write {path}; got: {reason_of(error)}. {advice}, and make the same call again: finished "
-            "files are kept."
+            f"Expected to write {path}; got: {reason_of(error)}. {advice}, and repeat the call: finished files are "
+            "kept."
         )
         failure.errno = error.errno
         raise failure from error
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """The first line of an error's message, without a final period."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0].rstrip(".")

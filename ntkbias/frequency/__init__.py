@@ -1,7 +1,8 @@
-"""Frequency: of each eigenfunction, of a network's outputs, and of labels; and the ranking by it.
+"""Frequency of eigenfunctions, of networks and of labels, and the ranking of eigenfunctions by frequency.
 
-`measures` says what the frequency of a mode is, `ranking` orders modes by it. `images` splits a function's sensitivity
-over the frequencies of pixels, `paths` measures a network between examples, and `waves` makes labels of a frequency.
+`measures` defines the frequency of a mode, and `ranking` orders the modes by it. `images` measures a function's
+sensitivity to each spatial frequency of an image. `paths` measures how fast a network's output changes between two
+examples. `waves` makes labels with a given frequency.
 """
 
 from ntkbias.frequency.images import ImageFrequencies, image_frequencies, image_gradient_frequencies

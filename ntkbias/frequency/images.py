@@ -1,13 +1,14 @@
-"""Which image frequencies a function responds to: the energy of its input gradient over bands of the 2-D Fourier plane.
+"""The image frequencies that a function responds to: the energy of its input gradient in bands of the Fourier plane.
 
-The gradient of f at an image is an image. Its Fourier transform g(k) has the energy |g(k)|^2 at the frequency k, in
-cycles per pixel: how much f changes when the image gets a little of that wave. Bands are rings of |k|, and the share
-of a band is its part of the energy, mean over images and sum over channels. `density` divides it by the share of
-the plane that the ring holds: 1 in every band for a gradient of white noise, so that above 1 means preferred.
+The gradient of f at an image is itself an image. Its Fourier transform g(k) has the energy |g(k)|^2 at the frequency k,
+in cycles per pixel. This energy says how much f changes if a little of the wave k is added to the image. Bands are
+rings of |k|. The share of a band is its part of the energy, averaged over images and summed over channels. `density` is
+the share divided by the part of the plane that the ring covers: it is 1 in every band if the gradient is white noise,
+and a band with more than 1 is preferred.
 
-`image_frequencies` takes difference quotients along random images of one band. For D_b waves in band b, a random unit
-image u of it has E (u . g)^2 = |g_b|^2 / D_b. It holds for functions that jump, as the modes of a finite ReLU network's
-kernel do; `image_gradient_frequencies` differentiates, without that noise, and misses jumps.
+`image_frequencies` takes difference quotients along random images from one band. If band b has D_b waves, a random unit
+image u in it has E (u . g)^2 = |g_b|^2 / D_b. This works for functions that jump, such as the modes of a finite ReLU
+network's kernel. `image_gradient_frequencies` differentiates instead: it has no sampling noise, but misses jumps.
 
 >>> import jax, jax.numpy as jnp
 >>> from ntkbias.frequency import image_gradient_frequencies
@@ -20,32 +21,32 @@ kernel do; `image_gradient_frequencies` differentiates, without that noise, and 
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_positive, require_wide
 from ntkbias.domains import Images
 from ntkbias.domains.images import remark_on_channels
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, counted
 
 __all__ = ["ImageFrequencies", "image_frequencies", "image_gradient_frequencies"]
 
 NUM_BANDS = 6
-MOST_ROWS = 6  # functions that are printed, one a column
+MOST_COLUMNS = 6  # functions that are printed, one per column
 
 
-class ImageFrequencies(eqx.Module):
-    """The energy of a function's input gradient over bands of image frequency, its last axis.
+class ImageFrequencies(Printed):
+    """The energy of a function's input gradient in each band of image frequency.
 
-    `energy` is `(bands,)` for one function and `(k, bands)` for several outputs or modes; band b has the frequencies
-    from `edges[b]` to `edges[b + 1]`, in cycles per pixel (times 2 pi: radians), of which there are `counts[b]` in
-    an image.
+    `energy` is `(bands,)` for one function, and `(k, bands)` for several outputs or modes. Band b covers the
+    frequencies from `edges[b]` to `edges[b + 1]`, in cycles per pixel; multiply by 2 pi for radians. An image has
+    `counts[b]` of these frequencies.
     """
 
     edges: Float[Array, " bands_and_one"]
@@ -54,30 +55,33 @@ class ImageFrequencies(eqx.Module):
     scale: float  # of the difference quotients; 0 for derivatives
 
     @property
-    def share(self) -> Float[Array, "*k bands"]:
-        """The part of the energy in each band: sums to one."""
-        return self.energy / jnp.sum(self.energy, -1, keepdims=True)
+    def share(self) -> Float[Array | np.ndarray, "*k bands"]:
+        """The share of the energy in each band. The shares sum to one."""
+        return self.energy / self.energy.sum(-1, keepdims=True)
 
     @property
-    def mean_frequency(self) -> Float[Array, "*k"]:
-        """The mean of |k| over the energy, in cycles per pixel, each band at the middle of its edges."""
+    def mean_frequency(self) -> Float[Array | np.ndarray, "*k"] | np.floating:
+        """The energy-weighted mean of |k|, in cycles per pixel. Each band counts at the middle of its edges."""
         middle = (self.edges[1:] + self.edges[:-1]) / 2
-        return jnp.sum(self.share * middle, -1)
+        return (self.share * middle).sum(-1)
 
     @property
-    def density(self) -> Float[Array, "*k bands"]:
-        """`share` over the part of all frequencies that the band holds: 1 for a gradient of white noise."""
-        return self.share * jnp.sum(self.counts) / self.counts
+    def density(self) -> Float[Array | np.ndarray, "*k bands"]:
+        """`share` divided by the band's share of all frequencies: 1 if the gradient is white noise."""
+        return self.share * self.counts.sum() / self.counts
 
-    def __str__(self) -> str:
-        edges, shares = np.asarray(self.edges), np.asarray(self.share, float).reshape(-1, len(self.counts))
-        shown = range(min(len(shares), MOST_ROWS))
-        rows = [f"{'cycles per pixel':>18}" + "".join(f"{f'share {index + 1}':>10}" for index in shown)]
-        for low, high, values in zip(edges[:-1], edges[1:], shares[:MOST_ROWS].T, strict=True):
-            rows.append(f"{f'{low:.3f} to {high:.3f}':>18}" + "".join(f"{value:10.3f}" for value in values))
-        means = np.asarray(self.mean_frequency, float).reshape(-1)[:MOST_ROWS]
-        rows.append(f"{'mean frequency':>18}" + "".join(f"{value:10.3f}" for value in means))
-        return "\n".join(rows + [f"... and {len(shares) - MOST_ROWS} more"] * (len(shares) > MOST_ROWS))
+    def _table(self, num_rows: int) -> Table:
+        shares = np.asarray(self.share, float).reshape(-1, len(self.counts))
+        means = np.ravel(self.mean_frequency)
+        edges = [f"{low:.3f} to {high:.3f}" for low, high in zip(self.edges[:-1], self.edges[1:], strict=True)]
+        columns = {"cycles per pixel": [*edges, "mean frequency"]}
+        for place, (share, mean) in enumerate(zip(shares[:MOST_COLUMNS], means, strict=False), 1):
+            columns[f"share {place}"] = [f"{value:.3f}" for value in (*share, mean)]
+        rest = len(shares) - MOST_COLUMNS
+        notes = [f"... and {rest:,} more functions"] if rest > 0 else []
+        return Table(
+            f"ImageFrequencies: {counted(len(shares), 'function')}, {counted(len(self.counts), 'band')}", columns, notes
+        )
 
 
 def image_frequencies(
@@ -90,17 +94,23 @@ def image_frequencies(
     num_steps: int = 8,
     key: PRNGKeyArray | None = None,
 ) -> ImageFrequencies:
-    """The bands that a function of images responds to, by difference quotients; of a spectrum, those of each mode.
+    """The frequency bands that a function of images, or each mode of a spectrum, responds to, by difference quotients.
 
-    `function` maps `(n, height, width, channels)` to `(n,)` or `(n, k)`; of a `Spectrum` it is the extension of the
-    first `num_modes` modes. `num_steps` steps of length `scale` (default: two median nearest-neighbor distances, as
-    for `dirichlet_frequency`) go along random images of each band from each image, which is their middle. A band's
-    energy has a relative standard error of about sqrt(2 / (n num_steps)), and more where few images dominate; a wave
-    that turns within a step counts for less. Costs the function on 2 n `num_steps` images a band.
+    `function` maps `(n, height, width, channels)` to `(n,)` or `(n, k)`. A `Spectrum` stands for the extensions of its
+    first `num_modes` modes. For each band and image, `num_steps` steps of length `scale` are centered on the image and
+    go along random images from the band, drawn with `key` (default: a fixed key). The default scale is two median
+    nearest-neighbor distances, as for `dirichlet_frequency`.
+
+    The energy of a band has a relative standard error of about sqrt(2 / (n num_steps)), and a larger one if a few
+    images dominate. A wave that turns within one step is underestimated. Costs the function on 2 n `num_steps` images
+    per band.
+
+    Raises `InputError` on a function that is constant, that returns NaN, or whose output does not have one row per
+    image.
     """
     points = _checked(images, num_bands)
     require_positive("num_steps", num_steps)
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     respond = _function(function, num_modes)
     scale = _step_length(points) if scale is None else float(scale)
     if not scale > 0:
@@ -110,8 +120,8 @@ def image_frequencies(
     keys = jax.random.split(key, (num_bands, num_steps))
     for mask, band_keys in progress(list(zip(masks, keys, strict=True)), "bands"):
         total: Float[np.ndarray, "..."] | float = 0.0
-        for one in band_keys:
-            step = scale / 2 * _random_image(one, points, mask)
+        for step_key in band_keys:
+            step = scale / 2 * _random_image(step_key, points, mask)
             change = np.asarray(respond(points + step) - respond(points - step), float) / scale
             total = total + np.mean(change**2, 0) / num_steps
         energies.append(mask.sum() * points.shape[3] * np.asarray(total))
@@ -121,11 +131,11 @@ def image_frequencies(
 def image_gradient_frequencies(
     function: Callable[[Array], Array], images: ArrayLike, *, num_bands: int = NUM_BANDS
 ) -> ImageFrequencies:
-    """The bands that a smooth function of images responds to, by automatic differentiation.
+    """The frequency bands that a smooth function of images responds to, by automatic differentiation.
 
-    `function` maps `(n, height, width, channels)` to `(n,)` or `(n, k)`, an image on its own. Exact at each image;
-    where the function jumps, as the kernel of a finite ReLU network does, its jumps are missed. Costs a gradient an
-    output.
+    `function` maps `(n, height, width, channels)` to `(n,)` or `(n, k)`, each image independently. The gradient is
+    exact at each image. It misses jumps, such as those of a finite ReLU network's kernel: use `image_frequencies`
+    there. Costs one gradient per output. Errors are those of `image_frequencies`.
     """
     points = _checked(images, num_bands)
     respond = _function(function, None)
@@ -145,11 +155,11 @@ def _response(
 ) -> ImageFrequencies:
     dtype = jnp.result_type(float)
     least, most = jnp.finfo(dtype).tiny, jnp.finfo(dtype).max
-    total = energy.sum(-1)  # within what the type holds, so that shares of it are numbers
+    total = energy.sum(-1)  # must fit the dtype, so that the shares are finite
     if not np.all((total >= least) & (total <= most)):
         raise InputError(
-            "Expected a function that changes with its images, by finite amounts; got a constant, or NaN or infinity, "
-            f"or changes whose squares {dtype} does not hold. Rescale the images or the function."
+            "Expected a function that changes with its images by finite amounts; got a constant, NaN, infinity, "
+            f"or changes whose squares do not fit {dtype}. Rescale the images or the function."
         )
     return ImageFrequencies(
         jnp.asarray(edges, dtype), jnp.asarray(masks.sum((1, 2))), jnp.asarray(energy, dtype), scale
@@ -158,16 +168,16 @@ def _response(
 
 def _step_length(points: Float[Array, "n h w c"]) -> float:
     if len(points) < 2:
-        raise InputError("Expected two images or more to take a step's length from; got one. Give scale=.")
+        raise InputError("Expected two images or more to choose the length of a step; got one. Pass scale=.")
     return Images(min(10, max(1, len(points) - 2))).step_length(points)
 
 
 def _bands(height: int, width: int, num_bands: int) -> tuple[Float[np.ndarray, " e"], Bool[np.ndarray, "bands h w"]]:
-    """Rings of equal width up to the largest frequency, as masks of the Fourier plane; the last has its outer edge."""
+    """Rings of equal width up to the largest frequency, as masks of the Fourier plane. The last includes that edge."""
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     edges = np.linspace(0, radius.max(), num_bands + 1)
-    place = np.clip(np.searchsorted(edges, radius * (1 + 1e-12), side="right") - 1, 0, num_bands - 1)
-    masks = place == np.arange(num_bands)[:, None, None]
+    band = np.clip(np.searchsorted(edges, radius * (1 + 1e-12), side="right") - 1, 0, num_bands - 1)
+    masks = band == np.arange(num_bands)[:, None, None]
     if not masks.any((1, 2)).all():
         raise InputError(
             f"Expected bands that each hold a frequency of {height} x {width} pixels; got an empty one of "
@@ -177,20 +187,20 @@ def _bands(height: int, width: int, num_bands: int) -> tuple[Float[np.ndarray, "
 
 
 def _random_image(key: PRNGKeyArray, images: Array, mask: Bool[np.ndarray, "h w"]) -> Array:
-    """A random image of length one in a band, for each image: noise, filtered."""
+    """A random image of norm one in a band, for each image: filtered white noise."""
     waves = jnp.fft.fft2(jax.random.normal(key, images.shape, images.dtype), axes=(1, 2))
     noise = jnp.real(jnp.fft.ifft2(waves * mask[:, :, None], axes=(1, 2))).astype(images.dtype)
     return noise / jnp.sqrt(jnp.sum(noise**2, (1, 2, 3), keepdims=True))
 
 
 def _function(function: Callable[[Array], Array] | Spectrum, num_modes: int | None) -> Callable[[Array], Array]:
-    """The function, one or several outputs an image; of vector-valued modes all components are outputs."""
+    """The function of images, checked; for a spectrum, the extension of its first modes."""
     if isinstance(function, Spectrum):
         spectrum, modes = function, function._first_modes(num_modes).stop
         if spectrum.eigenfunctions.ndim == 3:
             raise InputError(
-                "Expected scalar modes; got vector-valued ones, of outputs='all'. Use outputs='mean', or a function of "
-                "the images: lambda x: spectrum.extend(x)[:, 0]."
+                "Expected scalar modes; got vector-valued modes from outputs='all'. Use outputs='mean', or pass a "
+                "function of the images: lambda x: spectrum.extend(x)[:, 0]."
             )
         return lambda x: spectrum.extend(x, modes)
     if not callable(function):
@@ -200,7 +210,7 @@ def _function(function: Callable[[Array], Array] | Spectrum, num_modes: int | No
         values = function(x)
         if getattr(values, "ndim", 0) not in (1, 2) or len(values) != len(x):
             got = getattr(values, "shape", type(values).__name__)
-            raise InputError(f"Expected a function of images to give (n,) or (n, k) for n of them; got {got}.")
+            raise InputError(f"Expected a function that maps n images to (n,) or (n, k); got {got}.")
         return values
 
     return respond
@@ -210,9 +220,7 @@ def _checked(images: ArrayLike, num_bands: int) -> Float[Array, "n h w c"]:
     require_positive("num_bands", num_bands)
     points = require_wide(images, "images")
     if points.ndim != 4 or len(points) == 0:
-        raise InputError(
-            f"Expected images (n, height, width, channels); got shape {points.shape}. Add an axis of channels."
-        )
+        raise InputError(f"Expected images (n, height, width, channels); got shape {points.shape}. Add a channel axis.")
     require_finite(points, "images")
     remark_on_channels(points)
     return points.astype(jnp.result_type(points.dtype, np.float32))

@@ -1,13 +1,13 @@
-"""The interpolation spectrum: which frequencies a network has between one example and another.
+"""The interpolation spectrum: the frequencies of a network's output along the path between two examples.
 
-On the straight path from an example a to another b the softmax of the outputs moves away from where it began,
+On the straight path from an example a to an example b, the softmax over the classes moves away from its start:
 
-    d(s) = | softmax(f(x(s))) - softmax(f(a)) |,    x(s) = a + s (b - a) / |b - a|,    s = 0, 1, ... |b - a|,
+    d(s) = | softmax(f(x(s))) - softmax(f(a)) |,    x(s) = a + s (b - a) / |b - a|,    s = 0, 1, ... |b - a|
 
-and |Fourier transform of d|^2 says how fast it does so (Fridovich-Keil et al. 2021, arXiv 2110.02424, section 4.2). The
-softmax is over the classes. The path ends at b, that example included. d is not periodic: its mean is removed and a
-Hann window brings both ends to zero, or the jump from end to start would be a tail of f^-2 in every spectrum. Paths
-differ in length: the transform of each is taken at the same frequencies, in cycles per unit of distance.
+|Fourier transform of d|^2 shows how fast it moves (Fridovich-Keil et al. 2021, arXiv 2110.02424, section 4.2). The path
+includes both a and b. d is not periodic, and the jump from its end to its start would add a tail of f^-2 to every
+spectrum. So its mean is removed, and a Hann window fades out both ends. Paths differ in length, but all transforms use
+the same frequencies, in cycles per unit of distance.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.frequency import interpolation_path, interpolation_spectrum
@@ -23,30 +23,29 @@ differ in length: the transform of each is taken at the same frequencies, in cyc
 
 from collections.abc import Callable, Iterator
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_finite, require_key, require_positive, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_positive, require_wide
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
+from ntkbias.tables import Printed, Table, number
 
 __all__ = ["InterpolationSpectrum", "interpolation_path", "interpolation_spectrum"]
 
 _BATCH = 256  # samples of a path at a time
-_PATH_BYTES = 2**30  # of a path and its transform
-MOST_ROWS = 10  # bands of frequency that are printed
+_PATH_BYTES = 2**30  # the most memory for a path and its transform
 
 
-class InterpolationSpectrum(eqx.Module):
-    """The mean power along paths within a class and between classes, at `frequencies` in cycles per unit of distance.
+class InterpolationSpectrum(Printed):
+    """The power along paths within a class and between classes, at `frequencies` in cycles per unit of distance.
 
-    Each path counts alike; its power is that of a wave of amplitude one where d(s) is one. `within_each` `(p, f)` and
-    `between_each` hold the single paths, for intervals.
+    The power is normalized so that a wave d(s) of amplitude one has the power one. All paths count equally.
+    `within_each` `(p, f)` and `between_each` `(q, f)` hold the power of each path, for intervals.
     """
 
     frequencies: Float[Array, " f"]
@@ -54,37 +53,40 @@ class InterpolationSpectrum(eqx.Module):
     between_each: Float[Array, "q f"]
 
     @property
-    def within(self) -> Float[Array, " f"]:
+    def within(self) -> Float[Array | np.ndarray, " f"]:
         """The mean power over paths between examples of one class."""
-        return jnp.mean(self.within_each, 0)
+        return self.within_each.mean(0)
 
     @property
-    def between(self) -> Float[Array, " f"]:
+    def between(self) -> Float[Array | np.ndarray, " f"]:
         """The mean power over paths between examples of two classes."""
-        return jnp.mean(self.between_each, 0)
+        return self.between_each.mean(0)
 
     @property
     def mean_frequency(self) -> tuple[float, float]:
-        """sum f P(f) / sum P(f), of the power within and between classes."""
+        """The power-weighted mean frequency, sum f P(f) / sum P(f), within classes and between classes."""
         f = self.frequencies
-        return tuple(float(jnp.sum(f * power) / jnp.sum(power)) for power in (self.within, self.between))  # type: ignore[return-value]
+        return tuple(float((f * power).sum() / power.sum()) for power in (self.within, self.between))  # type: ignore[return-value]
 
-    def __str__(self) -> str:
+    def _table(self, num_rows: int) -> Table:
         within, between = self.mean_frequency
-        rows = [f"{'frequency':>10} {'within classes':>15} {'between classes':>16}"]
-        columns = [np.asarray(part, float) for part in (self.frequencies, self.within, self.between)]
-        bands = np.array_split(np.arange(len(self.frequencies)), min(MOST_ROWS, len(self.frequencies)))
-        for band in bands:  # power of neighboring frequencies together
-            f, a, b = (np.mean(part[band]) for part in columns)
-            rows.append(f"{f:10.3g} {a:15.3g} {b:16.3g}")
+        parts = [np.asarray(part, float) for part in (self.frequencies, self.within, self.between)]
+        bands = np.array_split(np.arange(len(self.frequencies)), max(1, min(num_rows, len(self.frequencies))))
+        heads = "frequency", "within classes", "between classes"  # power of neighboring frequencies together
+        columns = {
+            head: [number(np.mean(part[band])) for band in bands if len(band)]
+            for head, part in zip(heads, parts, strict=True)
+        }
+        means = f"mean frequency {number(within)} within, {number(between)} between classes"
         paths = f"{len(self.within_each)} paths within, {len(self.between_each)} between"
-        return "\n".join([*rows, f"mean frequency {within:.3g} within, {between:.3g} between classes; {paths}"])
+        return Table(f"InterpolationSpectrum: {len(self.frequencies)} frequencies", columns, [f"{means}; {paths}"])
 
 
 def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -> Float[Array, "m ..."]:
-    """Equally spaced examples from `start` to `end`, both included, at the distance nearest to `spacing` that fits.
+    """Equally spaced examples `(m, ...)` on the straight line from `start` to `end`, both included.
 
-    Raises `InputError` on examples that coincide, or of different shapes, and a path of more than a gigabyte.
+    The length of the path is divided into round(length / spacing) equal steps, at least one. Raises `InputError` if the
+    two examples are equal or differ in shape, or if the path takes more than a gigabyte.
     """
     first, last = require_wide(start, "start"), require_wide(end, "end")
     if first.shape != last.shape:
@@ -93,7 +95,7 @@ def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -
     require_finite(last, "end")
     length = float(jnp.linalg.norm((last - first).ravel()))
     if not length > 0:
-        raise InputError("Expected two examples that differ; got one twice.")
+        raise InputError("Expected two different examples; got the same one twice.")
     _require_spacing(spacing, length, first.nbytes)
     share = jnp.linspace(0, 1, max(1, round(length / spacing)) + 1).reshape(-1, *(1,) * first.ndim)
     return (1 - share) * first + share * last
@@ -109,14 +111,15 @@ def interpolation_spectrum(
     num_frequencies: int = 64,
     key: PRNGKeyArray | None = None,
 ) -> InterpolationSpectrum:
-    """The spectrum of `predict`'s softmax along `num_pairs` random paths within classes, and as many between them.
+    """The spectrum of the softmax along `num_pairs` random paths within classes and as many paths between classes.
 
-    `predict` maps inputs `(b, ...)` to logits `(b, c)`, as `lambda x: f(params, x)`; `labels` `(n,)` are whole numbers.
-    Frequencies go from 0 to 1 / (2 spacing), what samples at this distance can show. Pairs are distinct; where there
-    are fewer all are taken. Costs the network on 2 `num_pairs` times the mean path's length over `spacing` samples.
+    `predict` maps inputs `(b, ...)` to logits `(b, c)`, such as `lambda x: f(params, x)`. `labels` `(n,)` are whole
+    numbers. Frequencies go from 0 to 1 / (2 spacing), the highest that samples at this distance can show. Pairs are
+    distinct, and drawn with `key` (default: a fixed key). If there are fewer than `num_pairs`, all are used. Costs the
+    network on 2 `num_pairs` (mean length of a path) / `spacing` samples.
 
-    Raises `InputError` on outputs that are no finite logits of two classes or more, labels without a pair of each kind,
-    and paths of more than a gigabyte.
+    Raises `InputError` if `predict` does not return finite logits of two classes or more, if the labels have no pair
+    within a class or none between classes, or if a path takes more than a gigabyte.
     """
     points, classes = require_wide(x, "x"), np.asarray(require_wide(labels, "labels"))
     require_finite(points, "x")
@@ -127,7 +130,7 @@ def interpolation_spectrum(
             f"Expected a whole-number label for each of {len(points)} inputs; got {classes.dtype} of shape "
             f"{classes.shape}."
         )
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     within, between = _pairs(points, classes, num_pairs, key)
     ends = np.asarray(points, float).reshape(len(points), -1)[np.concatenate([within, between])]
     longest = float(np.max(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)))
@@ -143,20 +146,20 @@ def interpolation_spectrum(
 
 
 def _require_spacing(spacing: float, length: float, num_bytes: int) -> None:
-    """Raise an `InputError` unless a path of this length fits in memory, at so many bytes a sample."""
+    """Raise an `InputError` unless a path of this length fits in memory, with `num_bytes` per sample."""
     if not 0 < spacing < np.inf:
         raise InputError(f"Expected a spacing above zero; got {spacing!r}.")
     if length / spacing * num_bytes > _PATH_BYTES:
         raise InputError(
-            f"Expected a path of at most {_PATH_BYTES // num_bytes:,} samples; got {length / spacing:,.0f}, a length "
-            f"of {length:.3g} at the spacing {spacing:g}. Choose a larger spacing."
+            f"Expected a path of at most {_PATH_BYTES // num_bytes:,} samples; got {length / spacing:,.0f}, for a "
+            f"length of {length:.3g} and a spacing of {spacing:g}. Choose a larger spacing."
         )
 
 
 def _pairs(
     x: Array, classes: np.ndarray, num_pairs: int, key: PRNGKeyArray
 ) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, "q 2"]]:
-    """Distinct pairs of inputs that differ, within classes and between them."""
+    """Distinct pairs of different inputs, within classes and between classes."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     flat = np.asarray(x).reshape(len(x), -1)
     chosen = []
@@ -176,12 +179,12 @@ def _pairs(
 
 
 def _batched(predict: Callable[[Array], Array], x: Array) -> Callable[[Array], Float[np.ndarray, "m c"]]:
-    """The softmax of `predict`, over classes, by batches of one size, so that it is compiled once."""
+    """The softmax of `predict` over the classes, in batches of one size, so that it compiles once."""
     logits = jax.eval_shape(predict, jax.ShapeDtypeStruct((_BATCH, *x.shape[1:]), x.dtype))
     if getattr(logits, "ndim", 0) != 2 or logits.shape[0] != _BATCH or logits.shape[1] < 2:
         got = getattr(logits, "shape", type(logits).__name__)
         raise InputError(
-            f"Expected predict(x) to give logits (n, classes) of two classes or more; got {got} of {_BATCH} inputs."
+            f"Expected predict(x) to return logits (n, classes) of two classes or more; got {got} for {_BATCH} inputs."
         )
     probabilities_of = compiled(lambda batch: jax.nn.softmax(predict(batch), axis=-1))
 
@@ -197,13 +200,13 @@ def _batched(predict: Callable[[Array], Array], x: Array) -> Callable[[Array], F
 def _path_power(
     softmax: Callable[[Array], np.ndarray], path: Array, frequencies: Float[np.ndarray, " f"]
 ) -> Float[np.ndarray, " f"]:
-    """|Fourier transform|^2 of the distance to the start, less its mean, under a Hann window of sum one."""
+    """4 |Fourier transform|^2 of the distance to the start, minus its mean, under a Hann window with sum one."""
     probabilities = softmax(path)
     if not np.isfinite(probabilities).all():
         raise InputError("Expected finite logits from predict(x); got NaN or infinity on a path. Check its parameters.")
     distance = np.linalg.norm(probabilities - probabilities[0], axis=1)
     count = len(distance)
-    window = np.sin(np.pi * (np.arange(count) + 0.5) / count) ** 2  # half a sample in, so that no sample counts zero
+    window = np.sin(np.pi * (np.arange(count) + 0.5) / count) ** 2  # shifted by 1/2, so that no sample has weight zero
     window /= window.sum()
     length = np.linalg.norm(np.asarray(path[-1] - path[0], float).ravel())
     positions = np.linspace(0, length, count)

@@ -26,19 +26,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_key
+from ntkbias.checks import key_or_default
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures import FrequencyMeasure, measure_on, require_inputs, shared
 from ntkbias.spectra import DecayExponent, Spectrum
+from ntkbias.tables import Fact, Printed, Table, brackets, interval, number
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "rank_by_frequency"]
 
 NUM_RESAMPLES = 50  # the width of an interval is then known to 10 %
-MOST_ROWS = 10  # modes that are printed
 
 
-class Eigenspaces(eqx.Module):
+class Eigenspaces(Printed):
     """One row an eigenspace: what can be said of modes whose eigenvalues coincide, descending.
 
     `interval` `(s, 2)` is that of the frequency; `energy` `(s, levels)` the mean power of its members in each level.
@@ -53,20 +53,23 @@ class Eigenspaces(eqx.Module):
     levels: Int[Array, "levels *c"] | None
 
     @property
-    def purity(self) -> Float[Array, " s"] | None:
+    def purity(self) -> Float[Array | np.ndarray, " s"] | None:
         """The share of power in the dominant degree; None without harmonics."""
         return None if self.energy is None else self.energy.max(1)
 
-    def __str__(self) -> str:
-        rows = [f"{'eigenvalue':>12} {'multiplicity':>12} {'frequency':>10}  95 % interval"]
-        columns = (self.eigenvalues, self.multiplicities, self.frequencies, self.interval, self.resolved)
-        for value, count, frequency, (low, high), known in zip(*map(np.asarray, columns), strict=True):
-            rows.append(f"{value:12.4g} {count:12d}{_bound(frequency, known)}  {_span(low, high, known)}")
-        return "\n".join(rows)
+    def _table(self, num_rows: int) -> Table:
+        count = len(self.eigenvalues)
+        shown = range(min(count, num_rows))
+        columns = {
+            "eigenvalue": [number(self.eigenvalues[space]) for space in shown],
+            "multiplicity": [f"{int(self.multiplicities[space]):,}" for space in shown],
+            **_frequency_columns(self, shown),
+        }
+        return Table(f"Eigenspaces: {count:,}", columns, more=count - len(shown))
 
 
-class FrequencyRanking(eqx.Module):
-    """The resolved modes of a spectrum, fastest learned first, with the frequency of each.
+class FrequencyRanking(Printed):
+    """The modes of a spectrum above its noise floor, fastest learned first, with the frequency of each.
 
     Members of one eigenspace share their frequency and energy. `learning_times` are 1 / eigenvalue: the `time` (step
     * learning rate) in which gradient flow reduces a mode's error by e, for one output or an infinitely wide network.
@@ -102,9 +105,9 @@ class FrequencyRanking(eqx.Module):
         inputs (95 to 100 % covered). What another sample would do to the mode itself, as where eigenvalues nearly
         coincide, is not in it; and quadrature nodes are no random sample.
         """
-        if len(self.resamples) == 0:
-            return jnp.full((len(self.frequencies), 2), jnp.nan)
         array = self.frequencies.__array_namespace__()
+        if len(self.resamples) == 0:
+            return array.full((len(self.frequencies), 2), array.nan)
         spread = 1.96 * array.std(self.resamples, 0)
         low = array.where(self.resolved, array.maximum(self.frequencies - spread, 0), self.frequencies)
         return array.stack([low, array.where(self.resolved, self.frequencies + spread, array.inf)], 1)
@@ -131,7 +134,7 @@ class FrequencyRanking(eqx.Module):
         if not np.isfinite(self.spearman):
             return "not defined"
         low, high = self.spearman_interval
-        return f"{self.spearman:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else "")
+        return interval(self.spearman, low, high) if np.isfinite(low) else number(self.spearman)
 
     def by_eigenspace(self) -> Eigenspaces:
         """One row an eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share.
@@ -157,21 +160,27 @@ class FrequencyRanking(eqx.Module):
             levels=self.levels,
         )
 
-    def __str__(self) -> str:
-        rows = [f"{'mode':>5} {'eigenvalue':>12} {'frequency':>10}  {'95 % interval':<18} {'learning time':>13}"]
-        columns = (self.eigenvalues, self.frequencies, self.interval, self.resolved, self.learning_times)
-        shown = zip(*(np.asarray(column)[:MOST_ROWS] for column in columns), strict=True)
-        for index, (value, frequency, (low, high), known, time) in enumerate(shown, 1):
-            span = _span(low, high, known)
-            rows.append(f"{index:5d} {value:12.4g}{_bound(frequency, known)}  {span:<18} {time:13.4g}")
-        if len(self.eigenvalues) > MOST_ROWS:
-            rows.append(f"... and {len(self.eigenvalues) - MOST_ROWS} more; {int(self.resolved.sum())} are resolved")
-        law = "too few frequencies for a power law"
-        if self.decay is not None:
-            law = f"{self.decay}, the slope of modes {self.decay.first + 1} to {self.decay.last}"
-        return "\n".join(
-            [*rows, f"Spearman's rho of eigenvalue and frequency: {self.spearman_text}", f"exponent: {law}"]
-        )
+    def _facts(self) -> list[Fact]:
+        rho, decay = self.spearman, self.decay
+        if decay is None:
+            exponent = Fact("decay exponent", None, "not defined")
+        else:
+            exponent = Fact.of_interval("decay exponent", decay.exponent, decay.low, decay.high, str(decay))
+        return [Fact.of_interval("Spearman's rho", rho, *self.spearman_interval, self.spearman_text), exponent]
+
+    def _table(self, num_rows: int) -> Table:
+        count, known = len(self.eigenvalues), int(np.sum(self.resolved))
+        shown = range(min(count, num_rows))
+        columns = {
+            "": brackets(np.asarray(self.eigenspace))[:num_rows],
+            "mode": [str(mode + 1) for mode in shown],
+            "eigenvalue": [number(self.eigenvalues[mode]) for mode in shown],
+            **_frequency_columns(self, shown),
+            "learning time": [number(self.learning_times[mode]) for mode in shown],
+        }
+        law = "" if self.decay is None else f", the slope of modes {self.decay.first + 1} to {self.decay.last}"
+        title = f"FrequencyRanking: {count:,} modes, {known:,} of resolved frequency, by {self.measure}"
+        return Table(title, columns, [", ".join(map(str, self._facts())) + law], count - len(shown))
 
     def _correlation(self, frequencies: Float[np.ndarray, " k"]) -> float:
         known = np.asarray(self.resolved)
@@ -208,8 +217,8 @@ def rank_by_frequency(
     chosen = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
         raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
-    key = jax.random.key(0) if key is None else require_key(key)
-    if spectrum.num_resolved == 0:
+    key = key_or_default(key)
+    if spectrum.num_above_noise == 0:
         raise InputError(
             f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."
         )
@@ -238,14 +247,21 @@ def _ranks(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-def _bound(frequency: np.floating, known: np.bool_) -> str:
-    return f"{'' if known else '>'}{frequency:.4g}".rjust(11)
+def _frequency_columns(value: FrequencyRanking | Eigenspaces, shown: range) -> dict[str, list[str]]:
+    """The columns of what is told of frequencies: a lower bound after > where the inputs do not resolve it."""
+    ends = np.asarray(value.interval)
+    found = {
+        "frequency": [("" if value.resolved[row] else ">") + number(value.frequencies[row]) for row in shown],
+        "95 % interval": [_span(ends[row, 0], ends[row, 1], bool(value.resolved[row])) for row in shown],
+    }
+    purity = value.purity
+    return found if purity is None else found | {"purity": [f"{float(purity[row]):.1%}" for row in shown]}
 
 
-def _span(low: np.floating, high: np.floating, known: np.bool_) -> str:
+def _span(low: np.floating, high: np.floating, known: bool) -> str:
     if not known:
         return "not resolved"
-    return f"{low:.3g} to {high:.3g}" if np.isfinite(low) else "no resamples"
+    return f"{number(low)} to {number(high)}" if np.isfinite(low) else "no resamples"
 
 
 def _resampled_weights(spectrum: Spectrum, num_resamples: int, key: PRNGKeyArray) -> Float[np.ndarray, "b n"]:

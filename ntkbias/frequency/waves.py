@@ -1,12 +1,12 @@
-"""Labels with a frequency: a wave over the inputs, and labels smoothed by it.
+"""Labels with a known frequency: a wave over the inputs, and labels smoothed by it.
 
-What frequencies a network fits is seen from labels that carry one (Fridovich-Keil, Gontijo-Lopes and Roelofs 2021,
-arXiv 2110.02424). With a wave w(x) between 0 and 2 the labels of C classes become
+Such labels show which frequencies a network has fitted (Fridovich-Keil, Gontijo-Lopes and Roelofs 2021,
+arXiv 2110.02424). A wave w(x) between 0 and 2 turns the one-hot labels y of C classes into
 
     (1 - a w(x)) y + a w(x) / C
 
-and a network that has fitted frequency f is less sure where w is large: its confidence follows -w. A network that has
-not fitted it has the mean confidence everywhere.
+A network that has fitted the wave is less confident where w is large: its confidence follows -w. A network that has not
+fitted it has the same mean confidence everywhere.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.frequency import radial_wave, smoothed_labels
@@ -30,32 +30,36 @@ __all__ = ["directional_wave", "radial_wave", "smoothed_labels"]
 
 
 def radial_wave(x: ArrayLike, frequency: float, phase: float = 0.0) -> Float[Array, " n"]:
-    """w(x) = 1 + sin(2 pi frequency (|x| - phase)), of flattened inputs `(n, ...)`: from 0 to 2.
+    """The wave w(x) = 1 + sin(2 pi frequency (|x| - phase)), between 0 and 2, for flattened inputs `(n, ...)`.
 
-    `frequency` is in cycles per unit of distance, `phase` a distance.
+    `frequency` is in cycles per unit of distance; `phase` is a distance.
     """
     flat = _flat(x)
     return _wave(jnp.linalg.norm(flat, axis=1) - phase, frequency)
 
 
 def directional_wave(x: ArrayLike, frequency: float, direction: ArrayLike, phase: float = 0.0) -> Float[Array, " n"]:
-    """w(x) = 1 + sin(2 pi frequency (<x, v> - phase)) with v the `direction`, like an input, of length one."""
+    """The wave w(x) = 1 + sin(2 pi frequency (<x, v> - phase)), between 0 and 2, for flattened inputs `(n, ...)`.
+
+    `direction` has the shape of an input, and v is `direction` scaled to length one. Units are those of `radial_wave`.
+    """
     flat = _flat(x)
     vector = require_wide(direction, "direction")
     require_finite(vector, "direction")
     if vector.size != flat.shape[1] or not bool(jnp.any(vector != 0)):
         raise InputError(
-            f"Expected a direction of {flat.shape[1]} numbers, as an input has, not all zero; got shape {vector.shape}."
+            f"Expected a direction of {flat.shape[1]} numbers, like an input, not all zero; got shape {vector.shape}."
         )
     unit = vector.ravel() / jnp.linalg.norm(vector.ravel())
     return _wave(jnp.matmul(flat, unit, precision="highest") - phase, frequency)
 
 
 def smoothed_labels(labels: ArrayLike, wave: ArrayLike, amount: float, num_classes: int) -> Float[Array, "n c"]:
-    """(1 - a w) y + a w / C: the one-hot `labels` `(n,)` of C classes, less sure where the wave w `(n,)` is large.
+    """(1 - a w) y + a w / C: one-hot `labels` `(n,)` of C classes, smoothed more where the wave w `(n,)` is large.
 
-    `amount` a is at most 1/2, so that no weight is negative. Rows sum to one: targets for the cross entropy or, for
-    the squared error, as they are. Raises `InputError` on labels out of range and a wave outside 0 .. 2.
+    `amount` a is at most 1/2, so that no entry is negative. Rows sum to one, so the result serves as targets for the
+    cross entropy as well as for the squared error. Raises `InputError` on labels out of range, and if the wave leaves
+    0 .. 2.
     """
     require_positive("num_classes", num_classes)
     classes, waves = require_wide(labels, "labels"), require_wide(wave, "wave")

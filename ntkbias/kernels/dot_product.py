@@ -16,6 +16,7 @@ from ntkbias.compilation import Function
 from ntkbias.errors import InputTypeError
 from ntkbias.kernels.kernel import Kernel
 from ntkbias.memory import default_memory_budget
+from ntkbias.tables import name_of
 
 __all__ = ["DotProductKernel"]
 
@@ -38,6 +39,9 @@ class DotProductKernel(Kernel):
             raise InputTypeError(f"Expected a function of the cosine; got {type(profile).__name__}.")
         self.outputs = "mean"
         self.profile = Function.of(profile)
+
+    def described(self) -> str:
+        return f"dot-product kernel of {name_of(self.profile)}"
 
     def features(self, x: Array) -> Array:
         flat = widened(x).reshape(len(x), -1)

@@ -1,10 +1,8 @@
 """SymmetricForm: a symmetric function of two sets of inputs, whose calls give Gram matrices.
 
 The derivative of a kernel is symmetric, but it has negative eigenvalues, so it is no kernel. It can be called,
-multiplied by vectors and stored on disk as a kernel can; `spectrum`, and whatever else needs eigenvalues of zero or
-more, refuses it. `Kernel` is the positive semi-definite subclass. A form is an immutable pytree whose leaves are its
-parameters, so it works inside `jit`, `vmap` and `grad`, as an argument or closed over. Forms can be added, and
-multiplied by numbers.
+multiplied by vectors and stored on disk; `spectrum` refuses it. `Kernel` is the positive semi-definite subclass. A form is
+an immutable pytree whose leaves are its parameters. Forms can be added, and multiplied by numbers.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> f, params = lambda params, x: jnp.sin(x @ params), jnp.ones(2)
@@ -40,6 +38,7 @@ from ntkbias.kernels.operators import MANY_PRODUCTS, BlockOperator, KernelOperat
 from ntkbias.kernels.outputs import arrangement, transposed
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.packing import Layout, are_several
+from ntkbias.tables import Described
 from ntkbias.types import Outputs
 
 __all__ = ["FormCentered", "FormScaled", "FormSum", "SymmetricForm"]
@@ -47,7 +46,7 @@ __all__ = ["FormCentered", "FormScaled", "FormSum", "SymmetricForm"]
 PIECE_BYTES = 2**24  # bytes of inputs that are checked at a time
 
 
-class SymmetricForm(eqx.Module):
+class SymmetricForm(Described):
     """A symmetric function of two inputs; `Kernel` is one that is positive semi-definite.
 
     `form(x1, x2)` is `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
@@ -56,6 +55,7 @@ class SymmetricForm(eqx.Module):
 
     outputs: Outputs = eqx.field(static=True)
     no_kernel = "whose Gram matrix may have negative eigenvalues; use jax.numpy.linalg.eigh(form(x))"
+    form = '{0.__class__.__name__}, outputs "{0.outputs}"'  # what printing shows
 
     def features(self, x: Array) -> Any:
         """Compute what all blocks of a set of inputs share; by default the inputs themselves.
@@ -229,6 +229,7 @@ class FormSum(SymmetricForm):
 
     left: SymmetricForm
     right: SymmetricForm
+    form = "{0.left} + {0.right}"
 
     def features(self, x: Array) -> Any:
         return self.left.features(x), self.right.features(x)
@@ -269,6 +270,7 @@ class FormScaled(SymmetricForm):
 
     kernel: SymmetricForm
     factor: float | Array
+    form = "{0.factor:.4g} * ({0.kernel})"
 
     def features(self, x: Array) -> Any:
         return self.kernel.features(x)
@@ -301,6 +303,7 @@ class FormCentered(SymmetricForm):
     kernel: SymmetricForm
     reference: Array
     mean: Array  # of the kernel over pairs of reference inputs; their axes are kept, with length 1
+    form = "{0.kernel}, centered on {0.reference.shape[0]} inputs"
 
     def features(self, x: Array) -> Any:
         own = self.kernel.features(x)

@@ -29,6 +29,7 @@ from ntkbias.kernels.tiles import mirrored, strips
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import Layout, of_packed
 from ntkbias.parameters import Which, paths_of
+from ntkbias.tables import name_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["Gradients", "square_rows"]
@@ -71,6 +72,15 @@ class Gradients(eqx.Module):
         budget = checked_memory_budget(memory_budget)
         function, params, only = checked_function(f, params, wrt)
         return cls(function, params, outputs, precision, budget, only)
+
+    def described(self) -> str:
+        """The function, how many of its parameters count, and what becomes of its outputs."""
+        leaves = zip(paths_of(self.params), jax.tree.leaves(self.params), strict=True)
+        sizes = {path: math.prod(jnp.shape(leaf)) for path, leaf in leaves}
+        total = sum(sizes.values())
+        own = total if self.only is None else sum(sizes[path] for path in self.only)
+        count = f"{own:,}" if own == total else f"{own:,} of {total:,}"
+        return f'{name_of(self.f)}, {count} parameters, outputs "{self.outputs}"'
 
     def by(self, paths: tuple[str, ...]) -> "Gradients":
         """The gradients by only the parameters at these paths."""

@@ -72,6 +72,9 @@ class InfiniteKernel(Kernel):
     kind: str = eqx.field(static=True)
     memory_budget: int = eqx.field(static=True)
 
+    def described(self) -> str:
+        return f'infinite {self.kind.upper()} of {self.net.described()}, outputs "{self.outputs}"'
+
     def check(self, x: Array, name: str) -> None:
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InputTypeError(f"Expected floating-point inputs in {name}; got {x.dtype}. Use x.astype(float).")

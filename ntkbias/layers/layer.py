@@ -12,15 +12,17 @@ infinite-width limit. To add a layer, write one class in one file with the metho
 """
 
 import abc
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
-import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_key, require_positive, require_scale
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
+from ntkbias.tables import Described
 from ntkbias.types import Params
 
 __all__ = [
@@ -33,10 +35,11 @@ __all__ = [
     "require_some_positions",
 ]
 
+PLAIN = int | float | str | tuple  # values that are compared with defaults
 DEEPEST = 10_000  # layers: half a minute for an infinite kernel, which compiles one, and ten for a finite network
 
 
-class Layer(eqx.Module):
+class Layer(Described):
     """One layer, or one network: a composition of layers is a layer.
 
     The default methods suit a layer without parameters or positions. A fixed map (`is_fixed`) has no parameters. At the
@@ -44,6 +47,17 @@ class Layer(eqx.Module):
     """
 
     is_fixed = False
+
+    def described(self) -> str:
+        """The layer as it is written in code, without arguments that are the default."""
+        parts = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.default is dataclasses.MISSING:
+                parts.append(_written(value))
+            elif not (value is field.default or (isinstance(value, PLAIN) and value == field.default)):
+                parts.append(f"{field.name}={_written(value)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one output, given that of one input; neither has the batch axis."""
@@ -84,6 +98,19 @@ def layers_of(
     if len(given) == 1 and not isinstance(given[0], Layer) and isinstance(given[0], Iterable):
         return tuple(given[0])
     return given  # type: ignore[return-value]  # what is no layer is refused by __check_init__
+
+
+def _written(value: Any) -> str:
+    """An argument of a layer: numbers in four digits, arrays by their shapes."""
+    if isinstance(value, Layer):
+        return value.described()
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(value)
 
 
 def affine_init(

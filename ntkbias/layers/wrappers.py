@@ -6,6 +6,12 @@
 >>> params = net.init(jax.random.key(0), (2,))
 >>> net.apply(params, jax.numpy.ones((4, 2))).shape
 (4, 1)
+>>> net
+Sequential: 3 layers
+   layer
+0  Frozen(Dense(8))
+1  Relu()
+2  Dense(1)
 """
 
 import dataclasses
@@ -20,9 +26,12 @@ from ntkbias.errors import InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
 from ntkbias.layers.layer import Layer, layers_of
 from ntkbias.layers.repeats import propagated
+from ntkbias.tables import Table
 from ntkbias.types import Params
 
 __all__ = ["Frozen", "Sequential", "split_fixed"]
+
+MOST_LAYERS, LONGEST = 24, 60  # layers, and characters of one, that are printed
 
 
 class Sequential(Layer):
@@ -40,6 +49,16 @@ class Sequential(Layer):
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise InputTypeError(f"Expected the layers of Sequential to be layers; got {layer!r}.")
+
+    def described(self) -> str:
+        return f"Sequential({', '.join(layer.described() for layer in self.layers)})"
+
+    def table(self, num_rows: int = MOST_LAYERS) -> Table:
+        """What printing shows: a row a layer, with its place; of a long one, as of branches, the layers in it."""
+        rows = [row for place, layer in enumerate(self.layers) for row in _rows(layer, str(place))]
+        places, texts = (list(column)[:num_rows] for column in zip(*rows, strict=True)) if rows else ([], [])
+        columns = {"": places, "layer": texts}
+        return Table(f"Sequential: {len(self.layers)} layers", columns, more=len(rows) - len(places))
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         for layer in self.layers:
@@ -70,6 +89,20 @@ class Sequential(Layer):
         for layer in reversed(self.layers):
             after = layer.needs(after)
         return after
+
+
+def _rows(layer: Layer, place: str) -> list[tuple[str, str]]:
+    """A layer with its place; one that does not fit a line, and then the layers in it."""
+    text = layer.described()
+    fields = (getattr(layer, field.name) for field in dataclasses.fields(layer))
+    parts = [part for value in fields for part in (value if isinstance(value, tuple) else (value,))]
+    inner = [part for part in parts if isinstance(part, Layer)]
+    if len(text) <= LONGEST or not inner:
+        return [(place, text)]
+    return [
+        (place, type(layer).__name__),
+        *(row for at, part in enumerate(inner) for row in _rows(part, f"{place}.{at}")),
+    ]
 
 
 class Frozen(Layer):

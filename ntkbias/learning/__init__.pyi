@@ -1,11 +1,12 @@
-from .behaviors import Contrast
 from .curves import LearningCurve, learning_curve
 from .flow import Trajectory, gradient_descent, gradient_flow
 from .learnable import Learnability, learnability
 from .linearized import Lazy, Linearized, lazy, linearize
 from .measured import MeasuredLearningCurve, measured_learning_curve
 from .rates import critical_learning_rate, learning_times
+from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
+from .targets import Contrast
 
 __all__ = [
     "Contrast",
@@ -15,6 +16,7 @@ __all__ = [
     "LearningCurve",
     "Linearized",
     "MeasuredLearningCurve",
+    "Readiness",
     "Trajectory",
     "critical_learning_rate",
     "gradient_descent",

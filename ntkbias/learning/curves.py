@@ -20,17 +20,17 @@ number alone.
 >>> exact = nb.exact_spectrum(nb.infinite_ntk(nb.nets.mlp(depth=4)), nb.domains.Hypercube(8), max_degree=8)
 >>> power = (exact.degrees == 1) * 1.0                  # a linear function
 >>> print(learning_curve(exact, power, [8, 32, 128]))
-      n   test error   learned      kappa
-      8       0.6911     23.7%     0.2162
-     32        0.178     63.6%    0.03828
-    128     0.007116     94.4%   0.004002
+LearningCurve: 3 sizes, ridge 0, noise 0
+  n  test error  learned    kappa
+  8       0.691    23.7%    0.216
+ 32       0.178    63.6%   0.0383
+128     0.00712    94.4%  0.00400
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy
@@ -40,8 +40,10 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_known, require_scale, require_whole_numbers
 from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
+from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.spectra import Spectrum
+from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
@@ -91,7 +93,7 @@ class Levels(NamedTuple):
         return float(np.exp(root))
 
 
-class LearningCurve(eqx.Module):
+class LearningCurve(Printed):
     """The predicted test error of kernel regression at each number of examples; a last axis `t` is that of targets."""
 
     sizes: Int[Array, " s"]
@@ -115,34 +117,46 @@ class LearningCurve(eqx.Module):
         return jnp.where(self.power == 0, 0.0, parts)
 
     @property
-    def learned(self) -> Float[Array, "s *t"]:
+    def learned(self) -> Float[Array | np.ndarray, "s *t"]:
         """The learnability of the target, sum_i L_i v_i^2 / sum_i v_i^2: from 0 to 1."""
-        return jnp.tensordot(self.learnabilities, self.power, 1) / (jnp.sum(self.power, 0) + self.beyond)
+        array = self.power.__array_namespace__()
+        return array.tensordot(self.learnabilities, self.power, 1) / (self.power.sum(0) + self.beyond)
 
-    def __str__(self) -> str:
-        rows = [f"{'n':>7}{'test error':>13}{'learned':>10}{'kappa':>11}"]
-        errors = np.asarray(self.errors).reshape(len(self.sizes), -1).mean(1)
-        learned = np.asarray(self.learned).reshape(len(self.sizes), -1).mean(1)
-        for n, error, part, kappa in zip(self.sizes, errors, learned, self.kappa, strict=True):
-            rows.append(f"{int(n):7}{error:13.4g}{part:10.1%}{float(kappa):11.4g}")
-        return "\n".join(rows)
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.sizes), num_rows)
+        errors, learned = (
+            np.asarray(part).reshape(len(self.sizes), -1).mean(1) for part in (self.errors, self.learned)
+        )
+        columns = {
+            "n": [f"{int(self.sizes[row]):,}" for row in shown],
+            "test error": [number(errors[row]) for row in shown],
+            "learned": [f"{learned[row]:.1%}" for row in shown],
+            "kappa": [number(self.kappa[row]) for row in shown],
+        }
+        targets = math.prod(self.errors.shape[1:])
+        means = f", means over {targets:,} targets" if targets > 1 else ""
+        return Table(
+            f"LearningCurve: {counted(len(self.sizes), 'size')}, ridge {self.ridge:g}, noise {self.noise:g}{means}",
+            columns,
+        )
 
 
+@on_inputs
 def learning_curve(
-    spectrum: Any,
-    target: ArrayLike,
+    kernel: Any,
+    x: Inputs,
+    targets: ArrayLike,
     sizes: ArrayLike | Sequence[int],
     *,
-    x: Inputs | None = None,
     ridge: float = 0.0,
     noise: float = 0.0,
 ) -> LearningCurve:
     """The test error of kernel regression on `sizes` `(s,)` examples, mode by mode.
 
-    `spectrum` is an `ExactSpectrum`, with the `target`'s power in each row, `(k,)` or `(k, t)` (`domain.energy` has
-    it); or a `Spectrum`, a matrix `(n, n)`, or a kernel with inputs `x`, which stand for the whole distribution, with
-    the target's values on them, `(n,)` or `(n, t)`. Of a `Spectrum` of n inputs take `sizes` far below n. `ridge` is
-    added to K, and `noise` is the variance of the labels', which counts in the test error, too.
+    `kernel` comes with inputs `x`, which stand for the whole distribution; in the place of both stands a `Spectrum`, an
+    operator, or a matrix `(n, n)`. `targets` are values on the inputs, `(n,)` or `(n, t)`. For an `ExactSpectrum` they
+    are the target's power in each row, `(k,)` or `(k, t)` (`domain.energy` has it). Take `sizes` far below n. `ridge`
+    is added to K, and `noise` is the variance of the labels', which counts in the test error, too.
 
     Modes below the noise floor, or beyond those known, join the ridge with their trace; the target's power there is not
     learned. That neglects sum_i L_i^2 over them in E0: at most their trace * their largest eigenvalue / kappa^2.
@@ -152,14 +166,13 @@ def learning_curve(
     Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape or whose squares
     overflow, and a spectrum of vector-valued modes, outputs="all".
     """
-    require_known((spectrum, target, sizes, x, ridge, noise), "learning_curve")
+    require_known((kernel, x, targets, sizes, ridge, noise), "learning_curve")
     require_scale("ridge", ridge)
     require_scale("noise", noise)
     counts = checked_sizes(sizes)
-    if not isinstance(spectrum, ExactSpectrum):
-        spectrum = spectrum_of(spectrum, x)
+    spectrum = kernel if isinstance(kernel, ExactSpectrum) else spectrum_of(kernel, x)
     levels = levels_of(spectrum)
-    power, beyond = _power(spectrum, target)
+    power, beyond = _power(spectrum, targets)
     kappa = np.array([levels.kappa(float(n), float(ridge)) for n in counts])
     learnabilities = np.stack([levels.learnabilities(float(value)) for value in kappa])
     free = counts - learnabilities**2 @ levels.multiplicities
@@ -189,7 +202,8 @@ def learning_curve(
 
 def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
     """What a spectrum says of the operator's eigenvalues."""
-    values = np.where(np.asarray(spectrum.resolved), np.asarray(spectrum.eigenvalues, float), 0.0)
+    kept = np.asarray(spectrum.above_error if isinstance(spectrum, ExactSpectrum) else spectrum.above_noise)
+    values = np.where(kept, np.asarray(spectrum.eigenvalues, float), 0.0)
     if isinstance(spectrum, ExactSpectrum):
         multiplicities, outputs = np.asarray(spectrum.multiplicities, float), 1
     else:
@@ -210,22 +224,22 @@ def checked_sizes(sizes: Any) -> np.ndarray:
     return counts
 
 
-def _power(spectrum: Spectrum | ExactSpectrum, target: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The target's power in each mode, and in none."""
+def _power(spectrum: Spectrum | ExactSpectrum, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The targets' power in each mode, and in none."""
     if isinstance(spectrum, ExactSpectrum):
-        power = values_on(target, "target", np.shape(spectrum.eigenvalues))
+        power = values_on(targets, "targets", np.shape(spectrum.eigenvalues))
         if np.any(power < 0):
             raise InputError(
-                "Expected the target's power in each row, zero or more; got less. Square its coefficients."
+                "Expected the targets' power in each row, zero or more; got less. Square their coefficients."
             )
         return power, np.zeros(power.shape[1:])
     if spectrum.eigenfunctions.ndim == 3:
         raise InputError(
             "Expected a spectrum of functions with one value an input; got outputs='all'. Use outputs='mean', and a "
-            "column of the target for each output."
+            "column of the targets for each output."
         )
-    values = values_on(target, "target", spectrum.eigenfunctions.shape[:1])
-    require_squares(values, "target")
+    values = values_on(targets, "targets", spectrum.eigenfunctions.shape[:1])
+    require_squares(values, "targets")
     functions, weights = np.asarray(spectrum.eigenfunctions, float), np.asarray(spectrum.weights, float)
     coefficients = np.tensordot(functions * weights[:, None], values, ([0], [0]))
     left = values - np.tensordot(functions, coefficients, 1)  # its squares: a difference of powers would be rounding

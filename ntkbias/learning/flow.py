@@ -14,10 +14,10 @@ times what it was. Outputs at other points follow from the same coefficients (Ja
 >>> from ntkbias.learning import gradient_descent, gradient_flow
 >>> x, _ = nb.domains.Circle().quadrature(32)
 >>> kernel, y = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), jnp.sign(x[:, 0] + 0.1)
->>> flow = gradient_flow(kernel, y, [0.0, 10.0, 1_000.0], x=x, x_test=-x)
+>>> flow = gradient_flow(kernel, x, y, [0.0, 10.0, 1_000.0], x_test=-x)
 >>> flow.outputs.shape, flow.test_outputs.shape, bool(flow.loss[2] < flow.loss[1] < flow.loss[0])
 ((3, 32), (3, 32), True)
->>> descent = gradient_descent(kernel, y, [0, 100, 10_000], 0.1, x=x)
+>>> descent = gradient_descent(kernel, x, y, [0, 100, 10_000], 0.1)
 >>> bool(jnp.allclose(descent.outputs, flow.outputs, atol=0.02))
 True
 """
@@ -25,7 +25,6 @@ True
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -33,16 +32,18 @@ from jaxtyping import Array, Float
 
 from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
+from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.tables import Printed, Table, counted, number, percent, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
 
-SCALE = "Divide y and the initial outputs by their scale."
+SCALE = "Divide targets and initial outputs by their scale."
 HALF = 0.5  # of its error: beyond, a mode counts as not yet learned
 
 
-class Trajectory(eqx.Module):
+class Trajectory(Printed):
     """A network's outputs at given times of training, and the error in each mode.
 
     `times` are steps * learning rate (with momentum b divided by 1 - b). `decay` is what is left of a mode's error;
@@ -63,23 +64,25 @@ class Trajectory(eqx.Module):
         """The coefficient of f - y in each mode at each time."""
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
 
-    def __str__(self) -> str:
+    def _table(self, num_rows: int) -> Table:
         power = np.sum(np.square(np.asarray(self.initial_errors, float)).reshape(len(self.rates), -1), 1)
-        left = np.asarray(self.decay, float) ** 2 @ power
-        rows = [f"{'time':>11}{'loss':>13}{'error left':>13}{'modes left':>13}"]
-        for place, (time, loss) in enumerate(zip(self.times, self.loss, strict=True)):
-            part = f"{left[place] / power.sum():.1%}" if power.sum() else "-"
-            slow = int(np.sum(np.abs(np.asarray(self.decay[place])) > HALF))
-            rows.append(f"{float(time):11.4g}{float(loss):13.4g}{part:>13}{f'{slow} of {len(self.rates)}':>13}")
-        return "\n".join(rows)
+        decay, shown = np.asarray(self.decay, float), spaced(len(self.times), num_rows)
+        columns = {
+            "time": [number(self.times[row]) for row in shown],
+            "loss": [number(self.loss[row]) for row in shown],
+            "error left": [percent(decay[row] ** 2 @ power, power.sum(), digits=1) for row in shown],
+            "modes left": [f"{np.sum(np.abs(decay[row]) > HALF):,} of {len(self.rates):,}" for row in shown],
+        }
+        return Table(f"Trajectory: {counted(len(self.times), 'time')}", columns)
 
 
+@on_inputs
 def gradient_flow(
     kernel: Any,
-    y: ArrayLike,
+    x: Inputs,
+    targets: ArrayLike,
     times: ArrayLike | Sequence[float],
     *,
-    x: Inputs | None = None,
     x_test: Inputs | None = None,
     K_test: ArrayLike | None = None,
     f0: ArrayLike | None = None,
@@ -88,12 +91,12 @@ def gradient_flow(
 ) -> Trajectory:
     """The outputs under gradient flow on 1/2 (f - y)^T P (f - y) at `times` `(t,)`, of which `inf` is the end.
 
-    `kernel` is a matrix `(n, n)` or `(n, o, n, o)`, a kernel with its inputs `x`, or a `Spectrum`, whose weights are
-    then P, and of which the modes that it holds move alone. `y` is `(n,)`, or `(n, t)` for as many functions that share
-    the kernel; for all pairs of outputs `(n, o)` or `(n, o, t)`. `P` is symmetric and positive semi-definite, `(n, n)`,
-    its diagonal `(n,)`, or `(n, o, n, o)`; by default I / n. Test points are `x_test` with a kernel or its spectrum, or
-    their rows of the kernel `K_test` `(m, n)` or `(m, o, n, o)`. The outputs start at `f0` and `f0_test`, by default
-    zero.
+    `kernel` comes with its inputs `x`. In the place of both stands an operator, a matrix `(n, n)` or `(n, o, n, o)`, or
+    a `Spectrum`, whose weights are then P, and of which only the modes that it holds move. `targets` y are `(n,)`, or
+    `(n, t)` for several that share the kernel; for all pairs of outputs `(n, o)` or `(n, o, t)`. `P` is symmetric and
+    positive semi-definite, `(n, n)`, its diagonal `(n,)`, or `(n, o, n, o)`; by default I / n. Test points are `x_test`
+    with a kernel or its spectrum, or their rows of the kernel `K_test` `(m, n)` or `(m, o, n, o)`. The outputs start at
+    `f0` and `f0_test`, by default zero.
 
     Exact at infinite width and for a linearized network; the kernel of a finite one moves. Rates are those of the
     network for outputs="all", and "mean" at infinite width; "sum" is o times too fast. Of a finite network with several
@@ -105,11 +108,11 @@ def gradient_flow(
     Raises `InputError` on shapes that do not fit, NaN, outputs or losses beyond the largest float, and a P or a kernel
     that is not symmetric and positive.
     """
-    require_known((kernel, y, times, x, x_test, K_test, f0, f0_test, P), "gradient_flow")
+    require_known((kernel, x, targets, times, x_test, K_test, f0, f0_test, P), "gradient_flow")
     times = require_wide(times, "times")
     if times.ndim != 1 or not times.size or not bool(jnp.all(times >= 0)):
         raise InputError(f"Expected times (t,) of zero or more; got {_seen(times)}.")
-    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
+    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), targets, f0, f0_test)
     moments = np.asarray(times, float)
 
     def advice(place: int) -> str:
@@ -118,14 +121,15 @@ def gradient_flow(
     return problem.trajectory(moments, *_flow(problem.modes.rates, moments), advice)
 
 
+@on_inputs
 def gradient_descent(
     kernel: Any,
-    y: ArrayLike,
+    x: Inputs,
+    targets: ArrayLike,
     steps: ArrayLike | Sequence[int],
     learning_rate: float,
     *,
     momentum: float = 0.0,
-    x: Inputs | None = None,
     x_test: Inputs | None = None,
     K_test: ArrayLike | None = None,
     f0: ArrayLike | None = None,
@@ -141,11 +145,11 @@ def gradient_descent(
     Raises `InputError` as `gradient_flow` does, on steps that are not whole numbers, a learning rate that is not above
     zero, a momentum outside [0, 1), and outputs or losses beyond the largest float.
     """
-    arguments = (kernel, y, steps, learning_rate, momentum, x, x_test, K_test, f0, f0_test, P)
+    arguments = (kernel, x, targets, steps, learning_rate, momentum, x_test, K_test, f0, f0_test, P)
     require_known(arguments, "gradient_descent")
     whole = require_whole_numbers(steps, "Expected steps (t,) of whole numbers of zero or more", 0)
     _checked_step(learning_rate, momentum)
-    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), y, f0, f0_test)
+    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), targets, f0, f0_test)
     decay, gain = _steps(problem.modes.rates, whole, float(learning_rate), float(momentum))
 
     def advice(place: int) -> str:
@@ -166,13 +170,13 @@ class _Problem(NamedTuple):
     columns: tuple[int, ...]
 
     @classmethod
-    def of(cls, modes: Modes, y: Any, f0: Any, f0_test: Any) -> "_Problem":
+    def of(cls, modes: Modes, given: Any, f0: Any, f0_test: Any) -> "_Problem":
         shape = modes.shape
-        targets = values_on(y, "y", shape)
+        targets = values_on(given, "targets", shape)
         columns = targets.shape[len(shape) :]
         start = np.zeros_like(targets) if f0 is None else values_on(f0, "f0", shape)
         if start.shape != targets.shape:
-            raise InputError(f"Expected f0 of the shape of y, {targets.shape}; got {start.shape}.")
+            raise InputError(f"Expected f0 of the shape of the targets, {targets.shape}; got {start.shape}.")
         start_test = np.zeros(())
         if modes.test is None and f0_test is not None:
             raise InputError("Expected x_test= or K_test= with f0_test; got neither.")

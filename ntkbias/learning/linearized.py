@@ -17,7 +17,7 @@ Both are functions of (params, x), for optax or any other loop.
 >>> for step in range(50):
 ...     updates, state = optimizer.update(jax.grad(model.loss)(moving, x, y), state)
 ...     moving = optax.apply_updates(moving, updates)
->>> predicted = gradient_descent(nb.empirical_ntk(net.apply, params), y, [50], 0.1, x=x).outputs[0]
+>>> predicted = gradient_descent(nb.empirical_ntk(net.apply, params), x, y, [50], 0.1).outputs[0]
 >>> bool(jnp.allclose(model(moving, x), predicted, atol=1e-5))
 True
 """
@@ -33,17 +33,22 @@ from ntkbias.compilation import Function
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses import mse
 from ntkbias.parameters import is_complex
+from ntkbias.tables import Described, name_of
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 
 
-class Linearized(eqx.Module):
+class Linearized(Described):
     """A network's linearization in its parameters, a function of (params, x); made by `linearize`."""
 
     f: Function
     params: Params  # where it touches f
     centered: bool = eqx.field(static=True, default=False)
+
+    def described(self) -> str:
+        """The function that is linearized."""
+        return f"linearization of {name_of(self.f)}"
 
     def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
         """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward derivative.
@@ -60,12 +65,16 @@ class Linearized(eqx.Module):
         return _loss(self(params, x), y)
 
 
-class Lazy(eqx.Module):
+class Lazy(Described):
     """A network less what it was, times a scale, a function of (params, x); made by `lazy`."""
 
     f: Function
     params: Params  # where its outputs are zero
     scale: float | Array
+
+    def described(self) -> str:
+        """The function and its scale."""
+        return f"{self.scale:.4g} * ({name_of(self.f)} less its start)"
 
     def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
         """The outputs for a batch, `(n, ...)`. Costs two forward passes."""

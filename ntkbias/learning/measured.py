@@ -6,7 +6,7 @@ The counterpart of `learning_curve`, with the standard errors that a comparison 
 >>> from ntkbias.learning import learning_curve, measured_learning_curve
 >>> kernel, x = nb.infinite_ntk(nb.nets.mlp(depth=4)), nb.domains.Hypercube(6).quadrature(64)[0]
 >>> spectrum, y = nb.spectrum(kernel, x), x[:, 0] * x[:, 1]
->>> measured = measured_learning_curve(kernel, y, [8, 16, 32], x=x, key=jax.random.key(0))
+>>> measured = measured_learning_curve(kernel, x, y, [8, 16, 32])
 >>> predicted = learning_curve(spectrum, y, measured.sizes)
 >>> bool((abs(predicted.errors - measured.errors) < 4 * measured.standard_errors).all())
 True
@@ -15,7 +15,6 @@ True
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,17 +22,19 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import require_key, require_known, require_positive, require_scale
+from ntkbias.checks import key_or_default, require_known, require_positive, require_scale
 from ntkbias.errors import InputError
+from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.learning.curves import checked_sizes
-from ntkbias.learning.modes import gram_of, operator_of, require_squares, values_on
+from ntkbias.learning.modes import gram_of, require_squares, values_on
 from ntkbias.progress import progress
+from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
 
-class MeasuredLearningCurve(eqx.Module):
+class MeasuredLearningCurve(Printed):
     """The mean over draws of the test error at each number of examples; a last axis `t` is that of targets.
 
     Printed, it is a table of means over targets.
@@ -48,58 +49,67 @@ class MeasuredLearningCurve(eqx.Module):
     noise: float
     num_draws: int
 
-    def __str__(self) -> str:
-        rows = [f"{'n':>7}{'test error':>13}{'+-':>10}{'learned':>10}{'+-':>8}"]
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.sizes), num_rows)
         fields = self.errors, self.standard_errors, self.learned, self.learned_standard_errors
         means = (np.asarray(field, float).reshape(len(self.sizes), -1).mean(1) for field in fields)
-        for n, error, spread, part, scatter in zip(self.sizes, *means, strict=True):
-            rows.append(f"{int(n):7}{error:13.4g}{spread:10.2g}{part:10.1%}{scatter:8.1%}")
-        return "\n".join(rows)
+        errors, spreads, learned, scatters = means
+        columns = {
+            "n": [f"{int(self.sizes[row]):,}" for row in shown],
+            "test error": [number(errors[row]) for row in shown],
+            "+-": [f"{spreads[row]:.2g}" for row in shown],
+            "learned": [f"{learned[row]:.1%}" for row in shown],
+            "+- ": [f"{scatters[row]:.1%}" for row in shown],
+        }
+        draws = f"{self.num_draws} draws, ridge {self.ridge:g}, noise {self.noise:g}"
+        return Table(f"MeasuredLearningCurve: {counted(len(self.sizes), 'size')}, {draws}", columns)
 
 
+@on_inputs
 def measured_learning_curve(
     kernel: Any,
-    y: ArrayLike,
+    x: Inputs,
+    targets: ArrayLike,
     sizes: ArrayLike | Sequence[int],
     *,
-    x: Inputs | None = None,
     ridge: float = 0.0,
     noise: float = 0.0,
     num_draws: int = 20,
     replace: bool = False,
     held_out: bool = False,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | None = None,
 ) -> MeasuredLearningCurve:
     """Kernel regression on `num_draws` random sets of each of `sizes` `(s,)` examples.
 
-    `kernel` is a matrix `(N, N)`, or a kernel with all inputs `x`; `y` `(N,)` or `(N, t)` are the targets on them,
-    without noise: that, of variance `noise`, is drawn for each set of labels, and counts in the test error by its
-    variance. Examples are drawn without replacement unless `replace`; at ridge zero equal inputs then share the mean of
-    their labels. The test error is the mean over all N inputs, as in `learning_curve`, or over those that were not
-    drawn if `held_out`.
+    `kernel` comes with all inputs `x`; an operator or a matrix `(N, N)` stands in the place of both. `targets` `(N,)`
+    or `(N, t)` are values on them without noise: that, of variance `noise`, is drawn for each set of labels, and counts
+    in the test error by its variance. Draws are by `key` (default: a fixed one). Examples are drawn without replacement
+    unless `replace`; at ridge zero equal inputs then share the mean of their labels. The test error is the mean over
+    all N inputs, as in `learning_curve`, or over those that were not drawn if `held_out`.
 
     Costs n^3 / 3 + N n operations a draw, in float64, and the whole matrix; a progress bar counts draws.
 
     Raises `InputError` on targets of another length, sizes beyond N, and, if `held_out`, sizes of N.
     """
-    require_known((kernel, y, sizes, x, ridge, noise), "measured_learning_curve")
+    require_known((kernel, x, targets, sizes, ridge, noise), "measured_learning_curve")
     require_scale("ridge", ridge)
     require_scale("noise", noise)
     require_positive("num_draws", num_draws)
     if num_draws < 2:
         raise InputError("Expected at least 2 draws, whose differences tell the standard error; got 1.")
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(require_key(key))))
+    key = key_or_default(key)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     counts = checked_sizes(sizes)
-    operator = operator_of(gram_of(kernel, x))
+    operator = operator_on(gram_of(kernel, x), None)
     total = operator.num_examples
     if operator.num_outputs != 1:
         raise InputError("Expected a kernel with one value a pair of inputs; got outputs='all'. Use outputs='mean'.")
-    targets = values_on(y, "y", (total,))
-    require_squares(targets, "y")
+    values = values_on(targets, "targets", (total,))
+    require_squares(values, "targets")
     most = total - 1 if held_out else total
     if counts.max() > most:
         raise InputError(f"Expected sizes of at most {most}, of {total} inputs; got {counts.max()}.")
-    matrix, columns = operator.matrix().astype(float), targets.reshape(total, -1)
+    matrix, columns = operator.matrix().astype(float), values.reshape(total, -1)
     if not np.all(np.sum(columns**2, 0) > 0):
         raise InputError("Expected targets that are not zero everywhere; got one of zeros. Leave it out.")
     epsilon = operator.epsilon
@@ -114,12 +124,12 @@ def measured_learning_curve(
         errors[place, draw] = np.mean((left - right) ** 2, 0) + noise
         learned[place, draw] = np.sum(left * right, 0) / np.maximum(np.sum(right**2, 0), np.finfo(float).tiny)
 
-    def mean(values: np.ndarray) -> Array:
-        return jnp.asarray(values.mean(1).reshape(-1, *targets.shape[1:]), jnp.result_type(float))
+    def mean(drawn: np.ndarray) -> Array:
+        return jnp.asarray(drawn.mean(1).reshape(-1, *values.shape[1:]), jnp.result_type(float))
 
-    def standard_error(values: np.ndarray) -> Array:
-        spread = values.std(1, ddof=1) / num_draws**0.5
-        return jnp.asarray(spread.reshape(-1, *targets.shape[1:]), jnp.result_type(float))
+    def standard_error(drawn: np.ndarray) -> Array:
+        spread = drawn.std(1, ddof=1) / num_draws**0.5
+        return jnp.asarray(spread.reshape(-1, *values.shape[1:]), jnp.result_type(float))
 
     return MeasuredLearningCurve(
         sizes=jnp.asarray(counts),

@@ -22,9 +22,10 @@ from jax.typing import ArrayLike
 from ntkbias.checks import require_finite, require_wide
 from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels import Kernel, KernelOperator, as_operator
+from ntkbias.kernels import Kernel, KernelOperator
 from ntkbias.kernels.inputs import of_one_array
 from ntkbias.kernels.kernel import refuse_forms
+from ntkbias.kernels.on_inputs import operator_on
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
 
@@ -34,7 +35,6 @@ __all__ = [
     "gram_of",
     "gram_rows",
     "modes_of",
-    "operator_of",
     "require_squares",
     "spectrum_of",
     "values_on",
@@ -59,33 +59,34 @@ def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: Array
         raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
     _warn_of_partial_outputs(kernel, x)
     if isinstance(kernel, Spectrum):
-        if x is not None or P is not None:
+        if P is not None:
             raise InputError(
-                "Expected neither x= nor P= beside a spectrum, which holds its inputs and weights; got one. Give the "
-                "kernel itself, or the spectrum of other weights."
+                "Expected no P= beside a spectrum, whose weights are P; got one. Give the kernel itself, or the "
+                "spectrum of other weights."
             )
         return _of_spectrum(kernel, None if x_test is None else kernel.extend(x_test), K_test)
     if isinstance(kernel, Kernel):
         gram = gram_of(kernel, x)
         if x_test is not None:
             K_test = kernel(x_test, x)
-    elif x is not None or x_test is not None:
+    elif x_test is not None:
         raise InputError(
-            "Expected x= and x_test= with a kernel alone; got them beside a matrix. Give the kernel, or K_test="
+            "Expected x_test= with a kernel or its spectrum; got it beside a matrix. Give the kernel, or K_test=."
         )
     else:
-        gram = kernel
+        gram = gram_of(kernel, None)
     if P is None:
         return _of_spectrum(eigh(gram), None, K_test)
     return _of_loss(gram, K_test, P)
 
 
 def gram_of(kernel: Any, x: Inputs | None) -> Any:
-    """The Gram matrix of a kernel on x, or the matrix that `kernel` is."""
+    """The Gram matrix of a kernel on x, or the matrix that `kernel` is, or that its operator has."""
+    if isinstance(kernel, KernelOperator):
+        shape = (kernel.num_examples, kernel.num_outputs)[: 1 + (kernel.num_outputs > 1)]
+        return kernel.matrix().reshape(*shape, *shape)
     if not isinstance(kernel, Kernel):
         return kernel
-    if x is None:
-        raise InputError("Expected the inputs x= with a kernel; got none. Give x=, or the matrix kernel(x).")
     if kernel.outputs == "each":
         raise InputError(
             "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
@@ -99,10 +100,12 @@ def spectrum_of(kernel: Any, x: Inputs | None) -> Spectrum:
     refuse_forms(kernel)
     if isinstance(kernel, Spectrum):
         return kernel
-    if isinstance(kernel, Kernel):
+    if isinstance(kernel, Kernel | KernelOperator):
         return eigh(gram_of(kernel, x))
     if callable(kernel) or not (hasattr(kernel, "shape") or isinstance(kernel, list | tuple)):
-        raise InputTypeError(f"Expected a spectrum, a kernel with x=, or a matrix; got {type(kernel).__name__}.")
+        raise InputTypeError(
+            f"Expected a spectrum, a matrix, an operator, or a kernel with its inputs; got {type(kernel).__name__}."
+        )
     return eigh(kernel)
 
 
@@ -121,6 +124,8 @@ def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
     """The mean of a finite network's blocks has not its rates; at infinite width it has."""
     if isinstance(kernel, Spectrum):
         kernel, x = kernel.kernel, kernel.x
+    elif isinstance(kernel, KernelOperator) and kernel.source is not None:
+        kernel, x = kernel.source
     if not isinstance(kernel, Kernel) or x is None or kernel.outputs not in ("mean", "sum"):
         return
     count = finite_outputs(kernel, x) or 1
@@ -129,19 +134,13 @@ def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
         warnings.warn(
             "Expected a kernel of all outputs, which a network of finite width follows; got outputs="
             f"{kernel.outputs!r} of {count} outputs: its rates are {means}. Use outputs='all'.",
-            stacklevel=4,
+            stacklevel=5,
         )
-
-
-def operator_of(matrix: Any) -> KernelOperator:
-    """What `as_operator` makes of a matrix, which may be nested lists."""
-    refuse_forms(matrix)
-    return as_operator(require_wide(matrix, "the matrix") if isinstance(matrix, list | tuple) else matrix)
 
 
 def _of_spectrum(spectrum: Spectrum, test_functions: Any, K_test: Any) -> Modes:
     shape = spectrum.eigenfunctions.shape[:-1]
-    count = spectrum.num_resolved
+    count = spectrum.num_above_noise
     rates = np.asarray(spectrum.eigenvalues, float)[:count]
     functions = np.asarray(spectrum.eigenfunctions, float)[..., :count].reshape(int(np.prod(shape)), count)
     weights = np.repeat(np.asarray(spectrum.weights, float), len(functions) // shape[0])
@@ -157,12 +156,12 @@ def _of_spectrum(spectrum: Spectrum, test_functions: Any, K_test: Any) -> Modes:
 
 
 def _of_loss(gram: Any, K_test: Any, P: Any) -> Modes:
-    operator = operator_of(gram)
+    operator = operator_on(gram, None)
     shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
     matrix = operator.matrix().astype(float)
     metric, root = _root(require_wide(P, "P"), len(matrix), shape)
     spectrum = eigh(jnp.asarray(root.T @ matrix @ root, operator.dtype))
-    rank, count = root.shape[1], spectrum.num_resolved
+    rank, count = root.shape[1], spectrum.num_above_noise
     vectors = np.asarray(spectrum.eigenfunctions, float)[:, :count] / np.sqrt(rank)
     analysis = (root @ vectors).T
     test = None if K_test is None else gram_rows(K_test, shape) @ analysis.T

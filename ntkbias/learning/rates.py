@@ -21,7 +21,8 @@ from ntkbias.checks import key_or_default, require_known
 from ntkbias.eigen import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
-from ntkbias.learning.modes import finite_outputs, operator_of
+from ntkbias.kernels.on_inputs import on_inputs, operator_on
+from ntkbias.learning.modes import finite_outputs
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
 
@@ -36,12 +37,13 @@ def learning_times(spectrum: Spectrum) -> Float[Array, " k"]:
     """
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
-    return jnp.where(spectrum.resolved, 1 / spectrum.eigenvalues, jnp.inf)
+    return jnp.where(spectrum.above_noise, 1 / spectrum.eigenvalues, jnp.inf)
 
 
+@on_inputs
 def critical_learning_rate(
     kernel: Any,
-    x: Inputs | None = None,
+    x: Inputs,
     *,
     momentum: float = 0.0,
     tolerance: float = 1e-4,
@@ -50,24 +52,22 @@ def critical_learning_rate(
     """2 (1 + momentum) / the largest eigenvalue of K / n: above it, full-batch gradient descent diverges.
 
     For the loss 1/2 * mean over inputs * sum over outputs; one that averages over o outputs allows o times as much.
-    `kernel` is a kernel with its inputs `x`, for which no matrix is formed, an operator, a matrix or a `Spectrum`. It
-    has to count all outputs: "all", or "mean" at infinite width; a spectrum or an operator that knows its kernel is
-    held to that as well, which of a bare matrix nobody can say. Too large by a factor of 1 + `tolerance` at most.
+    `kernel` comes with its inputs `x`, and no matrix is formed; an operator, a matrix or a `Spectrum` stands in the
+    place of both. It has to count all outputs: "all", or "mean" at infinite width; a spectrum or an operator that knows
+    its kernel is held to that as well, which of a bare matrix nobody can say. Too large by a factor of 1 + `tolerance`
+    at most.
 
     Costs some ten products with a block of 16 vectors, drawn by `key` (default: a fixed one), or for few rows an
     eigendecomposition. Raises `InputError` on a kernel of some outputs, on one that is zero, and on traced arrays.
     """
     require_known((kernel, x, momentum), "critical_learning_rate")
-    key = key_or_default(key)
     if not 0 <= momentum < 1:
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
-    if isinstance(kernel, Kernel) and x is None:
-        raise InputError("Expected the inputs x with a kernel; got none. Give x, or kernel.operator(x).")
+    key = key_or_default(key)
     _require_all_outputs(*_source(kernel, x))
     if not isinstance(kernel, Spectrum):
-        operator = kernel.operator(x) if isinstance(kernel, Kernel) else operator_of(kernel)
-        kernel = top_modes(operator, 1, key=key, tolerance=tolerance)
-    if not kernel.num_resolved:
+        kernel = top_modes(operator_on(kernel, x), 1, key=key, tolerance=tolerance)
+    if not kernel.num_above_noise:
         raise InputError("Expected a kernel with an eigenvalue above zero; got none: every learning rate converges.")
     return float(2 * (1 + momentum) / np.asarray(kernel.eigenvalues, float)[0])
 

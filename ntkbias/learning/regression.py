@@ -15,13 +15,14 @@ Leaving out example i its prediction would be y_i - ((K + ridge)^-1_ii)^-1 ((K +
 >>> circle, kernel = nb.domains.Circle(), nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
 >>> x, x_test = (circle.sample(60, key=jax.random.key(seed)) for seed in (0, 1))
 >>> y = x[:, 0] * x[:, 1] + 0.1 * jax.random.normal(jax.random.key(2), (60,))
->>> fit = kernel_regression(kernel(x), y)
+>>> fit = kernel_regression(kernel, x, y)
 >>> predictions = fit.predict(kernel(x_test, x))
 >>> bool(jnp.mean((predictions - x_test[:, 0] * x_test[:, 1]) ** 2) < 0.01)      # the noise's variance
 True
 """
 
-import equinox as eqx
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import scipy
@@ -31,15 +32,17 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_known, require_scale
 from ntkbias.eigen.dense import require_positive_definite
 from ntkbias.errors import InputError
-from ntkbias.kernels import KernelOperator
-from ntkbias.learning.modes import gram_rows, operator_of, require_squares, values_on
+from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
+from ntkbias.learning.modes import gram_of, gram_rows, require_squares, values_on
+from ntkbias.tables import Fact, Printed, Table
+from ntkbias.types import Inputs
 
 __all__ = ["KernelRegression", "kernel_regression"]
 
 GRID = 61  # ridges at which the score is looked up first, evenly in their logarithm
 
 
-class KernelRegression(eqx.Module):
+class KernelRegression(Printed):
     """A fit of kernel ridge regression; `predict` takes it to other points."""
 
     coefficients: Float[Array, "n *o"]  # (K + ridge)^-1 y
@@ -50,25 +53,29 @@ class KernelRegression(eqx.Module):
     effective_dimension: Float[Array, ""]  # tr K (K + ridge)^-1
 
     @property
-    def training_error(self) -> Float[Array, ""]:
+    def training_error(self) -> Float[Array, ""] | np.floating:
         """The mean over examples of the squared error of the fit, summed over outputs."""
-        return jnp.sum((self.ridge * self.coefficients) ** 2) / len(self.coefficients)
+        return ((self.ridge * self.coefficients) ** 2).sum() / len(self.coefficients)
 
     @property
-    def leave_one_out_error(self) -> Float[Array, ""]:
+    def leave_one_out_error(self) -> Float[Array, ""] | np.floating:
         """The mean over examples of the squared error of their predictions by all others, summed over outputs."""
         targets = self.outputs + self.ridge * self.coefficients
-        return jnp.sum((self.left_out - targets) ** 2) / len(targets)
+        return ((self.left_out - targets) ** 2).sum() / len(targets)
 
-    def __str__(self) -> str:
-        return (
-            f"kernel regression of {len(self.coefficients)} examples\n"
-            f"ridge                  {float(self.ridge):.4g}\n"
-            f"effective dimension    {float(self.effective_dimension):.4g}\n"
-            f"training error         {float(self.training_error):.4g}\n"
-            f"leave-one-out error    {float(self.leave_one_out_error):.4g}\n"
-            f"cross-validation score {float(self.score):.4g}"
-        )
+    def _facts(self) -> list[Fact]:
+        return [
+            Fact.of_number("ridge", self.ridge),
+            Fact.of_number("effective dimension", self.effective_dimension),
+            Fact.of_number("training error", self.training_error),
+            Fact.of_number("leave-one-out error", self.leave_one_out_error),
+            Fact.of_number("cross-validation score", self.score),
+        ]
+
+    def _table(self, num_rows: int) -> Table:
+        facts = self._facts()
+        columns = {"": [fact.label for fact in facts], " ": [fact.text for fact in facts]}
+        return Table(f"KernelRegression: {len(self.coefficients):,} examples", columns)
 
     def predict(self, K_test: ArrayLike) -> Float[Array, "m *o"]:
         """The outputs at m points, given their rows of the kernel, `kernel(x_test, x)`. Costs m n multiplications."""
@@ -78,10 +85,12 @@ class KernelRegression(eqx.Module):
         return jnp.asarray(found.reshape(-1, *shape[1:]), self.coefficients.dtype)
 
 
-def kernel_regression(K: ArrayLike, y: ArrayLike, ridge: float | None = None) -> KernelRegression:
-    """Kernel ridge regression of `y` on a Gram matrix `K` `(n, n)`, or `(n, o, n, o)` for all pairs of outputs.
+@on_inputs
+def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: float | None = None) -> KernelRegression:
+    """Kernel ridge regression of `targets` on a kernel at inputs `x`.
 
-    `y` is `(n,)`, or `(n, o)`: for an `(n, n)` matrix that is o functions with one ridge. Without a `ridge` the one of
+    An operator, or a Gram matrix `(n, n)` or `(n, o, n, o)`, stands in the place of `kernel, x`. `targets` y are
+    `(n,)`, or `(n, o)`: for an `(n, n)` matrix that is o functions with one ridge. Without a `ridge` the one of
     the least score is taken, between rounding and ten times the largest eigenvalue. Where y is learned without noise
     the score falls all the way to the lower end.
 
@@ -91,32 +100,33 @@ def kernel_regression(K: ArrayLike, y: ArrayLike, ridge: float | None = None) ->
     Raises `InputError` on a matrix that is not square, symmetric, finite and positive semi-definite, targets of another
     length or whose squares overflow, traced arrays, a negative ridge, and a `K + ridge` that is singular to rounding.
     """
-    require_known((K, y, ridge), "kernel_regression")
-    operator = operator_of(K)
-    shape = (operator.num_examples, operator.num_outputs)[: np.ndim(K) // 2]
-    targets = values_on(y, "y", shape)
-    require_squares(targets, "y")
-    if len(shape) == 2 and targets.ndim > 2:
-        raise InputError(f"Expected y of shape {shape}, one value an input and output; got {targets.shape}.")
-    flat = targets.reshape(operator.shape[0], -1)
-    matrix = _symmetric(operator)
+    require_known((kernel, x, targets, ridge), "kernel_regression")
+    gram = gram_of(kernel, x)
+    operator = operator_on(gram, None)
+    shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
+    values = values_on(targets, "targets", shape)
+    require_squares(values, "targets")
+    if len(shape) == 2 and values.ndim > 2:
+        raise InputError(f"Expected targets of shape {shape}, one value an input and output; got {values.shape}.")
+    flat = values.reshape(operator.shape[0], -1)
+    matrix = symmetric_matrix(operator)
     epsilon = operator.epsilon
     if ridge is None:
         coefficients, root, chosen = _by_score(matrix, flat, epsilon)
     else:
         require_scale("ridge", ridge)
         coefficients, root, chosen = _by_cholesky(matrix, flat, float(ridge))
-    blocks = root.reshape(len(targets), operator.num_outputs, -1)
+    blocks = root.reshape(len(values), operator.num_outputs, -1)
     own = blocks @ np.swapaxes(blocks, 1, 2)  # of the inverse, one block an example
-    by_example = coefficients.reshape(len(targets), operator.num_outputs, -1)
+    by_example = coefficients.reshape(len(values), operator.num_outputs, -1)
     left = flat - np.linalg.solve(own, by_example).reshape(flat.shape)
     inverse_trace = np.sum(root**2)
     score = len(flat) * operator.num_outputs * np.sum(coefficients**2) / inverse_trace**2
     dtype = jnp.result_type(float)
     return KernelRegression(
-        coefficients=jnp.asarray(coefficients.reshape(targets.shape), dtype),
-        outputs=jnp.asarray((flat - chosen * coefficients).reshape(targets.shape), dtype),
-        left_out=jnp.asarray(left.reshape(targets.shape), dtype),
+        coefficients=jnp.asarray(coefficients.reshape(values.shape), dtype),
+        outputs=jnp.asarray((flat - chosen * coefficients).reshape(values.shape), dtype),
+        left_out=jnp.asarray(left.reshape(values.shape), dtype),
         ridge=jnp.asarray(chosen, dtype),
         score=jnp.asarray(score, dtype),
         effective_dimension=jnp.asarray(len(flat) - chosen * inverse_trace, dtype),
@@ -157,15 +167,3 @@ def _by_score(matrix: np.ndarray, y: np.ndarray, epsilon: float) -> tuple[np.nda
     ridge = float(np.exp(scipy.optimize.minimize_scalar(score, bounds=(low, high), method="bounded").x))
     root = vectors / np.sqrt(values + ridge)
     return root @ (root.T @ y), root, ridge
-
-
-def _symmetric(operator: KernelOperator) -> np.ndarray:
-    """The matrix in float64, of its own memory, or an `InputError` if it is not symmetric."""
-    matrix = operator.matrix().astype(np.float64)
-    difference, largest = np.max(np.abs(matrix - matrix.T)), np.max(np.abs(matrix))
-    if difference > operator.epsilon**0.5 * largest:
-        raise InputError(
-            f"Expected a symmetric matrix; got entries that differ from their mirror image by up to {difference:.2g}, "
-            f"beside a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
-        )
-    return matrix

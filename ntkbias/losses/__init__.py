@@ -1,8 +1,8 @@
-"""Losses: what training reduces, and how the loss itself prefers some frequencies to others.
+"""Losses for training and for kernels, including losses that weight errors by frequency.
 
-A loss is a function of outputs and targets, both one row an input, to one number. Those with a name, in `pointwise`,
-are a `Loss`, which also says what targets it takes and what its Hessian is; a plain function will do for training.
-Those of `quadratic` choose which errors count, by their frequency, say.
+A loss is a function (outputs, targets) -> scalar. Outputs and targets have one row per input. The named losses in
+`pointwise` are values of type `Loss`, which also says what targets the loss accepts and what its Hessian is. Training
+accepts any plain function as well. The losses in `quadratic` weight the errors, for example by their frequency.
 """
 
 from ntkbias.losses.choosing import checked_targets, named

@@ -1,4 +1,4 @@
-"""A loss by its name, and whether targets go with it.
+"""Look up a loss by its name, and check that it accepts the targets.
 
 >>> from ntkbias.losses import mse, named
 >>> named("mse") is mse
@@ -24,9 +24,9 @@ ROWS = 64  # of outputs and targets on which a loss is tried
 
 
 def named(loss: str | LossFunction) -> LossFunction:
-    """The loss of this name, one of `NAMED`; a function `(outputs, targets) -> scalar`, or a `Loss`, as it is.
+    """The loss of `NAMED` with this name. A `Loss` or a function `(outputs, targets) -> scalar` is returned unchanged.
 
-    Raises `InputError` on an unknown name, and `InputTypeError` on anything else.
+    Raises `InputError` on an unknown name, and `InputTypeError` if `loss` is neither a name nor a function.
     """
     if isinstance(loss, str):
         require_choice("loss", loss, NAMED)
@@ -39,10 +39,11 @@ def named(loss: str | LossFunction) -> LossFunction:
 
 
 def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) -> Array:
-    """The targets as an array, in float32 at least, once `loss` takes them beside such outputs; before training.
+    """The targets as an array in float32 or wider, after a check that `loss` accepts them with such outputs.
 
-    `outputs` is an array, or what `jax.eval_shape` gives: only its shape and type count. Raises `InputError` on targets
-    that are not finite, or of another number of rows, and what the loss refuses; and on a loss that is no scalar.
+    `outputs` is an array or a result of `jax.eval_shape`: only its shape and dtype count. Raises `InputError` if the
+    targets are not finite or have another number of rows, on whatever the loss refuses, and if the loss is not a
+    scalar.
     """
     function = named(loss)
     values = require_array(targets, "targets")

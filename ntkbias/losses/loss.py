@@ -1,10 +1,10 @@
-"""A loss: a function of outputs and targets, with all that others need to know of it.
+"""The type `Loss`: a function of outputs and targets, with its name, its targets and its Hessian.
 
-A loss acts on the last axis of the outputs. Axes between the inputs' and that one are positions, of tokens or pixels:
-they count as outputs, and the loss of one input is the sum over them; divide by their number for the mean.
+A loss acts on the last axis of the outputs. The axes between the first and the last are positions, of tokens or
+pixels. The loss of one input is the sum over its positions; for the mean, divide by their number.
 
-Its Hessian in the outputs u of one position is H(u) = S S^T, which weighs the kernel of its linearized training:
-`loss_weighted_ntk` reads S here.
+At one position with outputs u, the Hessian of the loss in u is H(u) = S S^T. It weights the kernel of the linearized
+training: `loss_weighted_ntk` takes S from here.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.losses import Loss
@@ -26,7 +26,16 @@ from ntkbias.checks import require_choice
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.results.names import constant_of, name_of_constant
 
-__all__ = ["Loss", "LossFunction", "Targets", "are_alike", "concrete", "like", "single", "with_targets"]
+__all__ = [
+    "Loss",
+    "LossFunction",
+    "Targets",
+    "are_alike",
+    "at_least_float32",
+    "holds_or_is_traced",
+    "targets_shaped_like",
+    "with_targets",
+]
 
 LossFunction = Callable[[Array, Array], Array]
 Targets = Literal["values", "signs", "classes"]
@@ -34,12 +43,17 @@ Targets = Literal["values", "signs", "classes"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
-    """A mean over inputs, and sum over positions, of a loss of outputs `(n, *positions, o)` and targets.
+    """A loss of outputs `(n, *positions, o)` and targets: a mean over inputs of a sum over positions.
 
-    Called as the function is. `name` is what `loss=` and `--loss` call it. `targets` says which it takes: "values",
-    numbers of the outputs' shape; "signs", -1 and +1 for one output, o = 1; "classes", whole numbers `(n, *positions)`,
-    or probabilities of the outputs' shape, for an output a class. `root(u, v)` is S^T v `(n, o)` for outputs u, each
-    row of which is a position; None where the Hessian is zero almost everywhere, or is not known.
+    Call it like its function, `loss(outputs, targets)`. `name` selects it in `loss=` and `--loss`. `targets` says which
+    targets it accepts:
+
+        "values"     numbers of the outputs' shape
+        "signs"      -1 and +1, for one output (o = 1)
+        "classes"    whole numbers `(n, *positions)` or probabilities of the outputs' shape, for one output per class
+
+    `root(u, v)` returns S^T v `(n, o)` for outputs u and vectors v `(n, o)`, in which each row is one position. It is
+    None if the Hessian is zero almost everywhere or not known.
     """
 
     name: str
@@ -73,25 +87,26 @@ class Loss:
     def root_times(
         self, outputs: Float[Array, "n *positions o"], vectors: Float[Array, "n *positions o"]
     ) -> Float[Array, "n *positions o"]:
-        """S^T v of each input and position, with S S^T the Hessian at its outputs, those along the last axis.
+        """S^T v for each input and position, where S S^T is the Hessian of the loss in the outputs of that position.
 
-        For a loss that has a `root`; raises `InputError` on several outputs of a loss of one, and one of several.
+        The loss must have a `root`. Raises `InputError` if the last axis does not have as many outputs as the loss
+        needs: one for "signs", at least two for "classes".
         """
         assert self.root is not None
         count = outputs.shape[-1]
         if self.targets == "signs" and count != 1:
             raise InputError(f"Expected one output for the {self.name} loss; got {count}, the last axis.")
         if self.targets == "classes" and count < 2:
-            raise InputError(f"Expected an output a class for the {self.name} loss; got {count}, the last axis.")
+            raise InputError(f"Expected one output per class for the {self.name} loss; got {count}, the last axis.")
         found = self.root(outputs.reshape(-1, count), vectors.reshape(-1, count))
         return found.reshape(outputs.shape)
 
     def num_outputs(self, num_classes: int) -> int:
-        """How many outputs a network needs to tell classes apart under this loss."""
+        """The number of outputs that a network needs to learn `num_classes` classes with this loss."""
         return 1 if self.targets == "signs" else num_classes
 
     def of_classes(self, labels: Int[np.ndarray, "n *positions"], num_classes: int) -> Array:
-        """Labels 0 .. `num_classes` - 1 in the form that this loss takes: "values" are one column a class."""
+        """Labels 0 .. `num_classes` - 1 as targets of this loss: "values" are one-hot, with one column per class."""
         if self.targets == "classes":
             return jnp.asarray(labels)
         return jnp.asarray(2.0 * labels - 1 if self.targets == "signs" else np.eye(num_classes)[labels], float)
@@ -100,14 +115,15 @@ class Loss:
 def with_targets(
     targets: Targets, root: Callable[[Array, Array], Array] | None = None
 ) -> Callable[[LossFunction], Loss]:
-    """Make a function the `Loss` of its name, which takes these targets and has this root of its Hessian."""
+    """A decorator that turns a function into a `Loss` of the same name, with these targets and this root."""
     return lambda function: Loss(getattr(function, "__name__", ""), function, targets, root)
 
 
-def like(outputs: Array, targets: Array) -> Array:
-    """The targets in the outputs' shape, of which last axes of one may be left out.
+def targets_shaped_like(outputs: Array, targets: Array) -> Array:
+    """The targets, reshaped to the outputs' shape. Trailing axes of length one may be missing from either.
 
-    They would broadcast to all pairs if `(n,)` met `(n, 1)`.
+    Without this, targets `(n,)` and outputs `(n, 1)` would broadcast to all pairs `(n, n)`. Raises `InputError` on
+    another shape.
     """
     if not are_alike(outputs.shape, targets.shape):
         raise InputError(f"Expected targets of the outputs' shape, {outputs.shape}; got {targets.shape}.")
@@ -119,8 +135,8 @@ def are_alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return _without_ones(one) == _without_ones(other)
 
 
-def single(outputs: Array) -> Array:
-    """Outputs in float32 at least: a sum of squares in bfloat16 has two digits."""
+def at_least_float32(outputs: Array) -> Array:
+    """The outputs in float32 or wider: a sum of squares in bfloat16 has two digits."""
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
@@ -130,8 +146,8 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def concrete(holds: Callable[[], bool]) -> bool:
-    """Whether a statement about values holds; true where they are traced, and not known yet."""
+def holds_or_is_traced(holds: Callable[[], bool]) -> bool:
+    """Whether a statement about values holds. True if the values are traced, and so not known yet."""
     try:
         return holds()
     except jax.errors.ConcretizationTypeError:

@@ -1,12 +1,13 @@
-"""Quadratic losses: which errors count, by a matrix P in 1/2 (u - y)^T P (u - y).
+"""Quadratic losses 1/2 (u - y)^T P (u - y): the matrix P weights the errors.
 
-With P = diag(c), c quadrature weights, it is the mean over the domain in place of the sample's. The Sobolev loss of
-order s,
+With P = diag(c) and quadrature weights c, the loss is the mean over the domain instead of the mean over the sample.
+The Sobolev loss of order s,
 
     P_s = sum over degrees l of (1 + l)^{2 s} sum over Y of degree l of a a^T,    a_i = c_i Y(x_i),
 
-weighs an error of degree l with (1 + l)^{2 s}: gradient flow on a kernel with eigenvalues mu_l learns it at the rate
-mu_l (1 + l)^{2 s}, and s > 0 may turn a bias towards low degrees around (Yu, Yang and Townsend 2022, arXiv 2205.14300).
+weights an error of degree l by (1 + l)^{2 s}. On a kernel with eigenvalues mu_l, gradient flow then learns that error
+at the rate mu_l (1 + l)^{2 s}. An order s > 0 can reverse a bias towards low degrees (Yu, Yang and Townsend 2022,
+arXiv 2205.14300).
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.domains import Circle
@@ -30,22 +31,24 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_array, require_finite, require_positive, require_weights, require_wide, widened
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.losses.loss import like, single
+from ntkbias.losses.loss import at_least_float32, targets_shaped_like
+from ntkbias.tables import Described
 
 __all__ = ["ImageSobolev", "Quadratic", "sobolev", "weighted_mse"]
 
 
-class Quadratic(eqx.Module):
+class Quadratic(Described):
     """1/2 the sum over outputs of (u - y)^T P (u - y), on n given inputs, with P = diag(diagonal) + factor factor^T.
 
-    A loss of the whole set of inputs, in their order: not for batches. A product with P costs n r multiplications; the
-    loss of `mse` has P = 1 / n.
+    It needs the outputs of all n inputs in their order, so it does not work with batches. A product with P costs n r
+    multiplications. With P = I / n, it is `mse`.
     """
 
     diagonal: Float[Array, " n"]
     factor: Float[Array, "n r"]
+    form = "Quadratic loss of {0.diagonal.shape[0]} inputs"  # what printing shows
 
-    # As a function has it: a compiled program may be kept for this loss, and arrays have no hash.
+    # Compiled programs are kept by the hash of the loss. Arrays have no hash, so identity stands in, as for a function.
     def __hash__(self) -> int:
         return id(self)
 
@@ -53,27 +56,28 @@ class Quadratic(eqx.Module):
         return self is other
 
     def __call__(self, outputs: Float[Array, "n *o"], targets: Array) -> Float[Array, ""]:
-        """The loss; raises `InputError` on another number of outputs."""
+        """The loss. Raises `InputError` if there are not n outputs."""
         n = len(self.diagonal)
         if len(outputs) != n:
             raise InputError(
                 f"Expected outputs of all {n} inputs that the loss was made for, in their order; got {len(outputs)}. "
                 "Train on full batches."
             )
-        errors = (single(outputs) - like(outputs, targets)).reshape(n, -1)
+        errors = (at_least_float32(outputs) - targets_shaped_like(outputs, targets)).reshape(n, -1)
         parts = jnp.matmul(self.factor.T, errors, precision="highest")
         return (jnp.sum(self.diagonal[:, None] * errors**2) + jnp.sum(parts**2)) / 2
 
     @property
     def matrix(self) -> Float[Array, "n n"]:
-        """P: under gradient flow with a kernel of Gram matrix K the outputs follow du/dt = -K P (u - y)."""
+        """P. Under gradient flow on a kernel with Gram matrix K, the outputs u follow du/dt = -K P (u - y)."""
         return jnp.diag(self.diagonal) + jnp.matmul(self.factor, self.factor.T, precision="highest")
 
 
 def weighted_mse(weights: ArrayLike) -> Quadratic:
-    """`mse` with a weight for each input, positive and of sum one, in place of 1 / n: P = diag(weights).
+    """`mse` with weights `(n,)` instead of 1 / n, so that P = diag(weights). Weights are not negative and sum to one.
 
-    With `domains.quadrature_weights` or `domains.density_weights` an error counts as much where inputs are rare.
+    With `domains.quadrature_weights` or `domains.density_weights`, an error counts as much where inputs are rare as
+    where they are dense.
     """
     values = require_array(weights, "weights")
     checked = _checked_weights(values, values.shape[0] if values.ndim else 0)
@@ -83,14 +87,17 @@ def weighted_mse(weights: ArrayLike) -> Quadratic:
 def sobolev(
     domain: HarmonicDomain, x: ArrayLike, order: float, *, max_degree: int, weights: ArrayLike | None = None
 ) -> Quadratic:
-    """The Sobolev loss of this order s on inputs x: an error of degree l counts (1 + l)^{2 s}, beyond `max_degree` not.
+    """The Sobolev loss of order s on inputs x: an error of degree l has the weight (1 + l)^{2 s}.
 
-    `weights` c are by default `domains.quadrature_weights` exact to 2 `max_degree`, on which degrees do not mix; other
-    weights of sum one mix them by their errors. Of tuples of degrees l is the sum; on a torus, and with `FromHarmonics`
-    it is the frequency, times the radius. Order 0 is the mean square error in degrees up to `max_degree`. s may be
-    negative. In float32 high orders lose digits: (1 + l)^{2 s} is to stay below 1e6. Costs n h for h harmonics.
+    Errors of degree above `max_degree` have the weight zero.
 
-    Raises `InputError` where no such weights exist, on more harmonics than inputs, and on an order whose (1 + l)^{2 s}
+    `weights` c are by default `domains.quadrature_weights`, exact to degree 2 `max_degree`: degrees then do not mix.
+    With other weights of sum one, degrees mix by the error of that quadrature. If a domain has tuples of degrees, l is
+    their sum. On a torus, and with `FromHarmonics`, l is the frequency times the radius. Order 0 is the mean squared
+    error in degrees up to `max_degree`; s may be negative. In float32, high orders lose digits: keep (1 + l)^{2 s}
+    below 1e6. A call costs n h multiplications for h harmonics.
+
+    Raises `InputError` if no such weights exist, if there are more harmonics than inputs, or if (1 + l)^{2 s}
     overflows.
     """
     if not isinstance(domain, HarmonicDomain):
@@ -109,16 +116,16 @@ def sobolev(
     )
     measure = _checked_weights(values, len(points))
     harmonics = domain.harmonics(points, max_degree)
-    _require_held(1 + degree, 2 * order, harmonics.dtype)
+    _require_no_overflow(1 + degree, 2 * order, harmonics.dtype)
     factor = measure[:, None] * harmonics * jnp.asarray((1 + degree) ** order, harmonics.dtype)
     return Quadratic(jnp.zeros_like(measure), factor)
 
 
 class ImageSobolev(eqx.Module):
-    """The Sobolev loss of outputs that are images: an error of wave number k counts (1 + |k|^2)^order.
+    """The Sobolev loss of images: an error of wave number k has the weight (1 + |k|^2)^order.
 
-    Outputs and targets are `(n, height, width)` or `(n, height, width, channels)`; k are whole numbers of waves across
-    the image, up to half its pixels, and the transform is unitary, so that order 0 is `mse`. Batches are allowed.
+    Outputs and targets are `(n, height, width)` or `(n, height, width, channels)`. k counts waves across the image, up
+    to half its pixels. The Fourier transform is unitary, so order 0 is `mse`. This loss works with batches.
     """
 
     order: float
@@ -127,25 +134,27 @@ class ImageSobolev(eqx.Module):
         _require_order(self.order)
 
     def __call__(self, outputs: Float[Array, "n h w *c"], targets: Array) -> Float[Array, ""]:
-        """The loss; raises `InputError` on outputs that are no images."""
+        """The loss. Raises `InputError` if the outputs are not images."""
         if outputs.ndim not in (3, 4):
             raise InputError(
                 f"Expected outputs that are images, (n, height, width) or with channels; got shape {outputs.shape}."
             )
-        waves = jnp.fft.fft2(single(outputs) - like(outputs, targets), axes=(1, 2), norm="ortho")
+        waves = jnp.fft.fft2(
+            at_least_float32(outputs) - targets_shaped_like(outputs, targets), axes=(1, 2), norm="ortho"
+        )
         power = jnp.real(waves) ** 2 + jnp.imag(waves) ** 2
         weight = self._weight(*outputs.shape[1:3]).reshape(*outputs.shape[1:3], *(1,) * (outputs.ndim - 3))
         return jnp.sum(weight * power) / (2 * len(outputs))
 
     def matrix(self, height: int, width: int) -> Float[Array, "p p"]:
-        """P of one image of height x width = p pixels, row by row: its loss is 1/2 (u - y)^T P (u - y)."""
+        """P `(p, p)` of one image with p = height x width pixels, row by row. Its loss is 1/2 (u - y)^T P (u - y)."""
         pixels = jnp.eye(height * width).reshape(-1, height, width)
         waves = jnp.fft.fft2(pixels, axes=(1, 2), norm="ortho") * self._weight(height, width)
         return jnp.real(jnp.fft.ifft2(waves, axes=(1, 2), norm="ortho")).reshape(height * width, -1)
 
     def _weight(self, height: int, width: int) -> Float[Array, "h w"]:
         squares = (np.fft.fftfreq(height, 1 / height)[:, None]) ** 2 + np.fft.fftfreq(width, 1 / width) ** 2
-        _require_held(1 + squares, self.order, jnp.result_type(float))
+        _require_no_overflow(1 + squares, self.order, jnp.result_type(float))
         return (1 + jnp.asarray(squares)) ** self.order
 
 
@@ -157,18 +166,18 @@ def _require_order(order: Any) -> None:
         raise InputTypeError(f"Expected the order to be a finite number; got {order!r}.")
 
 
-def _require_held(bases: np.ndarray, power: Any, dtype: Any) -> None:
-    """Raise an `InputError` where the type does not hold bases^power; a traced power passes."""
-    most = float(np.max(bases))
-    if isinstance(power, int | float | np.number) and power * np.log(most) > np.log(float(jnp.finfo(dtype).max)):
+def _require_no_overflow(bases: np.ndarray, power: Any, dtype: Any) -> None:
+    """Raise an `InputError` if bases^power overflows the dtype. A traced power passes."""
+    largest = float(np.max(bases))
+    if isinstance(power, int | float | np.number) and power * np.log(largest) > np.log(float(jnp.finfo(dtype).max)):
         raise InputError(
-            f"Expected an order whose weights {dtype} holds; got {most:g}^{power:g} at the highest frequency. "
+            f"Expected an order whose weights fit {dtype}; got {largest:g}^{power:g} at the highest frequency. "
             "Choose a lower order, or a lower max_degree."
         )
 
 
 def _degrees(domain: HarmonicDomain, max_degree: int) -> Float[np.ndarray, " h"]:
-    """The number l of each harmonic that a Sobolev norm counts by."""
+    """The degree l of each harmonic, as the Sobolev loss counts it."""
     degrees = domain.degrees(max_degree)
     if isinstance(domain, Torus | FromHarmonics):
         return np.asarray(domain.frequency(degrees), float) * getattr(domain, "radius", 1.0)
@@ -176,7 +185,7 @@ def _degrees(domain: HarmonicDomain, max_degree: int) -> Float[np.ndarray, " h"]
 
 
 def _checked_weights(values: Array, n: int) -> Float[Array, " n"]:
-    """Weights as `require_weights`, but zero is allowed: quadrature leaves inputs out."""
+    """Weights checked as in `require_weights`, except that zeros are allowed: quadrature may leave inputs out."""
     if values.shape != (n,) or not bool(jnp.any(values == 0)) or bool(jnp.any(values < 0)):
         return require_weights(values, n)
     require_weights(values[values > 0], int(jnp.sum(values > 0)))

@@ -1,8 +1,8 @@
-"""Pictures: one function a picture, from a value and axes to the axes. What is drawn is read off the values.
+"""Figures. Each function takes a value and axes, draws one figure of the value, and returns the axes.
 
-Each function draws on `ax`, or on a new figure of pyplot if there is none. In all pictures of one comparison a kernel
-has the same color: that of its place among `names`, from a palette that color-blind readers tell apart (Okabe and
-Ito 2008). Modes are numbered from one, as in the tables of `report`.
+A function draws on `ax`, or on a new pyplot figure if `ax` is None. A kernel has the same color in all figures of one
+comparison, given by its position in `names`. The palette is suited to color-blind readers (Okabe and Ito 2008). Modes
+are numbered from one, as in the tables of `report`.
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(16)

@@ -1,4 +1,4 @@
-"""What all pictures share: colors, axes, legends, and figures as files.
+"""Colors, axes, legends and files, which all figures share.
 
 >>> from ntkbias.plots import drawing
 >>> drawing.color(0), drawing.label_of("mlp", "exponent -2")
@@ -51,20 +51,20 @@ __all__ = [
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 150  # of a PNG file
-DPI_WITHIN_SVG = 120  # of scatters and heat maps, whose thousands of marks would make a large file
-SIZE = (7.0, 5.0)  # inches, of a figure of one picture
-PANEL = (2.4, 2.1)  # of one of several panels
+DPI_WITHIN_SVG = 120  # of scatter plots and heat maps: thousands of vector marks would make a large file
+SIZE = (7.0, 5.0)  # inches, of a figure with one panel
+PANEL = (2.4, 2.1)  # inches, of each panel if there are several
 NUM_COLUMNS = 4
 MAX_NAME = 40  # characters of a kernel's name in a legend
 
 
 def color(index: int) -> str:
-    """The color of the kernel at this place among a comparison's names, from 0; the ninth has that of the first."""
+    """The color of the kernel at this index, from 0, in a comparison. After eight kernels the colors repeat."""
     return PALETTE[index % len(PALETTE)]
 
 
 def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
-    """A grid of axes, four a row, for this many panels, on a figure that takes their size or on a new one."""
+    """A grid of axes with four columns and room for `num_panels` panels, on a new figure or on `figure`, resized."""
     require_positive("num_panels", num_panels)
     figure = new_figure() if figure is None else figure
     columns = min(NUM_COLUMNS, num_panels)
@@ -75,19 +75,24 @@ def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as the text of an SVG file without a date: equal figures give equal text."""
+    """The figure as SVG text. It has no date, so equal figures give equal text."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "ntkbias"}), _laid_out(figure):
         figure.savefig(buffer, format="svg", dpi=DPI_WITHIN_SVG, metadata={"Date": None})
     return buffer.getvalue().decode()
 
 
-def save(figure: Figure, path: str | Path) -> str:
+def save(path: str | Path, figure: Figure) -> str:
     """Write `path`.svg and `path`.png (150 dots per inch), each whole or not at all; the text of the first.
 
-    The figure stays open. Raises `InputError` if a file cannot be written.
+    A path that ends in .svg or .png stands for both files. The figure stays open. Raises `InputError` if a file cannot
+    be written, and `InputTypeError` for a path that is none, or what is no figure.
     """
-    path = Path(path)
+    path = files.checked_path(path)
+    path = path.with_suffix("") if path.suffix in (".svg", ".png") else path
+    if not isinstance(figure, Figure):
+        advice = " Save its .figure." if isinstance(getattr(figure, "figure", None), Figure) else ""
+        raise InputTypeError(f"Expected a figure of matplotlib to save; got {type(figure).__name__}.{advice}")
     with _laid_out(figure):
         text = svg(figure)
         files.write(path.with_name(path.name + ".svg"), lambda file: file.write(text.encode()))
@@ -97,7 +102,7 @@ def save(figure: Figure, path: str | Path) -> str:
 
 @contextlib.contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
-    """Lay the figure out once for all formats within; each time it takes as long as drawing it."""
+    """Compute the layout once for all formats saved in the block: a layout takes as long as drawing the figure."""
     engine = figure.get_layout_engine()
     if engine is None or isinstance(engine, PlaceHolderLayoutEngine):
         yield
@@ -111,14 +116,14 @@ def _laid_out(figure: Figure) -> Iterator[None]:
 
 
 def new_figure(**options: Any) -> Figure:
-    """A figure of pyplot, which is loaded here: pages and files of figures do without."""
+    """A new pyplot figure. pyplot is imported only here: reports and figure files do not need it."""
     import matplotlib.pyplot as plt
 
     return plt.figure(**options)
 
 
 def axes_of(ax: Axes | None) -> Axes:
-    """The axes to draw on, of a new figure if there are none, with a grid behind what is drawn."""
+    """The axes to draw on, from a new figure if `ax` is None, with a grid in the background."""
     if ax is None:
         ax = new_figure(figsize=SIZE, layout="constrained").subplots()
     ax.grid(True, color="0.9", linewidth=0.6)
@@ -128,7 +133,7 @@ def axes_of(ax: Axes | None) -> Axes:
 
 
 def by_name(value: Any, single: type, field: str) -> dict[str, Any]:
-    """This field of a comparison by kernel; one value of this type is a comparison of one."""
+    """The values of a field of a comparison, by the names of its kernels; or a single value under the name "kernel"."""
     if isinstance(value, single):
         return {"kernel": value}
     if not isinstance(value, Comparison):
@@ -137,21 +142,21 @@ def by_name(value: Any, single: type, field: str) -> dict[str, Any]:
 
 
 def draw_modes(ax: Axes, values: np.ndarray, index: int, name: str) -> None:
-    """A line through one value a mode, with a dot for each of the first ones; beyond, dots would merge."""
+    """A line through one value per mode, with dots on the first ten: further dots would merge."""
     numbers = np.arange(1, len(values) + 1)
     style: dict[str, Any] = {"linewidth": 1.4, "markersize": 2.4, "markevery": slice(10)}
     ax.plot(numbers, values, "-o", color=color(index), label=label_of(name), **style)
 
 
 def label_of(name: str, *facts: str) -> str:
-    """A legend's text, in which a name is no markup, and shown also where it begins with an underscore."""
+    """The text of a legend entry. It escapes $, and a space makes names with a leading underscore visible."""
     name = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
     name = name.replace("$", r"\$")
     return ": ".join([f" {name}" if name.startswith("_") else name, *facts])
 
 
 def legend(ax: Axes, *more: Line2D, title: str | None = None) -> None:
-    """A legend below the axes, where it hides nothing."""
+    """Add a legend below the axes, where it covers no data."""
     handles = [*ax.get_legend_handles_labels()[0], *more]
     wide = max(len(str(handle.get_label())) for handle in handles) > 45
     legend = ax.legend(
@@ -171,15 +176,15 @@ def legend(ax: Axes, *more: Line2D, title: str | None = None) -> None:
 
 
 def plain_numbers(*axes: Axis) -> None:
-    """Numbers along logarithmic axes as 64 and 2000 and 0.3, not as powers."""
+    """Label logarithmic axes with numbers such as 64, 2000 and 0.3, not with powers of ten."""
     for axis in axes:
         axis.set_major_formatter(PlainLog())
         axis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
 
 
 class PlainLog(LogFormatter):
-    """Numbers of a logarithmic axis as 0.1 and 20, not as powers."""
+    """A formatter for logarithmic axes that writes 0.1 and 20, not powers of ten."""
 
     def __call__(self, x, pos=None):
-        """The text at a tick; nothing where the axis is crowded."""
+        """The text at a tick; empty if the axis is crowded there."""
         return super().__call__(x, pos) and f"{x:.6g}"

@@ -1,4 +1,4 @@
-"""Pictures of eigenvalues: measured, exact, counted by density, and the power of targets in their modes.
+"""Figures of eigenvalues: measured, exact, as a density, and the power of targets in their modes.
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(16)
@@ -27,15 +27,15 @@ __all__ = ["cumulative_power", "exact_and_measured", "spectra", "spectral_densit
 
 
 def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
-    """The eigenvalues of K / n against mode index, both on logarithmic axes, of each kernel or of one spectrum.
+    """Draw the eigenvalues of K / n against mode index, on logarithmic axes, for each kernel or for one spectrum.
 
-    Modes above the noise floor are drawn solid, the floor as a dotted line of the same color; what lies below it is
-    rounding and left out.
+    Solid lines show the modes above the noise floor. A dotted line of the same color marks the floor. Modes below the
+    floor are rounding error, and are left out.
     """
     named = by_name(comparison, Spectrum, "spectra")
     ax = axes_of(ax)
     for index, (name, spectrum) in enumerate(named.items()):
-        values = np.asarray(spectrum.eigenvalues)[: spectrum.num_resolved]
+        values = np.asarray(spectrum.eigenvalues)[: spectrum.num_above_noise]
         floor = float(spectrum.noise_floor)
         draw_modes(ax, values, index, name)
         if floor > 0:
@@ -47,13 +47,13 @@ def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
 
 
 def spectral_density(density: SpectralDensity, ax: Axes | None = None, *, width: float = 0.1) -> Axes:
-    """The number of eigenvalues of K / n a decade, smoothed over `width` decades, on logarithmic axes.
+    """Draw the number of eigenvalues of K / n per decade, smoothed over `width` decades, on logarithmic axes.
 
-    The band is two standard errors over probes either way, the thin line what too few Lanczos steps may add: where it
-    comes near the curve, take more of them or a larger `width`. Ticks on the axis are modes known exactly. The legend
-    counts what a logarithmic axis cannot show, eigenvalues about zero.
+    The band is plus or minus two standard errors over probes. The thin line estimates the error from the number of
+    Lanczos steps: if it comes near the curve, use more steps or a larger `width`. Ticks at the bottom mark modes that
+    are known exactly. A logarithmic axis cannot show eigenvalues near zero: the legend counts them.
 
-    Raises `InputTypeError` for other values, and `InputError` for a kernel that is zero.
+    Raises `InputTypeError` on other values, and `InputError` if no eigenvalue is above the noise floor.
     """
     if not isinstance(density, SpectralDensity):
         raise InputTypeError(
@@ -64,21 +64,21 @@ def spectral_density(density: SpectralDensity, ax: Axes | None = None, *, width:
     seen = nodes[nodes > floor]
     if not len(seen):
         raise InputError("Expected eigenvalues above the noise floor; got none. Is the kernel zero?")
-    margin = 10 ** (4 * width)  # beyond it nothing is left of the outermost bump
+    margin = 10 ** (4 * width)  # four widths beyond the outermost eigenvalue, its bump has vanished
     at = np.geomspace(seen.min() / margin, seen.max() * margin, 600)
     found = density.density(at, width)
     value, error = np.asarray(found.value), 2 * np.asarray(found.standard_error)
-    least = 0.5  # eigenvalues a decade
+    least = 0.5  # eigenvalues per decade
     ax = axes_of(ax)
     ax.plot(at, value, color=color(0), linewidth=1.4, label=f"eigenvalues, smoothed over {width:g} decades")
     low, high = (np.maximum(value + side * error, least / 10) for side in (-1, 1))
     ax.fill_between(at, low, high, color=color(0), alpha=0.25, linewidth=0, label="± 2 standard errors over probes")
-    ax.plot(at, found.numerical_error, color=color(1), linewidth=0.8, label="error by steps (estimate)")
+    ax.plot(at, found.numerical_error, color=color(1), linewidth=0.8, label="error from Lanczos steps (estimate)")
     if len(known):
         label = f"the {len(known)} known exactly"
         ax.plot(known, np.full(len(known), 0.012), "|", color="0.25", transform=ax.get_xaxis_transform(), label=label)
     ax.set(xscale="log", yscale="log", ylim=(least, 2 * high.max()))
-    ax.set(xlabel="eigenvalue of K / n", ylabel="number of eigenvalues a decade")
+    ax.set(xlabel="eigenvalue of K / n", ylabel="number of eigenvalues per decade")
     shown = density.cumulative(at[0])
     hidden = density.num_rows - float(shown)
     entries = []
@@ -94,12 +94,12 @@ def spectral_density(density: SpectralDensity, ax: Axes | None = None, *, width:
 
 
 def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanking, ax: Axes | None = None) -> Axes:
-    """Eigenvalues of a domain's integral operator and those measured on a sample of it, on logarithmic axes.
+    """Draw the exact eigenvalues of a domain's integral operator and those measured on a sample, on logarithmic axes.
 
-    A `Spectrum` is drawn against mode index, the exact eigenvalues as a line with a step for each degree; a
-    `FrequencyRanking` against frequency, with a mark for each degree. Where the two part, the sample no longer tells
-    the operator's eigenvalue. Only exact eigenvalues above their errors and modes above the noise floor are drawn, and
-    on logarithmic axes no frequency of zero. Raises `InputTypeError` for other values.
+    A `Spectrum` is drawn against mode index, and the exact eigenvalues are a line with one step per degree. A
+    `FrequencyRanking` is drawn against frequency, with one mark per degree. Where the two separate, the sample no
+    longer determines the operator's eigenvalues. Exact eigenvalues below their errors and modes below the noise floor
+    are left out, and so are frequencies of zero. Raises `InputTypeError` on other values.
     """
     if not (isinstance(exact, ExactSpectrum) and isinstance(measured, Spectrum | FrequencyRanking)):
         got = f"{type(exact).__name__} and {type(measured).__name__}"
@@ -107,16 +107,16 @@ def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanki
     ax = axes_of(ax)
     found = np.asarray(measured.eigenvalues, float)
     if isinstance(measured, Spectrum):
-        found = found[: measured.num_resolved]
+        found = found[: measured.num_above_noise]
         places, label = np.arange(1, len(found) + 1), "mode index"
-        known = exact.expand(int(min(len(found), np.sum(np.asarray(exact.multiplicities)[exact.resolved]))))
+        known = exact.expand(int(min(len(found), np.sum(np.asarray(exact.multiplicities)[exact.above_error]))))
         true = np.asarray(known.eigenvalues)
         ax.plot(
             np.arange(1, len(true) + 1), true, "-", drawstyle="steps-mid", color="0.25", lw=1.4, label="exact", zorder=3
         )
     else:
         places, label = np.asarray(measured.frequencies, float), "frequency (radians per unit of length)"
-        kept = exact.resolved & (np.asarray(exact.frequencies) > 0)
+        kept = exact.above_error & (np.asarray(exact.frequencies) > 0)
         true = np.asarray(exact.eigenvalues)[kept]
         ax.plot(np.asarray(exact.frequencies)[kept], true, "_", color="0.25", markersize=14, label="exact", zorder=3)
     drawn = places > 0
@@ -129,10 +129,10 @@ def exact_and_measured(exact: ExactSpectrum, measured: Spectrum | FrequencyRanki
 
 
 def cumulative_power(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """The share of the targets' power in the first k modes, against k, of each kernel; see `Spectrum.cumulative_power`.
+    """Draw the share of the targets' power in the first k modes against k, for each kernel.
 
-    Several targets are taken together, each with its power as weight. Modes below the noise floor are left out, so
-    that a curve need not reach one. Raises `InputError` for a comparison without targets.
+    See `Spectrum.cumulative_power`. Several targets are averaged, each with its power as weight. Modes below the noise
+    floor are left out, so a curve may end below one. Raises `InputError` if the comparison has no targets.
     """
     if not isinstance(comparison, Comparison):
         raise InputTypeError(f"Expected a Comparison; got {type(comparison).__name__}. Use compare(kernels, x, ...).")
@@ -151,10 +151,10 @@ def cumulative_power(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 
 def _power_of_all_targets(spectrum: Spectrum, targets: Array) -> Float[np.ndarray, " k"]:
-    """The mean over targets of their cumulative power, weighted with the power that each has."""
+    """The mean of the targets' cumulative power, weighted by the power of each target."""
     shares = np.asarray(spectrum.cumulative_power(targets))
     shares = shares.reshape(len(shares), -1)
     power = np.tensordot(np.asarray(spectrum.weights), np.asarray(targets) ** 2, 1).reshape(-1, shares.shape[1]).sum(0)
     if not power.any():
         raise InputError("Expected targets that are not zero everywhere; got only zeros.")
-    return np.average(shares[: spectrum.num_resolved, power > 0], axis=1, weights=power[power > 0])
+    return np.average(shares[: spectrum.num_above_noise, power > 0], axis=1, weights=power[power > 0])

@@ -1,4 +1,4 @@
-"""Pictures of frequency: eigenvalues against it, and the degrees that modes are made of.
+"""Figures of frequency: eigenvalues against frequency, and the power of modes in each degree.
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(32)
@@ -21,17 +21,19 @@ from ntkbias.comparison import Comparison
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers
+from ntkbias.tables import interval
 
 __all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
 
 
 def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: Axes | None = None) -> Axes:
-    """The eigenvalue of each resolved mode against its frequency, with the power law fitted to them.
+    """Draw the eigenvalue of each mode in the ranking against its frequency, with the fitted power law.
 
-    Both axes are logarithmic; where some modes have frequency zero, or next to it, the frequency axis is linear up to
-    the first of the others, as its label says. The dashed line is `FrequencyRanking.decay`, drawn over the modes that
-    it was fitted to. The legend gives its exponent, the slope over those modes and not the one that eigenvalues tend
-    to, with the 95 % interval, and Spearman's rank correlation. Hollow marks are modes that the inputs do not resolve.
+    Both axes are logarithmic. If some modes have a frequency of zero or nearly zero, the frequency axis is linear up to
+    the smallest other frequency, and its label says so. The dashed line is `FrequencyRanking.decay`, drawn over the
+    fitted modes. The legend gives its exponent with the 95 % interval, and Spearman's rank correlation. The exponent is
+    the slope over the fitted modes, which may differ from the asymptotic one. Hollow marks are modes whose frequency
+    the inputs do not resolve.
     """
     rankings = by_name(comparison, FrequencyRanking, "rankings")
     ax = axes_of(ax)
@@ -62,10 +64,10 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
 
 
 def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_modes: int = 40) -> Axes:
-    """The share of each mode's power in the harmonics of each degree, as a heat map: modes across, degrees upwards.
+    """Draw the share of each mode's power in each degree as a heat map: modes along x, degrees along y.
 
-    Of the first `num_modes` modes, up to the last degree with a share of 5 % of the largest one. Raises `InputError`
-    for a ranking without harmonics.
+    It shows the first `num_modes` modes, up to the last degree whose share is at least 5 % of the largest share. Raises
+    `InputError` if the ranking was not made with harmonics.
     """
     if not isinstance(ranking, FrequencyRanking):
         raise InputTypeError(f"Expected a FrequencyRanking; got {type(ranking).__name__}. Use comparison.rankings[i].")
@@ -92,7 +94,7 @@ def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_mod
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     labels = [str(level).strip("[]").replace(",", "") for level in np.asarray(ranking.levels)[:degrees].tolist()]
-    if labels != [str(index) for index in range(degrees)]:  # degrees that are missing, or several to a harmonic
+    if labels != [str(index) for index in range(degrees)]:  # degrees are missing, or a harmonic has several
         shown = range(0, degrees, -(-degrees // 24))
         ax.set_yticks(shown, [labels[index] for index in shown])
     bar = ax.figure.colorbar(mesh, ax=ax, label="share of the mode's power")
@@ -101,7 +103,7 @@ def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_mod
 
 
 def _draw_ranking(ax: Axes, ranking: FrequencyRanking, index: int, label: str) -> None:
-    """A mark a mode: full where its frequency is known, hollow where there is but a lower bound of it."""
+    """One mark per mode: filled if its frequency is resolved, hollow if only a lower bound is known."""
     frequencies, eigenvalues = np.asarray(ranking.frequencies, float), np.asarray(ranking.eigenvalues, float)
     known = np.asarray(ranking.resolved)
     style: dict[str, Any] = {"s": 14, "marker": MARKERS[index % len(MARKERS)], "alpha": 0.55, "rasterized": True}
@@ -112,22 +114,22 @@ def _draw_ranking(ax: Axes, ranking: FrequencyRanking, index: int, label: str) -
 
 
 def _law(ranking: FrequencyRanking) -> str:
-    """Exponent, its interval and Spearman's rho, for a legend."""
+    """The exponent, its interval and Spearman's rho, as text for a legend."""
     law = "too few frequencies for a power law"
-    if ranking.decay is not None:
-        law = f"exponent {ranking.decay.exponent:.2f} ({ranking.decay.low:.2f} to {ranking.decay.high:.2f})"
-    rho = f"{ranking.spearman:.3f}" if np.isfinite(ranking.spearman) else "not defined"
+    if (decay := ranking.decay) is not None:
+        law = f"exponent {interval(decay.exponent, decay.low, decay.high)}"
+    rho = ranking.spearman_text.partition(" (")[0]
     return f"{law}, ρ {rho}".replace("-", "−")
 
 
 def _least_on_logarithmic_axis(frequencies: Float[np.ndarray, " k"]) -> float:
-    """The least frequency that is not zero, nor a thousandth of the median: a constant function by its values."""
+    """The smallest frequency above a thousandth of the median. Below that, a mode is constant up to rounding."""
     positive = frequencies[frequencies > 1e-3 * np.median(frequencies)]
     return float(positive.min()) if len(positive) else 1.0
 
 
 def _draw_power_law(ax: Axes, ranking: FrequencyRanking, least: float, color: str) -> None:
-    """The fitted line over the fitted modes: least squares on logarithms goes through their geometric mean."""
+    """The fitted line over the fitted modes. Least squares on logarithms passes through their geometric mean."""
     assert ranking.decay is not None
     fitted = slice(ranking.decay.first, ranking.decay.last)
     frequencies, eigenvalues = np.asarray(ranking.frequencies, float)[fitted], np.asarray(ranking.eigenvalues)[fitted]

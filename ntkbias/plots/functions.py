@@ -1,4 +1,4 @@
-"""Pictures of eigenfunctions over the chart of a domain.
+"""Figures of eigenfunctions over the chart of a domain.
 
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
@@ -35,12 +35,12 @@ def eigenfunctions(
     *,
     color: str = PALETTE[0],
 ) -> np.ndarray:
-    """The first resolved eigenfunctions, a panel each, over the chart of the domain; returns the axes.
+    """Draw the first eigenfunctions above the noise floor over the chart of the domain, one per panel; return the axes.
 
-    On a chart of one coordinate they are curves of this `color`, on one of two a scatter of the inputs colored by
-    value, on one scale whose ends are the value that 1 % exceed. Of vector-valued modes the first output is drawn. The
-    sign of an eigenfunction is arbitrary, and "(of 2-3)" in a title tells that modes 2 to 3 have one eigenvalue: any
-    rotation of them would do as well. Panels beyond the resolved modes stay empty.
+    On a chart with one coordinate they are curves in `color`. On a chart with two, they are scatter plots of the inputs
+    colored by value. All panels share one color scale, which ends at the magnitude that 1 % of the values exceed. For
+    vector-valued modes, the first output is drawn. The sign of an eigenfunction is arbitrary. "(of 2-3)" in a title
+    means that modes 2 to 3 share an eigenvalue: any rotation among them is as good. Panels without a mode stay empty.
     """
     if not (isinstance(spectrum, Spectrum) and isinstance(ranking, FrequencyRanking) and isinstance(domain, Domain)):
         got = ", ".join(type(value).__name__ for value in (spectrum, ranking, domain))
@@ -53,7 +53,7 @@ def eigenfunctions(
     num_shown = min(num_modes, len(ranking.frequencies))
     grid = np.atleast_2d(panels(num_shown) if axes is None else np.asarray(axes))
     if grid.size < num_shown:
-        raise InputError(f"Expected axes for {num_shown} modes; got {grid.size}. Give more, or a smaller num_modes.")
+        raise InputError(f"Expected axes for {num_shown} modes; got {grid.size}. Pass more axes or fewer num_modes.")
     functions = np.asarray(spectrum.eigenfunctions, float)
     kind = "eigenfunction" if functions.ndim == 2 else "eigenfunction,\nfirst output"
     functions = functions[..., :num_shown] if functions.ndim == 2 else functions[:, 0, :num_shown]
@@ -88,7 +88,7 @@ def _mode_title(ranking: FrequencyRanking, index: int) -> str:
 
 
 def draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str, angles: bool) -> None:
-    """Values along a chart of one coordinate."""
+    """Draw values along a chart with one coordinate, as a curve."""
     order = np.argsort(positions)
     ax.axhline(0, color="0.8", linewidth=0.8)
     ax.plot(positions[order], values[order], color=color, linewidth=1.4)
@@ -99,12 +99,12 @@ def draw_curve(ax: Axes, positions: np.ndarray, values: np.ndarray, color: str, 
 
 
 def draw_points(ax: Axes, chart: np.ndarray, values: np.ndarray, scale: Normalize) -> PathCollection:
-    """Values at points of a chart of two coordinates, as colors."""
+    """Draw values at the points of a chart with two coordinates, as colors."""
     size = float(np.clip(3_000 / len(chart), 1.5, 14))
     points = ax.scatter(
         chart[:, 0], chart[:, 1], c=values, s=size, cmap="RdBu_r", norm=scale, linewidths=0, rasterized=True
     )
-    ax.set_facecolor("0.93")  # on white, values about zero would vanish
+    ax.set_facecolor("0.93")  # on white, values near zero would be invisible
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel("coordinate 1", fontsize=8)

@@ -1,7 +1,8 @@
-"""Pictures of a History: what became of a kernel in training.
+"""Figures of a History: how a kernel changes in training.
 
-One function a picture, from a history and axes to the axes. Of several runs a line is their median, and a band reaches
-from the least to the largest run. Steps are on an axis that is linear up to the first step and logarithmic beyond.
+Each function takes a history and axes, draws one figure, and returns the axes. For several runs, a line is the median
+and a band covers all runs. The axis of steps is linear up to the first step and logarithmic beyond it; if the snapshots
+are equally spaced, it is linear throughout.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import track
@@ -39,18 +40,19 @@ __all__ = [
     "num_panels",
 ]
 
-DECADES = 6.0  # of power that a spectrogram shows
+DECADES = 6.0  # the range of power that a spectrogram shows
 
 
 def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None) -> np.ndarray:
-    """The numbers along training, a panel a title: those whose measure has one; returns the axes.
+    """Draw the scalar measures along training, and return the axes.
 
-    What diverged is left out. Raises `InputError` where no such measure was taken.
+    There is one panel per title. A measure without a title is not drawn. Values of a run after it diverged are left
+    out. Raises `InputError` if the history has no measure with a title.
     """
     shown = _panels_of(history)
-    grid = np.atleast_2d(_panels(len(shown)) if axes is None else np.asarray(axes))
+    grid = np.atleast_2d(_new_grid(len(shown)) if axes is None else np.asarray(axes))
     if grid.size < len(shown):
-        raise InputError(f"Expected axes for {len(shown)} panels; got {grid.size}. Give more.")
+        raise InputError(f"Expected axes for {len(shown)} panels; got {grid.size}. Pass more axes.")
     for ax, (title, names, scale) in zip(grid.flat, shown, strict=False):
         axes_of(ax)
         for index, (name, label) in enumerate(names.items()):
@@ -70,22 +72,22 @@ def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None)
 
 
 def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_modes: int = 10) -> Axes:
-    """The largest eigenvalues of K / n along training, each mode followed through crossings in one color.
+    """Draw the largest eigenvalues of K / n along training. Each mode keeps its color when eigenvalues cross.
 
-    A mode keeps the color of the mode at the start that it came from by "matched_modes", where that was taken, dark
-    for the first. The dotted line is 2 / learning rate: where an eigenvalue of all outputs stands above it, gradient
-    descent on the squared error is unstable. Of several runs modes go by their rank, and are the median.
+    If the history has "matched_modes", a mode has the color of the initial mode that it came from; the first mode is
+    the darkest. The dotted line is 2 / learning rate: gradient descent on the squared error is unstable if an
+    eigenvalue of the kernel with outputs="all" is above it. For several runs, modes are matched by rank, and a line is
+    the median.
     """
     _require_history(history, "eigenvalues")
     require_positive("num_modes", num_modes)
     ax = axes_of(ax)
-    steps, values = _drawn(np.asarray(history.steps)), history["eigenvalues"]
+    steps, values = np.asarray(history.steps, float), history["eigenvalues"]
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, num_modes))
     if history.num_runs is None and "matched_modes" in history:
-        names = history["matched_modes"]
-        followed = np.full(values.shape, np.nan)
-        np.put_along_axis(followed, names, values, 1)
-        values = followed
+        matched = np.full(values.shape, np.nan)
+        np.put_along_axis(matched, history["matched_modes"], values, 1)
+        values = matched
     for mode in range(min(num_modes, values.shape[-1])):
         _draw(ax, history, values[..., mode], shades[mode], None)
     rates = np.asarray(history.learning_rates)
@@ -99,12 +101,12 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
 
 
 def alignments(history: History, ax: Axes | None = None) -> Axes:
-    """The alignment of the kernel with the labels along training, uncentered, centered, and centered of each class."""
+    """Draw the alignment of the kernel with the labels along training: plain, centered, and centered for each class."""
     _require_history(history)
     panels = dict(history.panels)
     shown = {name: panels[name][1] for name in ("alignment", "centered_alignment") if name in history}
     if not shown:
-        raise InputError("Expected a history with 'alignment' or 'centered_alignment'; got neither. Give labels.")
+        raise InputError("Expected a history with 'alignment' or 'centered_alignment'; got neither. Train on labels.")
     ax = axes_of(ax)
     if "alignment_by_class" in history:
         classes = history["alignment_by_class"]
@@ -121,10 +123,11 @@ def alignments(history: History, ax: Axes | None = None) -> Axes:
 def frequency_spectrogram(
     history: History, ax: Axes | None = None, *, measure: str = "residual_spectrum", decades: float = DECADES
 ) -> Axes:
-    """The power of the residual, or of `measure="output_spectrum"`, in each frequency along training.
+    """Draw the power in each frequency along training: of the residual, or of the outputs with "output_spectrum".
 
-    On a domain with harmonics. A frequency is learned where its column turns from dark to light. Of several runs it is
-    the geometric mean. Power is shown over `decades` below the largest.
+    The history must be on a domain with harmonics. Steps run upwards, and each column is a frequency: the network has
+    learned it where the column turns from dark to light. For several runs, the power is the geometric mean. The color
+    scale covers `decades` below the largest power.
     """
     _require_history(history, measure)
     if history.level_frequencies is None:
@@ -140,7 +143,7 @@ def frequency_spectrogram(
     np.add.at(summed.T, group, np.asarray(power).T)
     mesh = ax.pcolormesh(
         _edges(frequencies),
-        _edges(_drawn(np.asarray(history.steps))),
+        _edges(np.asarray(history.steps, float)),
         np.maximum(summed, floor),
         cmap="magma_r",
         norm=LogNorm(floor, np.nanmax(summed)),
@@ -162,10 +165,12 @@ def eigenfunction_frames(
     num_frames: int = 5,
     axes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The first eigenfunctions of the kernel on the probe at snapshots along training: a row a mode, a column a step.
+    """Draw the first eigenfunctions of the kernel on the probe along training: one row per mode, one column per step.
 
-    For a run with the measure "eigenfunctions". Frames are equally many snapshots apart; over charts of two coordinates
-    all have one scale. Of vector-valued modes the first output is drawn.
+    The history must have the measure "eigenfunctions". Frames are equally spaced among the snapshots. On charts with
+    two coordinates, all frames share one color scale. For vector-valued modes, the first output is drawn.
+
+    Raises `InputError` on a history of several runs or without that measure.
     """
     _require_history(history, "eigenfunctions")
     if not isinstance(domain, Domain):
@@ -202,12 +207,12 @@ def eigenfunction_frames(
 
 
 def num_panels(history: History) -> int:
-    """How many axes `evolution` draws on."""
+    """The number of panels that `evolution` draws."""
     return len(_panels_of(history))
 
 
 def _panels_of(history: History) -> list[tuple[str, dict[str, str], str]]:
-    """The panels of `evolution` for which something was measured."""
+    """The panels of `evolution` that have a measure in the history: (title, label per measure, scale) each."""
     _require_history(history)
     panels: dict[str, tuple[str, dict[str, str], str]] = {}
     for name, (title, line, scale) in history.panels:
@@ -216,13 +221,13 @@ def _panels_of(history: History) -> list[tuple[str, dict[str, str], str]]:
     if not panels:
         raise InputError(
             f"Expected a history with measures that have a panel, such as 'loss'; got {list(history)}. "
-            "Take them, or give yours one: tracking.Measure(name, function, title=...)."
+            "Add such a measure, or give yours a title: tracking.Measure(name, function, title=...)."
         )
     return list(panels.values())
 
 
-def _panels(count: int) -> np.ndarray:
-    """A grid whose panels have scales of their own, four a row."""
+def _new_grid(count: int) -> np.ndarray:
+    """A grid of panels with separate scales, in four columns."""
     columns = min(NUM_COLUMNS, count)
     rows = math.ceil(count / columns)
     figure = new_figure(layout="constrained", figsize=(PANEL[0] * columns + 0.6, PANEL[1] * rows + 0.2))
@@ -230,8 +235,8 @@ def _panels(count: int) -> np.ndarray:
 
 
 def _draw(ax: Axes, history: History, values: np.ndarray, color: Any, label: str | None, band: bool = True) -> None:
-    """A line of one run; of several their median, in a band from the least to the largest."""
-    steps = _drawn(np.asarray(history.steps))
+    """Draw one run as a line; draw several as their median with a band from the smallest to the largest."""
+    steps = np.asarray(history.steps, float)
     values = np.asarray(values, float)
     if history.num_runs is not None:
         if band:
@@ -240,12 +245,8 @@ def _draw(ax: Axes, history: History, values: np.ndarray, color: Any, label: str
     ax.plot(steps, values, "-", color=color, linewidth=1.4, label=label)
 
 
-def _drawn(steps: np.ndarray) -> np.ndarray:
-    return steps.astype(float)
-
-
 def _step_axis(ax: Axes, history: History, vertical: bool = False) -> None:
-    """Linear up to the first step, logarithmic beyond; plainly linear where snapshots are equally far apart."""
+    """Scale the axis of steps: linear up to the first step, logarithmic beyond; all linear if equally spaced."""
     steps = np.asarray(history.steps)
     gaps = np.diff(steps)
     equal = len(gaps) == 0 or gaps.max() <= 2 * gaps.min()
@@ -265,7 +266,7 @@ def _step_axis(ax: Axes, history: History, vertical: bool = False) -> None:
 
 
 def _edges(middles: np.ndarray) -> np.ndarray:
-    """The edges of cells about these places; the first does not go below zero for steps."""
+    """The edges of cells around these middles."""
     inner = (middles[1:] + middles[:-1]) / 2
     first = middles[0] - (inner[0] - middles[0]) if len(inner) else middles[0] - 0.5
     last = middles[-1] + (middles[-1] - inner[-1]) if len(inner) else middles[-1] + 0.5

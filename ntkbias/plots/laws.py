@@ -1,4 +1,4 @@
-"""Pictures of error against size: scaling laws, and learning curves predicted and measured.
+"""Figures of error against size: scaling laws, and predicted and measured learning curves.
 
 >>> import numpy as np, ntkbias as nb
 >>> sizes = 2 ** np.arange(4, 10)
@@ -23,16 +23,16 @@ __all__ = ["learning_curve", "scaling_laws"]
 
 
 def scaling_laws(laws: Mapping[str, ScalingLaw] | ScalingLaw, ax: Axes | None = None, *, reach: float = 4.0) -> Axes:
-    """Errors against sizes with their fitted laws, on logarithmic axes, each up to `reach` times the largest size.
+    """Draw errors against sizes with their fitted laws, on logarithmic axes, up to `reach` times the largest size.
 
-    Points are means over replicates; bands are the 95 % intervals of `ScalingLaw.extrapolate`, beyond the sizes seen
-    those of the same form of law. The legend has the law and the interval of its exponent.
+    Points are means over replicates. Bands are the 95 % intervals of `ScalingLaw.extrapolate`; beyond the measured
+    sizes, they assume the same form of law. The legend gives each law and the interval of its exponent.
 
-    Raises `InputTypeError` for other values, and for no law at all.
+    Raises `InputTypeError` on other values and on an empty dictionary.
     """
     named = {"": laws} if isinstance(laws, ScalingLaw) else laws
     if not isinstance(named, Mapping) or not named or not all(isinstance(law, ScalingLaw) for law in named.values()):
-        got = "an empty one" if isinstance(named, Mapping) and not named else type(laws).__name__
+        got = "an empty dict" if isinstance(named, Mapping) and not named else type(laws).__name__
         raise InputTypeError(
             f"Expected a ScalingLaw, or a dict of them by name; got {got}. Use scaling_law(sizes, errors)."
         )
@@ -56,9 +56,10 @@ def scaling_laws(laws: Mapping[str, ScalingLaw] | ScalingLaw, ax: Axes | None = 
 def learning_curve(
     predicted: LearningCurve, measured: MeasuredLearningCurve | None = None, ax: Axes | None = None
 ) -> Axes:
-    """The predicted test error against the number of examples, and the measured one with its 95 % interval.
+    """Draw the predicted test error against the number of examples, and the measured error with its 95 % interval.
 
-    Both axes are logarithmic; each target has a color. Raises `InputTypeError` for other values.
+    Both axes are logarithmic. Each target has its own color. Raises `InputTypeError` on other values, and `InputError`
+    if the two curves have different numbers of targets.
     """
     if not isinstance(predicted, LearningCurve) or not isinstance(measured, MeasuredLearningCurve | None):
         got = f"{type(predicted).__name__} and {type(measured).__name__}"
@@ -75,10 +76,10 @@ def learning_curve(
     if measured is not None and points is not None:
         spans = 1.96 * np.asarray(measured.standard_errors, float).reshape(points.shape)
         for index, (values, span) in enumerate(zip(points.T, spans.T, strict=True)):
-            sides = np.stack([np.minimum(span, 0.99 * values), span])  # on a logarithmic axis nothing reaches zero
+            sides = np.stack([np.minimum(span, 0.99 * values), span])  # a bar to zero has no end on a logarithmic axis
             style: dict[str, Any] = {"fmt": "o", "color": color(index), "markersize": 4, "capsize": 2}
             ax.errorbar(np.asarray(measured.sizes), values, sides, **style)
-        shade = color(0) if curves.shape[1] == 1 else "0.4"  # of no target where there are several
+        shade = color(0) if curves.shape[1] == 1 else "0.4"  # gray if the entry stands for several targets
         label = f"mean of {measured.num_draws} draws, 95 %"
         entries = [Line2D([], [], linestyle="none", marker="o", markersize=4, color=shade, label=label)]
     ax.set(xscale="log", yscale="log", xlabel="number of examples", ylabel="test error")

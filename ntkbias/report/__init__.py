@@ -44,7 +44,7 @@ def write_report(
     of the value's `figures`, by name, where they were drawn before: each costs a second or so. Raises `InputError` if
     the file cannot be written.
     """
-    path = Path(path)
+    path = files.checked_path(path)
     room, value = _room(value)
     if pictures is None:
         pictures = {name: plots.svg(figure) for name, figure in room.figures(value).items()}
@@ -59,7 +59,7 @@ def write_facts(path: str | Path, value: Comparison | History) -> Path:
     Of a comparison a dictionary by kernel, of a history one: from labels to numbers, None where one is not defined;
     of intervals {"value", "low", "high"}, of a history [first, last]. Raises `InputError` if it cannot be written.
     """
-    path = Path(path)
+    path = files.checked_path(path)
     text = json.dumps(facts_as_data(_room(value)[1]), indent=1) + "\n"
     files.write(path, lambda file: file.write(text.encode()))
     return path

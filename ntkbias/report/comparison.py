@@ -10,21 +10,19 @@
 mlp
 """
 
+import dataclasses
 import html
-import textwrap
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Int
 from matplotlib.figure import Figure
 
 from ntkbias import plots
 from ntkbias.checks import require_positive
-from ntkbias.comparison import Comparison
-from ntkbias.frequency import MEASURES, FrequencyRanking
-from ntkbias.report.facts import Fact, kernel_facts, number
-from ntkbias.report.page import WIDTH, drawn, html_figure, html_table, slug_names
-from ntkbias.spectra import Spectrum
+from ntkbias.comparison import ComparedKernel, Comparison
+from ntkbias.frequency import MEASURES
+from ntkbias.report.page import drawn, html_figure, html_table, slug_names
+from ntkbias.tables import Fact, number
 
 __all__ = ["body", "figure_names", "figures", "table"]
 
@@ -84,7 +82,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     for slug, ranking in zip(slugs, comparison.rankings, strict=True):
         if ranking.energy is not None:
             made[f"energy_{slug}"] = drawn(plots.energy_per_degree, ranking)
-    for index, (slug, (_, spectrum, ranking)) in enumerate(zip(slugs, _kernels(comparison), strict=True)):
+    for index, (slug, (_, (spectrum, ranking))) in enumerate(zip(slugs, comparison.items(), strict=True)):
         figure = made[f"eigenfunctions_{slug}"] = Figure()
         axes = plots.panels(min(FIGURE_MODES, len(ranking.frequencies)), figure)
         plots.eigenfunctions(spectrum, ranking, comparison.domain, FIGURE_MODES, axes, color=plots.color(index))
@@ -97,55 +95,13 @@ def figure_names(kernels: list[str]) -> list[str]:
 
 
 def table(comparison: Comparison, num_modes: int = 10) -> str:
-    """The first modes of each kernel as text of at most 100 columns, under a line or two about the kernel.
+    """The first modes of each kernel as text of at most 100 columns, with the facts about the kernel below.
 
     Brackets before the rows join the members of one eigenspace.
     """
     require_positive("num_modes", num_modes)
-    sections = []
-    for name, spectrum, ranking in _kernels(comparison):
-        title = " ".join(name.split())
-        about = textwrap.wrap(
-            ", ".join(f"{fact.label} {fact.text}" for fact in kernel_facts(spectrum, ranking)) + ".", WIDTH
-        )
-        cells = [_heads(ranking), *_rows(spectrum, ranking, num_modes)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-        marks = [" ", *_brackets(np.asarray(ranking.eigenspace))]
-        rows = [f"{mark} {line}" for mark, line in zip(marks, lines, strict=False)]
-        sections.append("\n".join([title if len(title) <= WIDTH else title[: WIDTH - 3] + "...", *about, "", *rows]))
-    return "\n\n".join(sections)
-
-
-def _kernels(comparison: Comparison) -> list[tuple[str, Spectrum, FrequencyRanking]]:
-    return list(zip(comparison.names, comparison.spectra, comparison.rankings, strict=True))
-
-
-def _heads(ranking: FrequencyRanking) -> list[str]:
-    purity = [] if ranking.purity is None else ["purity"]
-    return ["mode", "eigenvalue", "of trace", "frequency", *purity, "learning time"]
-
-
-def _rows(spectrum: Spectrum, ranking: FrequencyRanking, num_modes: int) -> list[list[str]]:
-    """A row a mode, in the order of `_heads`."""
-    return [
-        [
-            str(mode + 1),
-            number(ranking.eigenvalues[mode]),
-            f"{float(ranking.eigenvalues[mode] / spectrum.trace):.2%}",
-            ("" if ranking.resolved[mode] else ">") + number(ranking.frequencies[mode]),
-            *([] if ranking.purity is None else [f"{float(ranking.purity[mode]):.1%}"]),
-            number(ranking.learning_times[mode]),
-        ]
-        for mode in range(min(num_modes, len(ranking.eigenvalues)))
-    ]
-
-
-def _brackets(eigenspace: Int[np.ndarray, " k"]) -> list[str]:
-    """A mark a mode: / at the first member of an eigenspace of several, | within, and a backslash at the last."""
-    before = np.concatenate([[False], eigenspace[1:] == eigenspace[:-1]])
-    after = np.concatenate([before[1:], [False]])
-    return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
+    tables = [dataclasses.replace(kernel.table(num_modes), title=name) for name, kernel in comparison.items()]
+    return "\n\n".join(table.text() for table in tables)
 
 
 def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
@@ -166,7 +122,7 @@ def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
         ]
         if each:
             parts.append(f"<h2>{heading}</h2><p class='note'>{text}</p><div class='grid'>{''.join(each)}</div>")
-    modes = [_mode_table(*kernel) for kernel in _kernels(comparison)]
+    modes = [_mode_table(name, kernel) for name, kernel in comparison.items()]
     return [*parts, f"<h2>The first modes</h2><p class='note'>{MODES}</p><div class='grid'>{''.join(modes)}</div>"]
 
 
@@ -205,10 +161,7 @@ def _summary(comparison: Comparison) -> str:
 
 def _facts(comparison: Comparison) -> dict[str, dict[str, Fact]]:
     """The facts of each kernel by their labels."""
-    return {
-        name: {fact.label: fact for fact in kernel_facts(spectrum, ranking)}
-        for name, spectrum, ranking in _kernels(comparison)
-    }
+    return {name: {fact.label: fact for fact in kernel.facts()} for name, kernel in comparison.items()}
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -219,17 +172,19 @@ def _listed(names: Iterable[str]) -> str:
 def _kernel_table(comparison: Comparison) -> str:
     """A row a kernel, with the color that it has in the figures."""
     rows, facts = [], []
-    for index, (name, spectrum, ranking) in enumerate(_kernels(comparison)):
-        facts = kernel_facts(spectrum, ranking)
-        first = [number(value) for value in ranking.eigenvalues[:FIRST_MODES]]
+    for index, (name, kernel) in enumerate(comparison.items()):
+        facts = kernel.facts()
+        first = [number(value) for value in kernel.ranking.eigenvalues[:FIRST_MODES]]
         swatch = f'<span class="swatch" style="background:{plots.color(index)}"></span>{html.escape(name)}'
         rows.append([swatch, *(fact.text for fact in facts), *first, *["-"] * (FIRST_MODES - len(first))])
     heads = ["kernel", *(fact.label for fact in facts), *(f"mode {mode + 1}" for mode in range(FIRST_MODES))]
     return html_table(heads, rows, css="named")
 
 
-def _mode_table(name: str, spectrum: Spectrum, ranking: FrequencyRanking) -> str:
-    rows = _rows(spectrum, ranking, TABLE_MODES)
-    spaces = np.asarray(ranking.eigenspace)[: len(rows)] + 1
-    rows = [[*row, str(space)] for row, space in zip(rows, spaces, strict=True)]
-    return html_table([*_heads(ranking), "eigenspace"], rows, caption=html.escape(name), css="modes")
+def _mode_table(name: str, kernel: ComparedKernel) -> str:
+    """The modes as in a terminal, with the number of the eigenspace in place of a bracket."""
+    columns = dict(kernel.table(TABLE_MODES).columns)
+    del columns[""]
+    columns["eigenspace"] = [str(space + 1) for space in np.asarray(kernel.ranking.eigenspace)[:TABLE_MODES]]
+    rows = [[html.escape(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
+    return html_table(list(columns), rows, caption=html.escape(name), css="modes")

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.plots.drawing import NUM_COLUMNS
-from ntkbias.report.facts import number, training_facts
 from ntkbias.report.page import drawn, html_figure, html_table
+from ntkbias.tables import Table, number, spaced
 from ntkbias.tracking import History
 from ntkbias.tracking.measures import ALL
 
@@ -67,12 +67,8 @@ def figure_names() -> list[str]:
 def table(history: History, num_rows: int = 10) -> str:
     """At most this many snapshots, from first to last, as text; of several runs medians."""
     require_positive("num_rows", num_rows)
-    heads, rows = _rows(history, num_rows)
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [heads, *rows]]
-    if history.num_runs is not None:
-        lines.insert(0, f"medians of {history.num_runs} runs")
-    return "\n".join([*lines, *([f"stopped: {history.stopped}"] if history.stopped else [])])
+    runs = "" if history.num_runs is None else f"medians of {history.num_runs} runs"
+    return Table(runs, _columns(history, num_rows), [f"stopped: {history.stopped}"] if history.stopped else []).text()
 
 
 def body(history: History, pictures: dict[str, str]) -> list[str]:
@@ -81,12 +77,12 @@ def body(history: History, pictures: dict[str, str]) -> list[str]:
         html_figure(name, svg, html.escape(_text(history, name)), "wide" * (name == "evolution"))
         for name, svg in pictures.items()
     ]
-    heads, rows = _rows(history, TABLE_ROWS)
-    cells = [[html.escape(cell) for cell in row] for row in rows]
+    columns = _columns(history, TABLE_ROWS)
+    cells = [[html.escape(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
     return [
         f"<p>{html.escape(_summary(history))}</p>",
         f"<h2>Along training</h2><div class='grid'>{''.join(shown)}</div>",
-        f"<h2>Snapshots</h2>{html_table(heads, cells)}",
+        f"<h2>Snapshots</h2>{html_table([html.escape(head) for head in columns], cells)}",
     ]
 
 
@@ -95,7 +91,7 @@ def _summary(history: History) -> str:
     runs = "One run" if history.num_runs is None else f"{history.num_runs} runs (numbers are medians)"
     steps = np.asarray(history.steps)
     sentences = [f"{runs}, {len(history)} snapshots from step {steps[0]:,} to step {steps[-1]:,}."]
-    sentences += [f"{fact.label[0].upper()}{fact.label[1:]}: {fact.text}." for fact in training_facts(history)]
+    sentences += [f"{fact.label[0].upper()}{fact.label[1:]}: {fact.text}." for fact in history.facts()]
     return " ".join([*sentences, *([f"It stopped: {history.stopped}"] if history.stopped else [])])
 
 
@@ -107,21 +103,18 @@ def _text(history: History, name: str) -> str:
     return f"{title[0].upper()}{title[1:]}, {SPECTROGRAM}"
 
 
-def _rows(history: History, num_rows: int) -> tuple[list[str], list[list[str]]]:
-    """Heads, and a row a snapshot: those nearest to equal distances among all."""
-    chosen = np.unique(np.linspace(0, len(history) - 1, num_rows).round().astype(int))
-    columns = {head: history.medians(name) for name, head in history.columns}
+def _columns(history: History, num_rows: int) -> dict[str, list[str]]:
+    """A row a snapshot: those nearest to equal distances among all."""
+    chosen = spaced(len(history), num_rows)
+    found = {"step": [f"{int(history.steps[at]):,}" for at in chosen]}
     times = np.asarray(history.times, float)
     times = times if history.num_runs is None else np.median(times, 0)
     if np.isfinite(times).all():
-        columns = {"time": times} | columns
-    rows = [[f"{int(history.steps[at]):,}", *(_cell(values[at]) for values in columns.values())] for at in chosen]
-    return ["step", *columns], rows
-
-
-def _cell(value: float) -> str:
-    """Three digits, and whole numbers beyond a thousand."""
-    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e7 else number(value)
+        found["time"] = [number(times[at]) for at in chosen]
+    for name, head in history.columns:
+        values = history.medians(name)
+        found[head] = [number(values[at]) for at in chosen]
+    return found
 
 
 def _evolution(history: History) -> Figure:

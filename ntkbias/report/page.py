@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ntkbias import plots
 
-__all__ = ["WIDTH", "drawn", "framed", "html_figure", "html_table", "settings_rows", "slug_names"]
+__all__ = ["drawn", "framed", "html_figure", "html_table", "settings_rows", "slug_names"]
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --dim: #666 }
@@ -48,7 +48,6 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
-WIDTH = 100  # columns of a terminal
 
 
 def html_table(heads: list[str], rows: list[list[str]], caption: str = "", css: str = "") -> str:

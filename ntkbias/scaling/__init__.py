@@ -1,4 +1,4 @@
-"""Power laws: a line through logarithms, and the curve of error against size, with intervals."""
+"""Power laws: a line through logarithms, and scaling laws of error against size, with intervals."""
 
 from ntkbias.scaling.interval import Interval
 from ntkbias.scaling.law import ErrorBand, ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law

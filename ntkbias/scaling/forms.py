@@ -4,9 +4,9 @@
     offset   error = a n^b + c, with c >= 0                                 (Hestness et al. 2017, arXiv 1712.00409)
     broken   error = a n^b1 (1 + (n / d)^(1 / f))^((b2 - b1) f)             (Caballero et al. 2022, arXiv 2210.14891)
 
-The broken law has slope b1 far below the size d and b2 far above it; the change takes a few f of log n. A form is a
-function of coordinates that least squares likes (logarithms of what is positive), given with its Jacobian, and the
-starts that the search is made from.
+The broken law has slope b1 far below the size d, and slope b2 far above it. Between the two, the slope changes over a
+few f in log n. A form gives the curve and its Jacobian as functions of coordinates that suit least squares: positive
+parameters enter as logarithms. It also gives the starts of the search.
 
 >>> import numpy as np
 >>> from ntkbias.scaling.forms import FORMS, fit
@@ -26,14 +26,14 @@ from jaxtyping import Float
 
 __all__ = ["FORMS", "Form", "fit"]
 
-MOST_STEPS = 200  # of the search; ten to forty are taken
-STEEPEST = 20.0  # exponents are sought between its two signs
-NARROWEST = 0.05  # of breaks, in units of log n: sharper ones look the same between sizes that differ by 5 %
-LEAST_OFFSET = 20.0  # e-folds below the least error, where an offset is zero
+MOST_STEPS = 200  # the search usually takes ten to forty
+STEEPEST = 20.0  # exponents lie between -STEEPEST and STEEPEST
+NARROWEST = 0.05  # width of a break in log n: sharper breaks look the same between sizes that differ by 5 %
+LEAST_OFFSET = 20.0  # an offset so many e-folds below the smallest error counts as zero
 
 
 class Form(NamedTuple):
-    """A law in the coordinates of its search; `positive` says which of them are logarithms."""
+    """A law in the coordinates of its search. `positive` marks the coordinates that are logarithms."""
 
     names: tuple[str, ...]
     positive: tuple[bool, ...]
@@ -43,7 +43,7 @@ class Form(NamedTuple):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the law has."""
+        """The number of parameters of the law."""
         return len(self.names)
 
 
@@ -54,16 +54,17 @@ def fit(
     weights: Float[np.ndarray, "b n"],
     start: Float[np.ndarray, " p"] | None = None,
 ) -> tuple[Float[np.ndarray, "b p"], Float[np.ndarray, " b"]]:
-    """Coordinates of the best law for each of b curves, and the weighted sum of squares that it leaves.
+    """The coordinates of the best law for each of b curves, and its weighted sum of squared residuals.
 
-    Levenberg and Marquardt's search, for all curves and starts at once; `start` is tried beside the form's own.
+    A Levenberg-Marquardt search runs for all curves and all starts at once. `start` is tried in addition to the form's
+    own starts.
     """
     starts = form.starts(log_n, log_error, weights)
     if start is not None:
         starts = np.concatenate([starts, np.broadcast_to(start, (len(starts), 1, len(start)))], 1)
     count = starts.shape[1]
     low, high = (np.repeat(bound, count, 0) for bound in form.bounds(log_n, log_error))
-    found, left = _search(
+    found, residual = _search(
         form,
         np.clip(starts.reshape(-1, form.num_parameters), low, high),
         (low, high),
@@ -71,9 +72,9 @@ def fit(
         np.repeat(log_error, count, 0),
         np.repeat(weights, count, 0),
     )
-    best = np.argmin(left.reshape(-1, count), 1)
+    best = np.argmin(residual.reshape(-1, count), 1)
     each = np.arange(len(log_error))
-    return found.reshape(-1, count, form.num_parameters)[each, best], left.reshape(-1, count)[each, best]
+    return found.reshape(-1, count, form.num_parameters)[each, best], residual.reshape(-1, count)[each, best]
 
 
 def _search(
@@ -86,7 +87,7 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     damping = np.full(len(theta), 1e-3)
     values, jacobian = form.curve(theta, log_n)
-    left = np.sum(weights * (log_error - values) ** 2, 1)
+    residual = np.sum(weights * (log_error - values) ** 2, 1)
     diagonal = np.arange(form.num_parameters)
     for _ in range(MOST_STEPS):
         normal = np.einsum("bnp,bn,bnq->bpq", jacobian, weights, jacobian)
@@ -94,21 +95,21 @@ def _search(
         slope = np.einsum("bnp,bn->bp", jacobian, weights * (log_error - values))
         proposed = np.clip(theta + np.linalg.solve(normal, slope[..., None])[..., 0], *bounds)
         new_values, new_jacobian = form.curve(proposed, log_n)
-        new_left = np.sum(weights * (log_error - new_values) ** 2, 1)
-        better = new_left < left
+        new_residual = np.sum(weights * (log_error - new_values) ** 2, 1)
+        better = new_residual < residual
         moved = np.max(np.abs(proposed - theta), 1) > 1e-10
         theta = np.where(better[:, None], proposed, theta)
         values = np.where(better[:, None], new_values, values)
         jacobian = np.where(better[:, None, None], new_jacobian, jacobian)
-        left = np.where(better, new_left, left)
+        residual = np.where(better, new_residual, residual)
         damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, 1e8)
         if not np.any(moved & (damping < 1e8)):
             break
-    return theta, left
+    return theta, residual
 
 
 def _line(log_n: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Intercept and slope `(b, 2)` of weighted lines."""
+    """The intercept and slope `(b, 2)` of b weighted lines."""
     total = weights.sum(1)
     middle_n, middle = weights @ log_n / total, np.sum(weights * values, 1) / total
     centered = log_n - middle_n[:, None]
@@ -131,13 +132,13 @@ def _power_bounds(log_n: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray,
 
 def _offset(theta: np.ndarray, log_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     law, offset = theta[:, :1] + theta[:, 1:2] * log_n, theta[:, 2:]
-    share = scipy.special.expit(law - offset)  # of the error that is the power law's
+    share = scipy.special.expit(law - offset)  # the power law's share of the error
     return np.logaddexp(law, offset), np.stack([share, share * log_n, 1 - share], -1)
 
 
 def _offset_starts(log_n: np.ndarray, log_error: np.ndarray, weights: np.ndarray) -> np.ndarray:
     starts = []
-    for share in (1e-6, 0.1, 0.5, 0.8, 0.95, 0.999):  # of the least error that is offset
+    for share in (1e-6, 0.1, 0.5, 0.8, 0.95, 0.999):  # the offset's share of the smallest error
         offset = np.log(share) + log_error.min(1, keepdims=True)
         rest = log_error + np.log1p(-np.exp(offset - log_error))
         starts.append(np.concatenate([_line(log_n, rest, weights), offset], 1))
@@ -152,13 +153,13 @@ def _offset_bounds(log_n: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray
 
 
 def _broken(theta: np.ndarray, log_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first, second, place, width = (theta[:, index : index + 1] for index in range(1, 5))
-    place_on = (log_n - place) / width
-    bend = width * np.logaddexp(0, place_on)  # 0 far below the break, log (n / d) far above
-    after, change = scipy.special.expit(place_on), second - first
+    first, second, log_break, width = (theta[:, index : index + 1] for index in range(1, 5))
+    distance = (log_n - log_break) / width
+    bend = width * np.logaddexp(0, distance)  # 0 far below the break, log(n / d) far above
+    after, change = scipy.special.expit(distance), second - first
     values = theta[:, :1] + first * log_n + change * bend
     ones = np.ones_like(values)
-    return values, np.stack([ones, log_n - bend, bend, -change * after, change * (bend / width - place_on * after)], -1)
+    return values, np.stack([ones, log_n - bend, bend, -change * after, change * (bend / width - distance * after)], -1)
 
 
 def _broken_starts(log_n: np.ndarray, log_error: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -169,15 +170,15 @@ def _broken_starts(log_n: np.ndarray, log_error: np.ndarray, weights: np.ndarray
         before, after = order[: middle + 1], order[middle - 1 :]
         lower = _line(log_n[before], log_error[:, before], weights[:, before])
         upper = _line(log_n[after], log_error[:, after], weights[:, after])
-        place = np.full((len(lower), 1), log_n[order[middle]])
+        log_break = np.full((len(lower), 1), log_n[order[middle]])
         for width in (2 * NARROWEST, 0.1 * np.ptp(log_n)):
-            starts.append(np.concatenate([lower, upper[:, 1:], place, np.full_like(place, width)], 1))
+            starts.append(np.concatenate([lower, upper[:, 1:], log_break, np.full_like(log_break, width)], 1))
     return np.stack(starts, 1)
 
 
 def _broken_bounds(log_n: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # The break lies between the sizes, and the change of slope (4 f of log n) is over within them: other breaks
-    # cannot be told from none.
+    # The break lies between the sizes, and the slope changes (over 4 f in log n) within their range. Data cannot
+    # distinguish any other break from no break.
     widest = max(np.ptp(log_n) / 4, 2 * NARROWEST)
     return _box(
         log_error,

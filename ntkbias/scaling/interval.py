@@ -1,17 +1,17 @@
-"""A number with the interval that holds 95 % of what other data would give.
+"""A number with its 95 % interval.
 
 >>> from ntkbias.scaling import Interval
 >>> str(Interval(-0.5, -0.53, -0.48)), 0 in Interval(-0.5, -0.53, -0.48)
-('-0.5 (-0.53 to -0.48)', False)
+('-0.500 (-0.530 to -0.480)', False)
 """
 
-import equinox as eqx
+from ntkbias.tables import Printed, Table, interval
 
 __all__ = ["Interval"]
 
 
-class Interval(eqx.Module):
-    """An estimate between the ends of its 95 % interval; `number in interval` says whether it is compatible."""
+class Interval(Printed):
+    """An estimate with the ends of its 95 % interval. `number in interval` is true between the ends, inclusive."""
 
     value: float
     low: float
@@ -20,5 +20,5 @@ class Interval(eqx.Module):
     def __contains__(self, number: float) -> bool:
         return self.low <= number <= self.high
 
-    def __str__(self) -> str:
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+    def _table(self, num_rows: int) -> Table:
+        return Table(interval(self.value, self.low, self.high))

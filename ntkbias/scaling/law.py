@@ -1,14 +1,17 @@
-"""The scaling law of an error: how it falls with the number of examples, of parameters, or of steps.
+"""Scaling laws: how an error falls with the number of examples, parameters or steps.
 
     error = a n^b      or      a n^b + c, c >= 0      or      a broken law, whose exponent changes once (`forms.py`)
 
-is fitted by least squares on log error, so that all sizes count alike. Where the errors of several replicates (seeds,
-draws of the data) are given, `(seeds, n)`, the curve is their mean, and intervals come from drawing seeds anew: the
-residuals about the law play no part, so that errors of nested training sets, which are not independent, do no harm. Of
-one curve `(n,)` the points themselves are drawn anew. That interval says how much the fit depends on the sizes chosen;
-it holds if the errors scatter independently about the law, and knows nothing of other seeds.
+The law is fitted by least squares on log error, so all sizes count equally. There are two kinds of interval:
 
-Curves that were not tuned at each size bend: `preferred_scaling_law` says whether the data ask for more than a line.
+- From several replicates `(seeds, n)` (seeds, or draws of the data), the curve is the mean over replicates, and the
+  bootstrap resamples whole replicates. It does not use the residuals, so it stays valid for nested training sets, whose
+  errors are dependent across sizes.
+- From one curve `(n,)`, the bootstrap reweights the points. The interval then shows how much the fit depends on the
+  chosen sizes. It is valid if the errors scatter independently about the law, and does not cover other seeds.
+
+Curves that were not tuned at each size are often bent: `preferred_scaling_law` says whether the data support an offset
+or a break.
 
 >>> import numpy as np
 >>> from ntkbias.scaling import preferred_scaling_law, scaling_law
@@ -17,7 +20,11 @@ Curves that were not tuned at each size bend: `preferred_scaling_law` says wheth
 >>> errors = 2 * n**-0.5 * np.exp(0.02 * noise)
 >>> law = scaling_law(n, errors)
 >>> print(law)
-error = 1.98 n^-0.499, exponent -0.499 (-0.503 to -0.495) over 5 replicates
+error = 1.98 n^-0.499, over 5 replicates
+parameter                        value
+coefficient        1.98 (1.95 to 2.02)
+exponent     -0.499 (-0.503 to -0.495)
+In brackets, intervals of 95 %. Log errors scatter by 0.00672 about the law.
 >>> -0.5 in law.exponent, preferred_scaling_law(n, errors + 0.05).form
 (True, 'offset')
 """
@@ -32,49 +39,51 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_choice, require_finite, require_key, require_positive, require_scale, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_scale, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
+from ntkbias.tables import Printed, Table, counted, interval, number, spaced
 
 __all__ = ["ErrorBand", "LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
 
 LawForm = Literal["power", "offset", "broken"]
-ROUNDING = 1e-6  # relative: errors are known no better, so that a perfect fit is not infinitely better than a good one
+ROUNDING = 1e-6  # relative precision of the errors, so that a perfect fit is not infinitely better than a good one
 LEVEL = 0.975
 
 
-class ErrorBand(eqx.Module):
-    """The errors that a law gives at `sizes`, with 95 % intervals; see `ScalingLaw.extrapolate`."""
+class ErrorBand(Printed):
+    """The errors that a law predicts at `sizes`, with 95 % intervals: the result of `ScalingLaw.extrapolate`."""
 
     sizes: Float[Array, " m"]
     errors: Float[Array, " m"]
     low: Float[Array, " m"]
     high: Float[Array, " m"]
 
-    def __str__(self) -> str:
-        rows = [f"{'size':>10} {'error':>10}  95 % interval"]
-        columns = map(np.asarray, (self.sizes, self.errors, self.low, self.high))
-        for size, error, low, high in zip(*columns, strict=True):
-            rows.append(f"{size:10.6g} {error:10.3g}  {low:.3g} to {high:.3g}")
-        return "\n".join(rows)
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.sizes), num_rows)
+        columns = {
+            "size": [f"{float(self.sizes[row]):,.6g}" for row in shown],
+            "error": [interval(self.errors[row], self.low[row], self.high[row]) for row in shown],
+        }
+        return Table(f"ErrorBand: {counted(len(self.sizes), 'size')}", columns, ["In brackets, intervals of 95 %."])
 
 
-class ScalingLaw(eqx.Module):
+class ScalingLaw(Printed):
     """A law fitted to errors at several sizes, with a 95 % interval for each of its parameters.
 
-    `parameters` holds "coefficient" and "exponent", with `form="offset"` "offset", and with `form="broken"`
-    "first_exponent" below the "break_size" (a size n) and the "break_width" (of log n): "exponent" always is that of
-    large sizes. `draws` are the coordinates of the refits, positive parameters as logarithms.
+    `parameters` has "coefficient" and "exponent", the exponent at large sizes. `form="offset"` adds "offset".
+    `form="broken"` adds "first_exponent", the exponent at small sizes, "break_size" in the unit of n, and "break_width"
+    in log n. `draws` holds the coordinates of the bootstrap refits, with positive parameters as logarithms.
     """
 
     parameters: dict[str, Interval]
     draws: Float[Array, "draws p"]
     sizes: Float[Array, " n"]
     errors: Float[Array, " n"]  # the mean over replicates
-    scatter: float  # root mean square of log error about the law
-    criterion: float  # Akaike's, corrected for few sizes: less is better
-    num_replicates: int = eqx.field(static=True)  # 0 where one curve was given
+    scatter: float  # root mean squared residual of log error
+    criterion: float  # Akaike's criterion, corrected for few sizes: lower is better
+    num_replicates: int = eqx.field(static=True)  # 0 if a single curve was given
     form: str = eqx.field(static=True)
 
     @property
@@ -84,19 +93,19 @@ class ScalingLaw(eqx.Module):
 
     @property
     def offset(self) -> Interval:
-        """The error that stays at large sizes: zero unless the form has one."""
+        """The error that remains at large sizes: zero unless `form="offset"`."""
         return self.parameters.get("offset", Interval(0.0, 0.0, 0.0))
 
     def curve(self, sizes: ArrayLike) -> Float[Array, " m"]:
-        """The law's error at `sizes` `(m,)`."""
+        """The error that the law predicts at `sizes` `(m,)`."""
         log_n = np.log(_checked_sizes(sizes))
         return jnp.asarray(np.exp(FORMS[self.form].curve(self._coordinates(), log_n)[0][0]))
 
     def extrapolate(self, sizes: ArrayLike) -> ErrorBand:
-        """The law's error at other sizes `(m,)`, with the interval of the mean curve that the resampled fits give.
+        """The error that the law predicts at other sizes `(m,)`, with the 95 % interval of the mean curve.
 
-        The interval is of this form of law: that the error may leave it beyond the sizes seen is not in it. Compare
-        the forms, of which "power" and "offset" differ the more, the further they are taken.
+        The interval comes from the bootstrap refits, and assumes that this form of law holds at the new sizes too.
+        Compare several forms: the further you extrapolate, the more "power" and "offset" differ.
         """
         n = _checked_sizes(sizes)
         draws = FORMS[self.form].curve(np.asarray(self.draws, float), np.log(n))[0]
@@ -106,7 +115,7 @@ class ScalingLaw(eqx.Module):
 
     @property
     def formula(self) -> str:
-        """The law with its numbers, as "2 n^-0.5 + 0.1"."""
+        """The law as text, such as "2 n^-0.5 + 0.1"."""
         values = {name: interval.value for name, interval in self.parameters.items()}
         law = f"{values['coefficient']:.3g} n^{values.get('first_exponent', values['exponent']):.3g}"
         if self.form == "offset":
@@ -115,9 +124,11 @@ class ScalingLaw(eqx.Module):
             law += f", from n = {values['break_size']:.3g} on as n^{values['exponent']:.3g}"
         return law
 
-    def __str__(self) -> str:
+    def _table(self, num_rows: int) -> Table:
         over = f"{self.num_replicates} replicates" if self.num_replicates else f"{len(self.sizes)} sizes of one curve"
-        return f"error = {self.formula}, exponent {self.exponent} over {over}"
+        columns = {"parameter": list(self.parameters), "value": [str(found) for found in self.parameters.values()]}
+        notes = [f"In brackets, intervals of 95 %. Log errors scatter by {number(self.scatter)} about the law."]
+        return Table(f"error = {self.formula}, over {over}", columns, notes)
 
     @property
     def _num_resampled(self) -> int:
@@ -142,17 +153,19 @@ def scaling_law(
     num_resamples: int = 1_000,
     key: PRNGKeyArray | None = None,
 ) -> ScalingLaw:
-    """The law of `errors` against `sizes` `(n,)`, with bootstrap intervals.
+    """The law of `errors` against `sizes` `(n,)`, with 95 % bootstrap intervals.
 
-    `errors` are positive, `(seeds, n)` or `(n,)`: the module says what is drawn anew in each case. Intervals are the
-    estimate +- t standard deviations over `num_resamples` refits, with Student's t for the number of seeds less one
-    (of sizes less that of parameters for one curve), times the root of seeds / (seeds - 1) that the bootstrap falls
-    short (Hesterberg 2014, arXiv 1411.5279). Those of coefficient, break and extrapolated error are symmetric in the
-    logarithm; an offset's ends at zero. With two or three seeds they are wide, as they have to be. Of 400 experiments
-    with nine sizes they held the exponent in 94 to 97 %, from 3, 5 or 20 seeds, and in 90 % from one curve.
+    `errors` are positive, `(seeds, n)` or `(n,)`; see the module's docstring for the two kinds of bootstrap. An
+    interval is the estimate +- t standard deviations over `num_resamples` refits. t is Student's, with (number of
+    seeds) - 1 degrees of freedom, or (number of sizes) - (number of parameters) for one curve. The standard deviation
+    is multiplied by sqrt(seeds / (seeds - 1)), or by sqrt(sizes / (sizes - parameters)), since the bootstrap
+    underestimates it by that factor (Hesterberg 2014, arXiv 1411.5279). The intervals of the coefficient, the size of
+    the break and extrapolated errors are symmetric in the logarithm. The interval of an offset does not go below zero.
+    Two or three seeds give wide intervals. In 400 experiments with nine sizes, the intervals held the true exponent in
+    94 to 97 % with 3, 5 or 20 seeds, and in 90 % with one curve.
 
-    A power law needs 3 sizes, an offset 4 and a break 6; the latter two are found where the sizes span their bend. A
-    broken law cannot have its break outside the sizes. Costs milliseconds, and a second for a thousand broken laws.
+    A power law needs 3 different sizes, an offset 4 and a break 6. The fit finds an offset or a break only if the sizes
+    span the bend; a break never lies outside the sizes. Costs milliseconds, or a second for a thousand broken laws.
 
     Raises `InputError` on errors that are not positive, too few different sizes, or a single replicate `(1, n)`.
     """
@@ -192,13 +205,13 @@ def preferred_scaling_law(
     num_resamples: int = 1_000,
     key: PRNGKeyArray | None = None,
 ) -> ScalingLaw:
-    """The simplest of the three forms whose criterion is within `margin` of the best: whether a curve bends.
+    """The fit of the simplest form whose criterion is within `margin` of the best. It says whether a curve bends.
 
     The criterion is Akaike's, corrected for few data (Hurvich and Tsai 1989): n log scatter^2 + 2 k n / (n - k - 1) for
-    k parameters, one of them the scatter. A margin of 4 asks for some evidence: errors with independent scatter about a
-    straight line kept their line in 99 % of 300 cases. Errors whose scatter is shared by neighboring sizes, as
-    those of nested training sets, look bent more often: average over seeds. Arguments, costs and errors are those of
-    `scaling_law`; needs six sizes, of which a break is looked for from eight on.
+    k parameters, one of which is the scatter. A margin of 4 requires some evidence for a bend: of 300 straight lines
+    with independent scatter, 99 % were found to be straight. If neighboring sizes share their scatter, as with nested
+    training sets, a line looks bent more often: average over seeds. It needs six different sizes, and considers a break
+    from eight sizes on. Other arguments, cost and errors: see `scaling_law`.
     """
     n, values = _checked_curve(sizes, errors)
     require_scale("margin", margin)
@@ -215,25 +228,25 @@ def preferred_scaling_law(
 
 
 def exponent_difference(first: ScalingLaw, second: ScalingLaw, *, paired: bool = False) -> Interval:
-    """The exponent of `first` less that of `second`, with a 95 % interval; zero outside of it: they differ.
+    """The exponent of `first` minus that of `second`, with a 95 % interval. If zero lies outside it, the two differ.
 
-    `paired`: replicate i of both is the same seed or draw of data, and both were fitted with the same `key`, so that
-    what seeds have in common drops out. Otherwise the two are taken as independent.
+    With `paired`, replicate i of both laws is the same seed or draw of data, and both were fitted with the same `key`:
+    variation that the two share then cancels. Without it, the two laws count as independent.
 
-    Raises `InputError` where pairs are asked for and the laws have different numbers of replicates or resamples.
+    Raises `InputError` if `paired` and the laws are of single curves, or differ in the number of replicates or
+    resamples.
     """
     for law in (first, second):
         if not isinstance(law, ScalingLaw):
             raise InputTypeError(f"Expected two laws made by scaling_law; got {type(law).__name__}.")
     if paired and (first.num_replicates, len(first.draws)) != (second.num_replicates, len(second.draws)):
         raise InputError(
-            "Expected as many replicates and resamples of both laws to compare them in pairs; got "
-            f"{first.num_replicates} and {second.num_replicates}, {len(first.draws)} and {len(second.draws)}."
+            "Expected two laws with equal numbers of replicates and of resamples for paired=True; got "
+            f"{first.num_replicates} and {second.num_replicates} replicates, {len(first.draws)} and "
+            f"{len(second.draws)} resamples."
         )
     if paired and not first.num_replicates:
-        raise InputError(
-            "Expected laws of several replicates to compare in pairs; got one curve each. Use paired=False."
-        )
+        raise InputError("Expected laws of several replicates for paired=True; got one curve each. Use paired=False.")
     value = first.exponent.value - second.exponent.value
     ours, theirs = (np.asarray(law.draws, float)[:, FORMS[law.form].names.index("exponent")] for law in (first, second))
     if paired:
@@ -252,41 +265,41 @@ def _mean(values: Float[np.ndarray, "*s n"]) -> Float[np.ndarray, " n"]:
 
 
 def _best(law: Form, log_n: np.ndarray, errors: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " p"], float]:
-    """The coordinates of the best law, and the scatter of log error about it."""
-    found, left = fit(law, log_n, np.log(errors)[None], np.ones((1, len(log_n))))
-    return found[0], float(np.sqrt(left[0] / len(log_n)))
+    """The coordinates of the best law, and the root mean squared residual of log error."""
+    found, residual = fit(law, log_n, np.log(errors)[None], np.ones((1, len(log_n))))
+    return found[0], float(np.sqrt(residual[0] / len(log_n)))
 
 
 def _resampled(
     values: Float[np.ndarray, "*s n"], num_resamples: int, key: PRNGKeyArray | None
 ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, "draws n"]]:
-    """Log errors and weights of each resample: means over seeds drawn with replacement, or weights of the points."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else require_key(key))))
+    """The log errors and weights of each resample: means over resampled seeds, or one curve with random weights."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_or_default(key))))
     if values.ndim == 2:
         counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), num_resamples)
         curves = np.log(counts @ values / len(values))
         return curves, np.ones_like(curves)
-    weights = rng.exponential(size=(num_resamples, len(values)))  # Rubin's, which never leaves too few points
+    weights = rng.exponential(size=(num_resamples, len(values)))  # Rubin's Bayesian bootstrap: no point drops out
     return np.tile(np.log(values), (num_resamples, 1)), weights
 
 
 def _half_width(draws: Float[np.ndarray, "draws *p"], freedom: int, count: int) -> np.ndarray:
-    """Half of the 95 % interval, from the refits' standard deviation; the bootstrap's falls short by a known factor."""
+    """Half the width of the 95 % interval, from the standard deviation of the refits, corrected for its known bias."""
     return np.asarray(scipy.special.stdtrit(freedom, LEVEL) * np.sqrt(count / freedom) * np.std(draws, 0))
 
 
 def _natural(form: Form, draws: Float[np.ndarray, "draws p"]) -> Float[np.ndarray, "draws p"]:
-    """The draws in the scale of their intervals: an offset, which may be zero, has no logarithm."""
+    """The draws on the scale of their intervals. The interval of an offset is linear, since an offset may be zero."""
     if "offset" not in form.names:
         return draws
-    place = form.names.index("offset")
-    return np.concatenate([draws[:, :place], np.exp(draws[:, place:])], 1)
+    index = form.names.index("offset")
+    return np.concatenate([draws[:, :index], np.exp(draws[:, index:])], 1)
 
 
 def _intervals(
     form: Form, found: Float[np.ndarray, " p"], half: Float[np.ndarray, " p"], least: float
 ) -> dict[str, Interval]:
-    """Each parameter with its interval; exponents and offsets that errors known to 1e-6 do not show are zero."""
+    """Each parameter with its interval. Exponents and offsets too small for errors known to 1e-6 become zero."""
     intervals = {}
     for name, positive, value, width in zip(form.names, form.positive, found, half, strict=True):
         if name == "offset":
@@ -305,7 +318,7 @@ def _intervals(
 
 
 def _criterion(scatter: float, n: int, num_parameters: int) -> float:
-    k = num_parameters + 1  # and the scatter
+    k = num_parameters + 1  # the scatter counts too
     if n - k - 1 < 1:
         return float("inf")
     return float(n * np.log(scatter**2 + ROUNDING**2) + 2 * k * n / (n - k - 1))

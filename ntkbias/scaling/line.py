@@ -1,7 +1,7 @@
-"""The line of log y against log x: y = exp(intercept) x^exponent.
+"""A straight line of log y against log x: y = exp(intercept) x^exponent.
 
-Intervals of a fit come from refitting resampled data (bootstrap, seeds), never from the scatter about the line: sorted
-eigenvalues are not independent, and their least-squares errors mean nothing.
+It gives no interval. Take intervals from refits to resampled data (bootstrap, seeds), and never from the scatter about
+the line: sorted eigenvalues are not independent, so their least-squares errors mean nothing.
 
 >>> import numpy as np
 >>> from ntkbias.scaling import power_law
@@ -27,7 +27,10 @@ class PowerLaw(NamedTuple):
 
 
 def power_law(x: np.ndarray, y: np.ndarray) -> PowerLaw:
-    """The least-squares line of log y against log x; both are `(n,)`, positive, with two different x or more."""
+    """The least-squares line of log y against log x, for positive x and y `(n,)`.
+
+    Raises `InputError` if the shapes differ, if a number is not positive, or if x has fewer than two different values.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim != 1:
         raise InputError(f"Expected x and y of one length; got shapes {x.shape} and {y.shape}.")

@@ -9,9 +9,12 @@
 (True, ('snapshot', 'mode'))
 >>> float(history.times[-1])
 1.0
->>> print(history)    # doctest: +ELLIPSIS
-History: ... snapshots, steps 0 to 10
-  loss: ...
+>>> history.table(1)                                  # `print(history)` shows all
+History: 11 snapshots, steps 0 to 10
+measure   at first  at last
+accuracy     0.333    0.333
+... and 12 more
+arrays: eigenvalues (11, 12), ...
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,18 +24,22 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ntkbias.checks import require_name
 from ntkbias.errors import InputError
+from ntkbias.tables import Fact, Printed, Table, number
 
 __all__ = ["History", "stacked"]
 
+MOST_MEASURES = 30  # that are printed
 
-class History(eqx.Module):
+
+class History(Printed):
     """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
 
     `times` are step * learning rate, NaN for optimizers that have none (Adam). `stopped` says why a run ended before
     its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them: None after
-    `save` and `load`, from `open_history`, and in one of several runs. As a text it shows each number at the first and
-    at the last snapshot.
+    `save` and `load`, from `open_history`, and in one of several runs. Printed, it is a table of each number at
+    the first and the last snapshot.
     """
 
     steps: Int[np.ndarray | Array, " t"]
@@ -49,30 +56,51 @@ class History(eqx.Module):
     params: Any = eqx.field(default=None, metadata={"saved": False})  # at the last step, of f
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self.values:
-            raise InputError(f"Expected the name of a measure that was taken; got {name!r}. There are {list(self)}.")
+        require_name(name, self.values, "a measure that was taken")
         return np.asarray(self.values[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self.values
 
-    def __str__(self) -> str:
-        """How many snapshots there are, and each number at the first and the last; of several runs medians."""
-        runs = "" if self.num_runs is None else f" of {self.num_runs} runs (medians)"
-        lines = [f"History{runs}: {len(self)} snapshots, steps {int(self.steps[0])} to {int(self.steps[-1])}"]
-        for name, value in self.values.items():
-            if np.ndim(value) == np.ndim(self.times):
-                along = self.medians(name)
-                lines.append(f"  {name}: {along[0]:.4g} to {along[-1]:.4g}")
-        others = [name for name, value in self.values.items() if np.ndim(value) != np.ndim(self.times)]
-        lines += [f"  arrays: {', '.join(others)}"] if others else []
-        return "\n".join(lines + ([f"  stopped: {self.stopped}"] if self.stopped else []))
+    def _facts(self) -> list[Fact]:
+        found = []
+        for name, label in self.columns:
+            values = self.medians(name)
+            found.append(Fact.of_ends(label, values[0], values[-1]))
+        return found
+
+    def table(self, num_rows: int = MOST_MEASURES) -> Table:
+        """What printing shows: each number at the first and the last snapshot; of several runs medians."""
+        return super().table(num_rows)
+
+    def _table(self, num_rows: int) -> Table:
+        steps, shapes = np.asarray(self.steps), {name: np.shape(value) for name, value in self.values.items()}
+        numbers = [name for name, shape in shapes.items() if len(shape) == np.ndim(self.times)] if len(self) else []
+        ends = {name: self.medians(name)[[0, -1]] for name in numbers[:num_rows]}
+        columns = {"measure": list(ends)}
+        if len(self):
+            for place, head in ((0, "at first"), (-1, "at last")):
+                columns[head] = [number(values[place]) for values in ends.values()]
+        runs = "" if self.num_runs is None else f"medians of {self.num_runs} runs, "
+        span = f", steps {int(steps[0]):,} to {int(steps[-1]):,}" if len(self) else ""
+        arrays = [f"{name} {shape}" for name, shape in shapes.items() if name not in numbers]
+        notes = [f"arrays: {', '.join(arrays)}"] if arrays else []
+        notes += [f"stopped: {self.stopped}"] if self.stopped else []
+        return Table(f"History: {runs}{len(self):,} snapshots{span}", columns, notes, len(numbers) - len(ends))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the measures."""
+        return tuple(self.values)
+
+    def items(self) -> list[tuple[str, np.ndarray]]:
+        """Each name with its values."""
+        return [(name, self[name]) for name in self.values]
 
     @property
     def num_runs(self) -> int | None:

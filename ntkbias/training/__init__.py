@@ -1,8 +1,9 @@
-"""Training: a small loop over an optax optimizer that stops at given steps, compiled once.
+"""Training: a small loop over an optax optimizer. It compiles once and stops at the steps that you choose.
 
-One update is theta_{t+1} = theta_t + u_t, with u_t what the optimizer makes of the gradient of the loss over the batch.
-`train` yields (step, params). Its steps run inside one compiled loop, whatever their number; convolutions on a CPU,
-whose gradients are some 20 times slower within a compiled loop, run one compiled step at a time.
+One step is theta_{t+1} = theta_t + u_t, where the optimizer computes u_t from the gradient of the loss over the batch.
+`train` yields (step, params). The steps run in one compiled loop, which serves any number of steps. Networks with
+convolutions on a CPU are the exception: there, gradients are some 20 times slower inside a compiled loop, so each step
+is a compiled call of its own.
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from ntkbias.training import log_steps, train

@@ -1,4 +1,4 @@
-"""What users give to training, checked before it begins: data, a function and its parameters, a training mode."""
+"""Checks of the arguments of training, before it starts: the data, the function, its parameters and `forward`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,10 @@ Forward = Callable[[Params, Any, Array, PRNGKeyArray], tuple[Array, Any]]  # (pa
 
 
 def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
-    """The inputs and targets of a pair (x, y), or an `InputError`."""
+    """The inputs `(n, ...)` and targets `(n, ...)` of a pair (x, y), as finite arrays.
+
+    Raises `InputTypeError` if `data` is not a pair, and `InputError` on NaN or on different numbers of rows.
+    """
     if not isinstance(data, tuple | list) or len(data) != 2:
         got = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
         raise InputTypeError(f"Expected {name} to be a pair (x, y) of inputs and targets; got {got}.")
@@ -40,7 +43,7 @@ def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
 
 
 def packed_data(f: ApplyFunction, forward: Forward | None, data: Any) -> tuple[ApplyFunction, Forward | None, Any]:
-    """The functions of packed inputs, and the data with these; all as they are where inputs are one array."""
+    """f, forward and data with packed inputs if each input is several arrays; otherwise all three unchanged."""
     if not isinstance(data, tuple | list) or len(data) != 2 or not are_several(data[0]):
         return f, forward, data
     layout, rows = packed_rows(data[0], "x of the data")
@@ -49,7 +52,7 @@ def packed_data(f: ApplyFunction, forward: Forward | None, data: Any) -> tuple[A
 
 @dataclasses.dataclass(frozen=True)
 class UnpackingForward:
-    """A training mode of packed inputs."""
+    """A `forward` that takes packed inputs."""
 
     f: Forward
     layout: Layout
@@ -59,13 +62,17 @@ class UnpackingForward:
 
 
 def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtypeStruct:
-    """Shape and type of f(variables, x), or an `InputError` where f does not take them, or gives no row an input."""
+    """The shape and dtype of f(variables, x), after checks.
+
+    Raises `InputError` if f does not accept these arguments or does not return one row per input, and `InputTypeError`
+    if the parameters are not arrays of real numbers.
+    """
     if not jax.tree.leaves(variables):
         raise InputError("Expected params to hold at least one array; got an empty pytree.")
     wrong = [leaf for leaf in jax.tree.leaves(variables) if not isinstance(leaf, int | float) and not _is_array(leaf)]
     if wrong:
         raise InputTypeError(
-            f"Expected params to be a pytree of arrays, as of net.init; got {type(wrong[0]).__name__}."
+            f"Expected params to be a pytree of arrays, like that of net.init; got {type(wrong[0]).__name__}."
         )
     if any(is_complex(leaf) for leaf in jax.tree.leaves(variables)):
         raise InputTypeError(
@@ -76,9 +83,9 @@ def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtyp
         outputs = jax.eval_shape(f, variables, x)
     except (InputError, InputTypeError):
         raise
-    except Exception as error:  # f is the user's function, and may raise anything
+    except Exception as error:  # f is the user's function and may raise anything
         raise InputError(
-            f"Expected f to take these params and inputs of shape {x.shape}; it raised {_in_brief(error)}. "
+            f"Expected f to take these params and inputs of shape {x.shape}; it raised {_summary(error)}. "
             "Compare them with those of net.init."
         ) from error
     if is_complex(outputs):
@@ -92,7 +99,7 @@ def output_shape(f: ApplyFunction, variables: Params, x: Array) -> jax.ShapeDtyp
 
 
 def require_forward(forward: Forward, params: Params, state: Any, x: Array, outputs: jax.ShapeDtypeStruct) -> None:
-    """Raise an `InputError` unless forward gives outputs like those of f, and a state like the one it took."""
+    """Raise an `InputError` unless forward returns outputs of f's shape and a state like the one it was given."""
     state = jax.tree.map(jnp.asarray, state)
     found = jax.eval_shape(forward, params, state, x, jax.random.key(0))
     if not isinstance(found, tuple | list) or len(found) != 2:
@@ -103,12 +110,12 @@ def require_forward(forward: Forward, params: Params, state: Any, x: Array, outp
         )
     if shapes(found[1]) != shapes(state):
         raise InputError(
-            f"Expected forward to return a state like the one it took, {shapes(state)}; got {shapes(found[1])}."
+            f"Expected forward to return a state like the one it was given, {shapes(state)}; got {shapes(found[1])}."
         )
 
 
 def shapes(tree: Any) -> str:
-    """The structure of a pytree with types and shapes in place of arrays, as a text."""
+    """The structure of a pytree as text, with dtypes and shapes in place of the arrays."""
     arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, int | float) else leaf, tree)
     return eqx.tree_pformat(eqx.filter_eval_shape(lambda: arrays), struct_as_array=True, width=10**6)
 
@@ -117,6 +124,6 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def _in_brief(error: Exception) -> str:
-    """The type of an error, and the first line of what it says."""
+def _summary(error: Exception) -> str:
+    """The type of an error and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"

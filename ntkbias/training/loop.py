@@ -1,4 +1,4 @@
-"""The loop over a run of training, as an iterator."""
+"""One training run as an iterator of (step, params)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,22 +35,23 @@ def train(
 ) -> Iterator[tuple[int, Params]]:
     """Train `f(params, x)` on `data`, and yield (step, params) at the steps `at` (default: `log_steps(num_steps)`).
 
-    Step 0 and the last step, `num_steps`, are always among them.
+    Step 0 and the last step, `num_steps`, are always included. If training diverges, the iterator ends at that step.
 
-    `data` is (x, y), inputs `(n, ...)` and what `loss` takes as targets. Batches are all of the data, or with
-    `batch_size` that many examples from a new permutation each epoch, drawn by `key`; what is left over at the end of
-    an epoch waits for the next. The training loss is the mean over the batch.
+    `data` is a pair (x, y): inputs `(n, ...)` and targets that `loss` accepts. Each step uses all of the data, or, with
+    `batch_size`, that many examples. Each epoch has a new permutation of the examples, drawn with `key` (default: a
+    fixed key); the examples left over at its end are not used in that epoch. The training loss is the mean over the
+    batch.
 
-    What a network carries beside its parameters travels as `state`, a pytree: running statistics, say. Then `forward`
-    is the network in training mode, forward(params, state, x, key) -> (outputs, state), with a new key each step for
-    dropout; `f` is the network in inference mode, and takes the pair, f((params, state), x), as the loop yields it.
-    `forward` alone, without a state, serves dropout.
+    `state` is a pytree that the network carries beside its parameters, such as running statistics. With a state, pass
+    the network twice. `forward(params, state, x, key) -> (outputs, state)` is the network in training mode, and gets a
+    new key at each step for dropout. `f((params, state), x)` is the network in inference mode: it takes the pair that
+    the iterator yields. For dropout without a state, pass `forward` alone.
 
-    The same call gives the same numbers bit for bit on one device. The data stay on the device, and one call of a
-    compiled loop takes about half a second, so that Ctrl-C ends it soon.
+    On one device, the same call gives the same numbers bit for bit. The data stay on the device. One call of the
+    compiled loop takes about half a second, so Ctrl-C works soon.
 
-    Raises `InputError`, before it trains, on targets, params or a forward that do not fit, an optimizer that is not
-    one, and steps that are not in ascending order. Where training diverges, it ends at that step.
+    Raises `InputError` or `InputTypeError` before the first step if targets, params, `forward` or the optimizer do not
+    fit, or if `at` does not ascend.
     """
     f, forward, data = packed_data(f, forward, data)
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)

@@ -1,4 +1,4 @@
-"""The steps at which a run of training stops."""
+"""The steps at which a training run stops."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -14,20 +14,23 @@ Steps = Iterable[int] | np.ndarray
 
 
 def log_steps(num_steps: int, num_snapshots: int = 30) -> tuple[int, ...]:
-    """At most `num_snapshots` steps from 0 to `num_steps`, 0 and then equally spaced on a logarithmic axis.
+    """At most `num_snapshots` steps from 0 to `num_steps`: step 0, and then steps equally spaced on a logarithmic axis.
 
-    Fewer where rounding to whole numbers makes some of them equal.
+    There are fewer if rounding to whole numbers makes some of them equal.
     """
     require_positive("num_steps", num_steps)
     require_positive("num_snapshots", num_snapshots)
     if num_snapshots == 1:
         return (num_steps,)
-    spaced = np.geomspace(num_steps, 1, num_snapshots - 1)  # from the last, which is kept where there is but one
+    spaced = np.geomspace(num_steps, 1, num_snapshots - 1)  # from the last step, so that a single one is the last
     return (0, *np.unique(np.rint(spaced).astype(int)).tolist())
 
 
 def checked_steps(at: Steps | None, num_steps: int) -> tuple[int, ...]:
-    """The steps to stop at, with 0 and `num_steps` among them; an `InputError` unless they ascend between those."""
+    """The steps `at` (default: `log_steps`), with 0 and `num_steps` added.
+
+    Raises `InputTypeError` unless they are whole numbers, and `InputError` unless they ascend from 0 to `num_steps`.
+    """
     require_positive("num_steps", num_steps)
     if at is None:
         return log_steps(num_steps)
@@ -38,7 +41,7 @@ def checked_steps(at: Steps | None, num_steps: int) -> tuple[int, ...]:
     except (TypeError, ValueError):
         whole = False
     if not whole or not steps:
-        raise InputTypeError(f"Expected at= to be whole numbers of steps, as (0, 10, 100); got {at!r}.")
+        raise InputTypeError(f"Expected at= to be whole numbers of steps, such as (0, 10, 100); got {at!r}.")
     if any(later <= earlier for earlier, later in pairwise(steps)):
         raise InputError(f"Expected at= in ascending order, each step once; got {steps}. Use sorted(set(at)).")
     if steps[0] < 0 or steps[-1] > num_steps:

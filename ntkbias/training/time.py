@@ -1,8 +1,9 @@
-"""The time of training: how far an optimizer's steps move a parameter, whatever the optimizer.
+"""The time of training, measured from the optimizer's steps.
 
-`time` is how far gradients that stay at one would have moved a parameter: step * learning rate for gradient descent,
-the sum of the rates along a schedule, and step * rate / (1 - b), less a short beginning, with momentum b. Optimizers
-whose step does not grow with the gradient, as Adam's, have no such time.
+`time` is the distance that a constant gradient of one would have moved a parameter. For gradient descent it is
+step * learning rate; with a schedule, it is the sum of the learning rates. With momentum b, it approaches
+step * rate / (1 - b) after a short start. Adam and other optimizers whose steps do not grow with the gradient have no
+such time.
 
 >>> import optax
 >>> from ntkbias.training import effective_learning_rates
@@ -24,28 +25,32 @@ from ntkbias.compilation import compiled
 
 __all__ = ["effective_learning_rates", "trial_moves"]
 
-PROBED = 1e-5  # the relative difference above which an optimizer's step does not grow with the gradient
+PROPORTIONAL = 1e-5  # the largest relative error with which a step counts as proportional to the gradient
 
 
 def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray, " steps"] | None:
-    """How far each step moves a parameter whose gradient is one; None where steps do not grow with the gradient.
+    """The distance that each step moves a parameter whose gradient is one, `(num_steps,)`.
 
-    For gradient descent the learning rate, or its schedule; with momentum b it tends to rate / (1 - b). Found by
-    running the optimizer on one parameter, twice: with gradients of one, and of two.
+    For gradient descent it is the learning rate or its schedule. With momentum b, it tends to rate / (1 - b). To find
+    it, the optimizer runs twice on a single parameter, with gradients of one and of two. The result is None if the
+    steps are not proportional to the gradient.
     """
     require_positive("num_steps", num_steps)
     once, twice = (trial_moves(optimizer, num_steps, gradient) for gradient in (1.0, 2.0))
     if once is None or twice is None or not np.isfinite(once).all():
         return None
-    proportional = np.abs(twice - 2 * once) <= PROBED * np.max(np.abs(once))
+    proportional = np.abs(twice - 2 * once) <= PROPORTIONAL * np.max(np.abs(once))
     return once if proportional.all() and np.any(once != 0) else None
 
 
 def trial_moves(optimizer: Any, num_steps: int, gradient: float = 0.5) -> Float[np.ndarray, " steps"] | None:
-    """How far each step moves one parameter from zero, down a gradient that stays; None for optimizers of many."""
+    """The distance that each step moves a single parameter down a constant gradient, `(num_steps,)`.
+
+    The result is None if the optimizer does not run on a single number.
+    """
     try:
         found = np.asarray(_moves(optimizer, num_steps, jnp.asarray(gradient)), np.float64)
-    except Exception:  # one of named parameters, or of matrices, cannot be tried on a number
+    except Exception:  # an optimizer that needs named parameters or matrices cannot run on one number
         return None
     return found if found.shape == (num_steps,) else None
 

@@ -1,4 +1,4 @@
-"""The trainer: how one step is made, and how many of them become one compiled call."""
+"""The trainer: it defines one step, and decides how many steps one compiled call takes."""
 
 import dataclasses
 import time as clock
@@ -21,45 +21,45 @@ from ntkbias.types import ApplyFunction, Params
 __all__ = ["Trainer", "TrainingState"]
 
 FIRST_CALL = 16  # steps
-CALL_SECONDS = 0.5  # of steps within one call, so that Ctrl-C and NaN are noticed
+CALL_SECONDS = 0.5  # the length of one call, so that Ctrl-C and NaN are noticed soon
 
 
 class TrainingState(NamedTuple):
-    """All that the next step depends on, beside data and keys; of several runs each leaf has them as its first axis."""
+    """Everything that the next step depends on, except data and keys. Several runs add a first axis to each leaf."""
 
     step: Int[Array, ""]
     params: Params
-    state: Any  # what the network carries beside its parameters
+    state: Any  # the network's state beside its parameters, or None
     optimizer_state: Any
-    run: Array | None  # the number of this run of several
-    learning_rate: Array | None  # where each run has its own
+    run: Array | None  # the number of this run, if there are several
+    learning_rate: Array | None  # of this run, if each run has its own
     path_length: Float[Array, ""]  # sum of ||step|| since `advance` was called
     loss: Float[Array, ""]  # of the last batch, before its step
     diverged_at: Int[Array, ""]  # the first step whose loss or update was not finite, or -1
 
     @property
     def variables(self) -> Params:
-        """What `f` takes: the parameters, paired with the state where there is one."""
+        """The first argument of `f`: the parameters, or the pair (parameters, state) if there is a state."""
         return self.params if self.state is None else (self.params, self.state)
 
     @property
     def has_diverged(self) -> bool:
-        """Whether the loss or an update was not finite, in all runs."""
+        """Whether every run has had a loss or an update that was not finite."""
         return bool(np.all(np.asarray(self.diverged_at) >= 0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer:
-    """How a step is made; equal parts share one compiled program. `Trainer.checked` makes one from what users give.
+    """The definition of one step. Trainers with equal parts share one compiled program.
 
-    With `many` the states carry several runs, which advance together. `scanned` says that steps run in one compiled
-    loop; `suited` finds out whether that is the faster way.
+    `Trainer.checked` makes a trainer from a user's arguments. With `many`, a state holds several runs that advance
+    together. With `scanned`, the steps run in one compiled loop; `suited` decides whether that is faster.
     """
 
     f: ApplyFunction
     forward: Forward | None
     loss: losses.LossFunction
-    optimizer: Any  # or a function of the learning rate, where each run has its own
+    optimizer: Any  # or a function learning rate -> optimizer, if each run has its own learning rate
     batch_size: int | None
     many: bool = False
     scanned: bool = True
@@ -76,14 +76,14 @@ class Trainer:
         state: Any = None,
         forward: Forward | None = None,
     ) -> tuple["Trainer", tuple[Array, Array]]:
-        """The trainer of one run, and its data as arrays; an `InputError` where they do not go together."""
+        """The trainer of one run, and its data (x, y) as arrays. Raises `InputError` if the arguments do not fit."""
         if not callable(f):
             raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
         if not isinstance(optimizer, optax.GradientTransformation):
             raise InputTypeError(
-                f"Expected an optimizer of optax, as optax.sgd(0.1); got {type(optimizer).__name__}. "
-                "Those that are classes give one, as optax.MultiSteps(...).gradient_transformation(). A loop of your "
-                "own goes to track_snapshots as pairs (step, params)."
+                f"Expected an optax optimizer, such as optax.sgd(0.1); got {type(optimizer).__name__}. "
+                "From a class such as optax.MultiSteps, pass optax.MultiSteps(...).gradient_transformation(). To use a "
+                "training loop of your own, give track_snapshots an iterator of (step, params)."
             )
         if state is not None and forward is None:
             raise InputError(
@@ -105,7 +105,7 @@ class Trainer:
     def start(
         self, params: Params, state: Any = None, runs: Array | None = None, learning_rates: Array | None = None
     ) -> TrainingState:
-        """The state before the first step; with `many`, of parameters `(runs, ...)`, these runs and their rates."""
+        """The state before the first step. With `many`, params have a first axis (runs,), like `runs` and the rates."""
         params, state = jax.tree.map(jnp.asarray, (params, state))
 
         def one(params: Params, state: Any, run: Array | None, learning_rate: Array | None) -> TrainingState:
@@ -117,7 +117,7 @@ class Trainer:
         return start(params, state, runs, learning_rates)
 
     def suited(self, state: TrainingState, x: Array, y: Array, *, key: PRNGKeyArray) -> "Trainer":
-        """This trainer, with its steps in a compiled loop unless they hold convolutions and run on a CPU."""
+        """This trainer, with `scanned` off if its steps contain convolutions and run on a CPU."""
         if jax.default_backend() != "cpu":
             return self
         order = None if self.batch_size is None else _orders(state.run, key, jnp.asarray(0), len(x))
@@ -127,7 +127,7 @@ class Trainer:
     def advance(
         self, state: TrainingState, to: int, x: Array, y: Array, *, key: PRNGKeyArray, bar: Any = None
     ) -> TrainingState:
-        """The state at step `to`, or where all runs have diverged before; `bar` shows the steps."""
+        """The state at step `to`, or earlier if all runs have diverged by then. `bar` counts the steps."""
         step, chunk = int(np.max(np.asarray(state.step))), FIRST_CALL
         if to > step:
             state = state._replace(path_length=jnp.zeros_like(state.path_length))
@@ -146,7 +146,7 @@ class Trainer:
     def _advanced(
         self, state: TrainingState, step: int, count: int, x: Array, y: Array, key: PRNGKeyArray
     ) -> TrainingState:
-        """`count` steps on, within one epoch."""
+        """The state after `count` more steps, all within one epoch."""
         order = None
         if self.batch_size is not None:
             epoch = step // (len(x) // self.batch_size)
@@ -160,11 +160,11 @@ class Trainer:
     def _until_epoch(self, step: int, n: int) -> int:
         if self.batch_size is None:
             return 2**30
-        steps_an_epoch = n // self.batch_size
-        return steps_an_epoch - step % steps_an_epoch
+        steps_per_epoch = n // self.batch_size
+        return steps_per_epoch - step % steps_per_epoch
 
     def step(self, state: TrainingState, x: Array, y: Array, order: Array | None, key: PRNGKeyArray) -> TrainingState:
-        """One update of all runs."""
+        """The state after one step of all runs."""
         if not self.many:
             return self._step(state, x, y, order, key)
         return jax.vmap(self._step, in_axes=(0, None, None, None if order is None else 0, None))(
@@ -186,7 +186,7 @@ class Trainer:
             return self.loss(outputs, y), carried
 
         (value, carried), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        # Some optimizers look at the loss, as L-BFGS and those that wait for a plateau.
+        # Some optimizers need the loss too: L-BFGS, or a schedule that waits for a plateau.
         optimizer = optax.with_extra_args_support(self.optimizer_of(state.learning_rate))
         extra = {"value": value, "grad": gradient, "value_fn": lambda params: objective(params)[0]}
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params, **extra)
@@ -205,11 +205,11 @@ class Trainer:
         )
 
     def _parts(self) -> tuple:
-        """The trainer as an argument of a compiled function: a program must not hold what users give."""
+        """The trainer as arguments of a compiled function: a program must not keep a user's objects alive."""
         return self.f, self.forward, self.loss, self.optimizer, self.batch_size, self.many
 
     def optimizer_of(self, learning_rate: Array | None) -> optax.GradientTransformation:
-        """The optimizer, or that of a run with its own learning rate."""
+        """The optimizer, built with `learning_rate` if each run has its own."""
         return self.optimizer if learning_rate is None else self.optimizer(learning_rate)
 
 
@@ -230,7 +230,7 @@ def _one_step(
 
 @partial(jax.jit, static_argnums=3)
 def _orders(runs: Array | None, key: PRNGKeyArray, epoch: Array, n: int) -> Array:
-    """The order of the examples in an epoch, of each run."""
+    """The order of the examples in an epoch, `(n,)`; for several runs, `(runs, n)`."""
 
     def order(run: Array | None) -> Array:
         own = jax.random.fold_in(jax.random.fold_in(_run_key(key, run), 1), epoch)
@@ -240,5 +240,5 @@ def _orders(runs: Array | None, key: PRNGKeyArray, epoch: Array, n: int) -> Arra
 
 
 def _run_key(key: PRNGKeyArray, run: Array | None) -> PRNGKeyArray:
-    """The key of a run: alone, it is given this one."""
+    """The key of a run: a single run uses `key` itself."""
     return key if run is None else jax.random.fold_in(key, run)

@@ -1,4 +1,4 @@
-"""A loop for tests of what training does: any optax optimizer, minibatches drawn anew, parameters kept on the way."""
+"""A small training loop for tests: any optax optimizer, a fresh minibatch at each step, and parameters on the way."""
 
 import equinox as eqx
 import jax
@@ -7,7 +7,7 @@ import optax
 
 
 def train(f, params, x, y, loss, optimizer, num_steps, *, key, batch_size=None, keep=1):
-    """Parameters after 0, keep, 2 keep, ... num_steps steps, as one pytree with a leading axis."""
+    """The parameters after 0, keep, 2 keep, ... num_steps steps, as one pytree with a leading axis."""
     return _run(f, loss, optimizer, num_steps // keep, keep, batch_size, params, jnp.asarray(x), jnp.asarray(y), key)
 
 
@@ -31,5 +31,5 @@ def _run(f, loss, optimizer, times, keep, batch_size, params, x, y, key):
 
 
 def at(path, index):
-    """The parameters at one of the times kept."""
+    """The parameters at one of the stored times."""
     return jax.tree.map(lambda leaf: leaf[index], path)

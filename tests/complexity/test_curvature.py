@@ -1,4 +1,4 @@
-"""Sharpness, the Gauss-Newton matrix and the NTK, shift-curvature: against matrices written out."""
+"""Sharpness, the Gauss-Newton matrix, the NTK and shift-curvature, compared with explicit matrices."""
 
 import functools
 
@@ -15,8 +15,8 @@ from ntkbias.errors import InputError
 RNG = np.random.default_rng(0)
 X, TARGETS = RNG.normal(size=(9, 3)), RNG.normal(size=(9, 2))
 LABELS = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1])
-WEIGHTS = {"hidden": RNG.normal(size=(3, 20)), "out": RNG.normal(size=(20, 2))}  # 100 numbers: Lanczos's method
-BATCH = {"batch_size": 3}  # one shape, one compilation
+WEIGHTS = {"hidden": RNG.normal(size=(3, 20)), "out": RNG.normal(size=(20, 2))}  # 100 numbers, for Lanczos
+BATCH = {"batch_size": 3}  # one shape, so one compilation
 
 
 def network(params, x):
@@ -37,7 +37,7 @@ def cross_entropy(outputs):
 
 @functools.cache
 def hessian_and_gauss_newton(loss):
-    """Written out, in float64."""
+    """The explicit matrices, in float64."""
     flat, unravel = ravel_pytree(params_of())
     H = jax.jit(jax.hessian(lambda v: loss(network(unravel(v), X))))(flat)
     J = np.asarray(jax.jit(jax.jacobian(lambda v: network(unravel(v), X).ravel()))(flat))
@@ -63,12 +63,12 @@ def test_top_eigenvalues_are_those_of_the_matrix(x64):
     expected = np.linalg.eigvalsh(hessian_and_gauss_newton(mse)[0])[::-1]
     found = hessian_eigenvalues(network, params_of(), X, TARGETS, 3, tolerance=1e-6, **BATCH)
     np.testing.assert_allclose(found, expected[:3], rtol=1e-8)
-    assert expected[-1] < 0  # the largest by value, beside negative ones
+    assert expected[-1] < 0  # the Hessian has negative eigenvalues too, so "largest by value" is tested
     np.testing.assert_allclose(sharpness(network, params_of(), X, TARGETS, **BATCH), expected[0], rtol=1e-4)
 
 
 def test_all_eigenvalues_of_few_parameters(x64):
-    """Of a linear model they are those of X^T X / n, and none is left out."""
+    """For a linear model, they are all eigenvalues of X^T X / n."""
     found = hessian_eigenvalues(lambda w, x: x @ w, jnp.ones(3), X, TARGETS[:, 0], 3)
     np.testing.assert_allclose(found, np.linalg.eigvalsh(X.T @ X / 9)[::-1], rtol=1e-12)
 
@@ -78,11 +78,11 @@ def test_float32_agrees_with_float64():
     with jax.enable_x64(True):
         expected = np.linalg.eigvalsh(hessian_and_gauss_newton(mse)[0])[-1]
     found = sharpness(network, params_of(), X, TARGETS, key=jax.random.key(7), **BATCH)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)  # a residual of 1e-3 leaves its square, and float32 less
+    np.testing.assert_allclose(found, expected, rtol=1e-4)  # the square of the residual, 1e-3, and less
 
 
 def test_gauss_newton_has_the_eigenvalues_of_the_ntk(x64):
-    """For the squared error G = J^T J / n, K / n = J J^T / n; where the network fits, it is the Hessian itself."""
+    """For the squared error, G = J^T J / n and K / n = J J^T / n. If the network fits the targets, G is the Hessian."""
     params, options = params_of(), {"tolerance": 1e-6, **BATCH}
     top = nb.spectrum(nb.empirical_ntk(network, params, outputs="all"), X).eigenvalues[:4]
     newton = hessian_eigenvalues(network, params, X, TARGETS, 4, matrix="gauss-newton", **options)
@@ -92,7 +92,7 @@ def test_gauss_newton_has_the_eigenvalues_of_the_ntk(x64):
 
 
 def test_gradient_descent_is_stable_up_to_two_over_sharpness(x64):
-    """Linear regression: below it the loss falls, above it grows."""
+    """In linear regression, the loss falls below 2 / sharpness, and grows above it."""
     y = X @ np.ones(3)
     critical = 2 / float(sharpness(lambda w, x: x @ w, jnp.zeros(3), X, y))
     for factor, falls in ((0.99, True), (1.01, False)):

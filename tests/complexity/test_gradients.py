@@ -1,4 +1,4 @@
-"""Geometric complexity and gradient norms; gradient descent follows the flow of the modified loss."""
+"""Geometric complexity, gradient norms, and the modified loss whose flow gradient descent follows."""
 
 import jax
 import jax.numpy as jnp
@@ -94,8 +94,8 @@ class TestGradients:
 
 
 class TestModifiedLoss:
-    def test_descent_follows_its_flow_to_second_order_and_the_loss_s_to_first(self, x64):
-        """Distances at time 1 fall as h and as h^2: the slope of the last halving within 0.1 of the limit."""
+    def test_descent_follows_the_modified_flow_to_second_order_and_the_flow_to_first(self, x64):
+        """Distances at time 1 fall as h and as h^2: the slope of the last halving is within 0.1 of the limit."""
         params, (x, y) = params_of(width=2, outputs=1), data(5, 1)
         gradient = jax.grad(lambda p, h: jnp.sum((network(p, x) - y) ** 2) / 10)
         mended_gradient = jax.grad(lambda p, h: modified_loss(network, p, x, y, h))
@@ -111,7 +111,7 @@ class TestModifiedLoss:
         assert mended[-1] < plain[-1] / 10
 
     def test_a_linear_model_s_modified_flow_is_known(self, x64):
-        """For E = a w^2 / 2 descent takes w to (1 - h a)^t; the modified flow to exp(-(a + h a^2 / 2) t h)."""
+        """For E = a w^2 / 2, descent takes w to (1 - h a)^t, and the modified flow to exp(-(a + h a^2 / 2) t h)."""
         x, y = jnp.full((1, 1), 2.0), jnp.zeros(1)
         slope = jax.grad(lambda w: modified_loss(lambda w, x: x @ w, w, x, y, 0.05))(jnp.ones((1, 1)))
         np.testing.assert_allclose(slope, 4 + 0.05 * 16 / 2, rtol=1e-12)
@@ -127,7 +127,7 @@ def distance(first, second):
 
 
 def flow(gradient, params, h, num_steps=100):
-    """The gradient flow at time 1 by Kutta's method of third order, whose error is far below the distances."""
+    """The gradient flow at time 1, by Kutta's third-order method, whose error is far below the distances."""
     dt = 1 / num_steps
 
     def step(_, p):

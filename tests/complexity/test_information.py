@@ -1,4 +1,4 @@
-"""Information from counts: identities, known cases, estimates of others."""
+"""Information from counts: identities, known cases, and the estimates of scikit-learn."""
 
 import numpy as np
 import pytest
@@ -39,14 +39,14 @@ def test_identities():
 def test_explained_information():
     y = labels(2, 4_000)
     flips = labels(10, 4_000, seed=1)
-    simple, network = np.where(flips < 3, 1 - y, y), np.where(flips < 1, 1 - y, y)  # the network repairs what L misses
-    # A model explains itself in full, one that knows nothing explains nothing, and the truth all that there is.
+    simple, network = np.where(flips < 3, 1 - y, y), np.where(flips < 1, 1 - y, y)  # it corrects errors of L
+    # A model explains itself fully, a model without information explains nothing, and the true labels explain all.
     assert explained_information(network, network, y) == pytest.approx(mutual_information(network, y), abs=1e-12)
     assert explained_information(network, 0 * y, y) == pytest.approx(0, abs=1e-12)
     assert explained_information(network, y, y) == pytest.approx(mutual_information(network, y), abs=1e-12)
     explained = explained_information(network, simple, y)
     assert 0 < explained < min(mutual_information(network, y), mutual_information(simple, y)) + 1e-12
-    xor = explained_information(y, flips % 2, (y + flips % 2) % 2)  # each alone knows nothing, both know all
+    xor = explained_information(y, flips % 2, (y + flips % 2) % 2)  # alone, each knows nothing; both know all
     assert xor == pytest.approx(-1, abs=0.01)
 
 
@@ -56,14 +56,15 @@ class TestLayers:
         y = np.arange(8) >= 4
         found = layer_information([x, np.sign(x), 0 * x, x * [[1, -1]]], y, num_bins=8, limits=(-1.0, 1.0))
         lines = str(found).splitlines()
-        assert lines[0].split() == ["layer", "bits", "with", "input", "bits", "with", "label"]
-        assert lines[3].split() == ["3", "0.000", "0.000"]
-        assert lines[5] == "of activations in 8 bins"
+        assert lines[0] == "LayerInformation: activations in 8 bins"
+        assert lines[1].split() == ["layer", "bits", "with", "input", "bits", "with", "label"]
+        assert lines[4].split() == ["3", "0.000", "0.000"]
+        assert len(lines) == 6
         np.testing.assert_allclose(found.with_input, [3, 1, 0, 3], atol=1e-6)
         np.testing.assert_allclose(found.with_label, [1, 1, 0, 1], atol=1e-6)
 
     def test_processing_loses_information(self):
-        """T is a function of X: I(T; Y) <= I(T; X) <= log2 n; coarser bins that nest know less."""
+        """T is a function of X, so I(T; Y) <= I(T; X) <= log2 n. Coarser, nested bins know less."""
         rng = np.random.default_rng(0)
         layer, y = rng.uniform(-1, 1, (200, 2)), labels(2, 200)
         found = [layer_information([layer], y, num_bins=bins, limits=(-1.0, 1.0)) for bins in (2, 4, 8, 16)]

@@ -22,7 +22,7 @@ def test_laws(precision):
         np.testing.assert_allclose(rank(jnp.eye(6)), 6, rtol=20 * eps)
         np.testing.assert_allclose(rank(np.outer(W[:, 0], W[0])), 1, rtol=1e3 * eps)
         np.testing.assert_allclose([rank(-7 * W), rank(rotation @ W), rank(W.T)], rank(W), rtol=100 * eps)
-        for scale in (1e-25, 1e25):  # whose squares float32 does not hold
+        for scale in (1e-25, 1e25):  # float32 cannot hold the squares
             np.testing.assert_allclose(rank(scale * W), rank(W), rtol=100 * eps)
 
 
@@ -67,7 +67,7 @@ def test_bad_input_is_named():
         (lambda: embedding_effective_rank(jnp.ones((0, 2)), centered=True), "to be a matrix (n, d); got shape (0,"),
         (
             lambda: end_to_end_matrix(lambda w, x: jnp.tanh(x @ w), jnp.ones((2, 2)), (2,)),
-            "Expected a linear network, f(params, x) = x W; got outputs that differ from that by",
+            "Expected a linear network, f(params, x) = x W; got outputs that differ from x W by",
         ),
     ]
     for call, message in cases:

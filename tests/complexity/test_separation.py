@@ -1,4 +1,4 @@
-"""Nearest class centers, effective depth, collapse."""
+"""Nearest class centers, effective depth and neural collapse."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def classes(spread, n=60, seed=0):
 
 
 def test_agrees_with_nearest_centroid_of_scikit_learn():
-    """Another's code for the same definition, on data where classes overlap."""
+    """scikit-learn implements the same definition. The classes of the data overlap."""
     (x, labels), (test, test_labels) = classes(3.0), classes(3.0, seed=1)
     model = NearestCentroid().fit(x, labels)
     assert nearest_center_accuracy(x, labels) == model.score(x, labels) < 1
@@ -57,7 +57,7 @@ def test_effective_depth_is_the_first_layer_that_separates():
     assert np.all(np.diff(accuracies) >= 0)
     assert effective_depth(layers, labels) == 3
     assert effective_depth(layers, labels, max_error=0.99) == 1
-    assert effective_depth(layers[:2], labels, max_error=0.0) == 2  # none: the number of layers
+    assert effective_depth(layers[:2], labels, max_error=0.0) == 2  # no layer separates: the number of layers
 
 
 def test_activations_are_the_layers_outputs():

@@ -14,7 +14,7 @@ from ntkbias.errors import InputError
 
 class TestShuffledAUC:
     def test_tells_what_a_known_function_uses(self):
-        """On LMS-5 data the block coordinate alone, or a slab alone, decides: AUC 1 with, 1/2 without."""
+        """On LMS-5 data, the block coordinate or one slab decides alone: the AUC is 1 with it, and 1/2 without it."""
         x, y = slabs(4_000, num_coordinates=4, seed=0)
         key = jax.random.key(0)
         simple = shuffled_auc(lambda w, x: x @ w, jnp.array([1.0, 0, 0, 0]), x, y, [0], key=key)
@@ -60,7 +60,7 @@ class TestFeatureResponses:
 
     def test_one_response_falls_as_the_other_feature_grows(self, x64):
         """Two coupled features under weight decay and the logistic loss (Pezeshki et al., theorem 2)."""
-        angle = 0.3  # between the features and the examples' axes: at pi / 4 a feature has all examples alike
+        angle = 0.3  # between the features and the examples' axes: at pi / 4, a feature treats all examples alike
         U = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         y = np.array([1.0, -1.0])
         weak, strong = [], []
@@ -83,7 +83,7 @@ class TestFeatureResponses:
 
 
 def trained_outputs(Phi, y, decay):
-    """Outputs at the minimum of sum log(1 + exp(-y f)) + decay / 2 |theta|^2, f = Phi theta."""
+    """The outputs f = Phi theta at the minimum of sum log(1 + exp(-y f)) + decay / 2 |theta|^2."""
 
     def objective(theta):
         margins = y * (Phi @ theta)
@@ -109,13 +109,13 @@ def test_bad_input_is_named():
         (lambda: shuffled_auc(f, w, x, 0 * y, [0], key=key), "Expected labels (20,) of two values; got 1 in shape"),
         (
             lambda: shuffled_auc(f, jnp.ones((3, 2)), x, y, [0], key=key),
-            "to return one number an input; got shape (20, 2)",
+            "to return one number per input; got shape (20, 2)",
         ),
         (lambda: shuffled_auc(f, w, x, y, [3], key=key), "Expected coordinates from 0 to 2; got 3 to 3"),
         (lambda: shuffled_auc(f, w, x, y, [0.5], key=key), "Expected coordinates as a list of whole numbers"),
         (lambda: shuffled_auc(f, w, x, y, [0], key=None), "Expected a key of jax.random"),
         (lambda: feature_responses(np.ones((2, 3)), y, y), "Expected a matrix K (n, n); got shape (2, 3)"),
-        (lambda: feature_responses(np.eye(2), np.ones(3), np.ones(2)), "Expected outputs (2,), one an input"),
+        (lambda: feature_responses(np.eye(2), np.ones(3), np.ones(2)), "Expected outputs (2,), one per input"),
         (lambda: feature_responses(np.eye(2), np.ones(2), np.array([0, 1])), "Expected labels y of -1 and +1"),
         (lambda: feature_responses(np.array([[1, 2], [0, 1]]), np.ones(2), np.ones(2)), "Expected a symmetric K"),
     ]

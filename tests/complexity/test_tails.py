@@ -1,4 +1,4 @@
-"""Tail indices: recovered from samples whose index is known."""
+"""Tail indices are recovered from samples with a known index."""
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,8 @@ class TestHill:
     @pytest.mark.parametrize("alpha", [0.8, 1.5, 3.0])
     def test_recovers_a_power_law(self, alpha):
         found = [hill_tail_index(np.random.default_rng(seed).pareto(alpha, 20_000) + 1) for seed in range(20)]
-        assert sum(alpha in interval for interval in found) >= 17  # of 20 at 95 %: fewer has probability 0.003
-        # The mean of twenty has a twentieth of the variance alpha^2 / 400 of one; four standard errors.
+        assert sum(alpha in interval for interval in found) >= 17  # of 20 at 95 %: fewer have probability 0.003
+        # The mean of twenty has a twentieth of the variance alpha^2 / 400 of one. Four standard errors are allowed.
         assert np.mean([i.value for i in found]) == pytest.approx(alpha, abs=4 * alpha / np.sqrt(20 * 400))
 
     def test_scale_drops_out_and_powers_divide(self):
@@ -31,7 +31,7 @@ class TestHill:
 
 class TestKesten:
     def test_root_of_a_lognormal_is_known(self):
-        """log A normal of mean -m and variance s^2 has E A^alpha = 1 at alpha = 2 m / s^2."""
+        """If log A is normal with mean -m and variance s^2, E A^alpha = 1 at alpha = 2 m / s^2."""
         found = [kesten_tail_index(np.exp(np.random.default_rng(s).normal(-0.3, 0.6, 50_000))) for s in range(20)]
         assert sum(2 * 0.3 / 0.36 in interval for interval in found) >= 17
 
@@ -40,7 +40,7 @@ class TestKesten:
         assert kesten_tail_index(np.array([2.0, 0.5, -0.5])).value == pytest.approx(1.0, abs=1e-9)
 
     def test_agrees_with_the_tail_of_the_iterates_in_one_dimension(self):
-        """Gradient descent on one weight of a linear regression, batches of one: A = 1 - h a^2; within 0.3."""
+        """Gradient descent on one weight of a linear regression, in batches of one: A = 1 - h a^2. Agrees to 0.3."""
         for seed in range(3):
             rng = np.random.default_rng(seed)
             rate, num_chains, num_steps = 0.9, 20_000, 300
@@ -60,7 +60,7 @@ class TestKesten:
 class TestStable:
     @pytest.mark.parametrize("alpha", [1.2, 1.5, 1.8, 2.0])
     def test_recovers_the_index(self, alpha):
-        """1 / alpha has a standard error of 0.006 from 10^4 blocks of 10: alpha 0.01 (at 1.2) to 0.02 (at 2)."""
+        """With 10^4 blocks of 10, 1 / alpha has a standard error of 0.006; alpha has 0.01 (at 1.2) to 0.02 (at 2)."""
         found = stable_tail_index(stable(alpha, 100_000), block=10)
         assert found.value == pytest.approx(alpha, abs=0.05)
         assert found.high - found.low < 0.1
@@ -99,7 +99,7 @@ class TestGradientNoise:
 
     @pytest.mark.slow
     def test_gaussian_noise_has_index_two(self):
-        """A mean over 64 of 500 examples of bounded gradients is nearly Gaussian."""
+        """The mean of 64 bounded gradients is nearly Gaussian."""
         x = np.random.default_rng(0).uniform(-1, 1, (500, 3))
         f = lambda w, x: jnp.tanh(x @ w)  # noqa: E731
         noise = gradient_noise(f, jnp.ones(3), x, jnp.zeros(500), batch_size=64, num_draws=300, key=jax.random.key(1))

@@ -1,4 +1,4 @@
-"""What the papers claim of trained networks, on digits and synthetic data, over several seeds."""
+"""Claims of the papers about trained networks, on digits and synthetic data, over several seeds."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def regression(seed, n=200):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_geometric_complexity_falls_with_the_learning_rate(seed):
-    """Where stochastic gradient descent first has the training loss 0.02 (Dherin et al. 2022)."""
+    """Measured when stochastic gradient descent first reaches a training loss of 0.02 (Dherin et al. 2022)."""
     net, params, x, y = regression(seed)
     found = []
     for rate in (0.5, 2.0, 5.0):
@@ -85,7 +85,7 @@ def test_geometric_complexity_falls_with_weight_decay(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_effective_ranks_fall_with_depth(seed):
-    """Of the product of square Gaussian matrices, and of the last hidden layer's Gram matrix, at initialization."""
+    """At initialization: for products of square Gaussian matrices, and for the Gram matrix of the last hidden layer."""
     rng = np.random.default_rng(seed)
     linear, embedded = [], []
     for depth in (1, 2, 4, 8):
@@ -106,7 +106,7 @@ def product(factors, x):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_trained_linear_networks_have_lower_rank_the_deeper(seed):
-    """Least squares with fewer examples than inputs: the end-to-end matrix that gradient descent arrives at."""
+    """Least squares with fewer examples than inputs: the end-to-end matrix that gradient descent converges to."""
     rng = np.random.default_rng(seed)
     x = jnp.asarray(rng.normal(size=(10, 16)))
     y = x @ jnp.asarray(rng.normal(size=(16, 2)) @ rng.normal(size=(2, 16)) / 4)
@@ -121,7 +121,7 @@ def test_trained_linear_networks_have_lower_rank_the_deeper(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_effective_depth_grows_with_label_noise(seed):
-    """Six hidden layers that fit all training labels: the first with 20 % of them off their center, or less."""
+    """Six hidden layers fit all training labels. The depth is the first layer with at most 20 % off their center."""
     depths = []
     for noise in (0.0, 0.25, 0.5):
         rng = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def test_effective_depth_grows_with_label_noise(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_networks_use_the_simple_feature_alone(seed):
-    """LMS-5 (Shah et al. 2020): AUC 1, 1/2 with the block coordinate shuffled, 1 with all the slabs shuffled."""
+    """LMS-5 (Shah et al. 2020): the AUC is 1; 1/2 with the block coordinate shuffled; 1 with all slabs shuffled."""
     (x, y), (x_test, y_test) = (slabs(3_000, num_coordinates=10, seed=s) for s in (seed, 100 + seed))
     net = nb.nets.mlp(width=100, depth=1, b_std=0.1)
     start = net.init(jax.random.key(seed), (10,))
@@ -171,7 +171,7 @@ def test_networks_use_the_simple_feature_alone(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_linear_part_is_learned_first(seed):
-    """Kalimeris et al. 2019: what a linear model explains saturates, and what it does not goes on growing."""
+    """Kalimeris et al. 2019: the part that a linear model explains saturates, and the other part keeps growing."""
     order = np.random.default_rng(seed).permutation(len(DIGITS))
     seen, held = order[:1000], order[1000:]
     y = np.where(LABELS >= 5, 1.0, -1.0)
@@ -202,7 +202,7 @@ def test_the_linear_part_is_learned_first(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_tanh_layers_fit_then_compress_and_relu_layers_do_not(seed, activation):
-    """All 4,096 inputs of 12 bits: of the last hidden layer's 12 bits about them tanh drops 3 or more."""
+    """On all 4,096 inputs of 12 bits: with tanh, the last hidden layer loses 3 or more of its 12 bits about them."""
     rng = np.random.default_rng(seed)
     bits = np.array([[(k >> bit) & 1 for bit in range(12)] for k in range(4096)]) * 2.0 - 1
     score = bits @ rng.normal(size=12) + 0.7 * bits @ rng.normal(size=12) * bits[:, 0]
@@ -219,16 +219,16 @@ def test_tanh_layers_fit_then_compress_and_relu_layers_do_not(seed, activation):
     found = [layer_information([layer], y, limits=limits) for layer in hidden]
     with_input, with_label = (np.array([getattr(f, n)[0] for f in found]) for n in ("with_input", "with_label"))
     assert np.mean(np.sign(net.apply(at(path, -1), x))[:, 0] == y) > 0.99
-    assert with_label[-1] > max(0.98, with_label[0])  # fitting: fine bins tell tanh states apart from the start
+    assert with_label[-1] > max(0.98, with_label[0])  # fitting: fine bins distinguish tanh states from the start
     if activation == "tanh":
         assert with_input[-1] < with_input.max() - 3
-        assert np.argmax(with_label > 0.98) <= np.argmax(with_input < with_input.max() - 3)  # only then compression
+        assert np.argmax(with_label > 0.98) <= np.argmax(with_input < with_input.max() - 3)  # compression comes later
     else:
         assert with_input[-1] > with_input.max() - 0.2
 
 
 def test_path_complexity_grows_with_the_fraction_of_random_labels():
-    """Baratin et al. 2020, 100 digits, odd against even, gradient descent for a fixed time."""
+    """Baratin et al. 2020: 100 digits, odd against even, with gradient descent for a fixed time."""
     found = np.zeros((3, 4))
     for seed in SEEDS:
         for place, noise in enumerate((0.0, 0.25, 0.5, 1.0)):

@@ -1,4 +1,4 @@
-"""Displacement exponents of walks whose law is known; the complexity of paths; norms."""
+"""Displacement exponents of walks with a known law; complexity of paths; norms."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def brownian(seed=0):
 
 
 def ornstein_uhlenbeck(pull=0.2, seed=0):
-    """x <- (1 - pull) x + noise, from its stationary law."""
+    """A path of x <- (1 - pull) x + noise that starts from its stationary law."""
     noise = np.random.default_rng(seed).normal(size=(NUM_STEPS, NUM_PARAMETERS))
     x = noise[0] / np.sqrt(1 - (1 - pull) ** 2)
     path = [x]
@@ -37,14 +37,14 @@ def ornstein_uhlenbeck(pull=0.2, seed=0):
 
 class TestDisplacement:
     def test_brownian_motion_has_exponent_one(self):
-        """Each square has a relative standard error of sqrt(2 / 200) = 0.1, over eight e-folds of time."""
+        """Each square has a relative standard error of sqrt(2 / 200) = 0.1; times span eight e-folds."""
         found = [displacement_exponent(brownian(seed)) for seed in range(5)]
         np.testing.assert_allclose(found, 1, atol=0.1)
         assert np.mean(found) == pytest.approx(1, abs=0.05)
         np.testing.assert_allclose(local_displacement_exponents(brownian(), LAGS), 1, atol=0.1)
 
     def test_a_confined_path_has_exponent_zero_at_long_lag(self):
-        """MSD = 2 s^2 (1 - rho^lag), rho = 0.8: exact at all lags, up to the error of its mean."""
+        """MSD = 2 s^2 (1 - rho^lag) with rho = 0.8, exactly at all lags up to the error of the mean."""
         path = ornstein_uhlenbeck()
         expected = 2 * NUM_PARAMETERS * (1 - 0.8**LAGS) / (1 - 0.8**2)
         np.testing.assert_allclose(mean_squared_displacement(path, LAGS), expected, rtol=0.02)
@@ -96,7 +96,7 @@ def test_weight_norms():
         "['b'][0]": 12.0,
         "['b'][1]": 0.0,
     }
-    for scale in (1e-30, 1e30):  # whose squares float32 does not hold
+    for scale in (1e-30, 1e30):  # float32 cannot hold the squares
         np.testing.assert_allclose(weight_norm([scale * jnp.ones(9), scale * jnp.ones(7)]), 4 * scale, rtol=1e-6)
 
 

@@ -22,7 +22,7 @@ FREQUENCIES = tuple(float(k) for k in CIRCLE.degrees(6))
 @pytest.mark.slow
 def test_the_circles_own_harmonics_give_the_circles_ranking():
     x, weights = CIRCLE.quadrature(24)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
     own = nb.rank_by_frequency(spectrum, FromHarmonics(waves, FREQUENCIES, CIRCLE), num_modes=11)
     exact = nb.rank_by_frequency(spectrum, CIRCLE, num_modes=11)
     np.testing.assert_allclose(own.frequencies, exact.frequencies)

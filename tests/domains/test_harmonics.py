@@ -140,7 +140,7 @@ def test_a_kernel_of_falling_projectors_is_ranked_by_frequency(x64, name):
     x, weights = domain.quadrature(num_inputs)
     levels = exact_frequencies(domain, domain.levels(max_degree))
     kernel = np.tensordot(1 / (1 + levels**2), domain.projectors(x, x, max_degree), 1)
-    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights, num_modes=len(domain.degrees(max_degree)))
+    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights=weights, num_modes=len(domain.degrees(max_degree)))
     expected = np.sort(exact_frequencies(domain, domain.degrees(max_degree)))
     expected = expected[expected <= np.unique(expected)[:3].max()]
     spectrum = nb.Spectrum(**{**vars(modes), "x": x})
@@ -240,6 +240,6 @@ def test_power_beyond_the_last_degree_is_ranked_last():
     """Nine nodes distinguish degrees up to 4. Eight nodes distinguish degrees up to 3, and one wave of degree 4."""
     x, weights = Circle().quadrature(8)
     wave = jnp.asarray(np.cos(np.pi * np.arange(8)))
-    modes = nb.eigen.eigh(jnp.outer(wave, wave) + 0.5, weights, num_modes=2)
+    modes = nb.eigen.eigh(jnp.outer(wave, wave) + 0.5, weights=weights, num_modes=2)
     ranking = nb.rank_by_frequency(nb.Spectrum(**{**vars(modes), "x": x}), Circle())
     assert ranking.frequencies.tolist() == [3, 0]

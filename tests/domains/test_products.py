@@ -61,7 +61,7 @@ def test_torus_graph_frequencies(x64):
     torus = Torus(2)
     x, weights = torus.quadrature(256)
     kernel = np.tensordot(1 / (1.0 + torus.levels(5)), torus.projectors(x, x, 5), 1)
-    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights, num_modes=21)
+    modes = nb.eigen.eigh((kernel + kernel.T) / 2, weights=weights, num_modes=21)
     graph = nb.frequency.graph_frequency(nb.Spectrum(**{**vars(modes), "x": x}), torus)
     np.testing.assert_allclose(graph, np.sqrt(torus.degrees(5)), rtol=0.02, atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_cube_frequencies_agree(x64):
     """All three measures give sqrt k for the modes of degree k."""
     cube = Hypercube(6)
     x, weights = cube.quadrature(64)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=3, b_std=0.5)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=3, b_std=0.5)), x, weights=weights)
     harmonic = cube.frequency(np.argmax(nb.frequency.harmonic_energy(spectrum, cube), 1))
     np.testing.assert_allclose(np.sort(harmonic), np.sqrt(cube.degrees(6)), rtol=1e-12)
     np.testing.assert_allclose(nb.frequency.graph_frequency(spectrum, cube), harmonic, rtol=0.01, atol=1e-6)

@@ -99,7 +99,7 @@ def test_a_dense_kernel_is_ranked_across_leaves():
     domain = SphereProduct((0, 1), 2)
     x, weights = domain.quadrature(64)
     kernel = jnp.exp(jnp.einsum("nud,mud->nm", x, x) / 4)
-    modes = nb.eigen.eigh(kernel, weights, num_modes=5)
+    modes = nb.eigen.eigh(kernel, weights=weights, num_modes=5)
     ranking = nb.rank_by_frequency(nb.Spectrum(**{**vars(modes), "x": x}), domain)
     np.testing.assert_allclose(ranking.frequencies, [0] + [0.5**0.5] * 4, rtol=1e-6)
     np.testing.assert_allclose(ranking.energy[1:, 1:3], 0.5, atol=1e-4)

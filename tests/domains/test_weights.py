@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from cases import spectrum_on_nodes
 
 import ntkbias as nb
 from ntkbias.domains import (
@@ -98,7 +99,7 @@ def test_a_ranking_is_the_domains_and_not_the_samples(x64):
     assert np.argmax(energy, 1).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert float(energy.max(1).min()) > 0.99
     assert float(plain.purity[:9].min()) < 0.6
-    even = nb.spectrum(kernel, *Circle().quadrature(256), num_modes=9)
+    even = spectrum_on_nodes(kernel, Circle(), 256, num_modes=9)
     np.testing.assert_allclose(spectrum.eigenvalues, even.eigenvalues, rtol=0.01)
 
 

@@ -332,7 +332,7 @@ def test_weights_are_those_of_the_spectrum(x64):
     K = matrix_of(VALUES)
     weights = np.random.default_rng(0).uniform(0.5, 2, N)
     weights /= weights.sum()
-    modes = nb.eigen.eigh(K, weights)
+    modes = nb.eigen.eigh(K, weights=weights)
     density = spectral_density(K, key=KEY, num_probes=2, num_steps=60, weights=weights)
     np.testing.assert_allclose(density.nodes[0], modes.eigenvalues[::-1], rtol=1e-8)
     known = spectral_density(K, key=KEY, num_probes=2, weights=weights, modes=modes)

@@ -88,10 +88,10 @@ def rows_of(landmarks, num_outputs):
 @pytest.mark.slow
 def test_all_inputs_as_landmarks_give_the_spectrum(method, precision):
     x, weights = inputs(40), weights_of(40)
-    got, expected = nystrom(GAUSSIAN, x, 40, method=method, weights=weights), nb.spectrum(GAUSSIAN, x, weights)
+    got, expected = nystrom(GAUSSIAN, x, 40, method=method, weights=weights), nb.spectrum(GAUSSIAN, x, weights=weights)
     assert sorted(got.landmarks.tolist()) == list(range(40)) or method == "pivoted_cholesky"
     k = len(got.eigenvalues)  # without what the rounding of 40 entries leaves no digit of
-    assert k >= expected.num_resolved - 2
+    assert k >= expected.num_above_noise - 2
     np.testing.assert_allclose(
         got.eigenvalues, np.asarray(expected.eigenvalues)[:k], rtol=0, atol=5 * float(got.noise_floor)
     )
@@ -108,7 +108,7 @@ def test_all_inputs_as_landmarks_give_the_spectrum(method, precision):
 def test_a_kernel_of_low_rank_is_found_exactly(method, precision):
     x = inputs(40, 3)
     got, expected = nystrom(LINEAR, x, 8, method=method), nb.spectrum(LINEAR, x, num_modes=3)
-    assert len(got.eigenvalues) == got.num_resolved == 3
+    assert len(got.eigenvalues) == got.num_above_noise == 3
     rounding = 10 * eps_of(x)
     np.testing.assert_allclose(got.eigenvalues, expected.eigenvalues, rtol=rounding)
     assert float(got.trace_error) < rounding * float(got.trace)
@@ -190,7 +190,7 @@ def test_it_extends_through_the_landmarks_alone(outputs, precision, monkeypatch)
     own = np.asarray(call(kernel, x[got.landmarks])).reshape(4 * (3 if outputs == "all" else 1), -1)
     atol = 30 * eps_of(x) * np.linalg.cond(own) ** 0.5
     np.testing.assert_allclose(extended, got.eigenfunctions[..., : extended.shape[-1]], atol=atol)
-    assert extended.shape == (12, *([3] if outputs == "all" else []), got.num_resolved)
+    assert extended.shape == (12, *([3] if outputs == "all" else []), got.num_above_noise)
     assert got.extend(inputs(5, seed=1), 2).shape[-1] == 2
 
 
@@ -310,7 +310,7 @@ def test_landmarks_that_are_nearly_the_same_do_no_harm(precision):
     got = nystrom(GAUSSIAN, x, np.arange(80))
     true = nb.spectrum(GAUSSIAN, x)
     assert np.isfinite(got.eigenfunctions).all()
-    k = min(len(got.eigenvalues), true.num_resolved)
+    k = min(len(got.eigenvalues), true.num_above_noise)
     np.testing.assert_allclose(
         np.asarray(got.eigenvalues)[:k], np.asarray(true.eigenvalues)[:k], rtol=0, atol=10 * float(true.noise_floor)
     )
@@ -385,7 +385,7 @@ def test_it_is_saved_and_extends_again_with_its_kernel(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": jnp.eye(3)}, r"Expected a kernel, e\.g\. empirical_ntk\(f, params\); got .*For a matrix use eigh"),
+        ({"kernel": jnp.eye(3)}, r"Expected inputs x= with a Kernel alone; got them beside ArrayImpl"),
         ({"kernel": network("each")}, r"got outputs='each'"),
         ({"x": jnp.ones(3)}, r"Expected x to be a batch of inputs"),
         ({"x": jnp.array([[jnp.nan, 1.0]])}, r"Expected finite numbers in x"),
@@ -413,5 +413,5 @@ def test_bad_input(change, message):
     arguments = {"kernel": GAUSSIAN, "x": inputs(8), "landmarks": 3, **change}
     with pytest.raises(InputError, match=message) as caught:
         nystrom(**arguments)
-    if message.startswith("Expected a kernel, e"):
+    if message.startswith("Expected inputs x="):
         assert isinstance(caught.value, InputTypeError)

@@ -1,8 +1,7 @@
-"""What may happen to a file: one function a damage, which changes the file at a path. `other` is the same file of
-another save.
+"""Damages to a file. Each is a function of the file's path; `other` is the same file from another save.
 
-A reader that meets one of them gives the right value or says in one sentence what is wrong: never another value, never
-another error, and never without an end.
+A reader of a damaged file must return the right value, or say in one sentence what is wrong. It must never return
+another value, raise another error, or hang.
 """
 
 import gzip
@@ -23,19 +22,19 @@ def remade(path, change):
 
 
 def flipped(share):
-    """One bit, this far into the file."""
+    """Flip one bit at this share of the file's length."""
 
     def damage(path, other):
         content = bytearray(path.read_bytes())
-        place = min(int(share * len(content)), len(content) - 1)
-        content[place] ^= 1 << (place % 8)
+        index = min(int(share * len(content)), len(content) - 1)
+        content[index] ^= 1 << (index % 8)
         path.write_bytes(content)
 
     return damage
 
 
 def instead(make):
-    """Something else under the name."""
+    """Put something else under the name."""
 
     def damage(path, other):
         path.unlink()
@@ -46,7 +45,7 @@ def instead(make):
 
 def bound(path):
     here = os.getcwd()
-    os.chdir(path.parent)  # names of sockets are short
+    os.chdir(path.parent)  # names of sockets must be short
     try:
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(path.name)
@@ -63,7 +62,7 @@ def content(data):
 
 
 def values(change):
-    """Each value within a JSON file changed; other files stay."""
+    """Change each value in a JSON file. Other files stay."""
 
     def within(value):
         if isinstance(value, dict):
@@ -85,10 +84,10 @@ def text(change):
     return values(lambda v: change(v) if isinstance(v, str) else v)
 
 
-def without(place):
+def without(index):
     def change(value):
         if isinstance(value, dict) and value:
-            key = list(value)[place]
+            key = list(value)[index]
             return {name: item for name, item in value.items() if name != key}
         return value
 
@@ -96,7 +95,7 @@ def without(place):
 
 
 def arrays(change, compression=zipfile.ZIP_STORED):
-    """The archive made again from its changed arrays, with right checksums; other files stay."""
+    """Rewrite an archive with changed arrays and correct checksums. Other files stay."""
 
     def damage(path, other):
         if path.suffix == ".npz":
@@ -127,7 +126,7 @@ def npy(array):
 
 
 def claiming(shape):
-    """A header that says another shape."""
+    """Write headers with another shape."""
 
     def change(members):
         for name, data in members.items():
@@ -139,7 +138,7 @@ def claiming(shape):
 
 
 def flags(local, central, value):
-    """A field of the first entry's headers in an archive."""
+    """Change a field in the headers of an archive's first entry."""
 
     def damage(path, other):
         data = bytearray(path.read_bytes())
@@ -153,7 +152,7 @@ def flags(local, central, value):
 
 def twice(members):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the name is there already
+        warnings.simplefilter("ignore")  # the warning that the name exists already
         for name, data in members.items():
             yield name, data
             yield name, data[:-1] + bytes([data[-1] ^ 1])

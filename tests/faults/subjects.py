@@ -1,7 +1,7 @@
-"""What the bench of faults breaks: small cases of all that lives in a folder for longer than one process.
+"""The subjects of the bench of faults: small cases of everything that keeps files in a folder between processes.
 
-A subject is one line of `SUBJECTS`: what works in a folder and returns its result, the same work on another problem,
-and what reads the folder. All of them run in processes of their own; nothing here starts JAX.
+A subject is one line of `SUBJECTS`: a function that works in a folder and returns its result, and a function that reads
+the folder. All of them run in separate processes; nothing here starts JAX.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ Result = dict[str, np.ndarray]
 
 
 class Subject(NamedTuple):
-    """Work in a folder, which goes on where it was broken off: `run(folder, other)` is of one of two problems."""
+    """Work in a folder that resumes where it stopped. `run(folder, other)` works on one of two problems."""
 
     run: Callable[[Path, bool], Result]
-    read: Callable[[Path], Result] | None = None  # what a reader sees, of a folder that need not be finished
+    read: Callable[[Path], Result] | None = None  # reads the folder, which need not be finished
 
 
 def f(params, x):
@@ -69,7 +69,7 @@ def read_track(folder: Path) -> Result:
 
 
 def search(folder: Path, other: bool) -> Result:
-    """Eigenvalues and eigenfunctions; residuals too, which tell of the operator."""
+    """Eigenvalues, eigenfunctions, and residuals, which depend on the operator."""
     krylov.DENSE, krylov.SAVE_SECONDS, subspace.BLOCKS = 0, 0.0, 4
     vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(200, 200)))[0]
     law = np.arange(1.0, 201) ** -1.5
@@ -82,13 +82,13 @@ def search(folder: Path, other: bool) -> Result:
 
 
 def command(folder: Path, other: bool) -> Result:
-    """`ntkbias spectrum`, and what it left: the values, and the table."""
-    said = io.StringIO()
+    """Run `ntkbias spectrum`, and read the values that it saved."""
+    printed = io.StringIO()
     options = ["--data", "circle", "--num-examples", "8", "--width", "16" if other else "8", "--depth", "1"]
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
         code = main(["spectrum", *options, "--no-cache", "--out", str(folder / "run")])
     if code:
-        raise InputError(said.getvalue().strip().removeprefix("ntkbias: "))
+        raise InputError(printed.getvalue().strip().removeprefix("ntkbias: "))
     return read_command(folder)
 
 

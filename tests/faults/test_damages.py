@@ -1,4 +1,4 @@
-"""Every damage of every file by every reader: the right value, or one sentence."""
+"""Every damage to every file, for every reader: the right value, or one sentence."""
 
 import contextlib
 import functools
@@ -73,16 +73,16 @@ def read_data(folder):
 
 
 def save_outputs(folder, number):
-    def fill(place):
-        nb.save(place / "v", {"a": np.arange(40.0) + number})
-        (place / "table.txt").write_text(f"table {number}")
+    def fill(path):
+        nb.save(path / "v", {"a": np.arange(40.0) + number})
+        (path / "table.txt").write_text(f"table {number}")
 
     with RunFolder.claimed(folder, []) as run:
         run.fill(fill)
 
 
 def read_outputs(folder):
-    """What a command may replace, and the value that a reader loads."""
+    """Claim the folder as a command does, and load the value."""
     with RunFolder.claimed(folder, ["v.npz", "v.json", "table.txt"]):
         return nb.load(folder / "v")
 
@@ -92,7 +92,7 @@ def save_config(folder, number):
 
 
 def read_config(folder):
-    """Whatever a person wrote there: only that nothing else than a sentence comes of it."""
+    """Read a file that a person wrote: any value will do, but no error except one sentence."""
     with_config(["spectrum", "--config", str(folder / "a.toml")])
 
 
@@ -104,8 +104,8 @@ READERS = {
     "outputs": (save_outputs, read_outputs),
     "config": (save_config, read_config),
 }
-# What a reader without digests of arrays cannot know: somebody made the file again, whole, with other contents.
-MADE_AGAIN = {
+# A reader without digests cannot notice these damages: they replace the file by a valid one with other contents.
+UNDETECTABLE = {
     "data": ("of another save", "arrays zero", "arrays lost"),
     "run": ("arrays zero", "arrays longer", "arrays of no length"),
 }
@@ -113,7 +113,7 @@ MADE_AGAIN = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Of a reader two saves, the first of which is damaged, and its value; made when they are asked for."""
+    """A function that makes two saves of a reader, and the value of the first. Tests damage copies of the first."""
 
     @functools.cache
     def made(name):
@@ -128,7 +128,7 @@ def saved(tmp_path_factory):
 
 @contextlib.contextmanager
 def ended(seconds):
-    """An error after so many seconds: a reader waits for no pipe."""
+    """Raise an error after so many seconds: a reader must not wait for a pipe."""
 
     def late(*_):
         raise TimeoutError
@@ -152,8 +152,8 @@ def same(left, right):
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_files_give_the_right_value_or_one_sentence(tmp_path, unchecked, saved, reader, damage):
-    if damage in MADE_AGAIN.get(reader, ()):
-        pytest.skip("a whole file of other contents, with right checksums: no reader can know")
+    if damage in UNDETECTABLE.get(reader, ()):
+        pytest.skip("a valid file with other contents and correct checksums: no reader can notice")
     first, second, value = saved(reader)
     wrong = []
     for path in sorted(path for path in first.rglob("*") if path.is_file()):
@@ -171,7 +171,7 @@ def test_damaged_files_give_the_right_value_or_one_sentence(tmp_path, unchecked,
             sentence = str(error)
             if len(sentence.splitlines()) != 1 or not sentence.startswith("Expected"):
                 wrong.append((str(name), "no sentence", sentence))
-        except BaseException as error:  # of any type: it would be a traceback
+        except BaseException as error:  # of any type: a user would see a traceback
             wrong.append((str(name), type(error).__name__, str(error)[:300]))
         shutil.rmtree(folder)
     assert not wrong

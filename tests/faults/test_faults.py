@@ -1,6 +1,6 @@
-"""The bench of faults, a few cases of each kind: nothing is lost, nothing is mixed, and a refusal is one sentence.
+"""A few cases of each kind from the bench of faults: nothing is lost or mixed, and a refusal is one sentence.
 
-`python benchmarks/faults.py --count 200` is the whole of it.
+`python benchmarks/faults.py --count 200` runs all cases.
 """
 
 import json
@@ -16,7 +16,7 @@ ROOT = HERE.parents[1]
 
 
 def found(kind, name, count, seed):
-    """What was done, the verdict and why, of cases that run in copies of a process in which JAX has not started."""
+    """The event, verdict and reason of each case. Cases run in copies of a process in which JAX has not started."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "bench.py", kind, name, str(count), str(seed)],
         cwd=HERE,

@@ -58,7 +58,9 @@ def test_the_kernels_spectrum_falls_slower_for_hat():
     x, weights = Circle().quadrature(128)
     exponents, tops = {}, {}
     for name, activation in (("relu", "relu"), ("hat", Hat())):
-        spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, activation=activation, b_std=1.0)), x, weights)
+        spectrum = nb.spectrum(
+            nb.infinite_ntk(nb.nets.mlp(depth=1, activation=activation, b_std=1.0)), x, weights=weights
+        )
         spaces = nb.rank_by_frequency(spectrum, Circle(), num_resamples=0).by_eigenspace()
         values = dict(zip(np.asarray(spaces.frequencies).tolist(), np.asarray(spaces.eigenvalues), strict=True))
         chosen = np.array([values[float(k)] for k in range(1, 16)])

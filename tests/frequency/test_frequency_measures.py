@@ -12,7 +12,7 @@ from ntkbias.layers import Scale, Sequential
 from ntkbias.report import comparison
 
 each_measure = pytest.mark.parametrize("name", FREQUENCY_MEASURES)
-DEGREES = (np.arange(13) + 1) // 2  # 0, 1, 1, ... 6, 6: a fifth of 31
+DEGREES = (np.arange(13) + 1) // 2  # 0, 1, 1, ... 6, 6: up to a fifth of 31
 
 
 def spectrum_on(radius):
@@ -54,7 +54,7 @@ def test_members_of_an_eigenspace_share_it(spectrum, name):
 
 @each_measure
 def test_it_is_the_inverse_of_a_length(spectrum, name):
-    """The same functions at inputs twice as far apart have half of the frequency."""
+    """The same functions at inputs twice as far apart have half the frequency."""
     found = ranked(spectrum_on(2.0), name, 2.0).frequencies
     np.testing.assert_allclose(found[1:], ranked(spectrum, name).frequencies[1:] / 2, rtol=1e-3)
 
@@ -76,7 +76,7 @@ def test_the_whole_comparison_takes_it(name):
     assert MEASURES[name].text in comparison._summary(found)
 
 
-def test_one_of_ones_own(spectrum):
+def test_a_custom_measure(spectrum):
     def of_index(spectrum, domain, weights, num_modes, key):
         return MEASURES["graph"].function(spectrum, domain, weights, num_modes, key)
 
@@ -86,7 +86,7 @@ def test_one_of_ones_own(spectrum):
     np.testing.assert_array_equal(ranking.frequencies, ranked(spectrum, "graph").frequencies[:5])
 
 
-def test_which_is_taken_and_which_is_refused(unchecked, spectrum):
+def test_the_default_measure_and_refused_measures(unchecked, spectrum):
     assert measure_on(nb.domains.Circle()) is MEASURES["harmonic"]
     assert measure_on(nb.domains.PointCloud()) is MEASURES["graph"]
     with pytest.raises(InputTypeError, match="Expected a domain with harmonics.* PointCloud. Use measure='graph' or"):

@@ -1,4 +1,4 @@
-"""Image frequencies: plane waves have their own, and differences agree with derivatives."""
+"""Image frequencies: a plane wave has its own frequency, and differences agree with derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def wave(rows, columns):
 
 
 def responses(x):
-    """Functions of one wave each: 0, 1/6, 1/4 and 5/8 cycles per pixel; the last is linear in all pixels alike."""
+    """Functions of one wave each, with 0, 1/6, 1/4 and 5/8 cycles per pixel."""
     inner = [jnp.sum(x * wave(*k), (1, 2, 3)) for k in ((0, 0), (1, 0), (0, 2), (3, 3))]
     return jnp.stack([inner[0], jnp.sin(0.1 * inner[1]), inner[2] ** 2, jnp.tanh(0.1 * inner[3])], 1)
 
@@ -36,13 +36,13 @@ def test_a_wave_has_its_own_frequency():
 
 
 def total_gradient(function):
-    """The mean over images of the squared length of each output's gradient: what the bands share among them."""
+    """The mean over images of the squared norm of each output's gradient, which is the sum over the bands."""
     jacobians = jax.vmap(jax.jacrev(lambda one: function(one[None])[0]))(IMAGES)
     return np.mean(np.sum(np.asarray(jacobians) ** 2, (2, 3, 4)), 0)
 
 
 def test_differences_agree_with_derivatives():
-    """Of 30 x 24 steps a band: an error of some 4 to 8 %."""
+    """With 30 x 24 steps per band, the error is about 4 to 8 %."""
     exact = image_gradient_frequencies(responses, IMAGES, num_bands=3)
     found = image_frequencies(responses, IMAGES, num_bands=3, scale=0.05, num_steps=24)
     np.testing.assert_allclose(found.energy, exact.energy, rtol=0.3, atol=1e-4 * float(exact.energy.max()))
@@ -58,7 +58,7 @@ def test_white_noise_has_density_one():
 
 @pytest.mark.slow
 def test_modes_of_a_spectrum():
-    """A dense network has no preference among pixels: its gradients are those of the images, white here."""
+    """A dense network has no preference among pixels: its gradients are as white as the images."""
     x = IMAGES[:12]
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x)
     response = image_frequencies(spectrum, x, num_bands=3, num_modes=4, num_steps=2)
@@ -74,7 +74,7 @@ def test_it_is_saved(tmp_path):
     assert isinstance(loaded, ImageFrequencies)
     np.testing.assert_array_equal(loaded.share, value.share)
     lines = str(value).splitlines()
-    assert lines[1].split() == ["0.000", "to", "0.354", f"{value.share[0]:.3f}"]
+    assert lines[2].split() == ["0.000", "to", "0.354", f"{value.share[0]:.3f}"]
     assert lines[-1].split() == ["mean", "frequency", f"{value.mean_frequency:.3f}"]
 
 
@@ -83,20 +83,20 @@ def test_bad_input_is_named(unchecked):
         image_frequencies(responses, IMAGES[0])
     with pytest.raises(InputTypeError, match="a function of images or a Spectrum; got int"):
         image_frequencies(3, IMAGES)
-    with pytest.raises(InputError, match=r"give \(n,\) or \(n, k\) for n of them; got \(30, 6, 8, 2\)"):
+    with pytest.raises(InputError, match=r"maps n images to \(n,\) or \(n, k\); got \(30, 6, 8, 2\)"):
         image_gradient_frequencies(lambda x: x, IMAGES)
     with pytest.raises(InputError, match="a scale above zero; got 0"):
         image_frequencies(responses, IMAGES, scale=0)
-    with pytest.raises(InputError, match="two images or more to take a step's length from; got one. Give scale="):
+    with pytest.raises(InputError, match="two images or more to choose the length of a step; got one. Pass scale="):
         image_frequencies(responses, IMAGES[:1])
     with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key"):
         image_frequencies(responses, IMAGES, key=3)
-    with pytest.raises(InputError, match="or changes whose squares float32 does not hold"):
+    with pytest.raises(InputError, match="or changes whose squares do not fit float32"):
         image_gradient_frequencies(lambda x: jnp.sum(x**2, (1, 2, 3)), 1e20 * IMAGES)
     with pytest.raises(InputError, match="a function that changes with its images"):
         image_gradient_frequencies(lambda x: jnp.ones(len(x)), IMAGES)
     with pytest.raises(InputError, match="bands that each hold a frequency of 6 x 8 pixels; got an empty one of 60"):
         image_frequencies(responses, IMAGES, num_bands=60)
     vector = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, num_outputs=2), outputs="all"), IMAGES[:3])
-    with pytest.raises(InputError, match="scalar modes; got vector-valued ones"):
+    with pytest.raises(InputError, match="scalar modes; got vector-valued modes"):
         image_frequencies(vector, IMAGES)

@@ -28,42 +28,42 @@ def oscillating(frequency):
 
 
 def test_a_path_has_both_ends_and_its_spacing():
-    """A trap of the public code: a path that loses its last sample."""
+    """The public code has this bug: its path loses the last sample."""
     path = interpolation_path(X[0], X[4])  # of length 4.24
     assert path.shape == (5, 2)
     assert path[0].tolist() == X[0].tolist()
     assert path[-1].tolist() == X[4].tolist()
     np.testing.assert_allclose(np.diff(path, axis=0), 0.75 * np.ones((4, 2)), rtol=1e-6)
-    assert interpolation_path(X[0], 1e-3 * X[1]).shape == (2, 2)  # closer than the spacing: the two ends
+    assert interpolation_path(X[0], 1e-3 * X[1]).shape == (2, 2)  # closer than the spacing: only the two ends
     assert interpolation_path(jnp.zeros((3, 3, 1)), jnp.ones((3, 3, 1)), 0.5).shape == (7, 3, 3, 1)
 
 
 @pytest.mark.parametrize("frequency", [0.05, 0.2, 0.35])
 def test_a_wave_along_a_path_has_its_frequency(frequency):
     found = interpolation_spectrum(oscillating(frequency), X[:4], LABELS[:4], num_frequencies=101)
-    assert found.within_each.shape == (2, 101)  # all the pairs that there are
+    assert found.within_each.shape == (2, 101)  # all existing pairs
     assert found.between_each.shape == (4, 101)
     assert float(found.frequencies[jnp.argmax(found.within)]) == pytest.approx(frequency, abs=0.01)
 
 
 def test_power_is_that_of_a_wave_of_amplitude_one():
-    """d(s) = (1 - cos) / 2 has amplitude 1/2; the window hides that the path is not periodic."""
+    """d(s) = (1 - cos) / 2 has amplitude 1/2. The window removes the effect of a path that is not periodic."""
 
     def softmax(path):
         probability = (1 - np.cos(2 * np.pi * 0.1 * np.asarray(path)[:, 0])) / 2
         return np.stack([probability / 2**0.5, np.zeros(len(path)), 1 - probability / 2**0.5], 1)
 
-    for length in (100.0, 103.0):  # a whole number of waves, and not
+    for length in (100.0, 103.0):  # a whole number of waves, and another length
         path = interpolation_path(jnp.zeros(1), jnp.array([length]))
         power = _path_power(softmax, path, np.array([0.1, 0.3]))
         assert power[0] == pytest.approx(1 / 4, rel=0.02)
-        assert power[1] < 1e-6  # without a window the jump at the end would leave 1e-3
+        assert power[1] < 1e-6  # without a window, the jump at the end would give 1e-3
 
 
 def test_the_softmax_is_over_classes():
-    """A trap of the public code: over examples a constant network would not be constant along a path."""
+    """The public code has this bug: with a softmax over examples, a constant network varies along a path."""
 
-    def predict(x):  # outputs that differ between examples by a shift of all classes
+    def predict(x):  # the outputs of examples differ by a shift of all classes
         return x[:, :1] + jnp.array([0.0, 1.0, 2.0])
 
     found = interpolation_spectrum(predict, X, LABELS, num_frequencies=5)
@@ -79,9 +79,9 @@ def test_spectra_are_saved_and_drawn_again_alike(tmp_path):
     np.testing.assert_array_equal(nb.load(tmp_path / "spectrum").within, first.within)
     within, between = first.mean_frequency
     lines = str(first).splitlines()
-    assert lines[0].split() == ["frequency", "within", "classes", "between", "classes"]
-    assert len(lines) == 12
-    assert lines[-1].endswith(f"{between:.3g} between classes; 2 paths within, 3 between")
+    assert lines[1].split() == ["frequency", "within", "classes", "between", "classes"]
+    assert len(lines) == 2 + 12 + 1
+    assert lines[-1].endswith(f"{between:#.3g} between classes; 2 paths within, 3 between")
     assert 0 < within < 0.5
     assert 0 < between < 0.5
 
@@ -106,7 +106,7 @@ def test_smoothed_labels_are_probabilities():
 
 def test_bad_input_is_named(unchecked):
     network = oscillating(0.1)
-    with pytest.raises(InputError, match="two examples that differ; got one twice"):
+    with pytest.raises(InputError, match="two different examples; got the same one twice"):
         interpolation_path(X[0], X[0])
     with pytest.raises(InputError, match=r"two examples of one shape; got \(2,\) and \(1,\)"):
         interpolation_path(X[0], X[0, :1])
@@ -114,7 +114,7 @@ def test_bad_input_is_named(unchecked):
         interpolation_path(X[0], X[1], 0)
     with pytest.raises(InputError, match="a path of at most 134,217,728 samples; got 4"):
         interpolation_path(X[0], X[1], 1e-10)
-    with pytest.raises(InputError, match=r"a path of at most .* samples; got .* at the spacing 1e-12"):
+    with pytest.raises(InputError, match=r"a path of at most .* samples; got .* and a spacing of 1e-12"):
         interpolation_spectrum(network, X, LABELS, spacing=1e-12)
     with pytest.raises(InputTypeError, match="a key of jax.random, as jax.random.key\\(1\\); got int"):
         interpolation_spectrum(network, X, LABELS, key=1)
@@ -128,7 +128,7 @@ def test_bad_input_is_named(unchecked):
         interpolation_spectrum(network, X, jnp.zeros(5, int))
     with pytest.raises(InputError, match=r"logits \(n, classes\) of two classes or more; got \(256,\)"):
         interpolation_spectrum(lambda x: x[:, 0], X, LABELS)
-    with pytest.raises(InputError, match="a direction of 2 numbers, as an input has, not all zero"):
+    with pytest.raises(InputError, match="a direction of 2 numbers, like an input, not all zero"):
         directional_wave(X, 1.0, jnp.zeros(2))
     with pytest.raises(InputError, match="frequency to be zero or more; got -1"):
         radial_wave(X, -1.0)

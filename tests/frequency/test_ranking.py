@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import spectrum_on_nodes
 
 import ntkbias as nb
 from ntkbias.errors import InputError
@@ -17,12 +18,12 @@ IN_ORDER = (np.arange(61) + 1) // 2  # 0, 1, 1, 2, 2, ... 30, 30
 
 @pytest.fixture(scope="module")
 def infinite():
-    return nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), *GRID)
+    return spectrum_on_nodes(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), CIRCLE, 256)
 
 
 @pytest.fixture(scope="module")
 def no_bias():
-    return nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), *GRID)
+    return spectrum_on_nodes(nb.infinite_ntk(nb.nets.mlp(depth=1)), CIRCLE, 256)
 
 
 def test_infinite_network_ranks_the_degrees_in_order(infinite):
@@ -39,7 +40,7 @@ def test_infinite_network_ranks_the_degrees_in_order(infinite):
 def test_wide_empirical_network_ranks_the_degrees_in_order(seed):
     net = nb.nets.mlp(width=1024, depth=2, b_std=0.1)
     kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(seed), (2,)))
-    ranking = nb.rank_by_frequency(nb.spectrum(kernel, *CIRCLE.quadrature(96)), CIRCLE)
+    ranking = nb.rank_by_frequency(spectrum_on_nodes(kernel, CIRCLE, 96), CIRCLE)
     np.testing.assert_array_equal(ranking.frequencies[:17], IN_ORDER[:17])  # to degree 8
 
 
@@ -58,7 +59,7 @@ def test_without_bias_a_finite_network_learns_degree_three_late():
     """At width 1,024 the zeros of the limit become small: degree 4 and 6 come before degree 3."""
     net = nb.nets.mlp(width=1024, depth=1)
     kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
-    frequencies = nb.rank_by_frequency(nb.spectrum(kernel, *CIRCLE.quadrature(96)), CIRCLE).frequencies.tolist()
+    frequencies = nb.rank_by_frequency(spectrum_on_nodes(kernel, CIRCLE, 96), CIRCLE).frequencies.tolist()
     assert 3.0 not in frequencies or frequencies.index(3.0) > max(frequencies.index(4.0), frequencies.index(6.0))
 
 
@@ -79,7 +80,7 @@ def test_three_measures_agree_up_to_a_fifth_of_the_sampling_limit(request, domai
 def test_frequency_scales_with_the_radius():
     wide = nb.domains.Circle(2.0)
     x, weights = wide.quadrature(128)
-    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights)
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
     exact = nb.rank_by_frequency(spectrum, wide).frequencies[:9]
     np.testing.assert_allclose(exact, IN_ORDER[:9] / 2)
     np.testing.assert_allclose(nb.frequency.graph_frequency(spectrum, wide)[1:9], exact[1:9], rtol=0.01)
@@ -95,9 +96,11 @@ def test_random_inputs_are_ranked_like_the_grid():
 def test_vector_valued_modes_have_the_frequency_of_the_scalar_ones():
     net = nb.nets.mlp(depth=2, num_outputs=2, b_std=0.1)
     x, weights = CIRCLE.quadrature(32)
-    ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights), CIRCLE)
+    ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights=weights), CIRCLE)
     assert ranking.frequencies[:10].tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
-    graph = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights), CIRCLE, measure="graph")
+    graph = nb.rank_by_frequency(
+        nb.spectrum(nb.infinite_ntk(net, outputs="all"), x, weights=weights), CIRCLE, measure="graph"
+    )
     np.testing.assert_allclose(graph.frequencies[2:10], ranking.frequencies[2:10], rtol=0.01)
 
 

@@ -71,8 +71,8 @@ def test_training_tracking_and_learnability_take_several_arrays():
     *_, (_, last) = nb.train(f, params, (x, y), **options)
     jax.tree.map(lambda a, b: assert_near(a, b, 1e-6), history.params, last)
     kernel = nb.empirical_ntk(f, params)
-    found = nb.learnability(kernel, {"trunk": lambda x: x[1]}, x=x)
-    assert_near(found.learning_time, nb.learnability(kernel, {"trunk": x[1]}, x=x).learning_time, 1e-6)
+    found = nb.learnability(kernel, x, {"trunk": lambda x: x[1]})
+    assert_near(found.learning_time, nb.learnability(kernel, x, {"trunk": x[1]}).learning_time, 1e-6)
 
 
 def test_what_a_layout_packs_it_unpacks():

@@ -168,7 +168,7 @@ def test_it_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": NET}, r"Expected a kernel, e.g. empirical_ntk\(f, params\); got Sequential\."),
+        ({"kernel": NET}, r"Expected inputs x= with a Kernel alone; got them beside Sequential\."),
         (
             {"kernel": nb.infinite_ntk(NET)},
             r"Expected an empirical NTK, .*; got InfiniteKernel\. For other kernels use nystrom",
@@ -187,5 +187,5 @@ def test_bad_input(change, message):
     arguments = {"kernel": network(), "x": inputs(4), "dim": 3, **change}
     with pytest.raises(InputError, match=message) as caught:
         sketch(**arguments, key=KEY)
-    if message.startswith("Expected a kernel") or "whole" in message:
+    if message.startswith("Expected inputs x=") or "whole" in message:
         assert isinstance(caught.value, InputTypeError)

@@ -585,7 +585,7 @@ def test_files_of_others_stay(tmp_path, whole):
     assert contents(tmp_path / "store") == whole | mine
     (tmp_path / "new").mkdir()
     (tmp_path / "new/manifest.json.part").write_bytes(b"precious")
-    with pytest.raises(InputError, match=r"Expected no file of others at .*manifest.json.part; got one. Move it"):
+    with pytest.raises(InputError, match=r"no file of another program at .*manifest.json.part; got one. Move it"):
         stored(tmp_path / "new")
     assert contents(tmp_path / "new") == {"manifest.json.part": b"precious"}
 
@@ -681,9 +681,7 @@ def test_a_disk_that_fails_is_one_error_and_nothing_lost(tmp_path, whole, monkey
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(
-        StorageError, match=r"Expected to write .*npy.*; got: .*, and make the same call again"
-    ) as caught:
+    with pytest.raises(StorageError, match=r"Expected to write .*npy.*; got: .*, and repeat the call") as caught:
         stored(tmp_path)
     assert caught.value.errno == number
     assert isinstance(caught.value, OSError)

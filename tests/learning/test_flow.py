@@ -114,10 +114,10 @@ def test_the_ways_to_say_it_agree(x64):
     x, x_test = (circle.sample(count, key=jax.random.key(seed)) for seed, count in ((0, N), (1, M)))
     weights = np.arange(1.0, N + 1) / np.sum(np.arange(1.0, N + 1))
     ways = [
-        gradient_flow(kernel, Y, TIMES, x=x, x_test=x_test, P=weights),
+        gradient_flow(kernel, x, Y, TIMES, x_test=x_test, P=weights),
         gradient_flow(kernel(x), Y, TIMES, K_test=kernel(x_test, x), P=np.diag(weights)),
-        gradient_flow(nb.spectrum(kernel, x, weights), Y, TIMES, x_test=x_test),
-        gradient_flow(nb.spectrum(kernel, x, weights), Y, TIMES, K_test=kernel(x_test, x)),
+        gradient_flow(nb.spectrum(kernel, x, weights=weights), Y, TIMES, x_test=x_test),
+        gradient_flow(nb.spectrum(kernel, x, weights=weights), Y, TIMES, K_test=kernel(x_test, x)),
     ]
     for way in ways[1:]:
         np.testing.assert_allclose(way.outputs, ways[0].outputs, atol=1e-8)
@@ -182,9 +182,9 @@ def test_part_of_a_finite_network_s_outputs_gives_a_warning():
     net, x = nb.nets.mlp(4, 1, 3), np.eye(3, dtype=np.float32)
     params = net.init(jax.random.key(0), (3,))
     kernel = nb.empirical_ntk(net.apply, params, outputs="sum")
-    for given, inputs in ((kernel, x), (nb.spectrum(kernel, x), None), (0.5 * kernel, x)):
+    for known in ((kernel, x), (nb.spectrum(kernel, x),), (0.5 * kernel, x), (kernel.operator(x),)):
         with pytest.warns(UserWarning, match="got outputs='sum' of 3 outputs: its rates are .* 3 times too fast"):
-            gradient_flow(given, np.ones(3), [1.0], x=inputs)
+            gradient_flow(*known, np.ones(3), [1.0])
 
 
 def test_a_trajectory_is_saved_and_printed(tmp_path):
@@ -192,9 +192,9 @@ def test_a_trajectory_is_saved_and_printed(tmp_path):
     nb.save(tmp_path / "flow", flow)
     np.testing.assert_array_equal(nb.load(tmp_path / "flow").outputs, flow.outputs)
     lines = str(flow).splitlines()
-    assert lines[0].split() == ["time", "loss", "error", "left", "modes", "left"]
-    assert lines[1].split()[2:] == ["100.0%", "7", "of", "7"]
-    assert len(lines) == 1 + len(TIMES)
+    assert lines[1].split() == ["time", "loss", "error", "left", "modes", "left"]
+    assert lines[2].split()[2:] == ["100.0%", "7", "of", "7"]
+    assert len(lines) == 2 + len(TIMES)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -203,26 +203,33 @@ def test_errors_say_what_to_do():
     y = np.ones(3)
     each = nb.infinite_ntk(nb.nets.mlp(depth=1, num_outputs=2), outputs="each")
     cases = [
-        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected y of shape (7,), one value an input, or with one more"),
+        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected targets of shape (7,), one value an input, or with"),
         (lambda: gradient_flow(K, Y, [-1.0]), "Expected times (t,) of zero or more; got a smallest of -1"),
         (lambda: gradient_flow(K, Y, 1.0), "Expected times (t,) of zero or more; got shape ()"),
-        (lambda: gradient_flow(kernel, y, [1.0]), "Expected the inputs x= with a kernel; got none"),
-        (lambda: gradient_flow(each, y, [1.0], x=x), "got outputs='each'. Use outputs='all'"),
-        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected x= and x_test= with a kernel alone"),
+        (
+            lambda: gradient_flow(kernel, y, [1.0]),
+            "Expected gradient_flow(kernel, x, targets, times); got no times. The inputs x come second",
+        ),
+        (lambda: gradient_flow(each, x, y, [1.0]), "got outputs='each'. Use outputs='all'"),
+        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= with a Kernel alone; got them beside ndarray"),
+        (lambda: gradient_flow(K, Y, [1.0], x_test=x), "Expected x_test= with a kernel or its spectrum"),
         (
             lambda: gradient_flow(nb.eigen.eigh(K), Y, [1.0], P=np.eye(N)),
-            "Expected neither x= nor P= beside a spectrum",
+            "Expected no P= beside a spectrum, whose weights are P",
         ),
-        (lambda: gradient_flow(kernel, y, [1.0], x=x, x_test=x, K_test=x), "Expected test points as x_test= or as"),
+        (lambda: gradient_flow(kernel, x, y, [1.0], x_test=x, K_test=x), "Expected test points as x_test= or as"),
         (lambda: gradient_flow(K, Y, [1.0], f0=F0, K_test=K_TEST), "Expected f0_test, the outputs at the test points"),
         (lambda: gradient_flow(K, Y, [1.0], f0_test=F0), "Expected x_test= or K_test= with f0_test; got neither"),
-        (lambda: gradient_flow(K, Y, [1.0], f0=np.ones(N)), "Expected f0 of the shape of y, (7, 3); got (7,)"),
+        (
+            lambda: gradient_flow(K, Y, [1.0], f0=np.ones(N)),
+            "Expected f0 of the shape of the targets, (7, 3); got (7,)",
+        ),
         (lambda: gradient_flow(K, Y, [1.0], K_test=K_TEST.T), "Expected K_test of shape (m, 7), kernel(x_test, x)"),
         (lambda: gradient_flow(K, Y, [1.0], P=np.ones(3)), "Expected a loss matrix P of shape (7,), its diagonal"),
         (lambda: gradient_flow(K, Y, [1.0], P=-np.eye(N)), "Expected a loss matrix P that is symmetric, positive"),
         (lambda: gradient_flow(K, Y, [1.0], P=-np.ones(N)), "Expected a loss matrix P that is positive semi-definite"),
         (lambda: gradient_flow(K[:, ::-1], Y, [1.0]), "Expected a symmetric matrix"),
-        (lambda: gradient_flow(K, Y * np.nan, [1.0]), "Expected finite numbers in y"),
+        (lambda: gradient_flow(K, Y * np.nan, [1.0]), "Expected finite numbers in targets"),
         (lambda: gradient_descent(K, Y, [0.5], 0.1), "Expected steps (t,) of whole numbers of zero or more"),
         (lambda: gradient_descent(K, Y, [1], 0.0), "Expected a learning rate above zero; got 0.0"),
         (lambda: gradient_descent(K, Y, [1], 0.1, momentum=1.0), "Expected a momentum of at least 0 and below 1"),
@@ -231,7 +238,7 @@ def test_errors_say_what_to_do():
             lambda: gradient_descent(K, Y, [1, 50], 1e3),
             "float32; got infinity by step 50. Choose a learning rate below",
         ),
-        (lambda: gradient_descent(K, Y * 1e25, [1], 1e-3), "got infinity by step 1. Divide y and the initial outputs"),
+        (lambda: gradient_descent(K, Y * 1e25, [1], 1e-3), "got infinity by step 1. Divide targets and initial out"),
         (lambda: gradient_flow(K, Y * 1e25, [1.0]), "a loss within the range of float32; got infinity at time 1. Div"),
         (
             lambda: gradient_descent(K, Y, [np.inf], 0.1),

@@ -1,4 +1,4 @@
-"""Which behaviors are learned: by definition, against loops, from few modes, and before training on MNIST."""
+"""Which targets are learned: by definition, against loops, from few modes, and before training on MNIST."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ import scipy.optimize
 import ntkbias as nb
 from ntkbias.errors import InputError
 from ntkbias.learning import Contrast, gradient_flow, learnability, learning_curve
-from ntkbias.learning.target import Beyond
+from ntkbias.learning.in_modes import Beyond
 
 N, OUT = 24, 3
 X = jax.random.normal(jax.random.key(0), (N, 4))
@@ -30,7 +30,9 @@ def K():
 def test_numbers_are_their_definitions(x64, K):
     y = RNG.normal(size=N)
     found = learnability(K, {"target": y}, centered=False, ridge=0.1)
-    np.testing.assert_allclose(found.alignment[0, 0], y @ K @ y / (N * (y @ y)), rtol=1e-9)  # by |y|^2, not by |y|
+    np.testing.assert_allclose(
+        found.rayleigh_quotient[0, 0], y @ K @ y / (N * (y @ y)), rtol=1e-9
+    )  # by |y|^2, not by |y|
     flow = gradient_flow(K, y, found.learning_time[0] * np.log(2))
     np.testing.assert_allclose(flow.outputs[0] @ y / (y @ y), 0.5, rtol=1e-8)
     sizes = np.array([np.floor(found.samples_needed[0, 0]), np.ceil(found.samples_needed[0, 0])]).astype(int)
@@ -43,9 +45,9 @@ def test_an_eigenfunction_is_learned_in_its_time(x64, K):
     names = [str(i) for i in range(0, N, 5)]
     functions = {name: spectrum.eigenfunctions[:, int(name)] for name in names[::-1]}
     found = learnability(K, functions, centered=False)
-    order = [found.behaviors.index(name) for name in names]
+    order = [found.targets.index(name) for name in names]
     np.testing.assert_allclose(found.learning_time[0, order], 1 / spectrum.eigenvalues[::5], rtol=1e-8)
-    np.testing.assert_allclose(found.alignment[0, order], spectrum.eigenvalues[::5], rtol=1e-8)
+    np.testing.assert_allclose(found.rayleigh_quotient[0, order], spectrum.eigenvalues[::5], rtol=1e-8)
     kappa = spectrum.eigenvalues[::5]
     samples = [jnp.sum(spectrum.eigenvalues / (spectrum.eigenvalues + value)) for value in kappa]
     np.testing.assert_allclose(found.samples_needed[0, order], samples, rtol=1e-6)
@@ -60,7 +62,7 @@ def test_what_is_rescaled_or_named_otherwise_is_the_same(x64, K):
         learnability(K, {"y": 5.0 * y - 3}),
         learnability(K, {"y": np.where(y > 0, 8, 2)}),
     ):
-        for field in ("alignment", "learning_time", "samples_needed", "learning_time_interval"):
+        for field in ("rayleigh_quotient", "learning_time", "samples_needed", "learning_time_interval"):
             np.testing.assert_allclose(getattr(other, field), getattr(one, field), rtol=1e-9)
     twice = learnability(2 * K, {"y": y})
     np.testing.assert_allclose(twice.learning_time, one.learning_time / 2, rtol=1e-9)
@@ -74,32 +76,32 @@ def test_small_targets_are_no_zeros(x64, K):
 
 
 def test_ways_to_name_a_kernel_agree(x64):
-    behaviors = {"sign": lambda x: jnp.sign(x[:, 0]), "class": jnp.asarray(RNG.integers(0, 4, N))}
+    targets = {"sign": lambda x: jnp.sign(x[:, 0]), "class": jnp.asarray(RNG.integers(0, 4, N))}
     x = np.asarray(X, float)
     K = np.asarray(KERNEL(x), float)
     operator, spectrum = KERNEL.operator(x), nb.eigen.eigh(K)
-    given = learnability({"matrix": K, "kernel": KERNEL}, behaviors, x=x)
+    given = learnability({"matrix": K, "kernel": KERNEL}, x, targets)
     assert given.kernels == ("matrix", "kernel")
-    for found in (given.learning_time[1], learnability(operator, behaviors, modes=spectrum).learning_time[0]):
+    for found in (given.learning_time[1], learnability(operator, targets, modes=spectrum).learning_time[0]):
         np.testing.assert_allclose(found, given.learning_time[0], rtol=1e-5)
     np.testing.assert_allclose(
-        learnability(operator, behaviors, modes=N).samples_needed[0], given.samples_needed[0], rtol=1e-4
+        learnability(operator, targets, modes=N).samples_needed[0], given.samples_needed[0], rtol=1e-4
     )
 
 
-def test_with_few_modes_times_are_bounds_and_alignments_exact(x64, K):
+def test_with_few_modes_times_are_bounds_and_quotients_exact(x64, K):
     y = RNG.normal(size=(N, 4))
-    behaviors = {str(i): column for i, column in enumerate(y.T)}
-    whole = learnability(K, behaviors)
+    targets = {str(i): column for i, column in enumerate(y.T)}
+    whole = learnability(K, targets)
     for modes in (2, 10):
-        few = learnability(nb.kernels.as_operator(K), behaviors, modes=modes)
-        np.testing.assert_allclose(few.alignment, whole.alignment, rtol=1e-6)
+        few = learnability(nb.kernels.as_operator(K), targets, modes=modes)
+        np.testing.assert_allclose(few.rayleigh_quotient, whole.rayleigh_quotient, rtol=1e-6)
         assert bool(jnp.all(few.learning_time <= whole.learning_time * 1.000001))
         assert bool(jnp.all((few.known_power > 0) & (few.known_power < 1)))
-    one_product = learnability(nb.kernels.as_operator(K) * 1.0, behaviors)
-    assert bool(jnp.all(one_product.learning_time * one_product.alignment >= 1 - 1e-9))  # Jensen's inequality
+    one_product = learnability(nb.kernels.as_operator(K) * 1.0, targets)
+    assert bool(jnp.all(one_product.learning_time * one_product.rayleigh_quotient >= 1 - 1e-9))  # Jensen's inequality
     assert bool(jnp.all(one_product.learning_time <= whole.learning_time * 1.000001))
-    np.testing.assert_allclose(one_product.alignment, whole.alignment, rtol=1e-5)
+    np.testing.assert_allclose(one_product.rayleigh_quotient, whole.rayleigh_quotient, rtol=1e-5)
     np.testing.assert_allclose(one_product.known_power, 0)
     assert one_product.are_bounds.tolist() == [True]
     assert whole.are_bounds.tolist() == [False]
@@ -111,24 +113,24 @@ def test_intervals_with_few_modes_hold_what_all_modes_give(seed, x64):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(60, 3))
     K = np.exp(-np.linalg.norm(x[:, None] - x, axis=-1) / 2)
-    behaviors = {
+    targets = {
         "random": rng.choice([-1, 1], 60),
         "classes": rng.integers(0, 3, 60),
         "linear": np.sign(x[:, 0] + 0.1).astype(int),
         "product": np.sign(x[:, 0] * x[:, 1]).astype(int),
     }
-    whole = learnability(K, behaviors, ridge=0.01)
+    whole = learnability(K, targets, ridge=0.01)
     finite = []
     for modes in (None, 2, 6, 20, 59):
-        few = learnability(nb.kernels.as_operator(K) * 1.0, behaviors, modes=modes, ridge=0.01)
-        for name in ("alignment", "learning_time", "samples_needed"):
+        few = learnability(nb.kernels.as_operator(K) * 1.0, targets, modes=modes, ridge=0.01)
+        for name in ("rayleigh_quotient", "learning_time", "samples_needed"):
             low, high = np.moveaxis(np.asarray(getattr(few, f"{name}_interval")), -1, 0)
             true, shown = np.asarray(getattr(whole, name)), np.asarray(getattr(few, name))
             assert np.all((low <= true) & (true <= high)), (modes, name)
             assert np.all((low <= shown * (1 + 1e-9)) & (shown <= high * (1 + 1e-9))), (modes, name)
         finite.append(np.isfinite(few.learning_time_interval).all())
     assert finite[-1]  # as modes are known, bounds become the intervals of all
-    for name in ("alignment_interval", "learning_time_interval", "samples_needed_interval"):
+    for name in ("rayleigh_quotient_interval", "learning_time_interval", "samples_needed_interval"):
         np.testing.assert_allclose(getattr(few, name), getattr(whole, name), rtol=0.05)
 
 
@@ -165,15 +167,15 @@ def test_outputs_and_their_contrasts(x64):
     kernel = nb.empirical_ntk(net.apply, params, outputs="all")
     x = X.astype(float)
     signs, labels = RNG.choice([-1.0, 1.0], N), RNG.integers(0, OUT, N)
-    found = learnability(kernel, {"contrast": Contrast(0, 2, signs), "classes": labels}, x=x, centered=False)
+    found = learnability(kernel, x, {"contrast": Contrast(0, 2, signs), "classes": labels}, centered=False)
     matrix = np.asarray(kernel(x)).reshape(N * OUT, N * OUT)
     targets = np.stack([signs, 0 * signs, -signs], 1), np.eye(OUT)[labels]
     for place, target in enumerate(targets):
         y = target.ravel()
-        np.testing.assert_allclose(found.alignment[0, place], y @ matrix @ y / (N * (y @ y)), rtol=1e-8)
+        np.testing.assert_allclose(found.rayleigh_quotient[0, place], y @ matrix @ y / (N * (y @ y)), rtol=1e-8)
         flow = gradient_flow(matrix.reshape(N, OUT, N, OUT), target, found.learning_time[0, [place]] * np.log(2))
         np.testing.assert_allclose(jnp.sum(flow.outputs[0] * target) / np.sum(target**2), 0.5, rtol=1e-7)
-    everywhere = learnability(kernel, Contrast(0, 2), x=x, centered=False)
+    everywhere = learnability(kernel, x, Contrast(0, 2), centered=False)
     assert float(everywhere.learning_time[0, 0]) < float(found.learning_time[0, 0])  # a constant comes first
 
 
@@ -183,7 +185,13 @@ def test_independent_outputs_need_the_samples_of_one(x64, K):
     y = RNG.choice([-1.0, 1.0], N)
     whole = np.einsum("nm,op->nomp", K, np.eye(2))
     both, one = learnability(whole, Contrast(0, 1, y), ridge=0.3), learnability(K, y, ridge=0.3)
-    for field in ("alignment", "learning_time", "samples_needed", "samples_needed_interval", "alignment_interval"):
+    for field in (
+        "rayleigh_quotient",
+        "learning_time",
+        "samples_needed",
+        "samples_needed_interval",
+        "rayleigh_quotient_interval",
+    ):
         np.testing.assert_allclose(getattr(both, field), getattr(one, field), rtol=1e-7)
 
 
@@ -221,9 +229,11 @@ def test_labels_that_are_right_at_once_have_label_time_zero(x64):
 def test_constants_are_taken_off(x64, K):
     rare = (np.arange(N) < 3).astype(int)
     taken, left = (learnability(K, rare, centered=centered) for centered in (True, False))
-    assert float(left.alignment[0, 0]) > 2 * float(taken.alignment[0, 0])
+    assert float(left.rayleigh_quotient[0, 0]) > 2 * float(taken.rayleigh_quotient[0, 0])
     values = np.where(rare, 1.0, -1.0)
-    np.testing.assert_allclose(taken.alignment, learnability(K, values - values.mean(), centered=False).alignment)
+    np.testing.assert_allclose(
+        taken.rayleigh_quotient, learnability(K, values - values.mean(), centered=False).rayleigh_quotient
+    )
 
 
 def of_weights(K, y, weights, ridge):
@@ -249,7 +259,7 @@ def test_intervals_are_the_linearized_bootstrap(x64, K):
         change.append((sides[0] - sides[1]) / (2 * step))
     expected = np.linalg.norm(change, axis=0) / N
     found = learnability(K, y, centered=False, ridge=0.1)
-    spans = found.alignment_interval, found.learning_time_interval, found.samples_needed_interval
+    spans = found.rayleigh_quotient_interval, found.learning_time_interval, found.samples_needed_interval
     widths = [float(np.log(span[0, 0, 1] / span[0, 0, 0]) / (2 * 1.96)) for span in spans]
     np.testing.assert_allclose(widths, expected, rtol=5e-3)  # of the integral over time on its grid
 
@@ -260,7 +270,7 @@ def test_intervals_cover_other_samples(x64):
 
     A standard deviation of twenty is known to 16 %. The jackknife counts the noise of its own influences, too.
     """
-    behaviors = {
+    targets = {
         "linear": lambda x: jnp.sign(x[:, 0] + 0.3 * x[:, 1]),
         "product": lambda x: jnp.sign(x[:, 0] * x[:, 1]),
         "wave": lambda x: jnp.sin(6 * x[:, 0]),
@@ -268,9 +278,9 @@ def test_intervals_cover_other_samples(x64):
     logs, widths = [], []
     for seed in range(20):
         x = jax.random.normal(jax.random.key(seed), (200, 4), float)
-        found = learnability(KERNEL, behaviors, x=x)
-        values = found.alignment, found.learning_time, found.samples_needed
-        spans = found.alignment_interval, found.learning_time_interval, found.samples_needed_interval
+        found = learnability(KERNEL, x, targets)
+        values = found.rayleigh_quotient, found.learning_time, found.samples_needed
+        spans = found.rayleigh_quotient_interval, found.learning_time_interval, found.samples_needed_interval
         logs.append(np.log([value[0] for value in values]))
         widths.append([np.log(span[0, :, 1] / span[0, :, 0]) / (2 * 1.96) for span in spans])
     ratios = np.mean(widths, 0) / np.std(logs, 0, ddof=1)
@@ -300,13 +310,26 @@ def test_a_result_is_saved_and_printed(tmp_path, K):
     found = learnability({"first": K, "second": 2 * K}, {"a": RNG.normal(size=N), "bb": np.asarray(X[:, 0])})
     nb.save(tmp_path / "found", found)
     assert str(nb.load(tmp_path / "found")) == str(found)
-    lines = str(found).splitlines()
-    assert [line.split()[0] for line in lines] == ["first", "behavior", "bb", "a", "second", "behavior", "bb", "a"]
-    assert len({len(line) for line in lines if len(line.split()) > 1}) == 1  # columns are aligned
-    few = str(learnability(K, {"a": RNG.normal(size=N), "bb": RNG.choice([-1, 1], N)}, modes=3)).splitlines()
-    assert few[1].split()[4:] == ["bounds", "samples", "bounds", "label", "time"]
-    assert "~" in "".join(few)
-    assert "or more lies in known modes; bounds hold for any others" in few[-1]
+    title, heads, *lines, note = str(found).splitlines()
+    assert title == "Learnability: 2 targets, 2 kernels"
+    assert heads.split() == [
+        "kernel",
+        "target",
+        "Rayleigh",
+        "quotient",
+        "learning",
+        "time",
+        "samples",
+        "needed",
+        "label",
+        "time",
+    ]
+    assert [line.split()[:2] for line in lines] == [["first", "bb"], ["first", "a"], ["second", "bb"], ["second", "a"]]
+    assert note == "In brackets, intervals of 95 % over examples."
+    few = str(learnability(K, {"a": RNG.normal(size=N), "bb": RNG.choice([-1, 1], N)}, modes=3))
+    assert few.splitlines()[1].split()[0] == "target"
+    assert "~" in few
+    assert "or more of these targets lies in known modes." in " ".join(few.split())
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -314,19 +337,22 @@ def test_errors_say_what_to_do(K):
     y = np.ones(N)
     whole = np.einsum("nm,op->nomp", K, np.eye(2))
     cases = [
-        (lambda: learnability(KERNEL, y), "Expected the inputs x= with a kernel; got none"),
-        (lambda: learnability(K, y), "Expected a behavior that is not zero everywhere, once its mean is taken off"),
+        (
+            lambda: learnability(KERNEL, y),
+            "Expected learnability(kernels, x, targets); got no targets. The inputs x come second",
+        ),
+        (lambda: learnability(K, y), "Expected a target that is not zero everywhere, once its mean is taken off"),
         (
             lambda: learnability(K, 0 * y, centered=False),
-            "Expected a behavior that is not zero everywhere; got 'target'",
+            "Expected a target that is not zero everywhere; got 'target'",
         ),
-        (lambda: learnability(K, {}), "Expected a dict of one behavior or more by name; got none"),
-        (lambda: learnability(K, {1: y}), "Expected names of behaviors to be strings; got 1"),
-        (lambda: learnability(K, {"a": y[:3]}), "Expected the behavior 'a' of shape (24,), one value an input"),
-        (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the behavior 'a'"),
+        (lambda: learnability(K, {}), "Expected a dict of one target or more by name; got none"),
+        (lambda: learnability(K, {1: y}), "Expected names of targets to be strings; got 1"),
+        (lambda: learnability(K, {"a": y[:3]}), "Expected the target 'a' of shape (24,), one value an input"),
+        (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the target 'a'"),
         (
             lambda: learnability(K, {"a": jnp.sin}),
-            "Expected the inputs, x=, for a behavior that is a function of them",
+            "Expected the inputs, x=, for a target that is a function of them",
         ),
         (lambda: learnability(K, {"a": Contrast(0, 1)}), "Expected a kernel with outputs='all' for a contrast"),
         (lambda: learnability(whole, Contrast(0, 0)), "Expected a contrast of two different outputs among 0 to 1"),
@@ -348,7 +374,7 @@ def test_errors_say_what_to_do(K):
             lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigen.eigh(K)),
             "Expected modes= to be a dict of spectra",
         ),
-        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected kernel to be one of kernel; got 'other'"),
+        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected the name of a kernel; got 'other'"),
         (lambda: learnability(K, X[:, 0]).ranking(by="speed"), "Expected by to be one of learning_time, label_time"),
     ]
     for call, message in cases:

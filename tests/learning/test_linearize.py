@@ -63,7 +63,7 @@ def test_optax_trains_it_as_predicted(x64, centered, momentum):
     model, kernel = linearize(f, params, centered=centered), nb.empirical_ntk(f, params, outputs="all")
     rate = critical_learning_rate(kernel, x, momentum=momentum) / 3
     start = {} if centered else {"f0": f(params, x), "f0_test": f(params, x_test)}
-    predicted = gradient_descent(kernel, y, [30], rate, momentum=momentum, x=x, x_test=x_test, **start)
+    predicted = gradient_descent(kernel, x, y, [30], rate, momentum=momentum, x_test=x_test, **start)
     moved = trained(model.loss, params, optax.sgd(rate, momentum=momentum), 30, x, y)
     np.testing.assert_allclose(model(moved, x), predicted.outputs[0], atol=1e-10)
     np.testing.assert_allclose(model(moved, x_test), predicted.test_outputs[0], atol=1e-10)
@@ -102,7 +102,7 @@ def wide_errors(width, seed):
     kernel = nb.empirical_ntk(f, params, outputs="all")
     rate = critical_learning_rate(kernel, X) / 4
     start = f(params, X), f(params, X_TEST)
-    predicted = gradient_descent(kernel, Y, [100], rate, x=X, x_test=X_TEST, f0=start[0], f0_test=start[1])
+    predicted = gradient_descent(kernel, X, Y, [100], rate, x_test=X_TEST, f0=start[0], f0_test=start[1])
     moved = trained(lambda p, x, y: jnp.sum((f(p, x) - y) ** 2) / (2 * len(y)), params, optax.sgd(rate), 100, X, Y)
     coefficients = nb.spectrum(kernel, X).project(f(moved, X) - Y)
     modes = predicted.mode_errors[0]

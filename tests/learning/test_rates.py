@@ -92,7 +92,7 @@ def test_errors_say_what_to_do():
         (lambda: critical_learning_rate(2 * kernel.operator(X)), "largest eigenvalue bounds the learning rate"),
         (lambda: critical_learning_rate(0.5 * kernel, X), "Expected a kernel of all outputs, whose largest eigenvalue"),
         (lambda: jax.jit(critical_learning_rate)(np.eye(3)), "Expected arrays with values in critical_learning_rate"),
-        (lambda: critical_learning_rate(kernel), "Expected the inputs x with a kernel; got none"),
+        (lambda: critical_learning_rate(kernel), "Expected critical_learning_rate(kernel, x); got no x"),
         (lambda: critical_learning_rate(np.zeros((3, 3))), "Expected a kernel with an eigenvalue above zero; got none"),
         (lambda: critical_learning_rate(np.eye(3), momentum=1), "Expected a momentum of at least 0 and below 1"),
     ]

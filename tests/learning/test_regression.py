@@ -9,6 +9,7 @@ from sklearn.kernel_ridge import KernelRidge
 import ntkbias as nb
 from ntkbias.errors import InputError
 from ntkbias.learning import gradient_flow, kernel_regression
+from ntkbias.tables import number
 
 RNG = np.random.default_rng(0)
 N, M, OUTPUTS = 12, 5, 2
@@ -25,7 +26,7 @@ Y = RNG.normal(size=(N, 3))
 
 
 def test_it_is_scikit_learn_s(precision):
-    fit = kernel_regression(K, Y, 0.3)
+    fit = kernel_regression(K, Y, ridge=0.3)
     peer = KernelRidge(alpha=0.3, kernel="precomputed").fit(K, Y)
     tolerance = 100 * float(jnp.finfo(jnp.zeros(()).dtype).eps)
     np.testing.assert_allclose(fit.predict(K_TEST), peer.predict(K_TEST), atol=tolerance * np.abs(K_TEST).max())
@@ -35,10 +36,10 @@ def test_it_is_scikit_learn_s(precision):
 
 @pytest.mark.parametrize("ridge", [0.3, None])
 def test_left_out_examples_are_those_of_refits(x64, ridge):
-    fit = kernel_regression(K, Y, ridge)
+    fit = kernel_regression(K, Y, ridge=ridge)
     for i in range(N):
         rest = np.delete(np.arange(N), i)
-        refit = kernel_regression(K[np.ix_(rest, rest)], Y[rest], float(fit.ridge))
+        refit = kernel_regression(K[np.ix_(rest, rest)], Y[rest], ridge=float(fit.ridge))
         np.testing.assert_allclose(fit.left_out[i], refit.predict(K[[i]][:, rest])[0], rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(fit.leave_one_out_error, np.mean(np.sum((fit.left_out - Y) ** 2, 1)), rtol=1e-8)
 
@@ -46,7 +47,7 @@ def test_left_out_examples_are_those_of_refits(x64, ridge):
 def test_all_pairs_of_outputs_and_their_examples_left_out(x64):
     matrix, test = gram(N * OUTPUTS, M * OUTPUTS)
     y = RNG.normal(size=(N, OUTPUTS))
-    fit = kernel_regression(matrix.reshape(N, OUTPUTS, N, OUTPUTS), y, 0.3)
+    fit = kernel_regression(matrix.reshape(N, OUTPUTS, N, OUTPUTS), y, ridge=0.3)
     weights = np.linalg.solve(matrix + 0.3 * np.eye(N * OUTPUTS), y.ravel())
     np.testing.assert_allclose(fit.predict(test.reshape(M, OUTPUTS, N, OUTPUTS)).ravel(), test @ weights, atol=1e-10)
     rest = np.arange(OUTPUTS, N * OUTPUTS)  # without the first example, all its outputs at once
@@ -65,7 +66,9 @@ def test_the_ridge_has_the_least_score(x64):
     least = min(map(score, grid))
     np.testing.assert_allclose(fit.score, score(float(fit.ridge)), rtol=1e-8)
     assert fit.score <= least * (1 + 1e-6)
-    np.testing.assert_allclose(kernel_regression(K, Y, float(fit.ridge)).coefficients, fit.coefficients, rtol=1e-8)
+    np.testing.assert_allclose(
+        kernel_regression(K, Y, ridge=float(fit.ridge)).coefficients, fit.coefficients, rtol=1e-8
+    )
 
 
 def test_it_finds_the_noise(x64):
@@ -81,45 +84,48 @@ def test_it_finds_the_noise(x64):
 
 
 def test_no_ridge_is_the_end_of_gradient_flow(x64):
-    fit = kernel_regression(K, Y, 0.0)
+    fit = kernel_regression(K, Y, ridge=0.0)
     flow = gradient_flow(K, Y, [np.inf], K_test=K_TEST)
     np.testing.assert_allclose(fit.predict(K_TEST), flow.test_outputs[0], rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(fit.outputs, Y)
 
 
 def test_lists_are_matrices(x64, unchecked):
-    fit = kernel_regression(K.tolist(), Y, 0.3)
-    np.testing.assert_array_equal(fit.outputs, kernel_regression(K, Y, 0.3).outputs)
+    fit = kernel_regression(K.tolist(), Y, ridge=0.3)
+    np.testing.assert_array_equal(fit.outputs, kernel_regression(K, Y, ridge=0.3).outputs)
 
 
 def test_a_fit_is_saved_and_printed(tmp_path):
-    fit = kernel_regression(K, Y, 0.1)
+    fit = kernel_regression(K, Y, ridge=0.1)
     np.testing.assert_allclose(fit.training_error, np.mean(np.sum((fit.outputs - Y) ** 2, 1)), rtol=1e-3)
     lines = str(fit).splitlines()
-    assert lines[0] == "kernel regression of 12 examples"
-    assert lines[1].split() == ["ridge", "0.1"]
-    assert lines[4].split() == ["leave-one-out", "error", f"{float(fit.leave_one_out_error):.4g}"]
+    assert lines[0] == "KernelRegression: 12 examples"
+    assert lines[1].split() == ["ridge", "0.100"]
+    assert lines[4].split() == ["leave-one-out", "error", number(fit.leave_one_out_error)]
     nb.save(tmp_path / "fit", fit)
     np.testing.assert_array_equal(nb.load(tmp_path / "fit").predict(K_TEST), fit.predict(K_TEST))
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_errors_say_what_to_do():
-    fit = kernel_regression(K, Y, 0.1)
+    fit = kernel_regression(K, Y, ridge=0.1)
     cases = [
-        (lambda: kernel_regression(K, Y[:3], 0.1), "Expected y of shape (12,), one value an input"),
-        (lambda: kernel_regression(K, Y, -1.0), "Expected ridge to be zero or more; got -1.0"),
-        (lambda: kernel_regression(K, Y, [1.0, 2.0]), "Expected ridge to be one number; got shape (2,)"),
+        (lambda: kernel_regression(K, Y[:3], ridge=0.1), "Expected targets of shape (12,), one value an input"),
+        (lambda: kernel_regression(K, Y, ridge=-1.0), "Expected ridge to be zero or more; got -1.0"),
+        (lambda: kernel_regression(K, Y, ridge=[1.0, 2.0]), "Expected ridge to be one number; got shape (2,)"),
         (
             lambda: kernel_regression(K, Y * 1e25),
-            "Expected y whose squares sum to a number within the range of float32",
+            "Expected targets whose squares sum to a number within the range of float32",
         ),
         (lambda: jax.jit(kernel_regression)(K, Y), "Expected arrays with values in kernel_regression; got traced ones"),
-        (lambda: kernel_regression(np.ones((3, 3)), np.ones(3), 0.0), "Expected K + ridge to be positive definite"),
-        (lambda: kernel_regression(K[:, ::-1], Y, 0.1), "Expected a symmetric matrix"),
+        (
+            lambda: kernel_regression(np.ones((3, 3)), np.ones(3), ridge=0.0),
+            "Expected K + ridge to be positive definite",
+        ),
+        (lambda: kernel_regression(K[:, ::-1], Y, ridge=0.1), "Expected a symmetric matrix"),
         (lambda: kernel_regression(-K, Y), "Expected a positive semi-definite kernel"),
         (lambda: kernel_regression(0 * K, Y), "Expected a kernel that is not zero; got one of zeros"),
-        (lambda: kernel_regression(K[:3], Y, 0.1), "Expected a matrix (n, n), or (n, o, n, o)"),
+        (lambda: kernel_regression(K[:3], Y, ridge=0.1), "Expected a matrix (n, n), or (n, o, n, o)"),
         (lambda: fit.predict(K_TEST.T), "Expected K_test of shape (m, 12), kernel(x_test, x)"),
     ]
     for call, message in cases:

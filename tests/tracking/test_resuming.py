@@ -233,7 +233,7 @@ def test_killed_before_the_first_snapshot(tmp_path, stopped):
 MISSING = {
     "start.npz": "start.npz beside about.json; it is missing. Delete that folder",
     "state.npz": "state.npz beside snapshots; it is missing. Delete that folder",
-    "snapshots/00000.npz": "00000.npz to be part of a run; there is none",
+    "snapshots/00000.npz": "00000.npz to be part of a run; there is no such file",
 }
 
 
@@ -257,7 +257,7 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
     with pytest.raises(InputError, match="00001.npz to be part of a run; it is of an earlier step"):
         open_history(tmp_path / "a")
     files.write_arrays(tmp_path / "a/snapshots/00001.npz", known | {"loss": np.ones(3)})
-    with pytest.raises(InputError, match="loss.npy has shape .*, and not"):
+    with pytest.raises(InputError, match="loss.npy has shape .*, not"):
         open_history(tmp_path / "a")
 
 
@@ -265,7 +265,7 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
 def test_a_history_with_a_hole_is_none(tmp_path, name):
     run(tmp_path)
     (tmp_path / "snapshots" / name).unlink()
-    with pytest.raises(InputError, match=f"{name} to be part of a run; there is none"):
+    with pytest.raises(InputError, match=f"{name} to be part of a run; there is no such file"):
         open_history(tmp_path)
 
 
@@ -316,7 +316,7 @@ def test_a_folder_in_use_names_who_is_in_it(tmp_path):
             run(tmp_path)
         return 1.0
 
-    with pytest.warns(UserWarning, match="for this run alone; another thread of this process is at it. Choose another"):
+    with pytest.warns(UserWarning, match="to be free; another thread of this process is using it. Choose another"):
         run(tmp_path, measures={"nested": nested})
     assert not (tmp_path / "run.part").exists()
     assert os.listdir(tmp_path / "snapshots") != []

@@ -1,13 +1,17 @@
 """The measures of frequency: power in harmonics, differences along a graph, difference quotients, derivatives.
 
-All four are one number, sqrt(E |grad phi|^2 / E phi^2), where their conditions hold. A harmonic of degree l has it
-exactly, since its Laplacian eigenvalue is frequency^2: of a mode that is one, the *harmonic* measure gives this number
-without error. Of a mode that mixes degrees with power p_l it gives the frequency of most power, and the others the root
-mean square, sqrt(sum p_l frequency_l^2). The *graph* measure takes the gradient from differences between neighboring
-inputs, and the *Dirichlet* measure from difference quotients of the extension at a stated scale; both are calibrated on
-plane waves (`domains.plane_wave`), so that steps need not be short, and saturate at the wavelength of two steps. On
-circle and sphere they agree with the degree within 5 % up to a fifth of the highest degree that the inputs tell apart.
-The *gradient* measure is the limit of short steps, by automatic differentiation.
+Each measures sqrt(E |grad phi|^2 / E phi^2), and the four agree where their conditions hold:
+
+- *harmonic*: the frequency of the harmonics that hold most of the mode's power. A harmonic has the Laplacian eigenvalue
+  frequency^2, so for a mode that is a harmonic the measure is exact. For a mode that mixes degrees with power p_l, the
+  other measures give the root mean square instead, sqrt(sum p_l frequency_l^2).
+- *graph*: takes the gradient from differences between neighboring inputs.
+- *Dirichlet*: takes the gradient from difference quotients of the extension, at a given scale.
+- *gradient*: takes the gradient by automatic differentiation, which is the limit of short steps.
+
+The graph and Dirichlet measures are calibrated on plane waves (`domains.plane_wave`), so their steps need not be short.
+They saturate at a wavelength of two steps. On the circle and the sphere, they agree with the degree within 5 % up to a
+fifth of the highest degree that the inputs resolve.
 
 >>> import ntkbias as nb
 >>> from ntkbias.frequency import dirichlet_frequency, gradient_frequency, graph_frequency
@@ -39,14 +43,14 @@ __all__ = [
     "shared",
 ]
 
-# Those that `rank_by_frequency` knows; on a domain it takes the first that applies, unless told which.
+# The measures that `rank_by_frequency` knows by name. By default it takes the first that applies to the domain.
 MEASURES = {measure.name: measure for measure in (harmonic, graph, dirichlet)}
 
 
 def measure_on(domain: Domain, measure: str | FrequencyMeasure | None = None) -> FrequencyMeasure:
-    """The measure of frequency on a domain: the one asked for, or the first of `MEASURES` that applies.
+    """The measure of frequency on a domain: `measure` itself, or by default the first of `MEASURES` that applies.
 
-    Raises `InputError` on an unknown name, and `InputTypeError` on a domain that lacks what the measure needs.
+    Raises `InputError` on an unknown name, and `InputTypeError` if the measure does not apply to the domain.
     """
     require_domain(domain)
     if measure is None:

@@ -1,4 +1,4 @@
-"""Frequency by automatic differentiation: the limit of short steps, where that exists.
+"""Frequency by automatic differentiation: the limit of short steps, if it exists.
 
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_key, require_positive
+from ntkbias.checks import key_or_default, require_positive
 from ntkbias.domains import Domain, Hypercube
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures.measure import require_inputs, shared
@@ -29,14 +29,17 @@ def gradient_frequency(
     num_points: int = 512,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, " k"]:
-    """The frequency of each resolved mode by automatic differentiation of its extension: for smooth activations only.
+    """The frequency of each mode above the noise floor, by automatic differentiation. Only for smooth activations.
 
     Warning: the kernel of a finite ReLU network jumps in x, and its derivative misses the jumps (degree 12 reads as
-    0.5); that of the infinite one has no limit at the nodes. `dirichlet_frequency` holds for both.
+    0.5). The derivative of the infinite-width ReLU kernel has no limit at the nodes. In both cases, use
+    `dirichlet_frequency`.
 
-    sqrt(m E (d phi / d u)^2 / E phi^2) over `num_points` points between the inputs and random directions u along the
-    domain, m its dimension, weights those of the nodes. Agrees with `dirichlet_frequency` for short steps, without a
-    limit of its own. Costs the kernel of `num_points` inputs with n, and its derivative.
+    The frequency is sqrt(m E (d phi / d u)^2 / E phi^2), where m is the dimension of the domain. The mean runs over
+    `num_points` random points between the inputs, drawn with `key` (default: a fixed key). Each point has a random
+    direction u along the domain, and the weight of the input that it belongs to. The result agrees with
+    `dirichlet_frequency` for short steps, and does not saturate. Costs the kernel between `num_points` and n inputs,
+    and its derivative.
 
     Raises `InputError` on the cube, whose functions have no derivative.
     """
@@ -44,10 +47,10 @@ def gradient_frequency(
     require_positive("num_points", num_points)
     if isinstance(domain, Hypercube):
         raise InputError(
-            "Expected a domain with directions; got Hypercube, whose inputs flip. Use dirichlet_frequency."
+            "Expected a domain with derivatives; got Hypercube, which is discrete. Use dirichlet_frequency."
         )
-    key = jax.random.key(0) if key is None else require_key(key)
-    step = 0.01 * domain.spacing(x)  # a chord that is a tangent to within 1e-4 of the spacing, and far above rounding
+    key = key_or_default(key)
+    step = 0.01 * domain.spacing(x)  # so short that the chord is a tangent to 1e-4 of the spacing; far above rounding
     nodes, start, end = domain.steps(x, step, num_points, key=key)
     direction = end - start
     lengths = np.linalg.norm(np.asarray(direction, float).reshape(len(nodes), -1), axis=1)

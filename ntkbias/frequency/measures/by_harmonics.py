@@ -1,4 +1,4 @@
-"""Frequency by harmonics: that of the level which holds most of a mode's power.
+"""Frequency by harmonics: the frequency that holds most of a mode's power.
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(32)
@@ -19,18 +19,18 @@ from ntkbias.spectra import Spectrum
 
 __all__ = ["harmonic", "harmonic_energy"]
 
-_CHANCE = 0.01  # that an unresolved mode passes for one of some degree
-_BLOCK_BYTES = 2**26  # of resampled functions at a time
+_FALSE_POSITIVES = 0.01  # the probability that a random function counts as resolved
+_BLOCK_BYTES = 2**26  # memory for resampled functions at a time
 
 
 def harmonic_energy(spectrum: Spectrum, domain: Domain, max_degree: int | None = None) -> Float[Array, "k degrees"]:
-    """The power of each mode in each level up to `max_degree` (default: the most that n inputs tell apart).
+    """The power of each mode in each level up to `max_degree` (default: the highest degree that n inputs resolve).
 
-    `domain.levels(max_degree)` says which: the degrees 0 .. `max_degree` of a circle, sphere or cube, the degrees that
-    there are of a torus, tuples of degrees of a product of spheres.
+    `domain.levels(max_degree)` lists the levels: the degrees 0 .. `max_degree` on a circle, sphere or cube, the degrees
+    that occur on a torus, and tuples of degrees on a product of spheres.
 
-    Shared by the members of an eigenspace, whose mean is the same for every basis of it. Costs n k h multiplications
-    for h harmonics.
+    All modes of one eigenspace get the mean over that eigenspace, which does not depend on the choice of basis. Costs
+    n k h multiplications for h harmonics. Raises `InputTypeError` if the domain has no harmonics.
     """
     x = require_inputs(spectrum, domain)
     if not isinstance(domain, HarmonicDomain):
@@ -47,10 +47,11 @@ def measured_by_harmonics(
     num_modes: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Measured:
-    """The frequency that holds most of each mode's power, under each row of weights, the first row the inputs' own.
+    """The frequency that holds most of each mode's power, for each row of weights. Row 0 has the inputs' own weights.
 
-    Where more lies beyond the levels than in any frequency it is the largest one, and not resolved; nor is a mode whose
-    power in its frequency is no more than a random function's, with a chance of 1 % over all frequencies.
+    If more power lies beyond the levels than in any one frequency, the result is the largest frequency, and the mode is
+    not resolved. A mode is also not resolved if a random function would reach the same power in some frequency with a
+    probability above 1 %.
     """
     assert isinstance(domain, HarmonicDomain)
     energies = harmonic_energy(spectrum, domain)[:num_modes]
@@ -65,20 +66,20 @@ def measured_by_harmonics(
         beyond = 1 - power.sum(-1) > power.max(-1)
         return np.where(beyond, len(frequencies) - 1, power.argmax(-1)), power.max(-1), beyond
 
-    place, power, beyond = dominant(np.asarray(energies, float))
-    resolved = ~beyond & (power > _power_by_chance(counts, spectrum)[place])
-    resamples = np.tile(place, (len(weights) - 1, 1))  # an unresolved mode has its lower bound in all
+    index, power, beyond = dominant(np.asarray(energies, float))
+    resolved = ~beyond & (power > _power_by_chance(counts, spectrum)[index])
+    resamples = np.tile(index, (len(weights) - 1, 1))  # an unresolved mode keeps its lower bound in every resample
     if len(resamples) and resolved.any():
         chosen = np.flatnonzero(resolved)
         resamples[:, chosen] = dominant(_resampled_energy(spectrum, domain, chosen, weights[1:], max_degree))[0]
     levels = jnp.asarray(domain.levels(max_degree))
-    return Measured(frequencies[place], frequencies[resamples], resolved, energies, levels)
+    return Measured(frequencies[index], frequencies[resamples], resolved, energies, levels)
 
 
 harmonic = FrequencyMeasure(
     "harmonic",
     measured_by_harmonics,
-    "that of the harmonics of the degree that holds most of its power",
+    "the frequency of the degree that holds most of its power",
     domain=HarmonicDomain,
     needs="a domain with harmonics, e.g. Circle()",
 )
@@ -91,36 +92,38 @@ def _resampled_energy(
     weights: Float[np.ndarray, "b n"],
     max_degree: int,
 ) -> Float[np.ndarray, "b k levels"]:
-    """The energy of these modes in each level under other weights, its power there one.
+    """The share of each mode's power in each level, under each row of other weights.
 
-    Of weights w' it is that of the function phi w' / w under w, so that many resamples are functions of one call.
+    The energy of phi under weights w' is the energy of phi w' / w under w. So many resamples become functions of a
+    single call.
     """
     assert spectrum.x is not None
     own, eigenspace = np.asarray(spectrum.weights), np.asarray(spectrum.eigenspace)[modes]
     functions = np.asarray(spectrum.eigenfunctions)[..., modes]
     outputs = tuple(range(1, functions.ndim - 1))
-    at_once = max(1, _BLOCK_BYTES // functions.nbytes)
+    block_size = max(1, _BLOCK_BYTES // functions.nbytes)
     rows: list[np.ndarray] = []
-    for some in (weights[i : i + at_once] for i in range(0, len(weights), at_once)):
-        ratio = (some / own).astype(functions.dtype).T.reshape(len(own), *(1,) * len(outputs), -1, 1)
+    for block in (weights[i : i + block_size] for i in range(0, len(weights), block_size)):
+        ratio = (block / own).astype(functions.dtype).T.reshape(len(own), *(1,) * len(outputs), -1, 1)
         scaled = (ratio * functions[..., None, :]).reshape(*functions.shape[:-1], -1)
         energy = np.asarray(domain.energy(scaled, spectrum.x, spectrum.weights, max_degree), np.float64)
-        power = some @ np.sum(functions**2, outputs)
-        each = energy.reshape(len(some), len(modes), -1)
-        rows += [shared(e, eigenspace) / shared(p, eigenspace)[:, None] for e, p in zip(each, power, strict=True)]
+        power = block @ np.sum(functions**2, outputs)
+        energies = energy.reshape(len(block), len(modes), -1)
+        rows += [shared(e, eigenspace) / shared(p, eigenspace)[:, None] for e, p in zip(energies, power, strict=True)]
     return np.stack(rows)
 
 
 def _power_by_chance(counts: Float[np.ndarray, " f"], spectrum: Spectrum) -> Float[np.ndarray, " f"]:
-    """The power in N of n orthonormal functions that a random one has in one of a hundred cases, over all frequencies.
+    """For each frequency, the power that a random function exceeds so rarely that 1 % exceed it in any frequency.
 
-    It is a Beta variable of N / 2 and (n - N) / 2; inputs of unequal weights count as 1 / sum w^2. At most 0.99: a
-    basis of all functions on few inputs leaves nothing to chance.
+    The power of a random function in N of n orthonormal functions is a Beta variable with parameters N / 2 and
+    (n - N) / 2. With unequal weights, n is the effective number 1 / sum w^2. The result is capped at 0.99: on few
+    inputs, the harmonics can span all functions, and then every function has the power 1.
     """
     outputs = int(np.prod(spectrum.eigenfunctions.shape[1:-1]))
     n = outputs / np.sum(np.asarray(spectrum.weights, float) ** 2)
     free = np.minimum(counts * outputs, n - 1e-3)
-    return np.minimum(scipy.special.betaincinv(free / 2, (n - free) / 2, 1 - _CHANCE / len(counts)), 0.99)
+    return np.minimum(scipy.special.betaincinv(free / 2, (n - free) / 2, 1 - _FALSE_POSITIVES / len(counts)), 0.99)
 
 
 def _levels(domain: HarmonicDomain, max_degree: int) -> list:

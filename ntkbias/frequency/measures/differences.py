@@ -1,4 +1,4 @@
-"""Frequency by differences: along the edges of a graph, and along short steps between the inputs.
+"""Frequency by differences: along the edges of a graph, or along short steps between the inputs.
 
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import require_key, require_positive
+from ntkbias.checks import key_or_default, require_positive
 from ntkbias.domains import Domain
 from ntkbias.domains.plane_wave import plane_wave_frequency
 from ntkbias.errors import InputError
@@ -25,11 +25,11 @@ __all__ = ["dirichlet", "dirichlet_frequency", "graph", "graph_frequency"]
 
 
 def graph_frequency(spectrum: Spectrum, domain: Domain) -> Float[Array, " k"]:
-    """The frequency of each mode from the Laplacian of the neighborhood graph of the inputs.
+    """The frequency of each mode, `(k,)`, from the Laplacian of the neighborhood graph of the inputs.
 
-    The Rayleigh quotient phi^T L phi / phi^T M phi with edge weights (w_i + w_j) / d_ij^2, turned into the frequency
-    of the plane wave that has the same one. Needs no kernel, and resolves wavelengths of about two neighbor
-    distances at best. Costs k multiplications an edge, and the neighbor search.
+    It computes the Rayleigh quotient phi^T L phi / phi^T M phi with edge weights (w_i + w_j) / d_ij^2, and returns the
+    frequency of the plane wave with the same quotient. It needs no kernel. At best, it resolves wavelengths of two
+    neighbor distances. Costs the neighbor search and k multiplications per edge.
     """
     weights = np.asarray(spectrum.weights, float)[None]
     return jnp.asarray(
@@ -47,12 +47,12 @@ def dirichlet_frequency(
     num_steps: int = 512,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, " k"]:
-    """The frequency of each resolved mode from difference quotients of its extension, between the inputs.
+    """The frequency of each mode above the noise floor, from difference quotients of its extension between the inputs.
 
-    `num_steps` steps of length `scale` (default: the domain's, mostly two median nearest-neighbor distances) are taken
-    where the domain draws them; the mean squared difference over them is turned into the frequency of the plane wave
-    that has the same one. The relative standard error is about 1 / sqrt(2 num_steps) for a single mode. Costs the
-    kernel of 2 `num_steps` inputs with n.
+    The domain draws `num_steps` random steps of length `scale` with `key` (default: a fixed key). The result is the
+    frequency of the plane wave with the same mean squared difference over these steps. By default the domain chooses
+    the scale; for most domains it is two median nearest-neighbor distances. The relative standard error is about
+    1 / sqrt(2 num_steps) for a single mode. Costs the kernel between 2 `num_steps` and n inputs.
     """
     weights = np.asarray(spectrum.weights, float)[None]
     measured = measured_by_steps(
@@ -68,9 +68,10 @@ def measured_on_graph(
     num_modes: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Measured:
-    """The graph frequency under each row of weights, the first row the inputs' own.
+    """The graph frequency for each row of weights. Row 0 has the inputs' own weights.
 
-    An edge is there as often as both of its ends are: resampled weights enter as a product.
+    The weight of an edge is multiplied by the resampled weights of both ends: if inputs i and j are drawn a and b
+    times, the edge between them occurs a b times.
     """
     x = require_inputs(spectrum, domain)
     first, second, distance = domain.neighbors(x)
@@ -91,13 +92,13 @@ def measured_by_steps(
     scale: float | None = None,
     num_steps: int = 512,
 ) -> Measured:
-    """The Dirichlet frequency under each row of weights, the first row the inputs' own."""
+    """The Dirichlet frequency for each row of weights. Row 0 has the inputs' own weights."""
     x = require_inputs(spectrum, domain)
     require_positive("num_steps", num_steps)
     scale = domain.step_length(x) if scale is None else scale
     if not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
-    key = jax.random.key(0) if key is None else require_key(key)
+    key = key_or_default(key)
     nodes, start, end = domain.steps(x, scale, num_steps, key=key)
     count = len(nodes)
     functions = np.asarray(spectrum.extend(jnp.concatenate([start, end]), num_modes))
@@ -110,7 +111,7 @@ def measured_by_steps(
 
 graph = FrequencyMeasure("graph", measured_on_graph, "estimated on the graph of neighboring inputs")
 dirichlet = FrequencyMeasure(
-    "dirichlet", measured_by_steps, "estimated from its differences along short steps between the inputs"
+    "dirichlet", measured_by_steps, "estimated from difference quotients along short steps between the inputs"
 )
 
 
@@ -123,7 +124,7 @@ def _ratios(
     distance: np.ndarray,
     spectrum: Spectrum,
 ) -> Float[np.ndarray, "b k"]:
-    """Mean squared difference over mean square along edges, of each mode, its eigenspace taken together."""
+    """The mean squared difference over the mean square along edges, for each mode, averaged over its eigenspace."""
     num_modes = starts.shape[-1]
     differences, squares = np.zeros((2, len(coefficients), num_modes))
     for part in np.array_split(np.arange(len(first)), -(-len(first) // 1_024)):  # bounds the memory
@@ -138,7 +139,11 @@ def _ratios(
 def _calibrated(
     ratios: Float[np.ndarray, "b k"], distance: np.ndarray, coefficients: np.ndarray, domain: Domain, x: Array
 ) -> Measured:
-    """The frequencies of plane waves of these ratios; not resolved where the interval comes within 1 % of the last."""
+    """The frequencies of the plane waves that have these ratios.
+
+    A mode is resolved unless the upper end of its interval comes within 1 % of the frequency at which this measure
+    saturates.
+    """
     dimension = domain.intrinsic_dimension(x)
     edges = (distance, coefficients, dimension, domain.correlation)
     limit = plane_wave_frequency(np.array([np.inf]), *edges)[0]

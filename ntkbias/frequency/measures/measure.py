@@ -1,4 +1,4 @@
-"""A measure of frequency: how it is taken, and what it needs of the domain.
+"""The type of a measure of frequency: a function, and the class of domains that it needs.
 
 >>> from ntkbias.domains import Circle, PointCloud
 >>> from ntkbias.frequency import MEASURES
@@ -22,9 +22,9 @@ __all__ = ["FrequencyMeasure", "Measured", "require_domain", "require_inputs", "
 
 
 class Measured(NamedTuple):
-    """The frequencies of modes, the same under each resample of the inputs, and which of them the inputs resolve.
+    """The frequencies of modes, their frequencies under b resamples of the inputs, and whether the inputs resolve them.
 
-    A measure by harmonics also has the power of each mode in each of their levels.
+    A measure by harmonics also gives `levels` and `energy`, the power of each mode in each level.
     """
 
     frequencies: Float[np.ndarray, " k"]
@@ -36,11 +36,12 @@ class Measured(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrequencyMeasure:
-    """What the frequency of a mode is, for `rank_by_frequency`.
+    """A definition of the frequency of a mode, for `rank_by_frequency`.
 
-    `function(spectrum, domain, weights, num_modes, key)` measures the first `num_modes` modes or more (None: as many as
-    it can) under each row of weights `(b, n)`, the first row the inputs' own. `domain` is the class of domains that it
-    needs, and `needs` says so in words; `text` completes "the frequency of a mode is ...".
+    `function(spectrum, domain, weights, num_modes, key)` returns the frequencies of at least the first `num_modes`
+    modes (None: as many as possible) for each row of weights `(b, n)`. Row 0 has the inputs' own weights. `domain` is
+    the class of domains that the measure needs, and `needs` describes it in words. `text` completes the sentence "the
+    frequency of a mode is ...".
     """
 
     name: str
@@ -50,12 +51,12 @@ class FrequencyMeasure:
     needs: str = "a domain, e.g. Circle() or PointCloud()"
 
     def applies_to(self, domain: Domain) -> bool:
-        """Whether the domain has what this needs."""
+        """Whether the measure works on this domain."""
         return isinstance(domain, self.domain)
 
 
 def require_inputs(spectrum: Spectrum, domain: Domain) -> Array:
-    """The inputs of a spectrum; raises an `InputError` unless it has some, in this domain."""
+    """The inputs of a spectrum. Raises `InputError` if it has none, or if they do not lie in the domain."""
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
     require_domain(domain)
@@ -72,14 +73,14 @@ def require_inputs(spectrum: Spectrum, domain: Domain) -> Array:
 
 
 def require_domain(domain: Domain) -> None:
-    """Raise an `InputTypeError` unless this is a domain."""
+    """Raise an `InputTypeError` unless `domain` is a domain."""
     if not isinstance(domain, Domain):
         got = f"the class {domain.__name__}" if isinstance(domain, type) else type(domain).__name__
         raise InputTypeError(f"Expected a domain, e.g. Circle() or PointCloud(); got {got}.")
 
 
 def shared(values: np.ndarray, eigenspace: Int[np.ndarray, " k"]) -> np.ndarray:
-    """The values `(k, ...)`, each replaced by the mean over its eigenspace."""
+    """The values `(k, ...)`, with each replaced by the mean over its eigenspace."""
     _, members, counts = np.unique(eigenspace, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), *values.shape[1:]), values.dtype)
     np.add.at(sums, members, values)

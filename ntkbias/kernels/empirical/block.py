@@ -48,6 +48,7 @@ from ntkbias.kernels.inputs import checked, of_one_array
 from ntkbias.kernels.operators import KernelOperator, as_operator
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.parameters import Which
+from ntkbias.tables import MOST_ROWS, Described, Table, counted
 from ntkbias.types import ApplyFunction, Params, Precision
 
 __all__ = ["BlockNTK", "block_ntk"]
@@ -88,12 +89,17 @@ def block_ntk(
     )
 
 
-class BlockNTK(eqx.Module):
+class BlockNTK(Described):
     """The joint kernel of several functions of the same parameters; made by `block_ntk`. A pytree of the parameters."""
 
     names: tuple[str, ...] = eqx.field(static=True)
     gradients: tuple[Gradients, ...]
     weights: dict[str, Any]
+
+    def table(self, num_rows: int = MOST_ROWS) -> Table:
+        """What printing shows: a row a function."""
+        columns = {"function": list(self.names), "": [gradients.described() for gradients in self.gradients]}
+        return Table(f"BlockNTK: {counted(len(self.names), 'function')}", columns)
 
     def __call__(self, x1: Mapping[str, Any], x2: Mapping[str, Any] | None = None) -> Float[Array, "rows columns"]:
         """The matrix of the inputs `{name: x}` with themselves, or of `x1` with `x2`. `rows` gives its order.

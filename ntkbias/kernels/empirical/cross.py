@@ -30,6 +30,7 @@ from ntkbias.kernels.evaluation import DevicePrograms, gram, programs_of_device,
 from ntkbias.kernels.gradients import Gradients
 from ntkbias.kernels.inputs import checked, of_one_array
 from ntkbias.parameters import Which
+from ntkbias.tables import Described, name_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["CrossNTK", "cross_ntk"]
@@ -70,13 +71,18 @@ def cross_ntk(
     return CrossNTK(outputs, *sides)
 
 
-class CrossNTK(eqx.Module):
+class CrossNTK(Described):
     """The inner products of two functions' gradients; made by `cross_ntk`. A pytree whose leaves are the parameters."""
 
     outputs: Outputs = eqx.field(static=True)
     left: Gradients
     right: Gradients
     no_kernel = "whose matrix is not symmetric; use jax.numpy.linalg.svd(cross(x1, x2))"
+
+    def described(self) -> str:
+        """The functions, and what becomes of their outputs."""
+        left, right = name_of(self.left.f), self.right.described()
+        return f"NTK between {left} and {right}"
 
     def __call__(self, x1: Any, x2: Any = None) -> Float[Array, "..."]:
         """The matrix of `x1` `(n, ...)`, given to the first function, and `x2` `(m, ...)`, given to the second.

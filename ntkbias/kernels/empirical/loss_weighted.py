@@ -24,7 +24,7 @@ from jaxtyping import Array
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.losses import Loss, named
-from ntkbias.losses.loss import single
+from ntkbias.losses.loss import at_least_float32
 from ntkbias.parameters import Which, is_complex
 from ntkbias.types import ApplyFunction, Params, Precision
 from ntkbias.wrappers import Wrapper
@@ -77,7 +77,7 @@ class Weighted(Wrapper):
             raise InputError(
                 f"Expected f(params, x) to return real numbers for the loss {self.loss.name!r}; got {outputs.dtype}."
             )
-        outputs = single(outputs)
+        outputs = at_least_float32(outputs)
         outputs = outputs[:, None] if outputs.ndim == 1 else outputs
         return self.loss.root_times(jax.lax.stop_gradient(outputs), outputs)
 

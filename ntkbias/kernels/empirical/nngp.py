@@ -14,6 +14,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from ntkbias.checks import require_choice
@@ -24,6 +25,7 @@ from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.outputs import inner_products
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import Layout, of_packed, unpacked
+from ntkbias.tables import name_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["EmpiricalNNGP", "empirical_nngp"]
@@ -62,6 +64,10 @@ class EmpiricalNNGP(Kernel):
     params: Params
     memory_budget: int = eqx.field(static=True)
     precision: Precision = eqx.field(static=True)
+
+    def described(self) -> str:
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return f'empirical NNGP of {name_of(self.f)}, {count:,} parameters, outputs "{self.outputs}"'
 
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` unless `f` takes the inputs, returns one array, and treats each example alone."""

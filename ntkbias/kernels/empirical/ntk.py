@@ -85,6 +85,9 @@ class EmpiricalNTK(Kernel):
         self.outputs = gradients.outputs
         self.gradients = gradients
 
+    def described(self) -> str:
+        return f"empirical NTK of {self.gradients.described()}"
+
     def check(self, x: Array, name: str) -> None:
         """Raise an `InputError` unless `f` treats each input alone, and depends on a selected parameter."""
         self.gradients.check(x, name)

@@ -22,10 +22,10 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_choice, require_key, require_positive
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputTypeError
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params, Precision
@@ -38,7 +38,7 @@ def pseudo_ntk(
     f: ApplyFunction,
     params: Params,
     *,
-    key: Array | None,
+    key: PRNGKeyArray,
     num_directions: int = 1,
     outputs: Literal["mean", "sum"] = "mean",
     memory_budget: int | None = None,
@@ -54,21 +54,14 @@ def pseudo_ntk(
     and 1/o of that for the mean. It is below sqrt(2 / r) |K|_F, and falls as 1 / sqrt(width), as outputs decorrelate.
     All entries share the same directions, so their errors are correlated, and the estimate is positive semi-definite.
 
-    `key=None` uses the single direction (1, ..., 1) instead: the kernel of the summed outputs, whose error, the sum of
-    K_ab over a != b, does not average out. Other arguments and errors are those of `empirical_ntk`; the cost is too,
-    with r in place of o.
+    Mohamadi et al. use the kernel of the summed outputs, `empirical_ntk` of f(params, x).sum(1, keepdims=True). Other
+    arguments and errors are those of `empirical_ntk`; the cost is too, with r in place of o.
     """
     require_choice("outputs", outputs, ("mean", "sum"))
     require_positive("num_directions", num_directions)
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
-    if key is None and num_directions > 1:
-        raise InputError(
-            f"Expected one direction, that of the summed outputs, with key=None; got num_directions={num_directions}. "
-            "Pass a key for random directions."
-        )
-    seed = None if key is None else _seed(key)
-    projected = Projected(f, seed, num_directions, outputs)
+    projected = Projected(f, _seed(key), num_directions, outputs)
     return empirical_ntk(projected, params, outputs="mean", memory_budget=memory_budget, precision=precision, wrt=wrt)
 
 
@@ -79,7 +72,7 @@ class Projected(Wrapper):
     saved_as: ClassVar[str] = "kernels.pseudo_ntk"
 
     f: ApplyFunction
-    seed: tuple[str, tuple[int, ...]] | None
+    seed: tuple[str, tuple[int, ...]]
     num_directions: int
     outputs: str
 
@@ -90,14 +83,12 @@ class Projected(Wrapper):
         return values @ (directions / values.shape[1] ** 0.5 if self.outputs == "mean" else directions)
 
     def directions(self, num_outputs: int) -> Float[Array, "o r"]:
-        """Random signs; ones if there is no seed."""
-        if self.seed is None:
-            return jnp.ones((num_outputs, 1))
+        """Random signs."""
         kind, data = self.seed
         key = jax.random.wrap_key_data(jnp.array(data, jnp.uint32), impl=kind)
         return jax.random.rademacher(key, (num_outputs, self.num_directions), float)
 
 
-def _seed(key: Array) -> tuple[str, tuple[int, ...]]:
+def _seed(key: PRNGKeyArray) -> tuple[str, tuple[int, ...]]:
     key = require_key(key)
-    return str(jax.random.key_impl(key)), tuple(jax.random.key_data(key).tolist())
+    return str(jax.random.key_impl(key)), tuple(jax.random.key_data(key).ravel().tolist())

@@ -11,7 +11,7 @@ small ones. TRAK attributes predictions to training data by such projections (Pa
 >>> net = nb.nets.mlp(width=64, depth=2, num_outputs=3)
 >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
 >>> x = jax.random.normal(jax.random.key(1), (20, 2))
->>> gradients = nb.kernels.sketch(kernel, x, 1000, key=jax.random.key(2))
+>>> gradients = nb.kernels.sketch(kernel, x, 1000)
 >>> errors = (gradients.gram() - kernel(x)) / gradients.standard_error()
 >>> gradients.features.shape, 0.5 < float(jnp.std(errors)) < 2.0
 ((20, 1000), True)
@@ -20,32 +20,39 @@ small ones. TRAK attributes predictions to training data by such projections (Pa
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from ntkbias.checks import require_key, require_positive
+from ntkbias.checks import key_or_default, require_positive
 from ntkbias.errors import InputError
-from ntkbias.kernels.kernel import Kernel, require_kernel
+from ntkbias.kernels.on_inputs import kernel_on, on_inputs
 from ntkbias.kernels.operators import Features, Jacobian, JacobianOperator, KernelOperator
 from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.jacobian import HELD_SHARE
 from ntkbias.kernels.tiles import Tiles
 from ntkbias.progress import progress
+from ntkbias.tables import Described
+from ntkbias.types import Inputs
 
 __all__ = ["Sketch", "sketch"]
 
 
-class Sketch(eqx.Module):
+class Sketch(Described):
     """Random projections of gradients, one row per example, or per output for `outputs="all"`; made by `sketch`.
 
     `sketch[examples]` is the sketch of some of the examples.
     """
 
     features: Float[Array, "n *o dim"]
+
+    def described(self) -> str:
+        """Its sizes."""
+        n, *outputs, dim = self.features.shape
+        with_outputs = "".join(f", {count:,} outputs" for count in outputs)
+        return f"Sketch: {n:,} examples{with_outputs}, {dim:,} numbers each"
 
     def gram(self) -> Float[Array, "..."]:
         """An unbiased estimate of the kernel, `(n, n)`, or `(n, o, n, o)` for all outputs. Costs n^2 o^2 dim."""
@@ -70,14 +77,15 @@ class Sketch(eqx.Module):
         return Sketch(self.features[examples])
 
 
-def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
+@on_inputs
+def sketch(kernel: Any, x: Inputs, dim: int, *, key: PRNGKeyArray | None = None) -> Sketch:
     """Random projections of the gradients of a network at `x` `(n, ...)` to `dim` numbers per row.
 
-    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. The `features` of
-    the sketch are `(n, dim)`, or `(n, o, dim)` for `outputs="all"`. For "sum" and "mean" their inner products estimate
-    the kernel summed, or averaged, over outputs. The projections depend only on the key. So inner products of two
-    sketches with the same key estimate the kernel between their inputs. Batches, devices and the memory budget change
-    the projections only by rounding.
+    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. Its operator on x
+    may stand in the place of both. The `features` of the sketch are `(n, dim)`, or `(n, o, dim)` for `outputs="all"`.
+    For "sum" and "mean" their inner products estimate the kernel summed, or averaged, over outputs. The projections
+    depend only on `key` (default: a fixed one). So inner products of two sketches with the same key estimate the kernel
+    between their inputs. Batches, devices and the memory budget change the projections only by rounding.
 
     The data are read once. That costs o backward passes per example, as for the kernel itself, and then about P dim
     multiplications per output. P normal numbers are drawn per column, or o P for "sum" and "mean". They are drawn once
@@ -87,9 +95,9 @@ def sketch(kernel: Kernel, x: Any, dim: int, *, key: PRNGKeyArray) -> Sketch:
 
     Raises `InputError` on inputs that the kernel refuses, for outputs="each", and on a kernel without gradients.
     """
-    require_kernel(kernel, "Make a kernel of the network first.")
+    kernel, x = kernel_on(kernel, x)
     require_positive("dim", dim)
-    key = require_key(key)
+    key = key_or_default(key)
     operator = kernel.operator(x)
     if not isinstance(operator, JacobianOperator):
         raise InputError(

@@ -79,6 +79,7 @@ class VelocityForm(SymmetricForm):
     no_kernel = "whose Gram matrix has negative eigenvalues; use jax.numpy.linalg.eigh(velocity(x))"
     kernel: EmpiricalNTK
     direction: Params
+    form = "derivative of the {0.kernel}"
 
     def features(self, x: Array) -> tuple[Any, Any]:
         """The features of the kernel, and their derivative."""

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from ntkbias.alignments import cosine_with_targets
 from ntkbias.tracking.measures.measure import measured
 from ntkbias.tracking.snapshot import Snapshot, frobenius
 
@@ -76,9 +77,5 @@ def _rows(at: Snapshot, labels: np.ndarray) -> np.ndarray:
 
 
 def _cosine(matrix: np.ndarray, norm: float | None, labels: np.ndarray) -> float:
-    """<K, Y Y^T> / (||K|| ||Y Y^T||), by ||Y Y^T|| = ||Y^T Y||."""
     assert norm is not None
-    power = float(np.linalg.norm(labels.T @ labels))
-    if not power * norm > 0:
-        return math.nan
-    return float(np.sum(labels * (matrix @ labels))) / (norm * power)
+    return cosine_with_targets(matrix, norm, labels)

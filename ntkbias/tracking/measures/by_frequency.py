@@ -32,7 +32,7 @@ def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
         return None
     domain, weights = at.setting.domain, np.asarray(at.spectrum.weights, np.float64)[None]
     measured = measure_on(domain).function(at.spectrum, domain, weights, None, None)
-    found = np.where(np.asarray(at.spectrum.resolved), measured.frequencies, math.nan)
+    found = np.where(np.asarray(at.spectrum.above_noise), measured.frequencies, math.nan)
     return found[: at.num_modes]
 
 

@@ -1,6 +1,6 @@
-"""Behaviors as target functions: labelings, functions of the inputs, and contrasts of outputs.
+"""What a target may be: values, a labeling, a function of the inputs, a contrast of outputs.
 
-A behavior becomes columns of values, `(n, c)` or for vector-valued kernels `(n, o, c)`, of which power is summed.
+A target becomes columns of values, `(n, c)` or for vector-valued kernels `(n, o, c)`, of which power is summed.
 
 >>> import numpy as np
 >>> from ntkbias.learning import Contrast
@@ -22,7 +22,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
 from ntkbias.packing import are_several, num_examples
 
-__all__ = ["Behavior", "Contrast", "behaviors_on"]
+__all__ = ["Contrast", "Target", "targets_on"]
 
 MOST_CLASSES = 1_000  # columns of one labeling
 ROUNDING = 1e-12  # of a target's values: far above that of a float64 mean, far below any difference of labels
@@ -56,8 +56,8 @@ class Contrast(eqx.Module):
         return target
 
 
-class Behavior(NamedTuple):
-    """A behavior's values, and its labels where it is a labeling."""
+class Target(NamedTuple):
+    """A target's values, and its labels where it is a labeling."""
 
     columns: np.ndarray  # (rows, c), less their mean if centered
     mean: np.ndarray  # (rows, c) or a number: what was taken off
@@ -87,52 +87,52 @@ class Behavior(NamedTuple):
         return float(np.mean(np.argmax(nearness, 1) == self.labels))
 
 
-def behaviors_on(behaviors: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Behavior]:
-    """Each behavior by name on inputs of `shape` `(n,)`, or `(n, o)`."""
-    if not isinstance(behaviors, Mapping):
-        behaviors = {"target": behaviors}
-    if not behaviors:
-        raise InputError("Expected a dict of one behavior or more by name; got none.")
+def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Target]:
+    """Each target by name on inputs of `shape` `(n,)`, or `(n, o)`."""
+    if not isinstance(targets, Mapping):
+        targets = {"target": targets}
+    if not targets:
+        raise InputError("Expected a dict of one target or more by name; got none.")
     found = {}
-    for name, behavior in behaviors.items():
+    for name, target in targets.items():
         if not isinstance(name, str):
-            raise InputTypeError(f"Expected names of behaviors to be strings; got {name!r}.")
-        values, labeled = _values(behavior, name, x, shape)
+            raise InputTypeError(f"Expected names of targets to be strings; got {name!r}.")
+        values, labeled = _values(target, name, x, shape)
         values = values.reshape(*shape, -1)
         mean = values.mean(0) if centered else np.zeros(values.shape[1:])
         columns = (values - mean).reshape(int(np.prod(shape)), -1)
         if not np.max(np.abs(columns)) > ROUNDING * np.max(np.abs(values)):
             how = ", once its mean is taken off: centered=False keeps constants" if centered else ""
-            raise InputError(f"Expected a behavior that is not zero everywhere{how}; got {name!r} of zeros.")
+            raise InputError(f"Expected a target that is not zero everywhere{how}; got {name!r} of zeros.")
         offset = np.broadcast_to(mean, values.shape).reshape(columns.shape)
         codes, labels = np.unique(values.reshape(shape[0], -1), axis=0, return_inverse=True)
-        if labeled or (len(codes) == 2 and not isinstance(behavior, Contrast)):
-            found[name] = Behavior(columns, offset, codes, labels.ravel())
+        if labeled or (len(codes) == 2 and not isinstance(target, Contrast)):
+            found[name] = Target(columns, offset, codes, labels.ravel())
         else:
-            found[name] = Behavior(columns, offset, None, None)
+            found[name] = Target(columns, offset, None, None)
     return found
 
 
-def _values(behavior: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
-    """The values of a behavior, and whether they are labels."""
-    if isinstance(behavior, Contrast):
+def _values(target: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+    """The values of a target, and whether they are labels."""
+    if isinstance(target, Contrast):
         if len(shape) == 1:
             raise InputError(
                 f"Expected a kernel with outputs='all' for a contrast of outputs; got one value a pair of inputs, for "
                 f"{name!r}. Use empirical_ntk(f, params, outputs='all')."
             )
-        return behavior(np.empty(shape[0]) if x is None else x, shape[1]), False
-    if callable(behavior):
+        return target(np.empty(shape[0]) if x is None else x, shape[1]), False
+    if callable(target):
         if x is None:
             raise InputError(
-                f"Expected the inputs, x=, for a behavior that is a function of them; got none, for {name!r}."
+                f"Expected the inputs, x=, for a target that is a function of them; got none, for {name!r}."
             )
-        behavior = behavior(x if are_several(x) else jnp.asarray(x))
-    array = require_wide(behavior, f"the behavior {name!r}")
+        target = target(x if are_several(x) else jnp.asarray(x))
+    array = require_wide(target, f"the target {name!r}")
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if whole and array.shape == shape[:1]:
         return _codes(np.asarray(array).astype(int), name, shape), True
-    return values_on(array, f"the behavior {name!r}", shape), False
+    return values_on(array, f"the target {name!r}", shape), False
 
 
 def _codes(labels: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Alignments with functions: Rayleigh quotients of K / n, by one block product or by half of one."""
+"""Rayleigh quotients of K / n with targets, by one block product or by half of one."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias.alignments import alignment, relative_alignment
+from ntkbias.alignments import rayleigh_quotient
 from ntkbias.errors import InputError
 from ntkbias.kernels.operators import JacobianOperator
 
@@ -20,7 +20,7 @@ def weights_of(n=19):
     return weights / weights.sum()
 
 
-def functions_of(shape, seed=3):
+def targets_of(shape, seed=3):
     return np.random.default_rng(seed).normal(size=shape)
 
 
@@ -34,13 +34,13 @@ def by_matrix(K, phi, weights):
 
 @pytest.mark.parametrize(("outputs", "weighted"), [("sum", False), ("mean", True), ("all", True)])
 @pytest.mark.slow
-def test_alignment_of_an_eigenfunction_is_its_eigenvalue(x64, outputs, weighted):
+def test_the_quotient_of_an_eigenfunction_is_its_eigenvalue(x64, outputs, weighted):
     kernel = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs)
     weights = weights_of() if weighted else None
-    spectrum = nb.spectrum(kernel, X, weights)
-    found = alignment(kernel.operator(X), spectrum.eigenfunctions, weights)
+    spectrum = nb.spectrum(kernel, X, weights=weights)
+    found = rayleigh_quotient(kernel, X, spectrum.eigenfunctions, weights=weights)
     np.testing.assert_allclose(found, spectrum.eigenvalues, atol=1e-12 * float(spectrum.eigenvalues[0]))
-    shares = relative_alignment(kernel.operator(X), spectrum.eigenfunctions, weights)
+    shares = rayleigh_quotient(kernel, X, spectrum.eigenfunctions, weights=weights, relative=True)
     np.testing.assert_allclose(shares, spectrum.eigenvalues / spectrum.trace, atol=1e-12)
 
 
@@ -51,27 +51,29 @@ def params_of_type(dtype):
 @pytest.mark.parametrize(("outputs", "weighted"), [("mean", False), ("all", True)])
 def test_every_way_gives_the_matrix_s_quotient(x64, monkeypatch, outputs, weighted):
     kernel = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs)
-    phi = functions_of((19, 3, 5) if outputs == "all" else (19, 5))
+    phi = targets_of((19, 3, 5) if outputs == "all" else (19, 5))
     weights = weights_of() if weighted else None
     expected = by_matrix(kernel(X), phi, weights_of() if weighted else np.full(19, 1 / 19))
     for passes in (False, True):
         monkeypatch.setattr(JacobianOperator, "uses_vjp", lambda self, count, passes=passes: passes)
-        np.testing.assert_allclose(alignment(kernel.operator(X), phi, weights), expected, rtol=1e-10)
-    np.testing.assert_allclose(alignment(kernel(X), phi, weights), expected, rtol=1e-10)
-    np.testing.assert_allclose(alignment(kernel.operator(X) + kernel.operator(X), phi, weights), 2 * expected)
+        np.testing.assert_allclose(rayleigh_quotient(kernel.operator(X), phi, weights=weights), expected, rtol=1e-10)
+    np.testing.assert_allclose(rayleigh_quotient(kernel(X), phi, weights=weights), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        rayleigh_quotient(kernel.operator(X) + kernel.operator(X), phi, weights=weights), 2 * expected
+    )
     small = nb.empirical_ntk(NET.apply, params_of_type(float), outputs=outputs, memory_budget=20_000)
-    np.testing.assert_allclose(alignment(small.operator(X), phi, weights), expected, rtol=1e-10)
+    np.testing.assert_allclose(rayleigh_quotient(small.operator(X), phi, weights=weights), expected, rtol=1e-10)
 
 
 @pytest.mark.slow
 def test_it_is_the_squared_norm_of_the_paper_s_sum_of_gradients(x64):
     net = nb.nets.mlp(8, 1, 1)
     params = jax.tree.map(lambda leaf: leaf.astype(float), net.init(jax.random.key(0), (4,)))
-    phi = functions_of(19)
+    phi = targets_of(19)
     jacobian = jax.jacrev(lambda p: net.apply(p, X)[:, 0])(params)
     summed = [np.tensordot(phi, leaf, 1) for leaf in jax.tree.leaves(jacobian)]
     expected = sum(np.sum(leaf**2) for leaf in summed) / np.sum(phi**2)
-    found = alignment(nb.empirical_ntk(net.apply, params).operator(X), phi)
+    found = rayleigh_quotient(nb.empirical_ntk(net.apply, params).operator(X), phi)
     assert found.shape == ()
     np.testing.assert_allclose(19 * found, expected, rtol=1e-10)
 
@@ -88,35 +90,35 @@ def test_an_empirical_kernel_takes_half_a_product(monkeypatch):
     monkeypatch.setattr(JacobianOperator, "pull", lambda self, v: pulls.append(v.shape[-1]) or pull(self, v))
     for name in ("product", "push", "push_by_jvp"):
         monkeypatch.setattr(JacobianOperator, name, refuse)
-    alignment(operator, functions_of((19, 7)))
+    rayleigh_quotient(operator, targets_of((19, 7)))
     assert pulls == [7]
 
 
-def test_scale_and_shape_of_functions(precision):
+def test_scale_and_shape_of_targets(precision):
     K = np.diag(np.arange(1.0, 5))
-    phi = functions_of((4, 3))
+    phi = targets_of((4, 3))
     tolerance = 20 * float(jnp.finfo(jnp.zeros(()).dtype).eps)
-    found = alignment(K, phi)
+    found = rayleigh_quotient(K, phi)
     assert found.shape == (3,)
     for factor in (-2.0, 1e-12, 1e12):
-        np.testing.assert_allclose(alignment(K, factor * phi), found, rtol=tolerance)
-    one = alignment(K, phi[:, 0])
+        np.testing.assert_allclose(rayleigh_quotient(K, factor * phi), found, rtol=tolerance)
+    one = rayleigh_quotient(K, phi[:, 0])
     assert one.shape == ()
     np.testing.assert_allclose(one, found[0], rtol=tolerance)
-    np.testing.assert_allclose(alignment(K, np.eye(4)), np.arange(1, 5) / 4, rtol=tolerance)
-    np.testing.assert_allclose(alignment(K, np.array([0, 0, 1, 0])), 0.75, rtol=tolerance)  # whole numbers, too
-    np.testing.assert_allclose(alignment(K, phi, np.full(4, 0.25)), found, rtol=tolerance)
+    np.testing.assert_allclose(rayleigh_quotient(K, np.eye(4)), np.arange(1, 5) / 4, rtol=tolerance)
+    np.testing.assert_allclose(rayleigh_quotient(K, np.array([0, 0, 1, 0])), 0.75, rtol=tolerance)  # whole numbers, too
+    np.testing.assert_allclose(rayleigh_quotient(K, phi, weights=np.full(4, 0.25)), found, rtol=tolerance)
 
 
-def test_relative_alignment_is_a_share(x64):
-    mode = functions_of(10)
-    np.testing.assert_allclose(relative_alignment(np.outer(mode, mode), mode), 1)
+def test_a_relative_quotient_is_a_share(x64):
+    mode = targets_of(10)
+    np.testing.assert_allclose(rayleigh_quotient(np.outer(mode, mode), mode, relative=True), 1)
     K = nb.infinite_ntk(nb.nets.mlp(depth=2)).operator(X)
-    basis = np.linalg.qr(functions_of((19, 19)))[0]
-    shares = relative_alignment(K, basis)
+    basis = np.linalg.qr(targets_of((19, 19)))[0]
+    shares = rayleigh_quotient(K, basis, relative=True)
     np.testing.assert_allclose(shares.sum(), 1)
     assert np.all((shares > 0) & (shares < 1))
-    np.testing.assert_allclose(relative_alignment(7.0 * K, basis), shares)
+    np.testing.assert_allclose(rayleigh_quotient(7.0 * K, basis, relative=True), shares)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -125,18 +127,27 @@ def test_errors_say_what_to_do():
     everything = np.eye(6).reshape(3, 2, 3, 2)
     cases = [
         (
-            lambda: alignment(K, np.ones(3)),
-            "Expected functions of shape (4,), one value an input, or with one more axis",
+            lambda: rayleigh_quotient(K, np.ones(3)),
+            "Expected targets of shape (4,), one value an input, or with one more axis",
         ),
-        (lambda: alignment(everything, np.ones((6, 2))), "Expected functions of shape (3, 2), one value an input and"),
-        (lambda: alignment(K, np.ones((4, 2, 2))), "or with one more axis; got (4, 2, 2)"),
-        (lambda: alignment(K, np.ones((4, 0))), "got (4, 0)"),
-        (lambda: alignment(K, np.array([1, 1, np.nan, 1])), "Expected finite numbers in the functions"),
-        (lambda: alignment(K, np.zeros((4, 2))), "Expected functions that are not zero everywhere; got one of zeros"),
-        (lambda: alignment(K, "labels"), "Expected the functions to be an array of numbers"),
-        (lambda: alignment(K, np.ones(4), np.ones(4)), "Expected weights that sum to one"),
-        (lambda: alignment(len, np.ones(4)), "Expected a kernel on inputs: kernel.operator(x)"),
-        (lambda: relative_alignment(0 * K, np.ones(4)), "Expected a kernel with a trace above zero; got 0."),
+        (
+            lambda: rayleigh_quotient(everything, np.ones((6, 2))),
+            "Expected targets of shape (3, 2), one value an input and",
+        ),
+        (lambda: rayleigh_quotient(K, np.ones((4, 2, 2))), "or with one more axis; got (4, 2, 2)"),
+        (lambda: rayleigh_quotient(K, np.ones((4, 0))), "got (4, 0)"),
+        (lambda: rayleigh_quotient(K, np.array([1, 1, np.nan, 1])), "Expected finite numbers in targets"),
+        (
+            lambda: rayleigh_quotient(K, np.zeros((4, 2))),
+            "Expected targets that are not zero everywhere; got one of zeros",
+        ),
+        (lambda: rayleigh_quotient(K, "labels"), "Expected targets to be an array of numbers"),
+        (lambda: rayleigh_quotient(K, np.ones(4), weights=np.ones(4)), "Expected weights that sum to one"),
+        (lambda: rayleigh_quotient(len, np.ones(4)), "Expected a kernel on inputs: kernel.operator(x)"),
+        (
+            lambda: rayleigh_quotient(0 * K, np.ones(4), relative=True),
+            "Expected a kernel with a trace above zero; got 0.",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(InputError) as error:

@@ -7,9 +7,9 @@ be.
 
 >>> import numpy as np
 >>> from ntkbias.learning.curves import Levels
->>> from ntkbias.learning.target import Target
+>>> from ntkbias.learning.in_modes import InModes
 >>> levels = Levels(np.array([1.0, 0.25]), np.ones(2), 0.0)
->>> second = Target.of(levels, np.eye(2) * 2**0.5, np.array([[0.0], [1.0]]), None, 2)
+>>> second = InModes.of(levels, np.eye(2) * 2**0.5, np.array([[0.0], [1.0]]), None, 2)
 >>> second.numbers(ridge=0.0).round(6).tolist()              # 1 / (1 + 1/4) + 1/2 samples
 [0.25, 4.0, 1.3]
 """
@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
-from ntkbias.learning.behaviors import Behavior
 from ntkbias.learning.curves import ROUNDING, Levels
+from ntkbias.learning.targets import Target
 
-__all__ = ["Beyond", "Target"]
+__all__ = ["Beyond", "InModes"]
 
 NUM_TIMES = 64  # at which labels are counted, twice: a label time is exact to a hundredth
 NUM_NODES = 24  # of each half of an integral over time
@@ -64,7 +64,7 @@ class Beyond(NamedTuple):
         return float(self.shares @ gain(self.rates))
 
 
-class Target(NamedTuple):
+class InModes(NamedTuple):
     """A target in the known modes and, last, in all others together."""
 
     levels: Levels
@@ -87,7 +87,7 @@ class Target(NamedTuple):
         product: np.ndarray | None,
         n: int,
         residual: float = 0.0,
-    ) -> "Target":
+    ) -> "InModes":
         """A target `(rows, c)` in the eigenfunctions `(rows, k)`, given K / n times it, or None where they are all.
 
         `residual` is that of the eigenvalues: no other is above the least of them by more.
@@ -113,7 +113,7 @@ class Target(NamedTuple):
         return np.append(gain(self.levels.eigenvalues), self.beyond.mean(gain))
 
     def numbers(self, ridge: float) -> np.ndarray:
-        """Its alignment, learning time and samples needed."""
+        """Its Rayleigh quotient, learning time and samples needed."""
         kappa = self.kappa()
         samples = np.inf if kappa == 0 else self.levels.examples(kappa, ridge)
         return np.array([self.quotient(), self.time(), samples])
@@ -162,19 +162,19 @@ class Target(NamedTuple):
         """g(K) y: the target with so much of each mode."""
         return self.functions @ (gains[:-1, None] * self.coefficients) + gains[-1] * self.parts
 
-    def label_time(self, behavior: Behavior) -> float:
+    def label_time(self, target: Target) -> float:
         """When nine tenths of the labels are right for the first time, of times on a grid that is refined once.
 
         Zero where they are right as soon as outputs move, whatever the rates of the modes are.
         """
         positive = self.positive
-        if behavior.labels is None or not len(positive):
-            return np.nan if behavior.labels is None else np.inf
-        if behavior.right_at_once(self.product) >= RIGHT:
+        if target.labels is None or not len(positive):
+            return np.nan if target.labels is None else np.inf
+        if target.right_at_once(self.product) >= RIGHT:
             return 0.0
         times = np.geomspace(1e-3 / positive.max(), 1e3 / positive.min(), NUM_TIMES)
         for _ in range(2):
-            right = (behavior.right(self.target - self.left(time)) >= RIGHT for time in times)
+            right = (target.right(self.target - self.left(time)) >= RIGHT for time in times)
             place = next((index for index, enough in enumerate(right) if enough), None)
             if place is None:
                 return np.inf

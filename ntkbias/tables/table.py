@@ -1,0 +1,146 @@
+"""A table of texts, in a terminal and in a notebook.
+
+Columns are aligned, wide characters counted as two, long names cut, and names that hold markup or control characters
+shown as what they are.
+
+>>> from ntkbias.tables import Table
+>>> print(Table("Two kernels", {"kernel": ["mlp", "<b>"], "trace": ["0.750", "12.3"]}, ["of K / n"]))
+Two kernels
+kernel  trace
+mlp     0.750
+<b>      12.3
+of K / n
+"""
+
+import dataclasses
+import html
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["WIDTH", "Table"]
+
+WIDTH = 100  # columns of a terminal
+LONGEST_CELL = 60  # columns of a terminal that a name takes at most; a notebook wraps it
+NUMBER = re.compile(r"[~<>]?\s*[-+]?(\d|nan|inf)|-?$")  # how the cells of a column of numbers begin
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A title, columns of texts by their heads, and notes below. `more` rows are left out.
+
+    As a text it has at most `WIDTH` columns where its cells allow that: columns that do not fit follow below.
+    """
+
+    title: str
+    columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+    more: int = 0
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells, row by row."""
+        return list(zip(*self.columns.values(), strict=True))
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        lines = textwrap.wrap(_plain(self.title), WIDTH) if self.title else []
+        if self.rows:
+            lines += self._lines()
+        lines += [self._left_out()] * (self.more > 0)
+        for note in self.notes:
+            lines += textwrap.wrap(_plain(note), WIDTH)
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """The table for a notebook: names are text, and no markup."""
+        parts = [f"<strong>{_escaped(self.title)}</strong>"] if self.title else []
+        if self.rows:
+            shown = self._shown()
+            sides = ["left" if _is_text(cells) else "right" for cells in shown.values()]
+            head = _html_row("th", shown, sides) if any(map(str.strip, shown)) else ""
+            body = "".join(_html_row("td", row, sides) for row in zip(*shown.values(), strict=True))
+            parts.append(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")
+        notes = [*([self._left_out()] if self.more > 0 else []), *self.notes]
+        parts += [f"<div>{_escaped(note)}</div>" for note in notes]
+        return f"<div>{''.join(parts)}</div>"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def _shown(self) -> dict[str, Sequence[str]]:
+        """The columns that say anything."""
+        return {head: cells for head, cells in self.columns.items() if head or any(map(str.strip, cells))}
+
+    def _left_out(self) -> str:
+        return f"... and {self.more:,} more"
+
+    def _lines(self) -> list[str]:
+        """Heads and rows, aligned; columns that do not fit follow below, each time after the first one."""
+        columns = [_aligned(head, cells) for head, cells in self._shown().items()]
+        groups, width = [[columns[0]]], _width(columns[0][0])
+        for column in columns[1:]:
+            width += 2 + _width(column[0])
+            if width > WIDTH and len(groups[-1]) > 1:
+                groups.append([columns[0]])
+                width = _width(columns[0][0]) + 2 + _width(column[0])
+            groups[-1].append(column)
+        found: list[str] = []
+        for group in groups:
+            lines = ["  ".join(row).rstrip() for row in zip(*group, strict=True)]
+            found += [""] * bool(found) + lines[not lines[0] :]
+        return found
+
+
+def _plain(text: object) -> str:
+    """One line of printable characters: what would move the cursor, or hide a part of a name, is written out."""
+    line = " ".join(str(text).split())
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def _escaped(text: object) -> str:
+    return html.escape(_plain(text))
+
+
+def _html_row(kind: str, cells: Iterable[str], sides: list[str]) -> str:
+    marked = (
+        f'<{kind} style="text-align: {side}">{_escaped(cell)}</{kind}>' for cell, side in zip(cells, sides, strict=True)
+    )
+    return f"<tr>{''.join(marked)}</tr>"
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    return not all(NUMBER.match(cell) for cell in cells)
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes: two for wide characters of East Asia, none for accents."""
+    wide = (0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+    return sum(wide)
+
+
+def _aligned(head: str, cells: Sequence[str]) -> list[str]:
+    """A head and cells of one width: texts to the left, numbers to the right."""
+    texts = [_cut(_plain(cell)) for cell in (head, *cells)]
+    width = max(map(_width, texts))
+    is_text = _is_text(cells)
+    padded = []
+    for text in texts:
+        space = " " * (width - _width(text))
+        padded.append(text + space if is_text else space + text)
+    return padded
+
+
+def _cut(text: str) -> str:
+    if _width(text) <= LONGEST_CELL:
+        return text
+    while _width(text) > LONGEST_CELL - 3:
+        text = text[:-1]
+    return text + "..."

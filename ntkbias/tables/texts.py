@@ -1,0 +1,108 @@
+"""How numbers, intervals, shares and names are written, for all tables.
+
+>>> from ntkbias.tables.texts import interval, number
+>>> interval(-0.5, -0.5316, -0.4792), number(12345.6), number(3e-9)
+('-0.500 (-0.532 to -0.479)', '12,346', '3.00e-09')
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Fact", "brackets", "counted", "interval", "name_of", "number", "percent", "spaced"]
+
+EXACT = 1e-6  # of the largest end: an interval that is narrower is of rounding
+
+
+def number(value: Any) -> str:
+    """Three significant digits; whole numbers with separators from 1,000 to ten million."""
+    value = float(value)
+    if math.isfinite(value) and 999.5 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def interval(value: Any, low: Any, high: Any) -> str:
+    """A number and the ends of its interval, with as many decimals each: "1.23 (1.20 to 1.26)".
+
+    Three significant digits of the number, at most one decimal more than those of the largest end; more where the
+    interval is narrower.
+    """
+    numbers = [float(each) for each in (value, low, high)]
+    largest = max(map(abs, numbers))
+    if not all(map(math.isfinite, numbers)) or not 1e-3 <= largest < 999.5:
+        value_text, low_text, high_text = map(number, numbers)
+        return f"{value_text} ({low_text} to {high_text})"
+    fewest = 2 - math.floor(math.log10(largest))
+    decimals = fewest
+    if numbers[0]:
+        decimals = min(2 - math.floor(math.log10(abs(numbers[0]))), fewest + 1)
+    half = (numbers[2] - numbers[1]) / 2
+    if half > EXACT * largest:
+        decimals = min(max(decimals, -math.floor(math.log10(half))), fewest + 3)
+    value_text, low_text, high_text = (f"{each:.{decimals}f}" for each in numbers)
+    return f"{value_text} ({low_text} to {high_text})"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, of which one is not several."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def percent(part: Any, whole: Any, digits: int = 2) -> str:
+    """A share of a whole, which may be zero."""
+    return f"{float(part) / float(whole):.{digits}%}" if float(whole) else "-"
+
+
+def brackets(groups: np.ndarray) -> list[str]:
+    """A mark for each member of groups in a row: none alone, else / at the first, | within, a backslash at the last."""
+    before = np.concatenate([np.zeros(1, bool), groups[1:] == groups[:-1]])[: len(groups)]
+    after = np.concatenate([before[1:], np.zeros(1, bool)])[: len(groups)]
+    return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
+
+
+def spaced(count: int, num_rows: int) -> list[int]:
+    """At most `num_rows` places among `count`, from the first to the last, nearest to equal distances."""
+    return np.unique(np.linspace(0, count - 1, num_rows).round().astype(int)).tolist() if count else []
+
+
+def name_of(f: Any) -> str:
+    """What a function is called where it was written; of one made of another, after its own type the name of that."""
+    if name := getattr(f, "__qualname__", None):
+        return str(name).rpartition("<locals>.")[2]
+    inner = getattr(f, "f", None)
+    if inner is None:
+        return type(f).__name__
+    return name_of(inner) if hasattr(f, "programs") else f"{type(f).__name__}({name_of(inner)})"
+
+
+class Fact(NamedTuple):
+    """One fact; its value is data for JSON (None where it is not defined), its text is plain ASCII."""
+
+    label: str
+    value: Any
+    text: str
+
+    @classmethod
+    def of_number(cls, label: str, value: Any) -> "Fact":
+        """A number."""
+        return cls(label, _finite(value), number(value))
+
+    @classmethod
+    def of_interval(cls, label: str, value: Any, low: Any, high: Any, text: str) -> "Fact":
+        """A number with an interval, and the text of both."""
+        return cls(label, {"value": _finite(value), "low": _finite(low), "high": _finite(high)}, text)
+
+    @classmethod
+    def of_ends(cls, label: str, first: Any, last: Any) -> "Fact":
+        """Two numbers from one of which another goes to the other."""
+        return cls(label, [_finite(first), _finite(last)], f"{number(first)} to {number(last)}")
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.text}"
+
+
+def _finite(value: Any) -> float | None:
+    """A number, None where it is none: JSON has no NaN."""
+    return float(value) if math.isfinite(float(value)) else None

@@ -1,0 +1,202 @@
+"""Alignments: the papers' formulas, their invariances, and estimates from products with honest errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias import alignments
+from ntkbias.alignments import alignment
+from ntkbias.errors import InputError
+from ntkbias.kernels import as_operator
+
+N, OUT = 15, 2
+RNG = np.random.default_rng(0)
+NET = nb.nets.mlp(12, 1, OUT)
+PARAMS = NET.init(jax.random.key(1), (4,))
+X = jax.random.normal(jax.random.key(2), (N, 4))
+
+
+def gram(rows=N, rank=20, seed=0):
+    features = np.random.default_rng(seed).normal(size=(rows, rank))
+    return features @ features.T
+
+
+def by_formula(K, L, centered, outputs=1):
+    """The cosine of two matrices, of H K H and H L H if centered."""
+    rows = len(K)
+    H = np.kron(np.eye(rows // outputs) - outputs / rows, np.eye(outputs)) if centered else np.eye(rows)
+    K, L = H @ K @ H, H @ L @ H
+    return np.trace(K @ L) / (np.linalg.norm(K) * np.linalg.norm(L))
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_matrices_and_targets(x64, centered):
+    K, L, Y = gram(), gram(rank=3, seed=1), RNG.normal(size=(N, 3))
+    found = alignment(K, L, centered=centered)
+    np.testing.assert_allclose(found.value, by_formula(K, L, centered), rtol=1e-12)
+    assert float(found.standard_error) == 0
+    np.testing.assert_allclose(alignment(K, Y, centered=centered).value, by_formula(K, Y @ Y.T, centered), rtol=1e-12)
+    y = np.where(Y[:, 0] > 0, 1, -1)  # whole numbers, as they stand
+    np.testing.assert_allclose(alignment(K, y, centered=centered).value, by_formula(K, np.outer(y, y), centered))
+    np.testing.assert_allclose(float(alignment(K.tolist(), Y, centered=False)), by_formula(K, Y @ Y.T, False))
+
+
+def test_labels_as_the_papers_have_them(x64):
+    """Kernel-target alignment y^T K y / (n ||K||); CKA ||Z^T X||^2 / (||X^T X|| ||Z^T Z||) of centered features."""
+    K, y = gram(), RNG.choice([-1.0, 1.0], N)
+    np.testing.assert_allclose(alignment(K, y, centered=False).value, y @ K @ y / (N * np.linalg.norm(K)), rtol=1e-12)
+    A, B = RNG.normal(size=(N, 6)) + 1, RNG.normal(size=(N, 4)) - 2
+    a, b = A - A.mean(0), B - B.mean(0)
+    expected = np.sum((b.T @ a) ** 2) / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
+    np.testing.assert_allclose(alignment(A @ A.T, B @ B.T).value, expected, rtol=1e-12)
+    np.testing.assert_allclose(alignment(A @ A.T, B).value, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_probes", [None, 4])
+def test_invariances(x64, num_probes):
+    """Scale, a rotation of features, an order of inputs, and, once centered, constants; symmetry; one with itself."""
+    A, Y = RNG.normal(size=(N, 6)), RNG.normal(size=(N, 2))
+    K, rotation, order = A @ A.T, np.linalg.qr(RNG.normal(size=(6, 6)))[0], RNG.permutation(N)
+    exact = float(alignment(K, Y))
+
+    def near(*arguments, **options):
+        found = alignment(*arguments, num_probes=num_probes, **options)
+        np.testing.assert_allclose(found.value, exact, rtol=1e-9, atol=1e-12 + 3 * float(found.standard_error))
+
+    near(1e9 * K, Y)
+    near(K, -1e-9 * Y)
+    near((A @ rotation) @ (A @ rotation).T, Y)
+    near(K, Y @ np.linalg.qr(RNG.normal(size=(2, 2)))[0])
+    near(K[np.ix_(order, order)], Y[order])
+    near(K + 5, Y + 3)
+    near(Y @ Y.T, K)
+    np.testing.assert_allclose(alignment(K, 3 * K, num_probes=num_probes).value, 1, rtol=1e-9)
+    assert 0 < exact < 1
+
+
+@pytest.mark.parametrize("outputs", ["mean", "all"])
+def test_every_way_to_give_a_kernel(x64, tmp_path, outputs):
+    """A kernel and inputs, its operator, its matrix and its store; targets, another kernel, operator and matrix."""
+    params = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
+    kernel = nb.empirical_ntk(NET.apply, params, outputs=outputs)
+    other = nb.empirical_nngp(NET.apply, params, outputs=outputs)
+    x, rows, o = X.astype(float), N * (OUT if outputs == "all" else 1), OUT if outputs == "all" else 1
+    K, L = (np.asarray(each(x)).reshape(rows, rows) for each in (kernel, other))
+    targets = RNG.normal(size=(N, OUT, 3) if outputs == "all" else (N, 3))
+    columns = targets.reshape(rows, -1)
+    store = nb.kernels.kernel_on_disk(tmp_path / "K", kernel, x, rows=8)
+    for centered in (True, False):
+        with_targets = by_formula(K, columns @ columns.T, centered, o)
+        with_other = by_formula(K, L, centered, o)
+        for known in ((kernel, x), (kernel.operator(x),), (kernel(x),), (store,)):
+            for num_probes in (None, rows):  # as many as span everything
+                options = {"centered": centered, "num_probes": num_probes}
+                np.testing.assert_allclose(alignment(*known, targets, **options).value, with_targets, rtol=1e-9)
+                np.testing.assert_allclose(alignment(*known, other(x), **options).value, with_other, rtol=1e-9)
+        np.testing.assert_allclose(alignment(kernel, x, other, centered=centered).value, with_other, rtol=1e-9)
+        np.testing.assert_allclose(alignment(kernel(x), other.operator(x), centered=centered).value, with_other)
+        np.testing.assert_allclose(alignment(other(x), store, centered=centered).value, with_other, rtol=1e-9)
+
+
+def operators(decay, rows=120):
+    """Two positive definite matrices with eigenvalues index^-decay, whose eigenvectors are turned a little."""
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.normal(size=(rows, rows)))[0]
+    turned = np.linalg.qr(basis + 0.3 * rng.normal(size=(rows, rows)) / rows**0.5)[0]
+    values = np.arange(1.0, rows + 1) ** -decay
+    return (basis * values) @ basis.T, (turned * values) @ turned.T
+
+
+@pytest.mark.parametrize("decay", [1.0, *(pytest.param(decay, marks=pytest.mark.slow) for decay in (0.0, 0.5, 2.0))])
+def test_standard_errors_are_honest(x64, decay):
+    """Two of them hold the value as often as the docstring says, over many keys, and they are no wider."""
+    draws, share = 60 if decay == 1 else 200, 0.88 if decay == 2 else 0.93
+    K, L = operators(decay)
+    Y = np.random.default_rng(6).normal(size=(len(K), 2))
+    if decay == 0:  # of the identity all is known at once
+        K = np.diag(np.linspace(0.5, 1.5, len(K)))
+    for second, products in ((L, L), (Y, Y @ Y.T)):
+        exact = by_formula(K, products, True)
+        found = [alignment(K, second, num_probes=16, key=jax.random.key(seed)) for seed in range(draws)]
+        values, errors = (np.array([float(part) for part in parts]) for parts in zip(*map(_parts, found), strict=True))
+        scores = (values - exact) / errors
+        assert np.all((values >= 0) & (values <= 1))
+        assert np.mean(np.abs(scores) < 2) > share - 3 * (share * (1 - share) / draws) ** 0.5
+        assert abs(np.mean(values) - exact) < 4 * np.std(values) / draws**0.5
+        assert 0.7 < np.sqrt(np.mean(errors**2)) / np.std(values) < 1.4
+        assert np.std(values) < 0.05 * exact
+
+
+def _parts(found):
+    return found.value, found.standard_error
+
+
+def test_a_kernel_of_low_rank_is_known_exactly(x64):
+    K, L = gram(60, 3), gram(60, 4, seed=1)
+    found = alignment(K, L, num_probes=8)
+    np.testing.assert_allclose(found.value, by_formula(K, L, True), rtol=1e-10)
+    assert float(found.standard_error) < 1e-10
+
+
+def test_probes_are_drawn_by_the_key_and_serve_many_rows(monkeypatch):
+    K, L = operators(1.0)
+    operator = as_operator(K) * 1.0
+    same = [alignment(operator, L, num_probes=4, key=key) for key in (None, jax.random.key(0), jax.random.key(3))]
+    assert same[0].value == same[1].value != same[2].value
+    assert float(alignment(operator, L).standard_error) == 0
+    monkeypatch.setattr(alignments, "EXACT_ROWS", 100)
+    found = alignment(operator, L)
+    assert found.standard_error > 0
+    assert abs(float(found) - by_formula(K, L, True)) < 4 * found.standard_error + found.numerical_error
+    assert float(alignment(K, L).standard_error) == 0  # arrays are there already
+    assert str(found).endswith("(steps, rounding)")
+
+
+@pytest.mark.parametrize("num_probes", [None, 8])
+def test_rounding_is_told_where_centering_leaves_little(num_probes):
+    """A kernel that is nearly constant, in float32: the error is within what is stated, and far above eps."""
+    K = 1 + 1e-4 * gram(30, 5)
+    Y = np.random.default_rng(1).normal(size=(30, 2))
+    found = alignment(K.astype(np.float32), Y, num_probes=num_probes)
+    assert 1e-5 < found.numerical_error < 1e-2
+    assert abs(float(found) - by_formula(K, Y @ Y.T, True)) < found.numerical_error + 4 * found.standard_error
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do():
+    K, y = gram(4), np.array([1.0, -1, 1, 1])
+    everything = np.eye(6).reshape(3, 2, 3, 2)
+    kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
+    skew = K + np.triu(K, 1)
+    cases = [
+        (lambda: alignment(K, np.ones(3)), "Expected targets of shape (4,), one value an input, or with one more axis"),
+        (lambda: alignment(everything, np.ones((6, 2))), "Expected targets of shape (3, 2), one value an input and"),
+        (lambda: alignment(K, np.ones(4)), "Expected targets that are not constant over the inputs; got constants"),
+        (lambda: alignment(K, 0 * y, centered=False), "Expected targets that are not zero everywhere; got zeros"),
+        (lambda: alignment(K, y * np.nan), "Expected finite numbers in targets"),
+        (lambda: alignment(K, "labels"), "Expected targets to be an array of numbers"),
+        (lambda: alignment(np.ones((4, 4)), y), "Expected a kernel that is not constant over the inputs to within"),
+        (lambda: alignment(np.ones((4, 4)), y, num_probes=2), "Expected a kernel that is not constant over the inputs"),
+        (lambda: alignment(0 * K, y), "Expected a kernel that is not zero; got one of zeros"),
+        (lambda: alignment(0 * K, y, num_probes=2), "Expected a kernel that is not zero; got one of zeros"),
+        (lambda: alignment(skew, y), "Expected a symmetric matrix; got entries that differ from their mirror image"),
+        (lambda: alignment(K, skew), "Expected a symmetric matrix; got entries that differ from their mirror image"),
+        (lambda: alignment(skew, y, num_probes=3), "Expected a symmetric operator; got products"),
+        (lambda: alignment(K, as_operator(np.eye(3))), "Expected two kernels on the same inputs and outputs; got 4 in"),
+        (lambda: alignment(K, kernel), "Expected alignment(kernel, x, other) of two kernels; got a kernel beside one"),
+        (lambda: alignment(kernel, y), "Expected alignment(kernel, x, other); got no other. The inputs x come second"),
+        (lambda: alignment(K, np.eye(4), y), "with what knows its inputs; got too many"),
+        (
+            lambda: alignment(K, y, num_probes=1),
+            "Expected at least 2 probes, whose differences tell the standard error",
+        ),
+        (lambda: alignment(K, y, key=3), "Expected a key of jax.random, as jax.random.key(3); got int"),
+        (lambda: jax.jit(alignment)(jnp.asarray(K), y), "Expected arrays with values in alignment; got traced ones"),
+        (lambda: alignment(len, y), "Expected a kernel on inputs: kernel.operator(x)"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
