@@ -21,6 +21,8 @@ Leaving out example i its prediction would be y_i - ((K + ridge)^-1_ii)^-1 ((K +
 True
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import scipy
