@@ -2,7 +2,8 @@
 
 from ntkbias.eigen.choose import spectrum
 from ntkbias.eigen.dense import eigh
-from ntkbias.eigen.density import SpectralDensity, effective_dimension, log_determinant, spectral_density
+from ntkbias.eigen.density import effective_dimension, log_determinant, spectral_density
+from ntkbias.eigen.distribution import SpectralDensity
 from ntkbias.eigen.estimate import Estimate
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.eigen.landmarks import NystromSpectrum, nystrom

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
 from ntkbias.comparison import Comparison
-from ntkbias.eigen.density import SpectralDensity
+from ntkbias.eigen import SpectralDensity
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking

@@ -1,0 +1,226 @@
+"""The distribution of a kernel's eigenvalues as `spectral_density` finds it, and the numbers that follow from it.
+
+Each number is a sum over eigenvalues, estimated by Gauss' rule from each probe. The rule of Gauss and Radau, with one
+node at zero, brackets log(x + r) and x / (x + r) from the other side, because no eigenvalue is below zero (Golub and
+Meurant 1994).
+
+>>> import ntkbias as nb
+>>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
+>>> x, _ = nb.domains.Circle().quadrature(100)
+>>> density = nb.spectral_density(kernel, x, num_steps=20)
+>>> dimension = density.effective_dimension(ridge=0.1)
+>>> bool(0 < dimension.value < 100)
+True
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from ntkbias.checks import (
+    require_finite,
+    require_positive,
+    require_scale,
+    require_wide,
+)
+from ntkbias.eigen.estimate import Estimate, at_each, mean_over_probes
+from ntkbias.eigen.lanczos import (
+    gauss_rule,
+    with_node,
+)
+from ntkbias.errors import InputError
+from ntkbias.tables import Printed, Table, number
+
+__all__ = ["SpectralDensity", "checked_ridge"]
+
+DECADES, LEAST = 38, 1e-38  # of eigenvalues that are printed
+
+
+class SpectralDensity(Printed):
+    """The eigenvalues of K / n as a distribution, by what Lanczos' iteration found from each of p probes.
+
+    `diagonals` and `off_diagonals` are the tridiagonal matrices, from which `nodes`, `weights` and other rules follow.
+    What is read off has both errors (`Estimate`) and needs no product: it takes the eigenvalues of p matrices of the
+    size of the steps, on the host in float64.
+    """
+
+    diagonals: Float[Array, "p s"]
+    off_diagonals: Float[Array, "p s"]  # the last is the norm of what the last product left over
+    eigenvalues: Float[Array, " k"]  # known exactly; the probes see the others
+    noise_floor: Float[Array, ""]  # eps ||K||_F / n: eigenvalues below are rounding
+    num_examples: int = eqx.field(static=True)
+    num_rows: int = eqx.field(static=True)  # examples times outputs
+
+    @property
+    def nodes(self) -> Float[np.ndarray, "p s"]:
+        """The nodes of Gauss' rule of each probe, ascending: estimates of eigenvalues of K / n."""
+        return self._rule()[0]
+
+    @property
+    def weights(self) -> Float[np.ndarray, "p s"]:
+        """How many eigenvalues each node stands for; of a probe they sum to the number of rows not in `eigenvalues`."""
+        return self._rule()[1]
+
+    @property
+    def exhausted(self) -> Bool[np.ndarray, " p"]:
+        """Which probes met all eigenvalues that they hold: their rule is exact."""
+        return np.asarray(self.off_diagonals)[:, -1] == 0
+
+    def density(self, at: ArrayLike, width: float = 0.1) -> Estimate:
+        """The number of eigenvalues a decade at each of `at` `(q,)`: its integral over log10 is their number.
+
+        Each eigenvalue counts as a normal density over log10 of standard deviation `width`. Those of zero or less are
+        nowhere on this axis: see `cumulative`. The value is the mean of Gauss' rule and that with a node at zero, which
+        mostly lie on different sides. The numerical error is the largest half difference of the two within a width: an
+        estimate and no bound, which says nothing below the smallest nodes. Where it is large, nodes lie farther apart
+        than `width`.
+
+        Raises `InputError` unless `at` and `width` are positive.
+        """
+        points = _checked_points(at)
+        require_scale("width", width)
+        if not np.all(points > 0) or not width > 0:
+            raise InputError("Expected eigenvalues and a width above zero, on a logarithmic axis; got zero or less.")
+        rules = [(_log10(nodes), weights) for nodes, weights in (self._rule(), self._rule_with(0.0))]
+        known = _log10(np.asarray(self.eigenvalues, float))
+        near = width * np.linspace(-1, 1, 9)[:, None, None]
+
+        def smoothed(log_nodes: np.ndarray, log_point: Any) -> np.ndarray:
+            return np.exp(-(((log_nodes - log_point) / width) ** 2) / 2) / (width * (2 * np.pi) ** 0.5)
+
+        def at_point(log_point: float) -> tuple[np.ndarray, Any]:
+            gauss, radau = (np.sum(w * smoothed(nodes, log_point + near), -1) for nodes, w in rules)
+            error = np.max(np.abs(np.mean(gauss - radau, -1))) / 2
+            return (gauss[4] + radau[4]) / 2 + np.sum(smoothed(known, log_point)), error
+
+        return at_each(at_point, _log10(points))
+
+    def cumulative(self, at: ArrayLike) -> Estimate:
+        """The number of eigenvalues of K / n above each of `at` `(q,)`.
+
+        The numerical error is a bound. The rule with a node at a point tells a probe's share above the point but for
+        the weight of that node (Chebyshev, Markov and Stieltjes), and half of it is counted. Eigenvalues within the
+        noise floor of the point may be on either side. Where eigenvalues are dense, the weight of a node is a large
+        number of them: more steps divide it. Costs the eigenvalues of 2 q p matrices.
+        """
+        known, floor = np.asarray(self.eigenvalues, float), float(self.noise_floor)
+
+        def at_point(point: float) -> tuple[np.ndarray, Any]:
+            low, high = self._shares_above(point + floor)[0], self._shares_above(point - floor)[1]
+            middle, least, most = (np.sum(known > bound) for bound in (point, point + floor, point - floor))
+            values = (low + high) / 2 + middle
+            return values, max(np.mean(high) + most - np.mean(values), np.mean(values) - np.mean(low) - least)
+
+        return at_each(at_point, _checked_points(at))
+
+    def moment(self, power: int) -> Estimate:
+        """tr (K / n)^power for a whole number, from 1: the trace, the squared Frobenius norm, ...
+
+        Of a power below twice the number of steps the rule is exact; beyond, the numerical error is no bound.
+        """
+        require_positive("power", power)
+        return self._of_increasing(lambda x: x**power)
+
+    def log_determinant(self, ridge: ArrayLike) -> Estimate:
+        """log det(K + ridge I) for each ridge, added to K and not to K / n. With weights K is n W^1/2 K W^1/2.
+
+        Raises `InputError` unless the ridge is above zero. One that is smaller than n times the noise floor leaves
+        eigenvalues to rounding, and the numerical error grows.
+        """
+        shift = checked_ridge(ridge)[..., None, None]
+        return self._of_increasing(lambda x: np.log(self.num_examples * x + shift))
+
+    def effective_dimension(self, ridge: ArrayLike) -> Estimate:
+        """tr K (K + ridge I)^-1: how many modes ridge regression learns; from the rank for no ridge to none.
+
+        The ridge is added to K, not to K / n. Raises `InputError` unless the ridge is above zero.
+        """
+        shift = checked_ridge(ridge)[..., None, None]
+        return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
+
+    def _table(self, num_rows: int) -> Table:
+        known = np.asarray(self.eigenvalues, float)
+        finite = np.all(np.isfinite(self.diagonals)) and np.all(np.isfinite(self.off_diagonals))
+        nodes, weights = self._rule() if finite else np.zeros((2, 1, 0))
+        largest, least = max(nodes.max(initial=0.0), known.max(initial=0.0)), max(float(self.noise_floor), LEAST)
+        decades = [10.0**power for power in range(DECADES, -DECADES, -1) if least <= 10.0**power < largest][:num_rows]
+        counts = [np.sum(weights * (nodes > point), -1) + np.sum(known > point) for point in decades]
+        columns = {
+            "above": [f"{point:.0e}" for point in decades],
+            "eigenvalues": [number(np.mean(each)) for each in counts],
+            "± (probes)": [f"{np.std(each, ddof=1) / len(each) ** 0.5:.2g}" for each in counts],
+        }
+        probes, steps = self.diagonals.shape
+        title = f"SpectralDensity: {self.num_rows:,} eigenvalues of K / n, {len(known):,} of them known"
+        notes = [
+            f"{probes} probes, {steps} steps, noise floor {number(self.noise_floor)}. Counts are those of Gauss' rule: "
+            "cumulative() has the error of the steps, too."
+        ]
+        return Table(title, columns, notes)
+
+    def _rule(self) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
+        """Gauss' nodes, ascending, and weights."""
+        return self._quadrature(np.asarray(self.diagonals, float), np.asarray(self.off_diagonals, float)[:, :-1])
+
+    def _rule_with(self, point: float) -> tuple[Float[np.ndarray, "p r"], Float[np.ndarray, "p r"]]:
+        """The same with a node at a point, one more: of Gauss and Radau, where the point is zero."""
+        return self._quadrature(
+            *with_node(np.asarray(self.diagonals, float), np.asarray(self.off_diagonals, float), point)
+        )
+
+    def _quadrature(self, diagonals: np.ndarray, off_diagonals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nodes, shares = gauss_rule(diagonals, off_diagonals)
+        return nodes, (self.num_rows - len(self.eigenvalues)) * shares
+
+    def _shares_above(self, point: float) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+        """The least and the most of each probe's share above a point; no eigenvalue is below zero."""
+        nodes, weights = self._rule()
+        exact = np.sum(weights * (nodes > point), -1)
+        nodes, weights = self._rule_with(point)
+        own = np.argmin(np.abs(nodes - point), -1)[:, None]
+        places = np.arange(nodes.shape[1])
+        low, high = (
+            np.where(self.exhausted, exact, np.sum(weights * above, -1)) for above in (places > own, places >= own)
+        )
+        total = np.sum(weights, -1)
+        return total if point < 0 else low, total if point <= 0 else high
+
+    def _of_increasing(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+        """The sum over eigenvalues; rounding moves each by the noise floor at most, and none is below zero."""
+        known, floor = np.asarray(self.eigenvalues, float), float(self.noise_floor)
+        rules = self._rule(), self._rule_with(0.0)
+
+        def sums(shift: float) -> list[Float[np.ndarray, "*q p"]]:
+            exact = np.sum(function(np.maximum(known[None] + shift, 0)), -1)
+            return [np.sum(w * function(np.maximum(nodes + shift, 0)), -1) + exact for nodes, w in rules]
+
+        gauss, radau = sums(0.0)
+        middle = np.mean(gauss + radau, -1) / 2
+        low, high = ([np.mean(one, -1) for one in sums(shift)] for shift in (-floor, floor))
+        return mean_over_probes((gauss + radau) / 2, np.maximum(np.maximum(*high) - middle, middle - np.minimum(*low)))
+
+
+def _log10(values: np.ndarray) -> np.ndarray:
+    """Logarithms, of zero and less than it that of the smallest number there is."""
+    return np.asarray(np.log10(np.maximum(values, np.finfo(float).tiny)))
+
+
+def checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:
+    """The ridges as float64, or an `InputError` unless all are above zero."""
+    require_finite(require_wide(ridge, "the ridge"), "the ridge")
+    ridges = np.asarray(ridge, float)
+    if not np.all(ridges > 0):
+        raise InputError(
+            f"Expected a ridge above zero; got {ridges.min():.3g}. It is added to K: without one, a kernel with an "
+            "eigenvalue of zero has no log determinant, and its effective dimension is its rank."
+        )
+    return ridges
+
+
+def _checked_points(at: ArrayLike) -> Float[np.ndarray, "*q"]:
+    require_finite(require_wide(at, "the eigenvalues to ask about"), "the eigenvalues to ask about")
+    return np.asarray(at, float)
