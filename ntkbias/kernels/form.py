@@ -1,8 +1,8 @@
 """SymmetricForm: a symmetric function of two sets of inputs, whose calls give Gram matrices.
 
 The derivative of a kernel is symmetric, but it has negative eigenvalues, so it is no kernel. It can be called,
-multiplied by vectors and stored on disk; `spectrum` refuses it. `Kernel` is the positive semi-definite subclass. A form is
-an immutable pytree whose leaves are its parameters. Forms can be added, and multiplied by numbers.
+multiplied by vectors and stored on disk; `spectrum` refuses it. `Kernel` is the positive semi-definite subclass. A form
+is an immutable pytree whose leaves are its parameters. Forms can be added, and multiplied by numbers.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> f, params = lambda params, x: jnp.sin(x @ params), jnp.ones(2)
