@@ -86,7 +86,7 @@ def test_every_way_to_give_a_kernel(x64, tmp_path, outputs):
     K, L = (np.asarray(each(x)).reshape(rows, rows) for each in (kernel, other))
     targets = RNG.normal(size=(N, OUT, 3) if outputs == "all" else (N, 3))
     columns = targets.reshape(rows, -1)
-    store = nb.kernels.kernel_on_disk(tmp_path / "K", kernel, x, rows=8)
+    store = nb.gram_on_disk(tmp_path / "K", kernel, x, rows=8)
     for centered in (True, False):
         with_targets = by_formula(K, columns @ columns.T, centered, o)
         with_other = by_formula(K, L, centered, o)
