@@ -1,10 +1,12 @@
 """The examples on the pages of docs/ run as they are written."""
 
+import importlib.util
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -21,8 +23,23 @@ def run(page):
     return namespace
 
 
-def test_every_page_is_run_here():
-    assert {path.name for path in DOCS.glob("*.md")} == {"physics_informed.md", "pytorch.md"}
+def test_every_page_with_examples_is_run_here():
+    pages = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
+    assert pages == {"guide.md", "physics_informed.md", "pytorch.md"}
+
+
+def test_the_guide(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    for library in ("flax", "equinox", "haiku", "keras", "neural_tangents"):
+        if importlib.util.find_spec(library) is None:
+            pytest.skip(f"{library} is not installed")
+    names = run("guide.md")
+    plt.close("all")
+    assert names["history"]["kernel_drift"][-1] > 0
+    assert names["modes"].converged.all()
+    assert names["store"].shape == (64, 64)
+    assert "even degrees -5.00, odd degrees -5.00" in capsys.readouterr().out
 
 
 def test_physics_informed_networks():

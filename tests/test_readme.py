@@ -32,9 +32,3 @@ def test_the_first_command_runs(tmp_path, monkeypatch, capsys):
     command = next(line for line in README.splitlines() if line.startswith("ntkbias spectrum"))
     assert main(shlex.split(command)[1:]) == 0
     assert "runs/latest/report.html" in capsys.readouterr().out
-
-
-def test_what_it_links_to_is_there():
-    root = Path(__file__).parent.parent
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (root / target).exists(), target

@@ -38,7 +38,7 @@ PARAMS = {"hidden": jnp.ones((2, 5)), "out": jnp.ones((5, 1))}
 def values():
     """One value of each type that prints as a table."""
     limit = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
-    spectrum = nb.spectrum(limit, X, WEIGHTS)
+    spectrum = nb.spectrum(limit, X, weights=WEIGHTS)
     ranking = nb.rank_by_frequency(spectrum, CIRCLE, num_resamples=5)
     y = X[:, 0] * X[:, 1]
     kernels = {"mlp": limit, AWKWARD: 2 * limit}
@@ -60,7 +60,7 @@ def values():
         nb.learnability({name: kernel(X) for name, kernel in kernels.items()}, {"y": y, AWKWARD: X[:, 0]}),
         nb.learning_curve(spectrum, y, [2, 4]),
         nb.measured_learning_curve(limit(X), y, [2, 4], num_draws=2, key=jax.random.key(0)),
-        nb.kernel_regression(limit(X), y, 0.1),
+        nb.kernel_regression(limit(X), y, ridge=0.1),
         nb.gradient_flow(limit(X), y, [0.0, 1.0]),
         law,
         law.exponent,

@@ -29,7 +29,7 @@ from ntkbias.kernels.tiles import mirrored, strips
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import Layout, of_packed
 from ntkbias.parameters import Which, paths_of
-from ntkbias.tables import name_of
+from ntkbias.tables import Described, name_of
 from ntkbias.types import ApplyFunction, Outputs, Params, Precision
 
 __all__ = ["Gradients", "square_rows"]
@@ -43,7 +43,7 @@ SHARES = 7
 PASS_SHARE = 4  # passes through the network may take one part in this many of the memory budget
 
 
-class Gradients(eqx.Module):
+class Gradients(Described):
     """The gradients of the outputs of `f(params, x)` with respect to the selected parameters.
 
     An immutable pytree whose leaves are the parameters; made by `Gradients.of`.

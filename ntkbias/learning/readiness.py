@@ -5,8 +5,8 @@
 >>> parts = Interval(0.2, 0.1, 0.3), Interval(5.0, 4.0, 6.0), Interval(8.0, 7.0, 9.0)
 >>> print(table_of([("mlp", "parity")], [Readiness(*parts, float("nan"), 1.0, False)]))
 Learnability: 1 target, 1 kernel
-target  alignment     learning time      samples needed  label time
-parity      0.200  5.00 (4.00 to 6.00)  8.00 (7.00 to 9.00)           -
+target  Rayleigh quotient        learning time       samples needed  label time
+parity              0.200  5.00 (4.00 to 6.00)  8.00 (7.00 to 9.00)           -
 In brackets, intervals of 95 % over examples.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Readiness", "table_of"]
 class Readiness(NamedTuple):
     """How readily one kernel would learn one target: the numbers of `Learnability`, with their intervals."""
 
-    alignment: Interval
+    rayleigh_quotient: Interval
     learning_time: Interval
     samples_needed: Interval
     label_time: float
@@ -37,7 +37,7 @@ def table_of(pairs: Sequence[tuple[str, str]], found: Sequence[Readiness], more:
     columns = {"kernel": [kernel for kernel, _ in pairs]} if len(kernels) > 1 else {}
     columns |= {
         "target": [target for _, target in pairs],
-        "alignment": [number(each.alignment.value) for each in found],
+        "Rayleigh quotient": [number(each.rayleigh_quotient.value) for each in found],
         "learning time": [str(each.learning_time) for each in found],
         "samples needed": [str(each.samples_needed) for each in found],
         "label time": [_label_time(each) for each in found],

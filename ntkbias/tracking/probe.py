@@ -29,8 +29,9 @@ class Probe:
     """Where, and how, the kernel of a run is looked at; the `probe=` of `track`, `track_snapshots` and `track_many`.
 
     `x` `(n, ...)` are the inputs of the kernel, of the shape of the training inputs, and `targets` are theirs, of the
-    form that the loss takes; without targets, measures of the residual and of the labels are left out. By default they
-    are the first 500 of the training data.
+    form that the loss takes; without targets, measures of the residual and of the labels are left out. If `x` is the
+    training inputs, or the first of them, their targets are those of the training data. By default the probe is the
+    first 500 of the training data.
 
     `test` is a pair (x, y) on which loss and accuracy are measured. `watched` is a dictionary of named targets, `(n,)`
     or `(n, o)`, values on `x` of functions that the network may learn. On a `domain` modes and residuals have

@@ -92,6 +92,8 @@ def _on_probe(probe: Probe, loss: Any, x: Array, y: Array, shape: tuple[int, ...
     inputs = require_array(_one_array(probe.x, "probe"), "probe")
     _require_like(inputs, x, "probe")
     require_finite(inputs, "probe")
+    if inputs.shape == x[: len(inputs)].shape and bool(jnp.array_equal(inputs, x[: len(inputs)])):
+        return inputs, y[: len(inputs)]
     return inputs, None
 
 

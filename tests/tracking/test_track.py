@@ -14,9 +14,11 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import losses
+from ntkbias.compilation import Function
 from ntkbias.errors import InputError
 from ntkbias.tracking import Probe, measures, open_history, track, track_many, track_snapshots
 from ntkbias.tracking.fingerprints import code_digest
+from ntkbias.tracking.setting import Setting
 from ntkbias.training import log_steps, train
 
 FEW = measures.chosen("loss", "eigenvalues", "trace", "kernel_distance", "trajectory_complexity", "matched_modes")
@@ -321,6 +323,14 @@ def test_history_is_saved_and_loaded(history, tmp_path):
         history["los"]
     with pytest.raises(InputError, match="Expected one of several runs; got 0"):
         history.run(0)
+
+
+def test_a_probe_of_training_inputs_has_their_targets(network, data):
+    """All of them, or the first; others have none, and measures of the residual are then left out."""
+    (f, params), (x, y) = network, data
+    f = Function.of(f)
+    for probe, known in ((x, True), (Probe(x[:5]), True), (Probe(x[5:]), False)):
+        assert (Setting.of(f, params, (x, y), probe=probe).probe_y is not None) == known
 
 
 def test_bad_input_is_named_before_training(unchecked, network, data):
