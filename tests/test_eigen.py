@@ -140,7 +140,7 @@ BAD_MATRICES = {
     "asymmetric": (ASYMMETRIC, "Expected a symmetric matrix; got entries that differ .* by up to 0.5"),
     "indefinite": (
         -jnp.eye(3),
-        "Expected a positive semi-definite kernel; got an eigenvalue of -1 beside a largest of 1",
+        "Expected a positive semi-definite kernel; got an eigenvalue of -1, with a largest of 1",
     ),
     "strings": ([["a"]], "Expected K to be an array of numbers"),
 }

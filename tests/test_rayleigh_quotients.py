@@ -128,11 +128,11 @@ def test_errors_say_what_to_do():
     cases = [
         (
             lambda: rayleigh_quotient(K, np.ones(3)),
-            "Expected targets of shape (4,), one value an input, or with one more axis",
+            "Expected targets of shape (4,), one value per input, or with one more axis",
         ),
         (
             lambda: rayleigh_quotient(everything, np.ones((6, 2))),
-            "Expected targets of shape (3, 2), one value an input and",
+            "Expected targets of shape (3, 2), one value per input and",
         ),
         (lambda: rayleigh_quotient(K, np.ones((4, 2, 2))), "or with one more axis; got (4, 2, 2)"),
         (lambda: rayleigh_quotient(K, np.ones((4, 0))), "got (4, 0)"),

@@ -107,8 +107,8 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
             "got format 3, saved by an earlier version of ntkbias. Compute the value and save it",
         ),
         ('{"format": 5, "value": 1}', "got format 5, saved by another version of ntkbias. Update it."),
-        ("[3]", "its .json says no format"),
-        ("{}", "its .json says no format"),
+        ("[3]", "its .json names no format"),
+        ("{}", "its .json names no format"),
     ):
         (tmp_path / "w.json").write_text(text)
         with pytest.raises(InputError, match=reason):
@@ -323,9 +323,7 @@ def test_files_of_another_kind_are_not_replaced(tmp_path):
     (tmp_path / "files.json").write_text('{"about": "files", "format": 1, "files": {}}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for name in ("run/state", "run/start.npz", "run/run", "run/about.json", "store/manifest", "data", "files.json"):
-        with pytest.raises(
-            InputError, match="to be that of a value saved before, to be replaced; got a file of another"
-        ):
+        with pytest.raises(InputError, match="to be absent or to hold a saved value; got a file of another"):
             nb.save(tmp_path / name, {"a": 1})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     for damage in (b"", b"no archive", b"PK"):  # what a value is damaged to may be saved again

@@ -290,7 +290,7 @@ def test_learnability_is_a_dictionary_by_pairs(values):
     assert len(found) == len(list(found)) == len(found.items()) == len(dict(found)) == 4
     assert ("mlp", "y") in found
     assert "y" not in found  # of two kernels
-    with pytest.raises(InputError, match=r"two names, of a kernel and a target, as \['mlp', 'y'\], since there are 2"):
+    with pytest.raises(InputError, match=r"the names of a kernel and a target, as \['mlp', 'y'\], since there are 2"):
         found["y"]
     with pytest.raises(InputError, match="Expected the name of a kernel; got 'mpl'. Perhaps you meant 'mlp'"):
         found["mpl", "y"]

@@ -225,7 +225,7 @@ class TestCheckpoints:
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         expected = nb.top_modes(K, 20, key=KEY, block_size=8)
         path = tmp_path / "search"
-        with pytest.warns(UserWarning, match="with a checkpoint the same call goes on"):
+        with pytest.warns(UserWarning, match="with a checkpoint, the same call resumes"):
             nb.top_modes(K, 20, key=KEY, block_size=8, max_products=5, checkpoint=path)
         assert [entry.name for entry in tmp_path.iterdir()] == ["search.npz"]
         modes = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)
@@ -316,17 +316,17 @@ class TestCheckpoints:
         nb.top_modes(K, 20, key=KEY, checkpoint=path)
         arrays = files.read_arrays(path, "a search")
         for changed, message in (
-            ({"projected": arrays["projected"][:5]}, "its projected are not those of a subspace"),
-            ({"vectors": arrays["vectors"] * np.nan}, "its vectors hold NaN or infinity"),
+            ({"projected": arrays["projected"][:5]}, "its array 'projected' does not fit a subspace"),
+            ({"vectors": arrays["vectors"] * np.nan}, "its array 'vectors' holds NaN or infinity"),
             ({"counts": -arrays["counts"]}, "cannot be read: "),
-            ({"scale": np.array(0.0)}, "its numbers are not those of a search"),
+            ({"scale": np.array(0.0)}, "its counts or its scale are impossible"),
         ):
             files.write_arrays(path, arrays | changed)
             with pytest.raises(InputError, match=message):
                 nb.top_modes(K, 20, key=KEY, checkpoint=path)
         # Of the right form, and not of this operator: the products that are taken at the end tell.
         files.write_arrays(path, arrays | {"products": 1.01 * arrays["products"]})
-        with pytest.warns(UserWarning, match="Residuals are those of fresh products"):
+        with pytest.warns(UserWarning, match="The residuals use the fresh products"):
             modes = nb.top_modes(K, 20, key=KEY, checkpoint=path)
         errors = np.abs(np.asarray(modes.eigenvalues, float) - np.linalg.eigvalsh(K.astype(float))[::-1][:20] / 300)
         assert np.all(errors <= np.asarray(modes.residuals, float))
@@ -389,7 +389,7 @@ class TestSpectrumChooses:
         np.testing.assert_allclose(few.eigenvalues, whole.eigenvalues[:5], rtol=1e-5)
         np.testing.assert_allclose(few.eigenfunctions[:, 0], whole.eigenfunctions[:, 0], atol=1e-4)
         monkeypatch.setattr(choose, "default_memory_budget", lambda: 10_000)
-        with pytest.warns(UserWarning, match="got 200 rows, for which all modes take .* The first 100 are found"):
+        with pytest.warns(UserWarning, match="got 200 rows, for which all modes need .* Computing the first 100 modes"):
             assert len(nb.spectrum(kernel, x).eigenvalues) == 100
 
     @pytest.mark.slow
@@ -424,7 +424,7 @@ class TestBadInput:
     def test_indefinite(self, dense, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", dense)
         message = (
-            r"Expected a positive semi-definite (operator|kernel); got an eigenvalue of (-\S+) .*, both of K / n\."
+            r"Expected a positive semi-definite (operator|kernel); got an eigenvalue of (-\S+) .* \(both of K / n\)\."
         )
         with pytest.raises(InputError, match=message) as caught:
             nb.top_modes(1e6 * matrix_of(np.linspace(1, -1, 300)), 3, key=KEY)

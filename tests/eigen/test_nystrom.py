@@ -377,7 +377,7 @@ def test_it_is_saved_and_extends_again_with_its_kernel(tmp_path):
         loaded.extend(x)
     again = eqx.tree_at(lambda s: s.kernel, loaded, GAUSSIAN)
     np.testing.assert_array_equal(again.extend(x), got.extend(x))
-    with pytest.raises(InputError, match=r"got one without, which cannot be extended\. Use nystrom"):
+    with pytest.raises(InputError, match=r"got one without them, which cannot be extended\. Use nystrom"):
         eqx.tree_at(lambda s: s.kernel, loaded, None).extend(x)
 
 
@@ -385,23 +385,23 @@ def test_it_is_saved_and_extends_again_with_its_kernel(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": jnp.eye(3)}, r"Expected inputs x= with a Kernel alone; got them beside ArrayImpl"),
+        ({"kernel": jnp.eye(3)}, r"Expected inputs x= only with a Kernel; got them with ArrayImpl"),
         ({"kernel": network("each")}, r"got outputs='each'"),
         ({"x": jnp.ones(3)}, r"Expected x to be a batch of inputs"),
         ({"x": jnp.array([[jnp.nan, 1.0]])}, r"Expected finite numbers in x"),
         ({"landmarks": 0}, r"Expected landmarks to be at least 1; got 0\."),
         ({"landmarks": 2.5}, r"Expected landmarks to be a whole number; got 2\.5\."),
         ({"landmarks": 9}, r"Expected at most as many landmarks as inputs, 8; got 9\."),
-        ({"landmarks": [0, 8]}, r"Expected landmarks to be places in x, from 0 to 7; got 0 to 8\."),
-        ({"landmarks": [-1, 2]}, r"Expected landmarks to be places in x, from 0 to 7; got -1 to 2\."),
-        ({"landmarks": [1, 2, 1]}, r"without repetition; got 3 of which 2 differ\. Use numpy\.unique\."),
-        ({"landmarks": [True, False]}, r"Expected landmarks to be a number, or places \(m,\) in x; .*flatnonzero"),
-        ({"landmarks": []}, r"Expected landmarks to be a number, or places"),
+        ({"landmarks": [0, 8]}, r"Expected landmarks to be indices into x, from 0 to 7; got 0 to 8\."),
+        ({"landmarks": [-1, 2]}, r"Expected landmarks to be indices into x, from 0 to 7; got -1 to 2\."),
+        ({"landmarks": [1, 2, 1]}, r"without repetition; got 3 with 2 different ones\. Use numpy\.unique\."),
+        ({"landmarks": [True, False]}, r"Expected landmarks to be a number, or indices \(m,\) in x; .*flatnonzero"),
+        ({"landmarks": []}, r"Expected landmarks to be a number, or indices"),
         ({"method": "greedy"}, r"Expected method to be one of pivoted_cholesky, leverage, uniform; got 'greedy'\."),
         ({"residuals": "none"}, r"Expected residuals to be one of bound, exact; got 'none'\."),
         ({"num_modes": 4}, r"Expected num_modes to be at most the number of rows, 3; got 4"),
         ({"weights": jnp.ones(8)}, r"Expected weights that sum to one"),
-        ({"kernel": 0.0 * GAUSSIAN}, r"Expected a kernel that is not zero at all landmarks; got zeros alone"),
+        ({"kernel": 0.0 * GAUSSIAN}, r"Expected a kernel that is not zero at all landmarks; got only zeros"),
         ({"kernel": 0.0 * GAUSSIAN, "landmarks": [0, 1, 2]}, r"Expected a kernel that is not zero at all landmarks"),
         (
             {"kernel": Difference("mean"), "landmarks": range(8)},

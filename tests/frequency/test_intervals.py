@@ -160,5 +160,5 @@ def test_bad_input_is_named(unchecked):
     x, weights = CIRCLE.quadrature(12)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, weights=weights)
     for wrong in (-1, 2.5, True):
-        with pytest.raises(InputError, match="num_resamples to be a whole number of zero or more; got"):
+        with pytest.raises(InputError, match="num_resamples to be a whole number, zero or more; got"):
             nb.rank_by_frequency(spectrum, CIRCLE, num_resamples=wrong)

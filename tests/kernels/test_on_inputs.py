@@ -74,7 +74,7 @@ def test_other_calls_get_one_sentence(name):
         assert str(error.value).startswith(f"Expected {own}(kernel")
         assert message in str(error.value)
     if name != "learnability":  # whose targets may be functions of the inputs, beside a matrix too
-        with pytest.raises(InputError, match="Expected inputs x= with a Kernel alone; got them beside ndarray"):
+        with pytest.raises(InputError, match="Expected inputs x= only with a Kernel; got them with ndarray"):
             function(K, *more, x=X, **options)
 
 

@@ -274,7 +274,7 @@ def test_errors_say_what_to_do():
             "Expected targets that are not zero everywhere",
         ),
         (lambda: measured_learning_curve(K, np.ones(4), [2], num_draws=1, key=key), "Expected at least 2 draws"),
-        (lambda: measured_learning_curve(everything, np.ones(3), [2], key=key), "Expected a kernel with one value a"),
+        (lambda: measured_learning_curve(everything, np.ones(3), [2], key=key), "Expected a kernel with one value per"),
         (lambda: measured_learning_curve(K, np.ones(4), [2], key=0), "Expected a key of jax.random"),
     ]
     for call, message in cases:

@@ -183,7 +183,7 @@ def test_part_of_a_finite_network_s_outputs_gives_a_warning():
     params = net.init(jax.random.key(0), (3,))
     kernel = nb.empirical_ntk(net.apply, params, outputs="sum")
     for known in ((kernel, x), (nb.spectrum(kernel, x),), (0.5 * kernel, x), (kernel.operator(x),)):
-        with pytest.warns(UserWarning, match="got outputs='sum' of 3 outputs: its rates are .* 3 times too fast"):
+        with pytest.warns(UserWarning, match="got outputs='sum' of 3 outputs, whose rates are .* 3 times too fast"):
             gradient_flow(*known, np.ones(3), [1.0])
 
 
@@ -203,7 +203,7 @@ def test_errors_say_what_to_do():
     y = np.ones(3)
     each = nb.infinite_ntk(nb.nets.mlp(depth=1, num_outputs=2), outputs="each")
     cases = [
-        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected targets of shape (7,), one value an input, or with"),
+        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected targets of shape (7,), one value per input, or with"),
         (lambda: gradient_flow(K, Y, [-1.0]), "Expected times (t,) of zero or more; got a smallest of -1"),
         (lambda: gradient_flow(K, Y, 1.0), "Expected times (t,) of zero or more; got shape ()"),
         (
@@ -211,11 +211,11 @@ def test_errors_say_what_to_do():
             "Expected gradient_flow(kernel, x, targets, times); got no times. The inputs x come second",
         ),
         (lambda: gradient_flow(each, x, y, [1.0]), "got outputs='each'. Use outputs='all'"),
-        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= with a Kernel alone; got them beside ndarray"),
+        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= only with a Kernel; got them with ndarray"),
         (lambda: gradient_flow(K, Y, [1.0], x_test=x), "Expected x_test= with a kernel or its spectrum"),
         (
             lambda: gradient_flow(nb.eigen.eigh(K), Y, [1.0], P=np.eye(N)),
-            "Expected no P= beside a spectrum, whose weights are P",
+            "Expected no P= with a spectrum, whose weights serve as P",
         ),
         (lambda: gradient_flow(kernel, x, y, [1.0], x_test=x, K_test=x), "Expected test points as x_test= or as"),
         (lambda: gradient_flow(K, Y, [1.0], f0=F0, K_test=K_TEST), "Expected f0_test, the outputs at the test points"),
@@ -225,7 +225,7 @@ def test_errors_say_what_to_do():
             "Expected f0 of the shape of the targets, (7, 3); got (7,)",
         ),
         (lambda: gradient_flow(K, Y, [1.0], K_test=K_TEST.T), "Expected K_test of shape (m, 7), kernel(x_test, x)"),
-        (lambda: gradient_flow(K, Y, [1.0], P=np.ones(3)), "Expected a loss matrix P of shape (7,), its diagonal"),
+        (lambda: gradient_flow(K, Y, [1.0], P=np.ones(3)), "Expected a loss matrix P of shape (7,) for its diagonal"),
         (lambda: gradient_flow(K, Y, [1.0], P=-np.eye(N)), "Expected a loss matrix P that is symmetric, positive"),
         (lambda: gradient_flow(K, Y, [1.0], P=-np.ones(N)), "Expected a loss matrix P that is positive semi-definite"),
         (lambda: gradient_flow(K[:, ::-1], Y, [1.0]), "Expected a symmetric matrix"),

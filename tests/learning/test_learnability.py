@@ -341,14 +341,14 @@ def test_errors_say_what_to_do(K):
             lambda: learnability(KERNEL, y),
             "Expected learnability(kernels, x, targets); got no targets. The inputs x come second",
         ),
-        (lambda: learnability(K, y), "Expected a target that is not zero everywhere, once its mean is taken off"),
+        (lambda: learnability(K, y), "Expected a target that is not zero everywhere after its mean is subtracted"),
         (
             lambda: learnability(K, 0 * y, centered=False),
-            "Expected a target that is not zero everywhere; got 'target'",
+            "Expected a target that is not zero everywhere; got zeros for 'target'",
         ),
-        (lambda: learnability(K, {}), "Expected a dict of one target or more by name; got none"),
+        (lambda: learnability(K, {}), "Expected a dict of one or more targets by name; got an empty"),
         (lambda: learnability(K, {1: y}), "Expected names of targets to be strings; got 1"),
-        (lambda: learnability(K, {"a": y[:3]}), "Expected the target 'a' of shape (24,), one value an input"),
+        (lambda: learnability(K, {"a": y[:3]}), "Expected the target 'a' of shape (24,), one value per input"),
         (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the target 'a'"),
         (
             lambda: learnability(K, {"a": jnp.sin}),
@@ -356,7 +356,7 @@ def test_errors_say_what_to_do(K):
         ),
         (lambda: learnability(K, {"a": Contrast(0, 1)}), "Expected a kernel with outputs='all' for a contrast"),
         (lambda: learnability(whole, Contrast(0, 0)), "Expected a contrast of two different outputs among 0 to 1"),
-        (lambda: learnability(whole, -np.arange(N)), "Expected labels from 0 to 1, one an output; got -23 to 0"),
+        (lambda: learnability(whole, -np.arange(N)), "Expected labels from 0 to 1, one per output; got -23 to 0"),
         (
             lambda: learnability({}, y),
             "Expected kernels to be a kernel, or a dict of one or more by name; got an empty",
@@ -372,9 +372,9 @@ def test_errors_say_what_to_do(K):
         ),
         (
             lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigen.eigh(K)),
-            "Expected modes= to be a dict of spectra",
+            "Expected modes= to be a dict of one spectrum per kernel",
         ),
-        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected the name of a kernel; got 'other'"),
+        (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected the name of a kernel; got the name 'other'"),
         (lambda: learnability(K, X[:, 0]).ranking(by="speed"), "Expected by to be one of learning_time, label_time"),
     ]
     for call, message in cases:

@@ -110,7 +110,7 @@ def test_a_fit_is_saved_and_printed(tmp_path):
 def test_errors_say_what_to_do():
     fit = kernel_regression(K, Y, ridge=0.1)
     cases = [
-        (lambda: kernel_regression(K, Y[:3], ridge=0.1), "Expected targets of shape (12,), one value an input"),
+        (lambda: kernel_regression(K, Y[:3], ridge=0.1), "Expected targets of shape (12,), one value per input"),
         (lambda: kernel_regression(K, Y, ridge=-1.0), "Expected ridge to be zero or more; got -1.0"),
         (lambda: kernel_regression(K, Y, ridge=[1.0, 2.0]), "Expected ridge to be one number; got shape (2,)"),
         (
