@@ -110,11 +110,11 @@ def alignment(
             raise InputError("Expected at least 2 probes, whose differences give the standard error; got 1.")
     key = key_or_default(key)
     known = operator_on(kernel, x)
-    second = _second(known, other, x)
+    second = _operator_or_targets(known, other, x)
     given = all(isinstance(each, Matrix | np.ndarray) for each in (known, second))
     if num_probes is None and (given or known.shape[0] <= EXACT_ROWS):
-        return _exact(known, second, centered)
-    return _by_probes(known, second, centered, NUM_PROBES if num_probes is None else num_probes, key)
+        return _exact_alignment(known, second, centered)
+    return _alignment_from_probes(known, second, centered, NUM_PROBES if num_probes is None else num_probes, key)
 
 
 @on_inputs
@@ -142,7 +142,7 @@ def rayleigh_quotient(
     """
     op = operator_on(kernel, x)
     columns, shape = _checked_targets(op, targets)
-    measure = _measure(op, weights)
+    measure = _row_weights(op, weights)
     power = np.sum(measure * columns.astype(np.float64) ** 2, 0)
     if not np.all(power > 0):
         raise InputError("Expected targets that are not zero everywhere; got one of zeros. Leave it out.")
@@ -168,7 +168,7 @@ def cosine_with_targets(matrix: np.ndarray, norm: float, targets: Float[np.ndarr
     return float(np.sum(targets * (matrix @ targets))) / (norm * power)
 
 
-def _second(first: KernelOperator, other: Any, x: Any) -> KernelOperator | np.ndarray:
+def _operator_or_targets(first: KernelOperator, other: Any, x: Any) -> KernelOperator | np.ndarray:
     """The operator of the other kernel, checked to match the first, or the targets as `(rows, t)`."""
     n, o = first.num_examples, first.num_outputs
     if isinstance(other, Kernel):
@@ -191,17 +191,17 @@ def _second(first: KernelOperator, other: Any, x: Any) -> KernelOperator | np.nd
     return second
 
 
-def _exact(first: KernelOperator, second: KernelOperator | np.ndarray, centered: bool) -> Estimate:
-    matrix, norm, rounding = _measured_matrix(first, centered)
+def _exact_alignment(first: KernelOperator, second: KernelOperator | np.ndarray, centered: bool) -> Estimate:
+    matrix, norm, rounding = _matrix_and_norm(first, centered)
     if isinstance(second, np.ndarray):
         value = cosine_with_targets(matrix, norm, _checked_columns(second, first.num_examples, centered))
     else:
-        other, other_norm, more = _measured_matrix(second, centered)
+        other, other_norm, more = _matrix_and_norm(second, centered)
         value, rounding = float(np.vdot(matrix, other)) / (norm * other_norm), rounding + more
     return _estimate(value, 0.0, rounding)
 
 
-def _measured_matrix(op: KernelOperator, centered: bool) -> tuple[np.ndarray, float, float]:
+def _matrix_and_norm(op: KernelOperator, centered: bool) -> tuple[np.ndarray, float, float]:
     """The matrix in float64, centered if asked for; its norm; and the rounding error of a cosine with it."""
     matrix = symmetric_matrix(op)
     uncentered_norm = norm = float(np.linalg.norm(matrix))
@@ -213,7 +213,7 @@ def _measured_matrix(op: KernelOperator, centered: bool) -> tuple[np.ndarray, fl
     return matrix, norm, _checked_rounding(op, uncentered_norm, norm, centered)
 
 
-def _by_probes(
+def _alignment_from_probes(
     first: KernelOperator, second: KernelOperator | np.ndarray, centered: bool, num_probes: int, key: PRNGKeyArray
 ) -> Estimate:
     """The alignment from products: exact in the span of random products and targets, estimated by probes outside it."""
@@ -305,7 +305,7 @@ def _checked_targets(op: KernelOperator, targets: ArrayLike) -> tuple[np.ndarray
     return np.asarray(values).astype(op.dtype).reshape(op.shape[0], -1), shape
 
 
-def _measure(op: KernelOperator, weights: ArrayLike | None) -> Float[np.ndarray, "rows 1"]:
+def _row_weights(op: KernelOperator, weights: ArrayLike | None) -> Float[np.ndarray, "rows 1"]:
     n = op.num_examples
     measure = np.full(n, 1 / n) if weights is None else np.asarray(require_weights(weights, n), np.float64)
     return np.repeat(measure, op.num_outputs)[:, None]

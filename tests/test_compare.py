@@ -11,7 +11,7 @@ CIRCLE = nb.domains.Circle()
 KERNELS = {f"depth {depth}": nb.infinite_ntk(nb.nets.mlp(depth=depth, b_std=0.1)) for depth in (1, 4)}
 
 
-def test_each_kernel_is_what_it_is_alone(tmp_path):
+def test_a_comparison_has_the_results_of_each_kernel_alone(tmp_path):
     x, weights = CIRCLE.quadrature(32)
     comparison = nb.compare(KERNELS, x, CIRCLE, weights=weights, targets=x)
     assert comparison.names == ("depth 1", "depth 4")

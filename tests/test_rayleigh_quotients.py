@@ -1,4 +1,4 @@
-"""Rayleigh quotients of K / n with targets, by one block product or by half of one."""
+"""Rayleigh quotients of K / n with targets, from one block product or from half of one."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def targets_of(shape, seed=3):
 
 
 def by_matrix(K, phi, weights):
-    """phi^T W K W phi / phi^T W phi, one by one."""
+    """phi^T W K W phi / phi^T W phi for one target at a time."""
     rows = round(K.size**0.5)
     K, measure = np.asarray(K).reshape(rows, rows), np.repeat(weights, rows // len(weights))
     columns = phi.reshape(rows, -1).T

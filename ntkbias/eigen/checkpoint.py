@@ -88,11 +88,11 @@ def loaded(problem: Problem, path: Path) -> Subspace:
     """
     try:
         arrays = read_arrays(path, "a checkpoint of top_modes")
-        there = json.loads(str(arrays["problem"]))
-        if not isinstance(there, dict):
+        saved = json.loads(str(arrays["problem"]))
+        if not isinstance(saved, dict):
             raise ValueError("it does not describe its problem")
-        here = _description(problem)
-        if not (different := [name for name in here if there.get(name) != here[name]]):
+        current = _description(problem)
+        if not (different := [name for name in current if saved.get(name) != current[name]]):
             state = _subspace(problem, arrays)
     except (KeyError, ValueError, RecursionError) as error:
         missing = f"it does not hold {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
@@ -101,7 +101,7 @@ def loaded(problem: Problem, path: Path) -> Subspace:
             "delete it to begin again."
         ) from error
     if different:
-        shown = ", ".join(f"{name} ({there.get(name)} there, {here[name]} here)" for name in different)
+        shown = ", ".join(f"{name} ({saved.get(name)} in the file, {current[name]} now)" for name in different)
         raise InputError(
             f"Expected the search that wrote {path}, to resume it; got one that differs in {shown}. {AGAIN}"
         )

@@ -44,9 +44,9 @@ from ntkbias.eigen.subspace import (
     Subspace,
     expanded,
     fresh_products,
-    noise_of,
     restarted,
     ritz_pairs,
+    rounding_of,
     with_fresh_vectors,
     worst_residuals,
 )
@@ -149,7 +149,7 @@ def top_modes(
     return _spectrum(scaled, found, measure, float(tolerance), op.source, method)
 
 
-class Found(NamedTuple):
+class RitzPairs(NamedTuple):
     """Ritz pairs in descending order: values, vectors v, and residuals K v - value v, packed as `(..., k)`."""
 
     values: np.ndarray
@@ -157,7 +157,7 @@ class Found(NamedTuple):
     residuals: Array
 
 
-def _search(problem: Problem, path: Path | None) -> Found:
+def _search(problem: Problem, path: Path | None) -> RitzPairs:
     """Expand the subspace until the wanted pairs have converged and no more copies of them appear."""
     resumed = path is not None and path.exists()
     state = loaded(problem, path) if path is not None and resumed else Subspace.empty(problem)
@@ -167,7 +167,7 @@ def _search(problem: Problem, path: Path | None) -> Found:
     with _saved_when_interrupted(problem, state, path), progress(None, "modes", total=problem.num_modes) as bar:
         while True:
             values, rotation, errors = ritz_pairs(state)
-            noise = noise_of(values, problem.operator.dtype)
+            noise = rounding_of(values, problem.operator.dtype)
             allowed = np.where(values > noise, MARGIN * problem.tolerance * values, noise)
             converged = (errors <= allowed)[: problem.num_modes]
             bar.n = int(np.sum(converged))
@@ -210,14 +210,14 @@ def _search(problem: Problem, path: Path | None) -> Found:
         products = _confirmed(problem, state, vectors, products, float(values[0]))
     with jax.enable_x64(True):
         residuals = residuals_of(vectors, products, jnp.asarray(values)).astype(problem.operator.dtype)
-        return Found(state.scale * values, vectors.astype(problem.operator.dtype), state.scale * residuals)
+        return RitzPairs(state.scale * values, vectors.astype(problem.operator.dtype), state.scale * residuals)
 
 
 def _all_copies_found(problem: Problem, state: Subspace, values: np.ndarray, errors: np.ndarray) -> bool:
     """Whether every eigenvalue has fewer copies than random start vectors, and the next pair is known well enough."""
     if state.num_starts > problem.block_size:  # vectors beyond the wanted ones come from the last chain alone
         unwanted = problem.num_modes  # the first pair beyond the wanted ones
-        noise = noise_of(values, problem.operator.dtype)
+        noise = rounding_of(values, problem.operator.dtype)
         if len(values) > unwanted and errors[unwanted] > max(LOOSE * values[unwanted], noise):
             return False
     return state.num_starts > _most_copies(values[: problem.num_modes])
@@ -279,7 +279,7 @@ def _saved_when_interrupted(problem: Problem, state: Subspace, path: Path | None
         raise
 
 
-def _dense(operator: KernelOperator, num_modes: int) -> Found:
+def _dense(operator: KernelOperator, num_modes: int) -> RitzPairs:
     """The first pairs by a decomposition of the whole matrix, for operators with few rows."""
     matrix = operator.matrix().astype(np.float64)
     require_finite_products(matrix)
@@ -290,10 +290,10 @@ def _dense(operator: KernelOperator, num_modes: int) -> Found:
     values = values[::-1][:num_modes].astype(operator.dtype).astype(np.float64)
     vectors = vectors[:, ::-1][:, :num_modes].astype(operator.dtype).astype(np.float64)
     residuals = matrix @ vectors - vectors * values
-    return Found(values, *(operator.pack(array.astype(operator.dtype)) for array in (vectors, residuals)))
+    return RitzPairs(values, *(operator.pack(array.astype(operator.dtype)) for array in (vectors, residuals)))
 
 
-def _lifted(operator: ParameterOperator, found: Found) -> Found:
+def _lifted(operator: ParameterOperator, found: RitzPairs) -> RitzPairs:
     """The pairs of J J^T from those of J^T J.
 
     v = J u / sqrt(value), and K v - value v = J (J^T J u - value u) / sqrt(value).
@@ -302,11 +302,11 @@ def _lifted(operator: ParameterOperator, found: Found) -> Found:
     both = operator.lift(jnp.concatenate([found.vectors, found.residuals], -1))
     positive = np.maximum(found.values, np.finfo(operator.dtype).tiny)
     both = both / jnp.asarray(np.sqrt(np.tile(positive, 2)), both.dtype)
-    return Found(found.values, both[..., :k], both[..., k:])
+    return RitzPairs(found.values, both[..., :k], both[..., k:])
 
 
 def _spectrum(
-    operator: KernelOperator, found: Found, measure: np.ndarray, tolerance: float, source: Any, method: str
+    operator: KernelOperator, found: RitzPairs, measure: np.ndarray, tolerance: float, source: Any, method: str
 ) -> Spectrum:
     kernel, x = (None, None) if source is None else source
     n, o = operator.num_examples, operator.num_outputs

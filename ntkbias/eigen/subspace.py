@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias.eigen.vectors import (
-    filled_up,
     gram_of,
     inner_products,
     outside,
@@ -21,6 +20,7 @@ from ntkbias.eigen.vectors import (
     residual_norms,
     residuals_of,
     rotated,
+    with_columns_replaced,
 )
 from ntkbias.errors import InputError
 from ntkbias.kernels import KernelOperator
@@ -32,10 +32,10 @@ __all__ = [
     "expanded",
     "first_product",
     "fresh_products",
-    "noise_of",
     "random_key",
     "restarted",
     "ritz_pairs",
+    "rounding_of",
     "with_fresh_vectors",
     "worst_residuals",
 ]
@@ -115,7 +115,7 @@ def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values, rotation, np.asarray(errors, np.float64)[:filled]
 
 
-def noise_of(values: np.ndarray, dtype: Any) -> float:
+def rounding_of(values: np.ndarray, dtype: Any) -> float:
     """The rounding error of eigenvalues: eps ||K||_F, from the known eigenvalues."""
     return float(np.finfo(dtype).eps) * float(np.linalg.norm(values))
 
@@ -257,7 +257,7 @@ def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
         before = np.ones(size)
         if not kept.all():
             fresh = _random(problem, state.num_products, Purpose.DIRECTIONS, attempt)
-            candidates = filled_up(candidates, fresh / problem.operator.shape[0] ** 0.5, jnp.asarray(~kept))
+            candidates = with_columns_replaced(candidates, fresh / problem.operator.shape[0] ** 0.5, jnp.asarray(~kept))
         elif values[-1] > 0.5:  # nearly orthonormal before this round
             break
     return candidates

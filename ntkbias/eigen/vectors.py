@@ -11,7 +11,6 @@ from jaxtyping import Array
 from ntkbias.errors import InputError
 
 __all__ = [
-    "filled_up",
     "gram_of",
     "inner_products",
     "outside",
@@ -22,6 +21,7 @@ __all__ = [
     "residuals_of",
     "rotated",
     "rotated_in_float64",
+    "with_columns_replaced",
 ]
 
 
@@ -107,7 +107,7 @@ def rotated_in_float64(vectors: Array, rotation: np.ndarray) -> Array:
 
 
 @jax.jit
-def filled_up(block: Array, fresh: Array, lost: Array) -> Array:
+def with_columns_replaced(block: Array, fresh: Array, lost: Array) -> Array:
     """A block with fresh vectors in place of the lost ones."""
     return jnp.where(lost, fresh, block)
 

@@ -34,7 +34,7 @@ from ntkbias.kernels.kernel import Kernel
 from ntkbias.kernels.operators import KernelOperator, as_operator
 from ntkbias.types import Inputs
 
-__all__ = ["kernel_on", "on_inputs", "on_inputs_kept", "operator_on", "symmetric_matrix"]
+__all__ = ["kernel_on", "on_inputs", "on_inputs_keeping_x", "operator_on", "symmetric_matrix"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -94,7 +94,7 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
     return call  # type: ignore[return-value]
 
 
-def on_inputs_kept(function: Callable[Concatenate[Any, Any, P], R_co]) -> OnInputs[P, R_co]:
+def on_inputs_keeping_x(function: Callable[Concatenate[Any, Any, P], R_co]) -> OnInputs[P, R_co]:
     """Like `on_inputs`, for a function that can also use `x=` together with a matrix."""
     return on_inputs(function, keeps_x=True)
 

@@ -175,7 +175,7 @@ class InModes(NamedTuple):
             return 0.0
         times = np.geomspace(1e-3 / positive.max(), 1e3 / positive.min(), NUM_TIMES)
         for _ in range(2):
-            right = (target.right(self.target - self.left(time)) >= RIGHT for time in times)
+            right = (target.right(self.target - self.unlearned(time)) >= RIGHT for time in times)
             place = next((index for index, enough in enumerate(right) if enough), None)
             if place is None:
                 return np.inf
@@ -203,20 +203,22 @@ class InModes(NamedTuple):
 
         until = time * np.log(2)
         slope = self.learned(self.gains(lambda rates: rates * np.exp(-rates * until))) * until
-        changed = self.target * (self.target - self.left(until)) + self.left_changed(until)
+        changed = self.target * (self.target - self.unlearned(until)) + self.unlearned_derivative(until)
         times = self.influence(changed, HALF) / slope
 
         learned = self.outputs(self.gains(lambda rates: rates / (rates + kappa)))
         falling = self.learned(self.gains(lambda rates: rates * kappa / (rates + kappa) ** 2))
         fallen = self.influence(2 * self.target * learned - learned**2, HALF) / falling
-        return np.array([_deviation(values) for values in (aligned, times, self.more_samples(fallen, kappa, ridge))])
+        return np.array(
+            [_deviation(values) for values in (aligned, times, self.samples_influence(fallen, kappa, ridge))]
+        )
 
     def influence(self, changed: np.ndarray, mean: float) -> np.ndarray:
         """The derivative of y^T g(K) y / y^T y by the weight of each example, given that of its numerator."""
-        numerator, squares = self.by_example(changed), self.by_example(self.target**2)
+        numerator, squares = self.sum_by_example(changed), self.sum_by_example(self.target**2)
         return (numerator - numerator.mean() - mean * (squares - squares.mean())) / squares.mean()
 
-    def more_samples(self, fallen: np.ndarray, kappa: float, ridge: float) -> np.ndarray:
+    def samples_influence(self, fallen: np.ndarray, kappa: float, ridge: float) -> np.ndarray:
         """The change of log n by each example's weight, through log kappa (`fallen`) and through the eigenvalues."""
         levels = self.levels
         part = levels.learnabilities(kappa)
@@ -224,25 +226,25 @@ class InModes(NamedTuple):
         count = levels.examples(kappa, ridge)
         beyond = (ridge + levels.tail / levels.num_outputs) / kappa
         steepness = (levels.multiplicities @ bend / levels.num_outputs + beyond) / count
-        leverage = self.by_example(self.functions**2 @ bend[:, None]) / levels.num_outputs
+        leverage = self.sum_by_example(self.functions**2 @ bend[:, None]) / levels.num_outputs
         return (leverage - leverage.mean()) / count - steepness * fallen
 
-    def left(self, time: float) -> np.ndarray:
+    def unlearned(self, time: float) -> np.ndarray:
         """exp(-K t) y: the part that gradient flow has not learned at time t."""
         return self.outputs(self.gains(lambda rates: np.exp(-rates * time)))
 
-    def left_changed(self, until: float) -> np.ndarray:
+    def unlearned_derivative(self, until: float) -> np.ndarray:
         """The integral over s from 0 to t of (K exp(-K s) y) (exp(-K (t - s)) y), by differences on a graded grid."""
         early = np.geomspace(1e-2 * min(1.0, 1 / (until * self.positive.max())), 0.5, NUM_NODES)
         grid = until * np.concatenate([[0.0], early, 1 - early[-2::-1], [1.0]])
-        nodes = [self.left(time) for time in grid]
+        nodes = [self.unlearned(time) for time in grid]
         total = np.zeros_like(self.target)
         for index in range(len(grid) - 1):
             opposite = nodes[-1 - index] + nodes[-2 - index]
             total += (nodes[index] - nodes[index + 1]) * opposite / 2
         return total
 
-    def by_example(self, values: np.ndarray) -> np.ndarray:
+    def sum_by_example(self, values: np.ndarray) -> np.ndarray:
         """The sum over the outputs and columns of each example."""
         return np.sum(values.reshape(self.num_examples, -1), 1)
 

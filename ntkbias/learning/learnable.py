@@ -42,7 +42,7 @@ from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator
-from ntkbias.kernels.on_inputs import on_inputs_kept, operator_on
+from ntkbias.kernels.on_inputs import on_inputs_keeping_x, operator_on
 from ntkbias.kernels.operators import Matrix
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.in_modes import InModes
@@ -168,7 +168,7 @@ class Learnability(Printed):
         return table_of(pairs, [self[pair] for pair in pairs], len(self) - len(pairs))
 
 
-@on_inputs_kept
+@on_inputs_keeping_x
 def learnability(
     kernels: Any,
     x: Inputs,

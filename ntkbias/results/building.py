@@ -22,7 +22,7 @@ from ntkbias.packing import Layout
 from ntkbias.parameters import RealAndImaginary
 from ntkbias.results import functions
 from ntkbias.results.describing import METHOD, OPTIONAL
-from ntkbias.results.functions import Needed
+from ntkbias.results.functions import FunctionNeeded
 from ntkbias.results.keeping import kept
 from ntkbias.results.names import constant_of, type_of, wrapper_of
 
@@ -33,7 +33,7 @@ class Reader:
     """The source of one load: arrays by name, the file's list of functions, and the functions `given` by the user.
 
     `place` is the name of the file in messages. Raises `InputError` if the given functions are not those of the file,
-    `Needed` if one is missing, and any exception on a description that `save` did not write.
+    `FunctionNeeded` if one is missing, and any exception on a description that `save` did not write.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], nodes: list[Any], given: Any, place: str) -> None:
@@ -41,7 +41,7 @@ class Reader:
         self.users = {node["user"]: node for node in nodes if "user" in node}
         self._built: dict[int, Function] = {}
         self._loaded: dict[str, Any] = {}
-        self._agreed: set[Any] = set()
+        self._repeated_trials: set[Any] = set()
         self._type_of = cache(type_of)  # networks have many layers of the same type
         self.given, self._structures = self._checked_functions(given)
 
@@ -111,7 +111,7 @@ class Reader:
             return without(str(node["left out"]))
         try:
             return self.value(node, structure)
-        except Needed as error:
+        except FunctionNeeded as error:
             description, names = kept(node, self.nodes, self.arrays)
             return without(str(error), description, {name: self._array(name) for name in names})
 
@@ -120,17 +120,17 @@ class Reader:
         known = list(self._structures.values())
         structure = known[0] if structure is None and len(known) == 1 else structure
         if structure is None:
-            raise Needed(
+            raise FunctionNeeded(
                 "Expected f= to be the pair (f, params) of a function and parameters like those saved, because another "
                 f"library defines their structure; got {'the function alone' if self.given else 'none'}. Load it as "
                 f"nb.load({self.place!r}, f=(f, params))."
             )
         numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
-        there = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(numbered)]
-        if there != places:
+        given_places = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(numbered)]
+        if given_places != places:
             raise InputError(
-                f"Expected f= with parameters like those saved, {_listed(places)}; got {_listed(there)}. Give the "
-                "function and the parameters of the same model."
+                f"Expected f= with parameters like those saved, {_listed(places)}; got {_listed(given_places)}. Give "
+                "the function and the parameters of the same model."
             )
         return jax.tree.unflatten(structure, [self.value(leaf) for leaf in leaves])
 
@@ -204,7 +204,7 @@ class Reader:
         if content not in self.given:
             params = f" of params {node['params']}" if node["params"] else ""
             asked = self._asked() if len(self.users) > 1 else f"f={node['written']}"
-            raise Needed(
+            raise FunctionNeeded(
                 f"Expected f=, the function {content!r}{params}, because files hold no functions of users; got none. "
                 f"Load it as nb.load({self.place!r}, {asked})."
             )
@@ -213,28 +213,28 @@ class Reader:
     def _require_same(self, f: Function, params: Any, trial: Any, index: int) -> None:
         """Raise an `InputError` unless the function repeats the saved trial: the same results at the same inputs."""
         key = index, repr(trial)
-        if key in self._agreed:
+        if key in self._repeated_trials:
             return
-        there = self.value(trial)
-        x, name = there.pop("x"), self._user_of(index)
-        there = {part: np.asarray(value) for part, value in there.items()}
+        saved = self.value(trial)
+        x, name = saved.pop("x"), self._user_of(index)
+        saved = {part: np.asarray(value) for part, value in saved.items()}
         if params is not None and (reason := functions.accepts(f, params, x)):
             raise InputError(
                 f"Expected f= to be the function {name!r} that was saved, of params {functions.summary(params)} and "
                 f"inputs of shape {_shapes(x)}; got one that does not accept them: {reason}"
             )
         try:
-            here = functions.tried_at_points(f) if params is None else functions.tried(f, params, x)
+            current = functions.trial_at_points(f) if params is None else functions.trial_of(f, params, x)
         except Exception as error:  # a user's function may raise anything
             reason = f"it raises {type(error).__name__}"
         else:
-            reason = functions.difference(there, here)
+            reason = functions.difference(saved, current)
         if reason:
             raise InputError(
                 f"Expected f= to be the function {name!r} that was saved; got another one: at the file's inputs "
                 f"{reason}."
             )
-        self._agreed.add(key)
+        self._repeated_trials.add(key)
 
 
 def _shapes(x: Any) -> str:

@@ -56,19 +56,19 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}
         self.functions: list[Any] = []
         # Stored arrays and their names by id. Holding the array keeps its id from being reused.
-        self._held: dict[int, tuple[Any, str]] = {}
+        self._stored: dict[int, tuple[Any, str]] = {}
         # Each function, or None for a kept description, and whether it contains a user's function.
         self._known: list[tuple[Function | None, bool]] = []
-        self._moved: dict[str, int] = {}  # the first index of the functions of each other file in the list
+        self._offsets: dict[str, int] = {}  # the first index of the functions of each other file in the list
         self._trials: dict[Any, Any] = {}
         # Networks have many layers of the same type.
         self._named = cache(public_name)
         self._fields = cache(saved_fields)
 
-    def value(self, value: Any, name: str, depth: int = 0, inputs: Any = None, of_any: bool = False) -> Any:
+    def value(self, value: Any, name: str, depth: int = 0, inputs: Any = None, any_library: bool = False) -> Any:
         """The JSON form of a value; its arrays go to `arrays` under their path.
 
-        `inputs` are the inputs of the enclosing value. With `of_any`, pytrees may belong to other libraries.
+        `inputs` are the inputs of the enclosing value. With `any_library`, pytrees may belong to other libraries.
         """
         if depth > DEEPEST:
             raise InputTypeError(f"Expected values nested at most {DEEPEST} deep to save; got more at {name[:60]}...")
@@ -82,7 +82,7 @@ class Writer:
             return {"array": self._array(value, name)}
 
         def within(item: Any, at: object) -> Any:
-            return self.value(item, f"{name}.{at}", depth + 1, inputs, of_any)
+            return self.value(item, f"{name}.{at}", depth + 1, inputs, any_library)
 
         if isinstance(value, eqx.Module | dict) and (public := self._named(type(value))) is not None:
             return {"type": public} | self._content(value, name, depth, inputs)
@@ -92,7 +92,7 @@ class Writer:
             return {"layout": self._layout(value.example, name, depth)}
         if (constant := name_of_constant(value)) is not None:
             return {"constant": constant}
-        if of_any and _is_of_another_library(value):
+        if any_library and _is_of_another_library(value):
             found = jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda n: isinstance(n, RealAndImaginary))
             places = [jax.tree_util.keystr(path) for path, _ in found]
             leaves = [within(leaf, place) for place, (_, leaf) in zip(places, found, strict=True)]
@@ -108,11 +108,11 @@ class Writer:
 
     def _array(self, value: Any, name: str) -> str:
         """Store an array once, and return its name in the archive."""
-        if id(value) not in self._held:
+        if id(value) not in self._stored:
             key = f"{len(self.arrays)}.{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:100]}"  # safe as a name in an archive
             self.arrays[key] = _checked_array(value, name)
-            self._held[id(value)] = value, key
-        return self._held[id(value)][1]
+            self._stored[id(value)] = value, key
+        return self._stored[id(value)][1]
 
     def _content(self, value: Any, name: str, depth: int, inputs: Any) -> dict[str, Any]:
         """The fields of a module, or the entries of one of our dictionary types, and the trials of their functions."""
@@ -154,14 +154,14 @@ class Writer:
         found = json.loads(description)
         names = {key: self._array(array, f"{name}.kept") for key, array in arrays.items()}
         text = json.dumps(found["functions"])
-        if text not in self._moved:
-            self._moved[text] = len(self.functions)
+        if text not in self._offsets:
+            self._offsets[text] = len(self.functions)
             for node in found["functions"]:
-                node = renamed(node, names, self._moved[text])
+                node = renamed(node, names, self._offsets[text])
                 own = {"user": self._own_name(node["user"])} if "user" in node else {}
                 self.functions.append(node | own)
                 self._known.append((None, False))
-        return renamed(found["value"], names, self._moved[text])
+        return renamed(found["value"], names, self._offsets[text])
 
     def _own_name(self, name: str) -> str:
         """A name that no other function of the file has."""
@@ -223,10 +223,10 @@ class Writer:
         if key not in self._trials:
             x = None if params is None else self._trial_inputs(function, params, name, inputs)
             if params is not None:
-                found = functions.tried(function, params, x)
+                found = functions.trial_of(function, params, x)
             else:
                 try:
-                    found = functions.tried_at_points(function)
+                    found = functions.trial_at_points(function)
                 except Exception as error:  # a user's function may raise anything
                     raise InputTypeError(
                         f"Expected a function of arrays of any shape, which save can try; got {function!r} at {name}, "
@@ -239,7 +239,10 @@ class Writer:
     def _trial_inputs(self, function: Function, params: Any, name: str, inputs: Any) -> Any:
         """A few inputs that the function accepts: of the known inputs, or else vectors."""
         given = list(self.x.values()) if isinstance(self.x, dict) else []
-        for x in (*(functions.few(x) for x in (inputs, self.x, *given) if x is not None), *functions.vectors(params)):
+        for x in (
+            *(functions.sample_inputs(x) for x in (inputs, self.x, *given) if x is not None),
+            *functions.candidate_inputs(params),
+        ):
             if not functions.accepts(function, params, x):
                 return x
         raise InputTypeError(

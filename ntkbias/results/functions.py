@@ -6,10 +6,10 @@ or else vectors that the function accepts.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.compilation import Function
->>> from ntkbias.results.functions import difference, tried
+>>> from ntkbias.results.functions import difference, trial_of
 >>> params, x = {"w": jnp.ones((3, 2))}, jnp.eye(3)
->>> there = tried(Function.of(lambda params, x: jnp.tanh(x @ params["w"])), params, x)
->>> difference(there, tried(Function.of(lambda params, x: jnp.sin(x @ params["w"])), params, x))
+>>> saved = trial_of(Function.of(lambda params, x: jnp.tanh(x @ params["w"])), params, x)
+>>> difference(saved, trial_of(Function.of(lambda params, x: jnp.sin(x @ params["w"])), params, x))
 'entries of the outputs differ by 0.08, compared with 0.762'
 """
 
@@ -26,7 +26,17 @@ from ntkbias.function import split_params
 from ntkbias.types import Params
 from ntkbias.wrappers import Wrapper
 
-__all__ = ["Needed", "accepts", "difference", "few", "name_of", "summary", "tried", "tried_at_points", "vectors"]
+__all__ = [
+    "FunctionNeeded",
+    "accepts",
+    "candidate_inputs",
+    "difference",
+    "name_of",
+    "sample_inputs",
+    "summary",
+    "trial_at_points",
+    "trial_of",
+]
 
 ROWS = 3  # inputs of a trial
 ENTRIES = 64  # output entries that a trial keeps, at equal distances
@@ -38,7 +48,7 @@ MOST_SHOWN = 4  # parameters in a message
 Trial = dict[str, np.ndarray]
 
 
-class Needed(Exception):
+class FunctionNeeded(Exception):
     """A value in a file needs a user's function that was not given."""
 
 
@@ -58,14 +68,14 @@ def summary(params: Params) -> str:
     return shown + (f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else "")
 
 
-def few(x: Any) -> Any:
+def sample_inputs(x: Any) -> Any:
     """At most `ROWS` of the inputs, at equal distances, from the last to the first."""
     length = len(jax.tree.leaves(x)[0])
     rows = np.linspace(length - 1, 0, min(ROWS, length)).astype(int)
     return jax.tree.map(lambda leaf: np.asarray(leaf[rows]), x)
 
 
-def vectors(params: Params) -> Iterator[np.ndarray]:
+def candidate_inputs(params: Params) -> Iterator[np.ndarray]:
     """Candidate inputs for a function: vectors as long as each axis of its parameters."""
     for size in sorted({size for leaf in jax.tree.leaves(params) for size in np.shape(leaf)}):
         yield np.cos(1.7 * np.arange(ROWS * size, dtype=np.float32) + 0.3).reshape(ROWS, size)
@@ -81,7 +91,7 @@ def accepts(f: Function, params: Params, x: Any) -> str:
     return "" if shape is not None and shape[:1] == (length,) else f"outputs of shape {shape} for {length} inputs"
 
 
-def tried(f: Function, params: Params, x: Any) -> Trial:
+def trial_of(f: Function, params: Params, x: Any) -> Trial:
     """Some outputs, and two numbers per parameter from the gradient of their weighted sum, if there is a gradient."""
     with jax.default_matmul_precision("highest"):
         try:
@@ -93,7 +103,7 @@ def tried(f: Function, params: Params, x: Any) -> Trial:
     return {name: np.asarray(value) for name, value in found.items()} | {EPSILON: np.asarray(epsilon, np.float32)}
 
 
-def tried_at_points(f: Function) -> Trial:
+def trial_at_points(f: Function) -> Trial:
     """The values of a function of one number, and its slopes if it has any. Passes on the function's exceptions."""
     values = np.asarray(f(jnp.asarray(POINTS)))
     if values.shape != POINTS.shape:
@@ -105,14 +115,14 @@ def tried_at_points(f: Function) -> Trial:
         return {"outputs": values}
 
 
-def difference(there: Mapping[str, np.ndarray], here: Mapping[str, np.ndarray]) -> str:
+def difference(saved: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray]) -> str:
     """The difference of two trials, as the end of a sentence; "" if they agree up to rounding."""
-    if there.keys() != here.keys():
+    if saved.keys() != current.keys():
         return "only one of the two has a gradient"
-    epsilon = max(float(side.get(EPSILON, 0.0)) for side in (there, here))
+    epsilon = max(float(side.get(EPSILON, 0.0)) for side in (saved, current))
     tolerance = max(TOLERANCE, epsilon**0.5)
-    for name in sorted(there.keys() - {EPSILON}, reverse=True):  # outputs first
-        old, new = np.asarray(there[name]), np.asarray(here[name])
+    for name in sorted(saved.keys() - {EPSILON}, reverse=True):  # outputs first
+        old, new = np.asarray(saved[name]), np.asarray(current[name])
         if old.shape != new.shape:
             return f"the shape of the {name} differs"
         if not np.array_equal(np.isfinite(old), np.isfinite(new)):

@@ -27,7 +27,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import MOST_TEXT, Unreadable, in_turn, opened, read_arrays, read_json, reason_of, write
 from ntkbias.results.building import Reader
 from ntkbias.results.describing import Writer
-from ntkbias.results.functions import Needed
+from ntkbias.results.functions import FunctionNeeded
 
 __all__ = ["FORMAT", "load", "save"]
 
@@ -119,25 +119,25 @@ def load(path: str | Path, *, f: Any = None) -> Any:
             raise InputError(_sentence(path, error)) from error
         except InputError:
             raise
-        except Needed as error:
+        except FunctionNeeded as error:
             raise InputError(str(error)) from None
         except Exception as error:  # constructors may raise anything on the content of a damaged file
             raise InputError(f"Expected {path} to be {EXPECTED}; it cannot be read: {reason_of(error)}.") from error
 
 
 def _loaded(path: Path, f: Any) -> Any:
-    packed, described = _files(path)
-    beside = None
-    if described.exists() or not packed.exists():
-        beside = _of_this_format(path, read_json(described, EXPECTED))
-    arrays = read_arrays(packed, EXPECTED, digest=None if beside is None else str(beside.get("npz")))
+    npz, json_file = _files(path)
+    in_json = None
+    if json_file.exists() or not npz.exists():
+        in_json = _of_this_format(path, read_json(json_file, EXPECTED))
+    arrays = read_arrays(npz, EXPECTED, digest=None if in_json is None else str(in_json.get("npz")))
     if STRUCTURE not in arrays:
-        raise Unreadable(packed, EXPECTED, f"it has no array {STRUCTURE!r}")
-    within = _of_this_format(path, json.loads(arrays[STRUCTURE].tobytes()))
-    if beside is not None and any(beside.get(part) != within[part] for part in PARTS):
-        raise Unreadable(packed, EXPECTED, "the two differ", replaced=True)
-    reader = Reader(arrays, within["functions"], f, str(path))
-    value = reader.value(within["value"])
+        raise Unreadable(npz, EXPECTED, f"it has no array {STRUCTURE!r}")
+    in_npz = _of_this_format(path, json.loads(arrays[STRUCTURE].tobytes()))
+    if in_json is not None and any(in_json.get(part) != in_npz[part] for part in PARTS):
+        raise Unreadable(npz, EXPECTED, "the two differ", replaced=True)
+    reader = Reader(arrays, in_npz["functions"], f, str(path))
+    value = reader.value(in_npz["value"])
     reader.require_used()
     return value
 

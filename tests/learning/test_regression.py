@@ -1,4 +1,4 @@
-"""Kernel ridge regression: scikit-learn's answer, refits without an example, and the ridge of the least score."""
+"""Kernel ridge regression, compared with scikit-learn and with refits, and the ridge of the least score."""
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def test_the_ridge_has_the_least_score(x64):
 
 
 def test_it_finds_the_noise(x64):
-    """With noise as large as the signal the ridge is large; without, as small as may be: over several draws."""
+    """Over several draws, the ridge is large if noise is as large as the signal, and minimal without noise."""
     matrix, _ = gram(60, 0, 5)
     matrix += 0.5 * np.eye(60)
     ratios = []
