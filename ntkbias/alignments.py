@@ -1,4 +1,4 @@
-"""How a kernel is aligned with targets, or with another kernel.
+"""The alignment of a kernel with targets or with another kernel, and Rayleigh quotients of targets.
 
 The alignment of two kernels on n inputs is the cosine of the angle between their Gram matrices,
 

@@ -1,4 +1,4 @@
-"""Which targets a network would learn, and how readily: from its kernel, before any training.
+"""How readily a network would learn given targets, predicted from its kernel before any training.
 
 Let a target y have coefficients v_i in the kernel's modes, with eigenvalues r_i of K / n, and power p = sum_i v_i^2.
 This module computes
@@ -64,7 +64,7 @@ DEVIATIONS = 1.96  # standard deviations on each side of a 95 % interval
 
 
 class Learnability(Printed):
-    """How readily each kernel would learn each target, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
+    """Learnability numbers `(q, b)` of q kernels and b targets, with 95 % intervals `(q, b, 2)` over examples.
 
     Time is steps * learning rate, of gradient flow from zero. With the eigenvalues r_i of K / n:
 
@@ -179,7 +179,7 @@ def learnability(
     ridge: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> Learnability:
-    """How readily a network would learn each target; also for several networks, or moments of training, by name.
+    """Predict how readily networks, or one network at several moments of training, would learn each target.
 
     Let a target y have coefficients v_i in the modes of K / n, with eigenvalues r_i, and power p = sum_i v_i^2. The
     result holds

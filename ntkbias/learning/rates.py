@@ -1,4 +1,4 @@
-"""How fast gradient flow learns a kernel's modes, and how large a learning rate may be.
+"""The learning times of a kernel's modes, and the largest stable learning rate.
 
 Under gradient flow, the error in a mode of K / n with eigenvalue r decays as exp(-r time). Its learning time is 1 / r.
 Each step of gradient descent with learning rate h multiplies the error by 1 - h r. Descent therefore converges if

@@ -21,7 +21,7 @@ __all__ = ["Readiness", "table_of"]
 
 
 class Readiness(NamedTuple):
-    """How readily one kernel would learn one target: the numbers of `Learnability`, with their intervals."""
+    """The numbers of `Learnability` for one kernel and one target, with their intervals."""
 
     alignment: Interval
     learning_time: Interval
