@@ -345,7 +345,7 @@ def test_functions_that_no_save_has_written_are_refused(tmp_path):
         ({"method": {"constant": "os.system"}}, "no value of the kind constant os.system"),
         ({"method": {"constant": "save"}}, "no value of the kind constant save"),
         ({"method": "text"}, "no attribute 'apply'"),
-        ({"around": "os.system", "f": 0, "fields": {}}, "nothing around a function that is named os.system"),
+        ({"around": "os.system", "f": 0, "fields": {}}, "no wrapper named os.system"),
         ({"around": "save", "f": 0, "fields": {}}, "no wrapper named save"),
         ({"around": "inputs of several arrays", "f": 0, "fields": {"layout": LAYOUT}}, "recursion"),
         ({"call": "os.system"}, "no function of the kind call"),
