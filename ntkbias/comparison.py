@@ -34,17 +34,17 @@ __all__ = ["Comparison", "compare"]
 
 
 class ComparedKernel(NamedTuple):
-    """One kernel of a comparison: `spectrum, ranking = comparison[name]`. Printed, it is a table of its first modes."""
+    """One kernel of a comparison: `spectrum, ranking = comparison[name]`. It prints as a table of its first modes."""
 
     spectrum: Spectrum
     ranking: FrequencyRanking
 
     def facts(self) -> list[Fact]:
-        """What is to be known of the kernel as a whole: of its spectrum, and of the ranking of its modes."""
+        """The facts about the kernel's spectrum and about the ranking of its modes."""
         return [*self.spectrum.facts(), *self.ranking.facts()]
 
     def table(self, num_rows: int = MOST_ROWS) -> Table:
-        """The first modes, with the share of the trace that each of them has, and the facts."""
+        """A table of the first modes, with each mode's share of the trace, and the facts."""
         ranked = self.ranking.table(num_rows)
         values = np.asarray(self.ranking.eigenvalues)[: len(ranked.rows)]
         columns: dict[str, Sequence[str]] = {}
@@ -72,8 +72,8 @@ class ComparedKernel(NamedTuple):
 class Comparison(Printed):
     """The spectra and frequency rankings of several kernels on the same inputs, in the order of `names`.
 
-    `comparison[name]` is the pair of them of one kernel, and `len`, `in`, iteration, `keys` and `items` are those of a
-    dictionary of such pairs by name. Printed, it is a table with a row a kernel.
+    `comparison[name]` is the pair (spectrum, ranking) of one kernel. `len`, `in`, iteration, `keys` and `items` work as
+    in a dictionary of such pairs by name. It prints as a table with one row per kernel.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
@@ -101,7 +101,7 @@ class Comparison(Printed):
         return self.names
 
     def items(self) -> list[tuple[str, ComparedKernel]]:
-        """Each name with its spectrum and ranking."""
+        """The pairs of each kernel's name and its (spectrum, ranking)."""
         return [(name, self[name]) for name in self.names]
 
     def _table(self, num_rows: int) -> Table:
@@ -124,17 +124,21 @@ def compare(
     measure: str | FrequencyMeasure | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Comparison:
-    """The spectrum and the frequency ranking of each of the named kernels on `x`.
+    """Compute the spectrum and the frequency ranking of each named kernel on `x` `(n, ...)`.
 
-    `targets` `(n,)` or `(n, t)`, functions of interest by their values on x, are kept for
-    `Spectrum.cumulative_power`. The other arguments are those of `spectrum` and `rank_by_frequency`. Costs one
-    spectrum a kernel, shown by a progress bar.
+    `targets`, `(n,)` or `(n, t)`, are values on x of functions of interest. The result keeps them for
+    `Spectrum.cumulative_power`. The other arguments are those of `spectrum` and `rank_by_frequency`. Costs one spectrum
+    per kernel; a progress bar counts kernels.
+
+    Raises `InputTypeError` on kernels that are not a dict by name, and `InputError` on targets that do not have one
+    finite row per input, on inputs outside the domain, and on whatever `spectrum` and `rank_by_frequency` refuse.
     """
     if not isinstance(kernels, Mapping) or not kernels:
-        raise InputTypeError(f"Expected a dict of one kernel or more by name; got {type(kernels).__name__}.")
+        got = "an empty dict" if isinstance(kernels, Mapping) else type(kernels).__name__
+        raise InputTypeError(f"Expected a dict of one or more kernels by name; got {got}.")
     for name in kernels:
         if not isinstance(name, str):
-            raise InputTypeError(f"Expected names of kernels to be strings; got {name!r}.")
+            raise InputTypeError(f"Expected the names of kernels to be strings; got {name!r}.")
     key = key_or_default(key)
     inputs = require_wide(x, "x")
     values = None if targets is None else require_wide(targets, "targets")
@@ -142,7 +146,7 @@ def compare(
         raise InputError(f"Expected one row of targets for each of {len(inputs)} inputs; got shape {values.shape}.")
     if values is not None:
         require_finite(values, "targets")
-    chosen = measure_on(domain, measure)  # what can be refused is refused before the work
+    chosen = measure_on(domain, measure)  # refuse bad input before the expensive work
     domain.check(inputs)
     spectra, rankings = [], []
     for name in progress(kernels, "kernels"):

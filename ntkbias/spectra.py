@@ -1,8 +1,9 @@
 """Spectrum: the eigenvalues and eigenfunctions of a kernel on given inputs.
 
-With weights w (1/n each unless given, summing to one) a kernel acts on functions as (K phi)(x) = sum_j w_j K(x, x_j)
-phi(x_j): an estimate of the integral operator over the inputs' distribution, whose eigenvalues do not grow with n.
-Its eigenfunctions are the functions that gradient descent learns one by one, mode i as exp(-eigenvalue_i * time).
+With weights w that sum to one (by default 1/n each), a kernel acts on functions as (K phi)(x) = sum_j w_j K(x, x_j)
+phi(x_j). This estimates the integral operator over the inputs' distribution, and its eigenvalues do not grow with n.
+Gradient descent learns the eigenfunctions independently of each other: the error in mode i decays as exp(-eigenvalue_i
+* time).
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(64)
@@ -36,16 +37,16 @@ from ntkbias.types import Inputs
 
 __all__ = ["DecayExponent", "Scalar", "Spectrum"]
 
-Scalar = Float[Array, ""] | np.floating  # in the library of the eigenvalues, which is NumPy within a report
-SMALL = 512  # modes: up to here NumPy's threads wait for each other longer than they save
+Scalar = Float[Array, ""] | np.floating  # NumPy's within a report, where the eigenvalues are NumPy arrays
+SMALL = 512  # up to this many modes, NumPy's threads cost more time than they save
 
 
 class DecayExponent(Printed):
     """The exponent of a power law through eigenvalues, with a 95 % interval; see `Spectrum.decay_exponent`.
 
-    It is the local slope over modes `first` .. `last - 1`, not the exponent that eigenvalues tend to: where they
-    approach their power law slowly the interval, which is that of the slope, leaves that exponent out. Of a network of
-    depth 2 on the circle, -2.26 (-2.34 to -2.18) from 48 nodes, where `predicted_decay` says -2.
+    The exponent is the local slope over modes `first` .. `last - 1`, not the asymptotic exponent. The interval is that
+    of the slope. If eigenvalues approach their power law slowly, it may exclude the asymptotic exponent. For a network
+    of depth 2 on the circle, 48 nodes give -2.26 (-2.34 to -2.18), while `predicted_decay` says -2.
     """
 
     exponent: float
@@ -62,75 +63,78 @@ class DecayExponent(Printed):
 class Spectrum(Printed):
     """The eigenpairs of a kernel on inputs x with weights w, in descending order.
 
-    Eigenfunctions have mean square one: sum_j w_j phi(x_j)^2 = 1. Those of a kernel with `outputs="all"` are
-    vector-valued, `(n, o, k)`, with mean square over inputs of the sum over outputs one. Modes with the same number
-    in `eigenspace` have eigenvalues too close to tell apart: each of their eigenfunctions alone means nothing, their
-    span does. Eigenvalues below `noise_floor` are rounding.
+    Eigenfunctions have mean square one: sum_j w_j phi(x_j)^2 = 1. A kernel with `outputs="all"` has vector-valued
+    eigenfunctions `(n, o, k)`, whose squares are summed over outputs before the mean over inputs. Modes with the same
+    number in `eigenspace` have eigenvalues too close to distinguish. Their span is meaningful, but the single
+    eigenfunctions within it are arbitrary. Eigenvalues below `noise_floor` are rounding.
     """
 
     eigenvalues: Float[Array, " k"]
     eigenfunctions: Float[Array, "n *o k"]
     eigenspace: Int[Array, " k"]
-    trace: Float[Array, ""]  # of the whole operator, also when only the top k modes are known
+    trace: Float[Array, ""]  # of the whole operator, even if only the top k modes are known
     residuals: Float[Array, " k"]  # ||K phi - eigenvalue phi|| / ||phi||
     noise_floor: Float[Array, ""]
     weights: Float[Array, " n"]
     x: Array | None = None
     kernel: Kernel | None = eqx.field(default=None, metadata={OPTIONAL: UnloadedKernel})
-    tolerance: float = 0.0  # the residual, relative to an eigenvalue, that was asked for
-    method: str = eqx.field(static=True, default="dense")  # how it was found: "dense", "matrix-free", "nystrom"
+    tolerance: float = 0.0  # the requested residual, relative to the eigenvalue
+    method: str = eqx.field(static=True, default="dense")  # how it was computed: "dense", "matrix-free", "nystrom"
 
     @property
     def inputs(self) -> Any:
-        """The inputs as the kernel's function takes them. `x` has those of several arrays as packed rows of bytes.
+        """The inputs in the form that the kernel's function takes.
 
-        Without its kernel a spectrum of several arrays has the rows of bytes alone.
+        `x` stores inputs of several arrays as packed rows of bytes. Without its kernel, a spectrum cannot unpack them
+        and returns the rows of bytes.
         """
         return self.x if self.kernel is None else self.kernel.unpacked(self.x)
 
     @property
     def converged(self) -> Bool[Array, " k"]:
-        """Which modes have a residual within `tolerance` of their eigenvalue; of rounding, within the noise floor.
+        """Whether the residual of each mode is at most `tolerance` times its eigenvalue.
 
-        Without a tolerance, as where a matrix was decomposed, the noise floor is meant for all.
+        Modes below the noise floor, and all modes of a spectrum without a tolerance (as of a decomposed matrix), need a
+        residual within the noise floor instead.
         """
         asked = self.above_noise & (self.tolerance > 0)
         return self.residuals <= jnp.where(asked, self.tolerance * self.eigenvalues, self.noise_floor)
 
     @property
     def above_noise(self) -> Bool[Array, " k"]:
-        """Which modes stand above the noise floor."""
+        """Whether each eigenvalue is above the noise floor."""
         return self.eigenvalues > self.noise_floor
 
     @property
     def num_above_noise(self) -> int:
-        """How many modes stand above the noise floor; they come first."""
+        """The number of modes above the noise floor; they come first."""
         return int(np.sum(np.asarray(self.eigenvalues) > np.asarray(self.noise_floor)))
 
     @property
     def num_missing(self) -> int:
-        """How many modes the operator has beyond those that are known."""
+        """The number of the operator's modes that this spectrum does not hold."""
         return math.prod(self.eigenfunctions.shape[:-1]) - len(self.eigenvalues)
 
     def effective_rank(self) -> Scalar:
-        """exp of the entropy of the normalized eigenvalues (Roy and Vetterli 2007): from 1 to the number of modes.
+        """exp(entropy) of the normalized eigenvalues (Roy and Vetterli 2007), from 1 to the number of modes.
 
-        Raises `InputError` on a spectrum of the top modes alone: its entropy depends on the others, too. For that there
-        is `effective_rank_bounds`.
+        Raises `InputError` on a spectrum that holds only the top modes, because the entropy also depends on the others.
+        Use `effective_rank_bounds` for such a spectrum.
         """
         if self.num_missing:
             raise InputError(
                 f"Expected all {self.num_missing + len(self.eigenvalues)} modes for the effective rank; got the first "
-                f"{len(self.eigenvalues)}. Use effective_rank_bounds(), which takes the others' sum from the trace."
+                f"{len(self.eigenvalues)}. Use effective_rank_bounds(), which takes the sum of the others from the "
+                "trace."
             )
         return entropic_rank(self.eigenvalues)
 
     def effective_rank_bounds(self) -> tuple[Scalar, Scalar]:
-        """The least and the largest effective rank that the known eigenvalues and the trace leave open.
+        """The least and the largest effective rank that are consistent with the known eigenvalues and the trace.
 
-        The modes that are not known share what is left of the trace. The rank is least where as few of them as possible
-        have it, each up to the last known eigenvalue, and largest where all of them share it equally. Where no mode is
-        missing both are `effective_rank`. Known eigenvalues count as exact.
+        The unknown modes share the rest of the trace. The rank is least if as few of them as possible hold it, each at
+        most as large as the last known eigenvalue. It is largest if all of them share the rest equally. If no mode is
+        missing, both bounds equal `effective_rank`. Known eigenvalues count as exact.
         """
         array = self.eigenvalues.__array_namespace__()
         known, missing = array.maximum(self.eigenvalues, 0.0), self.num_missing
@@ -140,33 +144,34 @@ class Spectrum(Printed):
         rest = array.clip(self.trace - array.sum(known), 0.0, missing * known[-1])
         total = array.sum(known) + rest
         last = array.where(known[-1] > 0, known[-1], 1.0)
-        full = array.floor(rest / last)  # modes that may be as large as the last known one
+        full = array.floor(rest / last)  # unknown modes that can be as large as the last known one
         least = full * entropy(last / total) + entropy(array.maximum(rest - full * last, 0.0) / total)
         largest = missing * entropy(rest / missing / total)
         entropy_of_known = array.sum(entropy(known / total))
         return array.exp(entropy_of_known + least), array.exp(entropy_of_known + largest)
 
     def stable_rank(self) -> Scalar:
-        """The trace over the largest eigenvalue: ||J||_F^2 / ||J||_2^2 of features J with this kernel.
+        """The trace divided by the largest eigenvalue: ||J||_F^2 / ||J||_2^2 for features J with this kernel.
 
-        From 1 to the number of modes; known also where only the first modes are.
+        It lies between 1 and the number of modes, and needs only the first mode.
         """
         return self.trace / self.eigenvalues[0]
 
     def project(self, targets: ArrayLike) -> Float[Array, "k *t"]:
-        """The coefficients <phi_i, y> = sum_j w_j phi_i(x_j) y(x_j) of functions given by their values on x.
+        """The coefficients <phi_i, y> = sum_j w_j phi_i(x_j) y(x_j) of targets y in each mode, `(k,)` or `(k, t)`.
 
-        `targets` is `(n,)` or `(n, t)`, and `(n, o)` or `(n, o, t)` for vector-valued modes. Costs n k t
-        multiplications.
+        `targets` are values on x, `(n,)` or `(n, t)`; for vector-valued modes, `(n, o)` or `(n, o, t)`. Costs n k t
+        multiplications. Raises `InputError` on targets of another shape or not finite.
         """
         values = self._checked_targets(targets)
         rule = "n,nok,no...->k..." if self.eigenfunctions.ndim == 3 else "n,nk,n...->k..."
         return jnp.einsum(rule, self.weights, self.eigenfunctions, values, precision="highest")
 
     def cumulative_power(self, targets: ArrayLike) -> Float[Array, "k *t"]:
-        """The share of the targets' power, sum_j w_j y_j^2, that lies in the first 1, 2, ... k modes.
+        """The share of each target's power, sum_j w_j y_j^2, in the first 1, 2, ... k modes.
 
-        (Canatar et al. 2021, arXiv 2006.13198.) What rises early is learned early.
+        A target whose share rises early is learned early (Canatar et al. 2021, arXiv 2006.13198). The arguments, the
+        shape of the result and the errors are those of `project`.
         """
         values = self._checked_targets(targets)
         axes = (0, 1) if self.eigenfunctions.ndim == 3 else 0
@@ -176,9 +181,9 @@ class Spectrum(Printed):
     def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
         """The first eigenfunctions at new inputs: phi(x) = sum_j K(x, x_j) w_j phi(x_j) / eigenvalue (Nystrom).
 
-        `num_modes` is at most, and by default, the number above the noise floor: below it the quotient is noise. Costs
-        the kernel of m new inputs with n old ones, and m n k multiplications. Raises `InputError` on a spectrum of a
-        bare matrix, and on one from a file whose kernel needs a function that `load` was not given.
+        `num_modes` is at most the number above the noise floor, which is also the default; below the floor the quotient
+        is noise. Costs the kernel between m new inputs and n old ones, and m n k multiplications. Raises `InputError`
+        on a spectrum of a bare matrix, and on a loaded spectrum whose kernel needs a function that `load` did not get.
         """
         if self.kernel is None or self.x is None:
             raise InputError(
@@ -201,19 +206,24 @@ class Spectrum(Printed):
         num_resamples: int = 100,
         key: PRNGKeyArray | None = None,
     ) -> DecayExponent:
-        """The exponent a of eigenvalue ~ index^a or ~ frequency^a, the local slope of modes `first` .. `last - 1`.
+        """Fit the exponent a of eigenvalue ~ index^a or ~ frequency^a: the local slope of modes `first` .. `last - 1`.
 
-        The asymptotic exponent of an infinite network is `predicted_decay`; few modes may be steeper or flatter.
+        `predicted_decay` gives the asymptotic exponent of an infinite network; a slope over few modes may be steeper or
+        flatter.
 
-        The two differ: on the circle -2 against frequency is -2 against index, on S^{d-1} -d against frequency is -d
-        / (d - 1) against index. `against="frequency"` takes the `frequencies` `(k,)` of a `FrequencyRanking`; modes
-        of frequency zero are left out. `last` is by default the number of modes above the noise floor, at most a fifth
-        of n (beyond, the eigenvalues of a sample fall short of the operator's) and 200.
+        The exponents against index and against frequency differ. On the circle, -2 against frequency is -2 against
+        index. On S^{d-1}, -d against frequency is -d / (d - 1) against index. `against="frequency"` needs the
+        `frequencies` `(k,)` of a `FrequencyRanking` and leaves out modes of frequency zero. `last` is by default the
+        number of modes above the noise floor, but at most 200 and at most a fifth of n. (Later eigenvalues of a sample
+        fall short of the operator's.)
 
-        The interval covers 95 % of what another sample of n inputs would give: exponent +- 1.96 standard deviations
-        over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span of the first 2
-        `last` modes. For quadrature nodes, which are no random sample, it is too wide, and of a spectrum with fewer
-        modes than 2 `last` up to half as wide again. Costs `num_resamples` eigendecompositions of that size.
+        The interval covers 95 % of the exponents that other samples of n inputs would give. It is the exponent +- 1.96
+        standard deviations over the Bayesian bootstrap (weights times exponential variables, Rubin 1981), in the span
+        of the first 2 `last` modes. It is too wide for quadrature nodes, which are not a random sample. It is up to
+        half as wide again for a spectrum with fewer modes than 2 `last`. `key` draws the resamples (default: a fixed
+        key). Costs `num_resamples` eigendecompositions of size 2 `last`.
+
+        Raises `InputError` on fewer than two modes to fit, on modes below the noise floor, and on missing frequencies.
         """
         require_choice("against", against, ("index", "frequency"))
         require_positive("num_resamples", num_resamples)
@@ -221,8 +231,8 @@ class Spectrum(Printed):
             last = min(self.num_above_noise, len(self.weights) // 5, 200)
         if not 0 <= first < last - 1 or last > self.num_above_noise:
             raise InputError(
-                f"Expected two modes or more to fit, among the {self.num_above_noise} above the noise floor; got modes "
-                f"{first} to {last - 1}. Choose first and last, or take more inputs."
+                f"Expected two or more modes to fit, among the {self.num_above_noise} above the noise floor; got modes "
+                f"{first} to {last - 1}. Choose first and last, or use more inputs."
             )
         if against == "index":
             positions = np.arange(1.0, last + 1)
@@ -272,7 +282,10 @@ class Spectrum(Printed):
         return Table(f"{type(self).__name__}: {count:,} modes on {inputs}", columns, [facts], count - len(shown))
 
     def _resampled_eigenvalues(self, num_modes: int, num_resamples: int, key: PRNGKeyArray) -> list[np.ndarray]:
-        """Eigenvalues under random weights w' in the span of the first modes: those of L^1/2 Phi^T W' Phi L^1/2."""
+        """Eigenvalues under random weights w' in the span of the first modes: those of L^1/2 Phi^T W' Phi L^1/2.
+
+        L is the diagonal matrix of eigenvalues.
+        """
         modes = slice(min(num_modes, self.num_above_noise))
         functions = np.asarray(self.eigenfunctions, float)[..., modes]
         features = functions * np.sqrt(np.asarray(self.eigenvalues, float)[modes])
@@ -304,7 +317,7 @@ class Spectrum(Printed):
         shape = self.eigenfunctions.shape[:-1]
         if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
             raise InputError(
-                f"Expected targets of shape {shape}, one value an input, or with one more axis; got {targets.shape}."
+                f"Expected targets of shape {shape}, one value per input, or with one more axis; got {targets.shape}."
             )
         require_finite(targets, "targets")
         return targets

@@ -1,4 +1,4 @@
-"""Functions of this package around a user's `f`: equal where their fields are, and with a name in files.
+"""Wrappers of a user's function `f`: they are equal if their fields are equal, and they have a name in saved files.
 
 >>> import dataclasses, math
 >>> from ntkbias.wrappers import Wrapper, reduced
@@ -21,33 +21,36 @@ __all__ = ["Wrapper", "reduced"]
 
 
 class Wrapper:
-    """A function of this package around a user's, its field `f`: a frozen dataclass, equal to another of equal fields.
+    """The base class of wrappers of a user's function, the field `f`. Subclasses are frozen dataclasses.
 
-    `saved_as` is its name in files: the public name of the function that makes it, or one of its own.
+    `saved_as` is the wrapper's name in files: the public name of the function that makes it, or a name of its own.
     """
 
     saved_as: ClassVar[str]
 
 
 def reduced(make: Callable, f: Any) -> tuple[Callable, tuple]:
-    """How pickle makes `make(f)` again: methods by their objects, since those of equinox hold what it cannot take."""
+    """A function and arguments from which pickle can rebuild `make(f)`.
+
+    A bound method of an equinox module cannot be pickled, so it is rebuilt from its object and its name.
+    """
     owner = getattr(f, "__self__", None)
     if isinstance(f, eqx.Module) and owner is not None:
-        return _method, (make, owner, getattr(f, "__name__", ""))
+        return _rebuild_method, (make, owner, getattr(f, "__name__", ""))
     if isinstance(f, Wrapper):
-        parts = {field.name: getattr(f, field.name) for field in dataclasses.fields(f)}  # type: ignore[arg-type]
-        return _around, (make, type(f), reduced(_itself, parts.pop("f")), parts)
+        fields = {field.name: getattr(f, field.name) for field in dataclasses.fields(f)}  # type: ignore[arg-type]
+        return _rebuild_wrapper, (make, type(f), reduced(_identity, fields.pop("f")), fields)
     return make, (f,)
 
 
-def _method(make: Callable, owner: Any, name: str) -> Any:
+def _rebuild_method(make: Callable, owner: Any, name: str) -> Any:
     return make(getattr(owner, name))
 
 
-def _around(make: Callable, wrapper: type, inner: tuple[Callable, tuple], parts: dict[str, Any]) -> Any:
+def _rebuild_wrapper(make: Callable, wrapper: type, inner: tuple[Callable, tuple], fields: dict[str, Any]) -> Any:
     function, arguments = inner
-    return make(wrapper(f=function(*arguments), **parts))
+    return make(wrapper(f=function(*arguments), **fields))
 
 
-def _itself(f: Any) -> Any:
+def _identity(f: Any) -> Any:
     return f

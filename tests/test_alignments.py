@@ -38,12 +38,12 @@ def test_matrices_and_targets(x64, centered):
     np.testing.assert_allclose(found.value, by_formula(K, L, centered), rtol=1e-12)
     assert float(found.standard_error) == 0
     np.testing.assert_allclose(alignment(K, Y, centered=centered).value, by_formula(K, Y @ Y.T, centered), rtol=1e-12)
-    y = np.where(Y[:, 0] > 0, 1, -1)  # whole numbers, as they stand
+    y = np.where(Y[:, 0] > 0, 1, -1)  # integers are used as they are
     np.testing.assert_allclose(alignment(K, y, centered=centered).value, by_formula(K, np.outer(y, y), centered))
     np.testing.assert_allclose(float(alignment(K.tolist(), Y, centered=False)), by_formula(K, Y @ Y.T, False))
 
 
-def test_labels_as_the_papers_have_them(x64):
+def test_labels_give_the_papers_formulas(x64):
     """Kernel-target alignment y^T K y / (n ||K||); CKA ||Z^T X||^2 / (||X^T X|| ||Z^T Z||) of centered features."""
     K, y = gram(), RNG.choice([-1.0, 1.0], N)
     np.testing.assert_allclose(alignment(K, y, centered=False).value, y @ K @ y / (N * np.linalg.norm(K)), rtol=1e-12)
@@ -56,7 +56,7 @@ def test_labels_as_the_papers_have_them(x64):
 
 @pytest.mark.parametrize("num_probes", [None, 4])
 def test_invariances(x64, num_probes):
-    """Scale, a rotation of features, an order of inputs, and, once centered, constants; symmetry; one with itself."""
+    """Scaling, rotating features and permuting inputs change nothing; centering removes constants; K with K gives 1."""
     A, Y = RNG.normal(size=(N, 6)), RNG.normal(size=(N, 2))
     K, rotation, order = A @ A.T, np.linalg.qr(RNG.normal(size=(6, 6)))[0], RNG.permutation(N)
     exact = float(alignment(K, Y))
@@ -78,7 +78,7 @@ def test_invariances(x64, num_probes):
 
 @pytest.mark.parametrize("outputs", ["mean", "all"])
 def test_every_way_to_give_a_kernel(x64, tmp_path, outputs):
-    """A kernel and inputs, its operator, its matrix and its store; targets, another kernel, operator and matrix."""
+    """All forms agree: kernel with inputs, operator, matrix, file; targets, and a second kernel in the same forms."""
     params = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
     kernel = nb.empirical_ntk(NET.apply, params, outputs=outputs)
     other = nb.empirical_nngp(NET.apply, params, outputs=outputs)
@@ -91,7 +91,7 @@ def test_every_way_to_give_a_kernel(x64, tmp_path, outputs):
         with_targets = by_formula(K, columns @ columns.T, centered, o)
         with_other = by_formula(K, L, centered, o)
         for known in ((kernel, x), (kernel.operator(x),), (kernel(x),), (store,)):
-            for num_probes in (None, rows):  # as many as span everything
+            for num_probes in (None, rows):  # `rows` probes span the whole space
                 options = {"centered": centered, "num_probes": num_probes}
                 np.testing.assert_allclose(alignment(*known, targets, **options).value, with_targets, rtol=1e-9)
                 np.testing.assert_allclose(alignment(*known, other(x), **options).value, with_other, rtol=1e-9)
@@ -101,7 +101,7 @@ def test_every_way_to_give_a_kernel(x64, tmp_path, outputs):
 
 
 def operators(decay, rows=120):
-    """Two positive definite matrices with eigenvalues index^-decay, whose eigenvectors are turned a little."""
+    """Two positive definite matrices with eigenvalues index^-decay and slightly rotated eigenvectors."""
     rng = np.random.default_rng(5)
     basis = np.linalg.qr(rng.normal(size=(rows, rows)))[0]
     turned = np.linalg.qr(basis + 0.3 * rng.normal(size=(rows, rows)) / rows**0.5)[0]
@@ -111,11 +111,11 @@ def operators(decay, rows=120):
 
 @pytest.mark.parametrize("decay", [1.0, *(pytest.param(decay, marks=pytest.mark.slow) for decay in (0.0, 0.5, 2.0))])
 def test_standard_errors_are_honest(x64, decay):
-    """Two of them hold the value as often as the docstring says, over many keys, and they are no wider."""
+    """Over many keys, two standard errors cover the value as often as the docstring says, and not more often."""
     draws, share = 60 if decay == 1 else 200, 0.88 if decay == 2 else 0.93
     K, L = operators(decay)
     Y = np.random.default_rng(6).normal(size=(len(K), 2))
-    if decay == 0:  # of the identity all is known at once
+    if decay == 0:  # the span of a few products determines the identity
         K = np.diag(np.linspace(0.5, 1.5, len(K)))
     for second, products in ((L, L), (Y, Y @ Y.T)):
         exact = by_formula(K, products, True)
@@ -150,13 +150,13 @@ def test_probes_are_drawn_by_the_key_and_serve_many_rows(monkeypatch):
     found = alignment(operator, L)
     assert found.standard_error > 0
     assert abs(float(found) - by_formula(K, L, True)) < 4 * found.standard_error + found.numerical_error
-    assert float(alignment(K, L).standard_error) == 0  # arrays are there already
+    assert float(alignment(K, L).standard_error) == 0  # matrices in memory need no probes
     assert str(found).endswith("(steps, rounding)")
 
 
 @pytest.mark.parametrize("num_probes", [None, 8])
-def test_rounding_is_told_where_centering_leaves_little(num_probes):
-    """A kernel that is nearly constant, in float32: the error is within what is stated, and far above eps."""
+def test_the_numerical_error_is_large_if_centering_leaves_little(num_probes):
+    """A nearly constant kernel in float32: the error is within the stated bound, and far above eps."""
     K = 1 + 1e-4 * gram(30, 5)
     Y = np.random.default_rng(1).normal(size=(30, 2))
     found = alignment(K.astype(np.float32), Y, num_probes=num_probes)
@@ -171,26 +171,29 @@ def test_errors_say_what_to_do():
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
     skew = K + np.triu(K, 1)
     cases = [
-        (lambda: alignment(K, np.ones(3)), "Expected targets of shape (4,), one value an input, or with one more axis"),
-        (lambda: alignment(everything, np.ones((6, 2))), "Expected targets of shape (3, 2), one value an input and"),
-        (lambda: alignment(K, np.ones(4)), "Expected targets that are not constant over the inputs; got constants"),
-        (lambda: alignment(K, 0 * y, centered=False), "Expected targets that are not zero everywhere; got zeros"),
+        (
+            lambda: alignment(K, np.ones(3)),
+            "Expected targets of shape (4,), one value per input, or with one more axis",
+        ),
+        (lambda: alignment(everything, np.ones((6, 2))), "Expected targets of shape (3, 2), one value per input and"),
+        (lambda: alignment(K, np.ones(4)), "Expected targets that vary over the inputs; got only constants"),
+        (lambda: alignment(K, 0 * y, centered=False), "Expected targets that are not zero everywhere; got only zeros"),
         (lambda: alignment(K, y * np.nan), "Expected finite numbers in targets"),
         (lambda: alignment(K, "labels"), "Expected targets to be an array of numbers"),
-        (lambda: alignment(np.ones((4, 4)), y), "Expected a kernel that is not constant over the inputs to within"),
-        (lambda: alignment(np.ones((4, 4)), y, num_probes=2), "Expected a kernel that is not constant over the inputs"),
+        (lambda: alignment(np.ones((4, 4)), y), "Expected a kernel that varies over the inputs by more than"),
+        (lambda: alignment(np.ones((4, 4)), y, num_probes=2), "Expected a kernel that varies over the inputs"),
         (lambda: alignment(0 * K, y), "Expected a kernel that is not zero; got one of zeros"),
         (lambda: alignment(0 * K, y, num_probes=2), "Expected a kernel that is not zero; got one of zeros"),
         (lambda: alignment(skew, y), "Expected a symmetric matrix; got entries that differ from their mirror image"),
         (lambda: alignment(K, skew), "Expected a symmetric matrix; got entries that differ from their mirror image"),
         (lambda: alignment(skew, y, num_probes=3), "Expected a symmetric operator; got products"),
         (lambda: alignment(K, as_operator(np.eye(3))), "Expected two kernels on the same inputs and outputs; got 4 in"),
-        (lambda: alignment(K, kernel), "Expected alignment(kernel, x, other) of two kernels; got a kernel beside one"),
+        (lambda: alignment(K, kernel), "Expected alignment(kernel, x, other) of two kernels; got a kernel together"),
         (lambda: alignment(kernel, y), "Expected alignment(kernel, x, other); got no other. The inputs x come second"),
-        (lambda: alignment(K, np.eye(4), y), "with what knows its inputs; got too many"),
+        (lambda: alignment(K, np.eye(4), y), "which knows its inputs; got too many"),
         (
             lambda: alignment(K, y, num_probes=1),
-            "Expected at least 2 probes, whose differences tell the standard error",
+            "Expected at least 2 probes, whose differences give the standard error",
         ),
         (lambda: alignment(K, y, key=3), "Expected a key of jax.random, as jax.random.key(3); got int"),
         (lambda: jax.jit(alignment)(jnp.asarray(K), y), "Expected arrays with values in alignment; got traced ones"),

@@ -11,7 +11,7 @@ CIRCLE = nb.domains.Circle()
 KERNELS = {f"depth {depth}": nb.infinite_ntk(nb.nets.mlp(depth=depth, b_std=0.1)) for depth in (1, 4)}
 
 
-def test_each_kernel_is_what_it_is_alone(tmp_path):
+def test_a_comparison_has_the_results_of_each_kernel_alone(tmp_path):
     x, weights = CIRCLE.quadrature(32)
     comparison = nb.compare(KERNELS, x, CIRCLE, weights=weights, targets=x)
     assert comparison.names == ("depth 1", "depth 4")
@@ -28,9 +28,9 @@ def test_each_kernel_is_what_it_is_alone(tmp_path):
 
 def test_bad_input_is_named(unchecked):
     x, _ = CIRCLE.quadrature(8)
-    with pytest.raises(TypeError, match="Expected a dict of one kernel or more by name; got dict"):
+    with pytest.raises(TypeError, match="Expected a dict of one or more kernels by name; got an empty dict"):
         nb.compare({}, x, CIRCLE)
-    with pytest.raises(TypeError, match="Expected a dict of one kernel or more by name; got InfiniteKernel"):
+    with pytest.raises(TypeError, match="Expected a dict of one or more kernels by name; got InfiniteKernel"):
         nb.compare(KERNELS["depth 1"], x, CIRCLE)
     with pytest.raises(TypeError, match="Expected a kernel, e.g. empirical_ntk"):
         nb.compare({"a": jnp.eye(8)}, x, CIRCLE)

@@ -1,4 +1,4 @@
-"""Spectra: laws of the eigenproblem, two ways to one answer, and what bad input is told."""
+"""Spectra: laws of the eigenproblem, two methods with the same answer, and error messages."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_eigenfunctions_are_orthonormal_and_rebuild_the_kernel(precision, weight
 def test_eigenvalues_do_not_grow_with_the_number_of_inputs(x64):
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     few, many = (spectrum_on_nodes(kernel, nb.domains.Circle(), n) for n in (128, 512))
-    # A quadrature of n nodes folds degree n - k onto degree k: for k < 16 that is an eigenvalue below 1e-4.
+    # A quadrature of n nodes aliases degree n - k to degree k. For k < 16, degree n - k has an eigenvalue below 1e-4.
     np.testing.assert_allclose(few.eigenvalues[:16], many.eigenvalues[:16], atol=1e-4)
 
 
@@ -69,11 +69,11 @@ def test_equal_eigenvalues_share_an_eigenspace_and_near_ones_do_not():
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
-def test_rounding_is_told_from_signal(precision, rank):
+def test_rounding_is_distinguished_from_signal(precision, rank):
     spectrum = nb.eigen.eigh(gram(60, rank))
     assert spectrum.num_above_noise == rank
     rounding = float(jnp.abs(spectrum.eigenvalues[rank:]).max())
-    assert rounding < float(spectrum.noise_floor) < 200 * rounding  # above it, and not far
+    assert rounding < float(spectrum.noise_floor) < 200 * rounding  # the noise floor is above rounding, but not far
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
@@ -85,7 +85,7 @@ def test_the_noise_floor_has_the_scale_of_the_kernel(scale):
 
 
 def test_float32_gram_is_decomposed_in_float64():
-    # 1e-6 beside 1 has no digit left in a float32 eigensolver's rounding of about n eps = 2e-5.
+    # A float32 eigensolver rounds by about n eps = 2e-5, so an eigenvalue of 1e-6 next to 1 would have no digits.
     values = jnp.concatenate([jnp.ones(1), jnp.full(149, 1e-6)])
     spectrum = nb.eigen.eigh(jnp.diag(values))
     np.testing.assert_allclose(spectrum.eigenvalues * 150, values, rtol=1e-6)
@@ -140,7 +140,7 @@ BAD_MATRICES = {
     "asymmetric": (ASYMMETRIC, "Expected a symmetric matrix; got entries that differ .* by up to 0.5"),
     "indefinite": (
         -jnp.eye(3),
-        "Expected a positive semi-definite kernel; got an eigenvalue of -1 beside a largest of 1",
+        "Expected a positive semi-definite kernel; got an eigenvalue of -1, with a largest of 1",
     ),
     "strings": ([["a"]], "Expected K to be an array of numbers"),
 }

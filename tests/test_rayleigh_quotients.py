@@ -1,4 +1,4 @@
-"""Rayleigh quotients of K / n with targets, by one block product or by half of one."""
+"""Rayleigh quotients of K / n with targets, from one block product or from half of one."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def targets_of(shape, seed=3):
 
 
 def by_matrix(K, phi, weights):
-    """phi^T W K W phi / phi^T W phi, one by one."""
+    """phi^T W K W phi / phi^T W phi for one target at a time."""
     rows = round(K.size**0.5)
     K, measure = np.asarray(K).reshape(rows, rows), np.repeat(weights, rows // len(weights))
     columns = phi.reshape(rows, -1).T
@@ -128,11 +128,11 @@ def test_errors_say_what_to_do():
     cases = [
         (
             lambda: rayleigh_quotient(K, np.ones(3)),
-            "Expected targets of shape (4,), one value an input, or with one more axis",
+            "Expected targets of shape (4,), one value per input, or with one more axis",
         ),
         (
             lambda: rayleigh_quotient(everything, np.ones((6, 2))),
-            "Expected targets of shape (3, 2), one value an input and",
+            "Expected targets of shape (3, 2), one value per input and",
         ),
         (lambda: rayleigh_quotient(K, np.ones((4, 2, 2))), "or with one more axis; got (4, 2, 2)"),
         (lambda: rayleigh_quotient(K, np.ones((4, 0))), "got (4, 0)"),

@@ -42,7 +42,7 @@ def renamed(comparison, *names):
 
 
 class Page(HTMLParser):
-    """What a page says and loads; fails on a tag that is closed out of order."""
+    """Collect the texts and links of a page; fail on a tag that is closed out of order."""
 
     def __init__(self, path):
         super().__init__()
@@ -189,7 +189,7 @@ def test_figures_belong_to_no_window_and_skip_targets_of_zeros(cloud):
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")
 def test_kernel_of_one_mode(tmp_path):
-    """Nothing to correlate and nothing to fit."""
+    """With one mode, the rank correlation and the decay exponent are not defined."""
     x, _ = CIRCLE.quadrature(32)
     spectrum = dataclasses.replace(nb.eigen.eigh(jnp.ones((32, 32))), x=x)
     comparison = nb.Comparison(("constant",), (spectrum,), (nb.rank_by_frequency(spectrum, CIRCLE),), CIRCLE)
@@ -237,7 +237,7 @@ def test_errors(circle, tmp_path):
 
 
 def test_terminal_page_and_file_say_the_same(circle, page, tmp_path):
-    """Every fact of every kernel stands in the table, on the page and in the JSON file."""
+    """Every fact of every kernel is in the table, on the page and in the JSON file."""
     written = json.loads(report.write_facts(tmp_path / "facts.json", circle).read_text())
     table = " ".join(report.table(circle).split())
     heads = next(row for row in page.rows if row[0] == "kernel")

@@ -1,4 +1,4 @@
-"""Files: what is saved loads again, whole, and nothing else is loaded."""
+"""Files: saved values load completely and unchanged, and other files are refused."""
 
 import importlib
 import inspect
@@ -28,7 +28,7 @@ def ranking():
 
 
 def hostile(path, structure, functions=(), **arrays):
-    """A value with this structure, whole and bound as `save` does it."""
+    """Write the two files of a value with this structure, complete and with matching digests, as `save` does."""
     content = json.dumps({"format": FORMAT, "value": structure, "functions": functions}).encode()
     np.savez(f"{path}.npz", structure=np.frombuffer(content, np.uint8), **arrays)
 
@@ -90,7 +90,7 @@ def test_names_types_and_keys_do_not_collide_or_narrow(tmp_path):
     assert loaded["loss"] == 0.5
 
 
-def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
+def test_values_that_cannot_be_stored_are_refused_before_writing(tmp_path, unchecked):
     for array in (jnp.ones(3, jnp.bfloat16), np.array(["a"]), np.array([None]), jax.random.key(0)):
         with pytest.raises(TypeError, match="Expected arrays of numbers to save; got .* at value.array"):
             nb.save(tmp_path / "v", {"array": array})
@@ -107,8 +107,8 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
             "got format 3, saved by an earlier version of ntkbias. Compute the value and save it",
         ),
         ('{"format": 5, "value": 1}', "got format 5, saved by another version of ntkbias. Update it."),
-        ("[3]", "its .json says no format"),
-        ("{}", "its .json says no format"),
+        ("[3]", "its .json names no format"),
+        ("{}", "its .json names no format"),
     ):
         (tmp_path / "w.json").write_text(text)
         with pytest.raises(InputError, match=reason):
@@ -118,14 +118,14 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, unchecked):
         nb.load(tmp_path / "w")
 
 
-def test_files_of_two_saves_are_not_taken_for_one(tmp_path):
+def test_files_of_two_saves_are_not_combined(tmp_path):
     nb.save(tmp_path / "v", {"a": np.arange(3)})
     old = {suffix: (tmp_path / f"v{suffix}").read_bytes() for suffix in (".npz", ".json")}
     nb.save(tmp_path / "v", {"a": np.arange(3) + 1})
     new = (tmp_path / "v.json").read_bytes()
     (tmp_path / "v.json").write_bytes(old[".json"])  # as if killed between the two files
     message = (
-        "v.npz and .*v.json of one save; got files of different ones, .* or delete .*v.json: then .*v.npz is loaded"
+        "v.npz and .*v.json from one save; got files from different saves, .* or delete .*v.json to load .*v.npz alone"
     )
     with pytest.raises(InputError, match=message):
         nb.load(tmp_path / "v")
@@ -181,7 +181,7 @@ def nested(depth):
     return value
 
 
-def test_what_would_not_load_is_refused(tmp_path):
+def test_values_that_would_not_load_are_refused(tmp_path):
     nb.save(tmp_path / "v", nested(100))
     assert nb.load(tmp_path / "v") == nested(100)
     nb.save(tmp_path / "w", -(10**3999))
@@ -223,9 +223,9 @@ def test_structures_that_save_did_not_write_are_refused(tmp_path):
         nb.load(tmp_path / "v")
 
 
-# Types have public names, which files hold: no file depends on where the code of a type lies.
+# Files hold the public names of types, so no file depends on the module that defines a type.
 
-PARTS = ("adapters", "kernels", "training")  # rooms whose values are parts of others, but for kernels
+PARTS = ("adapters", "kernels", "training")  # subpackages whose values, except kernels, occur only within others
 
 
 def module_types():
@@ -323,12 +323,10 @@ def test_files_of_another_kind_are_not_replaced(tmp_path):
     (tmp_path / "files.json").write_text('{"about": "files", "format": 1, "files": {}}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for name in ("run/state", "run/start.npz", "run/run", "run/about.json", "store/manifest", "data", "files.json"):
-        with pytest.raises(
-            InputError, match="to be that of a value saved before, to be replaced; got a file of another"
-        ):
+        with pytest.raises(InputError, match="to be absent or to hold a saved value; got a file of another"):
             nb.save(tmp_path / name, {"a": 1})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    for damage in (b"", b"no archive", b"PK"):  # what a value is damaged to may be saved again
+    for damage in (b"", b"no archive", b"PK"):  # save may replace a damaged value
         nb.save(tmp_path / "v", 1)
         (tmp_path / "v.npz").write_bytes(damage)
         (tmp_path / "v.json").write_bytes(damage)
@@ -340,15 +338,15 @@ LAYOUT = {"layout": {"shape": [1], "dtype": "float32"}}
 
 
 def test_functions_that_no_save_has_written_are_refused(tmp_path):
-    """Nothing but networks' own methods and functions of this package is found by a name."""
+    """A name in a file finds only methods of networks and functions of this package."""
     gradients = {"f": {"function": 0, "real": True}, "params": None, "outputs": "mean", "precision": "highest"}
     kernel = {"type": "kernels.Gradients", "fields": gradients | {"memory_budget": 1}}
     for node, reason in (
-        ({"method": {"constant": "os.system"}}, "nothing of the kind constant os.system"),
-        ({"method": {"constant": "save"}}, "nothing of the kind constant save"),
+        ({"method": {"constant": "os.system"}}, "no value of the kind constant os.system"),
+        ({"method": {"constant": "save"}}, "no value of the kind constant save"),
         ({"method": "text"}, "no attribute 'apply'"),
-        ({"around": "os.system", "f": 0, "fields": {}}, "nothing around a function that is named os.system"),
-        ({"around": "save", "f": 0, "fields": {}}, "nothing around a function that is named save"),
+        ({"around": "os.system", "f": 0, "fields": {}}, "no wrapper named os.system"),
+        ({"around": "save", "f": 0, "fields": {}}, "no wrapper named save"),
         ({"around": "inputs of several arrays", "f": 0, "fields": {"layout": LAYOUT}}, "recursion"),
         ({"call": "os.system"}, "no function of the kind call"),
         ({}, "."),

@@ -1,4 +1,4 @@
-"""Kernels in files, pickles and copies: the same numbers, without code, and with the functions of users given again."""
+"""Kernels in files, pickles and copies: the same numbers, without code, and with users' functions given to `load`."""
 
 import copy
 import functools
@@ -45,7 +45,7 @@ def with_swish():
     return nb.layers.Sequential((nb.layers.Dense(4), nb.layers.Elementwise(swish), nb.layers.Dense(1)))
 
 
-# name -> a kernel of our networks, which files hold whole
+# name -> a kernel of our networks, which files hold completely
 WHOLE = {
     "infinite": lambda: nb.infinite_ntk(NET),
     "infinite, all": lambda: nb.infinite_nngp(NET, outputs="all"),
@@ -61,7 +61,7 @@ WHOLE = {
     "loss weighted": lambda: nb.loss_weighted_ntk(NET.apply, PARAMS, "cross_entropy"),
     "preconditioned": lambda: nb.preconditioned_ntk(NET.apply, PARAMS, jax.tree.map(jnp.ones_like, PARAMS)),
 }
-# name -> a kernel with a function of the user's, and that function
+# name -> a kernel with a user's function, and that function
 OF_USERS = {
     "function": (lambda: nb.empirical_ntk(network, OWN), network),
     "function, nngp": (lambda: nb.empirical_nngp(network, OWN), network),
@@ -87,7 +87,7 @@ def test_kernels_are_saved_pickled_and_copied_whole(tmp_path, name):
     nb.save(tmp_path / "kernel", kernel)
     loaded = nb.load(tmp_path / "kernel", f=f)
     assert type(loaded) is type(kernel)
-    assert jax.tree.structure(loaded) == jax.tree.structure(kernel)  # it finds the programs of the other
+    assert jax.tree.structure(loaded) == jax.tree.structure(kernel)  # so it shares the compiled programs
     for same in (loaded, pickle.loads(pickle.dumps(kernel)), copy.copy(kernel), copy.deepcopy(kernel)):
         np.testing.assert_array_equal(same(X), wanted)
         assert jax.tree.structure(same) == jax.tree.structure(kernel)
@@ -137,7 +137,7 @@ def test_inputs_of_several_arrays_and_complex_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["spectrum", "nystrom", "comparison"])
-def test_spectra_extend_where_their_kernel_is_known_and_say_what_they_need_where_not(tmp_path, kind):
+def test_loaded_spectra_extend_if_their_kernel_is_known_and_else_say_what_they_need(tmp_path, kind):
     def made(kernel):
         if kind == "nystrom":
             return nb.nystrom(kernel, X, 4)
@@ -153,13 +153,13 @@ def test_spectra_extend_where_their_kernel_is_known_and_say_what_they_need_where
         np.testing.assert_array_equal(of(nb.load(tmp_path / "v", f=f)).extend(new), of(value).extend(new))
     loaded = of(nb.load(tmp_path / "v"))
     np.testing.assert_array_equal(loaded.eigenfunctions, of(value).eigenfunctions)
-    message = r"Expected f=, the function 'network' of params \['v'\] \(4, 2\), .*: .* nb.load\('.*v', f=network\)"
+    message = r"Expected f=, the function 'network' of params \['v'\] \(4, 2\), .* nb.load\('.*v', f=network\)"
     for call in (loaded.extend, loaded.kernel, loaded.kernel.operator):
         with pytest.raises(InputError, match=message):
             call(new)
     nb.save(tmp_path / "again", {"s": [loaded, nb.load(tmp_path / "v")], "own": nb.spectrum(FINITE(), X)})
     with pytest.raises(InputError, match=message.replace(".*v'", ".*again'")):
-        nb.load(tmp_path / "again")["s"][0].extend(new)  # it stays what it was
+        nb.load(tmp_path / "again")["s"][0].extend(new)  # saving again changes nothing
     again = nb.load(tmp_path / "again", f=network)
     for there in (again["s"][0], of(again["s"][1])):
         np.testing.assert_array_equal(there.extend(new), of(value).extend(new))
@@ -210,7 +210,7 @@ def changed(params, x):
 
 
 def stopped(params, x):
-    """The same outputs, of which one parameter has no gradient."""
+    """A function with the same outputs, but without a gradient for one parameter."""
     return network({**params, "w": jax.lax.stop_gradient(params["w"])}, x)
 
 
@@ -227,10 +227,10 @@ def test_another_function_is_refused(tmp_path, unchecked):
     nb.save(tmp_path / "s", nb.spectrum(nb.empirical_ntk(network, OWN), X))
     for name in ("k", "s"):
         for f, reason in (
-            (changed, "got another one: at the inputs of the file outputs differ by"),
-            (stopped, "got another one: at the inputs of the file gradient differ"),
-            (narrow, "got another one: at the inputs of the file outputs of another shape"),
-            (of_others, "and inputs of shape .*; got one that does not take them: .*weight"),
+            (changed, "got another one: at the file's inputs entries of the outputs differ by"),
+            (stopped, "got another one: at the file's inputs entries of the gradient differ"),
+            (narrow, "got another one: at the file's inputs the shape of the outputs differs"),
+            (of_others, "and inputs of shape .*; got one that does not accept them: .*weight"),
         ):
             with pytest.raises(InputError, match=f"Expected f= to be the function 'network' that was saved.*{reason}"):
                 nb.load(tmp_path / name, f=f)
@@ -239,7 +239,7 @@ def test_another_function_is_refused(tmp_path, unchecked):
     for f, message in (
         (None, r"Expected f=, the function 'network' of params .*; got none. Load it as nb.load\('.*k', f=network\)."),
         (3, "Expected f= to be a function, f.params, x.; got int"),
-        ({"other": network}, "Expected f= to name functions of this file, 'network'; got 'other'"),
+        ({"other": network}, "Expected f= to name functions of this file, 'network'; got the name 'other'"),
     ):
         with pytest.raises(InputError, match=message):
             nb.load(tmp_path / "k", f=f)
@@ -250,11 +250,11 @@ def test_another_function_is_refused(tmp_path, unchecked):
         nb.save(tmp_path / "p", kernel)
         with pytest.raises(InputError, match="that was saved; got another one"):
             nb.load(tmp_path / "p", f=wrong)
-        with pytest.raises(InputError, match="Expected f=, the function '(laplace|swish)': files hold none"):
+        with pytest.raises(InputError, match="Expected f=, the function '(laplace|swish)', because files hold no"):
             nb.load(tmp_path / "p")
     nb.save(tmp_path / "q", FINITE())
     assert nb.load(tmp_path / "q", f=NET.apply)(X).shape == (6, 6)  # the one that is in the file
-    with pytest.raises(InputError, match="Expected no f= for .*q, which holds no function of a user's; got network"):
+    with pytest.raises(InputError, match="Expected no f= for .*q, which needs no user's function; got network"):
         nb.load(tmp_path / "q", f=network)
 
 
@@ -267,7 +267,7 @@ def test_several_functions_go_by_their_names(tmp_path):
     np.testing.assert_array_equal(loaded["kernel"](X), kernel(X))
     with pytest.raises(InputError, match="Expected f= to be a dictionary of functions, f={'network': network, "):
         nb.load(tmp_path / "v", f=network)
-    with pytest.raises(InputError, match="Expected f=, the function 'laplace': .* f={'network': network, "):
+    with pytest.raises(InputError, match="Expected f=, the function 'laplace', .* f={'network': network, "):
         nb.load(tmp_path / "v", f={"network": network, "changed": changed})
     one, other = (lambda params, x: x @ params, lambda params, x: 2 * x @ params)
     kernels = [nb.empirical_ntk(f, jnp.ones((2, 1))) for f in (one, other, one)]

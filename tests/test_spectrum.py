@@ -1,4 +1,4 @@
-"""What is read off a spectrum."""
+"""The numbers and functions that a spectrum provides."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def gram_of(eigenvalues):
 
 @pytest.mark.parametrize("exponent", [0.0, -0.3, -1.0, -3.0])
 @pytest.mark.parametrize("num_modes", [1, 5, 29, 30])
-def test_of_the_top_modes_bounds_hold_the_effective_rank(exponent, num_modes, x64):
+def test_the_bounds_of_top_modes_contain_the_effective_rank(exponent, num_modes, x64):
     gram = gram_of(np.arange(1.0, 31) ** exponent)
     rank, top = nb.eigen.eigh(gram).effective_rank(), nb.eigen.eigh(gram, num_modes=num_modes)
     low, high = top.effective_rank_bounds()
@@ -52,12 +52,12 @@ def test_of_the_top_modes_bounds_hold_the_effective_rank(exponent, num_modes, x6
     assert rank <= high * (1 + 1e-10)
     if num_modes == 30:
         assert low == high == top.effective_rank()
-    if exponent == 0.0:  # all are as large as the last that is known: nothing is left open
+    if exponent == 0.0:  # all modes are as large as the last known one, so the bounds coincide
         np.testing.assert_allclose([low, high], 30, rtol=1e-10)
 
 
 def test_bounds_of_the_effective_rank_are_reached(x64):
-    """Where what is left lies on few modes as large as the last known one, and where all modes share it."""
+    """The rest of the trace lies on a few modes as large as the last known one, or all unknown modes share it."""
     few = nb.eigen.eigh(gram_of([4.0, 2.0, 2.0, 2.0, 1.0, 0.0, 0.0, 0.0]))
     even = nb.eigen.eigh(gram_of([4.0, 2.0, *[5 / 6] * 6]))
     for spectrum, bound in ((few, 0), (even, 1)):
@@ -77,7 +77,7 @@ def test_the_effective_rank_of_top_modes_is_refused_for_its_bounds(x64):
     np.testing.assert_allclose(found.effective_rank_bounds(), (low, high), rtol=1e-3)
 
 
-def test_no_missing_trace_leaves_nothing_open():
+def test_the_bounds_coincide_without_missing_trace():
     low, high = nb.eigen.eigh(gram_of([3.0, 1.0, *[0.0] * 20]), num_modes=4).effective_rank_bounds()
     np.testing.assert_allclose([low, high], np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)), rtol=1e-4)
 
@@ -142,7 +142,7 @@ def test_interval_is_as_wide_as_the_scatter_over_samples(x64):
         decays.append(nb.spectrum(KERNEL, x).decay_exponent("index", last=20, key=jax.random.key(seed)))
     scatter = np.std([decay.exponent for decay in decays])
     stated = np.mean([(decay.high - decay.low) / 3.92 for decay in decays])
-    # A standard deviation of 24 draws is known to 15 %; the bootstrap itself may be off by half.
+    # The standard deviation of 24 draws has an error of 15 %; the bootstrap itself may be off by half.
     assert 0.5 < stated / scatter < 2
 
 
@@ -163,7 +163,7 @@ def test_bad_input_is_named(unchecked):
         spectrum.decay_exponent("degree")
     with pytest.raises(InputError, match="frequencies= of at least 12 modes to fit against frequency; got none"):
         spectrum.decay_exponent("frequency")
-    with pytest.raises(InputError, match="two modes or more to fit, among the 64"):
+    with pytest.raises(InputError, match="two or more modes to fit, among the 64"):
         spectrum.decay_exponent(first=5, last=6)
-    with pytest.raises(InputError, match="two modes or more to fit, among the 64"):
+    with pytest.raises(InputError, match="two or more modes to fit, among the 64"):
         spectrum.decay_exponent(last=100)

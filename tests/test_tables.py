@@ -98,7 +98,7 @@ class Page(HTMLParser):
 
 
 def test_every_public_result_prints_as_a_table(values):
-    """Those that are left out print in a line, or hold functions of users."""
+    """The excluded types print in one line, or hold users' functions."""
     shown = {type(value) for value in values.values()}
     others = {"Domain", "Contrast", "Quadratic", "ImageSobolev", "Covariance"}
     for namespace in (nb, *(getattr(nb, name) for name in nb.__all__ if inspect.ismodule(getattr(nb, name)))):
@@ -162,7 +162,7 @@ def test_stacked_values_print_the_first(values):
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_what_vmap_returns_prints():
+def test_results_of_vmap_print():
     several = jax.vmap(lambda value: Interval(value, value - 1, value + 1))(jnp.arange(2.0))
     assert repr(several) == "0.00 (-1.00 to 1.00)\nThe first of 2 stacked values."
 
@@ -249,7 +249,7 @@ def test_the_ends_of_an_interval_have_as_many_decimals(ends, text):
 
 
 def test_one_fact_has_one_text(values):
-    """Of a spectrum alone, in a comparison, in a terminal and in JSON."""
+    """A fact has the same text for a spectrum alone, in a comparison, in a terminal and in JSON."""
     comparison = values["7 Comparison"]
     facts = {fact.label: fact.text for fact in comparison["mlp"].facts()}
     for fact in [*comparison.spectra[0].facts(), *comparison.rankings[0].facts()]:
@@ -289,8 +289,8 @@ def test_learnability_is_a_dictionary_by_pairs(values):
     assert found["mlp", "y"].samples_needed.high == pytest.approx(float(found.samples_needed_interval[0, 0, 1]))
     assert len(found) == len(list(found)) == len(found.items()) == len(dict(found)) == 4
     assert ("mlp", "y") in found
-    assert "y" not in found  # of two kernels
-    with pytest.raises(InputError, match=r"two names, of a kernel and a target, as \['mlp', 'y'\], since there are 2"):
+    assert "y" not in found  # a target's name alone is ambiguous with two kernels
+    with pytest.raises(InputError, match=r"the names of a kernel and a target, as \['mlp', 'y'\], since there are 2"):
         found["y"]
     with pytest.raises(InputError, match="Expected the name of a kernel; got 'mpl'. Perhaps you meant 'mlp'"):
         found["mpl", "y"]
@@ -319,7 +319,7 @@ def test_kernels_print_in_a_line():
     assert repr(nb.learning.linearize(f, PARAMS)) == "linearization of f"
     seen = []
     jax.jit(lambda params: seen.append(repr(nb.empirical_ntk(f, params))) or 0)(PARAMS)
-    assert seen == [line]  # of traced parameters the sizes are known
+    assert seen == [line]  # traced parameters have known sizes
 
 
 def test_networks_print_layer_by_layer():

@@ -1,4 +1,4 @@
-"""Ways to the spectrum of a kernel: dense, by products alone, from landmarks; and what products alone can tell."""
+"""Spectra of kernels: dense, from products alone, or from landmarks; and sums over eigenvalues from products alone."""
 
 from ntkbias.eigen.choose import spectrum
 from ntkbias.eigen.dense import eigh

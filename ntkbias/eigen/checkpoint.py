@@ -1,4 +1,4 @@
-"""The file from which a search for top modes goes on: its subspace, and what has to be the same."""
+"""The checkpoint from which a search for top modes resumes: its subspace, and a description of its problem."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ __all__ = ["ROUNDING", "checked_path", "claimed_file", "loaded", "save"]
 
 
 def checked_path(checkpoint: Any) -> Path:
-    """The path of a checkpoint, with its suffix, or an error where no file can be written there."""
+    """The path of a checkpoint, with its suffix; an `InputError` if no file can be written there."""
     if not isinstance(checkpoint, str | Path) or not Path(checkpoint).name or "\0" in str(checkpoint):
         raise InputTypeError(f"Expected checkpoint to be the path of a file; got {checkpoint!r}.")
     path = Path(checkpoint).absolute()
@@ -30,13 +30,13 @@ def checked_path(checkpoint: Any) -> Path:
         raise InputError(f"Expected checkpoint to be the path of a file; got the folder {path}.")
     nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not os.access(nearest, os.W_OK):
-        raise InputError(f"Expected to write {path}; {nearest} cannot be written. Choose a folder that can be.")
+        raise InputError(f"Expected to write {path}; {nearest} is not writable. Choose a writable folder.")
     return path
 
 
 @contextlib.contextmanager
 def claimed_file(path: Path) -> Iterator[None]:
-    """Keep other processes from the checkpoint for the length of a block; make its folder."""
+    """Create the checkpoint's folder, and keep other processes away from the checkpoint within a `with` block."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path, path):
@@ -44,7 +44,7 @@ def claimed_file(path: Path) -> Iterator[None]:
 
 
 def _description(problem: Problem) -> dict[str, Any]:
-    """What has to be the same for a search to go on."""
+    """The facts about a problem that must be the same for a search to resume."""
     return {
         "rows": problem.operator.shape[0],
         "dtype": problem.operator.dtype.name,
@@ -58,11 +58,11 @@ COUNTS = "filled", "num_products", "num_starts"
 
 
 def save(problem: Problem, state: Subspace, path: Path) -> None:
-    """Write the subspace, whole or not at all; of several processes the first does."""
+    """Write the subspace, completely or not at all. If there are several processes, the first one writes."""
     filled = state.filled
     vectors, products = (
         problem.operator.unpack(array)[:, :filled] for array in (state.vectors, state.products)
-    )  # all processes: they bring the parts together
+    )  # every process must take part: unpacking gathers the parts
     if jax.process_index():
         return
     counts = np.array([getattr(state, name) for name in COUNTS])
@@ -77,29 +77,33 @@ def save(problem: Problem, state: Subspace, path: Path) -> None:
 
 
 AGAIN = "Choose another path, or delete that file to begin again."
-ROUNDING = 100  # times the precision: above what another device does to a product
+ROUNDING = 100  # in units of the precision: larger than the difference of a product between devices
 
 
 def loaded(problem: Problem, path: Path) -> Subspace:
-    """The subspace that a search of the same problem left; products with the best vectors make sure of the operator."""
+    """The subspace that a search of the same problem saved.
+
+    Raises `InputError` if the file is damaged, belongs to another problem, or belongs to an operator with a different
+    first product.
+    """
     try:
         arrays = read_arrays(path, "a checkpoint of top_modes")
-        there = json.loads(str(arrays["problem"]))
-        if not isinstance(there, dict):
-            raise ValueError("it does not say what it is of")
-        here = _description(problem)
-        if not (different := [name for name in here if there.get(name) != here[name]]):
+        saved = json.loads(str(arrays["problem"]))
+        if not isinstance(saved, dict):
+            raise ValueError("it does not describe its problem")
+        current = _description(problem)
+        if not (different := [name for name in current if saved.get(name) != current[name]]):
             state = _subspace(problem, arrays)
     except (KeyError, ValueError, RecursionError) as error:
-        missing = f"it holds no {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
+        missing = f"it does not hold {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
         raise InputError(
             f"Expected {path} to be a checkpoint of top_modes; it cannot be read: {missing}. Choose another path, or "
             "delete it to begin again."
         ) from error
     if different:
-        shown = ", ".join(f"{name} ({there.get(name)} there, {here[name]} here)" for name in different)
+        shown = ", ".join(f"{name} ({saved.get(name)} in the file, {current[name]} now)" for name in different)
         raise InputError(
-            f"Expected the search that {path} is of, to go on with it; got one that differs in {shown}. {AGAIN}"
+            f"Expected the search that wrote {path}, to resume it; got one that differs in {shown}. {AGAIN}"
         )
     if state.filled:
         _require_same_operator(problem, state, path)
@@ -107,7 +111,7 @@ def loaded(problem: Problem, path: Path) -> Subspace:
 
 
 def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
-    """The subspace of these arrays, once they are of the shapes that it has, and finite."""
+    """The subspace of these arrays; a `ValueError` if they are not finite or have other shapes."""
     rows, width, dtype = problem.operator.shape[0], problem.width, problem.operator.dtype
     counts = dict(zip(COUNTS, map(int, arrays["counts"].ravel()), strict=True))
     filled, scale = counts["filled"], float(arrays["scale"].reshape(()))
@@ -120,11 +124,11 @@ def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
     }
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
-            raise ValueError(f"its {name} are not those of a subspace")
+            raise ValueError(f"its array {name!r} does not fit a subspace")
         if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"its {name} hold NaN or infinity")
+            raise ValueError(f"its array {name!r} holds NaN or infinity")
     if min(counts.values()) < 0 or not (np.isfinite(scale) and scale >= 0) or (filled and not scale):
-        raise ValueError("its numbers are not those of a search")
+        raise ValueError("its counts or its scale are impossible")
     vectors, products = (
         problem.operator.pack(np.pad(arrays[name].astype(dtype), ((0, 0), (0, width - filled))))
         for name in ("vectors", "products")
@@ -134,7 +138,7 @@ def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
 
 
 def _require_same_operator(problem: Problem, state: Subspace, path: Path) -> None:
-    """Raise an `InputError` where the first product is not the one that is there; note whether it is so to the bit."""
+    """Raise an `InputError` if the first product differs from the saved one; record whether it is equal bit for bit."""
     now, before = first_product(problem)[1], state.first
     assert before is not None
     state.is_of_operator = np.array_equal(now, before)
@@ -142,6 +146,6 @@ def _require_same_operator(problem: Problem, state: Subspace, path: Path) -> Non
     if not np.all(difference <= ROUNDING * problem.operator.epsilon * size):
         worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
         raise InputError(
-            f"Expected the operator that {path} is of, to go on with it; got one whose product with a vector differs "
-            f"by {difference[worst]:.2g}, of {size[worst]:.2g}. {AGAIN}"
+            f"Expected the operator of the search that wrote {path}; got one whose product with a vector differs by "
+            f"{difference[worst]:.2g}, compared with a norm of {size[worst]:.2g}. {AGAIN}"
         )

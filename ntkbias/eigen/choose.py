@@ -1,4 +1,4 @@
-"""The spectrum of a kernel on inputs, in the way that suits their number.
+"""The spectrum of a kernel on inputs, by a method that suits their number.
 
 >>> import jax, ntkbias as nb
 >>> x = jax.random.normal(jax.random.key(0), (20, 3))
@@ -26,9 +26,9 @@ from ntkbias.types import Inputs
 
 __all__ = ["spectrum"]
 
-FEW = 20  # the part of all modes, one in so many, up to which they come faster from products
-NUM_MODES = 100  # where all of them do not fit in memory, and nothing was asked for
-ARRAYS = 4  # of the matrix's size, in which dense decomposition works
+FEW = 20  # products are faster than a decomposition for up to 1 / FEW of all modes
+NUM_MODES = 100  # the default if a decomposition does not fit in memory
+ARRAYS = 4  # arrays of the matrix's size that a dense decomposition needs
 
 
 def spectrum(
@@ -41,22 +41,24 @@ def spectrum(
 ) -> Spectrum:
     """The eigenvalues and eigenfunctions of `kernel` on the inputs `x` `(n, ...)`.
 
-    `weights` `(n,)` are positive and sum to one: quadrature weights, or none for a sample of the distribution. The
-    result keeps x and the kernel, so that its eigenfunctions extend to new inputs. `num_modes` keeps the first ones
-    alone.
+    `weights` `(n,)` are positive and sum to one. Give quadrature weights, or none for a sample of the distribution. The
+    result keeps x and the kernel, so that its eigenfunctions extend to new inputs. `num_modes` keeps only the first
+    modes.
 
-    With N = n rows (n o for outputs="all") the matrix is decomposed where it fits in memory: it costs the kernel, then
-    about 10 N^3 operations and 4 N^2 numbers. Where it does not, or where `num_modes` is at most a twentieth of more
-    than 5,000 rows, `top_modes` takes over, with random vectors from `key` (default: a fixed one), and without
-    `num_modes` finds the first 100, with a warning. The result's `method` says which it was, "dense" or "matrix-free".
+    Let N = n be the number of rows (n o for outputs="all"). If the matrix fits in memory, it is decomposed. This costs
+    the kernel, about 10 N^3 operations, and memory for 4 N^2 numbers. `top_modes` computes the modes instead if the
+    matrix does not fit, or if N is above 5,000 and `num_modes` is at most N / 20. Its random vectors come from `key`
+    (default: a fixed one). If the matrix does not fit and `num_modes` is not given, it finds the first 100 modes and
+    warns. `method` in the result is "dense" or "matrix-free".
 
-    Raises `InputError` on what the kernel or `eigh` refuses, and on a kernel with `outputs="each"`: take one output.
+    Raises `InputError` on whatever the kernel or `eigh` refuses, and on a kernel with `outputs="each"`; select one
+    output of such a kernel.
     """
     require_kernel(kernel)
     key = key_or_default(key)
     if kernel.outputs == "each":
         raise InputError(
-            "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
+            "Expected a kernel with one value or one matrix per pair of inputs; got outputs='each'. "
             "Use outputs='mean', 'sum' or 'all', or eigh(kernel(x)[i]) for output i."
         )
     key = key_or_default(key)
@@ -72,8 +74,9 @@ def spectrum(
             if num_modes is None:
                 num_modes = NUM_MODES
                 warnings.warn(
-                    f"Expected a kernel whose matrix fits in memory; got {rows:,} rows, for which all modes take "
-                    f"{num_bytes / 2**30:.3g} GiB. The first {num_modes} are found: num_modes= says how many.",
+                    f"Expected a kernel whose matrix fits in memory; got {rows:,} rows, for which all modes need "
+                    f"{num_bytes / 2**30:.3g} GiB. Computing the first {num_modes} modes; choose their number with "
+                    "num_modes=.",
                     stacklevel=2,
                 )
             return top_modes(kernel.operator(x), num_modes, key=key, weights=weights)

@@ -1,4 +1,4 @@
-"""A kernel on inputs of which the diagonal and some columns are known, strip by strip on the host."""
+"""A kernel on inputs, known by its diagonal and some of its columns, which are computed in strips on the host."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from ntkbias.kernels.tiles import Tiles
 
 __all__ = ["Problem", "epsilon_of", "inverse_root", "products", "root_of"]
 
-STRIP_BYTES = 2**26  # of columns, in float64, that are at hand at a time
+STRIP_BYTES = 2**26  # size of one strip of columns in float64
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A kernel on inputs, known by its diagonal and by columns; matrices on the host are `(n o, m o)`."""
+    """A kernel on inputs, known by its diagonal and its columns. Matrices on the host are `(n o, m o)`."""
 
     kernel: Kernel
     x: np.ndarray
@@ -27,26 +27,26 @@ class Problem:
 
     @property
     def num_outputs(self) -> int:
-        """The outputs of an input, of which each has rows of its own."""
+        """The number of outputs, o: each input has o rows."""
         return self.diagonal.shape[1]
 
     def columns(self, chosen: np.ndarray, among: np.ndarray | None = None) -> Float[np.ndarray, "rows columns"]:
-        """The kernel of all inputs, or those `among` them, with the chosen ones; strip by strip, to the host."""
+        """The kernel between all inputs (or those at the places `among`) and the chosen ones, computed in strips."""
         x, o = self.x if among is None else self.x[among], self.num_outputs
-        # Strips are a few times as long as wide: the features of the columns are computed again for each.
+        # Each strip computes the features of the columns again, so strips are several times as long as wide.
         pieces = Tiles(x, min(len(x), max(4 * len(chosen), STRIP_BYTES // (8 * len(chosen) * o * o))))
         landmarks = self.x[chosen]
-        whole: Any = None
+        found: Any = None
         for index in range(len(pieces)):
             bounds = pieces.bounds(index)
             block = np.asarray(self.kernel(pieces[index], landmarks)).reshape(pieces.rows * o, -1)
-            if whole is None:
-                whole = np.empty((len(x) * o, block.shape[1]), block.dtype)
-            whole[bounds.start * o : bounds.stop * o] = block[: (bounds.stop - bounds.start) * o]
-        return whole
+            if found is None:
+                found = np.empty((len(x) * o, block.shape[1]), block.dtype)
+            found[bounds.start * o : bounds.stop * o] = block[: (bounds.stop - bounds.start) * o]
+        return found
 
     def rows(self, chosen: np.ndarray) -> Int[np.ndarray, " rows"]:
-        """Where the rows of the chosen inputs are."""
+        """The row numbers of the chosen inputs."""
         return (chosen[:, None] * self.num_outputs + np.arange(self.num_outputs)).ravel()
 
     def missing(self, columns: np.ndarray, root: np.ndarray) -> Float[np.ndarray, "n o"]:
@@ -56,7 +56,7 @@ class Problem:
 
 
 def products(columns: np.ndarray, matrix: np.ndarray) -> Iterator[tuple[slice, Float[np.ndarray, "rows r"]]]:
-    """The product of columns with a matrix in float64, strip by strip."""
+    """Yield the product of columns with a matrix in float64, as pairs of a slice of rows and the strip for it."""
     length = max(1, STRIP_BYTES // (8 * max(1, columns.shape[1])))
     for start in range(0, len(columns), length):
         place = slice(start, start + length)
@@ -64,10 +64,10 @@ def products(columns: np.ndarray, matrix: np.ndarray) -> Iterator[tuple[slice, F
 
 
 def inverse_root(block: np.ndarray, floor: float) -> Float[np.ndarray, "rows r"]:
-    """R with R R^T the inverse of a symmetric matrix, without the directions whose eigenvalues are below `floor`.
+    """R such that R R^T is the inverse of a symmetric matrix, restricted to eigenvalues above `floor`.
 
-    Those are rounding: to divide by them would magnify what they say of the columns, and to add a multiple of the
-    identity instead would lower all eigenvalues.
+    Eigenvalues below `floor` are rounding. Dividing by them would magnify errors in the columns. Adding a multiple of
+    the identity instead would lower all eigenvalues.
     """
     values, vectors = np.linalg.eigh((block + block.T) / 2)
     kept = values > floor
@@ -75,11 +75,11 @@ def inverse_root(block: np.ndarray, floor: float) -> Float[np.ndarray, "rows r"]
 
 
 def root_of(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The inverse root of the landmarks' own kernel, to the precision in which that was computed."""
+    """The inverse root of the kernel between the landmarks, to the precision of the columns."""
     own = columns[problem.rows(chosen)].astype(np.float64)
     return inverse_root(own, epsilon_of(columns) * float(np.linalg.norm(own)))
 
 
 def epsilon_of(columns: np.ndarray) -> float:
-    """What rounding does to eigenvalues, relative to the matrix: that of the kernel, and of float64 here."""
+    """The relative rounding error of eigenvalues: that of the kernel's type plus that of float64."""
     return float(jnp.finfo(columns.dtype).eps) + float(np.finfo(np.float64).eps)

@@ -1,6 +1,7 @@
 """The whole spectrum of a matrix that fits in memory.
 
-With W = diag(w) it is that of the symmetric problem W^1/2 K W^1/2 v = eigenvalue v, and phi = W^-1/2 v.
+With W = diag(w), the eigenvalues are those of the symmetric problem W^1/2 K W^1/2 v = eigenvalue v, and the
+eigenfunctions are phi = W^-1/2 v.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> spectrum = nb.eigen.eigh(jnp.diag(jnp.array([4.0, 4.0, 2.0, 0.0])))
@@ -22,18 +23,20 @@ from ntkbias.spectra import Spectrum
 
 __all__ = ["CHEAP", "checked_num_modes", "eigenspaces", "eigh", "require_positive_definite", "signed"]
 
-CHEAP = 5_000  # rows up to which a float32 matrix is decomposed in float64: minutes beyond
+CHEAP = 5_000  # up to this many rows, a float32 matrix is decomposed in float64; beyond, that takes minutes
 
 
 def eigh(K: ArrayLike, *, weights: ArrayLike | None = None, num_modes: int | None = None) -> Spectrum:
-    """The spectrum of a Gram matrix `(n, n)`, or `(n, o, n, o)` for all pairs of outputs; see `spectrum`.
+    """The spectrum of a Gram matrix `(n, n)`, or `(n, o, n, o)` for all pairs of outputs.
 
-    A float32 matrix of up to 5,000 rows is decomposed in float64. The noise floor is eps ||K||_F / n, with eps the
-    sum of those of the type of K and of the decomposition: what rounding can do to an eigenvalue. Eigenvalues nearer to
-    each other than that, or than sqrt(eps) of their size, share an `eigenspace`. Of the two signs an eigenfunction has
-    the one with a positive third moment.
+    Conventions, `weights` and `num_modes` are those of `spectrum`. A float32 matrix of up to 5,000 rows is decomposed
+    in float64. The noise floor, eps ||K||_F / n, is the change that rounding can make to an eigenvalue; eps is the sum
+    of those of the type of K and of the decomposition. Neighboring eigenvalues share an `eigenspace` if they differ by
+    less than the noise floor plus sqrt(eps) of their size. The sign of each eigenfunction makes its third moment
+    positive.
 
-    Raises `InputError` if K is not square, symmetric, finite and positive semi-definite to within rounding.
+    Costs about 10 N^3 operations for N = n o rows. Raises `InputError` if K is not square, symmetric, finite and
+    positive semi-definite to within rounding.
     """
     gram = _checked_gram(require_array(K, "K"))
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1
@@ -52,7 +55,7 @@ def eigh(K: ArrayLike, *, weights: ArrayLike | None = None, num_modes: int | Non
 
 @jax.jit
 def _weighted(gram: Array, measure: Array) -> tuple[Array, Array, Array, Array]:
-    """W^1/2 K W^1/2, the square roots of its weights, its norm and its trace."""
+    """W^1/2 K W^1/2, the square root of each row's weight, and the norm and trace of the matrix."""
     rows = round(gram.size**0.5)
     roots = jnp.repeat(jnp.sqrt(measure.astype(gram.dtype)), rows // len(gram))
     matrix = roots[:, None] * gram.reshape(rows, rows) * roots
@@ -70,7 +73,7 @@ def _modes(
     relative_gap: float,
     kept: int,
 ) -> dict[str, Array]:
-    """The first eigenpairs as a spectrum has them."""
+    """The fields of a `Spectrum` for the first `kept` eigenpairs."""
     noise_floor = rounding * norm
     functions = signed(vectors[:, :kept] / roots[:, None], roots[:, None])
     return {
@@ -83,7 +86,7 @@ def _modes(
 
 
 def _norm(matrix: Float[Array, "rows rows"]) -> Float[Array, ""]:
-    """||K||_F of entries whose squares are beyond the range of floats, too."""
+    """||K||_F, computed so that squares of the entries do not overflow."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(matrix)))
     scale = jnp.where(largest > 0, largest, 1.0)
     return scale * jnp.linalg.norm(matrix / scale)
@@ -91,16 +94,16 @@ def _norm(matrix: Float[Array, "rows rows"]) -> Float[Array, ""]:
 
 @jax.jit
 def signed(functions: Float[Array, "rows k"], roots: Float[Array, "rows 1"]) -> Float[Array, "rows k"]:
-    """Of the two signs that an eigenfunction has the one with the long positive tail; `roots` are those of weights."""
+    """The eigenfunctions with the sign that gives a positive third moment; `roots` are square roots of the weights."""
     skewness = jnp.sum(roots**2 * functions**3, axis=0)
     return jnp.where(skewness < 0, -functions, functions)
 
 
 def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
-    """Eigenvalues, descending, eigenvectors and residual norms of a symmetric matrix; float64 where that is cheap."""
+    """Eigenvalues (descending), eigenvectors and residual norms of a symmetric matrix, in float64 if that is cheap."""
     try:
         host = np.asarray(matrix)
-    except jax.errors.TracerArrayConversionError:  # inside jit, vmap or grad: with JAX, in the type at hand
+    except jax.errors.TracerArrayConversionError:  # inside jit, vmap or grad: use JAX, in the matrix's own type
         values, vectors = jnp.linalg.eigh(matrix)
         residuals = jnp.linalg.norm(matrix @ vectors - vectors * values, axis=0)
         return values[::-1], vectors[:, ::-1], residuals[::-1]
@@ -114,7 +117,7 @@ def _decompose(matrix: Array) -> tuple[Array, Array, Array]:
 
 @jax.jit
 def eigenspaces(values: Float[Array, " k"], noise_floor: Array, relative_gap: float | Array) -> Array:
-    """A number a mode, the same for neighbors whose eigenvalues cannot be told apart."""
+    """One number per mode; neighbors whose eigenvalues cannot be distinguished have the same number."""
     gaps = values[:-1] - values[1:]
     apart = gaps > noise_floor + relative_gap * jnp.abs(values[:-1])
     return jnp.concatenate([jnp.zeros(1, int), jnp.cumsum(apart)])
@@ -134,21 +137,21 @@ def _checked_gram(K: Array) -> Array:
     if not symmetric:
         raise InputError(
             f"Expected a symmetric matrix; got entries that differ from their mirror image by up to {difference:.2g}, "
-            f"beside a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
+            f"compared with a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
         )
     return K
 
 
 @jax.jit
 def _extremes(gram: Array) -> tuple[Array, Array]:
-    """The largest entry, and the largest difference of one from its mirror image."""
+    """The largest entry, and the largest difference between an entry and its mirror image."""
     rows = round(gram.size**0.5)
     matrix = gram.reshape(rows, rows)
     return jnp.max(jnp.abs(matrix)), jnp.max(jnp.abs(matrix - matrix.T))
 
 
 def checked_num_modes(num_modes: int | None, rows: int) -> int:
-    """How many modes to keep, all by default; an `InputError` if there are not as many."""
+    """The number of modes to keep, by default all; an `InputError` if it exceeds the number of rows."""
     if num_modes is None:
         return rows
     require_positive("num_modes", num_modes)
@@ -158,9 +161,10 @@ def checked_num_modes(num_modes: int | None, rows: int) -> int:
 
 
 def require_positive_definite(values: Array, epsilon: float, n: int | None = None) -> None:
-    """Rounding makes eigenvalues negative by multiples of the noise floor, not by sqrt(eps) of the largest.
+    """Raise an `InputError` if an eigenvalue is more negative than rounding can make it.
 
-    `values` are eigenvalues of K / n. The message quotes those of K if `n` is given.
+    Rounding makes eigenvalues negative by multiples of the noise floor, but not by sqrt(eps) of the largest one.
+    `values` are eigenvalues of K / n, descending. If `n` is given, the message quotes those of K.
     """
     if not is_known(values):
         return
@@ -168,7 +172,7 @@ def require_positive_definite(values: Array, epsilon: float, n: int | None = Non
     largest = abs(largest)
     if least < -(epsilon**0.5) * max(largest, -least):
         raise InputError(
-            f"Expected a positive semi-definite kernel; got an eigenvalue of {(n or 1) * least:.3g} beside a largest "
-            f"of {(n or 1) * largest:.3g}{'' if n else ', both of K / n'}. A kernel of inner products has none below "
-            "zero: check how K was made."
+            f"Expected a positive semi-definite kernel; got an eigenvalue of {(n or 1) * least:.3g}, with a largest "
+            f"of {(n or 1) * largest:.3g}{'' if n else ' (both of K / n)'}. A kernel of inner products has no negative "
+            "eigenvalues: check how K was made."
         )

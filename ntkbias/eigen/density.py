@@ -1,13 +1,14 @@
-"""Where the eigenvalues of a kernel lie, how many there are of each size, and sums over all of them, by products alone.
+"""The distribution of a kernel's eigenvalues, and sums over all of them, from products alone.
 
-A random vector v, uniform on the sphere of squared radius N, has E v^T f(K) v = tr f(K) for an N x N matrix. After s
-steps of Lanczos' iteration v^T f(K) v follows by Gauss' rule, whose nodes are the eigenvalues of a tridiagonal s x s
-matrix, and whose weights are N times the squared first entries of its eigenvectors: stochastic Lanczos quadrature
-(Ubaru, Chen and Saad 2017). Every number has two errors, which come with it:
+For an N x N matrix K and a random vector v, uniform on the sphere of squared radius N, E v^T f(K) v = tr f(K). After s
+Lanczos steps, Gauss quadrature estimates v^T f(K) v. Its nodes are the eigenvalues of a tridiagonal s x s matrix, and
+its weights are N times the squared first entries of the eigenvectors. This method is stochastic Lanczos quadrature
+(Ubaru, Chen and Saad 2017). Every number comes with two errors:
 
-    probes            how v^T f(K) v differs from v to v: the standard error of the mean over probes
-    steps, rounding   no eigenvalue is below zero; so the rule of Gauss and Radau, with one node at zero, errs to the
-                      other side than Gauss' own for log(x + r) and x / (x + r) (Golub and Meurant 1994): a bracket
+    probes            v^T f(K) v varies with v: the standard error of the mean over probes
+    steps, rounding   the difference between two rules that bracket the value. No eigenvalue is below zero, so for
+                      log(x + r) and x / (x + r) the Gauss rule and the Gauss-Radau rule with a node at zero err on
+                      opposite sides (Golub and Meurant 1994).
 
 >>> import ntkbias as nb
 >>> from ntkbias.eigen.density import spectral_density
@@ -67,19 +68,20 @@ def spectral_density(
 ) -> SpectralDensity:
     """The distribution of the eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2, from products alone.
 
-    `kernel` comes with its inputs `x`; an operator, `kernel.operator(x)`, or what `as_operator` takes, stands in the
-    place of both. It is symmetric and has no eigenvalues below zero. `modes` are its first modes, by `top_modes` or
-    `eigh`: they count exactly, and the probes see the rest alone. That takes what varies most out of moments and
-    traces; they are used up to the first whose residual, computed again, exceeds 1 % of its eigenvalue. Probe i is
-    drawn by `key` (default: a fixed one) and i: more probes go on where fewer end.
+    `kernel` comes with its inputs `x`. An operator, or any value that `as_operator` takes, replaces both. The operator
+    must be symmetric without negative eigenvalues. `modes` are its first modes, from `top_modes` or `eigh`. They count
+    exactly, and the probes estimate only the rest, which removes most of the variance of moments and traces. The
+    function recomputes their residuals, and uses the modes before the first one with a residual above 1 % of its
+    eigenvalue. `key` (default: a fixed one) and i determine probe i, so a run with more probes repeats the probes of a
+    run with fewer.
 
-    Costs `num_steps` products with a block of `num_probes` vectors, and one with the modes. `num_steps` is taken to be
-    the number of rows at most. All Lanczos vectors are kept, and each new one is made orthogonal to them twice: rows *
-    `num_steps` numbers a probe. Probes beyond those that fit `memory_budget` bytes (by default a quarter of the
-    device's memory), but one at least, wait for another round of products. A progress bar counts the steps.
+    Costs `num_steps` products with a block of `num_probes` vectors, and one product with the modes. `num_steps` is
+    clipped to the number of rows. All Lanczos vectors are kept, which takes rows * `num_steps` numbers per probe, and
+    each new one is orthogonalized against them twice. `memory_budget` in bytes (default: a quarter of the device's
+    memory) limits how many probes share a round of products, but at least one does. A progress bar counts the steps.
 
-    Raises `InputError` for a single probe, an operator that is not symmetric, has a negative eigenvalue or products
-    that are NaN, and modes of another operator.
+    Raises `InputError` for a single probe, for an operator that is not symmetric, has a negative eigenvalue or has NaN
+    products, and for modes of another operator.
     """
     op = operator_on(kernel, x)
     _require_probes(num_probes)
@@ -102,7 +104,7 @@ def spectral_density(
     diagonals, off_diagonals = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not (np.isfinite(diagonals).all() and np.isfinite(off_diagonals).all()):
         raise InputError(
-            "Expected an operator whose products have squares within range; got overflow. Divide it by its scale first."
+            "Expected an operator whose squared products do not overflow; got overflow. Divide it by its scale first."
         )
     nodes, shares = gauss_rule(diagonals, off_diagonals[:, :-1])
     require_nonnegative(nodes, largest, op.dtype)
@@ -130,10 +132,11 @@ def log_determinant(
     memory_budget: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Estimate:
-    """log det(K + ridge I) from products alone, as in a Gaussian process's evidence: the ridge is added to K.
+    """log det(K + ridge I) from products alone, as in the evidence of a Gaussian process. The ridge is added to K.
 
-    Arguments, costs and errors are those of `spectral_density`. Of one density any number of ridges can be read off:
-    `density.log_determinant(ridge)`. Raises `InputError` unless the ridge is above zero.
+    `ridge` is a number or an array `(q,)`, and the result has its shape. The other arguments, costs and errors are
+    those of `spectral_density`. One density serves any number of ridges: call `density.log_determinant(ridge)`. Raises
+    `InputError` unless the ridge is above zero.
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
@@ -155,9 +158,9 @@ def effective_dimension(
     memory_budget: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Estimate:
-    """tr K (K + ridge I)^-1 from products alone, the number of modes that ridge regression learns.
+    """tr K (K + ridge I)^-1 from products alone: the number of modes that ridge regression learns.
 
-    See `log_determinant`, whose arguments, costs and errors it has.
+    The arguments, costs and errors are those of `log_determinant`.
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
@@ -170,4 +173,4 @@ def effective_dimension(
 def _require_probes(num_probes: Any) -> None:
     require_positive("num_probes", num_probes)
     if num_probes < 2:
-        raise InputError("Expected at least 2 probes, whose differences tell the standard error; got 1.")
+        raise InputError("Expected at least 2 probes, whose differences give the standard error; got 1.")

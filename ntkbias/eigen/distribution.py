@@ -1,8 +1,8 @@
-"""The distribution of a kernel's eigenvalues as `spectral_density` finds it, and the numbers that follow from it.
+"""The distribution of a kernel's eigenvalues, as `spectral_density` returns it, and the numbers that follow from it.
 
-Each number is a sum over eigenvalues, estimated by Gauss' rule from each probe. The rule of Gauss and Radau, with one
-node at zero, brackets log(x + r) and x / (x + r) from the other side, because no eigenvalue is below zero (Golub and
-Meurant 1994).
+Each number is a sum over eigenvalues, which the Gauss rule of each probe estimates. No eigenvalue is below zero.
+Therefore the Gauss-Radau rule with one node at zero bounds sums of log(x + r) and x / (x + r) from the other side
+(Golub and Meurant 1994).
 
 >>> import ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
@@ -37,47 +37,47 @@ from ntkbias.tables import Printed, Table, number
 
 __all__ = ["SpectralDensity", "checked_ridge"]
 
-DECADES, LEAST = 38, 1e-38  # of eigenvalues that are printed
+DECADES, LEAST = 38, 1e-38  # the range of the printed eigenvalues: powers of ten up to 38, and the least eigenvalue
 
 
 class SpectralDensity(Printed):
-    """The eigenvalues of K / n as a distribution, by what Lanczos' iteration found from each of p probes.
+    """The distribution of the eigenvalues of K / n, from s Lanczos steps with each of p probes.
 
-    `diagonals` and `off_diagonals` are the tridiagonal matrices, from which `nodes`, `weights` and other rules follow.
-    What is read off has both errors (`Estimate`) and needs no product: it takes the eigenvalues of p matrices of the
-    size of the steps, on the host in float64.
+    `diagonals` and `off_diagonals` hold the tridiagonal matrices, which determine `nodes`, `weights` and other rules.
+    The methods return an `Estimate` with both errors. They need no further products with K; each costs the eigenvalues
+    of p matrices `(s, s)`, on the host in float64.
     """
 
     diagonals: Float[Array, "p s"]
-    off_diagonals: Float[Array, "p s"]  # the last is the norm of what the last product left over
-    eigenvalues: Float[Array, " k"]  # known exactly; the probes see the others
+    off_diagonals: Float[Array, "p s"]  # the last entry is the norm of the remainder of the last product
+    eigenvalues: Float[Array, " k"]  # known exactly; the probes estimate the others
     noise_floor: Float[Array, ""]  # eps ||K||_F / n: eigenvalues below are rounding
     num_examples: int = eqx.field(static=True)
     num_rows: int = eqx.field(static=True)  # examples times outputs
 
     @property
     def nodes(self) -> Float[np.ndarray, "p s"]:
-        """The nodes of Gauss' rule of each probe, ascending: estimates of eigenvalues of K / n."""
+        """The nodes of each probe's Gauss rule, ascending: estimates of eigenvalues of K / n."""
         return self._rule()[0]
 
     @property
     def weights(self) -> Float[np.ndarray, "p s"]:
-        """How many eigenvalues each node stands for; of a probe they sum to the number of rows not in `eigenvalues`."""
+        """The number of eigenvalues that each node represents; a probe's sum to the number of unknown eigenvalues."""
         return self._rule()[1]
 
     @property
     def exhausted(self) -> Bool[np.ndarray, " p"]:
-        """Which probes met all eigenvalues that they hold: their rule is exact."""
+        """Whether each probe's rule is exact, because its Lanczos iteration found all eigenvalues that it can see."""
         return np.asarray(self.off_diagonals)[:, -1] == 0
 
     def density(self, at: ArrayLike, width: float = 0.1) -> Estimate:
-        """The number of eigenvalues a decade at each of `at` `(q,)`: its integral over log10 is their number.
+        """The number of eigenvalues per decade at each of `at` `(q,)`; its integral over log10 is their number.
 
-        Each eigenvalue counts as a normal density over log10 of standard deviation `width`. Those of zero or less are
-        nowhere on this axis: see `cumulative`. The value is the mean of Gauss' rule and that with a node at zero, which
-        mostly lie on different sides. The numerical error is the largest half difference of the two within a width: an
-        estimate and no bound, which says nothing below the smallest nodes. Where it is large, nodes lie farther apart
-        than `width`.
+        Each eigenvalue contributes a normal density in log10 with standard deviation `width`. Eigenvalues of zero or
+        less are not on this axis; see `cumulative`. The value is the mean of the Gauss rule and the Gauss-Radau rule
+        with a node at zero, which mostly err on different sides. The numerical error is the largest half difference
+        between the two within one width. It is an estimate, not a bound, and it is meaningless below the smallest
+        nodes. A large error means that nodes lie farther apart than `width`.
 
         Raises `InputError` unless `at` and `width` are positive.
         """
@@ -102,10 +102,10 @@ class SpectralDensity(Printed):
     def cumulative(self, at: ArrayLike) -> Estimate:
         """The number of eigenvalues of K / n above each of `at` `(q,)`.
 
-        The numerical error is a bound. The rule with a node at a point tells a probe's share above the point but for
-        the weight of that node (Chebyshev, Markov and Stieltjes), and half of it is counted. Eigenvalues within the
-        noise floor of the point may be on either side. Where eigenvalues are dense, the weight of a node is a large
-        number of them: more steps divide it. Costs the eigenvalues of 2 q p matrices.
+        The numerical error is a bound. The rule with a node at a point gives a probe's count above the point, up to the
+        weight of that node (Chebyshev, Markov and Stieltjes); half of that weight is counted. Eigenvalues within the
+        noise floor of the point may lie on either side. If eigenvalues are dense, a node carries the weight of many of
+        them; more steps reduce it. Costs the eigenvalues of 2 q p matrices.
         """
         known, floor = np.asarray(self.eigenvalues, float), float(self.noise_floor)
 
@@ -118,26 +118,28 @@ class SpectralDensity(Printed):
         return at_each(at_point, _checked_points(at))
 
     def moment(self, power: int) -> Estimate:
-        """tr (K / n)^power for a whole number, from 1: the trace, the squared Frobenius norm, ...
+        """tr (K / n)^power for a whole power of 1 or more: the trace, the squared Frobenius norm, ...
 
-        Of a power below twice the number of steps the rule is exact; beyond, the numerical error is no bound.
+        The rule is exact for a power below twice the number of steps. For higher powers, the numerical error is not a
+        bound.
         """
         require_positive("power", power)
         return self._of_increasing(lambda x: x**power)
 
     def log_determinant(self, ridge: ArrayLike) -> Estimate:
-        """log det(K + ridge I) for each ridge, added to K and not to K / n. With weights K is n W^1/2 K W^1/2.
+        """log det(K + ridge I) for each ridge, added to K and not to K / n. With weights, n W^1/2 K W^1/2 replaces K.
 
-        Raises `InputError` unless the ridge is above zero. One that is smaller than n times the noise floor leaves
-        eigenvalues to rounding, and the numerical error grows.
+        The numerical error grows if the ridge is smaller than n times the noise floor, because rounding then determines
+        some terms. Raises `InputError` unless the ridge is above zero.
         """
         shift = checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: np.log(self.num_examples * x + shift))
 
     def effective_dimension(self, ridge: ArrayLike) -> Estimate:
-        """tr K (K + ridge I)^-1: how many modes ridge regression learns; from the rank for no ridge to none.
+        """tr K (K + ridge I)^-1 for each ridge: the number of modes that ridge regression learns.
 
-        The ridge is added to K, not to K / n. Raises `InputError` unless the ridge is above zero.
+        It falls from the rank of K for a small ridge to zero for a large one. The ridge is added to K, not to K / n.
+        Raises `InputError` unless the ridge is above zero.
         """
         shift = checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
@@ -157,17 +159,17 @@ class SpectralDensity(Printed):
         probes, steps = self.diagonals.shape
         title = f"SpectralDensity: {self.num_rows:,} eigenvalues of K / n, {len(known):,} of them known"
         notes = [
-            f"{probes} probes, {steps} steps, noise floor {number(self.noise_floor)}. Counts are those of Gauss' rule: "
-            "cumulative() has the error of the steps, too."
+            f"{probes} probes, {steps} steps, noise floor {number(self.noise_floor)}. The counts come from Gauss' "
+            "rule; cumulative() also gives the error of the steps."
         ]
         return Table(title, columns, notes)
 
     def _rule(self) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
-        """Gauss' nodes, ascending, and weights."""
+        """The nodes (ascending) and weights of the Gauss rules."""
         return self._quadrature(np.asarray(self.diagonals, float), np.asarray(self.off_diagonals, float)[:, :-1])
 
     def _rule_with(self, point: float) -> tuple[Float[np.ndarray, "p r"], Float[np.ndarray, "p r"]]:
-        """The same with a node at a point, one more: of Gauss and Radau, where the point is zero."""
+        """The rules with one more node, at the given point; for the point zero, the Gauss-Radau rules."""
         return self._quadrature(
             *with_node(np.asarray(self.diagonals, float), np.asarray(self.off_diagonals, float), point)
         )
@@ -177,7 +179,7 @@ class SpectralDensity(Printed):
         return nodes, (self.num_rows - len(self.eigenvalues)) * shares
 
     def _shares_above(self, point: float) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-        """The least and the most of each probe's share above a point; no eigenvalue is below zero."""
+        """Lower and upper bounds of each probe's count above a point, given that no eigenvalue is below zero."""
         nodes, weights = self._rule()
         exact = np.sum(weights * (nodes > point), -1)
         nodes, weights = self._rule_with(point)
@@ -190,7 +192,10 @@ class SpectralDensity(Printed):
         return total if point < 0 else low, total if point <= 0 else high
 
     def _of_increasing(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimate:
-        """The sum over eigenvalues; rounding moves each by the noise floor at most, and none is below zero."""
+        """The sum of an increasing function over all eigenvalues.
+
+        The error allows for rounding, which moves each eigenvalue by at most the noise floor, and none below zero.
+        """
         known, floor = np.asarray(self.eigenvalues, float), float(self.noise_floor)
         rules = self._rule(), self._rule_with(0.0)
 
@@ -205,18 +210,18 @@ class SpectralDensity(Printed):
 
 
 def _log10(values: np.ndarray) -> np.ndarray:
-    """Logarithms, of zero and less than it that of the smallest number there is."""
+    """Logarithms; zero and negative values count as the smallest positive float64."""
     return np.asarray(np.log10(np.maximum(values, np.finfo(float).tiny)))
 
 
 def checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:
-    """The ridges as float64, or an `InputError` unless all are above zero."""
+    """The ridges in float64; an `InputError` unless all are above zero."""
     require_finite(require_wide(ridge, "the ridge"), "the ridge")
     ridges = np.asarray(ridge, float)
     if not np.all(ridges > 0):
         raise InputError(
-            f"Expected a ridge above zero; got {ridges.min():.3g}. It is added to K: without one, a kernel with an "
-            "eigenvalue of zero has no log determinant, and its effective dimension is its rank."
+            f"Expected a ridge above zero; got {ridges.min():.3g}. The ridge is added to K. Without one, a kernel with "
+            "an eigenvalue of zero has no log determinant, and its effective dimension is its rank."
         )
     return ridges
 

@@ -1,4 +1,4 @@
-"""A number that is estimated from random probes, with both of its errors.
+"""Numbers estimated from random probes, with their standard error and their numerical error.
 
 >>> import numpy as np
 >>> from ntkbias.eigen.estimate import mean_over_probes
@@ -20,11 +20,12 @@ __all__ = ["Estimate"]
 
 
 class Estimate(Printed):
-    """Numbers estimated from random probes, and how wrong they can be.
+    """Numbers estimated from random probes, with their errors. A single number converts by `float()`.
 
-    `standard_error` is that of the mean over probes: the expected value lies within two of them in 94 of 100 cases,
-    for 16 probes. `numerical_error` is what the number of Lanczos steps and rounding add to it, a bound unless the
-    method that made it says otherwise: more probes do not lower it, more steps do until what is left is rounding.
+    `standard_error` is that of the mean over probes. With 16 probes, the exact value lies within two standard errors in
+    94 of 100 cases, apart from the numerical error. `numerical_error` comes from the finite number of Lanczos steps and
+    from rounding. It is a bound unless the method that made the estimate says otherwise. More probes do not reduce it.
+    More steps reduce it until only rounding is left.
     """
 
     value: Float[Array, "*q"]
@@ -50,13 +51,13 @@ class Estimate(Printed):
 
 
 def at_each(at_point: Callable[[float], tuple[np.ndarray, Any]], points: Float[np.ndarray, "*q"]) -> Estimate:
-    """The estimate at each of some points, by a function that returns a value per probe and the numerical error."""
+    """The estimates at `points`, where `at_point` returns one value per probe and the numerical error."""
     found = [at_point(float(point)) for point in points.ravel()]
     values = np.array([values for values, _ in found]).reshape(*points.shape, -1)
     return mean_over_probes(values, np.array([error for _, error in found], float).reshape(points.shape))
 
 
 def mean_over_probes(values: Float[np.ndarray, "*q p"], numerical_error: ArrayLike) -> Estimate:
-    """The mean over probes, the last axis."""
+    """The mean over the last axis, that of probes, with its errors."""
     error = np.std(values, -1, ddof=1) / values.shape[-1] ** 0.5
     return Estimate(*(jnp.asarray(part) for part in (np.mean(values, -1), error, np.maximum(numerical_error, 0))))

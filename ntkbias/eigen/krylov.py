@@ -1,16 +1,18 @@
 """The top of a spectrum from products alone: block Krylov subspaces with thick restarts.
 
-A block of b orthonormal vectors X grows into the subspace of X, K X, K^2 X, ...; the Ritz pairs of its projected matrix
-V^T K V tend to the largest eigenpairs. Each block is made of residuals K v - value v, which span what the next power
-would, and mend what rounding does. When the subspace is full, the best Ritz vectors begin the next (thick restart, Wu
-and Simon 2000; block Davidson, Stathopoulos and McCombs 2010). Every new block is orthogonalized twice against all
-others, and within itself by the eigenvectors of its Gram matrix (Stathopoulos and Wu 2002), which holds in float32.
+A block of b orthonormal vectors X grows into the subspace spanned by X, K X, K^2 X, ... The Ritz pairs of the projected
+matrix V^T K V tend to the largest eigenpairs. Each new block consists of residuals K v - value v. They span the same
+space as the next power, and they also correct rounding errors. When the subspace is full, the best Ritz vectors start
+the next one (thick restart, Wu and Simon 2000; block Davidson, Stathopoulos and McCombs 2010). Every new block is
+orthogonalized twice against all others. Within the block, the eigenvectors of its Gram matrix orthogonalize it
+(Stathopoulos and Wu 2002), which is stable in float32.
 
-A block finds an eigenvalue b times at most. Where one was found as often as that, a block of fresh random vectors,
-orthogonal to all that was found, begins again, until no further copies come. A single vector finds each only once.
+A block finds at most b copies of an eigenvalue; a single vector finds only one. If the search finds b copies of an
+eigenvalue, it adds a block of fresh random vectors, orthogonal to all vectors found, until no more copies appear.
 
-The entries of V^T K V are summed in float64, and graded: v_i^T (K v_j) carries the rounding of K v_j, so that of it and
-v_j^T (K v_i) the one whose product is smaller is taken. Small eigenvalues so keep their digits beside large ones.
+The entries of V^T K V are summed in float64. The entry v_i^T (K v_j) carries the rounding of K v_j, and v_j^T (K v_i)
+that of K v_i. The code uses whichever entry has the smaller product. Small eigenvalues then keep their digits next to
+large ones.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
@@ -42,9 +44,9 @@ from ntkbias.eigen.subspace import (
     Subspace,
     expanded,
     fresh_products,
-    noise_of,
     restarted,
     ritz_pairs,
+    rounding_of,
     with_fresh_vectors,
     worst_residuals,
 )
@@ -66,12 +68,12 @@ from ntkbias.types import Inputs
 
 __all__ = ["top_modes"]
 
-LEAST_BLOCK, MOST_BLOCK = 16, 128  # vectors: wide enough for matrix products, narrow enough for the subspace to deepen
-DENSE = 2  # times as many rows as a subspace has vectors: up to there the whole matrix is less work
-COPIES = 1e-4  # the relative gap below which eigenvalues are looked upon as copies of one
-PATIENCE = 30  # products without a better residual, and more of single vectors, after which rounding is the limit
-LOOSE = 0.1  # the relative residual at which what fresh vectors find is known well enough to be compared
-MARGIN = 0.5  # of the tolerance, to which the search goes: results are rounded once more
+MIN_BLOCK, MAX_BLOCK = 16, 128  # vectors: wide enough for matrix products, narrow enough for a deep subspace
+DENSE = 2  # up to DENSE rows per vector of the subspace, decomposing the whole matrix is less work
+COPIES = 1e-4  # relative gap below which eigenvalues count as copies of one
+PATIENCE = 30  # products without a better residual (more for narrow blocks) after which rounding is the limit
+LOOSE = 0.1  # relative residual at which the pairs from fresh vectors are accurate enough to compare
+MARGIN = 0.5  # share of the tolerance that the search must reach, because results are rounded once more
 SAVE_SECONDS = 30.0  # between checkpoints
 
 
@@ -90,30 +92,31 @@ def top_modes(
 ) -> Spectrum:
     """The `num_modes` largest eigenvalues and eigenfunctions, with multiplicities, from products with the operator.
 
-    `kernel` comes with its inputs `x`; an operator, `kernel.operator(x)`, or what `as_operator` takes, stands in the
-    place of both. Conventions are those of `spectrum`: eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2;
-    eigenfunctions `(n, k)`, or `(n, o, k)`, of mean square one. `residuals` are ||K phi - eigenvalue phi|| / ||phi|| of
-    K / n, computed and not estimated: each eigenvalue is within its residual of a true one. A mode has `converged` when
-    its residual is below `tolerance` times its eigenvalue, or below the noise floor. Whether eigenvalues between those
-    found were missed is not certain, but for random vectors drawn by `key` (default: a fixed one) of probability zero
-    in exact arithmetic, up to multiplicity `block_size`, beyond which it is looked for. Where J^T J is smaller than J
-    J^T, it is taken in its place.
+    `kernel` comes with its inputs `x`. An operator, or any value that `as_operator` takes, replaces both. Conventions
+    are those of `spectrum`: eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2, and eigenfunctions `(n, k)`, or
+    `(n, o, k)`, of mean square one. `residuals` are ||K phi - eigenvalue phi|| / ||phi|| for K / n. They are computed,
+    not estimated, so each eigenvalue is within its residual of a true one. A mode has `converged` if its residual is
+    below `tolerance` times its eigenvalue, or below the noise floor.
 
-    Costs about 6 to 15 products with a block of `block_size` vectors (default: a quarter more than `num_modes`, 16 to
-    128), at most `max_products`, but for the two that begin it; the subspace and its products take some 20
-    `block_size` numbers a row, within half a GiB where that suffices. A progress bar shows how many modes have
-    converged, and the largest residual.
+    The search may miss an eigenvalue between those it finds. In exact arithmetic, this has probability zero for
+    eigenvalues of multiplicity up to `block_size`, because `key` (default: a fixed one) draws random start vectors. The
+    search looks for higher multiplicities explicitly. If J^T J is smaller than J J^T, the search uses J^T J instead.
 
-    `checkpoint` names a file, `.npz`, that is renewed every half minute and at Ctrl-C, whole or not at all. The same
-    call goes on from it, to the same result bit for bit on one device. Several processes, which all have to make the
-    call, need it on a disk that they share; another program that searches by the same file is refused. A search that
-    goes on takes the first product again, by which a changed operator is known, and at the end as many as hold
-    `num_modes` vectors, to confirm the residuals. A problem so small that its matrix is decomposed writes none; its
+    Costs about 6 to 15 products with a block of `block_size` vectors (default: 1.25 * `num_modes`, from 16 to 128). The
+    number of products is at most `max_products`, but at least the two that start the search. The subspace and its
+    products take about 20 `block_size` numbers per row, limited to half a GiB if that suffices. A progress bar shows
+    the number of converged modes and the largest residual.
+
+    `checkpoint` is the path of an `.npz` file, which the search rewrites every half minute and at Ctrl-C, completely or
+    not at all. The same call resumes from it, with the same result bit for bit on one device. If there are several
+    processes, all must make the call and share the disk; another program cannot use the same file meanwhile. A resumed
+    search repeats the first product to detect a changed operator. At the end it multiplies the `num_modes` eigenvectors
+    once more to confirm the residuals. A problem that is small enough for a decomposition writes no checkpoint, and its
     `method` is "dense".
 
-    Raises `InputError` for more modes than rows, products that are NaN, an operator that is not symmetric or has
-    eigenvalues below zero, and a checkpoint of another problem, or in use. Warns where modes did not converge:
-    `max_products` did not suffice, or rounding is the limit; and where the checkpoint cannot be written.
+    Raises `InputError` on more modes than rows, NaN products, an operator that is not symmetric or has negative
+    eigenvalues, and a checkpoint that belongs to another problem or is in use. Warns if modes did not converge, because
+    `max_products` is too small or rounding is the limit, and if the checkpoint cannot be written.
     """
     op = operator_on(kernel, x)
     require_positive("num_modes", num_modes)
@@ -122,7 +125,7 @@ def top_modes(
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
     require_positive("max_products", max_products)
-    block_size = min(MOST_BLOCK, max(LEAST_BLOCK, -(-5 * num_modes // 4))) if block_size is None else block_size
+    block_size = min(MAX_BLOCK, max(MIN_BLOCK, -(-5 * num_modes // 4))) if block_size is None else block_size
     require_positive("block_size", block_size)
     path = None if checkpoint is None else checked_path(checkpoint)
 
@@ -146,16 +149,16 @@ def top_modes(
     return _spectrum(scaled, found, measure, float(tolerance), op.source, method)
 
 
-class Found(NamedTuple):
-    """Ritz pairs, descending: vectors, and K v - value v, as the operator packs them, `(..., k)`."""
+class RitzPairs(NamedTuple):
+    """Ritz pairs in descending order: values, vectors v, and residuals K v - value v, packed as `(..., k)`."""
 
     values: np.ndarray
     vectors: Array
     residuals: Array
 
 
-def _search(problem: Problem, path: Path | None) -> Found:
-    """Expand the subspace until the wanted pairs have converged, and no more copies of them are found."""
+def _search(problem: Problem, path: Path | None) -> RitzPairs:
+    """Expand the subspace until the wanted pairs have converged and no more copies of them appear."""
     resumed = path is not None and path.exists()
     state = loaded(problem, path) if path is not None and resumed else Subspace.empty(problem)
     saved_at = time.monotonic()
@@ -164,7 +167,7 @@ def _search(problem: Problem, path: Path | None) -> Found:
     with _saved_when_interrupted(problem, state, path), progress(None, "modes", total=problem.num_modes) as bar:
         while True:
             values, rotation, errors = ritz_pairs(state)
-            noise = noise_of(values, problem.operator.dtype)
+            noise = rounding_of(values, problem.operator.dtype)
             allowed = np.where(values > noise, MARGIN * problem.tolerance * values, noise)
             converged = (errors <= allowed)[: problem.num_modes]
             bar.n = int(np.sum(converged))
@@ -181,9 +184,9 @@ def _search(problem: Problem, path: Path | None) -> Found:
                 best, improved_at = (max(now[0], best[0]), min(now[1], best[1])), state.num_products
             stalled = state.num_products > improved_at + patience
             if stalled or state.num_products >= problem.max_products:
-                advice = "Raise max_products, tolerance or block_size; with a checkpoint the same call goes on."
+                advice = "Raise max_products, tolerance or block_size; with a checkpoint, the same call resumes."
                 if stalled:
-                    advice = f"It has not improved in {patience} products: raise tolerance, or use float64."
+                    advice = f"The search has not improved in {patience} products: raise tolerance, or use float64."
                 warnings.warn(
                     f"Expected {problem.num_modes} modes to converge; got {now[0]} after {state.num_products} "
                     f"products, with a residual of up to {now[1]:.1e} of the eigenvalue. {advice}",
@@ -207,27 +210,27 @@ def _search(problem: Problem, path: Path | None) -> Found:
         products = _confirmed(problem, state, vectors, products, float(values[0]))
     with jax.enable_x64(True):
         residuals = residuals_of(vectors, products, jnp.asarray(values)).astype(problem.operator.dtype)
-        return Found(state.scale * values, vectors.astype(problem.operator.dtype), state.scale * residuals)
+        return RitzPairs(state.scale * values, vectors.astype(problem.operator.dtype), state.scale * residuals)
 
 
 def _all_copies_found(problem: Problem, state: Subspace, values: np.ndarray, errors: np.ndarray) -> bool:
-    """Whether no eigenvalue was found as often as random vectors allow, once what the last ones found is known."""
-    if state.num_starts > problem.block_size:  # vectors beyond the wanted ones are of the last chain alone
-        beyond = problem.num_modes
-        noise = noise_of(values, problem.operator.dtype)
-        if len(values) > beyond and errors[beyond] > max(LOOSE * values[beyond], noise):
+    """Whether every eigenvalue has fewer copies than random start vectors, and the next pair is known well enough."""
+    if state.num_starts > problem.block_size:  # vectors beyond the wanted ones come from the last chain alone
+        unwanted = problem.num_modes  # the first pair beyond the wanted ones
+        noise = rounding_of(values, problem.operator.dtype)
+        if len(values) > unwanted and errors[unwanted] > max(LOOSE * values[unwanted], noise):
             return False
     return state.num_starts > _most_copies(values[: problem.num_modes])
 
 
 def _most_copies(values: np.ndarray) -> int:
-    """How often the eigenvalue that was found most often was."""
+    """The largest number of copies of one eigenvalue."""
     together = np.cumsum(np.append(0, np.diff(-values) > COPIES * np.abs(values[:-1])))
     return int(np.max(np.bincount(together)))
 
 
 def _worst(values: np.ndarray, errors: np.ndarray, problem: Problem) -> float:
-    """The largest residual of the wanted pairs, relative to the eigenvalue."""
+    """The largest residual of the wanted pairs, relative to the eigenvalue; infinity if there are fewer pairs."""
     if len(values) < problem.num_modes:
         return math.inf
     wanted = slice(problem.num_modes)
@@ -235,10 +238,11 @@ def _worst(values: np.ndarray, errors: np.ndarray, problem: Problem) -> float:
 
 
 def _confirmed(problem: Problem, state: Subspace, vectors: Array, products: Array, largest: float) -> Array:
-    """K v for the residuals of a resumed search: as the subspace has it where that is so, else by fresh products.
+    """K v for the residuals of a resumed search: the stored products if fresh ones confirm them, else the fresh ones.
 
-    Where the operator is known to be the same to the bit, products of the subspace and fresh ones differ by rounding
-    alone, and the subspace's, in which that was mended, stay. A subspace that no longer fits the operator shows here.
+    If the operator is equal bit for bit, stored and fresh products differ only by rounding. The function then keeps the
+    stored ones, whose rounding the search has corrected. If the subspace no longer fits the operator, the comparison
+    shows it, and the function warns.
     """
     fresh = fresh_products(problem, vectors.astype(problem.operator.dtype)) / state.scale
     with jax.enable_x64(True):
@@ -248,24 +252,24 @@ def _confirmed(problem: Problem, state: Subspace, vectors: Array, products: Arra
         return products
     worst = float(np.max(difference)) * state.scale
     warnings.warn(
-        f"Expected products of the operator that the checkpoint is of; fresh ones differ by up to {worst:.2g}, as on "
-        "another device or for a slightly different operator. Residuals are those of fresh products.",
+        f"Expected products of the checkpoint's operator; fresh ones differ by up to {worst:.2g}, as on another device "
+        "or for a slightly different operator. The residuals use the fresh products.",
         stacklevel=5,
     )
     return fresh
 
 
 def _save_or_warn(problem: Problem, state: Subspace, path: Path) -> None:
-    """Write a checkpoint; where that cannot be, the search goes on, and its result is returned."""
+    """Write a checkpoint; if that fails, warn, and let the search continue."""
     try:
         save(problem, state, path)
     except StorageError as error:
-        warnings.warn(f"{error} The search goes on without that checkpoint, to the same result.", stacklevel=5)
+        warnings.warn(f"{error} The search continues without that checkpoint, to the same result.", stacklevel=5)
 
 
 @contextlib.contextmanager
 def _saved_when_interrupted(problem: Problem, state: Subspace, path: Path | None) -> Iterator[None]:
-    """Write a checkpoint at Ctrl-C, where that finds the subspace whole."""
+    """Write a checkpoint at Ctrl-C; skip it if the subspace cannot be written."""
     try:
         yield
     except KeyboardInterrupt:
@@ -275,31 +279,34 @@ def _saved_when_interrupted(problem: Problem, state: Subspace, path: Path | None
         raise
 
 
-def _dense(operator: KernelOperator, num_modes: int) -> Found:
-    """All pairs, where there are so few rows that the whole matrix is less work."""
+def _dense(operator: KernelOperator, num_modes: int) -> RitzPairs:
+    """The first pairs by a decomposition of the whole matrix, for operators with few rows."""
     matrix = operator.matrix().astype(np.float64)
     require_finite_products(matrix)
     require_symmetric_products(matrix - matrix.T, np.linalg.norm(matrix, axis=0), operator.dtype)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     require_positive_definite(jnp.asarray(values[::-1]), operator.epsilon)
-    # Rounded as they are returned, so that residuals hold that too.
+    # Round first, as the returned values are, so that the residuals include this rounding.
     values = values[::-1][:num_modes].astype(operator.dtype).astype(np.float64)
     vectors = vectors[:, ::-1][:, :num_modes].astype(operator.dtype).astype(np.float64)
     residuals = matrix @ vectors - vectors * values
-    return Found(values, *(operator.pack(array.astype(operator.dtype)) for array in (vectors, residuals)))
+    return RitzPairs(values, *(operator.pack(array.astype(operator.dtype)) for array in (vectors, residuals)))
 
 
-def _lifted(operator: ParameterOperator, found: Found) -> Found:
-    """The pairs of J J^T: v = J u / sqrt(value), and K v - value v = J (J^T J u - value u) / sqrt(value)."""
+def _lifted(operator: ParameterOperator, found: RitzPairs) -> RitzPairs:
+    """The pairs of J J^T from those of J^T J.
+
+    v = J u / sqrt(value), and K v - value v = J (J^T J u - value u) / sqrt(value).
+    """
     k = len(found.values)
     both = operator.lift(jnp.concatenate([found.vectors, found.residuals], -1))
     positive = np.maximum(found.values, np.finfo(operator.dtype).tiny)
     both = both / jnp.asarray(np.sqrt(np.tile(positive, 2)), both.dtype)
-    return Found(found.values, both[..., :k], both[..., k:])
+    return RitzPairs(found.values, both[..., :k], both[..., k:])
 
 
 def _spectrum(
-    operator: KernelOperator, found: Found, measure: np.ndarray, tolerance: float, source: Any, method: str
+    operator: KernelOperator, found: RitzPairs, measure: np.ndarray, tolerance: float, source: Any, method: str
 ) -> Spectrum:
     kernel, x = (None, None) if source is None else source
     n, o = operator.num_examples, operator.num_outputs
@@ -310,7 +317,7 @@ def _spectrum(
     functions = signed(*(jnp.asarray(each.astype(operator.dtype)) for each in (vectors / norms / roots, roots)))
     trace = operator.trace()
     known = float(np.sum(found.values))
-    rest = max(0.0, found.values[-1] * (trace - known))  # of the squares of the eigenvalues that are not known
+    rest = max(0.0, found.values[-1] * (trace - known))  # bounds the sum of squares of the unknown eigenvalues
     epsilon = operator.epsilon
     noise_floor = epsilon * float(np.sqrt(np.sum(found.values**2) + rest))
     dtype = functions.dtype
@@ -320,7 +327,7 @@ def _spectrum(
         eigenfunctions=functions.reshape(n, o, -1) if o > 1 else functions,
         eigenspace=eigenspaces(values, jnp.asarray(noise_floor, dtype), epsilon**0.5),
         trace=jnp.asarray(trace, dtype),
-        residuals=jnp.asarray(errors / norms + epsilon * found.values, dtype),  # with the rounding of the eigenvalue
+        residuals=jnp.asarray(errors / norms + epsilon * found.values, dtype),  # plus the rounding of the eigenvalue
         noise_floor=jnp.asarray(noise_floor, dtype),
         weights=jnp.asarray(measure),
         x=None if x is None else jnp.asarray(x),

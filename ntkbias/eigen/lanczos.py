@@ -1,7 +1,7 @@
-"""Lanczos' iteration of many probes at once, each with a subspace of its own, and the quadrature rules that it gives.
+"""Lanczos iterations of many probes at once, each with its own subspace, and the quadrature rules that follow.
 
-After s steps from a probe v the operator's tridiagonal matrix T has v^T f(K) v = |v|^2 (f(T))_11 for polynomials f of a
-degree below 2 s: Gauss' rule, with the eigenvalues of T as nodes (Golub and Welsch 1969).
+After s steps from a probe v, the tridiagonal matrix T satisfies v^T f(K) v = |v|^2 (f(T))_11 for polynomials f of
+degree below 2 s. This is the Gauss rule, whose nodes are the eigenvalues of T (Golub and Welsch 1969).
 """
 
 from typing import Any
@@ -28,12 +28,12 @@ __all__ = [
     "with_node",
 ]
 
-GROUP = 8  # Lanczos vectors that one compiled program takes off a block: more save calls, and cost compilation
-WELL_KNOWN = 0.01  # the residual, relative to its eigenvalue, up to which a given mode is taken to be exact
+GROUP = 8  # Lanczos vectors that one compiled program projects out; more save calls but compile longer
+WELL_KNOWN = 0.01  # relative residual up to which a given mode counts as exact
 
 
 def probes_of(operator: KernelOperator, key: PRNGKeyArray, share: range) -> Array:
-    """Packed normal vectors, one for each number: their directions are uniform on the sphere."""
+    """Packed normal vectors, one per number in `share`. Their directions are uniform on the sphere."""
 
     def probe(number: Array) -> Array:
         return jax.random.normal(jax.random.fold_in(key, number), (operator.shape[0],), operator.dtype)
@@ -44,10 +44,11 @@ def probes_of(operator: KernelOperator, key: PRNGKeyArray, share: range) -> Arra
 def tridiagonal(
     operator: KernelOperator, probes: Array, num_steps: int, locked: list[Array], largest: float, bar: Any
 ) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
-    """Diagonal and off-diagonal of each probe's tridiagonal matrix, on the complement of the locked vectors.
+    """The diagonal and off-diagonal of each probe's tridiagonal matrix, orthogonal to the locked vectors.
 
-    The last off-diagonal is the norm of what the last product left over. Where nothing is left but rounding, of the
-    locked vectors' eigenvalues, too, the probe has met all eigenvalues that it holds: zeros follow.
+    The last off-diagonal entry is the norm of the remainder of the last product. If a remainder is only rounding,
+    including that of the locked eigenvalues, the probe has found all eigenvalues that it can see, and the later entries
+    are zero.
     """
     count, epsilon = probes.shape[-1], operator.epsilon
     diagonals, off_diagonals = np.zeros((count, num_steps)), np.zeros((count, num_steps))
@@ -70,7 +71,7 @@ def tridiagonal(
 
 
 def _outside(vectors: Array, *bases: list[Array]) -> Array:
-    """The part of each vector that is orthogonal to its own in these bases: by turns, and twice."""
+    """The part of each probe's vector that is orthogonal to that probe's vectors in the bases, by two passes."""
     for _ in range(2):
         for basis in bases:
             for start in range(0, len(basis), GROUP):
@@ -95,10 +96,10 @@ def _inner(others: list[Array], vectors: Array) -> list[Array]:
 
 @jax.jit
 def _unit(vectors: Array, least: Float[Array, " p"]) -> tuple[Array, Float[Array, " p"]]:
-    """Vectors of norm one, and what their norms were; zeros for those of at most the least norm."""
+    """The vectors scaled to norm one, and their norms; both are zero if a norm is at most `least`."""
     axes = tuple(range(vectors.ndim - 1))
     largest = jnp.max(jnp.abs(vectors), axes)
-    scale = jnp.where(largest > 0, largest, 1)  # squares of small or large numbers leave the range of float32
+    scale = jnp.where(largest > 0, largest, 1)  # without it, squares overflow or underflow in float32
     norms = scale * jnp.sqrt(jnp.sum((vectors / scale) ** 2, axes))
     kept = norms > least
     return jnp.where(kept, vectors / jnp.where(kept, norms, 1), 0), jnp.where(kept, norms, 0)
@@ -107,7 +108,10 @@ def _unit(vectors: Array, least: Float[Array, " p"]) -> tuple[Array, Float[Array
 def gauss_rule(
     diagonals: Float[np.ndarray, "p s"], off_diagonals: Float[np.ndarray, "p r"]
 ) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
-    """Nodes, ascending, and weights that sum to one, of tridiagonal matrices (Golub and Welsch 1969)."""
+    """The nodes (ascending) and the weights (which sum to one) of the Gauss rules of tridiagonal matrices.
+
+    (Golub and Welsch 1969.)
+    """
     size = diagonals.shape[1]
     places = np.arange(size)
     matrices = np.zeros((len(diagonals), size, size))
@@ -120,11 +124,11 @@ def gauss_rule(
 def with_node(
     diagonals: Float[np.ndarray, "p s"], off_diagonals: Float[np.ndarray, "p s"], point: float
 ) -> tuple[Float[np.ndarray, "p r"], Float[np.ndarray, "p s"]]:
-    """Tridiagonal matrices of one row more that have an eigenvalue at the point (Golub 1973).
+    """Tridiagonal matrices with one more row that have an eigenvalue at the given point (Golub 1973).
 
-    The last entry of the diagonal makes the last pivot of the elimination zero. Where it would be large, the point is
-    an eigenvalue nearly without it: then the entry before takes up the rest, and the last row stands alone, beyond all
-    others and with a weight of zero.
+    The last diagonal entry makes the last pivot of the elimination zero. If that entry would be large, the matrix
+    without the new row nearly has this eigenvalue already. The code then adjusts the entry before it instead, and
+    decouples the last row, with an eigenvalue beyond all others and a weight of zero.
     """
     scale = np.max(np.abs(diagonals) + off_diagonals, -1)
     pivot = _not_zero(diagonals[:, 0] - point)
@@ -147,7 +151,7 @@ def _not_zero(pivot: np.ndarray) -> np.ndarray:
 
 
 def known_modes(operator: KernelOperator, modes: Spectrum | None) -> tuple[list[Array], Float[np.ndarray, " k"]]:
-    """Orthonormal vectors of the modes that are known well, each for all probes, and their eigenvalues."""
+    """Orthonormal vectors of the modes that are accurate enough, shared by all probes, and their eigenvalues."""
     if modes is None:
         return [], np.zeros(0)
     if not isinstance(modes, Spectrum):
@@ -168,33 +172,33 @@ def known_modes(operator: KernelOperator, modes: Spectrum | None) -> tuple[list[
     count = int(np.argmax(poor)) if poor.any() else len(poor)
     if len(poor) and not count:
         raise InputError(
-            f"Expected modes of this operator; got a first one whose residual is {residuals[0]:.2g}, with an "
-            f"eigenvalue of {values[0]:.2g}. Make them by top_modes(operator, ...), with the same weights."
+            f"Expected modes of this operator; got a first mode with residual {residuals[0]:.2g} and eigenvalue "
+            f"{values[0]:.2g}. Make them by top_modes(operator, ...), with the same weights."
         )
     return [operator.pack(vectors[:, i : i + 1]) for i in range(count)], values[:count]
 
 
-def probes_at_once(num_probes: int, bytes_a_probe: int, memory_budget: int | None) -> int:
-    """How many probes share a block, of about the same number in each round."""
+def probes_at_once(num_probes: int, bytes_per_probe: int, memory_budget: int | None) -> int:
+    """The number of probes per round that fits the budget, with rounds of about equal size."""
     budget = default_memory_budget() if memory_budget is None else memory_budget
-    most = max(1, min(num_probes, budget // bytes_a_probe))
+    most = max(1, min(num_probes, budget // bytes_per_probe))
     return -(-num_probes // -(-num_probes // most))
 
 
 def _require_symmetric(back: np.ndarray, beta: np.ndarray, scale: np.ndarray, epsilon: float) -> None:
-    """x^T K y is known from the step before, as y^T K x."""
+    """Raise an `InputError` if x^T K y differs from y^T K x, which the previous step computed."""
     if np.any(np.abs(back - beta) > epsilon**0.5 * scale):
         raise InputError(
             "Expected a symmetric operator; got products with x^T (K y) and y^T (K x) that differ by "
-            f"{np.max(np.abs(back - beta)):.2g}, beside {np.max(scale):.2g}. Make it of one set of inputs."
+            f"{np.max(np.abs(back - beta)):.2g}, compared with {np.max(scale):.2g}. Make it from one set of inputs."
         )
 
 
 def require_nonnegative(nodes: np.ndarray, largest: float, dtype: Any) -> None:
-    """Raise an `InputError` on nodes farther below zero than rounding takes them."""
+    """Raise an `InputError` if a node is more negative than rounding can make it."""
     least, largest = float(nodes.min()), max(largest, float(np.abs(nodes).max()))
     if least < -(float(np.finfo(dtype).eps) ** 0.5) * largest:
         raise InputError(
-            f"Expected an operator without eigenvalues below zero; got one of about {least:.3g} of K / n, beside "
-            f"{largest:.3g}. A kernel of inner products has none: check what it is made of."
+            f"Expected an operator without negative eigenvalues; got one of about {least:.3g} of K / n, with a largest "
+            f"of {largest:.3g}. A kernel of inner products has none: check how it was made."
         )

@@ -1,13 +1,16 @@
-"""The top of a spectrum from landmarks: the kernel of all inputs with a few of them, and its diagonal.
+"""The top of a spectrum from landmarks: the kernel between all inputs and a few of them, and its diagonal.
 
-    K_S(x, x') = K(x, x_S) K(x_S, x_S)^+ K(x_S, x')        (Nystrom; Williams and Seeger 2001)
+The landmarks S define the Nystrom approximation (Williams and Seeger 2001)
 
-is the kernel of what the landmarks S span. K - K_S is positive semi-definite, so that every eigenvalue of K_S is at
-most that of K; and the trace of K - K_S, which the diagonal tells exactly, is by how much all of them together fall
-short. The eigenpairs are those of the whole n by n matrix K_S, not those of the landmarks scaled up.
+    K_S(x, x') = K(x, x_S) K(x_S, x_S)^+ K(x_S, x')
 
-Landmarks that are drawn by what is still missing serve best: randomly pivoted Cholesky draws each in proportion to the
-diagonal of K - K_S (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503).
+which is the kernel restricted to the span of the landmarks' features. K - K_S is positive semi-definite, so no
+eigenvalue of K_S exceeds that of K. The trace of K - K_S is the total shortfall of all eigenvalues, and the diagonal of
+K gives it exactly. The returned eigenpairs belong to the full n x n matrix K_S; they are not those of the landmarks
+scaled up.
+
+The best landmarks are drawn according to the part of the kernel that is still missing. Randomly pivoted Cholesky draws
+each landmark in proportion to the diagonal of K - K_S (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503).
 
 >>> import ntkbias as nb
 >>> from ntkbias.eigen import nystrom
@@ -47,25 +50,26 @@ Residuals = Literal["bound", "exact"]
 
 
 class NystromSpectrum(Spectrum):
-    """A `Spectrum` from landmarks, which its eigenfunctions extend through: phi(x) = K(x, x_S) coefficients.
+    """A `Spectrum` from landmarks. Its eigenfunctions extend through the landmarks: phi(x) = K(x, x_S) coefficients.
 
-    Eigenvalues are too low, none of them by more than `trace_error`, all together by that if every mode was kept.
+    No eigenvalue is too high, and none is too low by more than `trace_error`. If every mode was kept, `trace_error` is
+    their total shortfall.
     """
 
-    landmarks: Int[Array, " m"] = eqx.field(kw_only=True)  # places in x, in the order in which they were chosen
+    landmarks: Int[Array, " m"] = eqx.field(kw_only=True)  # indices into x, in the order in which they were chosen
     coefficients: Float[Array, "m *o k"] = eqx.field(kw_only=True)
     trace_error: Float[Array, ""] = eqx.field(kw_only=True)  # trace(K - K_S) / n, to within rounding of the trace
 
     def extend(self, x_new: Inputs, num_modes: int | None = None) -> Float[Array, "m *o k"]:
-        """The first eigenfunctions at new inputs: K(x, x_S) coefficients; at x they are `eigenfunctions`.
+        """The first eigenfunctions at new inputs, K(x, x_S) coefficients; at x itself they are `eigenfunctions`.
 
-        `num_modes` is at most, and by default, the number of modes above the noise floor. Costs the kernel of the new
-        inputs with the landmarks alone.
+        `num_modes` is at most the number of modes above the noise floor, which is also the default. Costs only the
+        kernel between the new inputs and the landmarks.
         """
         if self.kernel is None or self.x is None:
             raise InputError(
-                "Expected a spectrum made from a kernel and inputs; got one without, which cannot be extended. Use "
-                "nystrom(kernel, x, landmarks)."
+                "Expected a spectrum made from a kernel and inputs; got one without them, which cannot be extended. "
+                "Use nystrom(kernel, x, landmarks)."
             )
         modes = self._first_modes(num_modes)
         gram = self.kernel(x_new, self.x[self.landmarks])
@@ -78,17 +82,17 @@ class NystromSpectrum(Spectrum):
         return dataclasses.replace(found, notes=[*found.notes, error])
 
     def effective_rank_bounds(self) -> tuple[Scalar, Scalar]:
-        """The least and the largest effective rank for eigenvalues none of which is below the one that is known of it.
+        """The least and the largest effective rank with this trace, given that no known eigenvalue is too high.
 
-        What is left of the trace may belong to any mode: the rank is least where all of it belongs to the first one,
-        and largest where it fills up the smallest ones to one level.
+        The rest of the trace may belong to any mode. The rank is least if all of it belongs to the first mode. It is
+        largest if the rest raises the smallest eigenvalues to a common level.
         """
         array = self.eigenvalues.__array_namespace__()
         known, missing = array.maximum(self.eigenvalues, 0.0), self.num_missing
         rest = array.maximum(self.trace - array.sum(known), 0.0)
         total = array.sum(known) + rest
         least = entropic_rank(array.concat([known[:1] + rest, known[1:]]))
-        sums = rest + array.concat([array.cumsum(known[::-1])[::-1], 0 * known[:1]])  # and modes j, j + 1, ...
+        sums = rest + array.concat([array.cumsum(known[::-1])[::-1], 0 * known[:1]])  # rest plus modes j, j + 1, ...
         counts = missing + array.arange(len(known), -1, -1)
         level = array.min(array.where(counts > 0, sums / array.maximum(counts, 1), array.inf))
         shares = array.maximum(known, level) / total
@@ -107,37 +111,41 @@ def nystrom(
     residuals: Residuals = "bound",
     key: PRNGKeyArray | None = None,
 ) -> NystromSpectrum:
-    """The largest eigenvalues and eigenfunctions of `kernel` on `x` `(n, ...)` from m of these inputs.
+    """The largest eigenvalues and eigenfunctions of `kernel` on `x` `(n, ...)`, from m of these inputs as landmarks.
 
-    The operator of a kernel, `kernel.operator(x)`, may stand in the place of both.
+    The operator of a kernel, `kernel.operator(x)`, may replace both. `landmarks` are the indices `(m,)` of m inputs, or
+    their number m. Given a number, `method` chooses them:
 
-    `landmarks` are the m inputs' places `(m,)` in x, or their number; then `method` chooses them:
+        "pivoted_cholesky"  draws each in proportion to the part of the diagonal that the others miss (Chen et al.
+                            2022). It draws in blocks with the rejection scheme of Epperly, Tropp and Webber (2024,
+                            arXiv 2410.03969), which has the same distribution. It chooses fewer than m landmarks if
+                            these leave only rounding.
+        "leverage"          draws by ridge leverage scores, estimated on 2 m, 4 m, ... n inputs in turn (Musco and Musco
+                            2017, arXiv 1605.07583, Algorithm 3, but with m draws each time so that JAX compiles once)
+        "uniform"           draws all inputs with equal probability
 
-        "pivoted_cholesky"  each in proportion to what the others miss of the diagonal (Chen et al. 2022), by the
-                            rejections of Epperly, Tropp and Webber (2024, arXiv 2410.03969): the same law, in blocks.
-                            Fewer than m where these span all that rounding leaves
-        "leverage"          by ridge leverage scores, estimated on 2 m, 4 m, ... n inputs in turn (Musco and Musco 2017,
-                            arXiv 1605.07583, Algorithm 3; with m draws each time, so that programs are compiled once)
-        "uniform"           each input alike
+    For `outputs="all"` a landmark is an input with all its outputs. Conventions are those of `spectrum`. The number of
+    modes is the rank of the kernel between the landmarks, but at most `num_modes`. The result extends to new inputs
+    through the landmarks alone.
 
-    For `outputs="all"` a landmark is an input with all its outputs. Conventions are those of `spectrum`, and modes are
-    as many as the landmarks' kernel has rank, at most `num_modes`. The result extends through the landmarks alone.
+    Errors. Each eigenvalue is too low by at most `trace_error`, trace(K - K_S) / n, and so is their sum. `residuals`
+    are ||K phi - eigenvalue phi|| / ||phi||, or a bound of it. Let E = (K - K_S) / n. Since |E_ij| <= sqrt(E_ii E_jj),
+    the bound is sqrt(trace E) sum_j sqrt(E_jj) |phi_j| / ||phi||. Both bounds are pessimistic: on the digits, the top
+    50 eigenvalues were too low by about a hundredth of `trace_error`, and exact residuals were 50 to 300 times smaller
+    than their bound. `residuals="exact"` computes them by a product of the kernel with all modes. For an empirical NTK
+    this costs about as much as that many landmarks, for other kernels as much as the whole matrix. Each eigenvalue is
+    then within its residual of a true one. All statements hold up to rounding, which is of the order of `noise_floor`.
+    Modes share an `eigenspace` if their eigenvalues differ by less than their possible errors. With bounds this joins
+    most modes, with exact residuals few.
 
-    How wrong it is: an eigenvalue is too low by at most `trace_error`, trace(K - K_S) / n, and so are all together.
-    `residuals` are ||K phi - eigenvalue phi|| / ||phi||, or a bound of it: with E = (K - K_S) / n, of which |E_ij| <=
-    sqrt(E_ii E_jj), at most sqrt(trace E) sum_j sqrt(E_jj) |phi_j| / ||phi||. Both bounds are pessimistic: on digits
-    the top 50 eigenvalues fell short by some hundredth of `trace_error`, and residuals were 50 to 300 times smaller.
-    "exact" computes these, by a product of the kernel with all modes: for an empirical NTK about as dear as that many
-    landmarks, for other kernels as the whole matrix; an eigenvalue is within its residual of a true one. All of this is
-    to within rounding, which is of the order of `noise_floor`. Modes whose eigenvalues are nearer to each other than
-    they may be wrong share an `eigenspace`: by bounds most of them, by exact residuals few.
+    Costs the kernel's diagonal and columns of n m entries (n m o^2 for "all"). "leverage" computes three times as many
+    entries, and "pivoted_cholesky" computes the features of x in ten rounds or more. The linear algebra takes about 4 n
+    m^2 multiplications in float64 on the host (7 n m^2 for "pivoted_cholesky"). The columns stay in memory on the host,
+    in the kernel's type.
 
-    Costs the kernel's diagonal, and columns of n m entries (for "all" n m o^2): "leverage" computes three times as
-    many, and "pivoted_cholesky" the features of x in ten rounds or more. Then some 4 n m^2 multiplications in float64
-    on the host ("pivoted_cholesky": 7). Memory: those columns on the host, in the kernel's type.
-
-    Raises `InputError` on the inputs that calling the kernel refuses, outputs="each", landmarks that are not places in
-    x or more than n, more modes than landmarks, and a kernel that is zero, or not positive semi-definite, among these.
+    Raises `InputError` on inputs that the kernel refuses, outputs="each", landmarks that are not indices into x or are
+    more than n, more modes than landmarks have rows, and a kernel that is zero or not positive semi-definite between
+    the landmarks.
     """
     require_choice("method", method, Method)
     require_choice("residuals", residuals, Residuals)
@@ -151,7 +159,7 @@ def nystrom(
     diagonal = np.asarray(operator.diagonal(), np.float64).reshape(n, -1)
     if not np.isfinite(diagonal).all():
         raise InputError(
-            "Expected inputs at which the kernel is finite; got NaN or infinity on its diagonal. Check the scale of "
+            "Expected a kernel that is finite at the inputs; got NaN or infinity on its diagonal. Check the scale of "
             "inputs and parameters."
         )
     problem = Problem(kernel, np.asarray(x), measure, diagonal)
@@ -168,12 +176,12 @@ def nystrom(
 def _spectrum(
     problem: Problem, chosen: np.ndarray, columns: np.ndarray, num_modes: int, *, exact: bool
 ) -> NystromSpectrum:
-    """The eigenpairs of K_S, and how far they are from those of K."""
+    """The eigenpairs of K_S, with their errors relative to those of K."""
     (n, o), dtype = problem.diagonal.shape, _wide(columns)
     root = _checked_root(problem, chosen, columns)
     all_values, rotation = _decomposed(problem, columns, root)
     noise_floor = epsilon_of(columns) * np.linalg.norm(all_values)
-    kept = all_values > np.finfo(np.float64).eps * all_values[0]  # below, they are rounding even here, perhaps negative
+    kept = all_values > np.finfo(np.float64).eps * all_values[0]  # smaller ones are rounding in float64, maybe negative
     kept[num_modes:] = False
     values = all_values[kept]
     functions, coefficients = _functions(problem, columns, root @ (rotation[:, kept] / np.sqrt(values)))
@@ -209,7 +217,7 @@ def _checked_root(problem: Problem, chosen: np.ndarray, columns: np.ndarray) -> 
     own = columns[problem.rows(chosen)].astype(np.float64)
     if not own.any():
         raise InputError(
-            "Expected a kernel that is not zero at all landmarks; got zeros alone. Check the inputs and parameters."
+            "Expected a kernel that is not zero at all landmarks; got only zeros. Check the inputs and parameters."
         )
     values = np.linalg.eigvalsh((own + own.T) / 2)
     require_positive_definite(jnp.asarray(values[[-1, 0]]), float(jnp.finfo(columns.dtype).eps))
@@ -225,7 +233,7 @@ def _decomposed(problem: Problem, columns: np.ndarray, root: np.ndarray) -> tupl
 
 
 def _functions(problem: Problem, columns: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenfunctions `(rows, k)` and their coefficients; of two signs the one with the long positive tail."""
+    """The eigenfunctions `(rows, k)` and their coefficients, with the sign that gives a positive third moment."""
     measure = np.repeat(problem.measure, problem.num_outputs)[:, None]
     functions = np.empty((len(columns), coefficients.shape[1]), _wide(columns))
     skewness = np.zeros(coefficients.shape[1])
@@ -238,7 +246,7 @@ def _functions(problem: Problem, columns: np.ndarray, coefficients: np.ndarray) 
 
 
 def _wide(columns: np.ndarray) -> np.dtype:
-    """The type of results: the kernel's, and float32 where that is narrower."""
+    """The type of results: the kernel's, or float32 if that is wider."""
     return np.dtype(jnp.promote_types(columns.dtype, jnp.float32))
 
 
@@ -251,7 +259,7 @@ def _exact_residuals(problem: Problem, functions: np.ndarray, values: np.ndarray
 
 
 def _checked_landmarks(landmarks: Any, n: int) -> int | np.ndarray:
-    """A number of landmarks, or their places."""
+    """The number of landmarks, or their indices; an `InputError` if they are not valid."""
     if np.ndim(landmarks) == 0:
         require_positive("landmarks", landmarks)
         if landmarks > n:
@@ -260,16 +268,16 @@ def _checked_landmarks(landmarks: Any, n: int) -> int | np.ndarray:
     places = np.asarray(require_wide(landmarks, "landmarks"))
     if places.ndim != 1 or not places.size or places.dtype.kind not in "iu":
         raise InputError(
-            f"Expected landmarks to be a number, or places (m,) in x; got shape {places.shape} of {places.dtype}. "
+            f"Expected landmarks to be a number, or indices (m,) into x; got shape {places.shape} of {places.dtype}. "
             "For a mask use numpy.flatnonzero(mask)."
         )
     if places.min() < 0 or places.max() >= n:
         raise InputError(
-            f"Expected landmarks to be places in x, from 0 to {n - 1}; got {places.min()} to {places.max()}."
+            f"Expected landmarks to be indices into x, from 0 to {n - 1}; got {places.min()} to {places.max()}."
         )
     if len(np.unique(places)) < len(places):
         raise InputError(
-            f"Expected landmarks without repetition; got {len(places)} of which {len(np.unique(places))} differ. "
+            f"Expected landmarks without repetition; got {len(places)} with {len(np.unique(places))} different ones. "
             "Use numpy.unique."
         )
     return places

@@ -1,4 +1,4 @@
-"""How landmarks are drawn: each input alike, by what is missing of the kernel, or by ridge leverage scores."""
+"""Sampling of landmarks: uniformly, by randomly pivoted Cholesky, or by ridge leverage scores."""
 
 import math
 from typing import Any
@@ -10,21 +10,21 @@ from ntkbias.eigen.columns import Problem, epsilon_of, inverse_root, products, r
 
 __all__ = ["accepted_pivots", "leverage", "pivoted_cholesky", "uniform"]
 
-ROUNDS = 10  # of pivots: the kernel's features of all inputs are computed once a round
-PROPOSALS = 3  # for each pivot of a round, most of which are accepted until little is missing
+ROUNDS = 10  # rounds of pivots; each round computes the kernel's features of all inputs once
+PROPOSALS = 3  # proposals per pivot of a round; most are accepted until little of the kernel is missing
 
 
 def uniform(problem: Problem, num_landmarks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Each input alike, none twice."""
+    """Draw landmarks uniformly without replacement. Returns their indices and the kernel's columns."""
     chosen = rng.choice(len(problem.x), num_landmarks, replace=False)
     return chosen, problem.columns(chosen)
 
 
 def pivoted_cholesky(problem: Problem, num_landmarks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Randomly pivoted Cholesky: a landmark is drawn in proportion to the diagonal of K - K_S at that moment.
+    """Randomly pivoted Cholesky: draw each landmark in proportion to the current diagonal of K - K_S.
 
-    By rounds: proposals are drawn in proportion to the diagonal at the beginning of the round, and each is accepted
-    with the probability that the landmarks accepted since have left of its own entry, which is the same law.
+    Each round draws proposals in proportion to the diagonal at its beginning. It accepts a proposal with probability
+    (current entry) / (entry at the beginning), which yields the same distribution.
     """
     (n, o), block = problem.diagonal.shape, -(-num_landmarks // ROUNDS)
     chosen = np.empty(0, int)
@@ -43,7 +43,7 @@ def pivoted_cholesky(problem: Problem, num_landmarks: int, rng: np.random.Genera
         accepted = proposals[accepted_pivots(gram, features, proposals, wanted, rng)]
         if not len(accepted):
             break
-        found = problem.columns(np.resize(accepted, block))  # of one width in all rounds: compiled once
+        found = problem.columns(np.resize(accepted, block))  # the same width in all rounds, so it is compiled once
         if not len(chosen):
             columns = np.empty((n * o, num_landmarks * o), found.dtype)
         columns[:, len(chosen) * o : (len(chosen) + len(accepted)) * o] = found[:, : len(accepted) * o]
@@ -58,11 +58,11 @@ def accepted_pivots(
     most: int,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Which of the proposals to accept, in turn, given their kernel and the features of the landmarks before them.
+    """The positions of the accepted proposals, given their kernel and the earlier landmarks' features at them.
 
-    Each one that is accepted is eliminated, which gives what is left of K - K_S for those after it.
+    Accepting a proposal eliminates it, which updates K - K_S for the proposals after it.
     """
-    size = len(gram) // len(proposals)  # rows of an input
+    size = len(gram) // len(proposals)  # rows per input
     floor = epsilon_of(gram) * float(np.linalg.norm(gram.astype(np.float64)))  # a float32 square may overflow
     left = gram.astype(np.float64) - features @ features.T
     bounds = np.diagonal(left).reshape(-1, size).sum(1)
@@ -78,7 +78,7 @@ def accepted_pivots(
 
 
 def leverage(problem: Problem, num_landmarks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks by ridge leverage scores, of m, 2 m, 4 m, ... inputs, each estimated from a sample of those before."""
+    """Draw landmarks by ridge leverage scores of 2 m, 4 m, ... n inputs, each estimated from the previous sample."""
     n, size = len(problem.x), num_landmarks
     order = rng.permutation(n)
     sample, shares = np.arange(num_landmarks), np.ones(num_landmarks)  # places in the order; expected numbers of draws
@@ -100,10 +100,10 @@ def _leverage_scores(
 ) -> Float[np.ndarray, " among"]:
     """The ridge leverage scores (K (K + ridge)^-1)_ii of inputs, summed over outputs, estimated from a sample of them.
 
-    The ridge is what the k largest eigenvalues leave of the trace, over k = m / (4 log m), for which m draws suffice.
+    The ridge is the sum of all but the k largest eigenvalues, divided by k = m / (4 log m). m draws suffice for this k.
     """
     o = problem.num_outputs
-    scales = np.sqrt(problem.measure[among] * len(problem.x))  # weights make an input's features longer
+    scales = np.sqrt(problem.measure[among] * len(problem.x))  # weights scale the length of an input's features
     columns = problem.columns(among[sample], among)
     epsilon = epsilon_of(columns)
     columns = columns * np.repeat(scales, o)[:, None] * np.repeat(scales[sample], o)

@@ -1,4 +1,4 @@
-"""The subspace in which `top_modes` looks for eigenvectors: how it grows by a block, and how it begins again."""
+"""The subspace in which `top_modes` searches for eigenvectors: its growth by blocks, and its restarts."""
 
 import dataclasses
 import enum
@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbias.eigen.vectors import (
-    filled_up,
     gram_of,
     inner_products,
     outside,
@@ -21,6 +20,7 @@ from ntkbias.eigen.vectors import (
     residual_norms,
     residuals_of,
     rotated,
+    with_columns_replaced,
 )
 from ntkbias.errors import InputError
 from ntkbias.kernels import KernelOperator
@@ -32,22 +32,22 @@ __all__ = [
     "expanded",
     "first_product",
     "fresh_products",
-    "noise_of",
     "random_key",
     "restarted",
     "ritz_pairs",
+    "rounding_of",
     "with_fresh_vectors",
     "worst_residuals",
 ]
 
-BLOCKS = 10  # of which a subspace is made before it restarts
-SUBSPACE_BYTES = 2**29  # that the subspace and its products may take, where that leaves it MIN_BLOCKS
+BLOCKS = 10  # blocks in a subspace, besides the wanted modes, before it restarts
+SUBSPACE_BYTES = 2**29  # limit on the size of the subspace and its products, but they hold at least MIN_BLOCKS
 MIN_BLOCKS = 3
-FIRST = 4  # columns of the first product that are kept
+FIRST = 4  # columns of the first product that identify the operator
 
 
 class Problem(NamedTuple):
-    """What is sought, and how."""
+    """The operator and the parameters of a search for its top modes."""
 
     operator: KernelOperator
     num_modes: int
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many vectors the subspace has at most."""
+        """The largest number of vectors in the subspace."""
         rows, size = self.operator.shape[0], self.block_size
         fitting = SUBSPACE_BYTES // (2 * rows * self.operator.dtype.itemsize)
         least, most = self.num_modes + MIN_BLOCKS * size, self.num_modes + BLOCKS * size
@@ -67,9 +67,9 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass
 class Subspace:
-    """Orthonormal vectors V, their products W = K V, and V^T K V; columns from `filled` on are zero.
+    """Orthonormal vectors V, their products W = K V, and V^T K V. Columns from `filled` on are zero.
 
-    Arrays keep their shapes, so that each step is compiled once.
+    The arrays keep their shapes, so that JAX compiles each step once.
     """
 
     vectors: Array  # V, (..., width)
@@ -78,21 +78,21 @@ class Subspace:
     norms: np.ndarray  # of the columns of W
     filled: int = 0
     num_products: int = 0
-    num_starts: int = 0  # random vectors that chains began with
-    scale: float = 0.0  # the power of two that products are divided by, so that squares neither vanish nor overflow
-    first: np.ndarray | None = None  # some columns of the first product, by which an operator is known again
-    is_of_operator: bool = True  # to the bit, as far as those columns tell; False where they differ by rounding
+    num_starts: int = 0  # random start vectors so far
+    scale: float = 0.0  # power of two that divides the products, so that squares neither underflow nor overflow
+    first: np.ndarray | None = None  # some columns of the first product, which identify the operator
+    is_of_operator: bool = True  # whether these columns are equal bit for bit; False if they differ by rounding
 
     @classmethod
     def empty(cls, problem: Problem) -> "Subspace":
-        """The subspace of no vector."""
+        """The subspace without vectors."""
         rows, width, dtype = problem.operator.shape[0], problem.width, problem.operator.dtype
         vectors, products = (problem.operator.pack(np.zeros((rows, width), dtype)) for _ in range(2))
         return cls(vectors, products, np.zeros((width, width)), np.zeros(width))
 
 
 def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ritz values, descending, the rotation `(width, filled)` to their vectors, and residual norms."""
+    """Ritz values (descending), the rotation `(width, filled)` to their vectors, and residual norms."""
     filled, width = state.filled, len(state.projected)
     values, vectors = np.linalg.eigh(state.projected[:filled, :filled])
     rotation = np.zeros((width, filled))
@@ -102,9 +102,9 @@ def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return values, rotation, values
     if values[-1] < -(np.finfo(state.vectors.dtype).eps ** 0.5) * max(values[0], -values[-1]):
         raise InputError(
-            f"Expected a positive semi-definite operator; got an eigenvalue of {state.scale * values[-1]:.3g} "
-            f"beside a largest of {state.scale * values[0]:.3g}, both of K / n. A kernel of inner products has none "
-            "below zero: check what it is made of."
+            f"Expected a positive semi-definite operator; got an eigenvalue of {state.scale * values[-1]:.3g}, with a "
+            f"largest of {state.scale * values[0]:.3g} (both of K / n). A kernel of inner products has no negative "
+            "eigenvalues: check how it was made."
         )
     padded = np.zeros((width, width))
     padded[:, :filled] = rotation
@@ -115,30 +115,31 @@ def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values, rotation, np.asarray(errors, np.float64)[:filled]
 
 
-def noise_of(values: np.ndarray, dtype: Any) -> float:
-    """What rounding does to eigenvalues: eps ||K||_F, of what is known of it."""
+def rounding_of(values: np.ndarray, dtype: Any) -> float:
+    """The rounding error of eigenvalues: eps ||K||_F, from the known eigenvalues."""
     return float(np.finfo(dtype).eps) * float(np.linalg.norm(values))
 
 
 def first_product(problem: Problem) -> tuple[Array, np.ndarray]:
-    """The product that every search begins with, and some columns of it: random vectors lie along all eigenvectors.
+    """The product of random vectors that starts every search, and some of its columns, which identify the operator.
 
-    A change of any eigenvalue by the precision times the largest shows in the bits of these columns.
+    Random vectors have components along all eigenvectors. If any eigenvalue changes by more than the precision times
+    the largest one, the bits of these columns change.
     """
     product = problem.operator.product(_random(problem, 0, Purpose.START))
     return product, np.array(problem.operator.unpack(product[..., :FIRST]))
 
 
 def fresh_products(problem: Problem, vectors: Array) -> Array:
-    """K v of packed vectors, by products with as many at a time as a block has, of which the program is compiled."""
+    """K v of packed vectors, one block at a time, because the program for a block is already compiled."""
     size, k = problem.block_size, vectors.shape[-1]
-    whole = jnp.pad(vectors, [(0, 0)] * (vectors.ndim - 1) + [(0, -k % size)])
-    parts = [problem.operator.product(whole[..., start : start + size]) for start in range(0, k, size)]
+    padded = jnp.pad(vectors, [(0, 0)] * (vectors.ndim - 1) + [(0, -k % size)])
+    parts = [problem.operator.product(padded[..., start : start + size]) for start in range(0, k, size)]
     return jnp.concatenate(parts, -1)[..., :k]
 
 
 def with_fresh_vectors(problem: Problem, state: Subspace) -> Subspace:
-    """The subspace with the products of random vectors: those themselves lie along all eigenvectors alike."""
+    """The subspace, expanded by the products of random vectors, which favor the largest eigenvectors."""
     if state.num_products:
         fresh = _random(problem, state.num_products, Purpose.START)
         candidates = problem.operator.product(outside(state.vectors, fresh))
@@ -156,21 +157,21 @@ def with_fresh_vectors(problem: Problem, state: Subspace) -> Subspace:
 def worst_residuals(
     problem: Problem, state: Subspace, values: np.ndarray, rotation: np.ndarray, converged: np.ndarray
 ) -> Array:
-    """The residuals of the first pairs that have not converged: in exact arithmetic they span the next Krylov block.
+    """The residuals of the first pairs that have not converged. In exact arithmetic they span the next Krylov block.
 
-    In rounded arithmetic they also hold what rounding has done, which the next block then mends.
+    In floating-point arithmetic they also contain rounding errors, which the next block then corrects.
     """
     settled = np.append(converged, np.zeros(len(values) - len(converged), bool))
     order = np.argsort(settled, kind="stable")[: problem.block_size]
     chosen = jnp.asarray(rotation[:, order], problem.operator.dtype)
-    theirs = jnp.asarray(values[order], problem.operator.dtype)
-    return residuals_of(rotated(state.vectors, chosen), rotated(state.products, chosen), theirs)
+    chosen_values = jnp.asarray(values[order], problem.operator.dtype)
+    return residuals_of(rotated(state.vectors, chosen), rotated(state.products, chosen), chosen_values)
 
 
 def expanded(
     problem: Problem, state: Subspace, candidates: Array, values: np.ndarray, rotation: np.ndarray
 ) -> Subspace:
-    """The subspace with one more block: what the candidates add to it."""
+    """The subspace with one more block: the part of the candidates that is orthogonal to it."""
     operator, size = problem.operator, problem.block_size
     block = _orthonormal(problem, state, candidates)
     if state.filled + size > problem.width:
@@ -196,7 +197,7 @@ def expanded(
 
 
 def restarted(state: Subspace, values: np.ndarray, rotation: np.ndarray, keep: int) -> Subspace:
-    """The subspace of the best Ritz vectors alone."""
+    """The subspace of only the best `keep` Ritz vectors."""
     keep, width = min(keep, state.filled), len(state.projected)
     padded = np.zeros((width, width))
     padded[:, :keep] = rotation[:, :keep]
@@ -210,14 +211,14 @@ def restarted(state: Subspace, values: np.ndarray, rotation: np.ndarray, keep: i
 
 
 class Purpose(enum.IntEnum):
-    """What random vectors are for: each purpose draws its own, also after the same number of products."""
+    """The purpose of random vectors. Each purpose draws different ones, even after the same number of products."""
 
     START = 0
     DIRECTIONS = 1
 
 
 def random_key(key: PRNGKeyArray, number: int, purpose: Purpose, attempt: int = 0) -> PRNGKeyArray:
-    """The key of the random vectors that are drawn after `number` products, at this attempt."""
+    """The key of the random vectors drawn after `number` products, at this attempt."""
     for part in (number, purpose, attempt):
         key = jax.random.fold_in(key, part)
     return key
@@ -231,10 +232,10 @@ def _random(problem: Problem, number: int, purpose: Purpose, attempt: int = 0) -
 
 
 def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
-    """An orthonormal block, orthogonal to the subspace; random directions in the place of those that are in it.
+    """An orthonormal block, orthogonal to the subspace. Random directions replace candidates that lie in the subspace.
 
-    Columns come by their share of the candidates: the first is the direction along which most of them lie. Their Gram
-    matrix is taken in float64, so that directions down to eps of the first are told apart.
+    Columns are sorted by their share of the candidates: the first is the direction along which most of them lie. The
+    Gram matrix uses float64, so that directions down to eps of the first one can be distinguished.
     """
     epsilon, size = float(np.finfo(candidates.dtype).eps), problem.block_size
     before = gram_of(candidates).diagonal()
@@ -243,20 +244,20 @@ def _orthonormal(problem: Problem, state: Subspace, candidates: Array) -> Array:
         candidates = outside(state.vectors, candidates)
         gram = gram_of(candidates)
         norms = np.sqrt(gram.diagonal())
-        inside = ~(norms > 10 * epsilon * np.sqrt(before))  # what is left of these is rounding
+        inside = ~(norms > 10 * epsilon * np.sqrt(before))  # the rest of these columns is rounding
         scale = np.where(inside, 0.0, 1 / np.where(inside, 1.0, norms))
         values, vectors = np.linalg.eigh(scale[:, None] * gram * scale)
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = values > (10 * epsilon) ** 2 * values[0]
         roots = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
         turn = scale[:, None] * vectors * roots
-        if attempt:  # the nearest orthonormal block: another rotation would mix columns of large and small products
+        if attempt:  # the nearest orthonormal block; other rotations would mix columns of large and small products
             turn = turn @ vectors.T
         candidates = rotated(candidates, jnp.asarray(turn, candidates.dtype))
         before = np.ones(size)
         if not kept.all():
             fresh = _random(problem, state.num_products, Purpose.DIRECTIONS, attempt)
-            candidates = filled_up(candidates, fresh / problem.operator.shape[0] ** 0.5, jnp.asarray(~kept))
+            candidates = with_columns_replaced(candidates, fresh / problem.operator.shape[0] ** 0.5, jnp.asarray(~kept))
         elif values[-1] > 0.5:  # nearly orthonormal before this round
             break
     return candidates

@@ -1,12 +1,13 @@
-"""The ranking of functions by how fast they are learned, with the frequency of each.
+"""The modes of a kernel in the order in which they are learned, with the frequency of each.
 
-On a domain with harmonics a mode's frequency is that of the degree that holds most of its power. Elsewhere two measures
-estimate sqrt(E |grad phi|^2 / E phi^2): the graph frequency, from the values on the inputs alone, and the Dirichlet
-frequency, from difference quotients of the Nystrom extension between the inputs; `measures` says how they relate.
+On a domain with harmonics, the frequency of a mode is that of the degree with most of its power. On other domains, two
+measures estimate sqrt(E |grad phi|^2 / E phi^2). The graph frequency uses only the values on the inputs. The Dirichlet
+frequency uses difference quotients of the Nystrom extension between the inputs. `measures` explains how they relate.
 
-What n inputs cannot tell apart is marked: `resolved` is false for modes beyond the degrees that they separate, or at
-the limit of the graph. Their frequency is then a lower bound, and summaries leave them out. Intervals are those of the
-Bayesian bootstrap over inputs: each input's weight is multiplied with an exponential variable, the modes held fixed.
+The n inputs cannot resolve every frequency. `resolved` is false for modes beyond the degrees that the inputs separate,
+and for modes at the limit of the graph. The frequency of such a mode is a lower bound, and summaries leave it out.
+Intervals come from the Bayesian bootstrap over inputs, which multiplies each input's weight by an exponential variable
+and keeps the modes fixed.
 
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
@@ -15,7 +16,7 @@ Bayesian bootstrap over inputs: each input's weight is multiplied with an expone
 >>> ranking = nb.rank_by_frequency(spectrum, circle)
 >>> ranking.frequencies[:7].tolist(), bool(ranking.resolved[:7].all())
 ([0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0], True)
->>> spaces = ranking.by_eigenspace()                  # one row an eigenspace, not a vector of it
+>>> spaces = ranking.by_eigenspace()                  # one row per eigenspace, not per mode
 >>> spaces.frequencies[:4].tolist(), spaces.multiplicities[:4].tolist()
 ([0.0, 1.0, 2.0, 3.0], [1, 2, 2, 2])
 """
@@ -35,13 +36,14 @@ from ntkbias.tables import Fact, Printed, Table, brackets, interval, number
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "rank_by_frequency"]
 
-NUM_RESAMPLES = 50  # the width of an interval is then known to 10 %
+NUM_RESAMPLES = 50  # estimates the width of an interval to 10 %
 
 
 class Eigenspaces(Printed):
-    """One row an eigenspace: what can be said of modes whose eigenvalues coincide, descending.
+    """One row per eigenspace (a group of modes with equal eigenvalues), in descending order of eigenvalue.
 
-    `interval` `(s, 2)` is that of the frequency; `energy` `(s, levels)` the mean power of its members in each level.
+    `interval` `(s, 2)` is the 95 % interval of the frequency. `energy` `(s, levels)` is the power in each level,
+    averaged over the members of the eigenspace.
     """
 
     eigenvalues: Float[Array, " s"]
@@ -54,7 +56,7 @@ class Eigenspaces(Printed):
 
     @property
     def purity(self) -> Float[Array | np.ndarray, " s"] | None:
-        """The share of power in the dominant degree; None without harmonics."""
+        """The share of power in the dominant degree; None on a domain without harmonics."""
         return None if self.energy is None else self.energy.max(1)
 
     def _table(self, num_rows: int) -> Table:
@@ -71,13 +73,14 @@ class Eigenspaces(Printed):
 class FrequencyRanking(Printed):
     """The modes of a spectrum above its noise floor, fastest learned first, with the frequency of each.
 
-    Members of one eigenspace share their frequency and energy. `learning_times` are 1 / eigenvalue: the `time` (step
-    * learning rate) in which gradient flow reduces a mode's error by e, for one output or an infinitely wide network.
+    The members of an eigenspace share their frequency and energy. `learning_times` are 1 / eigenvalue: the time (steps
+    * learning rate) in which gradient flow reduces a mode's error by a factor of e, for one output or an infinitely
+    wide network.
 
-    Where `resolved` is false the inputs do not tell the mode's frequency, which is then a lower bound: on a domain with
-    harmonics most of its power lies beyond the degrees that they separate, or no more in one than by chance; on a graph
-    it is at the limit of its edges. `spearman` and `decay` leave such modes out. `resamples` are the frequencies under
-    the Bayesian bootstrap over inputs.
+    If `resolved` is false, the inputs cannot resolve the mode's frequency, and `frequencies` holds a lower bound. On a
+    domain with harmonics, most of such a mode's power lies beyond the degrees that the inputs separate, or no degree
+    holds more power than chance would give it. On a graph, the frequency is at the limit of the edges. `spearman` and
+    `decay` leave these modes out. `resamples` `(b, k)` are the frequencies under the Bayesian bootstrap over inputs.
     """
 
     eigenvalues: Float[Array, " k"]
@@ -93,17 +96,18 @@ class FrequencyRanking(Printed):
 
     @property
     def purity(self) -> Float[Array | np.ndarray, " k"] | None:
-        """The share of each mode's power in its dominant degree: 1 for a harmonic; None without harmonics."""
+        """The share of each mode's power in its dominant degree (1 for a harmonic), or None without harmonics."""
         return None if self.energy is None else self.energy.max(1)
 
     @property
     def interval(self) -> Float[Array | np.ndarray, "k 2"]:
-        """Where 95 % of samples of n inputs would put the frequency of each mode, as a function: +- 1.96 deviations.
+        """The 95 % interval of each mode's frequency over samples of n inputs: +- 1.96 standard deviations.
 
-        Of zero width where the dominant degree is the same in all resamples, and without an end where the mode is not
-        resolved. NaN without resamples. On a graph a fifth to two fifths wider than the scatter over 40 samples of 150
-        inputs (95 to 100 % covered). What another sample would do to the mode itself, as where eigenvalues nearly
-        coincide, is not in it; and quadrature nodes are no random sample.
+        The interval has zero width if all resamples have the same dominant degree. It has no upper end if the mode is
+        not resolved, and is NaN without resamples. On a graph it is a fifth to two fifths wider than the scatter over
+        40 samples of 150 inputs, and covers 95 to 100 % of them. The bootstrap keeps the mode fixed as a function, so
+        the interval does not show how another sample would change the mode itself, for example if eigenvalues nearly
+        coincide. Quadrature nodes are not a random sample.
         """
         array = self.frequencies.__array_namespace__()
         if len(self.resamples) == 0:
@@ -114,39 +118,41 @@ class FrequencyRanking(Printed):
 
     @property
     def spearman(self) -> float:
-        """The rank correlation of eigenvalue and frequency: -1 where low frequencies always come first.
+        """The rank correlation of eigenvalue and frequency over the resolved modes; -1 if low frequencies come first.
 
-        Over the resolved modes. NaN where all frequencies are the same.
+        NaN if all frequencies or all eigenvalues are the same.
         """
         return self._correlation(np.asarray(self.frequencies))
 
     @property
     def spearman_interval(self) -> tuple[float, float]:
-        """`spearman` +- 1.96 deviations over the bootstrap, within -1 and 1; NaN where it is, or without resamples."""
+        """`spearman` +- 1.96 bootstrap deviations, clipped to [-1, 1]; NaN if `spearman` is, or without resamples."""
         draws = [self._correlation(row) for row in np.asarray(self.resamples)]
         spread = 1.96 * np.std(draws) if draws else np.nan
-        low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # a NaN stays one
+        low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # clip keeps NaN
         return float(low), float(high)
 
     @property
     def spearman_text(self) -> str:
-        """`spearman` and its interval as a text."""
+        """`spearman` and its interval as text."""
         if not np.isfinite(self.spearman):
             return "not defined"
         low, high = self.spearman_interval
         return interval(self.spearman, low, high) if np.isfinite(low) else number(self.spearman)
 
     def by_eigenspace(self) -> Eigenspaces:
-        """One row an eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share.
+        """One row per eigenspace: its mean eigenvalue, its multiplicity, and the frequency that its members share.
 
-        Eigenspaces are those of the Gram matrix on the inputs, which splits those of the operator wherever the inputs
-        lack the domain's symmetry: by more than the gap that two eigenvalues are told apart by, sqrt(eps) of their size
-        (3e-4 in float32, 1e-8 in float64), they are several rows of one frequency. Equally spaced inputs on the circle
-        and all corners of a cube have the symmetry and split nothing. The product rule of a sphere has not: its error
-        for a smooth kernel (activation "erf") is rounding, and `Sphere(3).quadrature(200)` gives whole ones, but of a
-        ReLU network's it splits degree 2 by 5e-4 of the eigenvalue at 400 nodes and 1.7e-4 at 800, degree 3 by 1e-3 at
-        800 and 3.7e-4 at 1,600: in float32 degrees up to 1, 2 and 3 are one row each, and in float64 none beyond the
-        first. `exact_spectrum` has whole ones for every kernel, without inputs.
+        The eigenspaces belong to the Gram matrix on the inputs. If the inputs lack the domain's symmetry, they split an
+        eigenspace of the operator. The parts become separate rows of the same frequency if their eigenvalues differ by
+        more than sqrt(eps) of their size (3e-4 in float32, 1e-8 in float64). Equally spaced inputs on the circle and
+        all corners of a cube have the symmetry and split nothing.
+
+        The product rule on a sphere lacks the symmetry. For a smooth kernel (activation "erf") its error is rounding,
+        and `Sphere(3).quadrature(200)` splits nothing. For a ReLU network it splits degree 2 by 5e-4 of the eigenvalue
+        at 400 nodes and 1.7e-4 at 800, and degree 3 by 1e-3 at 800 nodes and 3.7e-4 at 1,600. In float32, degrees up to
+        1, 2 and 3 then form one row each at 400, 800 and 1,600 nodes; in float64, no degree beyond the first does.
+        `exact_spectrum` needs no inputs and never splits an eigenspace.
         """
         _, first, counts = np.unique(np.asarray(self.eigenspace), return_index=True, return_counts=True)
         means = shared(np.asarray(self.eigenvalues, float), np.asarray(self.eigenspace))[first]
@@ -199,28 +205,31 @@ def rank_by_frequency(
     num_resamples: int = NUM_RESAMPLES,
     key: PRNGKeyArray | None = None,
 ) -> FrequencyRanking:
-    """The frequency of each of the first `num_modes` modes, by default of all above the noise floor.
+    """Rank the first `num_modes` modes, by default all above the noise floor, and measure the frequency of each.
 
-    `measure` is the name of one of `frequency.MEASURES`, or one of your own; unless given "harmonic" where the domain
-    has harmonics, and "graph" elsewhere. `key` draws the steps of
-    "dirichlet" and the resamples (default: a fixed one). Costs are those of the measure, a second or so for the
-    interval of the exponent, and `num_resamples` times the harmonic energy, or less than a second on a graph, for the
-    intervals of frequencies; with 0 there are none.
+    `measure` is a name in `frequency.MEASURES` or a measure of your own. The default is "harmonic" on a domain with
+    harmonics and "graph" on other domains. `key` draws the steps of "dirichlet" and the resamples (default: a fixed
+    key). With `num_resamples=0` the frequencies have no intervals.
 
-    A sample that is not spread as the domain's own measure has the ranking of the sample. Give `spectrum` the weights
-    of `domains.quadrature_weights` or `domains.density_weights` for that of the domain.
+    If the sample does not follow the domain's own measure, the ranking describes the sample's distribution. To rank
+    under the domain's measure, give `spectrum` the weights of `domains.quadrature_weights` or
+    `domains.density_weights`.
 
-    Raises `InputError` for a spectrum without inputs, inputs outside the domain, and a measure that it does not have.
+    Costs the measure, about a second for the interval of the exponent, and for the intervals of frequencies
+    `num_resamples` times the harmonic energy, or less than a second on a graph.
+
+    Raises `InputError` on a spectrum without inputs or without modes above the noise floor, on inputs outside the
+    domain, and on a measure that the domain does not have.
     """
     require_inputs(spectrum, domain)
-    spectrum = jax.tree.map(jnp.asarray, spectrum)  # one of a file may be of float64, which JAX is not set to
+    spectrum = jax.tree.map(jnp.asarray, spectrum)  # a loaded one may be in float64 while JAX is set to float32
     chosen = measure_on(domain, measure)
     if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 0:
-        raise InputError(f"Expected num_resamples to be a whole number of zero or more; got {num_resamples!r}.")
+        raise InputError(f"Expected num_resamples to be a whole number, zero or more; got {num_resamples!r}.")
     key = key_or_default(key)
     if spectrum.num_above_noise == 0:
         raise InputError(
-            f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none: the kernel is zero."
+            f"Expected a mode above the noise floor, {spectrum.noise_floor:.2g}; got none, because the kernel is zero."
         )
     modes = spectrum._first_modes(num_modes)
     weights = _resampled_weights(spectrum, num_resamples, key)
@@ -242,13 +251,13 @@ def rank_by_frequency(
 
 
 def _ranks(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-    """The place of each value in ascending order, for equal ones their mean. SciPy's takes a second to load."""
+    """The rank of each value, ascending; ties get their mean rank. SciPy's version takes a second to import."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _frequency_columns(value: FrequencyRanking | Eigenspaces, shown: range) -> dict[str, list[str]]:
-    """The columns of what is told of frequencies: a lower bound after > where the inputs do not resolve it."""
+    """The columns about frequencies; a > marks the lower bound of a frequency that the inputs do not resolve."""
     ends = np.asarray(value.interval)
     found = {
         "frequency": [("" if value.resolved[row] else ">") + number(value.frequencies[row]) for row in shown],
@@ -265,14 +274,14 @@ def _span(low: np.floating, high: np.floating, known: bool) -> str:
 
 
 def _resampled_weights(spectrum: Spectrum, num_resamples: int, key: PRNGKeyArray) -> Float[np.ndarray, "b n"]:
-    """The inputs' weights, and as many resamples of them (Bayesian bootstrap, Rubin 1981)."""
+    """The inputs' weights in the first row, then `num_resamples` resamples of them (Bayesian bootstrap, Rubin 1981)."""
     own = np.asarray(spectrum.weights, float)[None]
     draws = np.asarray(jax.random.exponential(key, (num_resamples, own.size)), float) * own
     return np.concatenate([own, draws / draws.sum(1, keepdims=True)])
 
 
 def _decay(spectrum: Spectrum, frequencies: Float[np.ndarray, " k"], key: PRNGKeyArray) -> DecayExponent | None:
-    """The exponent over modes of positive frequency; the caller sets that of modes to be left out to zero."""
+    """The exponent over the modes of positive frequency; the caller sets the frequency of omitted modes to zero."""
     last = min(len(frequencies), len(spectrum.weights) // 5, 200)
     fitted = frequencies[1:last]
     if len(np.unique(fitted[fitted > 0])) < 3:

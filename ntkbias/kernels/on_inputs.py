@@ -1,10 +1,10 @@
-"""One order of arguments: a kernel and its inputs come first, and what knows its inputs takes the place of both.
+"""One order of arguments: a kernel and its inputs come first, or a value that knows its inputs replaces both.
 
     gradient_flow(kernel, x, targets, times)
-    gradient_flow(spectrum, targets, times)        an operator, a Gram matrix, one on disk, a spectrum
+    gradient_flow(spectrum, targets, times)        also an operator, or a Gram matrix in memory or on disk
 
-A function is written for the first form, with x None in the second, and `@on_inputs` accepts both. `x=` may also be a
-keyword. A call of another form gets one sentence that shows the right one.
+Write the function for the first form. The decorator `@on_inputs` then accepts both forms and passes x=None in the
+second one. A caller may give `x=` as a keyword. A call of another form raises an error that shows the right form.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.kernels.on_inputs import on_inputs, operator_on
@@ -34,7 +34,7 @@ from ntkbias.kernels.kernel import Kernel, refuse_forms
 from ntkbias.kernels.operators import KernelOperator, as_operator
 from ntkbias.types import Inputs
 
-__all__ = ["kernel_on", "on_inputs", "on_inputs_kept", "operator_on", "symmetric_matrix"]
+__all__ = ["kernel_on", "on_inputs", "on_inputs_keeping_x", "operator_on", "symmetric_matrix"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -42,7 +42,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @runtime_checkable
 class OnInputs(Protocol[P, R_co]):
-    """A function of a kernel and its inputs, or of one value in the place of both, and of more arguments."""
+    """A function of a kernel and its inputs, or of one value that replaces both, and of further arguments."""
 
     @overload
     def __call__(self, kernel: Kernel, x: Inputs, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
@@ -51,10 +51,11 @@ class OnInputs(Protocol[P, R_co]):
 
 
 def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bool = False) -> OnInputs[P, R_co]:
-    """Let a function `(kernel, x, ...)` take one value that knows its inputs in the place of the first two arguments.
+    """Let a function `(kernel, x, ...)` also accept one value that knows its inputs in place of `kernel, x`.
 
-    The function gets None for x then; with `keeps_x` a caller may name `x=` beside a matrix, too. Arguments without a
-    default are positional, those with one keyword-only: an x that does not belong is then one argument too many.
+    The function then receives x=None. With `keeps_x`, a caller may also give `x=` together with a matrix. The function
+    must have positional arguments without defaults and keyword-only arguments with defaults. A superfluous x is then
+    one positional argument too many, which the error reports.
     """
     signature = inspect.signature(function)
     first, second = list(signature.parameters)[:2]
@@ -68,8 +69,8 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
         takes_inputs = _takes_inputs(kernel)
         if not takes_inputs and not keeps_x and kwargs.get(second) is not None:
             raise InputTypeError(
-                f"Expected inputs {second}= with a Kernel alone; got them beside {type(kernel).__name__}. Leave them "
-                "out, or give a kernel, e.g. empirical_ntk(f, params)."
+                f"Expected inputs {second}= only with a Kernel; got them with {type(kernel).__name__}. Leave them out, "
+                "or give a kernel, e.g. empirical_ntk(f, params)."
             )
         if args and (second in kwargs or not takes_inputs):
             args = (kernel, kwargs.pop(second, None), *args[1:])
@@ -86,7 +87,7 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
             known = [first, *(each for each in needed if each not in (first, second))]
             raise InputTypeError(
                 f"Expected {name}({', '.join(needed)}) with a Kernel, e.g. empirical_ntk(f, params), or "
-                f"{name}({', '.join(known)}) with what knows its inputs; got {wrong}, and "
+                f"{name}({', '.join(known)}) with an operator or matrix, which knows its inputs; got {wrong}, with "
                 f"{type(kernel).__name__} as {first}."
             )
         return function(*args, **kwargs)
@@ -94,19 +95,19 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
     return call  # type: ignore[return-value]
 
 
-def on_inputs_kept(function: Callable[Concatenate[Any, Any, P], R_co]) -> OnInputs[P, R_co]:
-    """As `on_inputs`, for a function that has a use for `x=` beside a matrix, too."""
+def on_inputs_keeping_x(function: Callable[Concatenate[Any, Any, P], R_co]) -> OnInputs[P, R_co]:
+    """Like `on_inputs`, for a function that can also use `x=` together with a matrix."""
     return on_inputs(function, keeps_x=True)
 
 
 def _takes_inputs(kernel: Any) -> bool:
-    """Whether this is a kernel, or has one among several by name."""
+    """Whether this is a kernel, or a dictionary with a kernel among its values."""
     parts = kernel.values() if isinstance(kernel, Mapping) else [kernel]
     return any(isinstance(part, Kernel) for part in parts)
 
 
 def _what_is_wrong(signature: inspect.Signature, needed: list[str], args: Any, kwargs: Any) -> str:
-    """In words, what does not fit the signature; nothing if all does."""
+    """The mismatch with the signature in words; empty if there is none."""
     try:
         bound = signature.bind_partial(*args, **kwargs)
     except TypeError as error:
@@ -115,7 +116,7 @@ def _what_is_wrong(signature: inspect.Signature, needed: list[str], args: Any, k
 
 
 def operator_on(kernel: Any, x: Inputs | None) -> KernelOperator:
-    """The operator of a kernel on x, or of what knows its inputs: an operator, a matrix (or nested lists), a store."""
+    """The operator of a kernel on x, or of a value that replaces both: an operator, a matrix, nested lists, a file."""
     refuse_forms(kernel)
     if isinstance(kernel, Kernel):
         return kernel.operator(x)
@@ -123,26 +124,26 @@ def operator_on(kernel: Any, x: Inputs | None) -> KernelOperator:
 
 
 def kernel_on(kernel: Any, x: Inputs | None) -> tuple[Kernel, Inputs]:
-    """The kernel and its inputs, also of an operator that is made of them; an `InputTypeError` on anything else."""
+    """The kernel and its inputs, given directly or through an operator made of them; an `InputTypeError` otherwise."""
     refuse_forms(kernel)
     if isinstance(kernel, Kernel):
         return kernel, x
     source = getattr(kernel, "source", None)
     if source is None:
         raise InputTypeError(
-            f"Expected a kernel with its inputs, or their operator kernel.operator(x); got {type(kernel).__name__}, "
-            "which does not know a kernel. For a matrix use eigh(K)."
+            f"Expected a kernel with its inputs, or the operator kernel.operator(x); got {type(kernel).__name__}, "
+            "which does not come from a kernel. For a matrix use eigh(K)."
         )
-    return source.kernel, source.x  # packed, where the kernel is one of packed inputs
+    return source.kernel, source.x  # x is packed if the kernel takes packed inputs
 
 
 def symmetric_matrix(operator: KernelOperator) -> np.ndarray:
-    """The matrix in float64, of its own memory; an `InputError` if it is not symmetric."""
+    """A new copy of the matrix in float64; an `InputError` if it is not symmetric."""
     matrix = operator.matrix().astype(np.float64)
     difference, largest = np.max(np.abs(matrix - matrix.T)), np.max(np.abs(matrix))
     if difference > operator.epsilon**0.5 * largest:
         raise InputError(
             f"Expected a symmetric matrix; got entries that differ from their mirror image by up to {difference:.2g}, "
-            f"beside a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
+            f"compared with a largest entry of {largest:.2g}. Evaluate the kernel on one set of inputs, kernel(x)."
         )
     return matrix

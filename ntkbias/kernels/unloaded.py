@@ -1,4 +1,4 @@
-"""The kernel of a spectrum from a file that lacks one: it says what it needs, where it is asked for numbers.
+"""A placeholder for the kernel of a loaded spectrum whose file lacks it. Evaluating it raises an error with the reason.
 
 >>> from ntkbias.kernels.unloaded import UnloadedKernel
 >>> UnloadedKernel("Expected f=, the function 'network'; got none.")(None)
@@ -19,9 +19,9 @@ __all__ = ["UnloadedKernel"]
 
 
 class UnloadedKernel(Kernel):
-    """Stands for a kernel that `load` could not build; `left_out` is the sentence with the reason, which it raises.
+    """A placeholder for a kernel that `load` could not build. Evaluating it raises the sentence `left_out`.
 
-    It keeps what the file says of the kernel, so that it is in files to which it is saved again.
+    It keeps the file's description of the kernel and its arrays, so that saving it again loses nothing.
     """
 
     left_out: str = eqx.field(static=True)
@@ -39,11 +39,11 @@ class UnloadedKernel(Kernel):
         raise InputError(self.left_out)
 
     def __call__(self, x1: Any, x2: Any = None) -> Array:
-        """Raise the sentence, as all that asks for values does."""
+        """Raise an `InputError` with the reason, as every method that needs values does."""
         self._refuse()
 
     def operator(self, x: Any, *, num_products: int = 0) -> Any:
-        """Raise the sentence."""
+        """Raise an `InputError` with the reason."""
         self._refuse()
 
     def check(self, x: Array, name: str) -> None:

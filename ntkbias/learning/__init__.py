@@ -1,4 +1,4 @@
-"""What a kernel predicts will be learned: how fast, from how many examples, and with which error."""
+"""Predictions of a kernel: which functions are learned, how fast, from how many examples, and with which error."""
 
 import lazy_loader
 

@@ -1,19 +1,19 @@
-"""The test error of a kernel by number of examples, predicted from its spectrum.
+"""The test error of kernel regression by number of examples, predicted from the kernel's spectrum.
 
-With n examples and a ridge d (added to K) a kernel with eigenvalues r_i learns mode i to the part L_i, its
-learnability, and what is left of a target with coefficients v_i, and of noise of variance s^2, is the test error E:
+Take a kernel with eigenvalues r_i, n examples and a ridge d that is added to K. Regression learns a fraction L_i of
+mode i, the mode's learnability. For a target with coefficients v_i and noise of variance s^2, the test error E is
 
-    sum_i L_i + d / kappa = n,   L_i = r_i / (r_i + kappa),   E = E0 (sum_i (1 - L_i)^2 v_i^2 + s^2)
-    E0 = n / (n - sum_i L_i^2)
+    E = E0 (sum_i (1 - L_i)^2 v_i^2 + s^2),    E0 = n / (n - sum_i L_i^2)
+    L_i = r_i / (r_i + kappa),                 sum_i L_i + d / kappa = n
 
-(Bordelon, Canatar and Pehlevan 2020, arXiv 2002.02561; Simon et al. 2021, arXiv 2110.03922). Learnabilities sum to n
-at ridge zero: a mode is learned at another's cost. Modes that are not known have eigenvalues far below kappa: their
-trace joins the ridge, for L_i ~ r_i / kappa, and without it the curves are wrong.
+(Bordelon, Canatar and Pehlevan 2020, arXiv 2002.02561; Simon et al. 2021, arXiv 2110.03922). At ridge zero the
+learnabilities sum to n: regression learns one mode at the expense of others. Unknown modes have eigenvalues far below
+kappa, so L_i is about r_i / kappa. Their trace is therefore added to the ridge; the curves would be wrong without it.
 
-The theory takes eigenfunctions for independent Gaussian variables. That is good in many dimensions; on a circle, where
-the modes of one frequency are tied to each other, it is qualitative only. On a finite domain it describes draws
-without replacement, without ridge and noise; with either, or with inputs drawn twice, it holds for n far below their
-number alone.
+The theory treats eigenfunctions as independent Gaussian variables. This is a good approximation in many dimensions. On
+a circle, the modes of one frequency depend on each other, and the theory is only qualitative. On a finite domain, the
+theory describes draws without replacement if there is neither ridge nor noise. With a ridge, with noise, or with
+repeated draws, it holds only if n is far below the number of inputs.
 
 >>> import ntkbias as nb
 >>> from ntkbias.learning import learning_curve
@@ -48,20 +48,20 @@ from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
 
-ROUNDING = 1e-10  # of a target's power: what float32 modes leave of a function that they span
-LARGEST_RATIO = 600.0  # of the trace to kappa, in logarithms: beyond, float64 has no numbers
+ROUNDING = 1e-10  # share of a target's power that float32 modes leave of a function in their span
+LARGEST_RATIO = 600.0  # log of the trace over kappa; float64 underflows beyond it
 
 
 class Levels(NamedTuple):
-    """Eigenvalues with their multiplicities, zero where they are noise, and the trace that they leave out."""
+    """Eigenvalues with their multiplicities, and the trace of the unknown modes. Eigenvalues below noise are zero."""
 
     eigenvalues: np.ndarray
     multiplicities: np.ndarray
     tail: float
-    num_outputs: int = 1  # of vector-valued modes: each example then counts as often
+    num_outputs: int = 1  # with vector-valued modes, each example counts this many times
 
     def learnabilities(self, kappa: float) -> np.ndarray:
-        """r / (r + kappa)."""
+        """The learnability r / (r + kappa) of each level."""
         known = self.eigenvalues > 0
         return np.where(known, self.eigenvalues / np.where(known, self.eigenvalues + kappa, 1.0), 0.0)
 
@@ -71,17 +71,17 @@ class Levels(NamedTuple):
         return known / self.num_outputs + (ridge + self.tail / self.num_outputs) / kappa
 
     def fewest_examples(self, kappa: float, ridge: float) -> float:
-        """The same at least: each unknown eigenvalue r adds r / (r + kappa), and is at most the least known one."""
+        """A lower bound of `examples`: an unknown eigenvalue r adds r / (r + kappa), and is at most the least known."""
         known = float(self.multiplicities @ self.learnabilities(kappa))
         top = min(np.min(self.eigenvalues[self.eigenvalues > 0], initial=np.inf), self.tail)
         return (known + self.tail / (kappa + top)) / self.num_outputs + ridge / kappa
 
     def kappa(self, n: float, ridge: float) -> float:
-        """The kappa of n examples; zero where they determine all modes."""
+        """The kappa of n examples; zero if they determine all modes."""
         total = float(self.multiplicities @ self.eigenvalues + self.tail) / self.num_outputs + ridge
         modes = float(self.multiplicities @ (self.eigenvalues > 0)) / self.num_outputs
-        beyond = self.tail / self.num_outputs + ridge
-        if not total or (not beyond and n >= modes):
+        tail_and_ridge = self.tail / self.num_outputs + ridge
+        if not total or (not tail_and_ridge and n >= modes):
             return 0.0
         high = np.log(total / n)  # learnabilities are at most r / kappa
         low = high - 1.0
@@ -94,31 +94,31 @@ class Levels(NamedTuple):
 
 
 class LearningCurve(Printed):
-    """The predicted test error of kernel regression at each number of examples; a last axis `t` is that of targets."""
+    """The predicted test error of kernel regression at each number of examples. The last axis `t` counts targets."""
 
     sizes: Int[Array, " s"]
-    errors: Float[Array, "s *t"]  # mean squared error on noisy test targets: less the noise, of the function
+    errors: Float[Array, "s *t"]  # mean squared error on noisy test targets; subtract `noise` for the function's error
     kappa: Float[Array, " s"]
-    overfitting: Float[Array, " s"]  # E0, by how much noise and what is not learned count more than once
+    overfitting: Float[Array, " s"]  # E0: the factor that multiplies the noise and the unlearned power
     learnabilities: Float[Array, "s k"]  # of the modes, or of the levels of an exact spectrum
-    power: Float[Array, "k *t"]  # of the target in each
-    beyond: Float[Array, "*t"]  # of the target, in no known mode: not learned
+    power: Float[Array, "k *t"]  # of the target in each mode or level
+    beyond: Float[Array, "*t"]  # the target's power outside the known modes, which is not learned
     multiplicities: Float[Array, " k"]
     ridge: float
     noise: float
 
     @property
     def mode_errors(self) -> Float[Array, "s k *t"]:
-        """The part of the error that lies in each mode: with those of noise and of power beyond, they sum to it."""
+        """The part of the error in each mode. The rest of the error is noise and power outside the known modes."""
         extra = (1,) * (self.power.ndim - 1)
         unlearned = (1 - self.learnabilities) ** 2
-        left = jnp.where(unlearned == 0, 0.0, self.overfitting[:, None] * unlearned)  # also where as many as modes
+        left = jnp.where(unlearned == 0, 0.0, self.overfitting[:, None] * unlearned)  # E0 is infinite if n = modes
         parts = left.reshape(*left.shape, *extra) * self.power
         return jnp.where(self.power == 0, 0.0, parts)
 
     @property
     def learned(self) -> Float[Array | np.ndarray, "s *t"]:
-        """The learnability of the target, sum_i L_i v_i^2 / sum_i v_i^2: from 0 to 1."""
+        """The learnability of each target, sum_i L_i v_i^2 / sum_i v_i^2, from 0 to 1."""
         array = self.power.__array_namespace__()
         return array.tensordot(self.learnabilities, self.power, 1) / (self.power.sum(0) + self.beyond)
 
@@ -151,20 +151,21 @@ def learning_curve(
     ridge: float = 0.0,
     noise: float = 0.0,
 ) -> LearningCurve:
-    """The test error of kernel regression on `sizes` `(s,)` examples, mode by mode.
+    """Predict the test error of kernel regression on `sizes` `(s,)` examples, mode by mode.
 
-    `kernel` comes with inputs `x`, which stand for the whole distribution; in the place of both stands a `Spectrum`, an
-    operator, or a matrix `(n, n)`. `targets` are values on the inputs, `(n,)` or `(n, t)`. For an `ExactSpectrum` they
-    are the target's power in each row, `(k,)` or `(k, t)` (`domain.energy` has it). Take `sizes` far below n. `ridge`
-    is added to K, and `noise` is the variance of the labels', which counts in the test error, too.
+    `kernel` comes with inputs `x`, which represent the whole distribution. A `Spectrum`, an operator, or a matrix
+    `(n, n)` replaces both. `targets` are values on the inputs, `(n,)` or `(n, t)`. For an `ExactSpectrum`, `targets`
+    are instead the target's power in each row, `(k,)` or `(k, t)`; `domain.energy` computes it. Choose `sizes` far
+    below n. `ridge` is added to K. `noise` is the variance of the label noise, which also counts in the test error.
 
-    Modes below the noise floor, or beyond those known, join the ridge with their trace; the target's power there is not
-    learned. That neglects sum_i L_i^2 over them in E0: at most their trace * their largest eigenvalue / kappa^2.
+    The trace of modes that are unknown or below the noise floor is added to the ridge, and the target's power there is
+    not learned. E0 then lacks sum_i L_i^2 over these modes, which is at most their trace * their largest eigenvalue /
+    kappa^2.
 
-    Costs a root of one equation a size, in k numbers each; a kernel or matrix its spectrum in addition.
+    Costs one scalar root per size, with k numbers per evaluation. A kernel or matrix also costs its spectrum.
 
-    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape or whose squares
-    overflow, and a spectrum of vector-valued modes, outputs="all".
+    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape or with squares that
+    overflow, and a spectrum of vector-valued modes (outputs="all").
     """
     require_known((kernel, x, targets, sizes, ridge, noise), "learning_curve")
     require_scale("ridge", ridge)
@@ -180,11 +181,12 @@ def learning_curve(
         overfitting = counts / np.maximum(free, 0.0)
     extra = (1,) * (power.ndim - 1)
     unlearned = np.tensordot((1 - learnabilities) ** 2, power, 1) + beyond
-    # All modes known and as many examples: E0 grows as 1 / kappa, what is left of the target falls as kappa^2.
+    # With all modes known and as many examples as modes, E0 grows as 1 / kappa, and the unlearned power falls as
+    # kappa^2.
     everything = (kappa.reshape(-1, *extra) == 0) & (unlearned <= ROUNDING * (power.sum(0) + beyond))
     left = np.where(everything, 0.0, unlearned) + noise
     with np.errstate(invalid="ignore"):
-        errors = np.where(left == 0, 0.0, overfitting.reshape(-1, *extra) * left)  # also where as many as modes
+        errors = np.where(left == 0, 0.0, overfitting.reshape(-1, *extra) * left)  # E0 is infinite if n = modes
     dtype = jnp.result_type(float)
     return LearningCurve(
         sizes=jnp.asarray(counts),
@@ -201,7 +203,7 @@ def learning_curve(
 
 
 def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
-    """What a spectrum says of the operator's eigenvalues."""
+    """The eigenvalues, multiplicities and unknown trace of a spectrum."""
     kept = np.asarray(spectrum.above_error if isinstance(spectrum, ExactSpectrum) else spectrum.above_noise)
     values = np.where(kept, np.asarray(spectrum.eigenvalues, float), 0.0)
     if isinstance(spectrum, ExactSpectrum):
@@ -210,13 +212,13 @@ def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
         multiplicities = np.ones(len(values))
         outputs = spectrum.eigenfunctions.shape[1] if spectrum.eigenfunctions.ndim == 3 else 1
     rows = math.prod(spectrum.eigenfunctions.shape[:-1]) if isinstance(spectrum, Spectrum) else np.inf
-    all_known = len(values) == rows and bool(np.all(values > 0))  # what the trace has beyond is then rounding
+    all_known = len(values) == rows and bool(np.all(values > 0))  # the rest of the trace is then rounding
     tail = 0.0 if all_known else max(float(spectrum.trace) - float(multiplicities @ values), 0.0)
     return Levels(values, multiplicities, tail, outputs)
 
 
 def checked_sizes(sizes: Any) -> np.ndarray:
-    """Numbers of examples `(s,)`."""
+    """The numbers of examples as integers `(s,)`. Raises `InputError` on any other value."""
     counts = require_whole_numbers(sizes, "Expected sizes (s,) of whole numbers of examples, at least 1", 1)
     largest = np.iinfo(jnp.result_type(int)).max
     if counts.max() > largest:
@@ -225,22 +227,22 @@ def checked_sizes(sizes: Any) -> np.ndarray:
 
 
 def _power(spectrum: Spectrum | ExactSpectrum, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The targets' power in each mode, and in none."""
+    """The targets' power in each mode, and their power outside all known modes."""
     if isinstance(spectrum, ExactSpectrum):
         power = values_on(targets, "targets", np.shape(spectrum.eigenvalues))
         if np.any(power < 0):
             raise InputError(
-                "Expected the targets' power in each row, zero or more; got less. Square their coefficients."
+                "Expected the targets' power in each row, zero or more; got negative power. Square their coefficients."
             )
         return power, np.zeros(power.shape[1:])
     if spectrum.eigenfunctions.ndim == 3:
         raise InputError(
-            "Expected a spectrum of functions with one value an input; got outputs='all'. Use outputs='mean', and a "
-            "column of the targets for each output."
+            "Expected a spectrum of functions with one value per input; got outputs='all'. Use outputs='mean', and one "
+            "column of targets per output."
         )
     values = values_on(targets, "targets", spectrum.eigenfunctions.shape[:1])
     require_squares(values, "targets")
     functions, weights = np.asarray(spectrum.eigenfunctions, float), np.asarray(spectrum.weights, float)
     coefficients = np.tensordot(functions * weights[:, None], values, ([0], [0]))
-    left = values - np.tensordot(functions, coefficients, 1)  # its squares: a difference of powers would be rounding
+    left = values - np.tensordot(functions, coefficients, 1)  # a difference of powers would be rounding
     return coefficients**2, np.asarray(np.tensordot(weights, left**2, 1))

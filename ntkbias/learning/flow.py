@@ -1,14 +1,16 @@
 """Training as a kernel predicts it: gradient flow, gradient descent and momentum, mode by mode, in closed form.
 
-A network whose kernel K stays as it is (an infinitely wide or a linearized one) follows df/dt = -K P (f - y) under the
-loss 1/2 (f - y)^T P (f - y), by default with P = I / n. An error's coefficient in mode i, of eigenvalue r, becomes
+A network with a constant kernel K (infinitely wide, or linearized) follows df/dt = -K P (f - y) under the loss
+1/2 (f - y)^T P (f - y). The default is P = I / n. Training multiplies the error's coefficient in a mode of eigenvalue r
+by
 
-    gradient flow         exp(-r t)
-    gradient descent      (1 - h r)^s                               learning rate h, after s steps: t = h s
-    momentum (b)          p_{s+1} = p_s + b (p_s - p_{s-1}) - h r p_s    the heavy ball from rest: t = h s / (1 - b)
+    gradient flow         exp(-r t)                                 at time t
+    gradient descent      (1 - h r)^s                               after s steps of learning rate h; t = h s
+    momentum b            p_s, from rest (p_0 = p_-1 = 1)           the heavy ball; t = h s / (1 - b)
+                          p_{s+1} = p_s + b (p_s - p_{s-1}) - h r p_s
 
-times what it was. Outputs at other points follow from the same coefficients (Jacot, Gabriel and Hongler 2018, arXiv
-1806.07572; Lee et al. 2019, arXiv 1902.06720); momentum is Polyak's, as in `optax.sgd(h, momentum=b)`.
+Outputs at other points follow from the same coefficients (Jacot, Gabriel and Hongler 2018, arXiv 1806.07572; Lee et al.
+2019, arXiv 1902.06720). Momentum is Polyak's, as in `optax.sgd(h, momentum=b)`.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import gradient_descent, gradient_flow
@@ -40,28 +42,29 @@ from ntkbias.types import Inputs
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
 
 SCALE = "Divide targets and initial outputs by their scale."
-HALF = 0.5  # of its error: beyond, a mode counts as not yet learned
+HALF = 0.5  # a mode that keeps more than this share of its error counts as not yet learned
 
 
 class Trajectory(Printed):
     """A network's outputs at given times of training, and the error in each mode.
 
-    `times` are steps * learning rate (with momentum b divided by 1 - b). `decay` is what is left of a mode's error;
-    modes below the kernel's noise floor never move and are left out. Printed, it is a table of the loss, the part of
-    the error's power in the modes that is left, and how many modes still have more than half of their error.
+    `times` are steps * learning rate; momentum b divides them by 1 - b. `decay` is the factor that multiplies each
+    mode's initial error. Modes below the kernel's noise floor never move and are left out. It prints as a table of the
+    loss, the share of the error's power that is left in the modes, and the number of modes that keep more than half of
+    their error.
     """
 
     times: Float[Array, " t"]
     outputs: Float[Array, "t n *o"]
     test_outputs: Float[Array, "t m *o"] | None
     loss: Float[Array, " t"]  # 1/2 (f - y)^T P (f - y), summed over columns of targets
-    rates: Float[Array, " k"]  # eigenvalues of K P: of K / n unless P was given
+    rates: Float[Array, " k"]  # eigenvalues of K P; without P, of K / n
     decay: Float[Array, "t k"]
-    initial_errors: Float[Array, "k *c"]  # of f0 - y, in each mode
+    initial_errors: Float[Array, "k *c"]  # the coefficient of f0 - y in each mode
 
     @property
     def mode_errors(self) -> Float[Array, "t k *c"]:
-        """The coefficient of f - y in each mode at each time."""
+        """The coefficient of the error f - y in each mode at each time."""
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
 
     def _table(self, num_rows: int) -> Table:
@@ -89,24 +92,26 @@ def gradient_flow(
     f0_test: ArrayLike | None = None,
     P: ArrayLike | None = None,
 ) -> Trajectory:
-    """The outputs under gradient flow on 1/2 (f - y)^T P (f - y) at `times` `(t,)`, of which `inf` is the end.
+    """The outputs under gradient flow on 1/2 (f - y)^T P (f - y) at `times` `(t,)`; `inf` is the limit.
 
-    `kernel` comes with its inputs `x`. In the place of both stands an operator, a matrix `(n, n)` or `(n, o, n, o)`, or
-    a `Spectrum`, whose weights are then P, and of which only the modes that it holds move. `targets` y are `(n,)`, or
-    `(n, t)` for several that share the kernel; for all pairs of outputs `(n, o)` or `(n, o, t)`. `P` is symmetric and
-    positive semi-definite, `(n, n)`, its diagonal `(n,)`, or `(n, o, n, o)`; by default I / n. Test points are `x_test`
-    with a kernel or its spectrum, or their rows of the kernel `K_test` `(m, n)` or `(m, o, n, o)`. The outputs start at
-    `f0` and `f0_test`, by default zero.
+    `kernel` comes with its inputs `x`. An operator, a matrix `(n, n)` or `(n, o, n, o)`, or a `Spectrum` replaces both.
+    The weights of a spectrum serve as P, and only the modes that it holds move.
 
-    Exact at infinite width and for a linearized network; the kernel of a finite one moves. Rates are those of the
-    network for outputs="all", and "mean" at infinite width; "sum" is o times too fast. Of a finite network with several
-    outputs, "mean" and "sum" give a warning, where `critical_learning_rate`, a bound, refuses them.
+    `targets` y are `(n,)`, or `(n, t)` for several targets that share the kernel. For a kernel of all pairs of outputs
+    they are `(n, o)` or `(n, o, t)`. `P` is symmetric and positive semi-definite: `(n, n)`, its diagonal `(n,)`, or
+    `(n, o, n, o)`; by default I / n. Give test points as `x_test` with a kernel or its spectrum, or as their rows of
+    the kernel, `K_test` `(m, n)` or `(m, o, n, o)`. The outputs start at `f0` and `f0_test`, by default zero.
 
-    Costs an eigendecomposition, 10 N^3 operations for N = n o rows, unless a spectrum is given, and N k multiplications
-    a time.
+    The result is exact at infinite width and for a linearized network. The kernel of a finite network moves. The rates
+    are the network's for outputs="all", and at infinite width also for "mean"; "sum" is o times too fast. For a finite
+    network with several outputs, "mean" and "sum" give a warning. `critical_learning_rate` refuses them, because it
+    promises a bound.
 
-    Raises `InputError` on shapes that do not fit, NaN, outputs or losses beyond the largest float, and a P or a kernel
-    that is not symmetric and positive.
+    Costs an eigendecomposition, 10 N^3 operations for N = n o rows, unless a spectrum is given; then N k
+    multiplications per time.
+
+    Raises `InputError` on shapes that do not fit, on NaN, on outputs or losses beyond the largest float, and on a P or
+    a kernel that is not symmetric and positive semi-definite.
     """
     require_known((kernel, x, targets, times, x_test, K_test, f0, f0_test, P), "gradient_flow")
     times = require_wide(times, "times")
@@ -136,14 +141,14 @@ def gradient_descent(
     f0_test: ArrayLike | None = None,
     P: ArrayLike | None = None,
 ) -> Trajectory:
-    """The outputs after `steps` `(t,)` whole steps of gradient descent, or of the heavy ball with `momentum`.
+    """The outputs after `steps` `(t,)` steps of full-batch gradient descent, or of the heavy ball with `momentum`.
 
-    Exact at each step, however large the learning rate is: above `critical_learning_rate` the outputs grow without
-    bound. Of each mode the steps are a power of a 3 x 3 matrix, so s steps cost log s. The other arguments, the result
-    and the costs are those of `gradient_flow`; `times` are steps * learning rate / (1 - momentum).
+    The result is exact at each step for any learning rate. Above `critical_learning_rate` the outputs grow without
+    bound. Steps of one mode are powers of a 3 x 3 matrix, so s steps cost log s products. The other arguments, the
+    result and the costs are those of `gradient_flow`. `times` are steps * learning rate / (1 - momentum).
 
-    Raises `InputError` as `gradient_flow` does, on steps that are not whole numbers, a learning rate that is not above
-    zero, a momentum outside [0, 1), and outputs or losses beyond the largest float.
+    Raises `InputError` as `gradient_flow` does, and also on steps that are not whole numbers, a learning rate that is
+    not above zero, and a momentum outside [0, 1).
     """
     arguments = (kernel, x, targets, steps, learning_rate, momentum, x_test, K_test, f0, f0_test, P)
     require_known(arguments, "gradient_descent")
@@ -161,7 +166,7 @@ def gradient_descent(
 
 
 class _Problem(NamedTuple):
-    """An error and the modes along which it goes."""
+    """The initial outputs, the targets, and the modes along which the error decays."""
 
     modes: Modes
     start: np.ndarray  # (rows, c)
@@ -195,7 +200,7 @@ class _Problem(NamedTuple):
     def trajectory(
         self, times: np.ndarray, decay: np.ndarray, gain: np.ndarray, advice: Callable[[int], str]
     ) -> Trajectory:
-        """Outputs and losses; where they are too large, an error with advice about the first of these times."""
+        """The outputs and losses. Raises `InputError`, with advice, at the first time at which they overflow."""
         modes, dtype = self.modes, np.dtype(jnp.result_type(float))
         errors = modes.analysis @ (self.start - self.targets)
 
@@ -210,9 +215,9 @@ class _Problem(NamedTuple):
             weighted = modes.metric[:, None] * left if modes.metric.ndim == 1 else modes.metric @ left
             loss = np.sum(left * weighted, (1, 2)) / 2
         known = [values.reshape(len(times), -1) for values in (train, loss, decay, found) if values is not None]
-        beyond = ~(np.abs(np.concatenate(known, 1)) <= np.finfo(dtype).max).all(1)
-        if beyond.any():
-            first = int(np.flatnonzero(beyond)[np.argmin(times[beyond])])
+        overflow = ~(np.abs(np.concatenate(known, 1)) <= np.finfo(dtype).max).all(1)
+        if overflow.any():
+            first = int(np.flatnonzero(overflow)[np.argmin(times[overflow])])
             raise InputError(f"Expected outputs and a loss within the range of {dtype}; got infinity {advice(first)}")
         test = None if found is None else jnp.asarray(found.reshape(len(times), *self.start_test.shape), dtype)
         return Trajectory(
@@ -227,15 +232,16 @@ class _Problem(NamedTuple):
 
 
 def _flow(rates: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """exp(-r t), and its integral up to t."""
+    """exp(-r t), and its integral from 0 to t."""
     exponents = times[:, None] * rates
     return np.exp(-exponents), -np.expm1(-exponents) / rates
 
 
 def _steps(rates: np.ndarray, steps: np.ndarray, rate: float, momentum: float) -> tuple[np.ndarray, np.ndarray]:
-    """What is left of a mode's error after each number of steps, p, and q = (1 - p) / r.
+    """The factor p of each mode's error after each number of steps, and q = (1 - p) / r.
 
-    q_{s+1} = q_s + b (q_s - q_{s-1}) + h (1 - r q_s) from q = 0: sums, where 1 - p would cancel.
+    q follows its own recurrence, q_{s+1} = q_s + b (q_s - q_{s-1}) + h (1 - r q_s) from q = 0, because 1 - p would
+    cancel.
     """
     once = np.zeros((len(rates), 3, 3))
     once[:, 0, 0], once[:, 0, 1], once[:, 0, 2] = 1 + momentum - rate * rates, -momentum, rate
@@ -247,7 +253,7 @@ def _steps(rates: np.ndarray, steps: np.ndarray, rate: float, momentum: float) -
             power = np.linalg.matrix_power(once, int(steps[place]) - done) @ power
             done = int(steps[place])
             gain[place] = power[:, 0, 2]
-            # The error obeys the recurrence without its constant, from p_0 = p_-1 = 1.
+            # The error follows the recurrence without the constant term, from p_0 = p_-1 = 1.
             decay[place] = power[:, 0, 0] + power[:, 0, 1]
     return decay, gain
 
@@ -261,5 +267,5 @@ def _checked_step(learning_rate: Any, momentum: Any) -> None:
 
 def _seen(values: Array) -> str:
     return (
-        f"shape {values.shape}" if values.ndim != 1 or not values.size else f"a smallest of {float(values.min()):.4g}"
+        f"shape {values.shape}" if values.ndim != 1 or not values.size else f"{float(values.min()):.4g} as the smallest"
     )

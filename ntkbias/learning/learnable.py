@@ -1,16 +1,18 @@
-"""Which targets a network would learn, and how readily: from its kernel, before any training.
+"""How readily a network would learn given targets, predicted from its kernel before any training.
 
-Of a target y with coefficients v_i in the kernel's modes, of eigenvalues r_i of K / n, and power p = sum_i v_i^2,
+Let a target y have coefficients v_i in the kernel's modes, with eigenvalues r_i of K / n, and power p = sum_i v_i^2.
+This module computes
 
-    Rayleigh quotient sum_i r_i v_i^2 / p: the rate at which it begins to be learned
-    learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2
-    samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half
-    label time        of a labeling, the time at which nine tenths of the examples are nearest to their label
+    Rayleigh quotient   sum_i r_i v_i^2 / p: the initial rate of learning
+    learning time       the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, divided by ln 2
+    samples needed      the n at which the learnability sum_i L_i v_i^2 / p reaches one half
+    label time          for a labeling, the time at which nine tenths of the examples are nearest to their label
 
 with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
-zero; of an eigenfunction it is 1 / r_i, and the samples are those at which kappa falls to r_i. Where not all modes are
-known times are the least, and intervals become bounds over all that the unknown modes may be, given the mean and mean
-square of their eigenvalues, which K y tells. All of it holds for a kernel that stays as it is.
+zero. The learning time of an eigenfunction is 1 / r_i, and it needs the samples at which kappa falls to r_i. If some
+modes are unknown, the product K y gives the mean and the mean square of their eigenvalues. Learning times are then the
+shortest that these moments allow, and intervals become bounds over all spectra with these moments. Every number assumes
+a constant kernel.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import learnability
@@ -40,7 +42,7 @@ from ntkbias.eigen import spectrum as spectrum_on
 from ntkbias.eigen.dense import CHEAP
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator
-from ntkbias.kernels.on_inputs import on_inputs_kept, operator_on
+from ntkbias.kernels.on_inputs import on_inputs_keeping_x, operator_on
 from ntkbias.kernels.operators import Matrix
 from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.in_modes import InModes
@@ -57,33 +59,35 @@ __all__ = ["Learnability", "learnability"]
 
 Measure = Literal["learning_time", "label_time", "samples_needed", "rayleigh_quotient"]
 
-NUM_MODES = 100  # of a kernel too large to decompose
-DEVIATIONS = 1.96  # of a 95 % interval
+NUM_MODES = 100  # modes of a kernel that is too large to decompose
+DEVIATIONS = 1.96  # standard deviations on each side of a 95 % interval
 
 
 class Learnability(Printed):
-    """How readily each kernel would learn each target, `(q, b)`, with 95 % intervals `(q, b, 2)` over examples.
+    """Learnability numbers `(q, b)` of q kernels and b targets, with 95 % intervals `(q, b, 2)` over examples.
 
     Time is steps * learning rate, of gradient flow from zero. With the eigenvalues r_i of K / n:
 
-        Rayleigh quotient the mean of r_i, weighted by the target's power in mode i: the rate at which it begins to be
-                          learned, y^T K y / (n |y|^2)
-        learning time     that after which half of the target's power is learned, over ln 2: for an eigenfunction
-                          1 / r_i, when its error has come down by e
-        samples needed    the number of examples from which kernel regression learns half of the target
-        label time        of a labeling, the time at which nine tenths of the examples are nearest to their own label
-                          for the first time; 0 where they are at once, as labels that are a balanced eigenfunction, and
-                          NaN for a target that is no labeling. It has no interval.
+        Rayleigh quotient   the mean of r_i, weighted by the target's power in mode i: the initial rate of learning,
+                            y^T K y / (n |y|^2)
+        learning time       the time at which half of the target's power is learned, divided by ln 2. For an
+                            eigenfunction it is 1 / r_i, the time in which the error falls by a factor of e.
+        samples needed      the number of examples from which kernel regression learns half of the target
+        label time          for a labeling, the first time at which nine tenths of the examples are nearest to their own
+                            label. It is 0 if this holds as soon as the outputs move, as for labels that form a
+                            balanced eigenfunction, and NaN for a target that is not a labeling. It has no interval.
 
-    Where not all modes are known (`are_bounds`) learning times are the shortest, and intervals run from the least to
-    the largest that unknown modes of this mean and mean square may give, widened by the 95 % over examples. They are
-    infinite where those modes might hold half of the target at rates of zero.
+    `are_bounds` marks kernels with unknown modes. Their learning times are the shortest that the unknown modes allow.
+    Their intervals run from the least to the largest value over all unknown modes with the measured mean and mean
+    square, widened by the 95 % interval over examples. An interval has no upper end if unknown modes might hold half of
+    the target at rates of zero.
 
-    Infinite where a target cannot be learned at all. Learning times of eigenfunctions of values +-1 have intervals
-    of no width: to first order no reweighting of examples changes them. Printed, it is a table.
+    Learning times and samples needed are infinite for a target that cannot be learned. The learning time of an
+    eigenfunction with values +-1 has an interval of zero width, because to first order no reweighting of examples
+    changes it. The value prints as a table.
 
-    `found[kernel, target]` has the numbers of one pair of names, and `found[target]` does where there is one kernel;
-    `in`, `len`, iteration, `keys` and `items` are those of a dictionary by such pairs.
+    `found[kernel, target]` returns the numbers of one pair of names. If there is only one kernel, `found[target]` does
+    so too. `in`, `len`, iteration, `keys` and `items` work as in a dictionary keyed by such pairs.
     """
 
     kernels: tuple[str, ...] = eqx.field(static=True)
@@ -94,15 +98,15 @@ class Learnability(Printed):
     rayleigh_quotient_interval: Float[Array, "q b 2"]
     learning_time_interval: Float[Array, "q b 2"]
     samples_needed_interval: Float[Array, "q b 2"]
-    label_time: Float[Array, "q b"]  # NaN for a target that is no labeling
-    known_power: Float[Array, "q b"]  # the share of the target's power in the modes that were known
-    are_bounds: Bool[Array, " q"]  # whether some modes were not known
+    label_time: Float[Array, "q b"]  # NaN for a target that is not a labeling
+    known_power: Float[Array, "q b"]  # the share of the target's power in the known modes
+    are_bounds: Bool[Array, " q"]  # whether some modes were unknown
 
     def ranking(self, kernel: str | None = None, by: Measure = "learning_time") -> tuple[str, ...]:
-        """The targets, most readily learned first, under one kernel, by default the first.
+        """The names of the targets under one kernel (by default the first), most readily learned first.
 
-        `by` is "learning_time", "label_time", "samples_needed" or "rayleigh_quotient"; NaN come last. Equal ones, as
-        label times of zero, follow their learning times.
+        `by` is "learning_time", "label_time", "samples_needed" or "rayleigh_quotient". NaN comes last. Ties, such as
+        label times of zero, are ordered by learning time.
         """
         require_choice("by", by, Measure)
         if kernel is not None:
@@ -139,7 +143,7 @@ class Learnability(Printed):
         return len(self.kernels) * len(self.targets)
 
     def keys(self) -> list[tuple[str, str]]:
-        """The pairs of a kernel's and a target's name."""
+        """The pairs (kernel, target) of names."""
         return list(itertools.product(self.kernels, self.targets))
 
     def items(self) -> list[tuple[tuple[str, str], Readiness]]:
@@ -153,7 +157,7 @@ class Learnability(Printed):
             return names
         if len(self.kernels) > 1:
             raise InputError(
-                f"Expected two names, of a kernel and a target, as [{self.kernels[0]!r}, {self.targets[0]!r}], since "
+                f"Expected the names of a kernel and a target, as [{self.kernels[0]!r}, {self.targets[0]!r}], since "
                 f"there are {len(self.kernels)} kernels; got {names!r}."
             )
         require_name(names, self.targets, "a target")
@@ -164,7 +168,7 @@ class Learnability(Printed):
         return table_of(pairs, [self[pair] for pair in pairs], len(self) - len(pairs))
 
 
-@on_inputs_kept
+@on_inputs_keeping_x
 def learnability(
     kernels: Any,
     x: Inputs,
@@ -175,50 +179,52 @@ def learnability(
     ridge: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> Learnability:
-    """How readily a network would learn each of `targets`; of several networks, or moments of training, by name.
+    """Predict how readily networks, or one network at several moments of training, would learn each target.
 
-    Of a target y with coefficients v_i in the modes of K / n, of eigenvalues r_i, and power p = sum_i v_i^2, it gives
+    Let a target y have coefficients v_i in the modes of K / n, with eigenvalues r_i, and power p = sum_i v_i^2. The
+    result holds
 
-        Rayleigh quotient sum_i r_i v_i^2 / p: the rate at which it begins to be learned
-        learning time     the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, over ln 2: a half-life, as
-                          the 1 / r_i of an eigenfunction
-        samples needed    the n at which its learnability, sum_i L_i v_i^2 / p, reaches one half (see `learning_curve`)
-        label time        of a labeling, the first time at which nine tenths of the examples are nearest to their
-                          label; 0 if they are as soon as the outputs move, which a slow target's may be, too
+        Rayleigh quotient   sum_i r_i v_i^2 / p: the initial rate of learning
+        learning time       the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, divided by ln 2; for an
+                            eigenfunction, 1 / r_i
+        samples needed      the n at which the learnability sum_i L_i v_i^2 / p reaches one half (see `learning_curve`)
+        label time          for a labeling, the first time at which nine tenths of the examples are nearest to their
+                            label; 0 if this holds as soon as the outputs move, which can happen for slow targets too
 
-    with time = steps * learning rate of gradient flow from zero outputs, for a kernel that stays as it is.
+    Time is steps * learning rate, of gradient flow from zero outputs under a constant kernel.
 
-    `kernels` is a kernel, or a dict of several by name, with inputs `x`. In the place of both stands an operator, a
-    matrix `(n, n)` or `(n, o, n, o)`, or a dict of such. `targets` is a target or a dict of them by name; each is
+    `kernels` is a kernel, or a dict of kernels by name, with inputs `x`. An operator, a matrix `(n, n)` or
+    `(n, o, n, o)`, or a dict of these replaces both. `targets` is a target or a dict of targets by name. Each is one of
 
-        labels          whole numbers `(n,)`: two values become -1 and 1, more a column each; o outputs are classes
-        values          floats `(n,)` or `(n, t)`, of vector-valued kernels `(n, o)` or `(n, o, t)`, as they stand
-        a function      of x, a JAX array, which returns either; a column beyond the last, as x[:, 7] of 3, is by
-                        JAX's rule the last
+        labels          whole numbers `(n,)`. Two labels become -1 and 1; more labels become one column each. For a
+                        vector-valued kernel, label i stands for output i.
+        values          floats `(n,)` or `(n, t)`; for vector-valued kernels, `(n, o)` or `(n, o, t)`; used as they are
+        a function      of x, a JAX array, that returns labels or values. JAX clips indices: x[:, 7] of 3 columns is
+                        the last one.
         a `Contrast`    of two outputs, for vector-valued kernels
 
-    `centered` takes the mean over inputs off each target, output by output: constants are learned first by most
-    networks, and would hide how unbalanced labels are learned; in label times the mean then counts as known. The kernel
-    stays as it is. `ridge` is added to K.
+    `centered` subtracts from each target its mean over inputs, separately for each output. Most networks learn
+    constants first, which would hide how fast they learn unbalanced labels. Label times then count the mean as known.
+    The kernel itself is not centered. `ridge` is added to K.
 
-    `modes` is how many modes to find, or a `Spectrum` of the same inputs, one a kernel. By default all are for a kernel
-    or matrix of up to 5,000 rows, 100 for a larger kernel, and none for an operator. With few modes what lies beyond
-    them is known by two moments alone: learning times are the shortest possible, samples needed and label times
-    estimates ("~"), and the intervals of the first two are bounds, whatever the unknown modes are. Ask for more modes
-    where they are too wide.
+    `modes` is the number of modes to find, or a `Spectrum` on the same inputs (for several kernels, a dict of one per
+    kernel). By default, all modes are found for a kernel or matrix of up to 5,000 rows, 100 for a larger kernel, and
+    none for an operator. Unknown modes are described by two moments alone. Learning times are then the shortest
+    possible. Samples needed and label times are estimates ("~" marks label times). The intervals of learning times and
+    samples needed are bounds that hold for any unknown modes. Ask for more modes if they are too wide.
 
-    With all modes intervals are exp of the logarithm +- 1.96 standard deviations of the bootstrap over examples,
-    linearized (the infinitesimal jackknife; Efron 1982): what another sample of n examples would give. They are wide
-    rather than narrow: 0.8 to 1.6 times the scatter of fresh samples of 200, the most for quotients of what hardly
-    generalizes.
+    With all modes known, an interval covers 95 % of what another sample of n examples would give. It is exp(log value
+    +- 1.96 standard deviations), from the linearized bootstrap over examples (the infinitesimal jackknife; Efron 1982).
+    Intervals are wide rather than narrow: 0.8 to 1.6 times the scatter over fresh samples of 200. They are widest for
+    Rayleigh quotients of targets that hardly generalize.
 
     Costs one product with the block of all targets, the diagonal, and the modes: an eigendecomposition, or `top_modes`
-    with random vectors from `key` (default: a fixed one). Label times cost up to 128 n k multiplications a column. A
+    with random vectors from `key` (default: a fixed one). Label times cost up to 128 n k multiplications per column. A
     progress bar counts kernels.
 
-    Raises `InputError` on what `kernel.operator` refuses, on targets of another shape, not finite, or constant if
-    `centered`, a function of inputs without them, kernels on different numbers of inputs, traced arrays, and contrasts
-    with a kernel of one value a pair.
+    Raises `InputError` on whatever `kernel.operator` refuses; on targets that have another shape, are not finite, or
+    are constant while `centered`; on a function target without inputs; on kernels on different numbers of inputs; on
+    traced arrays; and on a contrast with a kernel of one value per pair.
     """
     require_known((kernels, x, targets, modes, ridge), "learnability")
     require_scale("ridge", ridge)
@@ -228,14 +234,14 @@ def learnability(
     if not all(isinstance(name, str) for name in named):
         raise InputTypeError(f"Expected names of kernels to be strings; got {', '.join(map(repr, named))}.")
     if isinstance(modes, Spectrum) and len(named) > 1:
-        raise InputTypeError("Expected modes= to be a dict of spectra, one a kernel; got one Spectrum for several.")
+        raise InputTypeError("Expected modes= to be a dict of one spectrum per kernel; got one Spectrum for several.")
     operators = {name: _operator(kernel, x) for name, kernel in named.items()}
     counts = {name: operator.num_examples for name, operator in operators.items()}
     if len(set(counts.values())) > 1:
         got = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
         raise InputError(f"Expected kernels on the same inputs; got {got}. Compare them in one call each.")
     inputs = {name: _inputs(operator, x) for name, operator in operators.items()}
-    given_targets = {  # what can be refused is refused before the work
+    given_targets = {  # refuse bad input before the expensive work
         name: targets_on(targets, inputs[name], _shape(named[name], operator), centered)
         for name, operator in operators.items()
     }
@@ -251,7 +257,7 @@ def learnability(
     def on_device(numbers: np.ndarray) -> Array:
         return jnp.asarray(numbers.astype(dtype))
 
-    with jax.debug_nans(False), jax.debug_infs(False):  # infinity is meant
+    with jax.debug_nans(False), jax.debug_infs(False):  # NaN and infinity are valid results here
         return Learnability(
             kernels=tuple(named),
             targets=tuple(next(iter(given_targets.values()))),
@@ -270,7 +276,7 @@ def learnability(
 def _measured(
     operator: KernelOperator, spectrum: Spectrum | None, targets: list[Target], ridge: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Three numbers of each target, their intervals, label time and known power; and if modes are not known."""
+    """Three numbers per target, their intervals, label times, known power, and whether some modes are unknown."""
     n = operator.num_examples
     complete = spectrum is not None and len(spectrum.eigenvalues) == operator.shape[0]
     block = np.concatenate([target.columns for target in targets], 1)
@@ -293,7 +299,7 @@ def _measured(
 
 
 def _intervals(target: InModes, ridge: float, complete: bool) -> np.ndarray:
-    """`(3, 2)`: the numbers, or their bounds where not all modes are known, give or take their deviations."""
+    """`(3, 2)`: intervals around the numbers, or around their bounds if some modes are unknown."""
     numbers = target.numbers(ridge)
     low, high = (numbers, numbers) if complete else target.bounds(ridge)
     ends = []
@@ -324,7 +330,7 @@ def _shape(kernel: Any, operator: KernelOperator) -> tuple[int, ...]:
 
 
 def _modes(kernel: Any, operator: KernelOperator, x: Any, modes: Any, key: PRNGKeyArray) -> Spectrum | None:
-    """The modes that are given, asked for, or cheap."""
+    """The modes that the user gave or asked for; otherwise those that are cheap, or None."""
     if isinstance(modes, Spectrum):
         if modes.eigenfunctions[..., 0].size != operator.shape[0] or np.ptp(np.asarray(modes.weights)) > 1e-6:
             raise InputError(

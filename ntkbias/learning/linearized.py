@@ -1,11 +1,11 @@
-"""Networks that are linear in their parameters, and networks made lazy: what the kernel's theory holds for exactly.
+"""Linearized networks, which follow the kernel's theory exactly, and lazy networks, which tend to it.
 
-    linearize    f0(x) + J(x) (params - params0): trained by gradient descent its kernel never moves, so that it
-                 follows `gradient_descent` to rounding, at any width (Lee et al. 2019, arXiv 1902.06720)
-    lazy         alpha (f - f0) with the loss divided by alpha^2: as alpha grows, f hardly has to move, and its training
-                 tends to that of its linearization (Chizat, Oyallon and Bach 2019, arXiv 1812.07956)
+    linearize    f0(x) + J(x) (params - params0). Its kernel is constant, so at any width its training by gradient
+                 descent follows `gradient_descent` to rounding (Lee et al. 2019, arXiv 1902.06720).
+    lazy         alpha (f - f0), with the loss divided by alpha^2. As alpha grows, f has to move less, and its training
+                 tends to that of its linearization (Chizat, Oyallon and Bach 2019, arXiv 1812.07956).
 
-Both are functions of (params, x), for optax or any other loop.
+Both are functions of (params, x) and work with optax or any other training loop.
 
 >>> import jax, jax.numpy as jnp, optax, ntkbias as nb
 >>> from ntkbias.learning import gradient_descent, linearize
@@ -40,20 +40,20 @@ __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 
 
 class Linearized(Described):
-    """A network's linearization in its parameters, a function of (params, x); made by `linearize`."""
+    """The linearization of a network in its parameters: a function of (params, x), made by `linearize`."""
 
     f: Function
-    params: Params  # where it touches f
+    params: Params  # the point of the linearization
     centered: bool = eqx.field(static=True, default=False)
 
     def described(self) -> str:
-        """The function that is linearized."""
+        """One line that names the linearized function."""
         return f"linearization of {name_of(self.f)}"
 
     def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
-        """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward derivative.
+        """The outputs for a batch, `(n, ...)`. Costs a forward pass and its forward-mode derivative.
 
-        Raises `InputError` on params of another structure, or other shapes, than those that were linearized.
+        Raises `InputError` on params whose structure or shapes differ from those that were linearized.
         """
         _require_like(params, self.params)
         shift = jax.tree.map(jnp.subtract, params, self.params)
@@ -61,19 +61,19 @@ class Linearized(Described):
         return change if self.centered else value + change
 
     def loss(self, params: Params, x: Array, y: Array) -> Float[Array, ""]:
-        """1/2 * mean over inputs * sum over outputs of the squared error."""
+        """The squared error, summed over outputs and averaged over inputs, times 1/2."""
         return _loss(self(params, x), y)
 
 
 class Lazy(Described):
-    """A network less what it was, times a scale, a function of (params, x); made by `lazy`."""
+    """The scaled change of a network's outputs since its start: a function of (params, x), made by `lazy`."""
 
     f: Function
-    params: Params  # where its outputs are zero
+    params: Params  # the start, at which the outputs are zero
     scale: float | Array
 
     def described(self) -> str:
-        """The function and its scale."""
+        """One line that names the function and its scale."""
         return f"{self.scale:.4g} * ({name_of(self.f)} less its start)"
 
     def __call__(self, params: Params, x: Array) -> Float[Array, "n ..."]:
@@ -81,18 +81,18 @@ class Lazy(Described):
         return self.scale * (self.f(params, x) - self.f(jax.lax.stop_gradient(self.params), x))
 
     def loss(self, params: Params, x: Array, y: Array) -> Float[Array, ""]:
-        """1/2 * mean over inputs * sum over outputs of the squared error, over scale^2: f keeps its speed."""
+        """The squared error, summed over outputs, averaged over inputs, times 1 / (2 scale^2): f keeps its speed."""
         return _loss(self(params, x), y) / self.scale**2
 
 
 def linearize(f: ApplyFunction, params: Params, *, centered: bool = False) -> Linearized:
-    """f0(x) + J(x) (params - params0) as a function of (params, x), by one forward derivative; J is never formed.
+    """f0(x) + J(x) (params - params0) as a function of (params, x), by one forward-mode derivative; J is never formed.
 
-    `centered` leaves f0 out, so that training starts from zero outputs. Its empirical NTK is that of f at `params`,
-    whatever its parameters become; `gradient_descent` with that kernel predicts its training exactly. A fresh lambda
-    for f compiles again.
+    `centered` leaves f0 out, so that training starts from zero outputs. The empirical NTK of the result is that of f at
+    `params`, for any parameters. `gradient_descent` with that kernel therefore predicts its training exactly. JAX
+    compiles again for every new lambda f.
 
-    Raises `InputError` if f is no function, or params hold no arrays of floating-point numbers.
+    Raises `InputTypeError` if f is not a function, or if params are not all arrays of real floating-point numbers.
     """
     return Linearized(*_checked(f, params), centered)
 
@@ -100,10 +100,11 @@ def linearize(f: ApplyFunction, params: Params, *, centered: bool = False) -> Li
 def lazy(f: ApplyFunction, params: Params, scale: float) -> Lazy:
     """scale * (f - f0) as a function of (params, x), whose `loss` is divided by scale^2.
 
-    Its kernel is scale^2 times that of f, and the loss takes that back: rates of learning do not depend on the scale,
-    how far parameters move does, as 1 / scale. Where a loop brings its own loss, divide the learning rate by scale^2.
+    Its kernel is scale^2 times that of f, and the division of the loss compensates for it. Rates of learning therefore
+    do not depend on the scale. The distance that parameters move falls as 1 / scale. If a training loop uses its own
+    loss, divide the learning rate by scale^2.
 
-    Raises `InputError` as `linearize` does, and on a scale that is not above zero.
+    Raises `InputTypeError` as `linearize` does, and `InputError` on a scale that is not above zero.
     """
     if jnp.ndim(scale) or not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")
@@ -132,7 +133,7 @@ def _require_like(params: Params, own: Params) -> None:
 
 
 def _loss(outputs: Array, y: Array) -> Array:
-    if outputs.shape != y.shape:  # (n, 1) less (n,) would be a matrix
+    if outputs.shape != y.shape:  # (n, 1) minus (n,) would broadcast to (n, n)
         raise InputError(f"Expected targets of the shape of the outputs, {outputs.shape}; got {y.shape}. Reshape them.")
     return mse(outputs, jnp.asarray(y))
 
@@ -144,12 +145,12 @@ def _checked(f: ApplyFunction, params: Params) -> tuple[Function, Params]:
     leaves = jax.tree.leaves(params)
     if any(is_complex(leaf) for leaf in leaves):
         raise InputTypeError(
-            "Expected params of real numbers; got complex ones. Keep their real and imaginary parts as parameters, and "
-            "join them in f by jax.lax.complex."
+            "Expected real params; got complex ones. Keep the real and imaginary parts as separate parameters, and "
+            "combine them in f by jax.lax.complex."
         )
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise InputTypeError(
-            "Expected params to be a pytree of floating-point arrays; got none, or others among them. Pass those to f "
-            "by functools.partial."
+            "Expected params to be a pytree of floating-point arrays; got no arrays, or arrays of other types among "
+            "them. Pass the others to f by functools.partial."
         )
     return Function.of(f), params

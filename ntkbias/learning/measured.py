@@ -1,6 +1,6 @@
 """The test error of kernel regression by number of examples, measured on random draws from given inputs.
 
-The counterpart of `learning_curve`, with the standard errors that a comparison needs.
+This is the measured counterpart of the prediction `learning_curve`. Its standard errors let you compare the two.
 
 >>> import jax, ntkbias as nb
 >>> from ntkbias.learning import learning_curve, measured_learning_curve
@@ -35,15 +35,15 @@ __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
 
 class MeasuredLearningCurve(Printed):
-    """The mean over draws of the test error at each number of examples; a last axis `t` is that of targets.
+    """The test error at each number of examples, averaged over draws. The last axis `t` counts targets.
 
-    Printed, it is a table of means over targets.
+    It prints as a table of means over targets.
     """
 
     sizes: Int[Array, " s"]
-    errors: Float[Array, "s *t"]  # mean squared error on noisy test targets: less the noise, of the function
+    errors: Float[Array, "s *t"]  # mean squared error on noisy test targets; subtract `noise` for the function's error
     standard_errors: Float[Array, "s *t"]  # of the mean over draws
-    learned: Float[Array, "s *t"]  # <f, y> / <y, y>: the target's learnability
+    learned: Float[Array, "s *t"]  # <f, y> / <y, y>, the measured learnability
     learned_standard_errors: Float[Array, "s *t"]
     ridge: float
     noise: float
@@ -79,15 +79,16 @@ def measured_learning_curve(
     held_out: bool = False,
     key: PRNGKeyArray | None = None,
 ) -> MeasuredLearningCurve:
-    """Kernel regression on `num_draws` random sets of each of `sizes` `(s,)` examples.
+    """Measure the test error of kernel regression on `num_draws` random sets of each of `sizes` `(s,)` examples.
 
-    `kernel` comes with all inputs `x`; an operator or a matrix `(N, N)` stands in the place of both. `targets` `(N,)`
-    or `(N, t)` are values on them without noise: that, of variance `noise`, is drawn for each set of labels, and counts
-    in the test error by its variance. Draws are by `key` (default: a fixed one). Examples are drawn without replacement
-    unless `replace`; at ridge zero equal inputs then share the mean of their labels. The test error is the mean over
-    all N inputs, as in `learning_curve`, or over those that were not drawn if `held_out`.
+    `kernel` comes with all inputs `x`. An operator or a matrix `(N, N)` replaces both. `targets`, `(N,)` or `(N, t)`,
+    are values on the inputs without noise. Each set of labels gets fresh noise of variance `noise`, and the test error
+    includes this variance. `key` draws the sets and the noise (default: a fixed key). Examples are drawn without
+    replacement unless `replace`. With replacement and ridge zero, equal inputs share the mean of their labels. The test
+    error is the mean over all N inputs, as in `learning_curve`; if `held_out`, it is the mean over the inputs that were
+    not drawn.
 
-    Costs n^3 / 3 + N n operations a draw, in float64, and the whole matrix; a progress bar counts draws.
+    Costs n^3 / 3 + N n operations per draw, in float64, and the whole matrix. A progress bar counts draws.
 
     Raises `InputError` on targets of another length, sizes beyond N, and, if `held_out`, sizes of N.
     """
@@ -96,14 +97,14 @@ def measured_learning_curve(
     require_scale("noise", noise)
     require_positive("num_draws", num_draws)
     if num_draws < 2:
-        raise InputError("Expected at least 2 draws, whose differences tell the standard error; got 1.")
+        raise InputError("Expected at least 2 draws, whose differences give the standard error; got 1.")
     key = key_or_default(key)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     counts = checked_sizes(sizes)
     operator = operator_on(gram_of(kernel, x), None)
     total = operator.num_examples
     if operator.num_outputs != 1:
-        raise InputError("Expected a kernel with one value a pair of inputs; got outputs='all'. Use outputs='mean'.")
+        raise InputError("Expected a kernel with one value per pair of inputs; got outputs='all'. Use outputs='mean'.")
     values = values_on(targets, "targets", (total,))
     require_squares(values, "targets")
     most = total - 1 if held_out else total
@@ -144,7 +145,7 @@ def measured_learning_curve(
 
 
 def _solved(matrix: np.ndarray, labels: np.ndarray, ridge: float, epsilon: float) -> np.ndarray:
-    """(K + ridge)^-1 y, of least norm where K is singular, as for inputs drawn twice."""
+    """(K + ridge)^-1 y. If the matrix is singular, as for inputs drawn twice, the solution of least norm."""
     try:
         factor = scipy.linalg.cho_factor(matrix + ridge * np.eye(len(matrix)), lower=True, check_finite=False)
         pivots = np.abs(np.diagonal(factor[0]))

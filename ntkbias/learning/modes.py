@@ -1,9 +1,9 @@
-"""How a kernel and a loss split an error into modes: what gradient flow, gradient descent and their tests share.
+"""The modes into which a kernel and a loss split an error, shared by gradient flow, gradient descent and their tests.
 
-Training moves the outputs by df = -K P (f - y) dt. With P = L L^T and the eigenpairs L^T K L = V diag(rate) V^T an
-error e has the coefficients V^T L^T e, each of which evolves alone, and moves outputs along the columns of K L V. This
-holds for a singular P, and for test points, whose rows of K stand in the place of those of the training points. For
-P = diag(w) the rates are a `Spectrum`'s eigenvalues, and the coefficients those of its eigenfunctions.
+Training moves the outputs by df = -K P (f - y) dt. Write P = L L^T, with the eigenpairs L^T K L = V diag(rate) V^T. An
+error e then has the coefficients V^T L^T e. Each coefficient evolves independently and moves the outputs along one
+column of K L V. This also holds if P is singular. At test points, their rows of K replace those of the training points.
+For P = diag(w), the rates are the eigenvalues of a `Spectrum`, and the coefficients belong to its eigenfunctions.
 
 >>> import numpy as np
 >>> from ntkbias.learning.modes import modes_of
@@ -42,11 +42,11 @@ __all__ = [
 
 
 class Modes(NamedTuple):
-    """The modes of K P in float64 on the host: those with a rate above rounding, fastest first."""
+    """The modes of K P whose rate is above rounding, fastest first, in float64 on the host."""
 
     rates: np.ndarray  # (k,)
-    analysis: np.ndarray  # (k, rows): from an error to its coefficients
-    synthesis: np.ndarray  # (rows, k): from coefficients times time to what the outputs lose
+    analysis: np.ndarray  # (k, rows): maps an error to its coefficients
+    synthesis: np.ndarray  # (rows, k): maps coefficients, integrated over time, to the decrease of the outputs
     test: np.ndarray | None  # (test rows, k): the same at test points
     metric: np.ndarray  # (rows,) or (rows, rows): P
     shape: tuple[int, ...]  # (n,) or (n, o)
@@ -61,8 +61,8 @@ def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: Array
     if isinstance(kernel, Spectrum):
         if P is not None:
             raise InputError(
-                "Expected no P= beside a spectrum, whose weights are P; got one. Give the kernel itself, or the "
-                "spectrum of other weights."
+                "Expected no P= with a spectrum, whose weights serve as P; got one. Give the kernel itself, or a "
+                "spectrum with other weights."
             )
         return _of_spectrum(kernel, None if x_test is None else kernel.extend(x_test), K_test)
     if isinstance(kernel, Kernel):
@@ -71,7 +71,7 @@ def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: Array
             K_test = kernel(x_test, x)
     elif x_test is not None:
         raise InputError(
-            "Expected x_test= with a kernel or its spectrum; got it beside a matrix. Give the kernel, or K_test=."
+            "Expected x_test= with a kernel or its spectrum; got it with a matrix. Give the kernel, or K_test=."
         )
     else:
         gram = gram_of(kernel, None)
@@ -81,7 +81,7 @@ def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: Array
 
 
 def gram_of(kernel: Any, x: Inputs | None) -> Any:
-    """The Gram matrix of a kernel on x, or the matrix that `kernel` is, or that its operator has."""
+    """The Gram matrix of a kernel on x, of an operator, or `kernel` itself if it is already a matrix."""
     if isinstance(kernel, KernelOperator):
         shape = (kernel.num_examples, kernel.num_outputs)[: 1 + (kernel.num_outputs > 1)]
         return kernel.matrix().reshape(*shape, *shape)
@@ -89,14 +89,14 @@ def gram_of(kernel: Any, x: Inputs | None) -> Any:
         return kernel
     if kernel.outputs == "each":
         raise InputError(
-            "Expected a kernel with one value or one matrix a pair of inputs; got outputs='each'. "
+            "Expected a kernel with one value or one matrix per pair of inputs; got outputs='each'. "
             "Use outputs='all' or 'mean', or kernel(x)[i] for output i."
         )
     return kernel(x)
 
 
 def spectrum_of(kernel: Any, x: Inputs | None) -> Spectrum:
-    """The spectrum itself, or that of a kernel on x or of a matrix."""
+    """The spectrum of a kernel on x, of an operator or of a matrix; a `Spectrum` is returned as it is."""
     refuse_forms(kernel)
     if isinstance(kernel, Spectrum):
         return kernel
@@ -110,7 +110,7 @@ def spectrum_of(kernel: Any, x: Inputs | None) -> Spectrum:
 
 
 def finite_outputs(kernel: Kernel, x: Any) -> int | None:
-    """How many outputs the finite network has that this kernel, or a part of it, is of; None at infinite width."""
+    """The number of outputs of the finite network behind this kernel or one of its parts; None at infinite width."""
 
     def counts(part: Any) -> bool:
         return isinstance(part, Kernel) and hasattr(part, "num_outputs")
@@ -121,7 +121,10 @@ def finite_outputs(kernel: Kernel, x: Any) -> int | None:
 
 
 def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
-    """The mean of a finite network's blocks has not its rates; at infinite width it has."""
+    """Warn if a kernel is the mean or sum of a finite network's output blocks, whose rates differ from the network's.
+
+    At infinite width the rates of "mean" are exact, and a network with a single output has only one block.
+    """
     if isinstance(kernel, Spectrum):
         kernel, x = kernel.kernel, kernel.x
     elif isinstance(kernel, KernelOperator) and kernel.source is not None:
@@ -133,7 +136,7 @@ def _warn_of_partial_outputs(kernel: Any, x: Any) -> None:
         means = "approximate" if kernel.outputs == "mean" else f"approximate, and {count} times too fast"
         warnings.warn(
             "Expected a kernel of all outputs, which a network of finite width follows; got outputs="
-            f"{kernel.outputs!r} of {count} outputs: its rates are {means}. Use outputs='all'.",
+            f"{kernel.outputs!r} of {count} outputs, whose rates are {means}. Use outputs='all'.",
             stacklevel=5,
         )
 
@@ -170,7 +173,7 @@ def _of_loss(gram: Any, K_test: Any, P: Any) -> Modes:
 
 
 def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """P as `(rows,)` or `(rows, rows)`, and a matrix L with P = L L^T, of as many columns as P has rank."""
+    """P as `(rows,)` or `(rows, rows)`, and a matrix L with P = L L^T and rank(P) columns."""
     require_finite(P, "P")
     values: np.ndarray = np.asarray(P, float)
     n, outputs = shape[0], rows // shape[0]
@@ -184,8 +187,8 @@ def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
         values = np.kron(values, np.eye(outputs))
     if values.shape not in ((rows, rows), (*shape, *shape)):
         raise InputError(
-            f"Expected a loss matrix P of shape ({n},), its diagonal, or ({n}, {n}), or with the outputs "
-            f"{(*shape, *shape)}; got {values.shape}."
+            f"Expected a loss matrix P of shape ({n},) for its diagonal, ({n}, {n}), or {(*shape, *shape)} with "
+            f"outputs; got {values.shape}."
         )
     metric = values.reshape(rows, rows)
     scale = np.max(np.abs(metric))
@@ -195,19 +198,19 @@ def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
     powers, vectors = np.linalg.eigh((metric + metric.T) / 2)
     if np.max(np.abs(metric - metric.T)) > noise or powers[0] < -noise:
         raise InputError(
-            "Expected a loss matrix P that is symmetric, positive semi-definite and not zero; got another, with "
-            f"smallest eigenvalue {powers[0]:.3g} and asymmetry {np.max(np.abs(metric - metric.T)):.3g}."
+            "Expected a loss matrix P that is symmetric, positive semi-definite and not zero; got one with smallest "
+            f"eigenvalue {powers[0]:.3g} and asymmetry {np.max(np.abs(metric - metric.T)):.3g}."
         )
     keep = powers > noise
     return metric, vectors[:, keep] * np.sqrt(powers[keep])
 
 
 def values_on(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Values on the inputs, `(n,)` or `(n, o)`, or with one more axis of columns, in float64."""
+    """The values on the inputs in float64, checked to have `shape`, `(n,)` or `(n, o)`, or one more axis of columns."""
     array = require_wide(values, name)
     if array.shape[: len(shape)] != shape or array.ndim > len(shape) + 1 or not array.size:
         raise InputError(
-            f"Expected {name} of shape {shape}, one value {'an input' if len(shape) == 1 else 'an input and output'}, "
+            f"Expected {name} of shape {shape}, one value per {'input' if len(shape) == 1 else 'input and output'}, "
             f"or with one more axis; got {array.shape}."
         )
     require_finite(array, name)
@@ -215,19 +218,19 @@ def values_on(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def require_squares(values: np.ndarray, name: str) -> None:
-    """Raise an `InputError` if the values' squares, of which results have sums, are beyond the range of floats."""
+    """Raise an `InputError` if the sum of the squared values overflows, because results contain such sums."""
     dtype = np.dtype(jnp.result_type(float))
     with np.errstate(over="ignore"):
         total = np.sum(values**2)
     if not total <= np.finfo(dtype).max:
         raise InputError(
-            f"Expected {name} whose squares sum to a number within the range of {dtype}; got one of "
-            f"{np.max(np.abs(values)):.3g}. Divide it by its scale."
+            f"Expected {name} whose squares sum to a number within the range of {dtype}; got values up to "
+            f"{np.max(np.abs(values)):.3g}. Divide them by their scale."
         )
 
 
 def gram_rows(K_test: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The kernel of test and training points as a matrix."""
+    """The kernel between test and training points as a matrix `(test rows, rows)`."""
     values = require_wide(K_test, "K_test")
     axes = len(shape)
     if values.ndim != 2 * axes or values.shape[axes:] != shape or values.shape[1:axes] != shape[1:] or not values.size:

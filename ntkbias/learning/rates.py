@@ -1,8 +1,8 @@
-"""How fast a kernel's modes are learned, and how large a step may be.
+"""The learning times of a kernel's modes, and the largest stable learning rate.
 
-Under gradient flow mode i of K / n, of eigenvalue r, decays as exp(-r time): its learning time is 1 / r. Gradient
-descent with learning rate h multiplies it by 1 - h r at each step, so that it converges while h < 2 / r for the largest
-r, and with heavy-ball momentum b while h < 2 (1 + b) / r (Polyak 1964).
+Under gradient flow, the error in a mode of K / n with eigenvalue r decays as exp(-r time). Its learning time is 1 / r.
+Each step of gradient descent with learning rate h multiplies the error by 1 - h r. Descent therefore converges if
+h < 2 / r for the largest r; with heavy-ball momentum b it converges if h < 2 (1 + b) / r (Polyak 1964).
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import critical_learning_rate, learning_times
@@ -30,10 +30,10 @@ __all__ = ["critical_learning_rate", "learning_times"]
 
 
 def learning_times(spectrum: Spectrum) -> Float[Array, " k"]:
-    """1 / eigenvalue: the time (steps * learning rate) in which gradient flow takes a mode's error down by e.
+    """1 / eigenvalue: the time (steps * learning rate) in which gradient flow reduces a mode's error by a factor of e.
 
-    Of the spectrum for outputs="all", or "mean" at infinite width; "sum" is o times too fast. Modes below the noise
-    floor have infinity. With momentum b, time is steps * learning rate / (1 - b).
+    Give the spectrum for outputs="all", or at infinite width for "mean"; times for "sum" are o times too short. Modes
+    below the noise floor have infinite times. With momentum b, time is steps * learning rate / (1 - b).
     """
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
@@ -49,16 +49,17 @@ def critical_learning_rate(
     tolerance: float = 1e-4,
     key: PRNGKeyArray | None = None,
 ) -> float:
-    """2 (1 + momentum) / the largest eigenvalue of K / n: above it, full-batch gradient descent diverges.
+    """The learning rate above which full-batch gradient descent diverges, 2 (1 + momentum) / (top eigenvalue of K / n).
 
-    For the loss 1/2 * mean over inputs * sum over outputs; one that averages over o outputs allows o times as much.
-    `kernel` comes with its inputs `x`, and no matrix is formed; an operator, a matrix or a `Spectrum` stands in the
-    place of both. It has to count all outputs: "all", or "mean" at infinite width; a spectrum or an operator that knows
-    its kernel is held to that as well, which of a bare matrix nobody can say. Too large by a factor of 1 + `tolerance`
-    at most.
+    It holds for the loss 1/2 * mean over inputs * sum over outputs. A loss that averages over o outputs allows a
+    learning rate o times as large. `kernel` comes with its inputs `x`, and no matrix is formed. An operator, a matrix
+    or a `Spectrum` replaces both. The kernel must count all outputs: outputs="all", or "mean" at infinite width. The
+    function checks this for a kernel, and for a spectrum or an operator that knows its kernel. It cannot check a bare
+    matrix. The result is too large by at most a factor of 1 + `tolerance`.
 
-    Costs some ten products with a block of 16 vectors, drawn by `key` (default: a fixed one), or for few rows an
-    eigendecomposition. Raises `InputError` on a kernel of some outputs, on one that is zero, and on traced arrays.
+    Costs about ten products with a block of 16 vectors, drawn by `key` (default: a fixed one). For few rows it costs an
+    eigendecomposition instead. Raises `InputError` on a kernel that does not count all outputs, on a kernel that is
+    zero, and on traced arrays.
     """
     require_known((kernel, x, momentum), "critical_learning_rate")
     if not 0 <= momentum < 1:
@@ -73,7 +74,7 @@ def critical_learning_rate(
 
 
 def _source(kernel: Any, x: Any) -> tuple[Kernel | None, Any]:
-    """The kernel and inputs that this is, or is made of, as far as it knows."""
+    """The kernel and inputs behind a kernel, a spectrum or an operator; (None, None) if it does not know them."""
     if isinstance(kernel, Kernel):
         return kernel, x
     if isinstance(kernel, Spectrum):

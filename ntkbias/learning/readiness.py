@@ -1,4 +1,4 @@
-"""The numbers of one kernel and one target, and the table of several.
+"""The numbers for one kernel and one target, and a table of many such pairs.
 
 >>> from ntkbias.learning.readiness import Readiness, table_of
 >>> from ntkbias.scaling import Interval
@@ -21,7 +21,7 @@ __all__ = ["Readiness", "table_of"]
 
 
 class Readiness(NamedTuple):
-    """How readily one kernel would learn one target: the numbers of `Learnability`, with their intervals."""
+    """The numbers of `Learnability` for one kernel and one target, with their intervals."""
 
     rayleigh_quotient: Interval
     learning_time: Interval
@@ -32,7 +32,7 @@ class Readiness(NamedTuple):
 
 
 def table_of(pairs: Sequence[tuple[str, str]], found: Sequence[Readiness], more: int = 0) -> Table:
-    """A row for each pair of a kernel's and a target's name, of which `more` are left out."""
+    """A table with one row per pair of kernel and target; `more` is the number of rows that it leaves out."""
     kernels, targets = ([*dict.fromkeys(names)] for names in (zip(*pairs, strict=True) if pairs else ([], [])))
     columns = {"kernel": [kernel for kernel, _ in pairs]} if len(kernels) > 1 else {}
     columns |= {

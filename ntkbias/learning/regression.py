@@ -1,14 +1,17 @@
-"""Kernel ridge regression, with the ridge that generalized cross-validation chooses, and every example left out once.
+"""Kernel ridge regression, with generalized cross-validation and leave-one-out predictions.
+
+The prediction is
 
     f(x) = k(x, X) (K + ridge)^-1 y
 
-is what a network of kernel K learns in the end, at ridge zero. The ridge is added to K, not to K / n, as in
-scikit-learn. Without one the score of generalized cross-validation is minimized (Golub, Heath and Wahba 1979), with
-H = K (K + ridge)^-1:
+At ridge zero, this is what a network with constant kernel K has learned after infinite time. The ridge is added to K,
+not to K / n, as in scikit-learn. If you give no ridge, the function minimizes the score of generalized cross-validation
+(Golub, Heath and Wahba 1979), with H = K (K + ridge)^-1:
 
     N |(I - H) y|^2 / tr(I - H)^2
 
-Leaving out example i its prediction would be y_i - ((K + ridge)^-1_ii)^-1 ((K + ridge)^-1 y)_i, with no refit.
+The prediction for example i by a fit to all others is y_i - ((K + ridge)^-1_ii)^-1 ((K + ridge)^-1 y)_i. It needs no
+refit.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import kernel_regression
@@ -39,27 +42,27 @@ from ntkbias.types import Inputs
 
 __all__ = ["KernelRegression", "kernel_regression"]
 
-GRID = 61  # ridges at which the score is looked up first, evenly in their logarithm
+GRID = 61  # logarithmically spaced ridges at which the score is evaluated first
 
 
 class KernelRegression(Printed):
-    """A fit of kernel ridge regression; `predict` takes it to other points."""
+    """A fit of kernel ridge regression; `predict` evaluates it at other points."""
 
     coefficients: Float[Array, "n *o"]  # (K + ridge)^-1 y
     outputs: Float[Array, "n *o"]  # at the training points
     left_out: Float[Array, "n *o"]  # the prediction for each example by a fit to all others
     ridge: Float[Array, ""]
-    score: Float[Array, ""]  # of generalized cross-validation: an estimate of the test error, noise included
+    score: Float[Array, ""]  # the generalized cross-validation score: an estimate of the test error, noise included
     effective_dimension: Float[Array, ""]  # tr K (K + ridge)^-1
 
     @property
     def training_error(self) -> Float[Array, ""] | np.floating:
-        """The mean over examples of the squared error of the fit, summed over outputs."""
+        """The squared error of the fit, summed over outputs and averaged over examples."""
         return ((self.ridge * self.coefficients) ** 2).sum() / len(self.coefficients)
 
     @property
     def leave_one_out_error(self) -> Float[Array, ""] | np.floating:
-        """The mean over examples of the squared error of their predictions by all others, summed over outputs."""
+        """The squared error of the leave-one-out predictions, summed over outputs and averaged over examples."""
         targets = self.outputs + self.ridge * self.coefficients
         return ((self.left_out - targets) ** 2).sum() / len(targets)
 
@@ -78,7 +81,11 @@ class KernelRegression(Printed):
         return Table(f"KernelRegression: {len(self.coefficients):,} examples", columns)
 
     def predict(self, K_test: ArrayLike) -> Float[Array, "m *o"]:
-        """The outputs at m points, given their rows of the kernel, `kernel(x_test, x)`. Costs m n multiplications."""
+        """The outputs at m points, from their rows of the kernel, `kernel(x_test, x)`.
+
+        For o outputs, `K_test` is `(m, n)`, or `(m, o, n, o)` for a kernel of all pairs. Costs m n multiplications per
+        output.
+        """
         shape = self.coefficients.shape
         rows = gram_rows(K_test, shape if jnp.ndim(K_test) == 4 else shape[:1])
         found = rows @ np.asarray(self.coefficients, float).reshape(rows.shape[1], -1)
@@ -87,18 +94,19 @@ class KernelRegression(Printed):
 
 @on_inputs
 def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: float | None = None) -> KernelRegression:
-    """Kernel ridge regression of `targets` on a kernel at inputs `x`.
+    """Fit kernel ridge regression to `targets` at inputs `x`.
 
-    An operator, or a Gram matrix `(n, n)` or `(n, o, n, o)`, stands in the place of `kernel, x`. `targets` y are
-    `(n,)`, or `(n, o)`: for an `(n, n)` matrix that is o functions with one ridge. Without a `ridge` the one of
-    the least score is taken, between rounding and ten times the largest eigenvalue. Where y is learned without noise
-    the score falls all the way to the lower end.
+    An operator, or a Gram matrix `(n, n)` or `(n, o, n, o)`, replaces `kernel, x`. `targets` y are `(n,)` or `(n, o)`.
+    For an `(n, n)` matrix, `(n, o)` means o functions that share one ridge. If `ridge` is None, the function chooses
+    the ridge with the least cross-validation score, between rounding and ten times the largest eigenvalue. If the
+    kernel can learn y without noise, the score falls all the way to the lower end.
 
-    Computed in float64. With a ridge it costs two thirds N^3 operations for N = n o rows (a Cholesky factor, and its
-    inverse for the examples left out), without one an eigendecomposition, 10 N^3.
+    The computation uses float64. With a given ridge it costs two thirds N^3 operations for N = n o rows: a Cholesky
+    factor, and its inverse for the leave-one-out predictions. Without one it costs an eigendecomposition, 10 N^3.
 
-    Raises `InputError` on a matrix that is not square, symmetric, finite and positive semi-definite, targets of another
-    length or whose squares overflow, traced arrays, a negative ridge, and a `K + ridge` that is singular to rounding.
+    Raises `InputError` on a matrix that is not square, symmetric, finite and positive semi-definite; on targets of
+    another length or with squares that overflow; on traced arrays; on a negative ridge; and on a `K + ridge` that is
+    singular to rounding.
     """
     require_known((kernel, x, targets, ridge), "kernel_regression")
     gram = gram_of(kernel, x)
@@ -107,7 +115,7 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
     values = values_on(targets, "targets", shape)
     require_squares(values, "targets")
     if len(shape) == 2 and values.ndim > 2:
-        raise InputError(f"Expected targets of shape {shape}, one value an input and output; got {values.shape}.")
+        raise InputError(f"Expected targets of shape {shape}, one value per input and output; got {values.shape}.")
     flat = values.reshape(operator.shape[0], -1)
     matrix = symmetric_matrix(operator)
     epsilon = operator.epsilon
@@ -117,9 +125,9 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
         require_scale("ridge", ridge)
         coefficients, root, chosen = _by_cholesky(matrix, flat, float(ridge))
     blocks = root.reshape(len(values), operator.num_outputs, -1)
-    own = blocks @ np.swapaxes(blocks, 1, 2)  # of the inverse, one block an example
+    diagonal_blocks = blocks @ np.swapaxes(blocks, 1, 2)  # of the inverse, one block per example
     by_example = coefficients.reshape(len(values), operator.num_outputs, -1)
-    left = flat - np.linalg.solve(own, by_example).reshape(flat.shape)
+    left = flat - np.linalg.solve(diagonal_blocks, by_example).reshape(flat.shape)
     inverse_trace = np.sum(root**2)
     score = len(flat) * operator.num_outputs * np.sum(coefficients**2) / inverse_trace**2
     dtype = jnp.result_type(float)
@@ -134,14 +142,14 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
 
 
 def _by_cholesky(matrix: np.ndarray, y: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """(K + ridge)^-1 y, and R with R R^T = (K + ridge)^-1."""
+    """(K + ridge)^-1 y, R with R R^T = (K + ridge)^-1, and the ridge. Overwrites the matrix."""
     matrix[np.diag_indices(len(matrix))] += ridge
     try:
         factor = scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
         raise InputError(
-            f"Expected K + ridge to be positive definite; got a singular matrix with ridge {ridge:.3g}. Give a larger "
-            "ridge, or none for the one that cross-validation chooses; equal inputs make K singular."
+            f"Expected K + ridge to be positive definite; got a singular matrix with ridge {ridge:.3g}. Equal inputs "
+            "make K singular. Give a larger ridge, or none to let cross-validation choose it."
         ) from None
     coefficients = scipy.linalg.cho_solve((factor, True), y, check_finite=False)
     inverse, _ = scipy.linalg.lapack.dtrtri(factor, lower=1, overwrite_c=1)
@@ -149,7 +157,7 @@ def _by_cholesky(matrix: np.ndarray, y: np.ndarray, ridge: float) -> tuple[np.nd
 
 
 def _by_score(matrix: np.ndarray, y: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The same at the ridge of the least score."""
+    """The coefficients, R and ridge of `_by_cholesky` for the ridge with the least score."""
     values, vectors = np.linalg.eigh(matrix)
     require_positive_definite(jnp.asarray(values[::-1]), epsilon)
     if not values[-1] > 0:

@@ -1,10 +1,11 @@
-"""What a target may be: values, a labeling, a function of the inputs, a contrast of outputs.
+"""The kinds of targets: values, a labeling, a function of the inputs, or a contrast of outputs.
 
-A target becomes columns of values, `(n, c)` or for vector-valued kernels `(n, o, c)`, of which power is summed.
+Each target becomes columns of values, `(n, c)`, or `(n, o, c)` for vector-valued kernels. Its power is the sum over the
+columns.
 
 >>> import numpy as np
 >>> from ntkbias.learning import Contrast
->>> contrast = Contrast(2, 0)                            # output 2 above output 0, on all inputs alike
+>>> contrast = Contrast(2, 0)                            # output 2 minus output 0, the same on all inputs
 >>> contrast(np.zeros((1, 4)), 3).tolist()
 [[-1.0, 0.0, 1.0]]
 """
@@ -24,15 +25,15 @@ from ntkbias.packing import are_several, num_examples
 
 __all__ = ["Contrast", "Target", "targets_on"]
 
-MOST_CLASSES = 1_000  # columns of one labeling
-ROUNDING = 1e-12  # of a target's values: far above that of a float64 mean, far below any difference of labels
+MAX_CLASSES = 1_000  # columns of one labeling
+ROUNDING = 1e-12  # relative to a target: far above the rounding of a float64 mean, far below differences of labels
 
 
 class Contrast(eqx.Module):
-    """Output `first` above output `second`: of tokens, of classes. For kernels with outputs="all".
+    """The contrast of output `first` with output `second`, of tokens or classes; for kernels with outputs="all".
 
-    The target is `values` (default: 1 for all inputs) at `first`, its negative at `second`, and zero elsewhere. With
-    values of +1 and -1, `(n,)`, it is which of two outputs an input has.
+    The target equals `values` (default: 1 for all inputs) at output `first`, -`values` at output `second`, and zero
+    elsewhere. Values of +1 and -1, `(n,)`, say which of the two outputs is right for each input.
     """
 
     first: int = eqx.field(static=True)
@@ -42,12 +43,12 @@ class Contrast(eqx.Module):
     )
 
     def __call__(self, x: Any, num_outputs: int) -> Float[np.ndarray, "n o"]:
-        """The target on inputs, for a network of so many outputs."""
+        """The target on the inputs, for a network with `num_outputs` outputs."""
         places = (self.first, self.second)
         if self.first == self.second or not all(0 <= place < num_outputs for place in places):
             raise InputError(
                 f"Expected a contrast of two different outputs among 0 to {num_outputs - 1}; got {self.first} and "
-                f"{self.second}. It takes a kernel with outputs='all'."
+                f"{self.second}. It needs a kernel with outputs='all'."
             )
         n = num_examples(x)
         values = np.ones(n) if self.values is None else values_on(self.values, "a contrast's values", (n,))
@@ -57,19 +58,19 @@ class Contrast(eqx.Module):
 
 
 class Target(NamedTuple):
-    """A target's values, and its labels where it is a labeling."""
+    """A target's values, and its labels if it is a labeling."""
 
-    columns: np.ndarray  # (rows, c), less their mean if centered
-    mean: np.ndarray  # (rows, c) or a number: what was taken off
-    codes: np.ndarray | None  # (labels, o c): the values that stand for each label
-    labels: np.ndarray | None  # (n,): which of them an example has
+    columns: np.ndarray  # (rows, c), minus their mean if centered
+    mean: np.ndarray  # (rows, c) or a number: the subtracted mean
+    codes: np.ndarray | None  # (labels, o c): the values that represent each label
+    labels: np.ndarray | None  # (n,): the row in `codes` of each example's label
 
     def right(self, outputs: np.ndarray) -> float:
-        """The part of the labels that these outputs `(rows, c)` are nearest to."""
+        """The share of examples whose outputs `(rows, c)` are nearest to their own label."""
         return self._share(self._nearness(outputs))
 
     def right_at_once(self, slopes: np.ndarray) -> float:
-        """The same as outputs leave zero along `slopes` `(rows, c)`: of labels that are equally near, these decide."""
+        """The same share just after the outputs leave zero along `slopes` `(rows, c)`; slopes break ties of labels."""
         assert self.codes is not None
         at_zero = self._nearness(np.zeros_like(slopes))
         tied = at_zero >= at_zero.max(1, keepdims=True) - ROUNDING * np.max(self.codes**2)
@@ -77,7 +78,10 @@ class Target(NamedTuple):
         return self._share(np.where(tied, towards, -np.inf))
 
     def _nearness(self, outputs: np.ndarray) -> np.ndarray:
-        """To each label `(n, labels)`: half the squared distance, but for its sign and a term of all labels alike."""
+        """How near the outputs are to each label, `(n, labels)`: minus half the squared distance, up to a constant.
+
+        The constant is the same for all labels of an example.
+        """
         assert self.codes is not None
         assert self.labels is not None
         values = (outputs + self.mean).reshape(len(self.labels), -1)
@@ -88,11 +92,11 @@ class Target(NamedTuple):
 
 
 def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Target]:
-    """Each target by name on inputs of `shape` `(n,)`, or `(n, o)`."""
+    """The targets by name, as columns on inputs of `shape` `(n,)` or `(n, o)`."""
     if not isinstance(targets, Mapping):
         targets = {"target": targets}
     if not targets:
-        raise InputError("Expected a dict of one target or more by name; got none.")
+        raise InputError("Expected a dict of one or more targets by name; got an empty dict.")
     found = {}
     for name, target in targets.items():
         if not isinstance(name, str):
@@ -102,8 +106,9 @@ def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> 
         mean = values.mean(0) if centered else np.zeros(values.shape[1:])
         columns = (values - mean).reshape(int(np.prod(shape)), -1)
         if not np.max(np.abs(columns)) > ROUNDING * np.max(np.abs(values)):
-            how = ", once its mean is taken off: centered=False keeps constants" if centered else ""
-            raise InputError(f"Expected a target that is not zero everywhere{how}; got {name!r} of zeros.")
+            how = " after its mean is subtracted" if centered else ""
+            advice = " Use centered=False to keep constants." if centered else ""
+            raise InputError(f"Expected a target that is not zero everywhere{how}; got zeros for {name!r}.{advice}")
         offset = np.broadcast_to(mean, values.shape).reshape(columns.shape)
         codes, labels = np.unique(values.reshape(shape[0], -1), axis=0, return_inverse=True)
         if labeled or (len(codes) == 2 and not isinstance(target, Contrast)):
@@ -114,12 +119,12 @@ def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> 
 
 
 def _values(target: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
-    """The values of a target, and whether they are labels."""
+    """The values of a target, and whether they encode labels."""
     if isinstance(target, Contrast):
         if len(shape) == 1:
             raise InputError(
-                f"Expected a kernel with outputs='all' for a contrast of outputs; got one value a pair of inputs, for "
-                f"{name!r}. Use empirical_ntk(f, params, outputs='all')."
+                f"Expected a kernel with outputs='all' for a contrast of outputs; got one value per pair of inputs, "
+                f"for {name!r}. Use empirical_ntk(f, params, outputs='all')."
             )
         return target(np.empty(shape[0]) if x is None else x, shape[1]), False
     if callable(target):
@@ -136,19 +141,23 @@ def _values(target: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.
 
 
 def _codes(labels: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """-1 and 1 for two labels, the larger of which is 1; a column each for more; outputs for vector-valued kernels."""
+    """The values that encode labels.
+
+    A vector-valued kernel has one output per label. Otherwise two labels become -1 and 1 (the larger one), and more
+    labels become one column each.
+    """
     classes = np.unique(labels)
     if len(shape) == 2:
         if labels.min() < 0 or labels.max() >= shape[1]:
             raise InputError(
-                f"Expected labels from 0 to {shape[1] - 1}, one an output; got {labels.min()} to {labels.max()}, for "
+                f"Expected labels from 0 to {shape[1] - 1}, one per output; got {labels.min()} to {labels.max()}, for "
                 f"{name!r}. Use a Contrast for labels of -1 and 1."
             )
         return (labels[:, None] == np.arange(shape[1])).astype(float)
-    if len(classes) > MOST_CLASSES:
+    if len(classes) > MAX_CLASSES:
         raise InputError(
-            f"Expected at most {MOST_CLASSES:,} labels; got {len(classes):,}, for {name!r}. Floats are values as they "
-            "stand."
+            f"Expected at most {MAX_CLASSES:,} different labels; got {len(classes):,}, for {name!r}. To give values "
+            "instead of labels, convert them to floats."
         )
     if len(classes) <= 2:
         return np.where(labels == classes[-1], 1.0, -1.0)

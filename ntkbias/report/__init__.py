@@ -1,7 +1,7 @@
 """A comparison or a history as one self-contained HTML page, as figures, as a table for a terminal, and as JSON.
 
-The page holds what a reader needs to judge it: a summary in words, tables, figures with a text each that tells how to
-read it, and the settings and versions behind it all. It has no scripts and loads nothing.
+The page holds a summary in words, tables, figures with a caption that explains how to read each one, and the settings
+and versions behind the results. It has no scripts and loads no other files.
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(32)
@@ -38,58 +38,59 @@ def write_report(
     settings: dict[str, Any],
     pictures: dict[str, str] | None = None,
 ) -> Path:
-    """Write the page to `path`, whole or not at all, and return the path.
+    """Write the page to `path`, completely or not at all, and return the path.
 
-    `settings`, which may be nested, are what the run depended on; they stand at the end. `pictures` are the SVG texts
-    of the value's `figures`, by name, where they were drawn before: each costs a second or so. Raises `InputError` if
-    the file cannot be written.
+    `settings` are the settings of the run, possibly nested; the page lists them at the end. `pictures` are the SVG
+    texts of the value's `figures` by name, if you have drawn them already; drawing costs about a second per figure.
+    Raises `InputError` if the file cannot be written.
     """
     path = files.checked_path(path)
-    room, value = _room(value)
+    sections, value = _sections_for(value)
     if pictures is None:
-        pictures = {name: plots.svg(figure) for name, figure in room.figures(value).items()}
-    page = framed(room.body(value, pictures), title, settings)
+        pictures = {name: plots.svg(figure) for name, figure in sections.figures(value).items()}
+    page = framed(sections.body(value, pictures), title, settings)
     files.write(path, lambda file: file.write(page.encode()))
     return path
 
 
 def write_facts(path: str | Path, value: Comparison | History) -> Path:
-    """Write the facts that table and page show as JSON to `path`, whole or not at all, and return the path.
+    """Write the facts that the table and the page show as JSON to `path`, completely or not at all; return the path.
 
-    Of a comparison a dictionary by kernel, of a history one: from labels to numbers, None where one is not defined;
-    of intervals {"value", "low", "high"}, of a history [first, last]. Raises `InputError` if it cannot be written.
+    The JSON maps labels to numbers; a comparison has one such dictionary per kernel. A number that is not defined is
+    null. An interval is {"value", "low", "high"}, and a change over a history is [first, last]. Raises `InputError` if
+    the file cannot be written.
     """
     path = files.checked_path(path)
-    text = json.dumps(facts_as_data(_room(value)[1]), indent=1) + "\n"
+    text = json.dumps(facts_as_data(_sections_for(value)[1]), indent=1) + "\n"
     files.write(path, lambda file: file.write(text.encode()))
     return path
 
 
 def figures(value: Comparison | History) -> dict[str, Figure]:
-    """All figures of a comparison or a history by file name, without suffix: what the page shows.
+    """All figures of the page for a comparison or a history, by file name without suffix.
 
-    Of a comparison "spectra", "frequency"; "cumulative_power" if there are targets; "energy_<kernel>" where there are
-    harmonics, and "eigenfunctions_<kernel>", with the kernel's name in lower-case letters, digits and underscores. Of a
-    history "evolution", and "eigenvalues", "alignments", "residual_spectrum" and "output_spectrum" where they were
-    measured. They belong to no window, and need no closing.
+    A comparison has "spectra", "frequency", "cumulative_power" if there are targets, "energy_<kernel>" if the domain
+    has harmonics, and "eigenfunctions_<kernel>". <kernel> is the kernel's name in lower-case letters, digits and
+    underscores. A history has "evolution", and "eigenvalues", "alignments", "residual_spectrum" and "output_spectrum"
+    if they were measured. The figures belong to no window and need not be closed.
     """
-    room, value = _room(value)
-    return room.figures(value)
+    sections, value = _sections_for(value)
+    return sections.figures(value)
 
 
 def figure_names(kernels: list[str] | None) -> list[str]:
-    """The names that `figures` may give: of a comparison of these kernels, or of a history where there are none."""
+    """The names that `figures` may return for a comparison of these kernels, or for a history if `kernels` is None."""
     return history.figure_names() if kernels is None else comparison.figure_names(kernels)
 
 
 def table(value: Comparison | History, num_rows: int = 10) -> str:
-    """The first modes of each kernel, or snapshots from first to last, as text of some 100 columns."""
-    room, value = _room(value)
-    return room.table(value, num_rows)
+    """The first modes of each kernel, or snapshots from first to last, as text of about 100 columns."""
+    sections, value = _sections_for(value)
+    return sections.table(value, num_rows)
 
 
-def _room(value: Any) -> tuple[ModuleType, Any]:
-    """The module for this kind of value, and the value as that takes it."""
+def _sections_for(value: Any) -> tuple[ModuleType, Any]:
+    """The module that reports this kind of value, and the value in the form that the module takes."""
     if isinstance(value, Comparison):
         return comparison, on_host(value)
     if isinstance(value, History):

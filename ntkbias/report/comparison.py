@@ -1,4 +1,4 @@
-"""A comparison as parts of a page, as figures by file name, and as a table for a terminal.
+"""A comparison as sections of a page, as figures by file name, and as a table for a terminal.
 
 >>> import ntkbias as nb
 >>> from ntkbias.report import comparison
@@ -26,51 +26,51 @@ from ntkbias.tables import Fact, number
 
 __all__ = ["body", "figure_names", "figures", "table"]
 
-TABLE_MODES = 20  # of each kernel in the page's tables
+TABLE_MODES = 20  # modes per kernel in the page's tables
 FIGURE_MODES = 8
-FIRST_MODES = 3  # of each kernel, whose eigenvalues stand beside its facts
-KERNELS = """Eigenvalues are those of K / n, the kernel's matrix over the number of inputs, so that they do not grow
-with n; the trace is the sum of all of them. The effective rank is exp(entropy) of their shares. Spearman's ρ is the
-rank correlation of eigenvalue and frequency: -1 where low frequencies always come first. The decay exponent is that of
-eigenvalue against frequency over the modes of the dashed line, a local slope. Their 95 % intervals come from
-resampling the inputs, that of the exponent with the frequencies as they are, that of ρ with the modes: they say
-nothing of how well a power law fits, nor of more inputs, and are too wide for quadrature nodes. Both leave out modes
-whose frequency the inputs do not resolve."""
-MODES = """Fastest learned first. The learning time is 1 / eigenvalue, in units of step × learning rate: in that time
-gradient flow reduces a mode's error by a factor of e, for one output or an infinitely wide network. Modes of one
-eigenspace have eigenvalues too close to tell apart, and share their frequency: any rotation of them would do as
-well. A frequency after > is a lower bound: the inputs do not tell it."""
+FIRST_MODES = 3  # modes per kernel whose eigenvalues the table of kernels shows
+KERNELS = """Eigenvalues are those of K / n, the kernel matrix divided by the number of inputs, so they do not grow with
+n. The trace is their sum. The effective rank is exp(entropy) of their shares. Spearman's ρ is the rank correlation of
+eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the local slope of
+eigenvalue against frequency, over the modes of the dashed line. The 95 % intervals come from resampling the inputs: the
+interval of the exponent keeps the frequencies fixed, and that of ρ keeps the modes fixed. They do not show how well a
+power law fits or what more inputs would change, and they are too wide for quadrature nodes. Both numbers leave out
+modes whose frequency the inputs do not resolve."""
+MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
+units of step × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
+infinitely wide network. Modes of one eigenspace have eigenvalues too close to distinguish, and share their frequency;
+any rotation of them is equally valid. A > marks a lower bound of a frequency that the inputs do not resolve."""
 OVERVIEW = {  # one figure for all kernels
-    "spectra": """The eigenvalues of each kernel, in descending order. The further left and the steeper a curve falls,
-        the fewer functions are learned early. Dotted: the noise floor, below which an eigenvalue is rounding and is
-        left out.""",
-    "frequency": """Each point is a mode. Points that fall to the right show a preference for low frequencies. Dashed:
-        the power law, over the modes that it was fitted to; where they bend away from it, no one exponent describes
-        them. Hollow marks are at the limit of what these inputs tell apart: their frequency is a lower bound.""",
-    "cumulative_power": """How much of the targets lies in the first k modes, all targets taken together. A curve that
-        rises early belongs to a kernel under which these targets are learned early.""",
+    "spectra": """The eigenvalues of each kernel, in descending order. The earlier and steeper a curve falls, the fewer
+        functions are learned early. The dotted line is the noise floor; eigenvalues below it are rounding and are left
+        out.""",
+    "frequency": """Each point is a mode. Points that fall to the right show a preference for low frequencies. The
+        dashed line is the power law, over the modes of its fit. If the points bend away from it, no single exponent
+        describes them. Hollow marks are modes that the inputs do not resolve; their frequency is a lower bound.""",
+    "cumulative_power": """The share of the targets' power in the first k modes, summed over targets. A curve that rises
+        early belongs to a kernel that learns these targets early.""",
 }
-EACH = {  # one figure a kernel: heading and text
+EACH = {  # one figure per kernel: heading and text
     "energy": (
         "Energy per degree",
-        """Which harmonics each mode is made of. One dark cell a column is a mode of pure frequency; a rising staircase
-        is a preference for low frequencies. The members of an eigenspace share their energy.""",
+        """The harmonics in each mode. A column with one dark cell is a mode of a single frequency. A rising staircase
+        shows a preference for low frequencies. The members of an eigenspace share their energy.""",
     ),
     "eigenfunctions": (
         "Eigenfunctions",
-        """The first modes over the inputs: along the angle, or at the inputs drawn by two coordinates (of images and
-        point clouds, the first two principal components), where color is the value. Their sign is arbitrary; "of 2-3"
-        names an eigenspace, whose members mean something only together.""",
+        """The first modes over the inputs: along the angle, or as colors at the inputs in two coordinates (for images
+        and point clouds, the first two principal components). The sign of a mode is arbitrary. "of 2-3" names an
+        eigenspace, whose members are meaningful only together.""",
     ),
 }
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
-    """All figures of a comparison by file name, without suffix: what the page shows.
+    """All figures of the page for a comparison, by file name without suffix.
 
-    "spectra", "frequency"; "cumulative_power" if there are targets; "energy_<kernel>" where there are harmonics, and
-    "eigenfunctions_<kernel>", with the kernel's name in lower-case letters, digits and underscores. They belong to no
-    window, and need no closing.
+    They are "spectra", "frequency", "cumulative_power" if there are targets, "energy_<kernel>" if the domain has
+    harmonics, and "eigenfunctions_<kernel>". <kernel> is the kernel's name in lower-case letters, digits and
+    underscores. The figures belong to no window and need not be closed.
     """
     made = {
         "spectra": drawn(plots.spectra, comparison),
@@ -90,7 +90,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def figure_names(kernels: list[str]) -> list[str]:
-    """The names that `figures` may give, of a comparison of kernels of these names."""
+    """The names that `figures` may return for a comparison of kernels with these names."""
     return [*OVERVIEW, *(f"{kind}_{slug}" for slug in slug_names(kernels) for kind in EACH)]
 
 
@@ -105,7 +105,7 @@ def table(comparison: Comparison, num_modes: int = 10) -> str:
 
 
 def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
-    """The page's parts, as HTML: summary, kernels, figures as SVG texts by name, modes."""
+    """The sections of the page as HTML: summary, kernels, figures (from `pictures`, SVG texts by name), modes."""
     shown = [name for name in OVERVIEW if name in pictures]
     overview = [html_figure(name, pictures[name], html.escape(OVERVIEW[name])) for name in shown]
     parts = [
@@ -127,7 +127,7 @@ def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
 
 
 def _summary(comparison: Comparison) -> str:
-    """Which kernel prefers low frequencies most, by rank and by decay, and over how many modes each spreads."""
+    """Which kernel prefers low frequencies most, by rank and by decay, and the range of effective ranks."""
     names, rankings = comparison.names, comparison.rankings
     known = MEASURES.get(rankings[0].measure)
     measure = f"the measure {rankings[0].measure!r}" if known is None else known.text
@@ -170,7 +170,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _kernel_table(comparison: Comparison) -> str:
-    """A row a kernel, with the color that it has in the figures."""
+    """A table with one row per kernel, which shows the kernel's color in the figures."""
     rows, facts = [], []
     for index, (name, kernel) in enumerate(comparison.items()):
         facts = kernel.facts()
@@ -182,7 +182,7 @@ def _kernel_table(comparison: Comparison) -> str:
 
 
 def _mode_table(name: str, kernel: ComparedKernel) -> str:
-    """The modes as in a terminal, with the number of the eigenspace in place of a bracket."""
+    """The table of modes as in a terminal, but with the number of the eigenspace instead of a bracket."""
     columns = dict(kernel.table(TABLE_MODES).columns)
     del columns[""]
     columns["eigenspace"] = [str(space + 1) for space in np.asarray(kernel.ranking.eigenspace)[:TABLE_MODES]]

@@ -1,6 +1,6 @@
-"""The facts of a result as data: what the page and the table in a terminal say, in `facts.json` of a run folder.
+"""The facts of a result as data, for `facts.json` in a run folder. The page and the table in a terminal show the same.
 
-Each type of result says its facts itself, by `facts`, with the text that stands for each.
+Each type of result lists its facts in its method `facts`, each with a value and a text.
 
 >>> import ntkbias as nb
 >>> from ntkbias.report.facts import facts_as_data
@@ -23,12 +23,12 @@ __all__ = ["facts_as_data", "on_host"]
 
 
 def on_host(value: Any) -> Any:
-    """The value with NumPy's arrays in place of JAX's, of which each operation compiles at first."""
+    """The value with NumPy arrays in place of JAX arrays, because JAX would compile each operation on them."""
     return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, value)
 
 
 def facts_as_data(value: Comparison | History) -> dict[str, Any]:
-    """The facts of a comparison, by kernel, or of a history, by their labels, ready for JSON."""
+    """The facts by label, ready for JSON: one dictionary for a history, one per kernel for a comparison."""
     if isinstance(value, History):
         return {fact.label: fact.value for fact in value.facts()}
     return {name: {fact.label: fact.value for fact in kernel.facts()} for name, kernel in value.items()}

@@ -1,4 +1,4 @@
-"""A history of training as parts of a page, as figures by file name, and as a table for a terminal.
+"""A history of training as sections of a page, as figures by file name, and as a table for a terminal.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.report import history
@@ -28,24 +28,25 @@ from ntkbias.tracking.measures import ALL
 
 __all__ = ["body", "figure_names", "figures", "table"]
 
-TABLE_ROWS = 30  # of the page
+TABLE_ROWS = 30  # rows of the page's table
 TEXTS = {
-    "evolution": """What was measured along training, a panel a kind. Of several runs a line is the median, and a band
-        reaches from the least to the largest run. Drift is the change of the kernel since the start, over its norm.""",
-    "eigenvalues": """The largest eigenvalues of K / n, each followed from snapshot to snapshot by the overlap of its
-        eigenfunction. Where lines rise, the functions are learned faster than the kernel at the start foretold.""",
-    "alignments": """How much of the kernel lies along the labels: from 0 to 1. Centered and uncentered alignment are
-        two quantities, which may move in opposite directions.""",
+    "evolution": """The measures along training, one panel per kind. If there are several runs, a line is their median,
+        and a band reaches from the lowest to the highest run. Drift is the change of the kernel since the start,
+        divided by its norm.""",
+    "eigenvalues": """The largest eigenvalues of K / n. Each line follows one of them from snapshot to snapshot, by the
+        overlap of eigenfunctions. If a line rises, its function is learned faster than the initial kernel predicts.""",
+    "alignments": """How closely the kernel is aligned with the labels, from 0 to 1. Centered and uncentered alignment
+        are different quantities and may move in opposite directions.""",
 }
-SPECTROGRAM = """by frequency. Of a residual, a frequency is learned where its column turns from dark to light; of
-    outputs, where it turns from light to dark."""
+SPECTROGRAM = """by frequency. In a residual, a frequency is learned when its column turns from dark to light; in
+    outputs, when it turns from light to dark."""
 
 
 def figures(history: History) -> dict[str, Figure]:
-    """All figures of a history by file name, without suffix: what the page shows.
+    """All figures of the page for a history, by file name without suffix.
 
-    "evolution"; "eigenvalues" and "alignments" where they were measured; and each measure of power by frequency under
-    its name, as "residual_spectrum". They belong to no window, and need no closing.
+    They are "evolution", "eigenvalues" and "alignments" if they were measured, and one for each measure of power by
+    frequency under its name, such as "residual_spectrum". The figures belong to no window and need not be closed.
     """
     made = {"evolution": _evolution(history)}
     if "eigenvalues" in history:
@@ -60,19 +61,19 @@ def figures(history: History) -> dict[str, Figure]:
 
 
 def figure_names() -> list[str]:
-    """The names that `figures` may give, of a history of the measures that there are."""
+    """The names that `figures` may return for a history of the built-in measures."""
     return [*TEXTS, *(name for name, measure in ALL.items() if getattr(measure, "axes", ())[-1:] == ("level",))]
 
 
 def table(history: History, num_rows: int = 10) -> str:
-    """At most this many snapshots, from first to last, as text; of several runs medians."""
+    """At most `num_rows` snapshots, from first to last, as text; medians if there are several runs."""
     require_positive("num_rows", num_rows)
     runs = "" if history.num_runs is None else f"medians of {history.num_runs} runs"
     return Table(runs, _columns(history, num_rows), [f"stopped: {history.stopped}"] if history.stopped else []).text()
 
 
 def body(history: History, pictures: dict[str, str]) -> list[str]:
-    """The page's parts, as HTML: summary, figures as SVG texts by name, snapshots."""
+    """The sections of the page as HTML: summary, figures (from `pictures`, SVG texts by name), snapshots."""
     shown = [
         html_figure(name, svg, html.escape(_text(history, name)), "wide" * (name == "evolution"))
         for name, svg in pictures.items()
@@ -87,7 +88,7 @@ def body(history: History, pictures: dict[str, str]) -> list[str]:
 
 
 def _summary(history: History) -> str:
-    """How long, and from where to where."""
+    """The length of the history, and its facts, each from the first to the last snapshot."""
     runs = "One run" if history.num_runs is None else f"{history.num_runs} runs (numbers are medians)"
     steps = np.asarray(history.steps)
     sentences = [f"{runs}, {len(history)} snapshots from step {steps[0]:,} to step {steps[-1]:,}."]
@@ -96,7 +97,7 @@ def _summary(history: History) -> str:
 
 
 def _text(history: History, name: str) -> str:
-    """How to read a figure."""
+    """The caption that explains how to read a figure."""
     if name in TEXTS:
         return TEXTS[name]
     title = dict(history.panels).get(name, (name,))[0]
@@ -104,7 +105,7 @@ def _text(history: History, name: str) -> str:
 
 
 def _columns(history: History, num_rows: int) -> dict[str, list[str]]:
-    """A row a snapshot: those nearest to equal distances among all."""
+    """The columns of a table with one row per snapshot, for at most `num_rows` snapshots at about equal distances."""
     chosen = spaced(len(history), num_rows)
     found = {"step": [f"{int(history.steps[at]):,}" for at in chosen]}
     times = np.asarray(history.times, float)

@@ -1,4 +1,4 @@
-"""What all pages share: their frame and style, tables and figures as HTML.
+"""The common parts of all pages: frame, style, tables and figures as HTML.
 
 >>> from ntkbias.report.page import slug_names
 >>> slug_names(["MLP, finite", "MLP finite"])
@@ -51,7 +51,7 @@ PAGE = """<!doctype html>
 
 
 def html_table(heads: list[str], rows: list[list[str]], caption: str = "", css: str = "") -> str:
-    """A table of cells that are HTML."""
+    """An HTML table; the cells must be HTML already."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     title = f"<caption>{caption}</caption>" if caption else ""
@@ -60,7 +60,7 @@ def html_table(heads: list[str], rows: list[list[str]], caption: str = "", css: 
 
 
 def settings_rows(settings: dict[str, Any], prefix: str = "") -> list[list[str]]:
-    """Rows of name and value, as HTML; the names of nested settings are joined by dots."""
+    """Rows (name, value) as HTML; dots join the names of nested settings."""
     rows = []
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -72,7 +72,7 @@ def settings_rows(settings: dict[str, Any], prefix: str = "") -> list[list[str]]
 
 
 def html_figure(name: str, svg: str, caption: str, css: str = "") -> str:
-    """An SVG file within the page: without its header and comments, and with its identifiers made its own."""
+    """An SVG file as a figure of the page, without its header and comments, and with identifiers unique to it."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     label = html.escape(name.replace("_", " "))
@@ -81,14 +81,14 @@ def html_figure(name: str, svg: str, caption: str, css: str = "") -> str:
 
 
 def drawn(draw: Callable[[Any, Axes], Axes], value: Any) -> Figure:
-    """A picture as a figure of its own, which belongs to no window."""
+    """A new figure of the picture, which belongs to no window."""
     figure = Figure(figsize=plots.SIZE, layout="constrained")
     draw(value, figure.subplots())
     return figure
 
 
 def slug_names(names: Iterable[str]) -> list[str]:
-    """Names as parts of file names: lower-case letters, digits and underscores, no two alike."""
+    """Unique parts of file names, one per name, of lower-case letters, digits and underscores."""
     slugs: list[str] = []
     for name in names:
         stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:60] or "kernel"
@@ -98,7 +98,7 @@ def slug_names(names: Iterable[str]) -> list[str]:
 
 
 def framed(parts: list[str], title: str, settings: dict[str, Any]) -> str:
-    """A whole page: title, parts, and at the end the settings behind it all."""
+    """A complete page: title, sections, and the settings at the end."""
     tail = f"<h2>Settings and versions</h2>{html_table(['setting', 'value'], settings_rows(settings), css='text')}"
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts, tail])
     return PAGE.format(title=html.escape(title), style=STYLE, body=body)

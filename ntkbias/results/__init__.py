@@ -1,10 +1,10 @@
-"""Any value of this package as files: arrays in one .npz, their structure in a .json beside it, never pickle or code.
+"""Values of this package as files: arrays in an .npz, their structure in a .json beside it, and never pickle or code.
 
     storing      the two files: `save` and `load`
-    describing   a value as JSON and arrays
-    building     the value again, of types that have a public name
-    keeping      descriptions of what could not be built, to be saved again
-    functions    users' functions: described, tried at a few inputs, and given again to `load`
+    describing   turns a value into JSON and arrays
+    building     rebuilds the value, from types that have a public name
+    keeping      keeps descriptions of values that could not be rebuilt, so that they can be saved again
+    functions    users' functions: named and tried at a few inputs, and given again to `load`
     names        public names of types
 
 >>> import tempfile, pathlib, jax.numpy as jnp, ntkbias as nb

@@ -1,8 +1,8 @@
-"""A value again, of its JSON and arrays: of types with a public name, by their constructors, and nothing else.
+"""Rebuild a value from its JSON and arrays, by the constructors of types with a public name and nothing else.
 
 >>> from ntkbias.results.building import Reader
 >>> Reader({}, [], None, "a file").value({"type": "layers.Scale", "fields": {"factor": {"float": "0.5"}}})
-Scale(factor=0.5)
+Scale(0.5)
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from ntkbias.packing import Layout
 from ntkbias.parameters import RealAndImaginary
 from ntkbias.results import functions
 from ntkbias.results.describing import METHOD, OPTIONAL
-from ntkbias.results.functions import Needed
+from ntkbias.results.functions import FunctionNeeded
 from ntkbias.results.keeping import kept
 from ntkbias.results.names import constant_of, type_of, wrapper_of
 
@@ -30,10 +30,10 @@ __all__ = ["Reader"]
 
 
 class Reader:
-    """What one load builds from: arrays by name, the list of functions, and the user's, `given` to the load.
+    """The source of one load: arrays by name, the file's list of functions, and the functions `given` by the user.
 
-    `place` is what the file is called in messages. Raises `InputError` where functions are given that are not those of
-    the file, `Needed` where one is missing, and anything on a description that no save has written.
+    `place` is the name of the file in messages. Raises `InputError` if the given functions are not those of the file,
+    `FunctionNeeded` if one is missing, and any exception on a description that `save` did not write.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], nodes: list[Any], given: Any, place: str) -> None:
@@ -41,12 +41,12 @@ class Reader:
         self.users = {node["user"]: node for node in nodes if "user" in node}
         self._built: dict[int, Function] = {}
         self._loaded: dict[str, Any] = {}
-        self._agreed: set[Any] = set()
-        self._type_of = cache(type_of)  # networks have many layers of a type
+        self._repeated_trials: set[Any] = set()
+        self._type_of = cache(type_of)  # networks have many layers of the same type
         self.given, self._structures = self._checked_functions(given)
 
     def value(self, node: Any, structure: Any = None) -> Any:
-        """The value of a description; `structure` is that of parameters of another library."""
+        """The value of a description. `structure` is the pytree structure of parameters from another library."""
         if not isinstance(node, dict):
             return node
         if not node:
@@ -71,17 +71,17 @@ class Reader:
             return found
         if kind == "pytree":
             return self._of_another_library(content, node["at"], structure)
-        raise ValueError(f"ntkbias has nothing of the kind {kind} {content}"[:200])
+        raise ValueError(f"ntkbias knows no value of the kind {kind} {content}"[:200])
 
     def _array(self, name: str) -> Any:
         if name not in self._loaded:
             array = jnp.asarray(self.arrays[name])
-            # Never lose digits.
+            # Keep the NumPy array if JAX would lose digits.
             self._loaded[name] = array if array.dtype == self.arrays[name].dtype else self.arrays[name]
         return self._loaded[name]
 
     def _typed(self, node: dict[str, Any], structure: Any) -> Any:
-        """A module of a public type, or a dictionary of ours, once its functions do what they did."""
+        """A module of a public type, or one of our dictionary types, after checking that its functions are the same."""
         name, fields = node["type"], node["fields"]
         if (found := self._type_of(str(name))) is None:
             raise ValueError(f"ntkbias has no type {name}")
@@ -99,45 +99,45 @@ class Reader:
                 values[field] = self._optional(item, metadata[field][OPTIONAL], structure)
             else:
                 values[field] = self.value(item, structure)
-        if name.startswith("kernels."):  # which compute with JAX's arrays, in the types that it is set to
+        if name.startswith("kernels."):  # kernels compute with JAX arrays, in the types that JAX is set to
             values = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, values)
         for field, trial in node.get("trials", {}).items():
             self._require_same(values[field], values.get("params"), trial, fields[field]["function"])
         return found(**values)
 
     def _optional(self, node: Any, without: Callable[..., Any], structure: Any) -> Any:
-        """A value, or what stands for it where a function is missing."""
+        """A value, or its placeholder if a function is missing."""
         if isinstance(node, dict) and "left out" in node:
             return without(str(node["left out"]))
         try:
             return self.value(node, structure)
-        except Needed as error:
+        except FunctionNeeded as error:
             description, names = kept(node, self.nodes, self.arrays)
             return without(str(error), description, {name: self._array(name) for name in names})
 
     def _of_another_library(self, leaves: list[Any], places: list[str], structure: Any) -> Any:
-        """Parameters of the structure that belongs to the function given."""
+        """Parameters of another library, in the structure that belongs to the given function."""
         known = list(self._structures.values())
         structure = known[0] if structure is None and len(known) == 1 else structure
         if structure is None:
-            raise Needed(
-                "Expected f= to be the pair (f, params) of a function and parameters like those saved, whose structure "
-                f"is another library's; got {'the function alone' if self.given else 'none'}. Load it as "
+            raise FunctionNeeded(
+                "Expected f= to be the pair (f, params) of a function and parameters like those saved, because another "
+                f"library defines their structure; got {'the function alone' if self.given else 'none'}. Load it as "
                 f"nb.load({self.place!r}, f=(f, params))."
             )
         numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
-        there = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(numbered)]
-        if there != places:
+        given_places = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(numbered)]
+        if given_places != places:
             raise InputError(
-                f"Expected f= with parameters like those saved, {_listed(places)}; got {_listed(there)}. Give the "
-                "function and the parameters of the same model."
+                f"Expected f= with parameters like those saved, {_listed(places)}; got {_listed(given_places)}. Give "
+                "the function and the parameters of the same model."
             )
         return jax.tree.unflatten(structure, [self.value(leaf) for leaf in leaves])
 
     # -- functions ---------------------------------------------------------------------------------------------------
 
     def _checked_functions(self, given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The functions given by their names in the file, and the structures of their parameters that are known."""
+        """The given functions by their names in the file, and the known structures of their parameters."""
         if given is None:
             return {}, {}
         named = dict(given) if isinstance(given, Mapping) else None
@@ -148,7 +148,7 @@ class Reader:
         elif unknown := [name for name in named if name not in self.users]:
             raise InputError(
                 f"Expected f= to name functions of this file, {', '.join(map(repr, self.users)) or 'which has none'}; "
-                f"got {unknown[0]!r}."
+                f"got the name {unknown[0]!r}."
             )
         found, structures = {}, {}
         for name, f in named.items():
@@ -158,25 +158,25 @@ class Reader:
                 structures[name] = jax.tree.structure(params)
             if not callable(f):
                 raise InputTypeError(f"Expected f= to be a function, f(params, x); got {type(f).__name__}.")
-            if params is None and getattr(f, "structure", None) is not None:  # of an adapted model
+            if params is None and getattr(f, "structure", None) is not None:  # an adapted model knows it
                 structures[name] = f.structure
             found[name] = f
         return found, structures
 
     def require_used(self) -> None:
-        """Raise an `InputError` if a function was given to a file that has none of a user's, nor that one."""
+        """Raise an `InputError` if a function was given for a file that does not use it."""
         if "" in self.given and not any(Function.of(self.given[""]) == f for f in self._built.values()):
             raise InputError(
-                f"Expected no f= for {self.place}, which holds no function of a user's; got "
+                f"Expected no f= for {self.place}, which needs no user's function; got "
                 f"{functions.name_of(self.given[''])}. Leave it out."
             )
 
     def _asked(self) -> str:
-        """The functions to give, as a dictionary."""
+        """The functions to give, written as the argument f={...}."""
         return "f={" + ", ".join(f"{name!r}: {node['written']}" for name, node in self.users.items()) + "}"
 
     def _user_of(self, index: int) -> str | None:
-        """The name of the user's function that one in the list is, or holds."""
+        """The name of the user's function at this index of the list, or inside the wrapper there; None if neither."""
         for _ in self.nodes:
             node = self.nodes[index]
             if "f" not in node:
@@ -196,7 +196,7 @@ class Reader:
             return getattr(self.value(content), METHOD)
         if kind == "around":
             if (found := wrapper_of(content)) is None:
-                raise ValueError(f"ntkbias has nothing around a function that is named {content}")
+                raise ValueError(f"ntkbias has no wrapper named {content}")
             rest = {name: self.value(item) for name, item in node["fields"].items()}
             return found(f=self._function(node["f"]).f, **rest)  # type: ignore[call-arg]
         if kind != "user":
@@ -204,37 +204,37 @@ class Reader:
         if content not in self.given:
             params = f" of params {node['params']}" if node["params"] else ""
             asked = self._asked() if len(self.users) > 1 else f"f={node['written']}"
-            raise Needed(
-                f"Expected f=, the function {content!r}{params}: files hold none of a user's; got none. Load it as "
-                f"nb.load({self.place!r}, {asked})."
+            raise FunctionNeeded(
+                f"Expected f=, the function {content!r}{params}, because files hold no functions of users; got none. "
+                f"Load it as nb.load({self.place!r}, {asked})."
             )
         return self.given[content]
 
     def _require_same(self, f: Function, params: Any, trial: Any, index: int) -> None:
-        """Raise an `InputError` unless a function does at the inputs of a trial what it did when it was saved."""
+        """Raise an `InputError` unless the function repeats the saved trial: the same results at the same inputs."""
         key = index, repr(trial)
-        if key in self._agreed:
+        if key in self._repeated_trials:
             return
-        there = self.value(trial)
-        x, name = there.pop("x"), self._user_of(index)
-        there = {part: np.asarray(value) for part, value in there.items()}
+        saved = self.value(trial)
+        x, name = saved.pop("x"), self._user_of(index)
+        saved = {part: np.asarray(value) for part, value in saved.items()}
         if params is not None and (reason := functions.accepts(f, params, x)):
             raise InputError(
                 f"Expected f= to be the function {name!r} that was saved, of params {functions.summary(params)} and "
-                f"inputs of shape {_shapes(x)}; got one that does not take them: {reason}"
+                f"inputs of shape {_shapes(x)}; got one that does not accept them: {reason}"
             )
         try:
-            here = functions.tried_at_points(f) if params is None else functions.tried(f, params, x)
-        except Exception as error:  # it is the user's
+            current = functions.trial_at_points(f) if params is None else functions.trial_of(f, params, x)
+        except Exception as error:  # a user's function may raise anything
             reason = f"it raises {type(error).__name__}"
         else:
-            reason = functions.difference(there, here)
+            reason = functions.difference(saved, current)
         if reason:
             raise InputError(
-                f"Expected f= to be the function {name!r} that was saved; got another one: at the inputs of the file "
+                f"Expected f= to be the function {name!r} that was saved; got another one: at the file's inputs "
                 f"{reason}."
             )
-        self._agreed.add(key)
+        self._repeated_trials.add(key)
 
 
 def _shapes(x: Any) -> str:

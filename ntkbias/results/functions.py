@@ -1,15 +1,16 @@
-"""Functions of users in files: named and tried, never stored. `load` gets them again, and tries them again.
+"""Users' functions in files: a file holds a name and a trial, never code. `load` repeats the trial.
 
-A trial is what a function does at a few inputs: outputs and the gradient of their sum, or for a function of one number
-its values and slopes. The inputs are those of the value that is saved, or else vectors that the function takes.
+A trial records the results of a function at a few inputs: outputs and two numbers per parameter from the gradient of
+their weighted sum. For a function of one number it records values and slopes. The inputs are those of the saved value,
+or else vectors that the function accepts.
 
 >>> import jax.numpy as jnp
 >>> from ntkbias.compilation import Function
->>> from ntkbias.results.functions import difference, tried
+>>> from ntkbias.results.functions import difference, trial_of
 >>> params, x = {"w": jnp.ones((3, 2))}, jnp.eye(3)
->>> there = tried(Function.of(lambda params, x: jnp.tanh(x @ params["w"])), params, x)
->>> difference(there, tried(Function.of(lambda params, x: jnp.sin(x @ params["w"])), params, x))
-'outputs differ by 0.08 of 0.762'
+>>> saved = trial_of(Function.of(lambda params, x: jnp.tanh(x @ params["w"])), params, x)
+>>> difference(saved, trial_of(Function.of(lambda params, x: jnp.sin(x @ params["w"])), params, x))
+'entries of the outputs differ by 0.08, compared with 0.762'
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,24 +26,34 @@ from ntkbias.function import split_params
 from ntkbias.types import Params
 from ntkbias.wrappers import Wrapper
 
-__all__ = ["Needed", "accepts", "difference", "few", "name_of", "summary", "tried", "tried_at_points", "vectors"]
+__all__ = [
+    "FunctionNeeded",
+    "accepts",
+    "candidate_inputs",
+    "difference",
+    "name_of",
+    "sample_inputs",
+    "summary",
+    "trial_at_points",
+    "trial_of",
+]
 
 ROWS = 3  # inputs of a trial
-ENTRIES = 64  # of the outputs that are kept, at equal distances
-POINTS = np.linspace(-3.0, 3.0, 25, dtype=np.float32)  # of a function of one number
-# Half of the digits: rounding on another device takes fewer, and another function more.
+ENTRIES = 64  # output entries that a trial keeps, at equal distances
+POINTS = np.linspace(-3.0, 3.0, 25, dtype=np.float32)  # inputs for a function of one number
+# Half of the digits. Rounding on another device changes fewer digits, and another function changes more.
 TOLERANCE = float(np.finfo(np.float32).eps) ** 0.5
-EPSILON = "epsilon"  # of the type of the outputs, beside them
+EPSILON = "epsilon"  # entry of a trial with the precision of the outputs' type
 MOST_SHOWN = 4  # parameters in a message
 Trial = dict[str, np.ndarray]
 
 
-class Needed(Exception):
-    """A value in a file needs a function of the user's that was not given."""
+class FunctionNeeded(Exception):
+    """A value in a file needs a user's function that was not given."""
 
 
 def name_of(f: Any) -> str:
-    """What a user calls a function: its name, or that of what it is made of, or of its type."""
+    """The user's name for a function: its own name, that of the function inside it, or that of its type."""
     if isinstance(f, Function | Wrapper):
         return name_of(f.f)  # type: ignore[union-attr]
     inner = getattr(f, "func", None)  # of functools.partial
@@ -51,76 +62,76 @@ def name_of(f: Any) -> str:
 
 
 def summary(params: Params) -> str:
-    """The first parameters, and their shapes."""
+    """The paths and shapes of the first parameters, as text."""
     found = jax.tree_util.tree_leaves_with_path(params)
     shown = ", ".join(f"{jax.tree_util.keystr(path)} {np.shape(leaf)}" for path, leaf in found[:MOST_SHOWN])
     return shown + (f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else "")
 
 
-def few(x: Any) -> Any:
-    """Some of the inputs, at equal distances, the last among them."""
+def sample_inputs(x: Any) -> Any:
+    """At most `ROWS` of the inputs, at equal distances, from the last to the first."""
     length = len(jax.tree.leaves(x)[0])
     rows = np.linspace(length - 1, 0, min(ROWS, length)).astype(int)
     return jax.tree.map(lambda leaf: np.asarray(leaf[rows]), x)
 
 
-def vectors(params: Params) -> Iterator[np.ndarray]:
-    """Inputs that may be those of a function: vectors as long as the axes of its parameters."""
+def candidate_inputs(params: Params) -> Iterator[np.ndarray]:
+    """Candidate inputs for a function: vectors as long as each axis of its parameters."""
     for size in sorted({size for leaf in jax.tree.leaves(params) for size in np.shape(leaf)}):
         yield np.cos(1.7 * np.arange(ROWS * size, dtype=np.float32) + 0.3).reshape(ROWS, size)
 
 
 def accepts(f: Function, params: Params, x: Any) -> str:
-    """Why a function does not take parameters and inputs, as the end of a sentence; "" where it does."""
+    """The reason why a function refuses parameters and inputs, as the end of a sentence; "" if it accepts them."""
     try:
         found = jax.eval_shape(f, params, x)
-    except Exception as error:  # it is the user's
+    except Exception as error:  # a user's function may raise anything
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     shape, length = getattr(found, "shape", None), len(jax.tree.leaves(x)[0])
     return "" if shape is not None and shape[:1] == (length,) else f"outputs of shape {shape} for {length} inputs"
 
 
-def tried(f: Function, params: Params, x: Any) -> Trial:
-    """Some outputs, and of the gradient of their weighted sum two numbers a parameter, where there is one."""
+def trial_of(f: Function, params: Params, x: Any) -> Trial:
+    """Some outputs, and two numbers per parameter from the gradient of their weighted sum, if there is a gradient."""
     with jax.default_matmul_precision("highest"):
         try:
             outputs, slopes = _outputs_and_slopes(f, params, x)
             found = {"outputs": outputs, "gradient": slopes}
-        except Exception:  # it has no derivative
+        except Exception:  # the function has no derivative
             found = {"outputs": _outputs(f, params, x)}
     epsilon = jnp.finfo(jax.eval_shape(f, params, x).dtype).eps
     return {name: np.asarray(value) for name, value in found.items()} | {EPSILON: np.asarray(epsilon, np.float32)}
 
 
-def tried_at_points(f: Function) -> Trial:
-    """Values of a function of one number, and slopes, where it has them. Raises what it raises."""
+def trial_at_points(f: Function) -> Trial:
+    """The values of a function of one number, and its slopes if it has any. Passes on the function's exceptions."""
     values = np.asarray(f(jnp.asarray(POINTS)))
     if values.shape != POINTS.shape:
         raise ValueError(f"outputs of shape {values.shape} for {POINTS.shape}")
     try:
         outputs, pull = jax.vjp(f, jnp.asarray(POINTS))
         return {"outputs": values, "gradient": np.asarray(pull(jnp.ones_like(outputs))[0])}
-    except Exception:  # one of NumPy's
+    except Exception:  # a NumPy function has no derivative
         return {"outputs": values}
 
 
-def difference(there: Mapping[str, np.ndarray], here: Mapping[str, np.ndarray]) -> str:
-    """How two trials differ, as the end of a sentence; "" where they are of one function, but for rounding."""
-    if there.keys() != here.keys():
-        return "one of the two has no gradient"
-    epsilon = max(float(side.get(EPSILON, 0.0)) for side in (there, here))
+def difference(saved: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray]) -> str:
+    """The difference of two trials, as the end of a sentence; "" if they agree up to rounding."""
+    if saved.keys() != current.keys():
+        return "only one of the two has a gradient"
+    epsilon = max(float(side.get(EPSILON, 0.0)) for side in (saved, current))
     tolerance = max(TOLERANCE, epsilon**0.5)
-    for name in sorted(there.keys() - {EPSILON}, reverse=True):  # outputs first
-        old, new = np.asarray(there[name]), np.asarray(here[name])
+    for name in sorted(saved.keys() - {EPSILON}, reverse=True):  # outputs first
+        old, new = np.asarray(saved[name]), np.asarray(current[name])
         if old.shape != new.shape:
-            return f"{name} of another shape"
+            return f"the shape of the {name} differs"
         if not np.array_equal(np.isfinite(old), np.isfinite(new)):
-            return f"{name} are finite elsewhere"
+            return f"different entries of the {name} are finite"
         finite = np.isfinite(old)
         size = float(np.max(np.abs(old[finite]), initial=0.0))
         apart = float(np.max(np.abs(old[finite] - new[finite]), initial=0.0))
         if apart > tolerance * size:
-            return f"{name} differ by {apart:.3g} of {size:.3g}"
+            return f"entries of the {name} differ by {apart:.3g}, compared with {size:.3g}"
     return ""
 
 
@@ -131,20 +142,20 @@ def _outputs(f: Function, params: Params, x: Any) -> Array:
 
 @compiled
 def _outputs_and_slopes(f: Function, params: Params, x: Any) -> tuple[Array, Array]:
-    chosen, whole = split_params(params)
-    outputs, pull = jax.vjp(lambda chosen: f(whole(chosen), x), chosen)
+    chosen, rebuild = split_params(params)
+    outputs, pull = jax.vjp(lambda chosen: f(rebuild(chosen), x), chosen)
     (slopes,) = pull(_pattern(outputs))
     wide = [jnp.asarray(slope, jnp.promote_types(slope.dtype, jnp.float32)) for slope in slopes]
     return _some(outputs), jnp.stack([jnp.stack([jnp.linalg.norm(s), jnp.sum(s * _pattern(s))]) for s in wide])
 
 
 def _some(outputs: Array) -> Array:
-    """Entries of outputs, in a type that files hold."""
+    """Some entries of the outputs, in a type that files can hold."""
     flat = outputs.reshape(-1)
     flat = flat[np.linspace(0, flat.size - 1, min(ENTRIES, flat.size)).astype(int)]
     return flat.astype(jnp.promote_types(flat.dtype, jnp.float32))
 
 
 def _pattern(like: Array) -> Array:
-    """Numbers of size one, none of them zero, in the shape and type of an array."""
+    """Numbers in [-1, 1] without a zero, in the shape and type of an array."""
     return jnp.cos(1.7 * jnp.arange(like.size) + 0.3).reshape(like.shape).astype(like.dtype)

@@ -1,7 +1,7 @@
-"""The two files of a value: all of it in the .npz, and its structure for readers in the .json beside it.
+"""The two files of a value: the .npz holds all of it, and the .json beside it shows the structure to readers.
 
-The .npz is whole: it holds the structure, too. The .json has the digest of its .npz, so that files of two saves are
-never taken for one.
+The .npz is complete: it also holds the structure. The .json holds the digest of its .npz, so that `load` never combines
+the files of two saves.
 
 >>> import tempfile, pathlib, ntkbias as nb
 >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -27,32 +27,34 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import MOST_TEXT, Unreadable, in_turn, opened, read_arrays, read_json, reason_of, write
 from ntkbias.results.building import Reader
 from ntkbias.results.describing import Writer
-from ntkbias.results.functions import Needed
+from ntkbias.results.functions import FunctionNeeded
 
 __all__ = ["FORMAT", "load", "save"]
 
-# 1 named the module of each type; 2 did not bind the two files together; 3 left out kernels
+# Format 1 named the module of each type; 2 did not tie the two files together; 3 left out kernels.
 FORMAT = 4
 STRUCTURE = "structure"  # the array of the .npz that holds the JSON
-PARTS = "value", "functions"  # of that structure
+PARTS = "value", "functions"  # the parts of the structure that the two files share
 EXPECTED = "a value saved by ntkbias"
 SUFFIXES = ".npz", ".json"
 ATTEMPTS = 3
 
 
 def save(path: str | Path, value: Any, *, x: Any = None) -> None:
-    """Write `value` to `path`.npz and `path`.json, where `path` may end in either suffix.
+    """Write `value` to `path`.npz and `path`.json; `path` may end in either suffix.
 
-    A value is an array, a number, a string, None, or a module, dict, list or tuple of values. Each file appears whole
-    or not at all: where a process dies between the two, `load` says so, and the new value can still be loaded.
+    A value is an array, a number, a string, None, or a module, dict, list or tuple of values. Each file appears
+    completely or not at all. If the process dies between the two, `load` reports it, and the new value can still be
+    loaded.
 
-    A kernel of our networks is saved whole. A function of the user's, or an adapted model, is saved as its parameters,
-    its name and what it does at three inputs: `load(path, f=f)` takes it again, and tries it. The inputs are those of
-    the spectrum that the kernel is in, or else vectors that the function takes. For a kernel alone of a function of
-    other inputs `x` `(n, ...)` has to be given. A spectrum whose kernel cannot be saved is saved without.
+    A kernel of our networks is saved completely. A user's function, or an adapted model, is saved as its parameters,
+    its name and its results at three inputs. `load(path, f=f)` takes the function and checks these results. The inputs
+    come from the spectrum that holds the kernel; otherwise they are vectors that the function accepts. For a single
+    kernel whose function takes other inputs, give some of them as `x` `(n, ...)`. A spectrum whose kernel cannot be
+    saved is saved without it.
 
-    Raises `InputError` if a file cannot be written, or is there and of another kind, and `InputTypeError`, before
-    writing, on a value that is not data.
+    Raises `InputError` if a file cannot be written, or if a file of another kind exists. Raises `InputTypeError`,
+    before it writes, on a value that is not data.
     """
     path = _checked_path(path)
     leaves = jax.tree.leaves(x)
@@ -63,7 +65,7 @@ def save(path: str | Path, value: Any, *, x: Any = None) -> None:
     content = json.dumps({"format": FORMAT, **structure}).encode()
     if 2 * len(content) > MOST_TEXT:
         raise InputTypeError(
-            f"Expected a structure of at most {MOST_TEXT // 2:,} bytes beside its arrays; got {len(content):,}. Save "
+            f"Expected a structure of at most {MOST_TEXT // 2:,} bytes, without its arrays; got {len(content):,}. Save "
             "long lists as arrays."
         )
     arrays = writer.arrays | {STRUCTURE: np.frombuffer(content, np.uint8)}
@@ -76,7 +78,7 @@ def save(path: str | Path, value: Any, *, x: Any = None) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     packed, described = _files(path)
-    with in_turn(path):  # two that save to one path at once leave the two files of one of them
+    with in_turn(path):  # if two processes save to one path, both files come from the same process
         _require_replaceable(packed, described)
         write(packed, fill)
         text = json.dumps({"format": FORMAT, "npz": digest, **structure}, indent=1)
@@ -84,15 +86,16 @@ def save(path: str | Path, value: Any, *, x: Any = None) -> None:
 
 
 def load(path: str | Path, *, f: Any = None) -> Any:
-    """The value that `save(path, value)` wrote; arrays of types that JAX is not set to come as NumPy's.
+    """The value that `save(path, value)` wrote.
 
-    A value whose .json was deleted is loaded from its .npz alone. No code is loaded or run: what was made with a
-    function of the user's takes that function as `f`, where there are several a dictionary of them by the names in the
-    file. For a model of another library `f` may be the pair (f, params) that its adapter returns. Each is tried at the
-    inputs in the file. Without `f` a spectrum comes without its kernel, and says what it needs where it is extended.
+    Arrays of types that JAX is not set to (such as float64 by default) come as NumPy arrays. If the .json was deleted,
+    the value is loaded from its .npz alone. `load` neither loads nor runs code from files. If the value uses a user's
+    function, give that function as `f`; for several, give a dictionary by their names in the file. For a model of
+    another library, `f` may be the pair (f, params) that its adapter returns. `load` tries each function at the inputs
+    in the file. Without `f`, a spectrum loads without its kernel, and its `extend` raises an error with the reason.
 
-    Raises `InputError` if files are missing, damaged, do not belong together, or come from another version that wrote
-    another format; where a function is missing, other than the one that was saved, or not asked for.
+    Raises `InputError` if files are missing, damaged, from different saves, or in the format of another version; and if
+    a function is missing, differs from the saved one, or is not needed.
 
     >>> import tempfile, pathlib, jax.numpy as jnp, ntkbias as nb
     >>> folder, x = pathlib.Path(tempfile.mkdtemp()), jnp.eye(3)
@@ -111,38 +114,38 @@ def load(path: str | Path, *, f: Any = None) -> Any:
             return _loaded(path, f)
         except Unreadable as error:
             if error.replaced and attempt < ATTEMPTS - 1:
-                time.sleep(0.1)  # somebody may be between the two files
+                time.sleep(0.1)  # another process may be writing the second file
                 continue
             raise InputError(_sentence(path, error)) from error
         except InputError:
             raise
-        except Needed as error:
+        except FunctionNeeded as error:
             raise InputError(str(error)) from None
-        except Exception as error:  # constructors of any type, with what a file says
+        except Exception as error:  # constructors may raise anything on the content of a damaged file
             raise InputError(f"Expected {path} to be {EXPECTED}; it cannot be read: {reason_of(error)}.") from error
 
 
 def _loaded(path: Path, f: Any) -> Any:
-    packed, described = _files(path)
-    beside = None
-    if described.exists() or not packed.exists():
-        beside = _of_this_format(path, read_json(described, EXPECTED))
-    arrays = read_arrays(packed, EXPECTED, digest=None if beside is None else str(beside.get("npz")))
+    npz, json_file = _files(path)
+    in_json = None
+    if json_file.exists() or not npz.exists():
+        in_json = _of_this_format(path, read_json(json_file, EXPECTED))
+    arrays = read_arrays(npz, EXPECTED, digest=None if in_json is None else str(in_json.get("npz")))
     if STRUCTURE not in arrays:
-        raise Unreadable(packed, EXPECTED, f"it has no array {STRUCTURE!r}")
-    within = _of_this_format(path, json.loads(arrays[STRUCTURE].tobytes()))
-    if beside is not None and any(beside.get(part) != within[part] for part in PARTS):
-        raise Unreadable(packed, EXPECTED, "the two differ", replaced=True)
-    reader = Reader(arrays, within["functions"], f, str(path))
-    value = reader.value(within["value"])
+        raise Unreadable(npz, EXPECTED, f"it has no array {STRUCTURE!r}")
+    in_npz = _of_this_format(path, json.loads(arrays[STRUCTURE].tobytes()))
+    if in_json is not None and any(in_json.get(part) != in_npz[part] for part in PARTS):
+        raise Unreadable(npz, EXPECTED, "the two differ", replaced=True)
+    reader = Reader(arrays, in_npz["functions"], f, str(path))
+    value = reader.value(in_npz["value"])
     reader.require_used()
     return value
 
 
 def _of_this_format(path: Path, description: Any) -> dict[str, Any]:
-    """The description, or an `InputError` where another version wrote it."""
+    """The description; an `InputError` if it is in another format."""
     if not isinstance(description, dict) or "format" not in description:
-        raise InputError(f"Expected {path} to be {EXPECTED}; it cannot be read: its .json says no format.")
+        raise InputError(f"Expected {path} to be {EXPECTED}; it cannot be read: its .json names no format.")
     there = description["format"]
     if there != FORMAT:
         earlier = isinstance(there, int) and there < FORMAT
@@ -154,25 +157,25 @@ def _of_this_format(path: Path, description: Any) -> dict[str, Any]:
 
 
 def _sentence(path: Path, error: Unreadable) -> str:
-    """What is wrong with the files of a value."""
+    """The sentence that says why the files of a value cannot be read."""
     if error.missing:
         return f"Expected {path}.json and {path}.npz; {error.path} is missing."
     if error.replaced:
         return (
-            f"Expected {path}.npz and {path}.json of one save; got files of different ones, or one that was changed. "
-            f"Save the value again, or delete {path}.json: then {path}.npz is loaded alone, if it is whole."
+            f"Expected {path}.npz and {path}.json from one save; got files from different saves, or a changed file. "
+            f"Save the value again, or delete {path}.json to load {path}.npz alone, which works if it is complete."
         )
     return f"Expected {path} to be {EXPECTED}; {error.path.name} cannot be read: {error.reason}."
 
 
 def _files(path: Path) -> tuple[Path, Path]:
-    """The two files of a value."""
+    """The paths of the two files of a value: .npz and .json."""
     packed, described = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
     return packed, described
 
 
 def _checked_path(path: str | Path, exists: bool = False) -> Path:
-    """The path of a value, without a suffix of its files."""
+    """The path of a value without the suffix of its files; an `InputError` if it is no path of a file."""
     if not isinstance(path, str | Path) or not Path(path).name or Path(path).name == ".." or "\0" in str(path):
         got = repr(path) if isinstance(path, str | Path) else type(path).__name__
         raise InputError(f"Expected the path of a file, with or without its suffix; got {got}. Paths come first.")
@@ -185,9 +188,9 @@ def _checked_path(path: str | Path, exists: bool = False) -> Path:
 
 
 def _require_replaceable(packed: Path, described: Path) -> None:
-    """Raise an `InputError` where a file is there that is whole and not that of a value: data, a run, a list of files.
+    """Raise an `InputError` if an intact file exists that holds something else than a saved value, such as data.
 
-    A damaged one may be replaced by the value that it should be.
+    A damaged file may be replaced.
     """
     found = {packed: _is_of_another_kind(packed), described: False}
     try:
@@ -198,8 +201,8 @@ def _require_replaceable(packed: Path, described: Path) -> None:
     for file, is_of_another_kind in found.items():
         if is_of_another_kind:
             raise InputError(
-                f"Expected {file} to be that of a value saved before, to be replaced; got a file of another kind. "
-                "Choose another name."
+                f"Expected {file} to be absent or to hold a saved value; got a file of another kind. Choose another "
+                "name."
             )
 
 
@@ -207,5 +210,5 @@ def _is_of_another_kind(packed: Path) -> bool:
     try:
         with opened(packed, EXPECTED) as file, zipfile.ZipFile(file) as archive:
             return f"{STRUCTURE}.npy" not in archive.namelist()
-    except Exception:  # there is none, or it is damaged
+    except Exception:  # the file is absent or damaged
         return False

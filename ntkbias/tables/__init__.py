@@ -1,7 +1,7 @@
-"""Results as tables: what a value prints in a terminal, and shows in a notebook.
+"""Results as tables, in a terminal and in a notebook.
 
-`printing.py` is what values that print have in common, `table.py` a table as text and as HTML, and `texts.py` how
-numbers, intervals and names are written.
+`printing.py` has the base classes of values that print, `table.py` formats a table as text and as HTML, and `texts.py`
+formats numbers, intervals and names.
 """
 
 from ntkbias.tables.printing import MOST_ROWS, Described, Printed, printed, printed_html

@@ -1,8 +1,8 @@
-"""Values that print as tables, or in a line.
+"""Base classes of values that print as tables, or in one line.
 
-A type says in one method, `_table`, what is to be read of it. Here is what all of them share: arrays are brought to the
-host, so that nothing is compiled; of values stacked by `vmap` the first is shown; traced ones print as any of equinox's
-modules.
+A type defines its table in one method, `_table`. The base class does the rest. It copies arrays to the host, so that
+printing compiles nothing. It shows the first of several values stacked by `vmap`. It prints traced values as equinox
+prints its modules.
 
 >>> from ntkbias.scaling import Interval
 >>> Interval(1.234, 1.2, 1.261)                        # one of many
@@ -23,20 +23,20 @@ from ntkbias.tables.texts import Fact
 
 __all__ = ["MOST_ROWS", "Described", "Printed", "printed", "printed_html"]
 
-MOST_ROWS = 12  # of a table, unless more are asked for
-MOST_NUMBERS = 2**20  # of an array that is brought to the host to be printed: of a larger one the shape alone
+MOST_ROWS = 12  # rows of a table by default
+MOST_NUMBERS = 2**20  # size of the largest array that printing copies to the host; of larger ones, `_table` gets shapes
 
 
 class Printed(eqx.Module):
     """A value that prints as a table, in a terminal and in a notebook.
 
-    A subclass says by `_table` what is in it. Traced values, as under `jit`, print as equinox's modules do.
+    A subclass defines its contents in `_table`. Traced values, as under `jit`, print as equinox's modules do.
     """
 
     def table(self, num_rows: int = MOST_ROWS) -> Table:
-        """What printing shows, with up to `num_rows` rows. Of values stacked by `vmap` it is that of the first one.
+        """The table that printing shows, with up to `num_rows` rows; for values stacked by `vmap`, that of the first.
 
-        Costs no evaluation of a kernel, and compiles nothing.
+        It evaluates no kernel and compiles nothing.
         """
         axes = _stacked_axes(self)
         with np.errstate(all="ignore"):
@@ -47,17 +47,17 @@ class Printed(eqx.Module):
         return dataclasses.replace(found, notes=[*found.notes, f"The first of {sizes} stacked values."])
 
     def facts(self) -> list[Fact]:
-        """What is to be known of it as a whole, each fact with its value as data and as a text."""
+        """The facts about the value as a whole, each as data and as text."""
         axes = _stacked_axes(self)
         with np.errstate(all="ignore"):
             return _on_host(self, len(axes))._facts()
 
     def _facts(self) -> list[Fact]:
-        """The facts of one value, whose arrays are NumPy's."""
+        """The facts of one value, whose arrays are NumPy arrays."""
         return []
 
     def _table(self, num_rows: int) -> Table:
-        """The table of one value, whose arrays are NumPy's; of a large array there may be its shape alone."""
+        """The table of one value, whose arrays are NumPy arrays; a shape without data may replace a large array."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -68,32 +68,32 @@ class Printed(eqx.Module):
 
 
 class Described(Printed):
-    """A value that prints in a line: `form`, in which {0} stands for it, or what a subclass's `described` says.
+    """A value that prints in one line, given by the format string `form` or by a subclass's method `described`.
 
-    It reads no arrays, so that parameters stay where they are, and may be traced.
+    Printing reads no arrays, so parameters stay on their device and may be traced.
     """
 
     form = "{0.__class__.__name__}"
 
     def described(self) -> str:
-        """The line."""
+        """The line that printing shows: `form`, in which {0} is the value."""
         return self.form.format(self)
 
     def table(self, num_rows: int = MOST_ROWS) -> Table:
-        """What printing shows: `described`, or a row for each of its parts."""
+        """The table that printing shows: `described`, or in some subclasses one row per part."""
         return Table(self.described())
 
 
 def printed(value: Any) -> str:
-    """The table of a value as text; without one, as of traced arrays, what equinox says of a pytree."""
+    """The table of a value as text; if there is none, as for traced arrays, equinox's text of the pytree."""
     try:
         return value.table().text()
-    except Exception:  # traced, a pytree of something else, half made
+    except Exception:  # the value is traced, holds other leaves than arrays, or is incomplete
         return eqx.tree_pformat(value)
 
 
 def printed_html(value: Any) -> str:
-    """The same for a notebook."""
+    """The table of a value as HTML for a notebook; if there is none, equinox's text of the pytree."""
     try:
         return value.table().html()
     except Exception:
@@ -101,7 +101,7 @@ def printed_html(value: Any) -> str:
 
 
 def _on_host(value: Any, num_axes: int) -> Any:
-    """The value with NumPy's arrays for JAX's, of which each operation would compile; of several stacked the first."""
+    """The value with NumPy arrays in place of JAX arrays, whose operations would compile; the first, if stacked."""
 
     def own(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array | np.ndarray):
@@ -115,7 +115,7 @@ def _on_host(value: Any, num_axes: int) -> Any:
 
 
 def _stacked_axes(value: Any) -> tuple[int, ...]:
-    """The axes that a value has beyond those of its annotations: several values, as `vmap` returns them."""
+    """The sizes of the leading axes that `vmap` added: those beyond the axes of the fields' annotations."""
     for field in dataclasses.fields(value):
         own, shape = _num_axes(field.type), np.shape(getattr(value, field.name))
         if own is not None:
@@ -124,7 +124,7 @@ def _stacked_axes(value: Any) -> tuple[int, ...]:
 
 
 def _num_axes(annotation: Any) -> int | None:
-    """How many axes an annotation asks for; None where it says no number of them."""
+    """The number of axes in an annotation; None if the annotation does not fix it."""
     if annotation in (float, int):
         return 0
     shape = getattr(annotation, "dim_str", None)

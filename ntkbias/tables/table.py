@@ -1,7 +1,7 @@
 """A table of texts, in a terminal and in a notebook.
 
-Columns are aligned, wide characters counted as two, long names cut, and names that hold markup or control characters
-shown as what they are.
+Columns are aligned, and wide characters count as two columns. Long names are cut. Markup and control characters in
+names are escaped.
 
 >>> from ntkbias.tables import Table
 >>> print(Table("Two kernels", {"kernel": ["mlp", "<b>"], "trace": ["0.750", "12.3"]}, ["of K / n"]))
@@ -21,16 +21,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["WIDTH", "Table"]
 
-WIDTH = 100  # columns of a terminal
-LONGEST_CELL = 60  # columns of a terminal that a name takes at most; a notebook wraps it
-NUMBER = re.compile(r"[~<>]?\s*[-+]?(\d|nan|inf)|-?$")  # how the cells of a column of numbers begin
+WIDTH = 100  # terminal columns
+LONGEST_CELL = 60  # terminal columns of the longest cell; a notebook wraps longer ones
+NUMBER = re.compile(r"[~<>]?\s*[-+]?(\d|nan|inf)|-?$")  # the beginning of each cell in a column of numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A title, columns of texts by their heads, and notes below. `more` rows are left out.
+    """A title, columns of texts by their heads, and notes below. `more` is the number of rows left out.
 
-    As a text it has at most `WIDTH` columns where its cells allow that: columns that do not fit follow below.
+    As text it is at most `WIDTH` columns wide if its cells allow that. Columns that do not fit follow below.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Table:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """The table for a notebook: names are text, and no markup."""
+        """The table for a notebook; markup in names is escaped."""
         parts = [f"<strong>{_escaped(self.title)}</strong>"] if self.title else []
         if self.rows:
             shown = self._shown()
@@ -76,14 +76,14 @@ class Table:
         return self.html()
 
     def _shown(self) -> dict[str, Sequence[str]]:
-        """The columns that say anything."""
+        """The columns with a head or with cells that are not blank."""
         return {head: cells for head, cells in self.columns.items() if head or any(map(str.strip, cells))}
 
     def _left_out(self) -> str:
         return f"... and {self.more:,} more"
 
     def _lines(self) -> list[str]:
-        """Heads and rows, aligned; columns that do not fit follow below, each time after the first one."""
+        """Aligned heads and rows. Columns that do not fit follow in groups below, each after the first column again."""
         columns = [_aligned(head, cells) for head, cells in self._shown().items()]
         groups, width = [[columns[0]]], _width(columns[0][0])
         for column in columns[1:]:
@@ -100,7 +100,7 @@ class Table:
 
 
 def _plain(text: object) -> str:
-    """One line of printable characters: what would move the cursor, or hide a part of a name, is written out."""
+    """One line of printable characters. Characters that move the cursor or hide part of a name are escaped."""
     line = " ".join(str(text).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
@@ -121,13 +121,13 @@ def _is_text(cells: Sequence[str]) -> bool:
 
 
 def _width(text: str) -> int:
-    """The columns of a terminal that a text takes: two for wide characters of East Asia, none for accents."""
+    """The terminal columns of a text: two for wide East Asian characters, none for combining accents."""
     wide = (0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
     return sum(wide)
 
 
 def _aligned(head: str, cells: Sequence[str]) -> list[str]:
-    """A head and cells of one width: texts to the left, numbers to the right."""
+    """A head and its cells, padded to one width: text is left-aligned, numbers are right-aligned."""
     texts = [_cut(_plain(cell)) for cell in (head, *cells)]
     width = max(map(_width, texts))
     is_text = _is_text(cells)

@@ -1,4 +1,4 @@
-"""How numbers, intervals, shares and names are written, for all tables.
+"""Formats of numbers, intervals, shares and names in all tables.
 
 >>> from ntkbias.tables.texts import interval, number
 >>> interval(-0.5, -0.5316, -0.4792), number(12345.6), number(3e-9)
@@ -12,11 +12,11 @@ import numpy as np
 
 __all__ = ["Fact", "brackets", "counted", "interval", "name_of", "number", "percent", "spaced"]
 
-EXACT = 1e-6  # of the largest end: an interval that is narrower is of rounding
+EXACT = 1e-6  # relative to the largest end: half widths below this are rounding
 
 
 def number(value: Any) -> str:
-    """Three significant digits; whole numbers with separators from 1,000 to ten million."""
+    """The number with three significant digits; from 1,000 to ten million, as a whole number with separators."""
     value = float(value)
     if math.isfinite(value) and 999.5 <= abs(value) < 1e7:
         return f"{value:,.0f}"
@@ -24,10 +24,10 @@ def number(value: Any) -> str:
 
 
 def interval(value: Any, low: Any, high: Any) -> str:
-    """A number and the ends of its interval, with as many decimals each: "1.23 (1.20 to 1.26)".
+    """A number and the ends of its interval, all with the same number of decimals: "1.23 (1.20 to 1.26)".
 
-    Three significant digits of the number, at most one decimal more than those of the largest end; more where the
-    interval is narrower.
+    The number has three significant digits, but at most one decimal more than three digits of the largest end need. A
+    narrow interval gets more decimals, so that its ends differ.
     """
     numbers = [float(each) for each in (value, low, high)]
     largest = max(map(abs, numbers))
@@ -46,29 +46,29 @@ def interval(value: Any, low: Any, high: Any) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things, of which one is not several."""
+    """The count and the noun, which gets an s unless the count is one."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def percent(part: Any, whole: Any, digits: int = 2) -> str:
-    """A share of a whole, which may be zero."""
+    """A share of a whole in percent; "-" if the whole is zero."""
     return f"{float(part) / float(whole):.{digits}%}" if float(whole) else "-"
 
 
 def brackets(groups: np.ndarray) -> list[str]:
-    """A mark for each member of groups in a row: none alone, else / at the first, | within, a backslash at the last."""
+    """A bracket mark for each member of consecutive groups: / first, | within, a backslash last; blank if alone."""
     before = np.concatenate([np.zeros(1, bool), groups[1:] == groups[:-1]])[: len(groups)]
     after = np.concatenate([before[1:], np.zeros(1, bool)])[: len(groups)]
     return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
 
 
 def spaced(count: int, num_rows: int) -> list[int]:
-    """At most `num_rows` places among `count`, from the first to the last, nearest to equal distances."""
+    """At most `num_rows` of `count` indices, from the first to the last, at about equal distances."""
     return np.unique(np.linspace(0, count - 1, num_rows).round().astype(int)).tolist() if count else []
 
 
 def name_of(f: Any) -> str:
-    """What a function is called where it was written; of one made of another, after its own type the name of that."""
+    """The name of a function in its source. A wrapper adds its own type; a compiled `Function` does not."""
     if name := getattr(f, "__qualname__", None):
         return str(name).rpartition("<locals>.")[2]
     inner = getattr(f, "f", None)
@@ -78,7 +78,7 @@ def name_of(f: Any) -> str:
 
 
 class Fact(NamedTuple):
-    """One fact; its value is data for JSON (None where it is not defined), its text is plain ASCII."""
+    """One fact. Its value is data for JSON (None if it is not defined), and its text is plain ASCII."""
 
     label: str
     value: Any
@@ -86,17 +86,17 @@ class Fact(NamedTuple):
 
     @classmethod
     def of_number(cls, label: str, value: Any) -> "Fact":
-        """A number."""
+        """A fact with one number."""
         return cls(label, _finite(value), number(value))
 
     @classmethod
     def of_interval(cls, label: str, value: Any, low: Any, high: Any, text: str) -> "Fact":
-        """A number with an interval, and the text of both."""
+        """A fact with a number and its interval; `text` formats both."""
         return cls(label, {"value": _finite(value), "low": _finite(low), "high": _finite(high)}, text)
 
     @classmethod
     def of_ends(cls, label: str, first: Any, last: Any) -> "Fact":
-        """Two numbers from one of which another goes to the other."""
+        """A fact with the two ends of a range, or the first and last values of a history."""
         return cls(label, [_finite(first), _finite(last)], f"{number(first)} to {number(last)}")
 
     def __str__(self) -> str:
@@ -104,5 +104,5 @@ class Fact(NamedTuple):
 
 
 def _finite(value: Any) -> float | None:
-    """A number, None where it is none: JSON has no NaN."""
+    """The number, or None if it is not finite, because JSON has no NaN or infinity."""
     return float(value) if math.isfinite(float(value)) else None

@@ -42,7 +42,7 @@ FAST = {("one repeated 40 times", 16), ("pairs", 1), ("rank 12", 16)}
 
 
 def spectra():
-    """Name -> eigenvalues, descending: a power law, repetitions in many places, a gap, one that ends."""
+    """Name -> eigenvalues, descending: a power law, repeated eigenvalues, a gap, and finite rank."""
     law = np.arange(1.0, 301) ** -2.0
     return {
         "power law": law,
@@ -78,7 +78,7 @@ def test_eigenvalues_with_their_multiplicity(name, block_size, x64):
 
 @pytest.mark.slow
 def test_float32_finds_small_eigenvalues_beside_large_ones():
-    """With K = J J^T by passes through a network, 1e-4 of an eigenvalue 3e4 times smaller than the first."""
+    """For K = J J^T from passes through a network, an eigenvalue 3e4 times below the first is exact to 1e-4."""
     net = nb.nets.mlp(64, 2, b_std=0.1)
     x = np.asarray(jax.random.normal(jax.random.key(1), (600, 6)), np.float32) + 1
     params = net.init(KEY, (6,))
@@ -119,7 +119,7 @@ def test_same_as_the_dense_spectrum_of_a_kernel(outputs, x64):
 
 @pytest.mark.slow
 def test_fewer_parameters_than_rows_and_more(x64):
-    """J^T J and J J^T: two ways to one answer."""
+    """J^T J and J J^T give the same answer."""
     net = nb.nets.mlp(4, 1)
     x = jax.random.normal(jax.random.key(1), (200, 3))
     operator = nb.empirical_ntk(net.apply, net.init(KEY, (3,))).operator(x)
@@ -139,7 +139,7 @@ def test_fewer_parameters_than_rows_and_more(x64):
     ],
 )
 def test_eigenspaces_of_domains(domain, num_modes, x64):
-    """Repeated eigenvalues of a cube, a sphere and a circle, and the angle between their eigenspaces and the dense."""
+    """Repeated eigenvalues on a cube, a sphere and a circle, and the angles to the eigenspaces of a dense solver."""
     x, weights = domain.quadrature(256)
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     dense = nb.spectrum(kernel, x, weights=weights)
@@ -187,7 +187,7 @@ def test_zero_operator_converges_to_noise(monkeypatch):
 
 @pytest.mark.slow
 def test_residuals_are_true_and_bound_eigenvalues(x64):
-    """Also where the search was cut short."""
+    """This also holds if the search stopped early."""
     values = spectra()["power law"]
     K = matrix_of(values)
     with pytest.warns(UserWarning, match="Expected 20 modes to converge; got"):
@@ -220,25 +220,25 @@ def test_nothing_is_compiled_twice():
 
 
 class TestCheckpoints:
-    def test_goes_on_to_the_same_bits(self, tmp_path, monkeypatch):
+    def test_resumes_to_the_same_bits(self, tmp_path, monkeypatch):
         monkeypatch.setattr(krylov, "SAVE_SECONDS", 0.0)
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         expected = nb.top_modes(K, 20, key=KEY, block_size=8)
         path = tmp_path / "search"
-        with pytest.warns(UserWarning, match="with a checkpoint the same call goes on"):
+        with pytest.warns(UserWarning, match="with a checkpoint, the same call resumes"):
             nb.top_modes(K, 20, key=KEY, block_size=8, max_products=5, checkpoint=path)
         assert [entry.name for entry in tmp_path.iterdir()] == ["search.npz"]
         modes = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)
         np.testing.assert_array_equal(modes.eigenfunctions, expected.eigenfunctions)
         np.testing.assert_array_equal(modes.eigenvalues, expected.eigenvalues)
-        again = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)  # of a search that has ended
+        again = nb.top_modes(K, 20, key=KEY, block_size=8, checkpoint=path)  # from the checkpoint of a finished search
         np.testing.assert_array_equal(again.eigenfunctions, expected.eigenfunctions)
 
     def test_refuses_another_problem(self, tmp_path):
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         path = tmp_path / "search.npz"
         nb.top_modes(K, 20, key=KEY, checkpoint=path)
-        with pytest.raises(InputError, match=r"differs in num_modes \(20 there, 21 here\)"):
+        with pytest.raises(InputError, match=r"differs in num_modes \(20 in the file, 21 now\)"):
             nb.top_modes(K, 21, key=KEY, block_size=25, checkpoint=path)
         with pytest.raises(InputError, match=r"differs in key"):
             nb.top_modes(K, 20, key=jax.random.key(1), checkpoint=path)
@@ -254,8 +254,8 @@ class TestCheckpoints:
         with pytest.raises(InputError, match="got the folder"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "folder.npz")
 
-    def test_of_another_operator_nothing_old_is_passed_on(self, tmp_path):
-        """A small eigenvalue changes: by much, the search is refused; by little, residuals are those of today."""
+    def test_another_operator_gets_no_old_results(self, tmp_path):
+        """If a small eigenvalue changes by much, the search is refused; if by little, the residuals are recomputed."""
         law = spectra()["power law"]
         path = tmp_path / "search.npz"
         nb.top_modes(matrix_of(law).astype(np.float32), 20, key=KEY, block_size=8, checkpoint=path)
@@ -264,11 +264,11 @@ class TestCheckpoints:
             changed = matrix_of(np.where(np.arange(300) == at, law + change, law)).astype(np.float32)
             return nb.top_modes(changed, 20, key=KEY, block_size=8, checkpoint=path)
 
-        with pytest.raises(InputError, match=r"got one whose product with a vector differs by .*, of .*Choose another"):
+        with pytest.raises(InputError, match="product with a vector differs by .*, compared with .*Choose another"):
             again(3e-4)
         with pytest.warns(UserWarning, match="fresh ones differ by up to .*e-09, as on another device"):
             modes = again(2e-6)
-        # By 2e-6 / 300; the eigenvalue there is 1 / 16^2 / 300.
+        # The change is 2e-6 / 300; the eigenvalue is 1 / 16^2 / 300.
         np.testing.assert_allclose(float(modes.residuals[15]), 2e-6 / 300, rtol=0.1)
         assert not modes.converged[15]
         assert modes.converged[:10].all()
@@ -294,7 +294,7 @@ class TestCheckpoints:
         np.savez(tmp_path / "mine.npz", precious=np.ones(3))
         (tmp_path / "other.npz.part").write_text("precious")
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        with pytest.raises(InputError, match="mine.npz to be a checkpoint of top_modes; .* it holds no 'problem'"):
+        with pytest.raises(InputError, match="mine.npz to be a checkpoint of top_modes; .* it does not hold 'problem'"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "mine.npz")
         with pytest.raises(InputError, match="no file of another program at .*other.npz.part; got one. Move it"):
             nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "other.npz")
@@ -306,34 +306,34 @@ class TestCheckpoints:
 
         monkeypatch.setattr(checkpoint, "write_arrays", full)
         K = matrix_of(spectra()["power law"]).astype(np.float32)
-        with pytest.warns(UserWarning, match="No space left on device. The search goes on without that checkpoint"):
+        with pytest.warns(UserWarning, match="No space left on device. The search continues without that checkpoint"):
             modes = nb.top_modes(K, 20, key=KEY, checkpoint=tmp_path / "search.npz")
         np.testing.assert_array_equal(modes.eigenvalues, nb.top_modes(K, 20, key=KEY).eigenvalues)
 
-    def test_a_subspace_that_is_none_is_refused(self, tmp_path):
+    def test_an_invalid_subspace_is_refused(self, tmp_path):
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         path = tmp_path / "search.npz"
         nb.top_modes(K, 20, key=KEY, checkpoint=path)
         arrays = files.read_arrays(path, "a search")
         for changed, message in (
-            ({"projected": arrays["projected"][:5]}, "its projected are not those of a subspace"),
-            ({"vectors": arrays["vectors"] * np.nan}, "its vectors hold NaN or infinity"),
+            ({"projected": arrays["projected"][:5]}, "its array 'projected' does not fit a subspace"),
+            ({"vectors": arrays["vectors"] * np.nan}, "its array 'vectors' holds NaN or infinity"),
             ({"counts": -arrays["counts"]}, "cannot be read: "),
-            ({"scale": np.array(0.0)}, "its numbers are not those of a search"),
+            ({"scale": np.array(0.0)}, "its counts or its scale are impossible"),
         ):
             files.write_arrays(path, arrays | changed)
             with pytest.raises(InputError, match=message):
                 nb.top_modes(K, 20, key=KEY, checkpoint=path)
-        # Of the right form, and not of this operator: the products that are taken at the end tell.
+        # The subspace has the right form but belongs to another operator: the products at the end detect it.
         files.write_arrays(path, arrays | {"products": 1.01 * arrays["products"]})
-        with pytest.warns(UserWarning, match="Residuals are those of fresh products"):
+        with pytest.warns(UserWarning, match="The residuals use the fresh products"):
             modes = nb.top_modes(K, 20, key=KEY, checkpoint=path)
         errors = np.abs(np.asarray(modes.eigenvalues, float) - np.linalg.eigvalsh(K.astype(float))[::-1][:20] / 300)
         assert np.all(errors <= np.asarray(modes.residuals, float))
 
     @pytest.mark.slow
     def test_killed_and_called_again(self, tmp_path):
-        """SIGKILL at several moments: the same call goes on, to the same bits."""
+        """After SIGKILL at several moments, the same call resumes and gives the same bits."""
         script = """
         import sys, time, jax, numpy as np, ntkbias as nb
         from ntkbias.eigen import krylov, subspace
@@ -389,7 +389,7 @@ class TestSpectrumChooses:
         np.testing.assert_allclose(few.eigenvalues, whole.eigenvalues[:5], rtol=1e-5)
         np.testing.assert_allclose(few.eigenfunctions[:, 0], whole.eigenfunctions[:, 0], atol=1e-4)
         monkeypatch.setattr(choose, "default_memory_budget", lambda: 10_000)
-        with pytest.warns(UserWarning, match="got 200 rows, for which all modes take .* The first 100 are found"):
+        with pytest.warns(UserWarning, match="got 200 rows, for which all modes need .* Computing the first 100 modes"):
             assert len(nb.spectrum(kernel, x).eigenvalues) == 100
 
     @pytest.mark.slow
@@ -424,7 +424,7 @@ class TestBadInput:
     def test_indefinite(self, dense, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", dense)
         message = (
-            r"Expected a positive semi-definite (operator|kernel); got an eigenvalue of (-\S+) .*, both of K / n\."
+            r"Expected a positive semi-definite (operator|kernel); got an eigenvalue of (-\S+), .* \(both of K / n\)\."
         )
         with pytest.raises(InputError, match=message) as caught:
             nb.top_modes(1e6 * matrix_of(np.linspace(1, -1, 300)), 3, key=KEY)
@@ -456,13 +456,13 @@ class TestWhatAFreshReaderFound:
     @pytest.mark.slow
     @pytest.mark.parametrize("scale", [1e-25, 1e-17, 1e17, 1e25])
     def test_scale_drops_out(self, scale):
-        """Squares of such numbers vanish or overflow in float32."""
+        """Squares of such numbers underflow or overflow in float32."""
         K = matrix_of(spectra()["power law"]).astype(np.float32)
         expected = nb.top_modes(K, 10, key=KEY)
         modes = nb.top_modes(np.float32(scale) * K, 10, key=KEY)
         np.testing.assert_allclose(np.asarray(modes.eigenvalues, float) / scale, expected.eigenvalues, rtol=1e-5)
 
-    def test_of_a_decomposed_matrix_residuals_hold_the_rounding(self, monkeypatch):
+    def test_residuals_of_a_decomposed_matrix_include_rounding(self, monkeypatch):
         monkeypatch.setattr(krylov, "DENSE", 5)
         K = matrix_of(spectra()["exponential"]).astype(np.float32)
         modes = nb.top_modes(K, 10, key=KEY)
@@ -509,4 +509,4 @@ def test_random_vectors_are_drawn_by_number_purpose_and_attempt_each():
     draws = [(number, purpose, attempt) for number in range(6) for purpose in Purpose for attempt in range(4)]
     keys = {tuple(np.asarray(jax.random.key_data(random_key(KEY, *draw))).tolist()) for draw in draws}
     assert len(keys) == len(draws)
-    assert len({purpose.value for purpose in Purpose}) == len(Purpose.__members__)  # no two names of one number
+    assert len({purpose.value for purpose in Purpose}) == len(Purpose.__members__)  # no two purposes share a number

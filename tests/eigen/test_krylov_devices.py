@@ -1,4 +1,4 @@
-"""`top_modes` over several devices and processes: one device's answer, also after a process was killed."""
+"""`top_modes` over several devices and processes gives the answer of one device, even after a process was killed."""
 
 import os
 import signal
@@ -87,7 +87,7 @@ def assert_same(path, expected):
         np.testing.assert_allclose(got[part], values, rtol=1e-5)
         np.testing.assert_allclose(got[part + 2], trace, rtol=1e-5)
         vectors, others = (array.reshape(-1, array.shape[-1]) for array in (functions, got[part + 3]))
-        # Eigenvalues that lie near to each other share what residuals leave open: the spaces before a wide gap agree.
+        # Residuals do not separate eigenvalues that are close together, but the spaces before a wide gap agree.
         gap = 1 + int(np.argmax(values[:-1] / values[1:]))
         norms = np.linalg.norm(vectors, axis=0)[:gap], np.linalg.norm(others, axis=0)[:gap]
         cosines = np.linalg.svd((vectors[:, :gap] / norms[0]).T @ (others[:, :gap] / norms[1]), compute_uv=False)
@@ -125,7 +125,7 @@ def test_a_killed_process_leaves_a_run_that_resumes(expected, tmp_path):
     assert checkpoint.exists()
     processes[1].send_signal(signal.SIGKILL)
     try:
-        processes[0].wait(20)  # it may notice by itself, or wait for the other for ever
+        processes[0].wait(20)  # it may notice the loss, or wait for the other process forever
     except subprocess.TimeoutExpired:
         processes[0].kill()
     for process in processes:

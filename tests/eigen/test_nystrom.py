@@ -1,4 +1,4 @@
-"""Spectra from landmarks: what is exact, what is a bound, which landmarks serve, and what bad input is told."""
+"""Spectra from landmarks: exact cases, bounds, the choice of landmarks, and error messages."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 class Gaussian(nb.Kernel):
-    """exp(-|x - x'|^2 / 2): of full rank, with eigenvalues that decay fast."""
+    """exp(-|x - x'|^2 / 2), which has full rank and eigenvalues that decay fast."""
 
     def contract(self, features1, features2):
         other = features1 if features2 is None else features2
@@ -32,14 +32,14 @@ class Gaussian(nb.Kernel):
 
 
 class Linear(Gaussian):
-    """x . x', of rank d."""
+    """x . x', which has rank d."""
 
     def contract(self, features1, features2):
         return features1 @ (features1 if features2 is None else features2).T
 
 
 class Difference(Gaussian):
-    """Not positive semi-definite."""
+    """A kernel that is not positive semi-definite."""
 
     def contract(self, features1, features2):
         other = features1 if features2 is None else features2
@@ -68,7 +68,7 @@ def network(outputs):
 
 
 def clusters(seed=0):
-    """A crowd, and twenty groups of four: few landmarks drawn uniformly are not of the crowd."""
+    """A crowd, and twenty groups of four. Most landmarks drawn uniformly are in the crowd."""
     rng = np.random.default_rng(seed)
     centers = 4 * rng.normal(size=(21, 3))
     sizes = [420] + [4] * 20
@@ -76,7 +76,7 @@ def clusters(seed=0):
 
 
 def approximated(matrix, rows):
-    """K_S in the obvious way."""
+    """K_S, computed from its definition."""
     return matrix[:, rows] @ np.linalg.pinv(matrix[np.ix_(rows, rows)], rcond=1e-13, hermitian=True) @ matrix[rows]
 
 
@@ -90,7 +90,7 @@ def test_all_inputs_as_landmarks_give_the_spectrum(method, precision):
     x, weights = inputs(40), weights_of(40)
     got, expected = nystrom(GAUSSIAN, x, 40, method=method, weights=weights), nb.spectrum(GAUSSIAN, x, weights=weights)
     assert sorted(got.landmarks.tolist()) == list(range(40)) or method == "pivoted_cholesky"
-    k = len(got.eigenvalues)  # without what the rounding of 40 entries leaves no digit of
+    k = len(got.eigenvalues)  # excludes eigenvalues that are only rounding
     assert k >= expected.num_above_noise - 2
     np.testing.assert_allclose(
         got.eigenvalues, np.asarray(expected.eigenvalues)[:k], rtol=0, atol=5 * float(got.noise_floor)
@@ -112,7 +112,7 @@ def test_a_kernel_of_low_rank_is_found_exactly(method, precision):
     rounding = 10 * eps_of(x)
     np.testing.assert_allclose(got.eigenvalues, expected.eigenvalues, rtol=rounding)
     assert float(got.trace_error) < rounding * float(got.trace)
-    if method == "pivoted_cholesky":  # nothing is missing after three
+    if method == "pivoted_cholesky":  # nothing is missing after three landmarks
         assert len(got.landmarks) == 3
 
 
@@ -150,7 +150,7 @@ def test_eigenvalues_fall_short_by_the_trace_error(outputs, x64):
         assert np.all(short > -rounding)
         assert np.all(short < float(got.trace_error) + rounding)
         np.testing.assert_allclose(np.sum(short), got.trace_error, atol=rounding)
-        assert np.all(values > before - rounding)  # more landmarks, more of the kernel
+        assert np.all(values > before - rounding)  # more landmarks span more of the kernel
         before = values
 
 
@@ -171,7 +171,7 @@ def test_residuals_are_exact_or_bounds_of_those(outputs, x64):
 
 
 def test_a_bound_that_is_attained(x64):
-    # The first input is a landmark and the second is orthogonal to it: E is its entry alone, and no mode sees it.
+    # The first input is a landmark and the second is orthogonal to it: E is a single entry, which no mode sees.
     got = nystrom(LINEAR, jnp.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0]))
     np.testing.assert_allclose([got.eigenvalues[0], got.trace_error, got.residuals[0]], [2, 0.5, 0], atol=1e-14)
 
@@ -219,7 +219,7 @@ def test_only_the_diagonal_and_columns_are_evaluated(method, monkeypatch):
 
 
 @pytest.mark.slow
-def test_landmarks_by_what_is_missing_serve_crowded_data_best():
+def test_pivoted_cholesky_is_best_for_crowded_data():
     x = clusters()
     errors = {
         method: [
@@ -235,7 +235,7 @@ def test_landmarks_by_what_is_missing_serve_crowded_data_best():
     assert best < min(errors["pivoted_cholesky"]) < 3 * best
 
 
-def test_blocks_of_pivots_have_the_law_of_one_after_the_other():
+def test_blocks_of_pivots_have_the_distribution_of_single_pivots():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(4, 3)) * np.array([[1.0], [1.0], [2.0], [0.5]])
     gram = features @ features.T
@@ -263,7 +263,7 @@ def test_pivots_of_many_outputs_eliminate_all_of_them():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5, 2, 4)).reshape(
         10, 4
-    )  # five inputs of two outputs, of rank four: two of them are all
+    )  # five inputs with two outputs, of rank four: two inputs span everything
     taken = accepted_pivots(features @ features.T, np.empty((10, 0)), np.arange(5), 5, np.random.default_rng(0))
     assert len(taken) == 2
     assert accepted_pivots(features @ features.T, features, np.arange(5), 5, rng) == []  # nothing is left
@@ -299,7 +299,7 @@ def test_heavy_inputs_become_landmarks(method):
     weights = jnp.concatenate([jnp.full(5, 0.19), jnp.full(55, 0.05 / 55)])
     for seed in range(3):
         got = nystrom(GAUSSIAN, x, 10, method=method, weights=weights, key=jax.random.key(seed))
-        # Of ten landmarks drawn uniformly less than one would be heavy.
+        # On average, less than one of ten landmarks drawn uniformly would be heavy.
         assert np.sum(np.asarray(got.landmarks) < 5) >= {"pivoted_cholesky": 5, "leverage": 4}[method]
 
 
@@ -323,7 +323,7 @@ def test_pairs_of_one_frequency_share_an_eigenspace():
     x, weights = nb.domains.Circle().quadrature(100)
     bound, exact = (nystrom(GAUSSIAN, x, 8, weights=weights, residuals=how) for how in ("bound", "exact"))
     assert bound.eigenspace.tolist()[:5] == exact.eigenspace.tolist()[:5] == [0, 1, 1, 2, 2]
-    assert int(exact.eigenspace[-1]) >= int(bound.eigenspace[-1])  # what is known better is told apart
+    assert int(exact.eigenspace[-1]) >= int(bound.eigenspace[-1])  # smaller errors separate more eigenspaces
     ranking = nb.rank_by_frequency(bound, nb.domains.Circle())
     assert ranking.frequencies[:5].tolist() == [0, 1, 1, 2, 2]
 
@@ -348,10 +348,10 @@ def test_bounds_hold_the_effective_rank(num_landmarks, num_modes, x64):
 
 
 def test_the_largest_effective_rank_fills_the_smallest_eigenvalues_up(x64):
-    """By hand: eigenvalues 4, 1 and two that are missing, with a trace of 8, go up to 4, 4/3, 4/3, 4/3."""
+    """By hand: eigenvalues 4, 1 and two missing ones, with a trace of 8, rise to 4, 4/3, 4/3, 4/3."""
     spectrum = nystrom(GAUSSIAN, inputs(4), 2)
     known = dataclasses.replace(spectrum, eigenvalues=jnp.array([4.0, 1.0]), trace=jnp.asarray(8.0))
-    shares = np.array([[7 / 8, 1 / 8], [1 / 2, 1 / 2]])  # all that is left belongs to the first; or half of all
+    shares = np.array([[7 / 8, 1 / 8], [1 / 2, 1 / 2]])  # the rest goes to the first mode, or the others share half
     low, high = np.exp(-np.sum(shares * np.log(shares), 1)) * [1, 3**0.5]
     np.testing.assert_allclose(known.effective_rank_bounds(), (low, high), rtol=1e-12)
 
@@ -377,7 +377,7 @@ def test_it_is_saved_and_extends_again_with_its_kernel(tmp_path):
         loaded.extend(x)
     again = eqx.tree_at(lambda s: s.kernel, loaded, GAUSSIAN)
     np.testing.assert_array_equal(again.extend(x), got.extend(x))
-    with pytest.raises(InputError, match=r"got one without, which cannot be extended\. Use nystrom"):
+    with pytest.raises(InputError, match=r"got one without them, which cannot be extended\. Use nystrom"):
         eqx.tree_at(lambda s: s.kernel, loaded, None).extend(x)
 
 
@@ -385,23 +385,23 @@ def test_it_is_saved_and_extends_again_with_its_kernel(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": jnp.eye(3)}, r"Expected inputs x= with a Kernel alone; got them beside ArrayImpl"),
+        ({"kernel": jnp.eye(3)}, r"Expected inputs x= only with a Kernel; got them with ArrayImpl"),
         ({"kernel": network("each")}, r"got outputs='each'"),
         ({"x": jnp.ones(3)}, r"Expected x to be a batch of inputs"),
         ({"x": jnp.array([[jnp.nan, 1.0]])}, r"Expected finite numbers in x"),
         ({"landmarks": 0}, r"Expected landmarks to be at least 1; got 0\."),
         ({"landmarks": 2.5}, r"Expected landmarks to be a whole number; got 2\.5\."),
         ({"landmarks": 9}, r"Expected at most as many landmarks as inputs, 8; got 9\."),
-        ({"landmarks": [0, 8]}, r"Expected landmarks to be places in x, from 0 to 7; got 0 to 8\."),
-        ({"landmarks": [-1, 2]}, r"Expected landmarks to be places in x, from 0 to 7; got -1 to 2\."),
-        ({"landmarks": [1, 2, 1]}, r"without repetition; got 3 of which 2 differ\. Use numpy\.unique\."),
-        ({"landmarks": [True, False]}, r"Expected landmarks to be a number, or places \(m,\) in x; .*flatnonzero"),
-        ({"landmarks": []}, r"Expected landmarks to be a number, or places"),
+        ({"landmarks": [0, 8]}, r"Expected landmarks to be indices into x, from 0 to 7; got 0 to 8\."),
+        ({"landmarks": [-1, 2]}, r"Expected landmarks to be indices into x, from 0 to 7; got -1 to 2\."),
+        ({"landmarks": [1, 2, 1]}, r"without repetition; got 3 with 2 different ones\. Use numpy\.unique\."),
+        ({"landmarks": [True, False]}, r"Expected landmarks to be a number, or indices \(m,\) in x; .*flatnonzero"),
+        ({"landmarks": []}, r"Expected landmarks to be a number, or indices"),
         ({"method": "greedy"}, r"Expected method to be one of pivoted_cholesky, leverage, uniform; got 'greedy'\."),
         ({"residuals": "none"}, r"Expected residuals to be one of bound, exact; got 'none'\."),
         ({"num_modes": 4}, r"Expected num_modes to be at most the number of rows, 3; got 4"),
         ({"weights": jnp.ones(8)}, r"Expected weights that sum to one"),
-        ({"kernel": 0.0 * GAUSSIAN}, r"Expected a kernel that is not zero at all landmarks; got zeros alone"),
+        ({"kernel": 0.0 * GAUSSIAN}, r"Expected a kernel that is not zero at all landmarks; got only zeros"),
         ({"kernel": 0.0 * GAUSSIAN, "landmarks": [0, 1, 2]}, r"Expected a kernel that is not zero at all landmarks"),
         (
             {"kernel": Difference("mean"), "landmarks": range(8)},

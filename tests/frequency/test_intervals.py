@@ -1,4 +1,4 @@
-"""The certainty that a ranking states: eigenspaces, modes that are not resolved, and intervals."""
+"""The uncertainty that a ranking states: eigenspaces, modes that are not resolved, and intervals."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def test_modes_beyond_the_degrees_are_not_resolved_and_do_not_count(ten):
 
 @pytest.mark.slow
 def test_noise_is_not_taken_for_a_degree():
-    """Of random functions on 60 inputs with harmonics up to degree 29, one in a hundred may seem to have a degree."""
+    """One in a hundred random functions on 60 inputs, with harmonics up to degree 29, may seem to have a degree."""
     x = CIRCLE.sample(60, key=jax.random.key(0))
     functions = jax.random.normal(jax.random.key(1), (60, 60))
     ranking = nb.rank_by_frequency(of_functions(functions, x, np.linspace(2, 1, 60)), CIRCLE, num_resamples=0)
@@ -160,5 +160,5 @@ def test_bad_input_is_named(unchecked):
     x, weights = CIRCLE.quadrature(12)
     spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, weights=weights)
     for wrong in (-1, 2.5, True):
-        with pytest.raises(InputError, match="num_resamples to be a whole number of zero or more; got"):
+        with pytest.raises(InputError, match="num_resamples to be a whole number, zero or more; got"):
             nb.rank_by_frequency(spectrum, CIRCLE, num_resamples=wrong)

@@ -1,4 +1,4 @@
-"""The main claim: modes are ranked by frequency, and three measures of it agree."""
+"""The main claim: kernels rank modes by frequency, and three measures of frequency agree."""
 
 import warnings
 

@@ -289,7 +289,7 @@ def test_the_gradient_of_complex_parameters_is_that_of_their_parts(x64):
     found = nb.complexity.loss_gradient(f, params, x, y)["w"]
     expected = jax.grad(lambda p: jnp.sum(f(p, x) ** 2) / 4)(params)["w"].conj()
     assert_near(np.stack([found.real, found.imag]), np.stack([expected.real, expected.imag]), 1e-12)
-    with pytest.raises(nb.InputError, match="params of real numbers; got complex ones. Keep their real"):
+    with pytest.raises(nb.InputError, match="real params; got complex ones. Keep the real"):
         nb.learning.linearize(f, params)
 
 

@@ -13,7 +13,7 @@ Y = np.sign(np.asarray(X[:, 0]))
 NET = nb.nets.mlp(8, 1, 1)
 KERNEL = nb.empirical_ntk(NET.apply, NET.init(jax.random.key(1), (3,)))
 
-# name -> what comes after kernel and inputs, options, and the number that is compared
+# name -> the arguments after kernel and inputs, the options, and the number to compare
 TAKING_INPUTS = {
     "alignment": ((Y,), {}, lambda found: found.value),
     "critical_learning_rate": ((), {}, lambda found: found),
@@ -31,7 +31,7 @@ TAKING_INPUTS = {
     "spectral_density": ((), {"num_probes": 2}, lambda found: found.noise_floor),
     "top_modes": ((2,), {}, lambda found: found.eigenvalues),
 }
-OF_KERNELS = {"kernels.sketch", "nystrom"}  # which need the kernel itself, and take its operator
+OF_KERNELS = {"kernels.sketch", "nystrom"}  # these need the kernel itself, or its operator
 OF_SPECTRA = {"critical_learning_rate", "gradient_descent", "gradient_flow", "learning_curve"}
 
 
@@ -43,7 +43,7 @@ def named(name):
 
 
 @pytest.mark.parametrize("name", TAKING_INPUTS)
-def test_what_knows_its_inputs_stands_in_the_place_of_both(name):
+def test_a_value_that_knows_its_inputs_replaces_both(name):
     more, options, number = TAKING_INPUTS[name]
     function = named(name)
     expected = number(function(KERNEL, X, *more, **options))
@@ -52,7 +52,7 @@ def test_what_knows_its_inputs_stands_in_the_place_of_both(name):
     ways += [(nb.spectrum(KERNEL, X),)] if name in OF_SPECTRA else []
     for known in ways:
         np.testing.assert_allclose(number(function(*known, *more, **options)), expected, rtol=1e-2, atol=1e-4)
-    np.testing.assert_allclose(number(function(KERNEL, *more, x=X, **options)), expected)  # a keyword, too
+    np.testing.assert_allclose(number(function(KERNEL, *more, x=X, **options)), expected)  # x as a keyword
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -65,7 +65,7 @@ def test_other_calls_get_one_sentence(name):
         (lambda: function(KERNEL, *more, **options), "; got no "),
         (lambda: function(KERNEL, None, *more, **options), "; got x=None. The inputs x come second, after a kernel."),
         (lambda: function(KERNEL, X, *more, x=X, **options), "; got too many positional arguments. The inputs x come"),
-        (lambda: function(K, X, *more, **options), "with what knows its inputs; got too many positional"),
+        (lambda: function(K, X, *more, **options), "which knows its inputs; got too many positional"),
         (lambda: function(KERNEL, X, *more, speed=1, **options), "; got an unexpected keyword argument 'speed'"),
     ]
     for call, message in calls:
@@ -73,8 +73,8 @@ def test_other_calls_get_one_sentence(name):
             call()
         assert str(error.value).startswith(f"Expected {own}(kernel")
         assert message in str(error.value)
-    if name != "learnability":  # whose targets may be functions of the inputs, beside a matrix too
-        with pytest.raises(InputError, match="Expected inputs x= with a Kernel alone; got them beside ndarray"):
+    if name != "learnability":  # learnability accepts x with a matrix, because targets may be functions of x
+        with pytest.raises(InputError, match="Expected inputs x= only with a Kernel; got them with ndarray"):
             function(K, *more, x=X, **options)
 
 

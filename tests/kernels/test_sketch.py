@@ -168,7 +168,7 @@ def test_it_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": NET}, r"Expected inputs x= with a Kernel alone; got them beside Sequential\."),
+        ({"kernel": NET}, r"Expected inputs x= only with a Kernel; got them with Sequential\."),
         (
             {"kernel": nb.infinite_ntk(NET)},
             r"Expected an empirical NTK, .*; got InfiniteKernel\. For other kernels use nystrom",

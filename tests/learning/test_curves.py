@@ -15,7 +15,7 @@ SIZES = [1, 4, 16, 64]
 
 
 def spectrum_of(eigenvalues, multiplicities=None, beyond=0.0):
-    """An exact spectrum of these eigenvalues, with a trace beyond them."""
+    """An exact spectrum with these eigenvalues, and a trace that exceeds their sum."""
     k = len(eigenvalues)
     multiplicities = np.ones(k) if multiplicities is None else multiplicities
     return ExactSpectrum(
@@ -76,7 +76,7 @@ def test_laws(precision):
     np.testing.assert_allclose(single.errors, curve.errors[:, 0], rtol=1e-5)
     scaled = spectrum_of(7 * EXACT.eigenvalues, EXACT.multiplicities, 0.07)
     same = learning_curve(scaled, POWER, SIZES, ridge=0.7, noise=0.2)
-    np.testing.assert_allclose(same.errors, single.errors, rtol=1e-5)  # a kernel's scale is the ridge's
+    np.testing.assert_allclose(same.errors, single.errors, rtol=1e-5)  # scaling kernel and ridge changes nothing
     nothing = learning_curve(EXACT, POWER, SIZES, ridge=1e12)
     np.testing.assert_allclose(nothing.errors, POWER.sum(), rtol=1e-5)
     some = spectrum_of(np.ones(4))
@@ -88,7 +88,7 @@ def test_laws(precision):
 
 @pytest.mark.slow
 def test_as_many_examples_as_modes_learn_everything():
-    """Without ridge and noise the error falls to zero there, whatever rounding leaves beyond the modes."""
+    """Without ridge and noise the error falls to zero, in spite of rounding outside the modes."""
     features = np.random.default_rng(0).normal(size=(9, 12)).astype(np.float32)
     spectrum = nb.eigen.eigh(features @ features.T)
     curve = learning_curve(spectrum, features[:, :2], [8, 9, 20])
@@ -101,7 +101,7 @@ def test_as_many_examples_as_modes_learn_everything():
 
 @pytest.mark.slow
 def test_a_spectrum_gives_the_curve_of_its_degrees(x64):
-    """The same operator, by modes on all points of a cube and by degrees."""
+    """The modes on all points of a cube and the exact degrees describe the same operator."""
     cube, kernel = nb.domains.Hypercube(4), nb.infinite_ntk(nb.nets.mlp(depth=2))
     x, _ = cube.quadrature(16)
     y = x[:, 0] * x[:, 1] + 0.5 * x[:, 2]
@@ -122,7 +122,7 @@ def test_power_laws(x64, a, b):
     sizes = np.array([300, 1_000, 3_000])
     errors = learning_curve(exact, k**-a, sizes).errors
     slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
-    assert abs(slope + min(a - 1, 2 * b)) < 0.03  # the sums' distance from integrals, n^-1 or so
+    assert abs(slope + min(a - 1, 2 * b)) < 0.03  # sums differ from integrals by about n^-1
 
 
 def compared(kernel, domain, num_points, y, sizes, key=0, num_draws=200, **options):
@@ -145,7 +145,7 @@ def monomials(x):
 
 
 @pytest.mark.slow
-def test_theory_meets_two_hundred_draws_on_the_cube(x64):
+def test_theory_agrees_with_two_hundred_draws_on_the_cube(x64):
     """Simon et al. 2021: four hidden layers on the 8-cube, within 5 % from n = 32 on (and two standard errors)."""
     ratios, _, predicted, measured = compared(DEEP, CUBE, 256, monomials, [32, 64, 128, 200])
     bound = 0.05 + 2 * np.asarray(measured.standard_errors / measured.errors)
@@ -155,7 +155,7 @@ def test_theory_meets_two_hundred_draws_on_the_cube(x64):
 
 @pytest.mark.slow
 def test_on_a_finite_domain_noise_and_ridge_take_the_theory_out_of_its_range(x64):
-    """The caveat of the docstring: near all 256 points it is wrong with noise, or with points drawn twice."""
+    """The docstring's caveat: for n near all 256 points, the theory is wrong with noise or with repeated points."""
     _, deviations, *_ = compared(DEEP, CUBE, 256, monomials, [16, 128], noise=0.25)
     assert np.all(np.abs(deviations[0]) < 4)
     assert np.all(deviations[1] > 20)
@@ -186,7 +186,7 @@ def test_the_trace_beyond_the_known_modes_matters(x64):
 
 @pytest.mark.slow
 def test_on_the_circle_the_theory_is_qualitative_only(x64):
-    """The right order and trend, and yet off by far more than the draws' scatter."""
+    """The prediction has the right order and trend, but differs by far more than the scatter of the draws."""
     kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     circle = nb.domains.Circle()
 
@@ -204,7 +204,7 @@ def test_on_the_circle_the_theory_is_qualitative_only(x64):
 
 
 def test_measured_curves_count_examples_and_scatter(x64):
-    """Draws of all points learn everything; held out there is an error; the noise is counted; sizes are used."""
+    """Draws of all points learn everything; held-out points have an error; noise counts; sizes are respected."""
     x, _ = nb.domains.Hypercube(3).quadrature(8)
     K, y = DEEP(x), jnp.stack([x[:, 0], x[:, 0] * x[:, 1]], 1)
     key = jax.random.key(0)
@@ -274,7 +274,7 @@ def test_errors_say_what_to_do():
             "Expected targets that are not zero everywhere",
         ),
         (lambda: measured_learning_curve(K, np.ones(4), [2], num_draws=1, key=key), "Expected at least 2 draws"),
-        (lambda: measured_learning_curve(everything, np.ones(3), [2], key=key), "Expected a kernel with one value a"),
+        (lambda: measured_learning_curve(everything, np.ones(3), [2], key=key), "Expected a kernel with one value per"),
         (lambda: measured_learning_curve(K, np.ones(4), [2], key=0), "Expected a key of jax.random"),
     ]
     for call, message in cases:

@@ -1,4 +1,4 @@
-"""Gradient flow, descent and momentum: against matrix exponentials, solvers of equations, and loops."""
+"""Gradient flow, descent and momentum, compared with matrix exponentials, ODE solvers, and explicit loops."""
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def test_all_pairs_of_outputs(x64):
     np.testing.assert_allclose(found.test_outputs[2].reshape(-1, 1), beyond, rtol=1e-9, atol=1e-9)
 
 
-def test_the_ways_to_say_it_agree(x64):
+def test_equivalent_arguments_agree(x64):
     """A kernel with inputs, its matrix, and its spectrum; P as weights, as a diagonal, and as a matrix."""
     circle, kernel = nb.domains.Circle(), nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
     x, x_test = (circle.sample(count, key=jax.random.key(seed)) for seed, count in ((0, N), (1, M)))
@@ -138,7 +138,7 @@ def test_laws(precision):
     spectrum = nb.eigen.eigh(K)
     errors = spectrum.project(flow.outputs[1] - Y)
     np.testing.assert_allclose(flow.mode_errors[1], errors, atol=10 * tolerance)
-    slow = gradient_descent(K, Y, [2_000], 1e-3 / float(flow.rates[0]))  # small steps flow, to first order in them
+    slow = gradient_descent(K, Y, [2_000], 1e-3 / float(flow.rates[0]))  # small steps equal flow, to first order
     near = gradient_flow(K, Y, slow.times)
     np.testing.assert_allclose(slow.outputs, near.outputs, atol=2e-3)
 
@@ -162,8 +162,8 @@ def test_a_kernel_of_zeros_moves_nothing():
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
-def test_a_kernel_s_scale_is_that_of_time(scale):
-    """Also where the squares of its entries are beyond float32: rounding is no signal, and signal no rounding."""
+def test_scaling_a_kernel_scales_time(scale):
+    """This holds even if squares of its entries overflow float32: rounding and signal are not confused."""
     features = np.random.default_rng(1).normal(size=(N, 2)).astype(np.float32)
     matrix = features @ features.T
     one, scaled = gradient_flow(matrix, Y, [1.0, np.inf]), gradient_flow(matrix * scale, Y, [1 / scale, np.inf])
@@ -183,7 +183,7 @@ def test_part_of_a_finite_network_s_outputs_gives_a_warning():
     params = net.init(jax.random.key(0), (3,))
     kernel = nb.empirical_ntk(net.apply, params, outputs="sum")
     for known in ((kernel, x), (nb.spectrum(kernel, x),), (0.5 * kernel, x), (kernel.operator(x),)):
-        with pytest.warns(UserWarning, match="got outputs='sum' of 3 outputs: its rates are .* 3 times too fast"):
+        with pytest.warns(UserWarning, match="got outputs='sum' of 3 outputs, whose rates are .* 3 times too fast"):
             gradient_flow(*known, np.ones(3), [1.0])
 
 
@@ -203,19 +203,19 @@ def test_errors_say_what_to_do():
     y = np.ones(3)
     each = nb.infinite_ntk(nb.nets.mlp(depth=1, num_outputs=2), outputs="each")
     cases = [
-        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected targets of shape (7,), one value an input, or with"),
-        (lambda: gradient_flow(K, Y, [-1.0]), "Expected times (t,) of zero or more; got a smallest of -1"),
+        (lambda: gradient_flow(K, np.ones(3), [1.0]), "Expected targets of shape (7,), one value per input, or with"),
+        (lambda: gradient_flow(K, Y, [-1.0]), "Expected times (t,) of zero or more; got -1 as the smallest"),
         (lambda: gradient_flow(K, Y, 1.0), "Expected times (t,) of zero or more; got shape ()"),
         (
             lambda: gradient_flow(kernel, y, [1.0]),
             "Expected gradient_flow(kernel, x, targets, times); got no times. The inputs x come second",
         ),
         (lambda: gradient_flow(each, x, y, [1.0]), "got outputs='each'. Use outputs='all'"),
-        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= with a Kernel alone; got them beside ndarray"),
+        (lambda: gradient_flow(K, Y, [1.0], x=x), "Expected inputs x= only with a Kernel; got them with ndarray"),
         (lambda: gradient_flow(K, Y, [1.0], x_test=x), "Expected x_test= with a kernel or its spectrum"),
         (
             lambda: gradient_flow(nb.eigen.eigh(K), Y, [1.0], P=np.eye(N)),
-            "Expected no P= beside a spectrum, whose weights are P",
+            "Expected no P= with a spectrum, whose weights serve as P",
         ),
         (lambda: gradient_flow(kernel, x, y, [1.0], x_test=x, K_test=x), "Expected test points as x_test= or as"),
         (lambda: gradient_flow(K, Y, [1.0], f0=F0, K_test=K_TEST), "Expected f0_test, the outputs at the test points"),
@@ -225,7 +225,7 @@ def test_errors_say_what_to_do():
             "Expected f0 of the shape of the targets, (7, 3); got (7,)",
         ),
         (lambda: gradient_flow(K, Y, [1.0], K_test=K_TEST.T), "Expected K_test of shape (m, 7), kernel(x_test, x)"),
-        (lambda: gradient_flow(K, Y, [1.0], P=np.ones(3)), "Expected a loss matrix P of shape (7,), its diagonal"),
+        (lambda: gradient_flow(K, Y, [1.0], P=np.ones(3)), "Expected a loss matrix P of shape (7,) for its diagonal"),
         (lambda: gradient_flow(K, Y, [1.0], P=-np.eye(N)), "Expected a loss matrix P that is symmetric, positive"),
         (lambda: gradient_flow(K, Y, [1.0], P=-np.ones(N)), "Expected a loss matrix P that is positive semi-definite"),
         (lambda: gradient_flow(K[:, ::-1], Y, [1.0]), "Expected a symmetric matrix"),

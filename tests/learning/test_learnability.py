@@ -1,4 +1,4 @@
-"""Which targets are learned: by definition, against loops, from few modes, and before training on MNIST."""
+"""Learnability of targets: definitions, explicit loops, few modes, and a prediction for training on MNIST."""
 
 import sys
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_an_eigenfunction_is_learned_in_its_time(x64, K):
     assert found.ranking() == tuple(names)
 
 
-def test_what_is_rescaled_or_named_otherwise_is_the_same(x64, K):
+def test_scales_and_names_of_targets_change_nothing(x64, K):
     y = RNG.choice([-1, 1], N)
     one = learnability(K, {"y": y})
     for other in (
@@ -69,7 +69,7 @@ def test_what_is_rescaled_or_named_otherwise_is_the_same(x64, K):
     np.testing.assert_allclose(twice.samples_needed, one.samples_needed, rtol=1e-9)
 
 
-def test_small_targets_are_no_zeros(x64, K):
+def test_small_targets_do_not_count_as_zeros(x64, K):
     y = RNG.normal(size=N)
     small, one = (learnability(K.tolist(), y * scale) for scale in (1e-20, 1.0))
     np.testing.assert_allclose(small.learning_time, one.learning_time, rtol=1e-9)
@@ -108,8 +108,8 @@ def test_with_few_modes_times_are_bounds_and_quotients_exact(x64, K):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_intervals_with_few_modes_hold_what_all_modes_give(seed, x64):
-    """Bounds, of labels that hardly generalize too: every one contains the number of all modes, and the value shown."""
+def test_intervals_with_few_modes_contain_the_numbers_of_all_modes(seed, x64):
+    """Every bound contains the number from all modes and the reported value, even for labels that hardly generalize."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(60, 3))
     K = np.exp(-np.linalg.norm(x[:, None] - x, axis=-1) / 2)
@@ -129,14 +129,14 @@ def test_intervals_with_few_modes_hold_what_all_modes_give(seed, x64):
             assert np.all((low <= true) & (true <= high)), (modes, name)
             assert np.all((low <= shown * (1 + 1e-9)) & (shown <= high * (1 + 1e-9))), (modes, name)
         finite.append(np.isfinite(few.learning_time_interval).all())
-    assert finite[-1]  # as modes are known, bounds become the intervals of all
+    assert finite[-1]  # with more known modes, bounds tend to the intervals of all modes
     for name in ("rayleigh_quotient_interval", "learning_time_interval", "samples_needed_interval"):
         np.testing.assert_allclose(getattr(few, name), getattr(whole, name), rtol=0.05)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_extremes_bound_every_spectrum_of_their_moments(seed):
-    """Without the width over examples: means of random rates, by the two rules of their first two moments."""
+    """The two rules with the first two moments of random rates bound the means over these rates."""
     rng = np.random.default_rng(seed)
     for count in (1, 2, 5, 40):
         rates, shares = rng.uniform(0, 1, count) ** 3, rng.dirichlet(np.ones(count))
@@ -176,12 +176,12 @@ def test_outputs_and_their_contrasts(x64):
         flow = gradient_flow(matrix.reshape(N, OUT, N, OUT), target, found.learning_time[0, [place]] * np.log(2))
         np.testing.assert_allclose(jnp.sum(flow.outputs[0] * target) / np.sum(target**2), 0.5, rtol=1e-7)
     everywhere = learnability(kernel, x, Contrast(0, 2), centered=False)
-    assert float(everywhere.learning_time[0, 0]) < float(found.learning_time[0, 0])  # a constant comes first
+    assert float(everywhere.learning_time[0, 0]) < float(found.learning_time[0, 0])  # a constant is learned first
 
 
 @pytest.mark.slow
 def test_independent_outputs_need_the_samples_of_one(x64, K):
-    """K for each output by itself: vector-valued modes, the same numbers."""
+    """K acts on each output separately: the modes are vector-valued, but the numbers are the same."""
     y = RNG.choice([-1.0, 1.0], N)
     whole = np.einsum("nm,op->nomp", K, np.eye(2))
     both, one = learnability(whole, Contrast(0, 1, y), ridge=0.3), learnability(K, y, ridge=0.3)
@@ -214,7 +214,7 @@ def test_label_times_are_when_labels_are_right(x64, K, classes):
 
 
 def test_labels_that_are_right_at_once_have_label_time_zero(x64):
-    """Balanced labels that are eigenfunctions have the right sign as soon as outputs move, however slowly they do."""
+    """Balanced labels that are eigenfunctions have the right sign as soon as outputs move, even if they move slowly."""
     place = np.arange(N)
     fast, slow = np.where(place < N / 2, 1.0, -1.0), (-1.0) ** place
     K = np.eye(N) + 5 * np.outer(fast, fast) + np.outer(slow, slow)
@@ -226,7 +226,7 @@ def test_labels_that_are_right_at_once_have_label_time_zero(x64):
     np.testing.assert_allclose(times[0, 1], N * np.log(4 / 3), rtol=0.02)  # 4/3 (1 - exp(-t / N)) is 1/3
 
 
-def test_constants_are_taken_off(x64, K):
+def test_constants_are_subtracted(x64, K):
     rare = (np.arange(N) < 3).astype(int)
     taken, left = (learnability(K, rare, centered=centered) for centered in (True, False))
     assert float(left.rayleigh_quotient[0, 0]) > 2 * float(taken.rayleigh_quotient[0, 0])
@@ -237,7 +237,7 @@ def test_constants_are_taken_off(x64, K):
 
 
 def of_weights(K, y, weights, ridge):
-    """Logarithms of alignment, learning time and samples needed under weights of the examples: slow, and obvious."""
+    """Logarithms of Rayleigh quotient, learning time and samples needed under weights, from the definitions."""
     roots = np.sqrt(weights)
     rates, vectors = np.linalg.eigh(roots[:, None] * K * roots)
     power = (vectors.T @ (roots * y)) ** 2 / np.sum(weights * y**2)
@@ -261,7 +261,7 @@ def test_intervals_are_the_linearized_bootstrap(x64, K):
     found = learnability(K, y, centered=False, ridge=0.1)
     spans = found.rayleigh_quotient_interval, found.learning_time_interval, found.samples_needed_interval
     widths = [float(np.log(span[0, 0, 1] / span[0, 0, 0]) / (2 * 1.96)) for span in spans]
-    np.testing.assert_allclose(widths, expected, rtol=5e-3)  # of the integral over time on its grid
+    np.testing.assert_allclose(widths, expected, rtol=5e-3)  # the error of the integral over time on its grid
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ def test_intervals_cover_other_samples(x64):
 
 @pytest.mark.slow
 def test_it_predicts_the_order_in_which_a_network_learns_mnist():
-    """Ten labelings, three seeds; see benchmarks/learnability.py, whose experiment this is."""
+    """Ten labelings and three seeds, as in the experiment of benchmarks/learnability.py."""
     if not MNIST.is_dir():
         pytest.skip(f"Expected files of MNIST in {MNIST}; there are none.")
     sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -298,7 +298,7 @@ def test_it_predicts_the_order_in_which_a_network_learns_mnist():
 
     images, digits = nb.datasets.mnist(MNIST, num_examples=2_000)
     made = benchmark.labelings(images.reshape(2_000, -1), digits, 100, nb.infinite_ntk(nb.nets.mlp(depth=1)), 0)
-    assert sum(made["parity"][1] != made["parity, a fifth flipped"][1]) == 20  # none is flipped twice
+    assert sum(made["parity"][1] != made["parity, a fifth flipped"][1]) == 20  # no label is flipped twice
     found = [benchmark.compared(MNIST, 400, 256, 1_000, seed) for seed in range(3)]
     correlations = {name: [benchmark.spearman(rows, name) for rows in found] for name in benchmark.PREDICTIONS}
     print(correlations)
@@ -341,14 +341,14 @@ def test_errors_say_what_to_do(K):
             lambda: learnability(KERNEL, y),
             "Expected learnability(kernels, x, targets); got no targets. The inputs x come second",
         ),
-        (lambda: learnability(K, y), "Expected a target that is not zero everywhere, once its mean is taken off"),
+        (lambda: learnability(K, y), "Expected a target that is not zero everywhere after its mean is subtracted"),
         (
             lambda: learnability(K, 0 * y, centered=False),
-            "Expected a target that is not zero everywhere; got 'target'",
+            "Expected a target that is not zero everywhere; got zeros for 'target'",
         ),
-        (lambda: learnability(K, {}), "Expected a dict of one target or more by name; got none"),
+        (lambda: learnability(K, {}), "Expected a dict of one or more targets by name; got an empty"),
         (lambda: learnability(K, {1: y}), "Expected names of targets to be strings; got 1"),
-        (lambda: learnability(K, {"a": y[:3]}), "Expected the target 'a' of shape (24,), one value an input"),
+        (lambda: learnability(K, {"a": y[:3]}), "Expected the target 'a' of shape (24,), one value per input"),
         (lambda: learnability(K, {"a": y * np.nan}), "Expected finite numbers in the target 'a'"),
         (
             lambda: learnability(K, {"a": jnp.sin}),
@@ -356,7 +356,7 @@ def test_errors_say_what_to_do(K):
         ),
         (lambda: learnability(K, {"a": Contrast(0, 1)}), "Expected a kernel with outputs='all' for a contrast"),
         (lambda: learnability(whole, Contrast(0, 0)), "Expected a contrast of two different outputs among 0 to 1"),
-        (lambda: learnability(whole, -np.arange(N)), "Expected labels from 0 to 1, one an output; got -23 to 0"),
+        (lambda: learnability(whole, -np.arange(N)), "Expected labels from 0 to 1, one per output; got -23 to 0"),
         (
             lambda: learnability({}, y),
             "Expected kernels to be a kernel, or a dict of one or more by name; got an empty",
@@ -372,7 +372,7 @@ def test_errors_say_what_to_do(K):
         ),
         (
             lambda: learnability({"a": K, "b": K}, X[:, 0], modes=nb.eigen.eigh(K)),
-            "Expected modes= to be a dict of spectra",
+            "Expected modes= to be a dict of one spectrum per kernel",
         ),
         (lambda: learnability(K, X[:, 0]).ranking("other"), "Expected the name of a kernel; got 'other'"),
         (lambda: learnability(K, X[:, 0]).ranking(by="speed"), "Expected by to be one of learning_time, label_time"),

@@ -1,4 +1,4 @@
-"""Linearized and lazy networks: exact at any width, and what wide networks tend to."""
+"""Linearized networks are exact at any width; lazy and wide networks tend to them."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def of_type(params, dtype):
 
 
 def trained(loss, params, optimizer, num_steps, *data):
-    """The parameters after so many steps of an optimizer."""
+    """The parameters after the given number of steps of an optimizer."""
 
     def step(carry, _):
         moving, state = carry
@@ -47,7 +47,7 @@ def test_it_is_the_first_order_expansion(x64):
     products = jax.tree.map(lambda j, d: np.tensordot(j, d, d.ndim), jacobian, away)
     moved = jax.tree.map(jnp.add, params, away)
     np.testing.assert_allclose(model(moved, x), f(params, x) + sum(jax.tree.leaves(products)), rtol=1e-10)
-    errors = []  # of f, second order in the step
+    errors = []  # of the linearization of f: second order in the step
     for size in (1e-2, 1e-3):
         near = jax.tree.map(lambda p, d, size=size: p + size * d, params, away)
         errors.append(float(jnp.max(jnp.abs(f(near, x) - model(near, x)))))
@@ -57,7 +57,7 @@ def test_it_is_the_first_order_expansion(x64):
 @pytest.mark.slow
 @pytest.mark.parametrize(("centered", "momentum"), [(False, 0.9), (True, 0.0)])
 def test_optax_trains_it_as_predicted(x64, centered, momentum):
-    """With and without f0, outputs at training and test points, at width 5: to rounding."""
+    """At width 5, outputs at training and test points agree to rounding, with and without f0."""
     f, params = network(5)
     params, x, x_test, y = of_type(params, float), X.astype(float), X_TEST.astype(float), Y.astype(float)
     model, kernel = linearize(f, params, centered=centered), nb.empirical_ntk(f, params, outputs="all")
@@ -97,7 +97,7 @@ def test_laziness_tends_to_linearization(x64):
 
 
 def wide_errors(width, seed):
-    """The largest differences to the kernel's prediction: of a network's training, and of the part in its modes."""
+    """The largest differences from the prediction: for the training of a network, and for its part in the modes."""
     f, params = network(width, seed)
     kernel = nb.empirical_ntk(f, params, outputs="all")
     rate = critical_learning_rate(kernel, X) / 4

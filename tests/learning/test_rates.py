@@ -15,7 +15,7 @@ PARAMS = NET.init(jax.random.key(1), (4,))
 X = jax.random.normal(jax.random.key(2), (9, 4))
 
 
-def test_a_learning_time_takes_an_error_down_by_e(x64):
+def test_in_its_learning_time_an_error_falls_by_a_factor_of_e(x64):
     spectrum = nb.eigen.eigh(np.diag([5.0, 1.0, 0.1, 0.0]))
     times = learning_times(spectrum)
     flow = gradient_flow(spectrum, np.ones(4), times[:3])

@@ -1,4 +1,4 @@
-"""Kernel ridge regression: scikit-learn's answer, refits without an example, and the ridge of the least score."""
+"""Kernel ridge regression, compared with scikit-learn and with refits, and the ridge of the least score."""
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def test_the_ridge_has_the_least_score(x64):
 
 
 def test_it_finds_the_noise(x64):
-    """With noise as large as the signal the ridge is large; without, as small as may be: over several draws."""
+    """Over several draws, the ridge is large if noise is as large as the signal, and minimal without noise."""
     matrix, _ = gram(60, 0, 5)
     matrix += 0.5 * np.eye(60)
     ratios = []
@@ -110,7 +110,7 @@ def test_a_fit_is_saved_and_printed(tmp_path):
 def test_errors_say_what_to_do():
     fit = kernel_regression(K, Y, ridge=0.1)
     cases = [
-        (lambda: kernel_regression(K, Y[:3], ridge=0.1), "Expected targets of shape (12,), one value an input"),
+        (lambda: kernel_regression(K, Y[:3], ridge=0.1), "Expected targets of shape (12,), one value per input"),
         (lambda: kernel_regression(K, Y, ridge=-1.0), "Expected ridge to be zero or more; got -1.0"),
         (lambda: kernel_regression(K, Y, ridge=[1.0, 2.0]), "Expected ridge to be one number; got shape (2,)"),
         (
