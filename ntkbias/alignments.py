@@ -43,10 +43,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import (
     key_or_default,
     require_finite,
+    require_host,
     require_known,
     require_positive,
     require_weights,
-    require_wide,
 )
 from ntkbias.eigen import Estimate
 from ntkbias.eigen.vectors import require_symmetric_products
@@ -181,7 +181,7 @@ def _operator_or_targets(first: KernelOperator, other: Any, x: Any) -> KernelOpe
     elif isinstance(other, KernelOperator) or hasattr(other, "to_scipy") or hasattr(other, "matmat"):
         second = operator_on(other, None)
     else:
-        values = require_wide(other, "targets")
+        values = require_host(other, "targets")
         if values.shape != (n, o, n, o) and (o > 1 or values.shape != (n, n)):
             return _checked_targets(first, values)[0].astype(np.float64)
         second = operator_on(values, None)
@@ -295,14 +295,14 @@ def _estimate(value: float, standard_error: float, rounding: float) -> Estimate:
 
 def _checked_targets(op: KernelOperator, targets: ArrayLike) -> tuple[np.ndarray, tuple[int, ...]]:
     """The targets as `(rows, t)`, and the shape of the result."""
-    values = require_wide(targets, "targets")
+    values = require_host(targets, "targets")
     inner = (op.num_examples,) if op.num_outputs == 1 else (op.num_examples, op.num_outputs)
     if values.shape[: len(inner)] != inner or values.ndim > len(inner) + 1 or values.size == 0:
         one = f"{inner}, one value per {'input' if len(inner) == 1 else 'input and output'}"
         raise InputError(f"Expected targets of shape {one}, or with one more axis; got {values.shape}.")
     require_finite(values, "targets")
     shape = values.shape[len(inner) :]
-    return np.asarray(values).astype(op.dtype).reshape(op.shape[0], -1), shape
+    return values.astype(np.float64).reshape(op.shape[0], -1), shape
 
 
 def _row_weights(op: KernelOperator, weights: ArrayLike | None) -> Float[np.ndarray, "rows 1"]:

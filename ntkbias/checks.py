@@ -30,6 +30,7 @@ __all__ = [
     "require_array",
     "require_choice",
     "require_finite",
+    "require_host",
     "require_key",
     "require_known",
     "require_name",
@@ -179,6 +180,17 @@ def _advice(value: object, reason: str) -> str:
 def require_wide(value: object, name: str) -> Array:
     """`require_array`, with floating-point numbers in float32 or wider, which NumPy and SciPy can compute with."""
     return widened(require_array(value, name))
+
+
+def require_host(value: object, name: str) -> np.ndarray:
+    """`require_array` on the host, in the precision that was given: JAX would round float64 to float32 by default.
+
+    A difference of large numbers, as a target less its mean, keeps its digits.
+    """
+    array = require_wide(value, name)
+    host = None if isinstance(value, jax.Array) else in_native_order(np.asarray(value))
+    wider = host is not None and host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize
+    return host if wider else np.asarray(array)
 
 
 def widened(array: Array) -> Array:

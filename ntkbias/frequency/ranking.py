@@ -21,6 +21,8 @@ and keeps the modes fixed.
 ([0.0, 1.0, 2.0, 3.0], [1, 2, 2, 2])
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -56,8 +58,8 @@ class Eigenspaces(Printed):
 
     @property
     def purity(self) -> Float[Array | np.ndarray, " s"] | None:
-        """The share of power in the dominant degree; None on a domain without harmonics."""
-        return None if self.energy is None else self.energy.max(1)
+        """The share of power in the dominant degree; None on a domain without harmonics. See `FrequencyRanking`."""
+        return None if self.energy is None else _dominant_share(self.energy)
 
     def _table(self, num_rows: int) -> Table:
         count = len(self.eigenvalues)
@@ -96,8 +98,12 @@ class FrequencyRanking(Printed):
 
     @property
     def purity(self) -> Float[Array | np.ndarray, " k"] | None:
-        """The share of each mode's power in its dominant degree (1 for a harmonic), or None without harmonics."""
-        return None if self.energy is None else self.energy.max(1)
+        """The share of each mode's power in its dominant degree (1 for a harmonic), or None without harmonics.
+
+        Harmonics are not orthogonal on inputs that do not follow the domain's measure, and energies may then sum to
+        more than one. The share is then that of their sum.
+        """
+        return None if self.energy is None else _dominant_share(self.energy)
 
     @property
     def interval(self) -> Float[Array | np.ndarray, "k 2"]:
@@ -194,6 +200,10 @@ class FrequencyRanking(Printed):
         if min(len(np.unique(eigenvalues)), len(np.unique(frequencies[known]))) < 2:
             return float("nan")
         return float(np.corrcoef(_ranks(eigenvalues), _ranks(frequencies[known]))[0, 1])
+
+
+def _dominant_share(energy: Any) -> Any:
+    return energy.max(1) / energy.sum(1).clip(1.0)
 
 
 def rank_by_frequency(

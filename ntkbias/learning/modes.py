@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ntkbias.checks import require_finite, require_wide
+from ntkbias.checks import require_finite, require_host, require_wide
 from ntkbias.eigen import eigh
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel, KernelOperator
@@ -207,7 +207,7 @@ def _root(P: Any, rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nda
 
 def values_on(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The values on the inputs in float64, checked to have `shape`, `(n,)` or `(n, o)`, or one more axis of columns."""
-    array = require_wide(values, name)
+    array = require_host(values, name)
     if array.shape[: len(shape)] != shape or array.ndim > len(shape) + 1 or not array.size:
         raise InputError(
             f"Expected {name} of shape {shape}, one value per {'input' if len(shape) == 1 else 'input and output'}, "

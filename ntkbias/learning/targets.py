@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_wide
+from ntkbias.checks import require_host, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
 from ntkbias.packing import are_several, num_examples
@@ -133,7 +133,7 @@ def _values(target: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.
                 f"Expected the inputs, x=, for a target that is a function of them; got none, for {name!r}."
             )
         target = target(x if are_several(x) else jnp.asarray(x))
-    array = require_wide(target, f"the target {name!r}")
+    array = require_host(target, f"the target {name!r}")
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if whole and array.shape == shape[:1]:
         return _codes(np.asarray(array).astype(int), name, shape), True

@@ -115,11 +115,16 @@ def _on_host(value: Any, num_axes: int) -> Any:
 
 
 def _stacked_axes(value: Any) -> tuple[int, ...]:
-    """The sizes of the leading axes that `vmap` added: those beyond the axes of the fields' annotations."""
+    """The axes that a value has beyond those of its annotations: several values, as `vmap` returns them."""
     for field in dataclasses.fields(value):
-        own, shape = _num_axes(field.type), np.shape(getattr(value, field.name))
+        part = getattr(value, field.name)
+        own = _num_axes(field.type)
         if own is not None:
+            shape = np.shape(part)
             return shape[: max(0, len(shape) - own)]
+        for inner in part if isinstance(part, tuple) else (part,):
+            if isinstance(inner, Printed) and (axes := _stacked_axes(inner)):
+                return axes
     return ()
 
 
