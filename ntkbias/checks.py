@@ -199,7 +199,7 @@ def widened(array: Array) -> Array:
     return array.astype(jnp.float32) if narrow else array
 
 
-def require_finite(array: Array, name: str) -> None:
+def require_finite(array: Array | np.ndarray, name: str) -> None:
     """Raise an `InputError` if a concrete array has a NaN or an infinity. A traced array passes."""
     if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
         return
@@ -211,7 +211,7 @@ def require_finite(array: Array, name: str) -> None:
         )
 
 
-def are_finite(arrays: Sequence[Array]) -> bool:
+def are_finite(arrays: Sequence[Array | np.ndarray]) -> bool:
     """Whether all floating-point arrays that have concrete values are finite.
 
     On an accelerator, one program checks all of them there: copying them to the host takes longer than most kernels.
@@ -241,7 +241,7 @@ def are_known(values: Any) -> bool:
     return all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
-def is_known(array: Array) -> bool:
+def is_known(array: Array | np.ndarray) -> bool:
     """Whether the array is concrete. Inside jit, vmap and grad it is traced, without values."""
     if isinstance(array, np.ndarray):  # from a file, in a type that JAX is not set to
         return True
