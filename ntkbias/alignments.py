@@ -45,6 +45,7 @@ from ntkbias.checks import (
     require_finite,
     require_host,
     require_known,
+    require_no_labels,
     require_positive,
     require_weights,
 )
@@ -301,6 +302,7 @@ def _checked_targets(op: KernelOperator, targets: ArrayLike) -> tuple[np.ndarray
         one = f"{inner}, one value per {'input' if len(inner) == 1 else 'input and output'}"
         raise InputError(f"Expected targets of shape {one}, or with one more axis; got {values.shape}.")
     require_finite(values, "targets")
+    require_no_labels(values)
     shape = values.shape[len(inner) :]
     return values.astype(np.float64).reshape(op.shape[0], -1), shape
 

@@ -34,6 +34,7 @@ __all__ = [
     "require_key",
     "require_known",
     "require_name",
+    "require_no_labels",
     "require_positive",
     "require_scale",
     "require_seed",
@@ -197,6 +198,24 @@ def widened(array: Array) -> Array:
     """Convert bfloat16 and float16 to float32, which holds them exactly. Other types are returned unchanged."""
     narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
     return array.astype(jnp.float32) if narrow else array
+
+
+def require_no_labels(targets: Any, name: str = "targets") -> None:
+    """Raise an `InputError` if whole numbers of more than two values are given as targets: they may be labels.
+
+    Digit 7 as the number 7 would be a silent mistake. A traced array passes.
+    """
+    if isinstance(targets, jax.Array) and not is_known(targets):
+        return
+    array = targets if isinstance(targets, jax.Array | np.ndarray) else _host(targets, name)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        return
+    count = len(np.unique(np.asarray(array)))
+    if count > 2:
+        raise InputError(
+            f"Expected {name} to be numbers; got whole numbers of {count:,} different values, which may be labels. For "
+            "labels give nb.datasets.one_hot(labels), and for numbers numpy.asarray(values).astype(float)."
+        )
 
 
 def require_finite(array: Array | np.ndarray, name: str) -> None:

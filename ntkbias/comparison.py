@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_finite, require_name, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_name, require_no_labels, require_wide
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
 from ntkbias.errors import InputError, InputTypeError
@@ -146,6 +146,7 @@ def compare(
         raise InputError(f"Expected one row of targets for each of {len(inputs)} inputs; got shape {values.shape}.")
     if values is not None:
         require_finite(values, "targets")
+        require_no_labels(values)
     chosen = measure_on(domain, measure)  # refuse bad input before the expensive work
     domain.check(inputs)
     spectra, rankings = [], []

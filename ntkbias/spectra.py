@@ -24,7 +24,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
+from ntkbias.checks import (
+    key_or_default,
+    require_choice,
+    require_finite,
+    require_no_labels,
+    require_positive,
+    require_wide,
+)
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
@@ -320,4 +327,5 @@ class Spectrum(Printed):
                 f"Expected targets of shape {shape}, one value per input, or with one more axis; got {targets.shape}."
             )
         require_finite(targets, "targets")
+        require_no_labels(targets)
         return targets

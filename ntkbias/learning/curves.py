@@ -37,7 +37,7 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_known, require_scale, require_whole_numbers
+from ntkbias.checks import require_known, require_no_labels, require_scale, require_whole_numbers
 from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.kernels.on_inputs import on_inputs
@@ -241,6 +241,7 @@ def _power(spectrum: Spectrum | ExactSpectrum, targets: Any) -> tuple[np.ndarray
             "column of targets per output."
         )
     values = values_on(targets, "targets", spectrum.eigenfunctions.shape[:1])
+    require_no_labels(targets)
     require_squares(values, "targets")
     functions, weights = np.asarray(spectrum.eigenfunctions, float), np.asarray(spectrum.weights, float)
     coefficients = np.tensordot(functions * weights[:, None], values, ([0], [0]))

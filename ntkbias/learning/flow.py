@@ -32,7 +32,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_known, require_whole_numbers, require_wide
+from ntkbias.checks import require_known, require_no_labels, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import Modes, modes_of, values_on
@@ -178,6 +178,7 @@ class _Problem(NamedTuple):
     def of(cls, modes: Modes, given: Any, f0: Any, f0_test: Any) -> "_Problem":
         shape = modes.shape
         targets = values_on(given, "targets", shape)
+        require_no_labels(given)
         columns = targets.shape[len(shape) :]
         start = np.zeros_like(targets) if f0 is None else values_on(f0, "f0", shape)
         if start.shape != targets.shape:

@@ -22,7 +22,7 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_known, require_positive, require_scale
+from ntkbias.checks import key_or_default, require_known, require_no_labels, require_positive, require_scale
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.learning.curves import checked_sizes
@@ -106,6 +106,7 @@ def measured_learning_curve(
     if operator.num_outputs != 1:
         raise InputError("Expected a kernel with one value per pair of inputs; got outputs='all'. Use outputs='mean'.")
     values = values_on(targets, "targets", (total,))
+    require_no_labels(targets)
     require_squares(values, "targets")
     most = total - 1 if held_out else total
     if counts.max() > most:

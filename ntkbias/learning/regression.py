@@ -33,7 +33,7 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_known, require_scale
+from ntkbias.checks import require_array, require_known, require_no_labels, require_scale
 from ntkbias.eigen.dense import require_positive_definite
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
@@ -139,6 +139,7 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
     source, inputs = _source(kernel, x)
     shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
     values = values_on(targets, "targets", shape)
+    require_no_labels(targets)
     require_squares(values, "targets")
     if len(shape) == 2 and values.ndim > 2:
         raise InputError(f"Expected targets of shape {shape}, one value per input and output; got {values.shape}.")

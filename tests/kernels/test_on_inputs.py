@@ -83,3 +83,23 @@ def test_several_kernels_by_name_take_inputs():
     whole = nb.learnability({"a": KERNEL, "b": KERNEL(X)}, X, targets)
     given = nb.learnability({"a": KERNEL(X)}, targets, x=X)
     np.testing.assert_allclose(whole.learning_time[1], given.learning_time[0])
+
+
+OF_TARGETS = [name for name, (more, _, _) in TAKING_INPUTS.items() if more and more[0] is Y]
+WITH_TARGETS = {
+    **{name: lambda y, name=name: named(name)(KERNEL, X, y, *TAKING_INPUTS[name][0][1:]) for name in OF_TARGETS},
+    "compare": lambda y: nb.compare({"k": KERNEL}, X, nb.domains.PointCloud(), targets=y),
+    "project": lambda y: nb.spectrum(KERNEL, X).project(y),
+}
+DIGITS = np.arange(N) % 3
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", sorted({*WITH_TARGETS} - {"learnability"}))  # labels are columns in learnability
+def test_labels_are_not_taken_for_numbers(name):
+    function = WITH_TARGETS[name]
+    for labels in (DIGITS, DIGITS.tolist(), jax.numpy.asarray(DIGITS)):
+        with pytest.raises(InputError, match=r"got whole numbers of 3 different .* nb.datasets.one_hot\(labels\), and"):
+            function(labels)
+    for numbers in (DIGITS.astype(float), np.sign(DIGITS), nb.datasets.one_hot(DIGITS)):
+        function(numbers)
