@@ -45,7 +45,6 @@ from ntkbias.checks import (
     require_finite,
     require_host,
     require_known,
-    require_no_labels,
     require_positive,
     require_weights,
 )
@@ -55,6 +54,7 @@ from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator
 from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
 from ntkbias.kernels.operators import Matrix
+from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.types import Inputs
 
 __all__ = ["alignment", "cosine_with_targets", "rayleigh_quotient"]
@@ -105,6 +105,7 @@ def alignment(
     `centered`.
     """
     require_known((kernel, x, other), "alignment")
+    require_flag("centered", centered)
     if num_probes is not None:
         require_positive("num_probes", num_probes)
         if num_probes < 2:
@@ -141,6 +142,8 @@ def rayleigh_quotient(
 
     Raises `InputError` on targets of another shape, not finite, or zero everywhere.
     """
+    require_known((kernel, x, targets, weights), "rayleigh_quotient")
+    require_flag("relative", relative)
     op = operator_on(kernel, x)
     columns, shape = _checked_targets(op, targets)
     measure = _row_weights(op, weights)

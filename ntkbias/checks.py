@@ -10,6 +10,7 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
@@ -34,7 +35,6 @@ __all__ = [
     "require_key",
     "require_known",
     "require_name",
-    "require_no_labels",
     "require_positive",
     "require_scale",
     "require_seed",
@@ -175,7 +175,9 @@ def _advice(value: object, reason: str) -> str:
         return "Only kernels of functions f(params, x) take several arrays; pass one array here."
     if isinstance(value, list) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask with them in a dictionary."
-    return "Convert it with numpy.asarray."
+    if callable(value):
+        return "Give its values, f(x)."
+    return "Give numbers." if value is None or dataclasses.is_dataclass(value) else "Convert it with numpy.asarray."
 
 
 def require_wide(value: object, name: str) -> Array:
@@ -198,24 +200,6 @@ def widened(array: Array) -> Array:
     """Convert bfloat16 and float16 to float32, which holds them exactly. Other types are returned unchanged."""
     narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
     return array.astype(jnp.float32) if narrow else array
-
-
-def require_no_labels(targets: Any, name: str = "targets") -> None:
-    """Raise an `InputError` if whole numbers of more than two values are given as targets: they may be labels.
-
-    Digit 7 as the number 7 would be a silent mistake. A traced array passes.
-    """
-    if isinstance(targets, jax.Array) and not is_known(targets):
-        return
-    array = targets if isinstance(targets, jax.Array | np.ndarray) else _host(targets, name)
-    if not jnp.issubdtype(array.dtype, jnp.integer):
-        return
-    count = len(np.unique(np.asarray(array)))
-    if count > 2:
-        raise InputError(
-            f"Expected {name} to be numbers; got whole numbers of {count:,} different values, which may be labels. For "
-            "labels give nb.datasets.one_hot(labels), and for numbers numpy.asarray(values).astype(float)."
-        )
 
 
 def require_finite(array: Array | np.ndarray, name: str) -> None:
@@ -246,12 +230,12 @@ def _is_finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(np.min(array)) and np.isfinite(np.max(array)))
 
 
-def require_known(values: Any, name: str) -> None:
-    """Raise an `InputError` if an array in the pytree is traced: for functions that compute on the host, in float64."""
+def require_known(values: Any, name: str, why: str = "it computes in float64 on the host") -> None:
+    """Raise an `InputError` if an array in the pytree is traced. `why` is the reason that the function `name` has."""
     if not are_known(values):
         raise InputError(
             f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
-            "these: it computes in float64 on the host."
+            f"these: {why}."
         )
 
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import key_or_default
+from ntkbias.checks import key_or_default, require_known
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures import FrequencyMeasure, measure_on, require_inputs, shared
@@ -231,6 +231,7 @@ def rank_by_frequency(
     Raises `InputError` on a spectrum without inputs or without modes above the noise floor, on inputs outside the
     domain, and on a measure that the domain does not have.
     """
+    require_known(spectrum, "rank_by_frequency")
     require_inputs(spectrum, domain)
     spectrum = jax.tree.map(jnp.asarray, spectrum)  # a loaded one may be in float64 while JAX is set to float32
     chosen = measure_on(domain, measure)

@@ -37,11 +37,12 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_known, require_no_labels, require_scale, require_whole_numbers
+from ntkbias.checks import require_known, require_scale, require_whole_numbers
 from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
+from ntkbias.mistaken import require_no_labels
 from ntkbias.spectra import Spectrum
 from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
@@ -173,6 +174,11 @@ def learning_curve(
     counts = checked_sizes(sizes)
     spectrum = kernel if isinstance(kernel, ExactSpectrum) else spectrum_of(kernel, x)
     levels = levels_of(spectrum)
+    if isinstance(spectrum, Spectrum) and counts.max() > len(spectrum.weights):
+        raise InputError(
+            f"Expected sizes of at most {len(spectrum.weights)}, the number of inputs, which represent the whole "
+            f"distribution; got {counts.max()}. Give more inputs, or an ExactSpectrum."
+        )
     power, beyond = _power(spectrum, targets)
     kappa = np.array([levels.kappa(float(n), float(ridge)) for n in counts])
     learnabilities = np.stack([levels.learnabilities(float(value)) for value in kappa])
@@ -204,6 +210,8 @@ def learning_curve(
 
 def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
     """The eigenvalues, multiplicities and unknown trace of a spectrum."""
+    if isinstance(spectrum, Spectrum):
+        spectrum.require_one()
     kept = np.asarray(spectrum.above_error if isinstance(spectrum, ExactSpectrum) else spectrum.above_noise)
     values = np.where(kept, np.asarray(spectrum.eigenvalues, float), 0.0)
     if isinstance(spectrum, ExactSpectrum):

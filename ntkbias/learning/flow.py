@@ -32,10 +32,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_known, require_no_labels, require_whole_numbers, require_wide
+from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.mistaken import require_no_labels
 from ntkbias.tables import Printed, Table, counted, number, percent, spaced
 from ntkbias.types import Inputs
 
@@ -68,7 +69,8 @@ class Trajectory(Printed):
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
 
     def _table(self, num_rows: int) -> Table:
-        power = np.sum(np.square(np.asarray(self.initial_errors, float)).reshape(len(self.rates), -1), 1)
+        errors = np.asarray(self.initial_errors, float)
+        power = np.sum(errors**2, tuple(range(1, errors.ndim)))
         decay, shown = np.asarray(self.decay, float), spaced(len(self.times), num_rows)
         columns = {
             "time": [number(self.times[row]) for row in shown],

@@ -22,11 +22,12 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_known, require_no_labels, require_positive, require_scale
+from ntkbias.checks import key_or_default, require_known, require_positive, require_scale
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, require_squares, values_on
+from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.progress import progress
 from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
@@ -95,6 +96,8 @@ def measured_learning_curve(
     require_known((kernel, x, targets, sizes, ridge, noise), "measured_learning_curve")
     require_scale("ridge", ridge)
     require_scale("noise", noise)
+    require_flag("replace", replace)
+    require_flag("held_out", held_out)
     require_positive("num_draws", num_draws)
     if num_draws < 2:
         raise InputError("Expected at least 2 draws, whose differences give the standard error; got 1.")

@@ -33,7 +33,7 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_array, require_known, require_no_labels, require_scale
+from ntkbias.checks import require_array, require_known, require_scale
 from ntkbias.eigen.dense import require_positive_definite
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
@@ -42,6 +42,7 @@ from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
 from ntkbias.kernels.operators import Source
 from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.learning.modes import gram_of, gram_rows, require_squares, values_on
+from ntkbias.mistaken import require_no_labels
 from ntkbias.results import OPTIONAL
 from ntkbias.tables import Fact, Printed, Table
 from ntkbias.types import Inputs

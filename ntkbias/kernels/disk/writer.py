@@ -21,7 +21,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_known, require_positive
 from ntkbias.claims import Claim, claim, claimed
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import PART, StorageError, storage_errors
@@ -77,6 +77,7 @@ def gram_on_disk(
         )
     if rows is not None:
         require_positive("rows", rows)
+    require_known((kernel, x1, x2), "gram_on_disk", "it writes files")
     kernel, x1 = of_one_array(kernel, x1, "x1")
     kernel, x2 = (kernel, None) if x2 is None else of_one_array(kernel, x2, "x2")
     there = manifests.manifest_of(folder)
