@@ -100,7 +100,7 @@ def alignment(
     error is then tiny. `numerical_error` bounds the effect of rounding in K, to first order. It is large if centering
     leaves little of a kernel.
 
-    Raises `InputError` if targets have another shape, are not finite, or are constant while `centered`; if the kernels
+    Raises `InputError` if targets have another shape, are labels, not finite, or constant while `centered`; if kernels
     are on different numbers of inputs; if a matrix is not symmetric; and if a kernel is zero, or constant while
     `centered`.
     """

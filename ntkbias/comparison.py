@@ -133,7 +133,8 @@ def compare(
     per kernel; a progress bar counts kernels.
 
     Raises `InputTypeError` on kernels that are not a dict by name, and `InputError` on targets that do not have one
-    finite row per input, on inputs outside the domain, and on whatever `spectrum` and `rank_by_frequency` refuse.
+    finite row per input or are labels, on inputs outside the domain, and on whatever `spectrum` and `rank_by_frequency`
+    refuse.
     """
     if not isinstance(kernels, Mapping) or not kernels:
         got = "an empty dict" if isinstance(kernels, Mapping) else type(kernels).__name__

@@ -157,16 +157,17 @@ def learning_curve(
     `kernel` comes with inputs `x`, which represent the whole distribution. A `Spectrum`, an operator, or a matrix
     `(n, n)` replaces both. `targets` are values on the inputs, `(n,)` or `(n, t)`. For an `ExactSpectrum`, `targets`
     are instead the target's power in each row, `(k,)` or `(k, t)`; `domain.energy` computes it. Choose `sizes` far
-    below n. `ridge` is added to K. `noise` is the variance of the label noise, which also counts in the test error.
+    below n. `ridge` is added to K. `noise` is the variance of the label noise, included in the test error.
 
-    The trace of modes that are unknown or below the noise floor is added to the ridge, and the target's power there is
-    not learned. E0 then lacks sum_i L_i^2 over these modes, which is at most their trace * their largest eigenvalue /
-    kappa^2.
+    Regression on n examples learns the fraction L_i = r_i / (r_i + kappa) of mode i with eigenvalue r_i, its
+    learnability. The test error is the unlearned power and the noise, times E0 = n / (n - sum_i L_i^2). The trace of
+    modes that are unknown or below the noise floor is added to the ridge, and the target's power there is not learned.
+    E0 then lacks sum_i L_i^2 over these modes, which is at most their trace * their largest eigenvalue / kappa^2.
 
     Costs one scalar root per size, with k numbers per evaluation. A kernel or matrix also costs its spectrum.
 
-    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape or with squares that
-    overflow, and a spectrum of vector-valued modes (outputs="all").
+    Raises `InputError` on sizes below one or beyond the number of inputs, a negative ridge or noise, targets of another
+    shape or with squares that overflow, labels as targets, and a spectrum of vector-valued modes (outputs="all").
     """
     require_known((kernel, x, targets, sizes, ridge, noise), "learning_curve")
     require_scale("ridge", ridge)

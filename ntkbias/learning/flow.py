@@ -106,14 +106,14 @@ def gradient_flow(
 
     The result is exact at infinite width and for a linearized network. The kernel of a finite network moves. The rates
     are the network's for outputs="all", and at infinite width also for "mean"; "sum" is o times too fast. For a finite
-    network with several outputs, "mean" and "sum" give a warning. `critical_learning_rate` refuses them, because it
-    promises a bound.
+    network with several outputs, "mean" and "sum" give a warning. `critical_learning_rate` raises an error there,
+    because it promises a bound.
 
     Costs an eigendecomposition, 10 N^3 operations for N = n o rows, unless a spectrum is given; then N k
     multiplications per time.
 
-    Raises `InputError` on shapes that do not fit, on NaN, on outputs or losses beyond the largest float, and on a P or
-    a kernel that is not symmetric and positive semi-definite.
+    Raises `InputError` on shapes that do not fit, on NaN, on labels as targets, on outputs or losses beyond the largest
+    float, and on a P or a kernel that is not symmetric and positive semi-definite.
     """
     require_known((kernel, x, targets, times, x_test, K_test, f0, f0_test, P), "gradient_flow")
     times = require_wide(times, "times")

@@ -189,7 +189,7 @@ def learnability(
         learning time       the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, divided by ln 2
         samples needed      the n at which the learnability sum_i L_i v_i^2 / p reaches one half (see `learning_curve`)
         label time          for a labeling, the first time at which nine tenths of the examples are nearest to their
-                            label; 0 if this holds as soon as the outputs move, which can happen for slow targets too
+                            label. It is 0 if they are so as soon as the outputs move, also for slow targets.
 
     Time is steps * learning rate, of gradient flow from zero outputs under a constant kernel.
 

@@ -44,8 +44,8 @@ def save(path: str | Path, value: Any, *, x: Any = None) -> None:
     """Write `value` to `path`.npz and `path`.json; `path` may end in either suffix.
 
     A value is an array, a number, a string, None, or a module, dict, list or tuple of values. Each file appears
-    completely or not at all. If the process dies between the two, `load` reports it, and the new value can still be
-    loaded.
+    completely or not at all. If the process dies between the two, `load` says so; delete the .json to load the new
+    value.
 
     A kernel of our networks is saved completely. For a user's function, or an adapted model, the file has its
     parameters, its name, and its results at three inputs, at random inputs like them, and at changed parameters.

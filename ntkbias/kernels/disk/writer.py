@@ -64,10 +64,10 @@ def gram_on_disk(
 
     Raises `InputError`, naming what differs, if the folder holds the matrix of other parameters, inputs, outputs or
     types; if blocks are missing, and it was begun by other versions, on another device or with another memory budget,
-    which may round otherwise; and if it holds something else. A function `f` cannot be compared: its kernel of the
-    first inputs, of some others and of random ones like them is, up to the square root of the precision. Raises
-    `StorageError`, which is also an `OSError`, if the disk is full or fails: what is finished stays, and the same call
-    goes on. Raises `InputError` on a block with NaN.
+    which may round otherwise; and if it holds something else. `f` itself cannot be compared; its kernel is compared on
+    the first inputs, some others and random ones, to the square root of the precision. Raises `StorageError`, which is
+    also an `OSError`, if the disk is full or fails: what is finished stays, and the same call goes on. Raises
+    `InputError` on a block with NaN, and on traced arrays.
     """
     folder = checked_path(path)
     if not isinstance(kernel, SymmetricForm):
