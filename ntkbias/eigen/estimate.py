@@ -15,12 +15,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.scaling.as_number import AsNumber
-from ntkbias.tables import Table, spaced
+from ntkbias.tables import Printed, Table, spaced
 
 __all__ = ["Estimate"]
 
 
-class Estimate(AsNumber):
+class Estimate(AsNumber, Printed):
     """Numbers estimated from random probes, with their errors. A single number converts by `float()`.
 
     `standard_error` is that of the mean over probes. With 16 probes, the exact value lies within two standard errors in

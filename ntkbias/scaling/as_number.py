@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from ntkbias.errors import InputTypeError
-from ntkbias.tables import Printed
 
 __all__ = ["AsNumber"]
 
 
-class AsNumber(Printed):
+class AsNumber:
     """A value whose field `value` is the number. `float(v)`, `f"{v:.3f}"`, `v < 1` and `v >= 1` use it."""
 
     def __float__(self) -> float:

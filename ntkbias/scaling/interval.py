@@ -6,12 +6,12 @@
 """
 
 from ntkbias.scaling.as_number import AsNumber
-from ntkbias.tables import Table, interval
+from ntkbias.tables import Printed, Table, interval
 
 __all__ = ["Interval"]
 
 
-class Interval(AsNumber):
+class Interval(AsNumber, Printed):
     """An estimate with the ends of its 95 % interval. `number in interval` is true between the ends, inclusive."""
 
     value: float
