@@ -192,8 +192,9 @@ def require_host(value: object, name: str) -> np.ndarray:
     """
     array = require_wide(value, name)
     host = None if isinstance(value, jax.Array) else in_native_order(np.asarray(value))
-    wider = host is not None and host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize
-    return host if wider else np.asarray(array)
+    if host is not None and host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize:
+        return host
+    return np.asarray(array)
 
 
 def widened(array: Array) -> Array:
