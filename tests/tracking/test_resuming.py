@@ -125,7 +125,7 @@ OTHERS = {
 def test_another_run_is_refused_by_what_it_does(tmp_path, stopped, name):
     begun, other, named = OTHERS[name]
     stopped(tmp_path, **begun)
-    message = f"to go on with it; got one that differs in {re.escape(named)}. Choose another path, or delete that"
+    message = f"to resume it; got a run that differs in {re.escape(named)}. Choose another path, or delete that"
     with pytest.raises(InputError, match=message):
         run(tmp_path, **other)
 
@@ -142,7 +142,9 @@ def test_the_same_run_goes_on_without_a_word(tmp_path, stopped, name):
 
 def test_what_cannot_be_decided_is_said_once(tmp_path, stopped):
     stopped(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y)))
-    with pytest.warns(UserWarning, match="all that can be compared agrees, but the code of loss differs. It goes on"):
+    with pytest.warns(
+        UserWarning, match="everything that can be compared agrees, but the code of loss differs. Training"
+    ):
         run(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y) + 0 * y))
 
 
@@ -150,7 +152,7 @@ def test_another_version_goes_on_with_a_warning(tmp_path, stopped, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(following, "versions", lambda: versions() | {"jax": "0.1"})
         stopped(tmp_path)
-    with pytest.warns(UserWarning, match=r"but versions differ \(jax 0.1 there, .* here\). It goes on"):
+    with pytest.warns(UserWarning, match=r"but versions differ \(jax 0.1 there, .* here\). Training resumes"):
         run(tmp_path)
 
 
@@ -217,7 +219,7 @@ def test_files_of_others_stay(tmp_path, name):
 def test_a_run_without_its_description_is_refused(tmp_path, stopped):
     stopped(tmp_path)
     (tmp_path / "run.json").unlink()
-    with pytest.raises(InputError, match="start.npz, which is not known to be of a run: there is no run.json beside"):
+    with pytest.raises(InputError, match="start.npz; got that file without the run.json of a run"):
         run(tmp_path)
 
 
@@ -250,11 +252,13 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
     run(tmp_path / "b", at=(0, 2, 12))
     shutil.copy(tmp_path / "b/snapshots/00000.npz", tmp_path / "a/snapshots/00001.npz")
     for read in (lambda: run(tmp_path / "a"), lambda: open_history(tmp_path / "a")):
-        with pytest.raises(InputError, match="00001.npz to be part of the run beside it; it is of another one"):
+        with pytest.raises(InputError, match="00001.npz to belong to the run beside it; it belongs to another"):
             read()
     known = files.read_arrays(tmp_path / "a/snapshots/00000.npz", "a snapshot")
     files.write_arrays(tmp_path / "a/snapshots/00001.npz", known)
-    with pytest.raises(InputError, match="00001.npz to be part of a run; it is of an earlier step"):
+    with pytest.raises(
+        InputError, match="Expected the step of .*00001.npz to be later than that of the snapshot before"
+    ):
         open_history(tmp_path / "a")
     files.write_arrays(tmp_path / "a/snapshots/00001.npz", known | {"loss": np.ones(3)})
     with pytest.raises(InputError, match="loss.npy has shape .*, not"):
@@ -339,7 +343,9 @@ def test_values_that_may_change_are_warned_of(tmp_path, stopped, monkeypatch, wh
     stopped(tmp_path, call)
     monkeypatch.setitem(LEVEL, "flood", 0.02)
     name = "measure level" if what == "measure" else "loss"
-    with pytest.warns(UserWarning, match=f"but {name} reads other values of lists, dictionaries, objects or global"):
+    with pytest.warns(
+        UserWarning, match=f"but {name} reads different values from lists, dictionaries, objects or global"
+    ):
         call(tmp_path)
 
 

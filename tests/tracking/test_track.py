@@ -131,7 +131,7 @@ def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
         with pytest.raises(InputError, match=message):
             track(f, params, data, **OPTIONS | changed, checkpoint=tmp_path)
 
-    refused("one that differs in optimizer. Choose", optimizer=optax.sgd(0.2))
+    refused("a run that differs in optimizer. Choose", optimizer=optax.sgd(0.2))
     refused("differs in params. Choose", params=jax.tree.map(lambda leaf: 2 * leaf, params))
     refused("differs in data, probe. Choose", data=(x, -y))
     refused("differs in num_modes \\(5 there, 6 here\\). Choose", probe=Probe(num_modes=6))
@@ -174,9 +174,7 @@ def test_training_that_diverges_keeps_its_history(data, tmp_path):
         history = track(
             f, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=10_000, measures=FEW, checkpoint=tmp_path
         )
-    assert "the loss or the update is not finite; the learning rate 9 is above 2 / the largest eigenvalue, 4" in (
-        history.stopped
-    )
+    assert "is not finite; since step 0 the rate 9 has been above 2 / the largest eigenvalue, 4" in (history.stopped)
     assert 3 < len(history) < 30
     assert np.isfinite(history["loss"]).all()
     assert open_history(tmp_path).stopped == history.stopped
@@ -336,11 +334,11 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
         with pytest.raises(error, match=message):
             call(f, params, data, **OPTIONS | {"measures": {"mine": measured}} | changed)
 
-    refused("of the shape of the training inputs; got shape \\(4, 3\\)", probe=jnp.ones((4, 3)))
+    refused("like the training inputs; got shape \\(4, 3\\)", probe=jnp.ones((4, 3)))
     refused("Expected inputs \\(n, 2\\) in test, .* got shape \\(4, 3\\)", probe=Probe(test=(jnp.ones((4, 3)), y[:4])))
     refused("as many targets as inputs in probe; got 3 targets for 16", probe=(x, y[:3]))
     refused("Expected watched target 'a' of shape \\(16,\\) or \\(16, 1\\)", probe=Probe(watched={"a": y[:5]}))
-    refused("Expected watched target 'a' that is not zero everywhere", probe=Probe(watched={"a": 0 * y}))
+    refused("Expected watched target 'a' to have a value that is not zero", probe=Probe(watched={"a": 0 * y}))
     refused("Expected inputs at distance 2 from the origin", probe=Probe(domain=nb.domains.Circle(2.0)))
     refused("inputs, a pair \\(x, targets\\) or a Probe; got 3 values", error=TypeError, probe=(x, y, y))
     refused("Expected an optax optimizer", error=TypeError, optimizer="adam")
@@ -348,9 +346,9 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     refused("Expected measures to be a dictionary", error=TypeError, measures=[measured])
     refused("Expected the measure 'a' to be a function", error=TypeError, measures={"a": 3})
     refused("Expected one measure or more", measures={})
-    refused("Expected the measure 'a' to give numbers; got str", error=TypeError, measures={"a": lambda at: "high"})
+    refused("Expected the measure 'a' to return numbers; got str", error=TypeError, measures={"a": lambda at: "high"})
     refused("Expected params with the runs as the first axis", call=track_many)
-    refused("an optimizer as a function of its learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
+    refused("optimizer to be a function of the learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
     refused("Expected learning_rates \\(runs,\\) above zero", call=track_many, learning_rates=[-1.0])
     with pytest.raises(InputError, match="Expected names of measures; got los. There are loss"):
         measures.chosen("los")
@@ -378,9 +376,9 @@ def test_a_probe_refuses_what_cannot_be_looked_at(unchecked, options, error, mes
     ("fail", "failure"),
     [
         (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
-        (lambda: None, "it gave None"),
-        (lambda: np.ones(2), "it gave shape \\(2,\\)"),
-        (lambda: "high", "it raised InputTypeError: Expected the measure '[ab]' to give numbers; got str"),
+        (lambda: None, "it returned None"),
+        (lambda: np.ones(2), "it returned shape \\(2,\\)"),
+        (lambda: "high", "it raised InputTypeError: Expected the measure '[ab]' to return numbers; got str"),
     ],
 )
 def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fail, failure):
@@ -390,7 +388,8 @@ def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fai
     taken = {"a": lambda at: fail() if at.step == 2 else np.ones(1), "b": lambda at: fail() if at.step == 2 else [True]}
     options = {"optimizer": optax.sgd(0.1), "num_steps": 3, "measures": taken | measures.chosen("weight_norm")}
     with pytest.warns(
-        UserWarning, match=f"Expected the measure '[ab]' to go on as it began; at step 2 {failure}. Where"
+        UserWarning,
+        match=f"Expected the measure '[ab]' to work as at the first snapshot; at step 2 {failure}. It has NaN",
     ):
         history = track(f, jnp.ones(2), data, **options)
     np.testing.assert_array_equal(history["a"][:, 0], [1, 1, np.nan, 1])
@@ -402,13 +401,17 @@ def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fai
 def test_a_measure_that_fails_in_one_run_of_several(data):
     options = {"optimizer": optax.sgd, "learning_rates": [0.1, 0.2], "num_steps": 2}
     fails = {"a": lambda at: 1 / 0 if at.step == 2 and at.learning_rate > 0.15 else 3.0}
-    with pytest.warns(UserWarning, match="'a' to go on as it began; at step 2 of run 1 it raised ZeroDivisionError"):
+    with pytest.warns(
+        UserWarning, match="'a' to work as at the first snapshot; at step 2 of run 1 it raised ZeroDivision"
+    ):
         history = track_many(lambda params, x: x @ params, jnp.ones((2, 2)), data, **options, measures=fails)
     np.testing.assert_array_equal(history["a"], [[3, 3, 3], [3, 3, np.nan]])
 
 
 def test_a_measure_that_fails_at_once_is_named(data):
-    with pytest.raises(InputError, match="Expected the measure 'a' to give numbers at step 0; it raised ZeroDivision"):
+    with pytest.raises(
+        InputError, match="Expected the measure 'a' to return numbers at step 0; it raised ZeroDivision"
+    ):
         track(
             lambda params, x: x @ params,
             jnp.ones(2),
@@ -450,9 +453,9 @@ def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
     of([0, 1, 5], 0.5)
     with pytest.raises(InputError, match="got one that has other params at step 5. Choose another path, or delete"):
         of([0, 1, 5, 9], 0.05)
-    with pytest.raises(InputError, match="got one that yields step 2 where step 1 is there"):
+    with pytest.raises(InputError, match="got one that yields step 2 instead of the saved step 1"):
         of([0, 2, 5, 9], 0.5)
-    with pytest.raises(InputError, match="got one that ends at step 1, before step 5 that is there"):
+    with pytest.raises(InputError, match="got one that ends at step 1, before the saved step 5"):
         of([0, 1], 0.5)
     same(of([0, 1, 5, 9], 0.5), of([0, 1, 5, 9], 0.5, None))
 
@@ -480,7 +483,7 @@ def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
         with pytest.raises(error, match=message):
             track_snapshots(f, given, data, measures=loss)
 
-    snapshots("iterator of pairs \\(step, params\\), whole .* got list first", iter([(params, 0)]), TypeError)
+    snapshots("Expected the step of each pair .* to be a whole number; got list", iter([(params, 0)]), TypeError)
     snapshots("Expected an iterator of pairs \\(step, params\\); got int", iter([0, 1]), TypeError)
     snapshots("to be an iterator of pairs \\(step, params\\); got dict. To train", {"a": 1.0}, TypeError)
     halves = jax.tree.map(lambda leaf: leaf[:1], params)
@@ -522,7 +525,8 @@ def test_divergence_names_the_eigenvalue_that_caused_it(data):
             lambda params, x: x @ params**3, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=50, measures=taken
         )
     assert history["eigenvalues"][-1, 0] > 1e6 * history["eigenvalues"][0, 0]
-    assert history.stopped.endswith(f"eigenvalue, {2 / history['eigenvalues'][0, 0]:.3g}, of step 0")
+    assert "since step 0" in history.stopped
+    assert history.stopped.endswith(f"eigenvalue, {2 / history['eigenvalues'][0, 0]:.3g}")
 
 
 def test_a_history_prints_its_numbers(data):

@@ -71,7 +71,7 @@ def test_the_path_alone(network, data, history):
     np.testing.assert_allclose(alone["path_eigenvalues"], history["path_eigenvalues"], rtol=1e-5, atol=1e-6)
     taken = {"K": measures.path_kernel, "e": measures.path_eigenvalues}
     assert list(measures.checked(dict(reversed(taken.items())))) == ["K", "e"]
-    with pytest.raises(InputError, match="Expected at 'path_kernel' the measure of that name, which others need"):
+    with pytest.raises(InputError, match="Expected 'path_kernel' to be the measure with that name, which others need"):
         measures.checked({"path_kernel": lambda at: 1.0, "e": measures.path_eigenvalues})
 
 
@@ -90,7 +90,7 @@ def test_what_goes_on_after_a_break_under_other_keys(network, data, tmp_path):
     with pytest.raises(SystemExit):
         track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
     end.clear()
-    with pytest.warns(UserWarning, match="measure last reads other values of lists, dictionaries"):
+    with pytest.warns(UserWarning, match="measure last reads different values from lists, dictionaries"):
         resumed = track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
     for name in whole:
         np.testing.assert_array_equal(resumed[name], whole[name])
