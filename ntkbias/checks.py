@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 WIDEST = {"f": 8, "c": 16}  # bytes of the widest float and complex types of JAX
-MOST_NAMES = 10  # the names that a sentence lists
+MOST_NAMES = 10  # that a message lists
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -54,7 +54,10 @@ def require_choice(name: str, value: object, choices: Any) -> None:
 
 
 def require_name(name: object, names: Iterable[str], what: str) -> None:
-    """Raise an `InputError` unless `name` is one of these names of `what`: with those that are nearest to it."""
+    """Raise an `InputError` unless `name` is one of `names`. The error suggests the names that are most similar.
+
+    `what` says what the names stand for.
+    """
     known = list(names)
     if isinstance(name, str) and name in known:
         return
@@ -262,7 +265,10 @@ def _are_finite(arrays: list[Array]) -> Array:
 
 
 def require_key(key: Any) -> Array:
-    """Return one typed key of jax.random, or raise an `InputTypeError`. Raw uint32 keys are wrapped."""
+    """Return a single typed key of jax.random. Raw uint32 keys are wrapped.
+
+    Raises `InputTypeError` on anything else, such as a seed, and `InputError` on an array of several keys.
+    """
     try:
         key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     except (TypeError, ValueError, AttributeError):
@@ -270,12 +276,12 @@ def require_key(key: Any) -> Array:
         example = f"jax.random.key({key if is_seed else 0})"
         raise InputTypeError(f"Expected a key of jax.random, as {example}; got {type(key).__name__}.") from None
     if key.ndim:
-        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them, such as keys[0].")
     return key
 
 
 def key_or_default(key: Any) -> Array:
-    """The key, or a fixed one for None: where a result states its own error, which draws made it matters little."""
+    """Return the checked key, or a fixed key for None. The default is for results that state their own random error."""
     return jax.random.key(0) if key is None else require_key(key)
 
 

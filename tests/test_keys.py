@@ -85,13 +85,13 @@ def public_functions():
                 yield f"{value.__name__}.{name}" if name else value.__name__
 
 
-def test_the_table_has_every_public_function_with_a_key():
+def test_the_table_covers_every_public_function_with_a_key():
     assert set(CALLS) | CHECKED == set(public_functions())
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", CALLS)
-def test_a_seed_is_no_key(name):
+def test_a_seed_is_refused_in_place_of_a_key(name):
     with pytest.raises(InputTypeError, match=SENTENCE):
         CALLS[name](3)
 
@@ -101,7 +101,7 @@ HARMONIC = [Circle(), Torus(2), Sphere(3), Hypercube(4), Gaussian(2), SPHERES]
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("domain", HARMONIC, ids=lambda domain: type(domain).__name__)
-def test_a_seed_is_no_key_of_a_domain(domain):
+def test_a_seed_is_refused_by_domains(domain):
     x = domain.sample(6, key=jax.random.key(0))
     degree = (1, 0) if isinstance(domain, SphereProduct) else 1
     calls = [
@@ -117,7 +117,7 @@ def test_a_seed_is_no_key_of_a_domain(domain):
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_a_seed_is_no_key_of_a_cloud():
+def test_a_seed_is_refused_by_point_clouds():
     basis = FromHarmonics(lambda x, max_degree: x[:, :1], [1])
     for domain in (PointCloud(), basis):
         with pytest.raises(InputTypeError, match=SENTENCE):

@@ -79,7 +79,7 @@ WIDE = {
     r"test_nets\.py::test_stds\[.*-cnn\]": "the MLP of each activation stays",
     r"test_krylov\.py::test_eigenvalues_with_their_multiplicity\[pairs-1\]": "blocks of several vectors stay",
     r"test_alignment\.py::test_every_way.*\[mean-": "all outputs stay",
-    r"test_store\.py::test_killed_twice": "test_store.py interrupts a store in one process too",
+    r"test_store\.py::test_a_store_killed_twice": "test_store.py interrupts a store in one process too",
     r"test_store\.py::test_every_kernel_can_be_stored\[(sum|infinite NTK)\]": "a kernel of each maker stays",
     r"test_cli\.py::test_as_a_process_there_is_no_traceback": "the same errors are read within one process",
     r"test_keras\.py::test_other_keras_models\[(lstm|shared layer)\]": "the model with attention stays",

@@ -84,7 +84,7 @@ def track(
     time. Only one process at a time can use the folder; other files in it are kept. A call resumes a run only if the
     data, the params and all options are equal, and if f, the loss, the optimizer and the first two training steps give
     the same numbers. Otherwise the error names the differences. A warning names what cannot be compared. Measures are
-    compared by their names and code, but not by the code of functions that they call.
+    compared by their names and their own code; a change in a function that they call leads to a warning at most.
 
     Cost: training, and for each snapshot one Gram matrix of the probe and one eigendecomposition. All snapshots share
     one compiled kernel, and all steps share one compiled step. Memory holds the Gram matrices of three snapshots if

@@ -95,7 +95,7 @@ class _Computed(list):
 
 @pytest.mark.parametrize("x2", [None, Y], ids=["x1", "x1, x2"])
 @pytest.mark.parametrize("outputs", ["mean", "sum", "each", "all"])
-def test_what_is_read_is_the_kernel(tmp_path, outputs, x2):
+def test_reading_returns_the_gram_matrix(tmp_path, outputs, x2):
     kernel = ntk(outputs)
     expected = np.asarray(kernel(X, x2))
     on_disk = nb.gram_on_disk(tmp_path / "store", kernel, X, x2, rows=ROWS)
@@ -139,7 +139,7 @@ def test_diagonal_and_trace(tmp_path, outputs):
     rule = {"each": "onn->on", "all": "nono->no"}.get(outputs, "nn->n")
     near(on_disk.diagonal(), np.einsum(rule, np.asarray(on_disk)))
     if outputs == "each":
-        with pytest.raises(InputError, match=r"Expected one matrix, .* for trace; got outputs='each'"):
+        with pytest.raises(InputError, match=r"Expected a single matrix, .* for trace; got outputs='each'"):
             on_disk.trace()
     else:
         assert on_disk.trace() == pytest.approx(float(np.sum(on_disk.diagonal(), dtype=float)))
@@ -157,11 +157,11 @@ def test_rows_by_index(tmp_path):
     with pytest.raises(IndexError, match="Expected a row from 0 to 6; got 7"):
         on_disk[7]
     for index in (slice(None, None, 2), "a", True, [0, 1], None):
-        with pytest.raises(InputTypeError, match=r"Expected a row's number, or a slice of rows of step one; got"):
+        with pytest.raises(InputTypeError, match=r"Expected the index of a row, or a slice of rows with step one; got"):
             on_disk[index]
 
 
-def test_a_strip_reads_its_own_blocks_alone(tmp_path):
+def test_a_strip_reads_only_its_own_blocks(tmp_path):
     on_disk = stored(tmp_path)
     expected = np.asarray(on_disk)[2:4]
     for path in tmp_path.glob("*.npy"):
@@ -332,7 +332,7 @@ def test_a_block_without_its_checksum_is_computed_again(tmp_path, whole, compute
     assert contents(tmp_path) == whole
 
 
-def test_a_pipe_in_the_place_of_a_block_is_not_waited_for(tmp_path, whole):
+def test_a_pipe_in_place_of_a_block_does_not_block_reading(tmp_path, whole):
     on_disk = stored(tmp_path)
     (tmp_path / "0000-0001.npy").unlink()
     os.mkfifo(tmp_path / "0000-0001.npy")
@@ -391,7 +391,7 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_a_store_of_something_else_is_refused(tmp_path, whole, name):
+def test_a_store_of_another_kernel_is_refused(tmp_path, whole, name):
     make, message = DIFFERENT[name]
     stored(tmp_path)
     kernel, x1, x2 = make()
@@ -434,7 +434,7 @@ def test_another_precision_is_refused(tmp_path, whole):
 
 
 @pytest.mark.parametrize("name", ["jax", "ntkbias", "device"])
-def test_another_version_may_read_and_not_go_on(tmp_path, name):
+def test_another_version_can_read_but_not_continue(tmp_path, name):
     stored(tmp_path)
     entries = json.loads((tmp_path / "manifest.json").read_text())
     entries["versions"][name] = "0.1.2"
@@ -442,7 +442,7 @@ def test_another_version_may_read_and_not_go_on(tmp_path, name):
     stored(tmp_path)  # nothing is missing
     (tmp_path / "0000-0001.npy").unlink()
     with pytest.raises(
-        InputError, match=rf"Expected {name} 0.1.2, which made the blocks in .*; got .* Go on with 0.1.2"
+        InputError, match=rf"Expected {name} 0.1.2, which computed the blocks in .*; got .* Continue with 0.1.2"
     ):
         stored(tmp_path)
 
@@ -451,31 +451,31 @@ def test_other_rows_and_too_small_a_budget_are_refused(tmp_path, computed):
     computed.stop(4, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)
-    with pytest.raises(InputError, match=r"Expected rows=2, as in .*, to go on with it; got 3. Leave rows out"):
+    with pytest.raises(InputError, match=r"Expected rows=2, as in .*; got 3. Leave rows out"):
         nb.gram_on_disk(tmp_path, ntk(), X, rows=3)
     small = ntk(memory_budget=1)
     with pytest.raises(
-        InputError, match=r"Expected a memory budget for the blocks of 2 rows in .*; got one for 1. Rai"
+        InputError, match=r"Expected a memory budget for the blocks of 2 rows in .*; got one for 1 rows. Rai"
     ):
         nb.gram_on_disk(tmp_path, small, X)
-    with pytest.raises(InputError, match=r"Expected the memory budget with which .* passes of 2 rows; got one for 1, "):
+    with pytest.raises(
+        InputError, match=r"Expected the memory budget with which .* passes of 2 rows; got one for 1 rows, "
+    ):
         nb.gram_on_disk(tmp_path, small, X, rows=ROWS)
     stored(tmp_path)
     nb.gram_on_disk(tmp_path, small, X, rows=ROWS)  # nothing is missing
 
 
-def test_folders_of_other_things_are_refused_and_left_alone(tmp_path):
+def test_folders_with_other_files_are_refused_and_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(
-        InputError, match=r"Expected a new or an empty folder, or a Gram matrix on disk, at .*; got a folder"
+        InputError, match=r"Expected a new or empty folder, or a Gram matrix on disk, at .*; got a folder"
     ):
         stored(tmp_path)
-    with pytest.raises(InputError, match="got a folder of other things"):
+    with pytest.raises(InputError, match="got a folder with other files"):
         nb.open_gram(tmp_path)
-    with pytest.raises(
-        InputError, match=r"Expected the path of a folder; got .*notes.txt, where the file .*notes.txt is in"
-    ):
+    with pytest.raises(InputError, match=r"Expected the path of a folder; got .*notes.txt, but .*notes.txt is a"):
         stored(tmp_path / "notes.txt")
     assert contents(tmp_path) == before
     for text, message in {
@@ -561,12 +561,12 @@ def test_nan_in_a_probe_never_agrees():
     assert probes.differ([1.0, 2.0], [1.0, 2.5], 0.1) == (0.5, 2.0)
 
 
-def test_a_store_of_an_earlier_version_is_gone_on_with_and_that_is_said(tmp_path):
+def test_a_store_of_an_earlier_version_resumes_with_a_warning(tmp_path):
     stored(tmp_path)
     entries = json.loads((tmp_path / "manifest.json").read_text())
     del entries["probe_values"]
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    with pytest.warns(UserWarning, match="an earlier version of ntkbias began it, and compared the kernel of the"):
+    with pytest.warns(UserWarning, match="an earlier version of ntkbias began it, and recorded only the kernel of"):
         stored(tmp_path)
     nb.open_gram(tmp_path).verify()
 
@@ -628,12 +628,12 @@ def test_bad_arguments_are_named_before_any_work(tmp_path, unchecked):
         nb.gram_on_disk(folder, KERNELS["infinite NTK"](), X, X[:, :2])
     with pytest.raises(InputTypeError, match="Expected x1 to be an array of numbers"):
         nb.gram_on_disk(folder, ntk(), [["a"]])
-    with pytest.raises(InputError, match="Expected a Gram matrix on disk at .*; there is none. Make it by gram_on"):
+    with pytest.raises(InputError, match="Expected a Gram matrix on disk at .*; there is none. Make one by gram_on"):
         nb.open_gram(folder)
     assert not folder.exists()
 
 
-def test_bad_reading_is_named(tmp_path, unchecked):
+def test_bad_arguments_of_reading_are_named(tmp_path, unchecked):
     on_disk = stored(tmp_path / "a")
     for vectors in (np.ones(6), np.ones((7, 1, 1)), np.ones(7, complex), np.array(["a"] * 7)):
         with pytest.raises(InputError, match=r"Expected real vectors of shape \(7,\) or \(7, t\) to multiply by; got "):
@@ -643,7 +643,7 @@ def test_bad_reading_is_named(tmp_path, unchecked):
             on_disk.rows(start, stop)
     with pytest.raises(ValueError, match="got copy=False"):
         np.asarray(on_disk, copy=False)
-    with pytest.raises(InputError, match="Expected the Gram matrix of one set of inputs, for its diagonal"):
+    with pytest.raises(InputError, match="Expected the Gram matrix of one set of inputs for a diagonal"):
         nb.gram_on_disk(tmp_path / "b", ntk(), X, Y).trace()
     each = nb.gram_on_disk(tmp_path / "c", ntk("each"), X)
     for read in (lambda: each[0], lambda: each @ np.ones(7), each.to_scipy):
@@ -656,7 +656,7 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     x[5] = 3e19  # its squares are beyond float32
     net = nb.infinite_nngp(nb.nets.mlp(depth=1))
     with pytest.raises(
-        InputError, match=r"Expected finite values of the kernel; got NaN or infinity for the inputs 0 to 1 with 4"
+        InputError, match=r"Expected finite values of the kernel; got NaN or infinity for inputs 0 to 1 with inputs 4"
     ):
         nb.gram_on_disk(tmp_path / "a", net, x, rows=ROWS)
     with pytest.raises(InputError, match="Expected finite values of the kernel of the first inputs"):
@@ -671,7 +671,7 @@ def test_values_that_are_not_finite_are_named(tmp_path):
 @pytest.mark.parametrize(
     "at", [3, 11, 12, 14]
 )  # while the manifest is there: a block, a later one, its checksum, its folder
-def test_a_disk_that_fails_is_one_error_and_nothing_lost(tmp_path, whole, monkeypatch, number, at):
+def test_a_failing_disk_raises_one_error_and_loses_nothing(tmp_path, whole, monkeypatch, number, at):
     fsync, calls = os.fsync, []
 
     def failing(file):
@@ -719,7 +719,7 @@ def test_too_small_a_disk_is_named_before_the_work(tmp_path, whole, computed, mo
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"got .*store, where the file .*file is in the way"):
+    with pytest.raises(InputError, match=r"got .*store, but .*file is a file"):
         stored(tmp_path / "file" / "store")
 
 
@@ -785,7 +785,7 @@ def die_twice(folder):
         print(*sorted(path.name for path in Path(folder).iterdir()))
 
 
-def test_killed_twice_and_resumed_is_the_same_files(tmp_path, whole, computed):
+def test_a_store_killed_twice_resumes_to_the_same_files(tmp_path, whole, computed):
     first, second = printed(f"die_twice({str(tmp_path)!r})").splitlines()
     block, checksum = "0000-0000.npy 0000-0000.npy.sha256", "0000-0001.npy.part"
     assert first == f"{block} {checksum} manifest.json"
@@ -886,7 +886,7 @@ def die_everywhere(folder):
 
 
 @pytest.mark.slow
-def test_killed_anywhere_a_store_resumes(tmp_path):
+def test_a_store_killed_at_any_moment_resumes(tmp_path):
     assert int(printed(f"die_everywhere({str(tmp_path)!r})", timeout=900)) > 20
 
 
