@@ -1,4 +1,4 @@
-"""A seed is no key of jax.random: every public function that takes a key says so in one sentence."""
+"""Every public function that takes a key refuses a seed in its place, with one sentence."""
 
 import inspect
 import types
@@ -66,14 +66,14 @@ CALLS = {
     "track_snapshots": lambda key: nb.track_snapshots(f, [(0, PARAMS)], (X, Y), key=key),
     "Setting.of": lambda key: nb.tracking.Setting.of(f, PARAMS, (X, Y), key=key),
 }
-BY_CLASS = {  # of which each class has its own: tests below, and of layers tests/layers/test_layers.py
+BY_CLASS = {  # methods that each class has: tested below, and for layers in tests/layers/test_layers.py
     *("sample", "steps", "walk", "harmonic", "init"),
 }
-CHECKED = {"Trainer.advance", "Trainer.step", "Trainer.suited"}  # by `train` and `track`, whose loop this is
+CHECKED = {"Trainer.advance", "Trainer.step", "Trainer.suited"}  # `train` and `track` check first
 
 
 def public_functions():
-    """The public functions, and methods of public classes, that take a key, by their names."""
+    """The public functions and the methods of public classes that take a key, by name."""
     spaces = [nb, *(space for name in nb.__all__ if isinstance(space := getattr(nb, name), types.ModuleType))]
     for value in (getattr(space, name) for space in spaces for name in space.__all__):
         members = vars(value).items() if inspect.isclass(value) else [("", value)]

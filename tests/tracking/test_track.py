@@ -1,4 +1,4 @@
-"""The whole way: one compiled program each, resumed bit for bit, with states, several runs, other people's loops."""
+"""`track` from start to end: compiled programs, resuming bit for bit, states, several runs and users' loops."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 24, "probe": Probe(num_mode
 
 
 def same(one, other):
-    """Equal bit for bit."""
+    """Require two histories to be equal bit for bit."""
     assert list(one) == list(other)
     np.testing.assert_array_equal(one.steps, other.steps)
     np.testing.assert_array_equal(one.times, other.times)
@@ -35,7 +35,7 @@ def same(one, other):
 
 
 def breaking():
-    """Measures of which one breaks the process off, as a signal might, after the step in a dictionary, if any."""
+    """Measures, one of which interrupts training as a signal might, after the step in a dictionary, if it has one."""
     end = {}
 
     def trace(at):
@@ -47,7 +47,7 @@ def breaking():
 
 
 def traces(network, data, count, **options):
-    """How often f, the loss and a measure were called for a run with this many snapshots."""
+    """How often a run with `count` snapshots calls f, the loss and a measure."""
     seen = {"f": 0, "loss": 0}
 
     def f(params, x):
@@ -67,7 +67,7 @@ def traces(network, data, count, **options):
 
 @pytest.mark.parametrize("batch_size", [pytest.param(None, marks=pytest.mark.slow), 5])
 def test_all_snapshots_share_the_programs_of_the_first(network, data, batch_size):
-    """f and the loss are read when programs are compiled; as often for nine snapshots as for three."""
+    """f and the loss are traced when programs are compiled: as often for nine snapshots as for three."""
     few, many = (traces(network, data, count, batch_size=batch_size) for count in (3, 9))
     assert few == many
 
@@ -87,7 +87,7 @@ def test_the_kernel_and_the_step_are_compiled_once(network, data, caplog):
     ("many", "batch_size"),
     [(False, 5), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((False, None), (True, None), (True, 5)))],
 )
-def test_a_run_that_was_broken_off_goes_on_to_the_same_history(network, data, tmp_path, many, batch_size):
+def test_an_interrupted_run_resumes_to_the_same_history(network, data, tmp_path, many, batch_size):
     f, params = network
     call, start = track, params
     if many:
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
     refused("cannot be read")
 
 
-def test_measures_are_told_apart_by_what_they_do():
+def test_measures_are_distinguished_by_their_code():
     def of(factor, power=1):
         return lambda at, shift=power: factor * at.trace + shift
 
@@ -205,7 +205,7 @@ def test_ctrl_c_gives_the_history_so_far(network, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_together_are_runs_alone(network, data):
+def test_runs_trained_together_equal_separate_runs(network, data):
     f, _ = network
     net = nb.nets.mlp(width=24, depth=1, b_std=0.2)
     params = jax.vmap(lambda key: net.init(key, (2,)))(jax.random.split(jax.random.key(1), 4))
@@ -232,7 +232,7 @@ def test_learning_rates_side_by_side(network, data):
     np.testing.assert_allclose(history.learning_rates[:, 0], [0.05, 0.1], rtol=1e-6)
 
 
-def test_a_loop_of_ones_own(network, data, tmp_path):
+def test_a_training_loop_of_the_user(network, data, tmp_path):
     f, params = network
     steps = list(train(f, params, data, optimizer=optax.sgd(0.1), num_steps=24))
     options = {"measures": FEW, "probe": Probe(num_modes=5), "learning_rate": 0.1}
@@ -252,7 +252,7 @@ def test_a_loop_of_ones_own(network, data, tmp_path):
 
 
 def test_a_network_with_running_statistics(data, tmp_path):
-    """Batch normalization by hand: the kernel is that of the parameters, at the statistics of the snapshot."""
+    """Batch normalization by hand: the kernel differentiates by the parameters, with the snapshot's statistics."""
 
     def normalized(params, mean, x):
         return jnp.tanh(x @ params["w"] - mean) @ params["v"]
@@ -367,7 +367,7 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
         ({"targets": [1.0]}, InputError, "Expected inputs with the targets of a probe"),
     ],
 )
-def test_a_probe_refuses_what_cannot_be_looked_at(unchecked, options, error, message):
+def test_a_probe_refuses_bad_options(unchecked, options, error, message):
     with pytest.raises(error, match=message):
         Probe(**options)
 
@@ -381,7 +381,7 @@ def test_a_probe_refuses_what_cannot_be_looked_at(unchecked, options, error, mes
         (lambda: "high", "it raised InputTypeError: Expected the measure '[ab]' to return numbers; got str"),
     ],
 )
-def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fail, failure):
+def test_a_measure_that_fails_later_is_named_and_training_continues(data, fail, failure):
     def f(params, x):
         return x @ params
 
@@ -422,8 +422,8 @@ def test_a_measure_that_fails_at_once_is_named(data):
         )
 
 
-def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
-    """Adam's step does not grow with the gradient: there is no time, at step 0 neither."""
+def test_measures_that_need_a_time_are_left_out_without_one(data):
+    """Adam's step does not grow with the gradient, so there is no time, not even at step 0."""
     timed = measures.chosen("frozen_outputs", "frozen_error", "path_kernel", "path_outputs", "path_error")
     options = {"num_steps": 2, "measures": measures.chosen("weight_norm") | timed}
     history = track(lambda params, x: x @ params, jnp.ones(2), data, optimizer=optax.adam(1e-2), **options)
@@ -434,7 +434,7 @@ def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
 
 
 def descent(params, x, y, steps, rate):
-    """A loop of one's own: gradient descent on f(params, x) = x @ params, as (step, params) at these steps."""
+    """A user's loop: gradient descent on f(params, x) = x @ params, which yields (step, params) at `steps`."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     for step in range(max(steps) + 1):
         if step in steps:
@@ -443,7 +443,7 @@ def descent(params, x, y, steps, rate):
 
 
 def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
-    """Two loops that begin alike are not one run."""
+    """Two loops with the same beginning are different runs."""
     x, y = data
 
     def of(steps, rate, path=tmp_path):
@@ -460,18 +460,18 @@ def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
     same(of([0, 1, 5, 9], 0.5), of([0, 1, 5, 9], 0.5, None))
 
 
-def test_what_the_first_kernel_foretells_is_counted_from_its_own_step(data):
-    """A linear model, whose kernel stays: descent on it is followed exactly, from whichever step its loop begins."""
+def test_predictions_of_the_first_kernel_count_from_its_own_step(data):
+    """The kernel of a linear model is constant, so predictions are exact, whatever step the loop begins at."""
     x, y = data
     taken = measures.chosen("outputs", "frozen_outputs", "path_kernel")
     loop = descent(np.array([2.0, -1.0]), x, y, [3, 5, 9], 0.5)
     history = track_snapshots(lambda params, x: x @ params, loop, data, measures=taken, learning_rate=0.5)
-    np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some roundings of float32
+    np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some float32 roundings
     np.testing.assert_allclose(history["path_kernel"], np.stack(3 * [x @ x.T]), atol=1e-6)
     np.testing.assert_array_equal(history.times, [1.5, 2.5, 4.5])
 
 
-def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
+def test_bad_arguments_are_named_before_training(unchecked, network, data):
     f, params = network
     loss = measures.chosen("loss")
 
@@ -518,7 +518,7 @@ def test_a_forward_that_does_not_fit_is_named_before_training(data):
 
 
 def test_divergence_names_the_eigenvalue_that_caused_it(data):
-    """Not that of the outputs that have already grown beyond all bounds."""
+    """It does not name the eigenvalue of a network whose outputs have already blown up."""
     taken = measures.chosen("eigenvalues")
     with pytest.warns(UserWarning, match="ended early"):
         history = track(
@@ -545,7 +545,7 @@ def test_a_history_prints_its_numbers(data):
     assert str(many).splitlines()[0] == "History: medians of 3 runs, 3 snapshots, steps 0 to 2"
 
 
-def test_the_default_measures_are_no_page_of_the_signature():
+def test_the_default_measures_do_not_fill_the_signature():
     for call in (track, track_many, track_snapshots):
         assert inspect.signature(call).parameters["measures"].default is None
     assert measures.checked(None) == measures.DEFAULT
