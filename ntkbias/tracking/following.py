@@ -61,7 +61,7 @@ def follow(
         known = {name: array for name, array in tried.items() if array is not None}
         place = Checkpoint.claimed(checkpoint, description, start | known)
     last, warned = first, 0
-    lost: StorageError | None = None  # kept until it is known whether another snapshot follows, which makes it fatal
+    lost: StorageError | None = None  # of the last snapshot; if another one follows, it is raised
     with place as saved:
         state = None
         if saved is not None and (loaded := saved.load(like)) is not None:

@@ -84,8 +84,8 @@ def track_many(
     errors and the use of checkpoints are as in `track`. Measures are taken run by run, so they cost as much as in
     separate runs.
 
-    Raises `InputError` if the arrays of `params` do not share the number of runs, and if learning rates are not
-    positive. Raises `InputTypeError` if `optimizer` is not a function of the learning rate.
+    Also raises `InputError` if the arrays of `params` have first axes of different lengths, or if learning rates are
+    not positive, and `InputTypeError` if `optimizer` is not a function of the learning rate.
 
     >>> x = jnp.eye(3)
     >>> f = lambda params, x: jnp.tanh(x @ params)
@@ -141,7 +141,7 @@ def _require_one_run(f: ApplyFunction, params: Params, state: Any, data: Any, nu
     except InputError as error:
         firsts = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)})
         raise InputError(
-            f"Expected params of one run, or of {num_rates} runs, one per learning rate, as the first axis of each "
+            f"Expected params of one run, or of {num_rates} runs, one per learning rate, along the first axis of each "
             f"array; got first axes {firsts}."
         ) from error
 

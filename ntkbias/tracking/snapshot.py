@@ -35,8 +35,8 @@ from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["DENSE_ROWS", "Snapshot", "columns", "frobenius"]
 
-DENSE_ROWS = 1_500  # the largest matrix whose modes are all computed, in about a second
-MATRIX_BYTES = 2**30  # the memory for the matrices of snapshots
+DENSE_ROWS = 1_500  # of the largest matrix whose modes are all computed, in about a second
+MATRIX_BYTES = 2**30  # the most memory for the matrices of snapshots
 MATRICES = 4  # held at once: those of three snapshots, and a centered one
 PIECE = 1_000  # examples per call of the network
 STRIP = 1_024  # rows of a matrix that are converted to float64 at once
@@ -84,7 +84,7 @@ class Snapshot:
         return self.kernel_of(self.setting.outputs)
 
     def kernel_of(self, outputs: Outputs) -> Kernel:
-        """The empirical NTK at this step, with other `outputs`."""
+        """The empirical NTK at this step, with the given `outputs`."""
         setting = self.setting
         if not setting.has_state:
             return empirical_ntk(setting.f, self.variables, outputs=outputs, memory_budget=setting.memory_budget)

@@ -616,7 +616,7 @@ def test_bad_arguments_are_named_before_any_work(tmp_path, unchecked):
         nb.gram_on_disk(folder, f, X)
     with pytest.raises(InputError, match="Expected rows to be at least 1; got 0"):
         nb.gram_on_disk(folder, ntk(), X, rows=0)
-    with pytest.raises(InputTypeError, match="Expected rows to be a complete number; got 2.5"):
+    with pytest.raises(InputTypeError, match="Expected rows to be a whole number; got 2.5"):
         nb.gram_on_disk(folder, ntk(), X, rows=2.5)
     with pytest.raises(
         InputError, match=r"Expected x1 to be a batch of inputs, with two axes or more; got shape \(3,\)"

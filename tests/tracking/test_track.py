@@ -499,7 +499,7 @@ def test_bad_arguments_are_named_before_training(unchecked, network, data):
     refused("Expected params to be a pytree of arrays, .* got str", TypeError, params="a", **trained)
     refused("Expected f to take these params and inputs of shape \\(16, 2\\); it raised ", params={"a": 1.0}, **trained)
     three = jax.tree.map(lambda leaf: jnp.stack(3 * [leaf]), params)
-    message = "of one run, or with as many runs as learning_rates, 2, as the first axis of each array; got .*\\(3,\\)"
+    message = "of one run, or of 2 runs, one per learning rate, along the first axis of each array; got .*\\(3,\\)"
     trained["optimizer"] = optax.sgd
     refused(message, call=track_many, params=three, learning_rates=[0.1, 0.2], **trained)
 

@@ -38,7 +38,7 @@ def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
 
 @measured(title="frequency of the residual", line="residual", column="residual's frequency")
 def residual_frequency(at: Snapshot) -> float | None:
-    """The frequency of the residual: the root mean square over harmonics, or that of the neighborhood graph."""
+    """The frequency of the residual: the root mean square over harmonics, or that by the neighborhood graph."""
     if at.setting.domain is None or at.residual is None:
         return None
     domain = at.setting.domain

@@ -1,7 +1,7 @@
 """A measure: a function of a snapshot, with a description of its values.
 
-The description is read by code that takes, saves, plots or tabulates the measure. It has the names of the axes and
-along them, the other measures that it needs, its panel in `plots.evolution` and its column in tables.
+Code that takes, saves, plots or tabulates a measure reads the description. It has the names of the axes and of the
+entries along them, the other measures that it needs, its panel in `plots.evolution` and its column in tables.
 
 >>> from ntkbias.tracking.measures import Measure, measured
 >>> @measured(title="gap", scale="log", column="gap")
@@ -24,7 +24,7 @@ __all__ = ["Measure", "measured"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measure:
-    """A function of a `Snapshot` that returns a number, or an array with the same shape at all snapshots. Call it so.
+    """A function of a `Snapshot` that returns a number, or an array with the same shape at all snapshots.
 
     - `axes`: the names of the array's axes. `labels` returns the names of the entries along the last axis.
     - `needs`: the measures whose values it reads. They are taken too, before it.

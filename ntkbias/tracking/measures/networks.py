@@ -48,7 +48,7 @@ def geometric_complexity(at: Snapshot) -> float:
 
 @measured(costly=True)
 def sharpness(at: Snapshot) -> float | None:
-    """The largest eigenvalue of the Hessian of the loss over all training examples, with a relative error of 0.001.
+    """The largest eigenvalue of the Hessian of the loss over all training examples, within 0.1 %.
 
     Costs some tens of gradients over these examples. It is None for networks with a state.
     """

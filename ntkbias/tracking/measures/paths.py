@@ -8,7 +8,8 @@ error, and n times the derivative of the loss in general. So
 
 Integrals use the trapezoidal rule between snapshots. `path_error` is the error of the first formula. One part comes
 from the spacing of snapshots, and is quadratic in it, or linear for ReLU networks, whose kernel jumps in time. The
-other part arises because gradient descent takes finite steps. If an optimizer has no time, these measures are None.
+other part arises because gradient descent takes finite steps. If an optimizer has no time, there are no integrals, and
+their measures are None. `trajectory_complexity` needs no time.
 """
 
 import math
