@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 WIDEST = {"f": 8, "c": 16}  # bytes of the widest float and complex types of JAX
-MOST_NAMES = 10  # the names that a sentence lists
+MOST_NAMES = 10  # that a message lists
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -55,7 +55,10 @@ def require_choice(name: str, value: object, choices: Any) -> None:
 
 
 def require_name(name: object, names: Iterable[str], what: str) -> None:
-    """Raise an `InputError` unless `name` is one of these names of `what`: with those that are nearest to it."""
+    """Raise an `InputError` unless `name` is one of `names`. The error suggests the names that are most similar.
+
+    `what` says what the names stand for.
+    """
     known = list(names)
     if isinstance(name, str) and name in known:
         return
@@ -199,7 +202,7 @@ def widened(array: Array) -> Array:
     return array.astype(jnp.float32) if narrow else array
 
 
-def require_finite(array: Array, name: str) -> None:
+def require_finite(array: Array | np.ndarray, name: str) -> None:
     """Raise an `InputError` if a concrete array has a NaN or an infinity. A traced array passes."""
     if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
         return
@@ -211,7 +214,7 @@ def require_finite(array: Array, name: str) -> None:
         )
 
 
-def are_finite(arrays: Sequence[Array]) -> bool:
+def are_finite(arrays: Sequence[Array | np.ndarray]) -> bool:
     """Whether all floating-point arrays that have concrete values are finite.
 
     On an accelerator, one program checks all of them there: copying them to the host takes longer than most kernels.
@@ -241,9 +244,9 @@ def are_known(values: Any) -> bool:
     return all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
-def is_known(array: Array) -> bool:
+def is_known(array: Array | np.ndarray) -> bool:
     """Whether the array is concrete. Inside jit, vmap and grad it is traced, without values."""
-    if isinstance(array, np.ndarray):  # from a file, in a type that JAX is not set to
+    if isinstance(array, np.ndarray):  # from a file, or in a type that JAX is not set to
         return True
     try:
         array.devices()
@@ -274,7 +277,10 @@ def _are_finite(arrays: list[Array]) -> Array:
 
 
 def require_key(key: Any) -> Array:
-    """Return one typed key of jax.random, or raise an `InputTypeError`. Raw uint32 keys are wrapped."""
+    """Return a single typed key of jax.random. Raw uint32 keys are wrapped.
+
+    Raises `InputTypeError` on anything else, such as a seed, and `InputError` on an array of several keys.
+    """
     try:
         key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     except (TypeError, ValueError, AttributeError):
@@ -282,12 +288,12 @@ def require_key(key: Any) -> Array:
         example = f"jax.random.key({key if is_seed else 0})"
         raise InputTypeError(f"Expected a key of jax.random, as {example}; got {type(key).__name__}.") from None
     if key.ndim:
-        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them, such as keys[0].")
     return key
 
 
 def key_or_default(key: Any) -> Array:
-    """The key, or a fixed one for None: where a result states its own error, which draws made it matters little."""
+    """Return the checked key, or a fixed key for None. The default is for results that state their own random error."""
     return jax.random.key(0) if key is None else require_key(key)
 
 
