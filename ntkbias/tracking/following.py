@@ -22,7 +22,7 @@ from ntkbias.tracking.fingerprints import closure, code_digest, digest, versions
 from ntkbias.tracking.history import History
 from ntkbias.tracking.recorder import Recorder
 from ntkbias.tracking.setting import Setting
-from ntkbias.training import Trainer, TrainingState
+from ntkbias.training.trainer import Trainer, TrainingState
 from ntkbias.types import Params
 
 __all__ = ["Reached", "Walk", "described", "follow", "follow_training"]

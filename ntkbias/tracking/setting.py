@@ -15,7 +15,7 @@ from ntkbias.function import checked_function, require_inputs
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import are_several, packed_rows
 from ntkbias.tracking.probe import Probe
-from ntkbias.training import checked_data
+from ntkbias.training.inputs import checked_data
 from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
 
 __all__ = ["PROBE", "Setting"]

@@ -33,16 +33,10 @@ from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
 from ntkbias.tracking.snapshots import require_no_snapshots
-from ntkbias.training import (
-    Forward,
-    Steps,
-    Trainer,
-    checked_data,
-    checked_steps,
-    effective_learning_rates,
-    output_shape,
-    packed_data,
-)
+from ntkbias.training import Forward, Steps, effective_learning_rates
+from ntkbias.training.inputs import checked_data, output_shape, packed_data
+from ntkbias.training.steps import checked_steps
+from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["track_many"]

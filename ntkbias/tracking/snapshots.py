@@ -39,7 +39,8 @@ from ntkbias.tracking.probe import Probe
 from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
-from ntkbias.training import Trainer, checked_data, output_shape, packed_data, shapes
+from ntkbias.training.inputs import checked_data, output_shape, packed_data, shapes
+from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["require_no_snapshots", "track_snapshots"]

@@ -23,7 +23,8 @@ from jaxtyping import Array
 from ntkbias.compilation import compiled
 from ntkbias.tracking.fingerprints import host_array
 from ntkbias.tracking.setting import Setting
-from ntkbias.training import Trainer, TrainingState, trial_moves
+from ntkbias.training.time import trial_moves
+from ntkbias.training.trainer import Trainer, TrainingState
 from ntkbias.types import ApplyFunction, Params
 
 __all__ = ["agree", "functions_that_differ", "sample", "try_f", "try_loss", "try_optimizer", "try_training"]
