@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias import datasets, nets
+from ntkbias import __version__, datasets, nets
 from ntkbias.cli.options import Architecture, Options
 from ntkbias.domains import Circle, Domain, Images, PointCloud
 from ntkbias.errors import InputError
@@ -114,12 +114,16 @@ def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_
 
 def settings(options: Options, command: str) -> dict[str, Any]:
     """Everything that the results depend on, in a form that JSON can store."""
-    packages = ("ntkbias", "jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
+    packages = ("jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "command": command,
         "options": chosen,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            "ntkbias": __version__,  # also if the package runs from a folder where it is not installed
+            **{name: version(name) for name in packages},
+        },
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "precision": str(jnp.result_type(float)),
     }
