@@ -10,6 +10,7 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
@@ -177,7 +178,9 @@ def _advice(value: object, reason: str) -> str:
         return "Only kernels of functions f(params, x) take several arrays; pass one array here."
     if isinstance(value, list) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask with them in a dictionary."
-    return "Convert it with numpy.asarray."
+    if callable(value):
+        return "Give its values, f(x)."
+    return "Give numbers." if value is None or dataclasses.is_dataclass(value) else "Convert it with numpy.asarray."
 
 
 def require_wide(value: object, name: str) -> Array:
@@ -230,12 +233,12 @@ def _is_finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(np.min(array)) and np.isfinite(np.max(array)))
 
 
-def require_known(values: Any, name: str) -> None:
-    """Raise an `InputError` if an array in the pytree is traced: for functions that compute on the host, in float64."""
+def require_known(values: Any, name: str, why: str = "it computes in float64 on the host") -> None:
+    """Raise an `InputError` if an array in the pytree is traced. `why` is the reason that the function `name` has."""
     if not are_known(values):
         raise InputError(
             f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
-            "these: it computes in float64 on the host."
+            f"these: {why}."
         )
 
 

@@ -227,7 +227,9 @@ HALF_PRECISION = {
     ),
     "learning.learning_times": Half(lambda h: nb.learning.learning_times(h.spectrum)),
     "kernel_regression": Half(lambda h: nb.kernel_regression(h.gram, h.y).outputs),
-    "kernel_regression with a ridge": Half(lambda h: nb.kernel_regression(h.gram, h.y, ridge=0.1).predict(h.gram)),
+    "kernel_regression with a ridge": Half(
+        lambda h: nb.kernel_regression(h.gram, h.y, ridge=0.1).predict(K_test=h.gram)
+    ),
     "gradient_flow": Half(
         lambda h: nb.gradient_flow(h.gram, h.y, h.cast([0.0, 1.0, 4.0]), P=h.cast(np.full(12, 1 / 12))).outputs
     ),

@@ -19,6 +19,7 @@ from jaxtyping import Array
 from ntkbias.errors import InputTypeError
 from ntkbias.kernels.form import FormCentered, FormScaled, FormSum, SymmetricForm
 from ntkbias.kernels.operators import Source
+from ntkbias.layers import Layer
 
 __all__ = ["Centered", "Kernel", "Scaled", "Sum", "refuse_forms", "require_kernel"]
 
@@ -67,10 +68,12 @@ class Centered(FormCentered, Kernel):
     kernel: Kernel
 
 
-def require_kernel(value: Any, otherwise: str = "For a matrix use eigh(K).") -> None:
+def require_kernel(value: Any, otherwise: str = "For a matrix use nb.eigen.eigh(K).") -> None:
     """Raise an `InputTypeError` unless `value` is a `Kernel`. `otherwise` ends the message with advice."""
     refuse_forms(value)
     if not isinstance(value, Kernel):
+        if isinstance(value, Layer):
+            otherwise = "For a network use infinite_ntk(net), or empirical_ntk(net.apply, params)."
         raise InputTypeError(
             f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(value).__name__}. {otherwise}"
         )

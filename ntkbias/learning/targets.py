@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_host, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
+from ntkbias.mistaken import is_own
 from ntkbias.packing import are_several, num_examples
 
 __all__ = ["Contrast", "Target", "targets_on"]
@@ -126,6 +127,11 @@ def _values(target: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.
                 f"for {name!r}. Use empirical_ntk(f, params, outputs='all')."
             )
         return target(np.empty(shape[0]) if x is None else x, shape[1]), False
+    if is_own(target):
+        raise InputTypeError(
+            f"Expected a target as values, labels, a function of x or a Contrast; got {type(target).__name__}, for "
+            f"{name!r}."
+        )
     if callable(target):
         if x is None:
             raise InputError(

@@ -21,7 +21,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_known, require_positive
 from ntkbias.claims import Claim, claim, claimed
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import PART, StorageError, storage_errors
@@ -71,7 +71,7 @@ def gram_on_disk(
       random ones, up to the square root of the machine precision.
     - Blocks are missing, and the others were made by other versions, on another device or with another memory budget,
       which may round differently.
-    - The folder holds other files, or a block has NaN or infinite values.
+    - The folder holds other files, a block has NaN or infinite values, or arrays are traced.
 
     Raises `StorageError`, which is also an `OSError`, if the disk is full or fails. Finished blocks stay, and the same
     call resumes.
@@ -90,6 +90,7 @@ def gram_on_disk(
         )
     if rows is not None:
         require_positive("rows", rows)
+    require_known((kernel, x1, x2), "gram_on_disk", "it writes files")
     kernel, x1 = of_one_array(kernel, x1, "x1")
     kernel, x2 = (kernel, None) if x2 is None else of_one_array(kernel, x2, "x2")
     there = manifests.manifest_of(folder)
