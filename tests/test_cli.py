@@ -255,12 +255,20 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_as_a_process_there_is_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "ntkbias.cli", "spectrum", "--data", "nowhere.npz"]
+PROCESSES = {
+    "no file": ("ntkbias.cli", ["spectrum", "--data", "nowhere.npz"], "Expected a file of arrays"),
+    "no command": ("ntkbias", [], "Expected one of spectrum, compare, track; got no command. See ntkbias --help."),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_as_a_process_there_is_no_traceback(tmp_path, name):
+    module, arguments, message = PROCESSES[name]
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("ntkbias: Expected a file of arrays")
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"ntkbias: {message}")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_paths_that_are_not_files_are_named(tmp_path, capsys):

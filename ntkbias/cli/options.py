@@ -139,6 +139,8 @@ DESCRIPTION = "Show what a neural network is inclined to learn: kernel spectra, 
 
 def parsed(argv: list[str]) -> SpectrumOptions | CompareOptions | TrackOptions:
     """The options of a command line. Raises `InputError`, with one sentence, if the parser refuses it."""
+    if not argv:
+        raise InputError(f"Expected one of {', '.join(COMMANDS)}; got no command. See ntkbias --help.")
     _require_no_empty_paths(argv)
     commands = (
         Annotated[SpectrumOptions, tyro.conf.subcommand("spectrum")]
