@@ -46,8 +46,9 @@ class Snapshot:
     """A network at one step of its training, and what follows from its parameters, computed when first asked for.
 
     `before` are the values that the measures took at the snapshot before, by their keys, of which `keys` has that of
-    each measure. A spectrum has all modes up to 1,500 rows, and the first `num_modes` beyond; the kernel's matrix is
-    held up to some 8,000 rows, and is None beyond.
+    each measure. A spectrum has all modes up to 1,500 rows, and the first `num_modes` beyond. The kernel's matrix is
+    held up to some 8,000 rows, and is None beyond. It is None, and the spectrum has the first modes, also if
+    `memory_budget` is below 16 bytes per entry.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Snapshot:
 
     @cached_property
     def matrix(self) -> Float[np.ndarray, "rows rows"] | None:
-        """The kernel on the probe, on the host; None where three of them would not fit."""
+        """The kernel on the probe, on the host; None if the matrices of three snapshots would not fit."""
         size = MATRICES * 4 * self.num_rows**2
         if size > min(MATRIX_BYTES, self.setting.memory_budget):
             return None
@@ -179,8 +180,8 @@ class Snapshot:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """All modes, or the first `num_modes` of more than 1,500 rows."""
-        if self.num_rows <= DENSE_ROWS:
+        """All modes; the first `num_modes` if there are more than 1,500 rows or if no matrix is held."""
+        if self.num_rows <= DENSE_ROWS and self.matrix is not None:
             shape = (self.num_examples, self.num_outputs) if self.setting.outputs == "all" else (self.num_examples,)
             modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape).astype(self.made_in))  # noise is that type's
         else:

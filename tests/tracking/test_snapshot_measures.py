@@ -207,15 +207,19 @@ def test_several_outputs(outputs):
     close(at.velocity, -r)
 
 
-def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypatch):
+@pytest.mark.parametrize("limit", ["rows", "memory_budget"])
+def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypatch, limit):
     from ntkbias.tracking import snapshot
 
     f, params = network
-    setting = Setting.of(f, params, data, probe=Probe(num_modes=4, watched={"cos": data[0][:, 0]}))
-    whole = Snapshot(setting, 0, params)
-    monkeypatch.setattr(snapshot, "MATRIX_BYTES", 100)
-    monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)
-    large = Snapshot(setting, 0, params)
+    about = {"num_modes": 4, "watched": {"cos": data[0][:, 0]}}
+    whole = Snapshot(Setting.of(f, params, data, probe=Probe(**about)), 0, params)
+    if limit == "rows":
+        monkeypatch.setattr(snapshot, "MATRIX_BYTES", 100)
+        monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)
+    else:
+        about["memory_budget"] = 1_000
+    large = Snapshot(Setting.of(f, params, data, probe=Probe(**about)), 0, params)
     assert large.matrix is None
     for name in ("eigenvalues", "trace", "trace_ratios", "initial_alignment", "target_alignment", "energy_of_labels"):
         np.testing.assert_allclose(measures.ALL[name](large), measures.ALL[name](whole), rtol=1e-3, atol=1e-5)
