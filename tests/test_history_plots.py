@@ -77,7 +77,7 @@ def test_trajectories_follow_modes_by_their_match(one):
 
 def test_alignments_and_spectrogram(one, three):
     lines = plots.alignments(one).lines
-    assert any(np.allclose(line.get_ydata(), one["centered_alignment"]) for line in lines)
+    assert any(np.allclose(line.get_ydata(), one["alignment"]) for line in lines)
     for history in (one, three):
         mesh = plots.frequency_spectrogram(history).collections[0]
         assert mesh.get_array().shape == (len(history), len(np.unique(history.level_frequencies)))

@@ -35,8 +35,9 @@ TEXTS = {
         divided by its norm.""",
     "eigenvalues": """The largest eigenvalues of K / n. Each line follows one of them from snapshot to snapshot, by the
         overlap of eigenfunctions. If a line rises, its function is learned faster than the initial kernel predicts.""",
-    "alignments": """How closely the kernel is aligned with the labels, from 0 to 1. Centered and uncentered alignment
-        are different quantities and may move in opposite directions.""",
+    "alignments": """How closely the kernel is aligned with the labels, from 0 to 1. The alignment is centered: the
+        means over the probe are subtracted from features and labels. The uncentered alignment keeps them. The two are
+        different quantities and may move in opposite directions.""",
 }
 SPECTROGRAM = """by frequency. In a residual, a frequency is learned when its column turns from dark to light; in
     outputs, when it turns from light to dark."""
@@ -51,7 +52,7 @@ def figures(history: History) -> dict[str, Figure]:
     made = {"evolution": _evolution(history)}
     if "eigenvalues" in history:
         made["eigenvalues"] = drawn(plots.eigenvalue_trajectories, history)
-    if "alignment" in history or "centered_alignment" in history:
+    if "alignment" in history or "uncentered_alignment" in history:
         made["alignments"] = drawn(plots.alignments, history)
     for name in history:
         if history.axes_of(name)[-1] == "level" and history.level_frequencies is not None:

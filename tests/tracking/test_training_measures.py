@@ -42,7 +42,7 @@ def test_it_gives_numbers_of_one_shape_with_named_axes(history, name):
     start = 1 if name == "kernel_velocity" else 0  # which has no snapshot before the first
     values = history[name][start:]
     # A bias has the same gradient at all inputs: centered, nothing is left of its kernel.
-    assert np.isfinite(values).all() or name == "centered_alignment_by_layer"
+    assert np.isfinite(values).all() or name == "alignment_by_layer"
 
 
 @each_measure
