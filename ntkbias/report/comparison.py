@@ -95,13 +95,14 @@ def figure_names(kernels: list[str]) -> list[str]:
 
 
 def table(comparison: Comparison, num_modes: int = 10) -> str:
-    """The first modes of each kernel as text of at most 100 columns, with the facts about the kernel below.
+    """The comparison's own table if there are several kernels, then the first modes of each, with its facts below.
 
-    Brackets before the rows join the members of one eigenspace.
+    The text has at most 100 columns. Brackets before the rows join the members of one eigenspace.
     """
     require_positive("num_modes", num_modes)
     tables = [dataclasses.replace(kernel.table(num_modes), title=name) for name, kernel in comparison.items()]
-    return "\n\n".join(table.text() for table in tables)
+    first = [comparison.table(len(comparison))] if len(comparison) > 1 else []
+    return "\n\n".join(table.text() for table in [*first, *tables])
 
 
 def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
