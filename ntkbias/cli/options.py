@@ -133,6 +133,7 @@ class TrackOptions(Options):
 
 
 COMMANDS: dict[str, type[Options]] = {"spectrum": SpectrumOptions, "compare": CompareOptions, "track": TrackOptions}
+DATA = ("digits", "circle", "mnist", "cifar10")
 PATHS = ("--out", "--folder", "--config")
 DESCRIPTION = "Show what a neural network is inclined to learn: kernel spectra, comparisons, and kernels in training."
 
@@ -192,6 +193,9 @@ def _unknown(argv: list[str]) -> str | None:
         likely = [name for name in likely if name in own][:1] or likely[:1]
         named = [f"{name} of ntkbias {owners[name][0]}" if name not in own else name for name in likely]
         return f"Expected options of ntkbias {command}; got {word.partition('=')[0]!r}{_suggestion(named)}"
+    for before, word in itertools.pairwise(argv):
+        if not before.startswith("--") and (word.endswith(".npz") or word in DATA):
+            return f"Expected options of ntkbias {command}; got {word!r}{_suggestion([f'--data {word}'])}"
     return None
 
 

@@ -45,9 +45,9 @@ def interval(value: Any, low: Any, high: Any) -> str:
     return f"{value_text} ({low_text} to {high_text})"
 
 
-def counted(count: int, noun: str) -> str:
-    """The count and the noun, which gets an s unless the count is one."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """The count and the noun, in its plural (by default with an s) unless the count is one."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def percent(part: Any, whole: Any, digits: int = 2) -> str:
