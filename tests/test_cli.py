@@ -42,6 +42,14 @@ def test_the_names_of_the_options_are_those_of_the_tables():
     assert options.Parameterization == types.Parameterization
 
 
+@pytest.mark.parametrize("command", options.COMMANDS)
+def test_the_help_shows_no_default_that_is_none(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    shown = " ".join(out.replace("│", " ").split())
+    assert (code, "(default: 256)" in shown) == (0, True)
+    assert not re.search(r"\(default: (None)?\)", shown)
+
+
 def test_compare_leaves_a_complete_run_folder(tmp_path, capsys):
     code, out, _ = run(capsys, "compare", "--data", "circle", *SMALL, "--out", str(tmp_path / "run"))
     assert code == 0
