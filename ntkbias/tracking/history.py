@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_name
 from ntkbias.errors import InputError
-from ntkbias.tables import Fact, Printed, Table, number
+from ntkbias.tables import Fact, Printed, Table, counted, number
 
 __all__ = ["History", "stacked"]
 
@@ -86,12 +86,12 @@ class History(Printed):
         if len(self):
             for place, head in ((0, "at first"), (-1, "at last")):
                 columns[head] = [number(values[place]) for values in ends.values()]
-        runs = "" if self.num_runs is None else f"medians of {self.num_runs} runs, "
+        runs = "" if self.num_runs is None else f"medians of {counted(self.num_runs, 'run')}, "
         span = f", steps {int(steps[0]):,} to {int(steps[-1]):,}" if len(self) else ""
         arrays = [f"{name} {shape}" for name, shape in shapes.items() if name not in numbers]
         notes = [f"arrays: {', '.join(arrays)}"] if arrays else []
         notes += [f"stopped: {self.stopped}"] if self.stopped else []
-        return Table(f"History: {runs}{len(self):,} snapshots{span}", columns, notes, len(numbers) - len(ends))
+        return Table(f"History: {runs}{counted(len(self), 'snapshot')}{span}", columns, notes, len(numbers) - len(ends))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)

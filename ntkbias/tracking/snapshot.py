@@ -46,8 +46,9 @@ class Snapshot:
     """A network at one step of training. Everything that follows from its parameters is computed when first read.
 
     `spectrum` has all modes of a kernel with up to 1,500 rows, and the first `num_modes` of a larger one. `matrix` is
-    the kernel's matrix with up to about 8,000 rows, and None for a larger one. `values` and `before` hold what the
-    measures returned at this snapshot, so far, and at the previous one. `keys` gives the key of each measure in them.
+    the kernel's matrix with up to about 8,000 rows, and None for a larger one. If `memory_budget` is below 16 bytes per
+    entry, `matrix` is None and `spectrum` has the first modes. `values` and `before` hold what the measures returned at
+    this snapshot, so far, and at the previous one. `keys` gives the key of each measure in them.
     """
 
     def __init__(
@@ -179,8 +180,8 @@ class Snapshot:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The modes of K / n: all for up to 1,500 rows, and otherwise the first `num_modes`."""
-        if self.num_rows <= DENSE_ROWS:
+        """The modes of K / n: all for up to 1,500 rows, and otherwise, or without a matrix, the first `num_modes`."""
+        if self.num_rows <= DENSE_ROWS and self.matrix is not None:
             shape = (self.num_examples, self.num_outputs) if self.setting.outputs == "all" else (self.num_examples,)
             gram = jnp.asarray(self.matrix).reshape(2 * shape)
             modes = eigh(gram.astype(self.gram_dtype))  # the type sets the noise floor

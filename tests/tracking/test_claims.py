@@ -65,10 +65,10 @@ def test_the_kernel_aligns_with_the_disk():
     """Baratin et al. 2020: the kernel's trace grows, it aligns with the labels, and its two ranks disagree."""
     f, params, data, options = disk_runs()
     test = disk(jax.random.key(200))
-    taken = measures.chosen("centered_alignment", "trace", "effective_rank", "centered_effective_rank")
+    taken = measures.chosen("alignment", "trace", "effective_rank", "centered_effective_rank")
     at = sorted({0, *(int(5 * 1.15**i) for i in range(46) if 5 * 1.15**i < 3_000)})
     history = track_many(f, params, data, num_steps=3_000, at=at, probe=test, measures=taken, **options)
-    aligned = history["centered_alignment"]
+    aligned = history["alignment"]
     growth = aligned[:, -1] / aligned[:, 0]
     assert growth.min() > 1
     assert np.median(growth) >= 1.5
@@ -122,14 +122,14 @@ def test_alignment_is_silent(seed):
         "v": scale * jax.random.normal(keys[3], (width, 1)),
     }
     data = x, x @ beta / jnp.linalg.norm(beta)
-    taken = measures.chosen("loss", "alignment", "trace")
+    taken = measures.chosen("loss", "uncentered_alignment", "trace")
     options = {"optimizer": optax.sgd(0.05), "num_steps": 400, "at": range(0, 401, 10), "measures": taken}
     history = track(lambda params, x: x @ params["w"] @ params["v"], params, data, **options)
     before = int(np.argmax(history["loss"] < 0.9 * history["loss"][0])) - 1
     expected = 2 / (D + 3) ** 0.5
-    assert history["alignment"][0] < 0.9 * expected
-    np.testing.assert_allclose(history["alignment"][before], expected, rtol=1e-3)
-    np.testing.assert_allclose(history["alignment"][-1], expected, rtol=1e-4)
+    assert history["uncentered_alignment"][0] < 0.9 * expected
+    np.testing.assert_allclose(history["uncentered_alignment"][before], expected, rtol=1e-3)
+    np.testing.assert_allclose(history["uncentered_alignment"][-1], expected, rtol=1e-4)
     assert history["trace"][-1] > 10 * history["trace"][before]
 
 
@@ -249,7 +249,7 @@ def test_a_probe_of_five_thousand_in_bounded_memory():
                         loss="cross_entropy", batch_size=64, probe=(x, y))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert history["eigenvalues"].shape == (2, 20) and "effective_rank" not in history
-        assert history["centered_alignment"].shape == (2,)
+        assert history["alignment"].shape == (2,)
         print((after - before) / 2**20)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)

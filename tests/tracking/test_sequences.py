@@ -71,7 +71,7 @@ def test_measures_of_sequences(outputs, x64):
     y, energy = np.asarray(wave).reshape(6, 9), np.sum(at.labels**2)
     if outputs == "all":
         aligned = at.labels.ravel() @ K @ at.labels.ravel() / (np.linalg.norm(K) * energy)
-        np.testing.assert_allclose(taken["alignment"], aligned, rtol=1e-5)
+        np.testing.assert_allclose(taken["uncentered_alignment"], aligned, rtol=1e-5)
         np.testing.assert_allclose(taken["target_alignment"], y.ravel() @ K @ y.ravel() / (6 * np.sum(y**2)), rtol=1e-5)
     np.testing.assert_allclose(taken["critical_learning_rate"], 2 / np.linalg.eigvalsh(K / 6)[-1], rtol=2e-3)
     np.testing.assert_allclose(taken["learned"], np.vdot(scores, y) / np.sum(y**2), rtol=1e-6)

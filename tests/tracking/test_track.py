@@ -485,7 +485,7 @@ def test_bad_arguments_are_named_before_training(unchecked, network, data):
     f, params = network
     loss = measures.chosen("loss")
 
-    def refused(message, error=InputError, call=track, params=params, f=f, **options):
+    def refused(message, error=InputError, call=track, params=params, f=f, data=data, **options):
         with pytest.raises(error, match=message):
             call(f, params, data, measures=loss, **options)
 
@@ -504,6 +504,10 @@ def test_bad_arguments_are_named_before_training(unchecked, network, data):
         message = f"Expected params to train; got {got}. For a training loop of your own use track_snapshots"
         refused(message, TypeError, params=given, **trained)
         refused(message, TypeError, call=track_many, params=given, **trained)
+    loop = iter([(0, params)])
+    refused(
+        "a pair .* got list_iterator. For a training loop of your own, use track_snaps", TypeError, data=loop, **trained
+    )
     refused("Expected wrt= alone; got state=", wrt=lambda path: True, state=1.0, **trained)
     refused("Expected params to hold at least one array; got an empty", params={}, **trained)
     refused("Expected params to be a pytree of arrays, .* got str", TypeError, params="a", **trained)

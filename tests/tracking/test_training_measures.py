@@ -42,7 +42,7 @@ def test_a_measure_returns_numbers_of_one_shape_with_named_axes(history, name):
     start = 1 if name == "kernel_velocity" else 0  # the first snapshot has none before it
     values = history[name][start:]
     # The gradient by the last bias is the same at all inputs, so its centered kernel is zero.
-    assert np.isfinite(values).all() or name == "centered_alignment_by_layer"
+    assert np.isfinite(values).all() or name == "alignment_by_layer"
 
 
 @each_measure

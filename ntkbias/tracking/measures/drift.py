@@ -15,13 +15,13 @@ from ntkbias.tracking.snapshot import Snapshot, frobenius
 __all__ = ["MEASURES"]
 
 
-@measured(title="distance to the start", line="1 − cosine", scale="log")
+@measured(title="kernel drift", line="1 − cosine", scale="log")
 def kernel_distance(at: Snapshot) -> float | None:
     """The distance S = 1 - <K_0, K_t> / (||K_0|| ||K_t||) to the start. It is quadratic in small drifts."""
     return _distance(at.initial, at)
 
 
-@measured(title="distance to the start", line="‖ΔK‖ / ‖K‖", scale="log", column="drift of K")
+@measured(title="kernel drift", line="‖ΔK‖ / ‖K₀‖", scale="log", column="kernel drift")
 def kernel_drift(at: Snapshot) -> float | None:
     """||K_t - K_0|| / ||K_0||. It is linear in small drifts, and includes changes of scale."""
     if at.matrix is None or at.initial.matrix is None:
