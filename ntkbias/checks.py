@@ -194,9 +194,10 @@ def require_host(value: object, name: str) -> np.ndarray:
     A difference of large numbers, as a target less its mean, keeps its digits.
     """
     array = require_wide(value, name)
-    host = None if isinstance(value, jax.Array) else in_native_order(np.asarray(value))
-    wider = host is not None and host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize
-    return host if wider else np.asarray(array)
+    if isinstance(value, jax.Array):
+        return np.asarray(array)
+    host = in_native_order(np.asarray(value))
+    return host if host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize else np.asarray(array)
 
 
 def widened(array: Array) -> Array:
