@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 WIDEST = {"f": 8, "c": 16}  # bytes of the widest float and complex types of JAX
-MOST_NAMES = 10  # the names that a sentence lists
+MOST_NAMES = 10  # that a message lists
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -56,7 +56,10 @@ def require_choice(name: str, value: object, choices: Any) -> None:
 
 
 def require_name(name: object, names: Iterable[str], what: str) -> None:
-    """Raise an `InputError` unless `name` is one of these names of `what`: with those that are nearest to it."""
+    """Raise an `InputError` unless `name` is one of `names`. The error suggests the names that are most similar.
+
+    `what` says what the names stand for.
+    """
     known = list(names)
     if isinstance(name, str) and name in known:
         return
@@ -191,10 +194,10 @@ def require_host(value: object, name: str) -> np.ndarray:
     A difference of large numbers, as a target less its mean, keeps its digits.
     """
     array = require_wide(value, name)
-    host = None if isinstance(value, jax.Array) else in_native_order(np.asarray(value))
-    if host is not None and host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize:
-        return host
-    return np.asarray(array)
+    if isinstance(value, jax.Array):
+        return np.asarray(array)
+    host = in_native_order(np.asarray(value))
+    return host if host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize else np.asarray(array)
 
 
 def widened(array: Array) -> Array:
@@ -247,7 +250,7 @@ def are_known(values: Any) -> bool:
 
 def is_known(array: Array | np.ndarray) -> bool:
     """Whether the array is concrete. Inside jit, vmap and grad it is traced, without values."""
-    if isinstance(array, np.ndarray):  # from a file, in a type that JAX is not set to
+    if isinstance(array, np.ndarray):  # from a file, or in a type that JAX is not set to
         return True
     try:
         array.devices()
@@ -278,7 +281,10 @@ def _are_finite(arrays: list[Array]) -> Array:
 
 
 def require_key(key: Any) -> Array:
-    """Return one typed key of jax.random, or raise an `InputTypeError`. Raw uint32 keys are wrapped."""
+    """Return a single typed key of jax.random. Raw uint32 keys are wrapped.
+
+    Raises `InputTypeError` on anything else, such as a seed, and `InputError` on an array of several keys.
+    """
     try:
         key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     except (TypeError, ValueError, AttributeError):
@@ -286,12 +292,12 @@ def require_key(key: Any) -> Array:
         example = f"jax.random.key({key if is_seed else 0})"
         raise InputTypeError(f"Expected a key of jax.random, as {example}; got {type(key).__name__}.") from None
     if key.ndim:
-        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them, such as keys[0].")
     return key
 
 
 def key_or_default(key: Any) -> Array:
-    """The key, or a fixed one for None: where a result states its own error, which draws made it matters little."""
+    """Return the checked key, or a fixed key for None. The default is for results that state their own random error."""
     return jax.random.key(0) if key is None else require_key(key)
 
 

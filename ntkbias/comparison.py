@@ -24,13 +24,13 @@ from ntkbias.checks import key_or_default, require_finite, require_known, requir
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.frequency import FrequencyMeasure, FrequencyRanking, measure_on, rank_by_frequency
+from ntkbias.frequency import MEASURES, FrequencyMeasure, FrequencyRanking, measure_on, rank_by_frequency
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.kernel import require_kernel
 from ntkbias.mistaken import require_no_labels
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import MOST_ROWS, Fact, Printed, Table, counted, percent, printed, printed_html
+from ntkbias.tables import MOST_ROWS, Fact, Printed, Table, counted, explained, percent, printed, printed_html
 
 __all__ = ["Comparison", "compare"]
 
@@ -46,7 +46,7 @@ class ComparedKernel(NamedTuple):
         return [*self.spectrum.facts(), *self.ranking.facts()]
 
     def table(self, num_rows: int = MOST_ROWS) -> Table:
-        """A table of the first modes, with each mode's share of the trace, and the facts."""
+        """A table of the first modes, with each mode's share of the trace, the facts, and notes on the columns."""
         ranked = self.ranking.table(num_rows)
         values = np.asarray(self.ranking.eigenvalues)[: len(ranked.rows)]
         columns: dict[str, Sequence[str]] = {}
@@ -54,13 +54,14 @@ class ComparedKernel(NamedTuple):
             columns[head] = cells
             if head == "eigenvalue":
                 columns["of trace"] = [percent(value, self.spectrum.trace) for value in values]
-        title = (
-            f"{type(self).__name__}: {len(self.ranking.eigenvalues):,} modes on {len(self.spectrum.weights):,} inputs"
-        )
+        modes = counted(len(self.ranking.eigenvalues), "mode")
+        title = f"{type(self).__name__}: {modes} on {counted(len(self.spectrum.weights), 'input')}"
+        unknown = {"frequency"} if self.ranking.measure not in MEASURES else set()  # its unit is the measure's own
+        sentences = explained({head: cells for head, cells in columns.items() if head not in unknown})
         return Table(
             f"{title}, frequency by {self.ranking.measure}",
             columns,
-            [f"{', '.join(map(str, self.facts()))}."],
+            [f"{', '.join(map(str, self.facts()))}.", *sentences],
             ranked.more,
         )
 
@@ -111,7 +112,7 @@ class Comparison(Printed):
         labels = list(dict.fromkeys(label for facts in found for label in facts))
         columns = {"kernel": list(self.names[:num_rows])}
         columns |= {label: [facts.get(label, "-") for facts in found] for label in labels}
-        inputs = f"{len(self.spectra[0].weights):,} inputs" if self.spectra else "no inputs"
+        inputs = counted(len(self.spectra[0].weights), "input") if self.spectra else "no inputs"
         title = f"Comparison: {counted(len(self), 'kernel')} on {inputs}, {type(self.domain).__name__}"
         return Table(title, columns, more=len(self) - len(found))
 

@@ -56,8 +56,7 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
     x, y = (images - images.mean()) / images.std(), bunch.target
     if num_examples is None:
         return Dataset(x, y)
-    if not 1 <= num_examples <= len(x):
-        raise InputError(f"Expected 1 to {len(x)} examples of the digits; got {num_examples}.")
+    _require_so_many(num_examples, len(x), "the digits")
     chosen = np.random.default_rng(seed).permutation(len(x))[:num_examples]
     return Dataset(x[chosen], y[chosen])
 
@@ -133,8 +132,7 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
         raise InputError(f"Expected one label for each of {len(x)} inputs in y of {path}; got shape {y.shape}.")
     if num_examples is not None:
-        if not 1 <= num_examples <= len(x):
-            raise InputError(f"Expected 1 to {len(x)} examples of {path}; got {num_examples}.")
+        _require_so_many(num_examples, len(x), path)
         x, y = x[:num_examples], None if y is None else y[:num_examples]
     x = in_native_order(x if x.dtype.kind == "f" else x.astype(np.float32))  # also at most float64
     y = None if y is None else in_native_order(y)
@@ -188,6 +186,12 @@ def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
     return (np.asarray(labels)[:, None] == np.unique(labels)).astype(np.float32)
 
 
+def _require_so_many(num_examples: int, available: int, place: str | Path) -> None:
+    """Raise an `InputError` unless so many examples are available; the command line adds its option to the message."""
+    if not 1 <= num_examples <= available:
+        raise InputError(f"Expected 1 to {available} examples of {place}; got {num_examples}.")
+
+
 def _standardized(images: np.ndarray, labels: np.ndarray, num_examples: int | None, place: str | Path) -> Dataset:
     """The first examples of a split, with pixels standardized over the whole split.
 
@@ -195,8 +199,7 @@ def _standardized(images: np.ndarray, labels: np.ndarray, num_examples: int | No
     """
     if num_examples is not None:
         require_positive("num_examples", num_examples)
-        if num_examples > len(images):
-            raise InputError(f"Expected 1 to {len(images)} examples of {place}; got {num_examples}.")
+        _require_so_many(num_examples, len(images), place)
     counts = sum(np.bincount(image.reshape(-1), minlength=256) for image in images)  # exact, and needs no float copy
     mean, square = (np.average(np.arange(256.0) ** power, weights=counts) for power in (1, 2))
     x = images[:num_examples].astype(np.float32)

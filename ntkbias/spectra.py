@@ -38,7 +38,7 @@ from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.mistaken import require_no_labels
 from ntkbias.results import OPTIONAL
 from ntkbias.scaling import power_law
-from ntkbias.tables import Fact, Printed, Table, brackets, interval, number, percent
+from ntkbias.tables import Fact, Printed, Table, brackets, counted, explained, interval, number, percent
 from ntkbias.threads import blas
 from ntkbias.types import Inputs
 
@@ -289,7 +289,7 @@ class Spectrum(Printed):
     def _table(self, num_rows: int) -> Table:
         count, (n, *outputs, _) = len(self.eigenvalues), self.eigenfunctions.shape
         shown = range(min(count, num_rows))
-        inputs = f"{n:,} inputs" + "".join(f" with {o:,} outputs" for o in outputs)
+        inputs = counted(n, "input") + "".join(f" with {counted(o, 'output')}" for o in outputs)
         columns = {
             "": brackets(np.asarray(self.eigenspace))[:num_rows],
             "mode": [str(mode + 1) for mode in shown],
@@ -298,7 +298,8 @@ class Spectrum(Printed):
             "residual": [number(self.residuals[mode]) for mode in shown],
         }
         facts = ", ".join(map(str, [*self._facts(), Fact.of_number("noise floor", self.noise_floor)]))
-        return Table(f"{type(self).__name__}: {count:,} modes on {inputs}", columns, [facts], count - len(shown))
+        title = f"{type(self).__name__}: {counted(count, 'mode')} on {inputs}"
+        return Table(title, columns, [facts, *explained(columns)], count - len(shown))
 
     def _resampled_eigenvalues(self, num_modes: int, num_resamples: int, key: PRNGKeyArray) -> list[np.ndarray]:
         """Eigenvalues under random weights w' in the span of the first modes: those of L^1/2 Phi^T W' Phi L^1/2.

@@ -368,7 +368,14 @@ HALF_PRECISION = {
 }
 # Public functions that take no parameters or data, or of which another line has the values.
 NOT_NUMERICAL = {
-    *("kernels.explain_ntk", "training.log_steps", "load", "open_gram", "open_history"),
+    *(
+        "kernels.explain_ntk",
+        "training.log_steps",
+        "training.effective_learning_rates",
+        "load",
+        "open_gram",
+        "open_history",
+    ),
     "save",  # which refuses bfloat16 by a sentence: NumPy's files do not hold it
     *("exact_spectrum", "predicted_decay", "exact.beside", "exact.by_hermite_degree", "exact.spectrum_of_degrees"),
     *(

@@ -18,7 +18,9 @@ import ntkbias as nb
 from ntkbias import types
 from ntkbias.cli import main, options, programs
 from ntkbias.cli.folder import RunFolder
+from ntkbias.cli.inputs import inputs
 from ntkbias.cli.outcome import Outcome, print_outcome
+from ntkbias.cli.tracking import about_labels
 from ntkbias.errors import InputError
 from ntkbias.files import StorageError
 
@@ -38,6 +40,14 @@ def test_the_names_of_the_options_are_those_of_the_tables():
     assert get_args(options.MeasureName) == tuple(nb.frequency.MEASURES)
     assert get_args(options.LossName) == tuple(nb.losses.NAMED)
     assert options.Parameterization == types.Parameterization
+
+
+@pytest.mark.parametrize("command", options.COMMANDS)
+def test_the_help_shows_no_default_that_is_none(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    shown = " ".join(out.replace("│", " ").split())
+    assert (code, "(default: 256)" in shown) == (0, True)
+    assert not re.search(r"\(default: (None)?\)", shown)
 
 
 def test_compare_leaves_a_complete_run_folder(tmp_path, capsys):
@@ -152,10 +162,15 @@ BAD = {
     "width": (["--data", "circle", "--width", "0"], "Expected width to be at least 1; got 0"),
     "depth": (["--data", "circle", "--depth", "-1"], "Expected depth to be at least 1; got -1"),
     "examples": (["--data", "circle", "--num-examples", "0"], "Expected num_inputs to be at least 1; got 0"),
-    "too many": (["--num-examples", "5000"], "Expected 1 to 1797 examples of the digits; got 5000"),
+    "too many": (["--num-examples", "5000"], "1 to 1797 examples of the digits; got 5000. Change --num-examples."),
     "too few": (["--num-examples", "3"], "Expected more than 11 inputs for 10 neighbors each"),
     "bias": (["--data", "circle", "--b-std", "-1"], "Expected --b-std to be zero or more; got -1"),
-    "cnn on vectors": (["--data", "circle", "--net", "cnn"], "Expected inputs of Conv to have 2 spatial axes"),
+    "cnn on vectors": (
+        ["--data", "circle", "--net", "cnn"],
+        "Expected images (n, height, width, channels) for cnn; got inputs of shape (n, 2). Use mlp.",
+    ),
+    "path without option": (["flat.npz"], "got 'flat.npz'. Perhaps you meant --data flat.npz. See ntkbias spectrum"),
+    "data without option": (["--width", "8", "mnist"], "got 'mnist'. Perhaps you meant --data mnist. See ntkbias"),
     "huge": (["--data", "circle", "--width", "9999999999"], "Expected --width below 2^31; got 9999999999"),
     "too wide": (
         ["--data", "circle", "--width", "9999999"],
@@ -238,6 +253,19 @@ def test_bad_config_files(tmp_path, capsys, name):
     assert re.search(message, err)
 
 
+@pytest.mark.parametrize(
+    ("y", "line"),
+    [(4 * [3, 5, 3, 9], "{}: they are taken as labels of 3 classes, not as values."), (4 * [0.5, 1.0, 2.0, 3.0], "")],
+    ids=["labels", "values"],
+)
+def test_whole_numbers_in_a_file_are_said_to_be_labels(tmp_path, y, line):
+    path = str(tmp_path / "own.npz")
+    np.savez(path, x=np.eye(16), y=np.array(y))
+    chosen = options.TrackOptions(data=path)
+    wanted = line and "\n" + line.format(f"y of {path} holds whole numbers")
+    assert about_labels(chosen, inputs(chosen)) == wanted
+
+
 def test_bad_arrays_of_a_file(tmp_path, capsys):
     np.savez(tmp_path / "bad.npz", x=np.array([[1.0, np.nan]] * 20))
     code, _, err = run(capsys, "spectrum", "--data", str(tmp_path / "bad.npz"), "--out", str(tmp_path / "run"))
@@ -255,12 +283,20 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_as_a_process_there_is_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "ntkbias.cli", "spectrum", "--data", "nowhere.npz"]
+PROCESSES = {
+    "no file": ("ntkbias.cli", ["spectrum", "--data", "nowhere.npz"], "Expected a file of arrays"),
+    "no command": ("ntkbias", [], "Expected one of spectrum, compare, track; got no command. See ntkbias --help."),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_as_a_process_there_is_no_traceback(tmp_path, name):
+    module, arguments, message = PROCESSES[name]
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("ntkbias: Expected a file of arrays")
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"ntkbias: {message}")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_paths_that_are_not_files_are_named(tmp_path, capsys):
@@ -293,7 +329,7 @@ def tracked(tmp_path_factory):
 
 REFUSED = {
     "batch": (["--batch-size", "1000"], "Expected batch_size to be at most the number of inputs, 40; got 1000"),
-    "resumed otherwise": (["--resume", "--width", "8"], "Expected the run that .*checkpoint is of, to go on with it"),
+    "resumed otherwise": (["--resume", "--width", "8"], "Expected the run that .*checkpoint holds, to resume it"),
     "seed": (["--seed", "4294967303"], r"below 2\^32"),
 }
 

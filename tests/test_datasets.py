@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ntkbias import datasets
+from ntkbias.cli.inputs import inputs
+from ntkbias.cli.options import TrackOptions
 from ntkbias.errors import InputError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -162,6 +164,11 @@ def test_mnist_is_read_and_standardized_over_the_split(mnist):
         datasets.mnist(mnist, num_examples=0)
     with pytest.raises(InputError, match="Expected 1 to 6 examples of .*; got 7"):
         datasets.mnist(mnist, num_examples=7)
+    options = TrackOptions(data="mnist", folder=mnist, num_examples=7)
+    with pytest.raises(InputError, match="Expected 1 to 6 examples of .*; got 7. Change --num-examples"):
+        inputs(options)
+    with pytest.raises(InputError, match="Expected 1 to 4 examples of .*; got 500. Change --test-examples"):
+        inputs(options, "test", options.test_examples)
 
 
 BAD_MNIST = {

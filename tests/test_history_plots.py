@@ -77,7 +77,7 @@ def test_trajectories_follow_modes_by_their_match(one):
 
 def test_alignments_and_spectrogram(one, three):
     lines = plots.alignments(one).lines
-    assert any(np.allclose(line.get_ydata(), one["centered_alignment"]) for line in lines)
+    assert any(np.allclose(line.get_ydata(), one["alignment"]) for line in lines)
     for history in (one, three):
         mesh = plots.frequency_spectrogram(history).collections[0]
         assert mesh.get_array().shape == (len(history), len(np.unique(history.level_frequencies)))
@@ -102,7 +102,11 @@ def test_the_page_of_a_history_has_its_figures_and_snapshots(one, three, tmp_pat
         assert page.count("<figcaption>") == len(figures)
         assert "<script" not in page
         assert f"{len(history)} snapshots from step 0 to step 8" in page
-        text = report.table(history, 3).splitlines()
+        units = ("Time is steps times learning rate.", "Frequencies are in radians per unit of length.")
+        assert all(unit in page for unit in (*units, "The kernel drift is the change of the kernel since the start,"))
+        table, _, notes = report.table(history, 3).partition("Time is ")
+        assert all(unit in " ".join(f"Time is {notes}".split()) for unit in units)
+        text = table.splitlines()
         assert text[-1].split()[0] == "8"
         assert ("medians of 3 runs" in text[0]) == (index == 1)
     assert plt.get_fignums() == []

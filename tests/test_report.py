@@ -142,6 +142,17 @@ def test_summary_names_the_strongest_preference(circle):
     assert f"by rank: depth 2, with a Spearman's ρ of {circle.rankings[1].spearman:.3f}" in summary
 
 
+def test_summary_of_one_kernel_compares_nothing(circle):
+    one = nb.Comparison(("depth 1",), circle.spectra[:1], circle.rankings[:1], CIRCLE)
+    summary = report.comparison._summary(one)
+    assert summary.startswith("One kernel on 32 inputs (Circle).")
+    ranking = circle.rankings[0]
+    assert f"prefers low frequencies by rank, with a Spearman's ρ of {ranking.spearman:.3f} between" in summary
+    rank = float(one.spectra[0].effective_rank())
+    assert summary.endswith(f"decay with an exponent of {ranking.decay}. Its effective rank is {rank:.2f}.")
+    assert not re.search("strongest|steepest|goes from", summary)
+
+
 def test_summary_says_when_intervals_overlap_and_when_nothing_prefers_low_frequencies(circle):
     decay = circle.rankings[0].decay
     reverse = tuple(dataclasses.replace(r, decay=decay, frequencies=r.frequencies[::-1]) for r in circle.rankings)
@@ -204,7 +215,9 @@ def test_kernel_of_one_mode(tmp_path):
 
 def test_table_for_a_terminal(circle):
     text = report.table(circle, 4)
-    first, second = text.split("\n\ndepth 2\n")
+    kernels, first, rest = re.split(r"\n\n(?=depth [12]\n)", text)
+    assert kernels == str(circle)
+    second, notes = rest.removeprefix("depth 2\n").split("\n\n")
     lines = first.splitlines()
     assert lines[0] == "depth 1"
     heads = ["mode", "eigenvalue", "of", "trace", "frequency", "95", "%", "interval", "purity", "learning", "time"]
@@ -215,6 +228,13 @@ def test_table_for_a_terminal(circle):
     assert lines[6] == f"... and {len(circle.rankings[0].frequencies) - 4} more"
     assert lines[7].startswith("trace 0.520, effective rank ")
     assert second.splitlines()[0].split() == heads
+    for sentence in (
+        "joined by /, | and \\",
+        "radians per unit of length.",
+        "Purity is the",
+        "steps times learning rate.",
+    ):
+        assert " ".join(notes.split()).count(sentence) == 1
     assert max(map(len, text.splitlines())) <= 100
     assert text.isascii()
 

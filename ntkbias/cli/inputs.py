@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias import datasets, nets
+from ntkbias import __version__, datasets, nets
 from ntkbias.cli.options import Architecture, Options
 from ntkbias.domains import Circle, Domain, Images, PointCloud
 from ntkbias.errors import InputError
@@ -53,33 +53,51 @@ class Inputs(NamedTuple):
 
 
 def inputs(options: Options, split: datasets.Split = "train", num_examples: int | None = None) -> Inputs:
-    """The data that the options name. `split` counts for mnist and cifar10. `num_examples` overrides the option."""
+    """The data that the options name.
+
+    `split` counts for mnist and cifar10. `num_examples` overrides the option: it is the number of --test-examples.
+    """
     count = options.num_examples if num_examples is None else num_examples
     if options.data == "circle":
         circle = Circle()
         x, weights = circle.quadrature(256 if count is None else count)
         return Inputs(x, weights, None, circle)
-    if options.data == "digits":
-        data = datasets.digits(count, seed=options.seed)
-    elif options.data in ("mnist", "cifar10"):
-        if options.folder is None:
-            raise InputError(f"Expected --folder with the files of {options.data}; got none.")
-        read = datasets.mnist if options.data == "mnist" else datasets.cifar10
-        data = read(options.folder, split, DEFAULT_EXAMPLES if count is None else count)
-    elif options.data.endswith(".npz"):
-        data = datasets.from_file(options.data, count)
-    else:
-        raise InputError(
-            f"Expected --data to be digits, circle, mnist, cifar10 or the path of an .npz file; got {options.data!r}."
-        )
+    try:
+        data = _read(options, split, count)
+    except InputError as error:
+        if not str(error).startswith("Expected 1 to "):
+            raise
+        option = "--num-examples" if num_examples is None else "--test-examples"
+        raise InputError(f"{error} Change {option}.") from None
     x, y = jnp.asarray(data.x), data.y
     domain: Domain = Images() if x.ndim == 4 else PointCloud()
     domain.check(x)
     return Inputs(x, None, y, domain)
 
 
-def network(options: Options, architecture: Architecture, num_outputs: int = 1) -> Layer:
-    """The network that the options describe."""
+def _read(options: Options, split: datasets.Split, count: int | None) -> datasets.Dataset:
+    """The arrays of a data set or of a file."""
+    if options.data == "digits":
+        return datasets.digits(count, seed=options.seed)
+    if options.data in ("mnist", "cifar10"):
+        if options.folder is None:
+            raise InputError(f"Expected --folder with the files of {options.data}; got none.")
+        read = datasets.mnist if options.data == "mnist" else datasets.cifar10
+        return read(options.folder, split, DEFAULT_EXAMPLES if count is None else count)
+    if options.data.endswith(".npz"):
+        return datasets.from_file(options.data, count)
+    raise InputError(
+        f"Expected --data to be digits, circle, mnist, cifar10 or the path of an .npz file; got {options.data!r}."
+    )
+
+
+def network(options: Options, architecture: Architecture, input_shape: tuple[int, ...], num_outputs: int = 1) -> Layer:
+    """The network that the options describe, for inputs of this shape. Raises `InputError` if they do not fit it."""
+    if architecture != "mlp" and len(input_shape) != 3:
+        raise InputError(
+            f"Expected images (n, height, width, channels) for {architecture}; got inputs of shape "
+            f"(n, {', '.join(map(str, input_shape))}). Use mlp."
+        )
     if not 0 <= options.b_std < float("inf"):
         raise InputError(f"Expected --b-std to be zero or more; got {options.b_std}.")
     shared: dict[str, Any] = {
@@ -90,9 +108,10 @@ def network(options: Options, architecture: Architecture, num_outputs: int = 1) 
         "b_std": options.b_std or None,
         "parameterization": options.parameterization,
     }
-    if architecture == "mlp":
-        return nets.mlp(**shared)
-    return nets.cnn(**shared, readout="pool" if architecture == "cnn-pool" else "flatten")
+    readout: nets.Readout = "pool" if architecture == "cnn-pool" else "flatten"
+    net = nets.mlp(**shared) if architecture == "mlp" else nets.cnn(**shared, readout=readout)
+    net.output_shape(input_shape)  # which raises if the network cannot take the inputs
+    return net
 
 
 def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_runs: int | None = None) -> Params:
@@ -114,12 +133,16 @@ def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_
 
 def settings(options: Options, command: str) -> dict[str, Any]:
     """Everything that the results depend on, in a form that JSON can store."""
-    packages = ("ntkbias", "jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
+    packages = ("jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "command": command,
         "options": chosen,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            "ntkbias": __version__,  # also if the package runs from a folder where it is not installed
+            **{name: version(name) for name in packages},
+        },
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "precision": str(jnp.result_type(float)),
     }

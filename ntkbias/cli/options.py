@@ -40,6 +40,7 @@ Limit = Literal["finite", "infinite"]
 MeasureName = Literal["harmonic", "graph", "dirichlet"]
 LossName = Literal["mse", "logistic", "hinge", "cross_entropy"]
 Parameterization = Literal["ntk", "standard"]
+NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")  # the help text itself says what happens without the option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Options:
 
     data: str = "digits"
     """digits, circle, mnist, cifar10, or the path of an .npz file with arrays x and, if there are labels, y"""
-    folder: Path | None = None
+    folder: Annotated[Path | None, NO_DEFAULT] = None
     """the folder with the files of mnist or cifar10"""
-    num_examples: int | None = None
+    num_examples: Annotated[int | None, NO_DEFAULT] = None
     """number of inputs: by default 256 on the circle, 2,000 from mnist and cifar10, and otherwise all"""
     width: int = 256
     """units or channels of each hidden layer of a finite network"""
@@ -68,7 +69,7 @@ class Options:
     """the run folder; files from an earlier command there are replaced, other files are not"""
     cache: bool = True
     """keep compiled programs in the user's cache folder for later commands"""
-    config: Path | None = None
+    config: Annotated[Path | None, NO_DEFAULT] = None
     """a TOML file with these options, e.g. width = 128; the command line takes precedence"""
 
 
@@ -76,7 +77,7 @@ class Options:
 class SpectraOptions(Options):
     """The options that `spectrum` and `compare` share."""
 
-    measure: MeasureName | None = None
+    measure: Annotated[MeasureName | None, NO_DEFAULT] = None
     """how to measure frequency: by default harmonic on the circle, graph elsewhere"""
     num_modes: int = 10
     """number of modes in the printed table"""
@@ -96,7 +97,7 @@ class SpectrumOptions(SpectraOptions):
 class CompareOptions(SpectraOptions):
     """Compare the spectra of several networks, at finite and infinite width."""
 
-    nets: tuple[Architecture, ...] = ()
+    nets: Annotated[tuple[Architecture, ...], NO_DEFAULT] = ()
     """the architectures: by default mlp, and for images also cnn"""
     limits: tuple[Limit, ...] = ("finite", "infinite")
     """which kernels of each architecture"""
@@ -112,11 +113,11 @@ class TrackOptions(Options):
     """number of optimizer steps"""
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     """gradient descent, gradient descent with momentum 0.9, or Adam"""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, NO_DEFAULT] = None
     """by default half of the critical rate of the initial kernel; for adam 0.001"""
     loss: LossName = "mse"
     """the loss; mse uses one output per label, and logistic and hinge need two classes"""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, NO_DEFAULT] = None
     """examples per step: by default all"""
     probe: int = 300
     """number of training examples on which to follow the kernel"""
@@ -133,12 +134,15 @@ class TrackOptions(Options):
 
 
 COMMANDS: dict[str, type[Options]] = {"spectrum": SpectrumOptions, "compare": CompareOptions, "track": TrackOptions}
+DATA = ("digits", "circle", "mnist", "cifar10")
 PATHS = ("--out", "--folder", "--config")
 DESCRIPTION = "Show what a neural network is inclined to learn: kernel spectra, comparisons, and kernels in training."
 
 
 def parsed(argv: list[str]) -> SpectrumOptions | CompareOptions | TrackOptions:
     """The options of a command line. Raises `InputError`, with one sentence, if the parser refuses it."""
+    if not argv:
+        raise InputError(f"Expected one of {', '.join(COMMANDS)}; got no command. See ntkbias --help.")
     _require_no_empty_paths(argv)
     commands = (
         Annotated[SpectrumOptions, tyro.conf.subcommand("spectrum")]
@@ -190,6 +194,9 @@ def _unknown(argv: list[str]) -> str | None:
         likely = [name for name in likely if name in own][:1] or likely[:1]
         named = [f"{name} of ntkbias {owners[name][0]}" if name not in own else name for name in likely]
         return f"Expected options of ntkbias {command}; got {word.partition('=')[0]!r}{_suggestion(named)}"
+    for before, word in itertools.pairwise(argv):
+        if not before.startswith("--") and (word.endswith(".npz") or word in DATA):
+            return f"Expected options of ntkbias {command}; got {word!r}{_suggestion([f'--data {word}'])}"
     return None
 
 

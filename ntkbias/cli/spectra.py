@@ -16,6 +16,7 @@ from ntkbias.domains import Images
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, empirical_ntk, infinite_ntk
 from ntkbias.progress import phase
+from ntkbias.tables import counted
 
 __all__ = ["run"]
 
@@ -47,17 +48,17 @@ def run(
         "key": key,
     }
     with RunFolder.claimed(options.out, file_names("comparison", report.figure_names(list(kernels)))) as folder:
-        phase(f"{len(kernels)} kernel{'s' * (len(kernels) > 1)} of {len(data.x)} inputs")
+        about = counted(len(data.x), "input"), counted(len(kernels), "kernel")
+        phase(" of ".join(about[::-1]))
         comparison = compare(kernels, data.x, data.domain, **arguments)
         table = report.table(comparison, options.num_modes)
         folder.fill(lambda path: fill(path, "comparison", comparison, described, table))
     seconds = time.perf_counter() - started
-    return Outcome(f"{table}\n\n{len(data.x)} inputs, {len(kernels)} kernels, {seconds:.0f} s.", options.out)
+    return Outcome(f"{table}\n\n{', '.join(about)}, {seconds:.0f} s.", options.out)
 
 
 def _kernel(options: SpectraOptions, architecture: Architecture, limit: Limit, input_shape: tuple[int, ...]) -> Kernel:
-    net = network(options, architecture)
-    net.output_shape(input_shape)
+    net = network(options, architecture, input_shape)
     if limit == "infinite":
         return infinite_ntk(net)
     return empirical_ntk(net.apply, initialized(options, net, input_shape))

@@ -27,10 +27,11 @@ from ntkbias.kernels import empirical_ntk
 from ntkbias.layers import Layer
 from ntkbias.learning import critical_learning_rate
 from ntkbias.progress import phase
+from ntkbias.tables import counted
 from ntkbias.tracking import History, Probe, measures, track, track_many
 from ntkbias.training import log_steps
 
-__all__ = ["run"]
+__all__ = ["about_labels", "run"]
 
 WAVES = 8
 MOMENTUM = 0.9
@@ -55,20 +56,28 @@ def run(options: TrackOptions) -> Outcome:
         raise InputError(f"Expected --learning-rate above zero; got {options.learning_rate}.")
     data = inputs(options)
     task = _task(options, data)
-    net = network(options, options.net, task.num_outputs)
-    net.output_shape(task.x.shape[1:])
+    net = network(options, options.net, task.x.shape[1:], task.num_outputs)
     params = initialized(options, net, task.x.shape[1:], options.num_runs if options.num_runs > 1 else None)
     rate = _learning_rate(options, net, params, task.x[: options.probe])
     described = settings(options, "track") | {"learning rate": rate}
     with RunFolder.claimed(options.out, file_names("history", report.figure_names(None))) as folder:
-        phase(f"{options.num_steps} steps on {len(task.x)} examples")
+        phase(f"{counted(options.num_steps, 'step')} on {counted(len(task.x), 'example')}")
         with folder.checkpoint(options.resume) as checkpoint:
             history = _tracked(options, net, params, task, data, rate, checkpoint)
         table = report.table(history)
         folder.fill(lambda path: fill(path, "history", history, described, table))
-    about = f"{len(task.x)} examples, {options.num_steps} steps of rate {rate:.3g}, {len(history)} snapshots"
-    text = f"{table}\n\n{about}, {time.perf_counter() - started:.0f} s."
+    steps = f"{counted(options.num_steps, 'step')} of rate {rate:.3g}"
+    about = f"{counted(len(task.x), 'example')}, {steps}, {counted(len(history), 'snapshot')}"
+    text = f"{table}\n\n{about}, {time.perf_counter() - started:.0f} s.{about_labels(options, data)}"
     return Outcome(text, options.out, _stopped(history))
+
+
+def about_labels(options: TrackOptions, data: Inputs) -> str:
+    """A line that says that the whole numbers in the y of a file are taken as labels; empty if there is no choice."""
+    if not options.data.endswith(".npz") or not data.labeled or data.y is None:
+        return ""
+    classes = counted(len(np.unique(data.y)), "class", "classes")
+    return f"\ny of {options.data} holds whole numbers: they are taken as labels of {classes}, not as values."
 
 
 def _stopped(history: History) -> str | None:

@@ -32,7 +32,7 @@ from ntkbias.checks import require_array, require_finite, require_positive, requ
 from ntkbias.domains import FromHarmonics, HarmonicDomain, Torus, quadrature_weights
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.losses.loss import at_least_float32, targets_shaped_like
-from ntkbias.tables import Described
+from ntkbias.tables import Described, counted
 
 __all__ = ["ImageSobolev", "Quadratic", "sobolev", "weighted_mse"]
 
@@ -46,7 +46,10 @@ class Quadratic(Described):
 
     diagonal: Float[Array, " n"]
     factor: Float[Array, "n r"]
-    form = "Quadratic loss of {0.diagonal.shape[0]} inputs"  # what printing shows
+
+    def described(self) -> str:
+        """The line that printing shows."""
+        return f"Quadratic loss of {counted(self.diagonal.shape[0], 'input')}"
 
     # Compiled programs are kept by the hash of the loss. Arrays have no hash, so identity stands in, as for a function.
     def __hash__(self) -> int:

@@ -101,12 +101,12 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
 
 
 def alignments(history: History, ax: Axes | None = None) -> Axes:
-    """Draw the alignment of the kernel with the labels along training: plain, centered, and centered for each class."""
+    """Draw the alignment of the kernel with the labels along training: uncentered, centered, and for each class."""
     _require_history(history)
     panels = dict(history.panels)
-    shown = {name: panels[name][1] for name in ("alignment", "centered_alignment") if name in history}
+    shown = {name: panels[name][1] for name in ("uncentered_alignment", "alignment") if name in history}
     if not shown:
-        raise InputError("Expected a history with 'alignment' or 'centered_alignment'; got neither. Train on labels.")
+        raise InputError("Expected a history with 'alignment' or 'uncentered_alignment'; got neither. Train on labels.")
     ax = axes_of(ax)
     if "alignment_by_class" in history:
         classes = history["alignment_by_class"]

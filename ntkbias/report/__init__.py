@@ -84,7 +84,7 @@ def figure_names(kernels: list[str] | None) -> list[str]:
 
 
 def table(value: Comparison | History, num_rows: int = 10) -> str:
-    """The first modes of each kernel, or snapshots from first to last, as text of about 100 columns."""
+    """A comparison's table of kernels and of each one's first modes, or snapshots, as text of about 100 columns."""
     sections, value = _sections_for(value)
     return sections.table(value, num_rows)
 

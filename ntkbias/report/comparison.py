@@ -22,7 +22,7 @@ from ntkbias.checks import require_positive
 from ntkbias.comparison import ComparedKernel, Comparison
 from ntkbias.frequency import MEASURES
 from ntkbias.report.page import drawn, html_figure, html_table, slug_names
-from ntkbias.tables import Fact, number
+from ntkbias.tables import Fact, Table, counted, number
 
 __all__ = ["body", "figure_names", "figures", "table"]
 
@@ -37,9 +37,11 @@ interval of the exponent keeps the frequencies fixed, and that of ρ keeps the m
 power law fits or what more inputs would change, and they are too wide for quadrature nodes. Both numbers leave out
 modes whose frequency the inputs do not resolve."""
 MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
-units of step × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
+units of steps × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
 infinitely wide network. Modes of one eigenspace have eigenvalues too close to distinguish, and share their frequency;
-any rotation of them is equally valid. A > marks a lower bound of a frequency that the inputs do not resolve."""
+any rotation of them is equally valid. Frequencies are in radians per unit of length.
+Purity is the share of a mode's power that lies in its main degree. A > marks a lower bound of a frequency that the
+inputs do not resolve."""
 OVERVIEW = {  # one figure for all kernels
     "spectra": """The eigenvalues of each kernel, in descending order. The earlier and steeper a curve falls, the fewer
         functions are learned early. The dotted line is the noise floor; eigenvalues below it are rounding and are left
@@ -95,13 +97,20 @@ def figure_names(kernels: list[str]) -> list[str]:
 
 
 def table(comparison: Comparison, num_modes: int = 10) -> str:
-    """The first modes of each kernel as text of at most 100 columns, with the facts about the kernel below.
+    """The comparison's own table if there are several kernels, then the first modes of each, with its facts below.
 
-    Brackets before the rows join the members of one eigenspace.
+    The text has at most 100 columns. Brackets before the rows join the members of one eigenspace. Notes on the columns
+    come last.
     """
     require_positive("num_modes", num_modes)
-    tables = [dataclasses.replace(kernel.table(num_modes), title=name) for name, kernel in comparison.items()]
-    return "\n\n".join(table.text() for table in tables)
+    tables = [comparison.table(len(comparison))] if len(comparison) > 1 else []
+    notes: dict[str, None] = {}
+    for name, kernel in comparison.items():
+        modes = kernel.table(num_modes)
+        facts, *sentences = modes.notes
+        notes |= dict.fromkeys(sentences)
+        tables.append(dataclasses.replace(modes, title=name, notes=[facts]))
+    return "\n\n".join(table.text() for table in [*tables, Table("", notes=[" ".join(notes)])])
 
 
 def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
@@ -131,11 +140,14 @@ def _summary(comparison: Comparison) -> str:
     names, rankings = comparison.names, comparison.rankings
     known = MEASURES.get(rankings[0].measure)
     measure = f"the measure {rankings[0].measure!r}" if known is None else known.text
+    kernels = "One kernel" if len(names) == 1 else f"{len(names)} kernels"
+    inputs = counted(len(comparison.spectra[0].weights), "input")
     sentences = [
-        f"{'One kernel' if len(names) == 1 else f'{len(names)} kernels'} on {len(comparison.spectra[0].weights):,} "
-        f"inputs ({type(comparison.domain).__name__}). The frequency of a mode, in radians per unit of length, is "
-        f"{measure}."
+        f"{kernels} on {inputs} ({type(comparison.domain).__name__}). The frequency of a mode, in radians per unit of "
+        f"length, is {measure}."
     ]
+    if len(names) == 1:
+        return " ".join([*sentences, *_about_one(comparison)])
     facts = _facts(comparison)
     rhos = {name: round(r.spearman, 3) for name, r in zip(names, rankings, strict=True) if np.isfinite(r.spearman)}
     if rhos:
@@ -157,6 +169,21 @@ def _summary(comparison: Comparison) -> str:
     spread = "is" if low == high else f"goes from {ranks[low].text} ({low}) to"
     sentences.append(f"The effective rank {spread} {ranks[high].text} ({high}).")
     return " ".join(sentences)
+
+
+def _about_one(comparison: Comparison) -> list[str]:
+    """Whether a single kernel prefers low frequencies, by rank and by decay, and its effective rank."""
+    (ranking,), (facts,) = comparison.rankings, _facts(comparison).values()
+    sentences = []
+    if np.isfinite(ranking.spearman):
+        rho = round(ranking.spearman, 3)
+        verdict = (
+            "The kernel prefers low frequencies by rank" if rho < 0 else "The kernel does not prefer low frequencies"
+        )
+        sentences.append(f"{verdict}, with a Spearman's ρ of {rho:.3f} between eigenvalue and frequency.")
+    if ranking.decay is not None:
+        sentences.append(f"Its eigenvalues decay with an exponent of {facts['decay exponent'].text}.")
+    return [*sentences, f"Its effective rank is {facts['effective rank'].text}."]
 
 
 def _facts(comparison: Comparison) -> dict[str, dict[str, Fact]]:

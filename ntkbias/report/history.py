@@ -22,7 +22,7 @@ from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.plots.drawing import NUM_COLUMNS
 from ntkbias.report.page import drawn, html_figure, html_table
-from ntkbias.tables import Table, number, spaced
+from ntkbias.tables import Table, counted, explained, number, spaced
 from ntkbias.tracking import History
 from ntkbias.tracking.measures import ALL
 
@@ -31,12 +31,14 @@ __all__ = ["body", "figure_names", "figures", "table"]
 TABLE_ROWS = 30  # rows of the page's table
 TEXTS = {
     "evolution": """The measures along training, one panel per kind. If there are several runs, a line is their median,
-        and a band reaches from the lowest to the highest run. Drift is the change of the kernel since the start,
-        divided by its norm.""",
+        and a band reaches from the lowest to the highest run. The kernel drift is the change of the kernel since
+        the start, divided by its norm at the start. Time is steps times learning rate, and frequencies are in radians
+        per unit of length.""",
     "eigenvalues": """The largest eigenvalues of K / n. Each line follows one of them from snapshot to snapshot, by the
         overlap of eigenfunctions. If a line rises, its function is learned faster than the initial kernel predicts.""",
-    "alignments": """How closely the kernel is aligned with the labels, from 0 to 1. Centered and uncentered alignment
-        are different quantities and may move in opposite directions.""",
+    "alignments": """How closely the kernel is aligned with the labels, from 0 to 1. The alignment is centered: the
+        means over the probe are subtracted from features and labels. The uncentered alignment keeps them. The two are
+        different quantities and may move in opposite directions.""",
 }
 SPECTROGRAM = """by frequency. In a residual, a frequency is learned when its column turns from dark to light; in
     outputs, when it turns from light to dark."""
@@ -51,7 +53,7 @@ def figures(history: History) -> dict[str, Figure]:
     made = {"evolution": _evolution(history)}
     if "eigenvalues" in history:
         made["eigenvalues"] = drawn(plots.eigenvalue_trajectories, history)
-    if "alignment" in history or "centered_alignment" in history:
+    if "alignment" in history or "uncentered_alignment" in history:
         made["alignments"] = drawn(plots.alignments, history)
     for name in history:
         if history.axes_of(name)[-1] == "level" and history.level_frequencies is not None:
@@ -68,8 +70,10 @@ def figure_names() -> list[str]:
 def table(history: History, num_rows: int = 10) -> str:
     """At most `num_rows` snapshots, from first to last, as text; medians if there are several runs."""
     require_positive("num_rows", num_rows)
-    runs = "" if history.num_runs is None else f"medians of {history.num_runs} runs"
-    return Table(runs, _columns(history, num_rows), [f"stopped: {history.stopped}"] if history.stopped else []).text()
+    runs = "" if history.num_runs is None else f"medians of {counted(history.num_runs, 'run')}"
+    columns = _columns(history, num_rows)
+    stopped = [f"stopped: {history.stopped}"] if history.stopped else []
+    return Table(runs, columns, [*stopped, " ".join(explained(columns))]).text()
 
 
 def body(history: History, pictures: dict[str, str]) -> list[str]:
@@ -83,15 +87,16 @@ def body(history: History, pictures: dict[str, str]) -> list[str]:
     return [
         f"<p>{html.escape(_summary(history))}</p>",
         f"<h2>Along training</h2><div class='grid'>{''.join(shown)}</div>",
-        f"<h2>Snapshots</h2>{html_table([html.escape(head) for head in columns], cells)}",
+        f"<h2>Snapshots</h2><p class='note'>{' '.join(map(html.escape, explained(columns)))}</p>",
+        f"{html_table([html.escape(head) for head in columns], cells)}",
     ]
 
 
 def _summary(history: History) -> str:
     """The length of the history, and its facts, each from the first to the last snapshot."""
-    runs = "One run" if history.num_runs is None else f"{history.num_runs} runs (numbers are medians)"
+    runs = "One run" if history.num_runs is None else f"{counted(history.num_runs, 'run')} (numbers are medians)"
     steps = np.asarray(history.steps)
-    sentences = [f"{runs}, {len(history)} snapshots from step {steps[0]:,} to step {steps[-1]:,}."]
+    sentences = [f"{runs}, {counted(len(history), 'snapshot')} from step {steps[0]:,} to step {steps[-1]:,}."]
     sentences += [f"{fact.label[0].upper()}{fact.label[1:]}: {fact.text}." for fact in history.facts()]
     return " ".join([*sentences, *([f"It stopped: {history.stopped}"] if history.stopped else [])])
 

@@ -183,11 +183,11 @@ def difference(saved: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray
     for part, place in PARTS.items():
         if f"{part}outputs" not in saved:
             continue
-        old, new = (
+        before, now = (
             {name: np.asarray(side[part + name]) for name in ("outputs", "gradient") if part + name in side}
             for side in (saved, current)
         )
-        if reason := _difference(old, new, tolerance):
+        if reason := _difference(before, now, tolerance):
             return f"{place} {reason}"
     return ""
 

@@ -6,7 +6,7 @@ formats numbers, intervals and names.
 
 from ntkbias.tables.printing import MOST_ROWS, Described, Printed, printed, printed_html
 from ntkbias.tables.table import WIDTH, Table
-from ntkbias.tables.texts import Fact, brackets, counted, interval, name_of, number, percent, spaced
+from ntkbias.tables.texts import Fact, brackets, counted, explained, interval, name_of, number, percent, spaced
 
 __all__ = [
     "MOST_ROWS",
@@ -17,6 +17,7 @@ __all__ = [
     "Table",
     "brackets",
     "counted",
+    "explained",
     "interval",
     "name_of",
     "number",

@@ -6,11 +6,22 @@
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Fact", "brackets", "counted", "interval", "name_of", "number", "percent", "spaced"]
+__all__ = ["Fact", "brackets", "counted", "explained", "interval", "name_of", "number", "percent", "spaced"]
+
+MEANINGS = {  # what columns with these heads hold
+    "": "Rows joined by /, | and \\ are the modes of one eigenspace.",
+    "time": "Time is steps times learning rate.",
+    "frequency": "Frequencies are in radians per unit of length.",
+    "residual's frequency": "Frequencies are in radians per unit of length.",
+    "purity": "Purity is the share of a mode's power that lies in its main degree.",
+    "learning time": "The learning time is 1 / eigenvalue, in steps times learning rate.",
+    "kernel drift": "The kernel drift is the change of the kernel since the start, divided by its norm at the start.",
+}
 
 EXACT = 1e-6  # relative to the largest end: half widths below this are rounding
 
@@ -45,9 +56,9 @@ def interval(value: Any, low: Any, high: Any) -> str:
     return f"{value_text} ({low_text} to {high_text})"
 
 
-def counted(count: int, noun: str) -> str:
-    """The count and the noun, which gets an s unless the count is one."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """The count and the noun, in its plural (by default with an s) unless the count is one."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def percent(part: Any, whole: Any, digits: int = 2) -> str:
@@ -60,6 +71,16 @@ def brackets(groups: np.ndarray) -> list[str]:
     before = np.concatenate([np.zeros(1, bool), groups[1:] == groups[:-1]])[: len(groups)]
     after = np.concatenate([before[1:], np.zeros(1, bool)])[: len(groups)]
     return np.select([before & after, before, after], ["|", "\\", "/"], " ").tolist()
+
+
+def explained(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Sentences with the units and the meaning of those columns that need them; of bracket marks only if there are any.
+
+    >>> explained({"time": ["0.5", "1.0"], "loss": ["0.2", "0.1"]})
+    ['Time is steps times learning rate.']
+    """
+    shown = [head for head, cells in columns.items() if head in MEANINGS and (head or any(map(str.strip, cells)))]
+    return list(dict.fromkeys(MEANINGS[head] for head in shown))
 
 
 def spaced(count: int, num_rows: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Checks of the arguments of training, before it starts: the data, the function, its parameters and `forward`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -28,7 +28,8 @@ def checked_data(data: Any, name: str = "the data") -> tuple[Array, Array]:
     """
     if not isinstance(data, tuple | list) or len(data) != 2:
         got = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
-        raise InputTypeError(f"Expected {name} to be a pair (x, y) of inputs and targets; got {got}.")
+        advice = " For a training loop of your own, use track_snapshots." if isinstance(data, Iterator) else ""
+        raise InputTypeError(f"Expected {name} to be a pair (x, y) of inputs and targets; got {got}.{advice}")
     x, y = require_array(data[0], f"x of {name}"), require_array(data[1], f"y of {name}")
     if x.ndim < 2 or not x.size:
         raise InputError(f"Expected inputs (n, ...) in {name}, with two axes or more; got shape {x.shape}.")

@@ -27,7 +27,7 @@ def problem(name):
 
 
 def descended(loss, params, x, y):
-    """The losses along gradient descent by rows: every position an input of its own, three times its share."""
+    """The losses along gradient descent if every position is an input of its own, with three times its weight."""
     rows, labels = x.reshape(18, 2), y.reshape(18, *y.shape[2:])
     for _ in range(NUM_STEPS):
         value, gradient = jax.value_and_grad(lambda p: 3 * loss(network(p, rows), labels))(params)
@@ -71,7 +71,7 @@ def test_measures_of_sequences(outputs, x64):
     y, energy = np.asarray(wave).reshape(6, 9), np.sum(at.labels**2)
     if outputs == "all":
         aligned = at.labels.ravel() @ K @ at.labels.ravel() / (np.linalg.norm(K) * energy)
-        np.testing.assert_allclose(taken["alignment"], aligned, rtol=1e-5)
+        np.testing.assert_allclose(taken["uncentered_alignment"], aligned, rtol=1e-5)
         np.testing.assert_allclose(taken["target_alignment"], y.ravel() @ K @ y.ravel() / (6 * np.sum(y**2)), rtol=1e-5)
     np.testing.assert_allclose(taken["critical_learning_rate"], 2 / np.linalg.eigvalsh(K / 6)[-1], rtol=2e-3)
     np.testing.assert_allclose(taken["learned"], np.vdot(scores, y) / np.sum(y**2), rtol=1e-6)
@@ -88,7 +88,7 @@ def test_measures_of_sequences(outputs, x64):
 
 
 def test_labels_of_signs_at_each_position():
-    """One output a position: its sign is the class."""
+    """With one output per position, its sign is the class."""
     _, params, x, labels = problem("logistic")
     setting = Setting.of(network, params, (x, labels), "logistic")
     at = Snapshot(setting, 0, params)

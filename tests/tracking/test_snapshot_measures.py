@@ -1,4 +1,4 @@
-"""Each measure against its definition, written out; from the parameters that the same loop passes through."""
+"""Each measure against its written-out definition, at the parameters that the same training loop passes."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def eigen(K):
 
 
 def close(found, wanted, scale=None):
-    """Within some hundred roundings of float32, of the largest."""
+    """Require equality within some hundred float32 roundings of the largest value."""
     scale = np.max(np.abs(wanted)) if scale is None else scale
     np.testing.assert_allclose(found, wanted, atol=3e-5 * scale)
 
@@ -51,20 +51,22 @@ def test_size_and_rank(history, path):
         close(history["critical_learning_rate"][row], 2 / values[0])
 
 
-def test_alignment_and_its_centered_form(history, path, data):
+def test_alignment_and_its_uncentered_form(history, path, data):
     _, kernels, _ = path
+    close(history["alignment"][-1], float(nb.alignment(kernels[-1], data[1])))
+    close(history["uncentered_alignment"][-1], float(nb.alignment(kernels[-1], data[1], centered=False)))
     y = np.asarray(data[1], np.float64)
     C = np.eye(16) - 1 / 16
     for row, K in enumerate(kernels):
-        close(history["alignment"][row], y @ K @ y / (np.linalg.norm(K) * y @ y))
+        close(history["uncentered_alignment"][row], y @ K @ y / (np.linalg.norm(K) * y @ y))
         Kc, yc = C @ K @ C, C @ y
-        close(history["centered_alignment"][row], yc @ Kc @ yc / (np.linalg.norm(Kc) * yc @ yc))
+        close(history["alignment"][row], yc @ Kc @ yc / (np.linalg.norm(Kc) * yc @ yc))
         values, _ = eigen(Kc)
         shares = values[values > 0] / values.sum()
         close(history["centered_effective_rank"][row], np.exp(-np.sum(shares * np.log(shares))))
 
 
-def test_how_far_the_kernel_has_come(history, path):
+def test_drift_of_the_kernel(history, path):
     _, kernels, _ = path
     first, _ = kernels[0], None
     _, start = eigen(first)
@@ -131,10 +133,10 @@ def test_a_point_cloud_has_the_frequency_of_the_residual(network, data):
 def test_layers_sum_to_the_kernel(history):
     assert dict(history.labels)["layer"] == ("[1]['b']", "[1]['w']", "[3]['b']", "[3]['w']")
     close(history["trace_by_layer"].sum(1), history["trace"])
-    assert np.all(np.abs(history["alignment_by_layer"]) <= 1)
+    assert np.all(np.abs(history["uncentered_alignment_by_layer"]) <= 1)
 
 
-def test_the_network_itself(history, path, data, network):
+def test_measures_of_the_network(history, path, data, network):
     params, _, _ = path
     f, (x, y) = network[0], data
     close(history["geometric_complexity"][-1], float(complexity.geometric_complexity(f, params[-1], x)), 1)
@@ -145,17 +147,17 @@ def test_the_network_itself(history, path, data, network):
     close(np.sum(history["weight_norm_by_layer"][-1] ** 2), squares)
 
 
-def test_complexity_of_the_trajectory_is_that_of_all_its_steps(unchecked, network, data, history):
+def test_trajectory_complexity_covers_all_steps(unchecked, network, data, history):
     f, params = network
     steps = [p for _, p in train(f, params, data, optimizer=optax.sgd(0.1), num_steps=40, at=range(41))]
     wanted = float(complexity.path_complexity(f, steps, data[0])[-1])
-    np.testing.assert_allclose(history["trajectory_complexity"][-1], wanted, rtol=0.01)  # the trace, by trapezia
+    np.testing.assert_allclose(history["trajectory_complexity"][-1], wanted, rtol=0.01)  # from the trapezoidal rule
 
 
 def test_modes_are_followed_through_a_crossing(data):
-    """A kernel whose two modes change places: the numbers go with the modes, not with their order."""
+    """If two modes of a kernel change places, their numbers stay with the modes."""
 
-    def f(params, x):  # features sin and cos of 1 and 2, of changing sizes
+    def f(params, x):  # features cos(angle) and cos(2 angle), whose sizes change
         angle = CIRCLE.angle(x)
         return jnp.stack([jnp.cos(angle), jnp.cos(2 * angle)], 1) @ (params**2)[:, None]
 
@@ -166,7 +168,7 @@ def test_modes_are_followed_through_a_crossing(data):
     second = Snapshot(setting, 1, jnp.array([1.0, 2.0]), previous=first, initial=first, before=first.values)
     assert measures.ALL["matched_modes"](second).tolist() == [1, 0]
     np.testing.assert_allclose(measures.ALL["matched_overlap"](second), 1, atol=1e-5)
-    second.__dict__["modes"] = -second.modes  # the other signs, which mean nothing
+    second.__dict__["modes"] = -second.modes  # the signs of modes are arbitrary
     functions = measures.ALL["eigenfunctions"](second)
     np.testing.assert_allclose(functions, first.values["eigenfunctions"][:, [1, 0]], atol=1e-5)
 
@@ -190,7 +192,7 @@ def test_several_outputs(outputs):
         wanted = np.vdot(Kc, Yc @ Yc.T) / (np.linalg.norm(Kc) * np.linalg.norm(Yc @ Yc.T))
         classes = [c @ Kc @ c / (np.linalg.norm(Kc) * c @ c) for c in Yc.T]
         close(measures.ALL["alignment_by_class"](at), classes, 1)
-    close(measures.ALL["centered_alignment"](at), wanted, 1)
+    close(measures.ALL["alignment"](at), wanted, 1)
     outs = np.asarray(net.apply(params, x), np.float64)
     p = np.exp(outs) / np.exp(outs).sum(1, keepdims=True)
     close(at.residual, p - Y, 1)
@@ -207,17 +209,21 @@ def test_several_outputs(outputs):
     close(at.velocity, -r)
 
 
-def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypatch):
+@pytest.mark.parametrize("limit", ["rows", "memory_budget"])
+def test_a_kernel_too_large_for_a_matrix_uses_products(network, data, monkeypatch, limit):
     from ntkbias.tracking import snapshot
 
     f, params = network
-    setting = Setting.of(f, params, data, probe=Probe(num_modes=4, watched={"cos": data[0][:, 0]}))
-    whole = Snapshot(setting, 0, params)
-    monkeypatch.setattr(snapshot, "MATRIX_BYTES", 100)
-    monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)
-    large = Snapshot(setting, 0, params)
+    about = {"num_modes": 4, "watched": {"cos": data[0][:, 0]}}
+    whole = Snapshot(Setting.of(f, params, data, probe=Probe(**about)), 0, params)
+    if limit == "rows":
+        monkeypatch.setattr(snapshot, "MATRIX_BYTES", 100)
+        monkeypatch.setattr(snapshot, "DENSE_ROWS", 4)
+    else:
+        about["memory_budget"] = 1_000
+    large = Snapshot(Setting.of(f, params, data, probe=Probe(**about)), 0, params)
     assert large.matrix is None
     for name in ("eigenvalues", "trace", "trace_ratios", "initial_alignment", "target_alignment", "energy_of_labels"):
         np.testing.assert_allclose(measures.ALL[name](large), measures.ALL[name](whole), rtol=1e-3, atol=1e-5)
     without = [name for name in measures.DEFAULT if measures.DEFAULT[name](large) is None]
-    assert {"alignment", "centered_alignment", "kernel_distance", "effective_rank"} <= set(without)
+    assert {"uncentered_alignment", "alignment", "kernel_distance", "effective_rank"} <= set(without)
