@@ -108,8 +108,10 @@ def network(options: Options, architecture: Architecture, input_shape: tuple[int
         "b_std": options.b_std or None,
         "parameterization": options.parameterization,
     }
-    readout = "pool" if architecture == "cnn-pool" else "flatten"
-    net = nets.mlp(**shared) if architecture == "mlp" else nets.cnn(**shared, readout=readout)
+    if architecture == "mlp":
+        net = nets.mlp(**shared)
+    else:
+        net = nets.cnn(**shared, readout="pool" if architecture == "cnn-pool" else "flatten")
     net.output_shape(input_shape)  # which raises if the network cannot take the inputs
     return net
 
