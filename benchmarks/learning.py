@@ -59,7 +59,7 @@ def beside_scikit_learn(K: np.ndarray, K_test: np.ndarray, y: np.ndarray, repeat
     peer = KernelRidge(alpha=RIDGE, kernel="precomputed")
     ways = {
         "KernelRidge": lambda: peer.fit(K, y).predict(K_test),
-        "kernel_regression": lambda: np.asarray(kernel_regression(K, y, ridge=RIDGE).predict(K_test)),
+        "kernel_regression": lambda: np.asarray(kernel_regression(K, y, ridge=RIDGE).predict(K_test=K_test)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     answers = {}

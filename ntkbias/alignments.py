@@ -54,6 +54,7 @@ from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, KernelOperator
 from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
 from ntkbias.kernels.operators import Matrix
+from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.types import Inputs
 
 __all__ = ["alignment", "cosine_with_targets", "rayleigh_quotient"]
@@ -99,11 +100,12 @@ def alignment(
     error is then tiny. `numerical_error` bounds the effect of rounding in K, to first order. It is large if centering
     leaves little of a kernel.
 
-    Raises `InputError` if targets have another shape, are not finite, or are constant while `centered`; if the kernels
+    Raises `InputError` if targets have another shape, are labels, not finite, or constant while `centered`; if kernels
     are on different numbers of inputs; if a matrix is not symmetric; and if a kernel is zero, or constant while
     `centered`.
     """
     require_known((kernel, x, other), "alignment")
+    require_flag("centered", centered)
     if num_probes is not None:
         require_positive("num_probes", num_probes)
         if num_probes < 2:
@@ -140,6 +142,8 @@ def rayleigh_quotient(
 
     Raises `InputError` on targets of another shape, not finite, or zero everywhere.
     """
+    require_known((kernel, x, targets, weights), "rayleigh_quotient")
+    require_flag("relative", relative)
     op = operator_on(kernel, x)
     columns, shape = _checked_targets(op, targets)
     measure = _row_weights(op, weights)
@@ -301,6 +305,7 @@ def _checked_targets(op: KernelOperator, targets: ArrayLike) -> tuple[np.ndarray
         one = f"{inner}, one value per {'input' if len(inner) == 1 else 'input and output'}"
         raise InputError(f"Expected targets of shape {one}, or with one more axis; got {values.shape}.")
     require_finite(values, "targets")
+    require_no_labels(values)
     shape = values.shape[len(inner) :]
     return values.astype(np.float64).reshape(op.shape[0], -1), shape
 

@@ -10,6 +10,7 @@
 Expected finite numbers in x; got 1 NaN or infinite of 2. Remove or impute those entries first.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 WIDEST = {"f": 8, "c": 16}  # bytes of the widest float and complex types of JAX
-MOST_NAMES = 10  # the names that a sentence lists
+MOST_NAMES = 10  # that a message lists
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
@@ -55,7 +56,10 @@ def require_choice(name: str, value: object, choices: Any) -> None:
 
 
 def require_name(name: object, names: Iterable[str], what: str) -> None:
-    """Raise an `InputError` unless `name` is one of these names of `what`: with those that are nearest to it."""
+    """Raise an `InputError` unless `name` is one of `names`. The error suggests the names that are most similar.
+
+    `what` says what the names stand for.
+    """
     known = list(names)
     if isinstance(name, str) and name in known:
         return
@@ -174,7 +178,9 @@ def _advice(value: object, reason: str) -> str:
         return "Only kernels of functions f(params, x) take several arrays; pass one array here."
     if isinstance(value, list) and "inhomogeneous" in reason:
         return "Its parts have different lengths: pad them to one, and pass a mask with them in a dictionary."
-    return "Convert it with numpy.asarray."
+    if callable(value):
+        return "Give its values, f(x)."
+    return "Give numbers." if value is None or dataclasses.is_dataclass(value) else "Convert it with numpy.asarray."
 
 
 def require_wide(value: object, name: str) -> Array:
@@ -188,9 +194,10 @@ def require_host(value: object, name: str) -> np.ndarray:
     A difference of large numbers, as a target less its mean, keeps its digits.
     """
     array = require_wide(value, name)
-    host = None if isinstance(value, jax.Array) else in_native_order(np.asarray(value))
-    wider = host is not None and host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize
-    return host if wider else np.asarray(array)
+    if isinstance(value, jax.Array):
+        return np.asarray(array)
+    host = in_native_order(np.asarray(value))
+    return host if host.dtype.kind == "f" and host.dtype.itemsize > array.dtype.itemsize else np.asarray(array)
 
 
 def widened(array: Array) -> Array:
@@ -199,7 +206,7 @@ def widened(array: Array) -> Array:
     return array.astype(jnp.float32) if narrow else array
 
 
-def require_finite(array: Array, name: str) -> None:
+def require_finite(array: Array | np.ndarray, name: str) -> None:
     """Raise an `InputError` if a concrete array has a NaN or an infinity. A traced array passes."""
     if not jnp.issubdtype(array.dtype, jnp.floating) or are_finite([array]):
         return
@@ -211,7 +218,7 @@ def require_finite(array: Array, name: str) -> None:
         )
 
 
-def are_finite(arrays: Sequence[Array]) -> bool:
+def are_finite(arrays: Sequence[Array | np.ndarray]) -> bool:
     """Whether all floating-point arrays that have concrete values are finite.
 
     On an accelerator, one program checks all of them there: copying them to the host takes longer than most kernels.
@@ -227,12 +234,12 @@ def _is_finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(np.min(array)) and np.isfinite(np.max(array)))
 
 
-def require_known(values: Any, name: str) -> None:
-    """Raise an `InputError` if an array in the pytree is traced: for functions that compute on the host, in float64."""
+def require_known(values: Any, name: str, why: str = "it computes in float64 on the host") -> None:
+    """Raise an `InputError` if an array in the pytree is traced. `why` is the reason that the function `name` has."""
     if not are_known(values):
         raise InputError(
             f"Expected arrays with values in {name}; got traced ones, as under jit, vmap or grad. Call it outside of "
-            "these: it computes in float64 on the host."
+            f"these: {why}."
         )
 
 
@@ -241,9 +248,9 @@ def are_known(values: Any) -> bool:
     return all(is_known(leaf) for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array))
 
 
-def is_known(array: Array) -> bool:
+def is_known(array: Array | np.ndarray) -> bool:
     """Whether the array is concrete. Inside jit, vmap and grad it is traced, without values."""
-    if isinstance(array, np.ndarray):  # from a file, in a type that JAX is not set to
+    if isinstance(array, np.ndarray):  # from a file, or in a type that JAX is not set to
         return True
     try:
         array.devices()
@@ -274,7 +281,10 @@ def _are_finite(arrays: list[Array]) -> Array:
 
 
 def require_key(key: Any) -> Array:
-    """Return one typed key of jax.random, or raise an `InputTypeError`. Raw uint32 keys are wrapped."""
+    """Return a single typed key of jax.random. Raw uint32 keys are wrapped.
+
+    Raises `InputTypeError` on anything else, such as a seed, and `InputError` on an array of several keys.
+    """
     try:
         key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     except (TypeError, ValueError, AttributeError):
@@ -282,12 +292,12 @@ def require_key(key: Any) -> Array:
         example = f"jax.random.key({key if is_seed else 0})"
         raise InputTypeError(f"Expected a key of jax.random, as {example}; got {type(key).__name__}.") from None
     if key.ndim:
-        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them: keys[0].")
+        raise InputError(f"Expected one key of jax.random; got {key.shape[0]}. Pass one of them, such as keys[0].")
     return key
 
 
 def key_or_default(key: Any) -> Array:
-    """The key, or a fixed one for None: where a result states its own error, which draws made it matters little."""
+    """Return the checked key, or a fixed key for None. The default is for results that state their own random error."""
     return jax.random.key(0) if key is None else require_key(key)
 
 

@@ -20,12 +20,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_finite, require_name, require_wide
+from ntkbias.checks import key_or_default, require_finite, require_known, require_name, require_wide
 from ntkbias.domains import Domain
 from ntkbias.eigen import spectrum
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import MEASURES, FrequencyMeasure, FrequencyRanking, measure_on, rank_by_frequency
 from ntkbias.kernels import Kernel
+from ntkbias.kernels.kernel import require_kernel
+from ntkbias.mistaken import require_no_labels
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
 from ntkbias.tables import MOST_ROWS, Fact, Printed, Table, counted, explained, percent, printed, printed_html
@@ -118,7 +120,7 @@ class Comparison(Printed):
 def compare(
     kernels: Mapping[str, Kernel],
     x: ArrayLike,
-    domain: Domain,
+    domain: Domain | None = None,
     *,
     weights: ArrayLike | None = None,
     targets: ArrayLike | None = None,
@@ -132,7 +134,8 @@ def compare(
     per kernel; a progress bar counts kernels.
 
     Raises `InputTypeError` on kernels that are not a dict by name, and `InputError` on targets that do not have one
-    finite row per input, on inputs outside the domain, and on whatever `spectrum` and `rank_by_frequency` refuse.
+    finite row per input or are labels, on inputs outside the domain, and on whatever `spectrum` and `rank_by_frequency`
+    refuse.
     """
     if not isinstance(kernels, Mapping) or not kernels:
         got = "an empty dict" if isinstance(kernels, Mapping) else type(kernels).__name__
@@ -140,6 +143,13 @@ def compare(
     for name in kernels:
         if not isinstance(name, str):
             raise InputTypeError(f"Expected the names of kernels to be strings; got {name!r}.")
+        require_kernel(kernels[name])
+    if domain is None:
+        raise InputTypeError(
+            "Expected compare(kernels, x, domain), with the domain of the inputs; got no domain. Give domain=, e.g. "
+            "nb.domains.PointCloud() for data."
+        )
+    require_known((kernels, x, weights, targets), "compare")
     key = key_or_default(key)
     inputs = require_wide(x, "x")
     values = None if targets is None else require_wide(targets, "targets")
@@ -147,6 +157,7 @@ def compare(
         raise InputError(f"Expected one row of targets for each of {len(inputs)} inputs; got shape {values.shape}.")
     if values is not None:
         require_finite(values, "targets")
+        require_no_labels(values)
     chosen = measure_on(domain, measure)  # refuse bad input before the expensive work
     domain.check(inputs)
     spectra, rankings = [], []

@@ -26,6 +26,7 @@ from jaxtyping import Array, UInt8
 from ntkbias.checks import require_array, require_finite
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError
+from ntkbias.mistaken import refuse_own
 from ntkbias.types import ApplyFunction, Params
 from ntkbias.wrappers import Wrapper
 
@@ -150,6 +151,7 @@ def num_examples(x: Any) -> int:
 
 def _checked_arrays(x: Any, name: str) -> Any:
     """Return the pytree with JAX arrays as leaves. Raises `InputError` unless every leaf has an axis of n examples."""
+    refuse_own(x, name)
     named = {f"{name}{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(x)}
     if not named:
         raise InputError(f"Expected at least one array in {name}; got an empty pytree.")

@@ -24,11 +24,18 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
+from ntkbias.checks import (
+    key_or_default,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_wide,
+)
 from ntkbias.entropy import entropic_rank, entropy
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.unloaded import UnloadedKernel
+from ntkbias.mistaken import require_no_labels
 from ntkbias.results import OPTIONAL
 from ntkbias.scaling import power_law
 from ntkbias.tables import Fact, Printed, Table, brackets, counted, explained, interval, number, percent
@@ -108,12 +115,23 @@ class Spectrum(Printed):
     @property
     def num_above_noise(self) -> int:
         """The number of modes above the noise floor; they come first."""
+        self.require_one()
         return int(np.sum(np.asarray(self.eigenvalues) > np.asarray(self.noise_floor)))
 
     @property
     def num_missing(self) -> int:
         """The number of the operator's modes that this spectrum does not hold."""
+        self.require_one()
         return math.prod(self.eigenfunctions.shape[:-1]) - len(self.eigenvalues)
+
+    def require_one(self) -> None:
+        """Raise an `InputError` if these are several spectra, stacked by `vmap`."""
+        *stacked, _ = np.shape(self.eigenvalues)
+        if stacked:
+            raise InputError(
+                f"Expected one spectrum; got {' by '.join(map(str, stacked))} stacked ones, as by vmap. Take one by "
+                "jax.tree.map(lambda leaf: leaf[0], spectra)."
+            )
 
     def effective_rank(self) -> Scalar:
         """exp(entropy) of the normalized eigenvalues (Roy and Vetterli 2007), from 1 to the number of modes.
@@ -155,6 +173,7 @@ class Spectrum(Printed):
 
         It lies between 1 and the number of modes, and needs only the first mode.
         """
+        self.require_one()
         return self.trace / self.eigenvalues[0]
 
     def project(self, targets: ArrayLike) -> Float[Array, "k *t"]:
@@ -314,6 +333,7 @@ class Spectrum(Printed):
         return slice(num_modes)
 
     def _checked_targets(self, values: ArrayLike) -> Array:
+        self.require_one()
         targets = require_wide(values, "targets")
         shape = self.eigenfunctions.shape[:-1]
         if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
@@ -321,4 +341,5 @@ class Spectrum(Printed):
                 f"Expected targets of shape {shape}, one value per input, or with one more axis; got {targets.shape}."
             )
         require_finite(targets, "targets")
+        require_no_labels(targets)
         return targets

@@ -227,7 +227,9 @@ HALF_PRECISION = {
     ),
     "learning.learning_times": Half(lambda h: nb.learning.learning_times(h.spectrum)),
     "kernel_regression": Half(lambda h: nb.kernel_regression(h.gram, h.y).outputs),
-    "kernel_regression with a ridge": Half(lambda h: nb.kernel_regression(h.gram, h.y, ridge=0.1).predict(h.gram)),
+    "kernel_regression with a ridge": Half(
+        lambda h: nb.kernel_regression(h.gram, h.y, ridge=0.1).predict(K_test=h.gram)
+    ),
     "gradient_flow": Half(
         lambda h: nb.gradient_flow(h.gram, h.y, h.cast([0.0, 1.0, 4.0]), P=h.cast(np.full(12, 1 / 12))).outputs
     ),
@@ -366,7 +368,14 @@ HALF_PRECISION = {
 }
 # Public functions that take no parameters or data, or of which another line has the values.
 NOT_NUMERICAL = {
-    *("kernels.explain_ntk", "training.log_steps", "load", "open_gram", "open_history"),
+    *(
+        "kernels.explain_ntk",
+        "training.log_steps",
+        "training.effective_learning_rates",
+        "load",
+        "open_gram",
+        "open_history",
+    ),
     "save",  # which refuses bfloat16 by a sentence: NumPy's files do not hold it
     *("exact_spectrum", "predicted_decay", "exact.beside", "exact.by_hermite_degree", "exact.spectrum_of_degrees"),
     *(

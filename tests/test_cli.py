@@ -331,7 +331,7 @@ def tracked(tmp_path_factory):
 
 REFUSED = {
     "batch": (["--batch-size", "1000"], "Expected batch_size to be at most the number of inputs, 40; got 1000"),
-    "resumed otherwise": (["--resume", "--width", "8"], "Expected the run that .*checkpoint is of, to go on with it"),
+    "resumed otherwise": (["--resume", "--width", "8"], "Expected the run that .*checkpoint holds, to resume it"),
     "seed": (["--seed", "4294967303"], r"below 2\^32"),
 }
 

@@ -1,4 +1,4 @@
-"""A seed is no key of jax.random: every public function that takes a key says so in one sentence."""
+"""Every public function that takes a key refuses a seed in its place, with one sentence."""
 
 import inspect
 import types
@@ -66,14 +66,14 @@ CALLS = {
     "track_snapshots": lambda key: nb.track_snapshots(f, [(0, PARAMS)], (X, Y), key=key),
     "Setting.of": lambda key: nb.tracking.Setting.of(f, PARAMS, (X, Y), key=key),
 }
-BY_CLASS = {  # of which each class has its own: tests below, and of layers tests/layers/test_layers.py
+BY_CLASS = {  # methods that each class has: tested below, and for layers in tests/layers/test_layers.py
     *("sample", "steps", "walk", "harmonic", "init"),
 }
-CHECKED = {"Trainer.advance", "Trainer.step", "Trainer.suited"}  # by `train` and `track`, whose loop this is
+CHECKED = {"Trainer.advance", "Trainer.step", "Trainer.suited"}  # `train` and `track` check first
 
 
 def public_functions():
-    """The public functions, and methods of public classes, that take a key, by their names."""
+    """The public functions and the methods of public classes that take a key, by name."""
     spaces = [nb, *(space for name in nb.__all__ if isinstance(space := getattr(nb, name), types.ModuleType))]
     for value in (getattr(space, name) for space in spaces for name in space.__all__):
         members = vars(value).items() if inspect.isclass(value) else [("", value)]
@@ -85,13 +85,13 @@ def public_functions():
                 yield f"{value.__name__}.{name}" if name else value.__name__
 
 
-def test_the_table_has_every_public_function_with_a_key():
+def test_the_table_covers_every_public_function_with_a_key():
     assert set(CALLS) | CHECKED == set(public_functions())
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", CALLS)
-def test_a_seed_is_no_key(name):
+def test_a_seed_is_refused_in_place_of_a_key(name):
     with pytest.raises(InputTypeError, match=SENTENCE):
         CALLS[name](3)
 
@@ -101,7 +101,7 @@ HARMONIC = [Circle(), Torus(2), Sphere(3), Hypercube(4), Gaussian(2), SPHERES]
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("domain", HARMONIC, ids=lambda domain: type(domain).__name__)
-def test_a_seed_is_no_key_of_a_domain(domain):
+def test_a_seed_is_refused_by_domains(domain):
     x = domain.sample(6, key=jax.random.key(0))
     degree = (1, 0) if isinstance(domain, SphereProduct) else 1
     calls = [
@@ -117,7 +117,7 @@ def test_a_seed_is_no_key_of_a_domain(domain):
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_a_seed_is_no_key_of_a_cloud():
+def test_a_seed_is_refused_by_point_clouds():
     basis = FromHarmonics(lambda x, max_degree: x[:, :1], [1])
     for domain in (PointCloud(), basis):
         with pytest.raises(InputTypeError, match=SENTENCE):

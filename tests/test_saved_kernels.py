@@ -258,6 +258,24 @@ def test_another_function_is_refused(tmp_path, unchecked):
         nb.load(tmp_path / "q", f=network)
 
 
+@pytest.mark.parametrize(
+    ("saved", "given", "scale", "place"),
+    [
+        (lambda w, u: jnp.tanh(u), lambda w, u: jnp.sin(u), 1e-3, "random inputs"),  # alike at small inputs
+        (lambda w, u: jax.nn.relu(u), lambda w, u: u, 1.0, "random inputs"),  # alike at positive ones
+        (lambda w, u: u, lambda w, u: jnp.where(w[0] == 1, u, 2 * u), 1.0, "changed parameters"),
+    ],
+)
+def test_functions_that_agree_at_the_inputs_are_told_apart(tmp_path, unchecked, saved, given, scale, place):
+    x = scale * jnp.abs(jax.random.normal(jax.random.key(0), (6, 2)))
+    for inputs, read in ((x, lambda x: x), ({"a": x}, lambda x: x["a"])):
+        f, other = (lambda w, x, own=own, read=read: own(w, read(x) @ w) for own in (saved, given))
+        nb.save(tmp_path / "s", nb.spectrum(nb.empirical_ntk(f, jnp.ones((2, 1))), inputs))
+        assert nb.load(tmp_path / "s", f=f).extend(inputs).shape[0] == 6
+        with pytest.raises(InputError, match=f"got another one: at {place} entries of the outputs differ by"):
+            nb.load(tmp_path / "s", f=other)
+
+
 def test_several_functions_go_by_their_names(tmp_path):
     kernel = nb.empirical_ntk(network, OWN) + nb.empirical_ntk(changed, OWN)
     both = {"kernel": kernel, "other": nb.kernels.DotProductKernel(laplace)}

@@ -9,7 +9,8 @@ import pytest
 import ntkbias as nb
 from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.training import Trainer, effective_learning_rates, log_steps, train
+from ntkbias.training import effective_learning_rates, log_steps, train
+from ntkbias.training.trainer import Trainer
 
 NET = nb.nets.mlp(width=8, depth=1)
 X = jax.random.normal(jax.random.key(1), (12, 3))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias import datasets, nets
+from ntkbias import __version__, datasets, nets
 from ntkbias.cli.options import Architecture, Options
 from ntkbias.domains import Circle, Domain, Images, PointCloud
 from ntkbias.errors import InputError
@@ -108,10 +108,8 @@ def network(options: Options, architecture: Architecture, input_shape: tuple[int
         "b_std": options.b_std or None,
         "parameterization": options.parameterization,
     }
-    if architecture == "mlp":
-        net = nets.mlp(**shared)
-    else:
-        net = nets.cnn(**shared, readout="pool" if architecture == "cnn-pool" else "flatten")
+    readout: nets.Readout = "pool" if architecture == "cnn-pool" else "flatten"
+    net = nets.mlp(**shared) if architecture == "mlp" else nets.cnn(**shared, readout=readout)
     net.output_shape(input_shape)  # which raises if the network cannot take the inputs
     return net
 
@@ -135,12 +133,16 @@ def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_
 
 def settings(options: Options, command: str) -> dict[str, Any]:
     """Everything that the results depend on, in a form that JSON can store."""
-    packages = ("ntkbias", "jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
+    packages = ("jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {
         "command": command,
         "options": chosen,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            "ntkbias": __version__,  # also if the package runs from a folder where it is not installed
+            **{name: version(name) for name in packages},
+        },
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "precision": str(jnp.result_type(float)),
     }

@@ -74,7 +74,7 @@ def run(options: TrackOptions) -> Outcome:
 
 def about_labels(options: TrackOptions, data: Inputs) -> str:
     """A line that says that the whole numbers in the y of a file are taken as labels; empty if there is no choice."""
-    if data.y is None or not data.labeled or not options.data.endswith(".npz"):
+    if not options.data.endswith(".npz") or not data.labeled or data.y is None:
         return ""
     classes = counted(len(np.unique(data.y)), "class", "classes")
     return f"\ny of {options.data} holds whole numbers: they are taken as labels of {classes}, not as values."

@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbias.checks import key_or_default, require_array, require_weights
 from ntkbias.eigen.dense import CHEAP, eigh
 from ntkbias.eigen.krylov import top_modes
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.inputs import of_one_array
 from ntkbias.kernels.kernel import require_kernel
@@ -33,7 +33,7 @@ ARRAYS = 4  # arrays of the matrix's size that a dense decomposition needs
 
 def spectrum(
     kernel: Kernel,
-    x: Inputs,
+    x: Inputs | None = None,
     *,
     weights: ArrayLike | None = None,
     num_modes: int | None = None,
@@ -55,11 +55,12 @@ def spectrum(
     output of such a kernel.
     """
     require_kernel(kernel)
-    key = key_or_default(key)
+    if x is None:
+        raise InputTypeError("Expected spectrum(kernel, x); got no x. Give inputs (n, ...).")
     if kernel.outputs == "each":
         raise InputError(
             "Expected a kernel with one value or one matrix per pair of inputs; got outputs='each'. "
-            "Use outputs='mean', 'sum' or 'all', or eigh(kernel(x)[i]) for output i."
+            "Use outputs='mean', 'sum' or 'all', or nb.eigen.eigh(kernel(x)[i]) for output i."
         )
     key = key_or_default(key)
     kernel, x = of_one_array(kernel, x, "x")

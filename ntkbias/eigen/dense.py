@@ -30,10 +30,10 @@ def eigh(K: ArrayLike, *, weights: ArrayLike | None = None, num_modes: int | Non
     """The spectrum of a Gram matrix `(n, n)`, or `(n, o, n, o)` for all pairs of outputs.
 
     Conventions, `weights` and `num_modes` are those of `spectrum`. A float32 matrix of up to 5,000 rows is decomposed
-    in float64. The noise floor, eps ||K||_F / n, is the change that rounding can make to an eigenvalue; eps is the sum
-    of those of the type of K and of the decomposition. Neighboring eigenvalues share an `eigenspace` if they differ by
-    less than the noise floor plus sqrt(eps) of their size. The sign of each eigenfunction makes its third moment
-    positive.
+    in float64. The noise floor, eps ||K||_F / n, is the change that rounding can make to an eigenvalue; eps is the
+    machine epsilon of K's type plus that of the decomposition's. Neighboring eigenvalues share an `eigenspace` if they
+    differ by less than the noise floor plus sqrt(eps) of their size. The sign of each eigenfunction makes its third
+    moment positive.
 
     Costs about 10 N^3 operations for N = n o rows. Raises `InputError` if K is not square, symmetric, finite and
     positive semi-definite to within rounding.

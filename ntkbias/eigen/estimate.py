@@ -14,12 +14,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.tables import Printed, Table, spaced
+from ntkbias.scaling.as_number import AsNumber
+from ntkbias.tables import Table, spaced
 
 __all__ = ["Estimate"]
 
 
-class Estimate(Printed):
+class Estimate(AsNumber):
     """Numbers estimated from random probes, with their errors. A single number converts by `float()`.
 
     `standard_error` is that of the mean over probes. With 16 probes, the exact value lies within two standard errors in
@@ -31,9 +32,6 @@ class Estimate(Printed):
     value: Float[Array, "*q"]
     standard_error: Float[Array, "*q"]
     numerical_error: Float[Array, "*q"]
-
-    def __float__(self) -> float:
-        return float(self.value)
 
     def _table(self, num_rows: int) -> Table:
         parts = [np.ravel(part) for part in (self.value, self.standard_error, self.numerical_error)]

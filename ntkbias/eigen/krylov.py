@@ -98,7 +98,7 @@ def top_modes(
     not estimated, so each eigenvalue is within its residual of a true one. A mode has `converged` if its residual is
     below `tolerance` times its eigenvalue, or below the noise floor.
 
-    The search may miss an eigenvalue between those it finds. In exact arithmetic, this has probability zero for
+    Whether eigenvalues between those found were missed is not certain. In exact arithmetic, the probability is zero for
     eigenvalues of multiplicity up to `block_size`, because `key` (default: a fixed one) draws random start vectors. The
     search looks for higher multiplicities explicitly. If J^T J is smaller than J J^T, the search uses J^T J instead.
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbias.checks import key_or_default
+from ntkbias.checks import key_or_default, require_known
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures import FrequencyMeasure, measure_on, require_inputs, shared
@@ -218,19 +218,19 @@ def rank_by_frequency(
     """Rank the first `num_modes` modes, by default all above the noise floor, and measure the frequency of each.
 
     `measure` is a name in `frequency.MEASURES` or a measure of your own. The default is "harmonic" on a domain with
-    harmonics and "graph" on other domains. `key` draws the steps of "dirichlet" and the resamples (default: a fixed
+    harmonics, else "graph". `key` draws the steps of "dirichlet" and the resamples (default: a fixed
     key). With `num_resamples=0` the frequencies have no intervals.
 
-    If the sample does not follow the domain's own measure, the ranking describes the sample's distribution. To rank
-    under the domain's measure, give `spectrum` the weights of `domains.quadrature_weights` or
-    `domains.density_weights`.
+    If x is not drawn from the domain's own measure, the ranking is that of the sample. To rank under the domain's
+    measure, give `spectrum` the weights of `domains.quadrature_weights` or `domains.density_weights`.
 
-    Costs the measure, about a second for the interval of the exponent, and for the intervals of frequencies
+    Costs the measure, and about a second for the interval of the exponent. The intervals of the frequencies cost
     `num_resamples` times the harmonic energy, or less than a second on a graph.
 
-    Raises `InputError` on a spectrum without inputs or without modes above the noise floor, on inputs outside the
-    domain, and on a measure that the domain does not have.
+    Raises `InputError` on a spectrum without inputs or without modes above the noise floor, on stacked spectra, on
+    inputs outside the domain, on a measure that the domain does not have, and on traced arrays.
     """
+    require_known(spectrum, "rank_by_frequency")
     require_inputs(spectrum, domain)
     spectrum = jax.tree.map(jnp.asarray, spectrum)  # a loaded one may be in float64 while JAX is set to float32
     chosen = measure_on(domain, measure)

@@ -67,7 +67,7 @@ class SymmetricForm(Described):
 
     @abc.abstractmethod
     def contract(self, features1: Any, features2: Any | None) -> Array:
-        """The Gram matrix of two sets of inputs, given their features. None: the first set with itself."""
+        """The Gram matrix of two sets of inputs, given their features. With None, it is that of the first set alone."""
 
     @abc.abstractmethod
     def block_rows(self, x: Array) -> int:
@@ -115,10 +115,10 @@ class SymmetricForm(Described):
         num_devices, num_processes = (1, 1) if traced else (jax.local_device_count(), jax.process_count())
         longest = max(len(x1), 0 if x2 is None else len(x2))
         # Twice as many columns of blocks as devices, so that each device has a share of the triangle.
-        places = num_processes * num_devices
-        rows = min(plan.block_rows, -(-longest // (2 * places if places > 1 else 1)))
-        # Only small matrices are made in one program: on CPUs the memory of a large one is mapped anew at each call.
-        if places == 1 and longest <= min(rows, plan.pass_rows // 2):
+        all_devices = num_processes * num_devices
+        rows = min(plan.block_rows, -(-longest // (2 * all_devices if all_devices > 1 else 1)))
+        # One program makes only small matrices: on CPUs the memory of a large one is mapped anew at each call.
+        if all_devices == 1 and longest <= min(rows, plan.pass_rows // 2):
             found = gram_in_one_program(self, x1, x2)
         else:
             programs = [programs_of_device(self)] if traced else self.device_programs()
@@ -174,7 +174,7 @@ class SymmetricForm(Described):
     def _operator(self, x: np.ndarray, source: Source, num_products: int) -> KernelOperator:
         """The operator of checked inputs. `source` is the kernel and inputs that it reports as its own."""
         one = self._gram_of_one(x)
-        dtype = jnp.result_type(one.dtype, np.float32)  # of the kernel: inputs may be narrower than parameters
+        dtype = jnp.result_type(one.dtype, np.float32)  # the kernel's type: inputs may be narrower than parameters
         rows = min(self.block_rows(jnp.asarray(x[:1])), len(x))
         return BlockOperator(self.device_programs(), x, rows, self.rows_per_example(x), dtype, source)
 

@@ -1,8 +1,8 @@
-"""Kernel: the value that every way to a kernel returns.
+"""Kernel: a positive semi-definite function of two inputs. All functions that make kernels return one.
 
-A kernel is a function of two sets of inputs; calling it gives their Gram matrix as a plain array. It is immutable and a
-pytree whose leaves are its parameters, so it passes through `jit`, `vmap` and `grad` as an argument or from outside;
-kernels add and scale. How it is evaluated is in `form.py`.
+If you call a kernel with two sets of inputs, it returns their Gram matrix as a plain array. A kernel is an immutable
+pytree whose leaves are its parameters, so `jit`, `vmap` and `grad` can take it as an argument or close over it. Kernels
+can be added, and multiplied by numbers. `form.py` has the code that evaluates them.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> limit = nb.infinite_ntk(nb.nets.mlp(depth=1)) + 0.5 * nb.infinite_nngp(nb.nets.mlp(depth=1))
@@ -19,17 +19,18 @@ from jaxtyping import Array
 from ntkbias.errors import InputTypeError
 from ntkbias.kernels.form import FormCentered, FormScaled, FormSum, SymmetricForm
 from ntkbias.kernels.operators import Source
+from ntkbias.layers import Layer
 
 __all__ = ["Centered", "Kernel", "Scaled", "Sum", "refuse_forms", "require_kernel"]
 
 
 class Kernel(SymmetricForm):
-    """A symmetric positive semi-definite function of two inputs: no Gram matrix of it has a negative eigenvalue.
+    """A symmetric positive semi-definite function of two inputs: its Gram matrices have no negative eigenvalues.
 
-    `kernel(x1, x2)` gives `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
-    Sums and multiples of kernels are kernels, also with a negative factor: a difference may be positive, as NTK - NNGP
-    is, and what needs a positive one looks at its eigenvalues. A subclass says how to compute one block from the
-    features of its two sides, and how many examples a side may have.
+    `kernel(x1, x2)` is `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
+    Sums and multiples of kernels are of this class too, even with a negative factor, because a difference can be
+    positive semi-definite, such as NTK - NNGP. Functions that need a positive kernel check its eigenvalues. A subclass
+    computes one block from the features of its two sides, and says how many examples a side may have.
     """
 
     def centered(self, reference: Any) -> "Centered":
@@ -49,7 +50,7 @@ class Kernel(SymmetricForm):
 
 
 class Sum(FormSum, Kernel):
-    """The sum of two kernels of the same kind of outputs; write `kernel1 + kernel2`."""
+    """The sum of two kernels with the same `outputs`; write `kernel1 + kernel2`."""
 
     left: Kernel
     right: Kernel
@@ -67,17 +68,19 @@ class Centered(FormCentered, Kernel):
     kernel: Kernel
 
 
-def require_kernel(value: Any, otherwise: str = "For a matrix use eigh(K).") -> None:
-    """Raise an `InputTypeError` unless this is a `Kernel`; `otherwise` says what to do with anything else."""
+def require_kernel(value: Any, otherwise: str = "For a matrix use nb.eigen.eigh(K).") -> None:
+    """Raise an `InputTypeError` unless `value` is a `Kernel`. `otherwise` ends the message with advice."""
     refuse_forms(value)
     if not isinstance(value, Kernel):
+        if isinstance(value, Layer):
+            otherwise = "For a network use infinite_ntk(net), or empirical_ntk(net.apply, params)."
         raise InputTypeError(
             f"Expected a kernel, e.g. empirical_ntk(f, params); got {type(value).__name__}. {otherwise}"
         )
 
 
 def refuse_forms(value: Any) -> None:
-    """Raise an `InputTypeError`, with the reason, if `value` is a form that is no `Kernel`, or an operator of one."""
+    """Raise an `InputTypeError` with the reason if `value` is a form but not a `Kernel`, or an operator of one."""
     source = getattr(value, "source", None)
     value = source.kernel if isinstance(source, Source) else value
     reason = getattr(value, "no_kernel", None)

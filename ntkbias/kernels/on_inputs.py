@@ -32,6 +32,7 @@ from ntkbias.checks import require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.kernel import Kernel, refuse_forms
 from ntkbias.kernels.operators import KernelOperator, as_operator
+from ntkbias.mistaken import is_own
 from ntkbias.types import Inputs
 
 __all__ = ["kernel_on", "on_inputs", "on_inputs_keeping_x", "operator_on", "symmetric_matrix"]
@@ -79,6 +80,9 @@ def on_inputs(function: Callable[Concatenate[Any, Any, P], R_co], *, keeps_x: bo
         wrong = _what_is_wrong(signature, needed, args, kwargs)
         if takes_inputs and not wrong and signature.bind(*args, **kwargs).arguments[second] is None:
             wrong = f"{second}=None"
+        if takes_inputs and not wrong and is_own(given := signature.bind(*args, **kwargs).arguments[second]):
+            what = "a Kernel" if isinstance(given, Kernel) else type(given).__name__
+            raise InputTypeError(f"Expected inputs {second} second; got {what}. Write {name}({', '.join(needed)}).")
         if wrong and takes_inputs:
             raise InputTypeError(
                 f"Expected {name}({', '.join(needed)}); got {wrong}. The inputs {second} come second, after a kernel."
@@ -132,7 +136,7 @@ def kernel_on(kernel: Any, x: Inputs | None) -> tuple[Kernel, Inputs]:
     if source is None:
         raise InputTypeError(
             f"Expected a kernel with its inputs, or the operator kernel.operator(x); got {type(kernel).__name__}, "
-            "which does not come from a kernel. For a matrix use eigh(K)."
+            "which does not come from a kernel. For a matrix use nb.eigen.eigh(K)."
         )
     return source.kernel, source.x  # x is packed if the kernel takes packed inputs
 

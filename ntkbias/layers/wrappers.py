@@ -17,6 +17,7 @@ Sequential: 3 layers
 import dataclasses
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -34,6 +35,17 @@ __all__ = ["Frozen", "Sequential", "split_fixed"]
 MOST_LAYERS, LONGEST = 24, 60  # layers, and characters of one, that are printed
 
 
+def _no_layer(value: Any) -> str:
+    """What was given as a layer, and what to write instead, as the end of a sentence without its period."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}. Write {value.__name__}(...)"
+    if isinstance(value, str) or callable(value):
+        name = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+        what = repr(value) if isinstance(value, str) else f"the function {name}"
+        return f'{what}. Write layers.activation("relu") or Relu(), or Elementwise(jax.nn.relu) for any function'
+    return repr(value)
+
+
 class Sequential(Layer):
     """Applies layers one after the other: `Sequential(a, b, c)`, or a list or tuple, `Sequential([a, b, c])`.
 
@@ -48,7 +60,7 @@ class Sequential(Layer):
     def __check_init__(self):
         for layer in self.layers:
             if not isinstance(layer, Layer):
-                raise InputTypeError(f"Expected the layers of Sequential to be layers; got {layer!r}.")
+                raise InputTypeError(f"Expected the layers of Sequential to be layers; got {_no_layer(layer)}.")
 
     def described(self) -> str:
         return f"Sequential({', '.join(layer.described() for layer in self.layers)})"

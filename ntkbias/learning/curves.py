@@ -42,6 +42,7 @@ from ntkbias.errors import InputError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
+from ntkbias.mistaken import require_no_labels
 from ntkbias.spectra import Spectrum
 from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
@@ -156,16 +157,17 @@ def learning_curve(
     `kernel` comes with inputs `x`, which represent the whole distribution. A `Spectrum`, an operator, or a matrix
     `(n, n)` replaces both. `targets` are values on the inputs, `(n,)` or `(n, t)`. For an `ExactSpectrum`, `targets`
     are instead the target's power in each row, `(k,)` or `(k, t)`; `domain.energy` computes it. Choose `sizes` far
-    below n. `ridge` is added to K. `noise` is the variance of the label noise, which also counts in the test error.
+    below n. `ridge` is added to K. `noise` is the variance of the label noise, included in the test error.
 
-    The trace of modes that are unknown or below the noise floor is added to the ridge, and the target's power there is
-    not learned. E0 then lacks sum_i L_i^2 over these modes, which is at most their trace * their largest eigenvalue /
-    kappa^2.
+    Regression on n examples learns the fraction L_i = r_i / (r_i + kappa) of mode i with eigenvalue r_i, its
+    learnability. The test error is the unlearned power and the noise, times E0 = n / (n - sum_i L_i^2). The trace of
+    modes that are unknown or below the noise floor is added to the ridge, and the target's power there is not learned.
+    E0 then lacks sum_i L_i^2 over these modes, which is at most their trace * their largest eigenvalue / kappa^2.
 
     Costs one scalar root per size, with k numbers per evaluation. A kernel or matrix also costs its spectrum.
 
-    Raises `InputError` on sizes below one, a negative ridge or noise, targets of another shape or with squares that
-    overflow, and a spectrum of vector-valued modes (outputs="all").
+    Raises `InputError` on sizes below one or beyond the number of inputs, a negative ridge or noise, targets of another
+    shape or with squares that overflow, labels as targets, and a spectrum of vector-valued modes (outputs="all").
     """
     require_known((kernel, x, targets, sizes, ridge, noise), "learning_curve")
     require_scale("ridge", ridge)
@@ -173,6 +175,11 @@ def learning_curve(
     counts = checked_sizes(sizes)
     spectrum = kernel if isinstance(kernel, ExactSpectrum) else spectrum_of(kernel, x)
     levels = levels_of(spectrum)
+    if isinstance(spectrum, Spectrum) and counts.max() > len(spectrum.weights):
+        raise InputError(
+            f"Expected sizes of at most {len(spectrum.weights)}, the number of inputs, which represent the whole "
+            f"distribution; got {counts.max()}. Give more inputs, or an ExactSpectrum."
+        )
     power, beyond = _power(spectrum, targets)
     kappa = np.array([levels.kappa(float(n), float(ridge)) for n in counts])
     learnabilities = np.stack([levels.learnabilities(float(value)) for value in kappa])
@@ -204,6 +211,8 @@ def learning_curve(
 
 def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:
     """The eigenvalues, multiplicities and unknown trace of a spectrum."""
+    if isinstance(spectrum, Spectrum):
+        spectrum.require_one()
     kept = np.asarray(spectrum.above_error if isinstance(spectrum, ExactSpectrum) else spectrum.above_noise)
     values = np.where(kept, np.asarray(spectrum.eigenvalues, float), 0.0)
     if isinstance(spectrum, ExactSpectrum):
@@ -241,6 +250,7 @@ def _power(spectrum: Spectrum | ExactSpectrum, targets: Any) -> tuple[np.ndarray
             "column of targets per output."
         )
     values = values_on(targets, "targets", spectrum.eigenfunctions.shape[:1])
+    require_no_labels(targets)
     require_squares(values, "targets")
     functions, weights = np.asarray(spectrum.eigenfunctions, float), np.asarray(spectrum.weights, float)
     coefficients = np.tensordot(functions * weights[:, None], values, ([0], [0]))

@@ -36,6 +36,7 @@ from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.mistaken import require_no_labels
 from ntkbias.tables import Printed, Table, counted, number, percent, spaced
 from ntkbias.types import Inputs
 
@@ -68,7 +69,8 @@ class Trajectory(Printed):
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
 
     def _table(self, num_rows: int) -> Table:
-        power = np.sum(np.square(np.asarray(self.initial_errors, float)).reshape(len(self.rates), -1), 1)
+        errors = np.asarray(self.initial_errors, float)
+        power = np.sum(errors**2, tuple(range(1, errors.ndim)))
         decay, shown = np.asarray(self.decay, float), spaced(len(self.times), num_rows)
         columns = {
             "time": [number(self.times[row]) for row in shown],
@@ -104,14 +106,14 @@ def gradient_flow(
 
     The result is exact at infinite width and for a linearized network. The kernel of a finite network moves. The rates
     are the network's for outputs="all", and at infinite width also for "mean"; "sum" is o times too fast. For a finite
-    network with several outputs, "mean" and "sum" give a warning. `critical_learning_rate` refuses them, because it
-    promises a bound.
+    network with several outputs, "mean" and "sum" give a warning. `critical_learning_rate` raises an error there,
+    because it promises a bound.
 
     Costs an eigendecomposition, 10 N^3 operations for N = n o rows, unless a spectrum is given; then N k
     multiplications per time.
 
-    Raises `InputError` on shapes that do not fit, on NaN, on outputs or losses beyond the largest float, and on a P or
-    a kernel that is not symmetric and positive semi-definite.
+    Raises `InputError` on shapes that do not fit, on NaN, on labels as targets, on outputs or losses beyond the largest
+    float, and on a P or a kernel that is not symmetric and positive semi-definite.
     """
     require_known((kernel, x, targets, times, x_test, K_test, f0, f0_test, P), "gradient_flow")
     times = require_wide(times, "times")
@@ -178,6 +180,7 @@ class _Problem(NamedTuple):
     def of(cls, modes: Modes, given: Any, f0: Any, f0_test: Any) -> "_Problem":
         shape = modes.shape
         targets = values_on(given, "targets", shape)
+        require_no_labels(given)
         columns = targets.shape[len(shape) :]
         start = np.zeros_like(targets) if f0 is None else values_on(f0, "f0", shape)
         if start.shape != targets.shape:

@@ -166,7 +166,7 @@ class InModes(NamedTuple):
     def label_time(self, target: Target) -> float:
         """The first time, on a grid that is refined once, at which nine tenths of the labels are right.
 
-        The result is zero if they are right as soon as the outputs move, whatever the rates of the modes are.
+        It is zero if nine tenths are right as soon as the outputs move, however slow the modes are.
         """
         positive = self.positive
         if target.labels is None or not len(positive):

@@ -48,6 +48,7 @@ from ntkbias.learning.curves import Levels, levels_of
 from ntkbias.learning.in_modes import InModes
 from ntkbias.learning.readiness import Readiness, table_of
 from ntkbias.learning.targets import Target, targets_on
+from ntkbias.mistaken import require_flag
 from ntkbias.packing import num_examples
 from ntkbias.progress import progress
 from ntkbias.scaling import Interval
@@ -185,11 +186,10 @@ def learnability(
     result holds
 
         Rayleigh quotient   sum_i r_i v_i^2 / p: the initial rate of learning
-        learning time       the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, divided by ln 2; for an
-                            eigenfunction, 1 / r_i
+        learning time       the t at which sum_i (1 - exp(-r_i t)) v_i^2 / p reaches one half, divided by ln 2
         samples needed      the n at which the learnability sum_i L_i v_i^2 / p reaches one half (see `learning_curve`)
         label time          for a labeling, the first time at which nine tenths of the examples are nearest to their
-                            label; 0 if this holds as soon as the outputs move, which can happen for slow targets too
+                            label. It is 0 if they are so as soon as the outputs move, also for slow targets.
 
     Time is steps * learning rate, of gradient flow from zero outputs under a constant kernel.
 
@@ -228,6 +228,7 @@ def learnability(
     """
     require_known((kernels, x, targets, modes, ridge), "learnability")
     require_scale("ridge", ridge)
+    require_flag("centered", centered)
     named = dict(kernels) if isinstance(kernels, Mapping) else {"kernel": kernels}
     if not named:
         raise InputError("Expected kernels to be a kernel, or a dict of one or more by name; got an empty dict.")
@@ -245,8 +246,7 @@ def learnability(
         name: targets_on(targets, inputs[name], _shape(named[name], operator), centered)
         for name, operator in operators.items()
     }
-    key = key_or_default(key)
-    rows = []
+    key, rows = key_or_default(key), []
     for name in progress(named, "kernels"):
         given = modes.get(name) if isinstance(modes, Mapping) else modes
         spectrum = _modes(named[name], operators[name], x, given, key)

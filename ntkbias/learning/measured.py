@@ -27,6 +27,7 @@ from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs, operator_on
 from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, require_squares, values_on
+from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.progress import progress
 from ntkbias.tables import Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
@@ -95,6 +96,8 @@ def measured_learning_curve(
     require_known((kernel, x, targets, sizes, ridge, noise), "measured_learning_curve")
     require_scale("ridge", ridge)
     require_scale("noise", noise)
+    require_flag("replace", replace)
+    require_flag("held_out", held_out)
     require_positive("num_draws", num_draws)
     if num_draws < 2:
         raise InputError("Expected at least 2 draws, whose differences give the standard error; got 1.")
@@ -106,6 +109,7 @@ def measured_learning_curve(
     if operator.num_outputs != 1:
         raise InputError("Expected a kernel with one value per pair of inputs; got outputs='all'. Use outputs='mean'.")
     values = values_on(targets, "targets", (total,))
+    require_no_labels(targets)
     require_squares(values, "targets")
     most = total - 1 if held_out else total
     if counts.max() > most:

@@ -55,6 +55,8 @@ class Modes(NamedTuple):
 def modes_of(kernel: Any, x: Inputs | None, x_test: Inputs | None, K_test: ArrayLike | None, P: Any) -> Modes:
     """The modes of a matrix, a kernel on inputs, or a spectrum, under the loss 1/2 e^T P e."""
     refuse_forms(kernel)
+    if isinstance(kernel, Spectrum):
+        kernel.require_one()
     if x_test is not None and K_test is not None:
         raise InputError("Expected test points as x_test= or as K_test=; got both. Leave one out.")
     _warn_of_partial_outputs(kernel, x)

@@ -62,6 +62,8 @@ def critical_learning_rate(
     zero, and on traced arrays.
     """
     require_known((kernel, x, momentum), "critical_learning_rate")
+    if isinstance(kernel, Spectrum):
+        kernel.require_one()
     if not 0 <= momentum < 1:
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
     key = key_or_default(key)

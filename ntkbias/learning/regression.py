@@ -19,24 +19,31 @@ refit.
 >>> x, x_test = (circle.sample(60, key=jax.random.key(seed)) for seed in (0, 1))
 >>> y = x[:, 0] * x[:, 1] + 0.1 * jax.random.normal(jax.random.key(2), (60,))
 >>> fit = kernel_regression(kernel, x, y)
->>> predictions = fit.predict(kernel(x_test, x))
+>>> predictions = fit.predict(x_test)
 >>> bool(jnp.mean((predictions - x_test[:, 0] * x_test[:, 1]) ** 2) < 0.01)      # the noise's variance
 True
 """
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_known, require_scale
+from ntkbias.checks import require_array, require_known, require_scale
 from ntkbias.eigen.dense import require_positive_definite
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.kernels import Kernel
+from ntkbias.kernels.inputs import of_one_array
 from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
+from ntkbias.kernels.operators import Source
+from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.learning.modes import gram_of, gram_rows, require_squares, values_on
+from ntkbias.mistaken import require_no_labels
+from ntkbias.results import OPTIONAL
 from ntkbias.tables import Fact, Printed, Table
 from ntkbias.types import Inputs
 
@@ -46,7 +53,10 @@ GRID = 61  # logarithmically spaced ridges at which the score is evaluated first
 
 
 class KernelRegression(Printed):
-    """A fit of kernel ridge regression; `predict` evaluates it at other points."""
+    """A fit of kernel ridge regression; `predict` evaluates it at other points.
+
+    A fit of a kernel, or of its operator, keeps the kernel and the inputs `x`.
+    """
 
     coefficients: Float[Array, "n *o"]  # (K + ridge)^-1 y
     outputs: Float[Array, "n *o"]  # at the training points
@@ -54,6 +64,8 @@ class KernelRegression(Printed):
     ridge: Float[Array, ""]
     score: Float[Array, ""]  # the generalized cross-validation score: an estimate of the test error, noise included
     effective_dimension: Float[Array, ""]  # tr K (K + ridge)^-1
+    x: Array | None = None
+    kernel: Kernel | None = eqx.field(default=None, metadata={OPTIONAL: UnloadedKernel})
 
     @property
     def training_error(self) -> Float[Array, ""] | np.floating:
@@ -80,12 +92,25 @@ class KernelRegression(Printed):
         columns = {"": [fact.label for fact in facts], " ": [fact.text for fact in facts]}
         return Table(f"KernelRegression: {len(self.coefficients):,} examples", columns)
 
-    def predict(self, K_test: ArrayLike) -> Float[Array, "m *o"]:
-        """The outputs at m points, from their rows of the kernel, `kernel(x_test, x)`.
+    def predict(self, x_test: Inputs | None = None, *, K_test: ArrayLike | None = None) -> Float[Array, "m *o"]:
+        """The outputs at m test points: at inputs `x_test`, or from their rows of the kernel, `K_test`.
 
-        For o outputs, `K_test` is `(m, n)`, or `(m, o, n, o)` for a kernel of all pairs. Costs m n multiplications per
-        output.
+        `K_test` is `kernel(x_test, x)`, `(m, n)`, or `(m, o, n, o)` for a kernel of all pairs of outputs. Costs the
+        kernel between m and n inputs, unless `K_test` is given, and m n multiplications per output.
+
+        Raises `InputError` on `x_test` if the fit is that of a bare matrix; on inputs that the kernel refuses; and on a
+        loaded fit whose kernel needs a function that `load` did not get.
         """
+        require_known((self, x_test, K_test), "predict")
+        if (x_test is None) == (K_test is None):
+            got = "neither" if x_test is None else "both"
+            raise InputTypeError(f"Expected test points as x_test, or as K_test=kernel(x_test, x); got {got}.")
+        if K_test is None:
+            if self.kernel is None or self.x is None:
+                raise InputTypeError(
+                    "Expected K_test=kernel(x_test, x) for the fit of a bare matrix, which knows no kernel; got x_test."
+                )
+            K_test = self.kernel(x_test, self.x)
         shape = self.coefficients.shape
         rows = gram_rows(K_test, shape if jnp.ndim(K_test) == 4 else shape[:1])
         found = rows @ np.asarray(self.coefficients, float).reshape(rows.shape[1], -1)
@@ -97,9 +122,10 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
     """Fit kernel ridge regression to `targets` at inputs `x`.
 
     An operator, or a Gram matrix `(n, n)` or `(n, o, n, o)`, replaces `kernel, x`. `targets` y are `(n,)` or `(n, o)`.
-    For an `(n, n)` matrix, `(n, o)` means o functions that share one ridge. If `ridge` is None, the function chooses
-    the ridge with the least cross-validation score, between rounding and ten times the largest eigenvalue. If the
-    kernel can learn y without noise, the score falls all the way to the lower end.
+    For an `(n, n)` matrix, `(n, o)` means o functions that share one ridge. `ridge` is added to K, as `alpha` in
+    scikit-learn's KernelRidge. Without `ridge`, the ridge with the least cross-validation score is taken, between
+    rounding and ten times the largest eigenvalue. If the kernel can learn y without noise, the score falls all the way
+    to the lower end.
 
     The computation uses float64. With a given ridge it costs two thirds N^3 operations for N = n o rows: a Cholesky
     factor, and its inverse for the leave-one-out predictions. Without one it costs an eigendecomposition, 10 N^3.
@@ -111,8 +137,10 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
     require_known((kernel, x, targets, ridge), "kernel_regression")
     gram = gram_of(kernel, x)
     operator = operator_on(gram, None)
+    source, inputs = _source(kernel, x)
     shape = (operator.num_examples, operator.num_outputs)[: np.ndim(gram) // 2]
     values = values_on(targets, "targets", shape)
+    require_no_labels(targets)
     require_squares(values, "targets")
     if len(shape) == 2 and values.ndim > 2:
         raise InputError(f"Expected targets of shape {shape}, one value per input and output; got {values.shape}.")
@@ -138,7 +166,20 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
         ridge=jnp.asarray(chosen, dtype),
         score=jnp.asarray(score, dtype),
         effective_dimension=jnp.asarray(len(flat) - chosen * inverse_trace, dtype),
+        x=inputs,
+        kernel=source,
     )
+
+
+def _source(kernel: Any, x: Any) -> tuple[Kernel | None, Array | None]:
+    """The kernel and its inputs, as one array; None for both if only a matrix is known."""
+    known = getattr(kernel, "source", None)
+    if isinstance(known, Source):
+        kernel, x = known
+    if not isinstance(kernel, Kernel):
+        return None, None
+    kernel, x = of_one_array(kernel, x, "x")
+    return kernel, require_array(x, "x")
 
 
 def _by_cholesky(matrix: np.ndarray, y: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray, float]:

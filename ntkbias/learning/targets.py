@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_host, require_wide
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.learning.modes import values_on
+from ntkbias.mistaken import is_own
 from ntkbias.packing import are_several, num_examples
 
 __all__ = ["Contrast", "Target", "targets_on"]
@@ -61,8 +62,7 @@ class Target(NamedTuple):
     """A target's values, and its labels if it is a labeling."""
 
     columns: np.ndarray  # (rows, c), minus their mean if centered
-    mean: np.ndarray  # (rows, c) or a number: the subtracted mean
-    codes: np.ndarray | None  # (labels, o c): the values that represent each label
+    codes: np.ndarray | None  # (labels, o c): the values that represent each label, minus the same mean
     labels: np.ndarray | None  # (n,): the row in `codes` of each example's label
 
     def right(self, outputs: np.ndarray) -> float:
@@ -84,7 +84,7 @@ class Target(NamedTuple):
         """
         assert self.codes is not None
         assert self.labels is not None
-        values = (outputs + self.mean).reshape(len(self.labels), -1)
+        values = outputs.reshape(len(self.labels), -1)
         return np.asarray(values @ self.codes.T - np.sum(self.codes**2, 1) / 2)
 
     def _share(self, nearness: np.ndarray) -> float:
@@ -109,12 +109,12 @@ def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> 
             how = " after its mean is subtracted" if centered else ""
             advice = " Use centered=False to keep constants." if centered else ""
             raise InputError(f"Expected a target that is not zero everywhere{how}; got zeros for {name!r}.{advice}")
-        offset = np.broadcast_to(mean, values.shape).reshape(columns.shape)
-        codes, labels = np.unique(values.reshape(shape[0], -1), axis=0, return_inverse=True)
+        # Codes without the mean: the distance between outputs and codes is the same, and keeps its digits.
+        codes, labels = np.unique(columns.reshape(shape[0], -1), axis=0, return_inverse=True)
         if labeled or (len(codes) == 2 and not isinstance(target, Contrast)):
-            found[name] = Target(columns, offset, codes, labels.ravel())
+            found[name] = Target(columns, codes, labels.ravel())
         else:
-            found[name] = Target(columns, offset, None, None)
+            found[name] = Target(columns, None, None)
     return found
 
 
@@ -127,6 +127,11 @@ def _values(target: Any, name: str, x: Any, shape: tuple[int, ...]) -> tuple[np.
                 f"for {name!r}. Use empirical_ntk(f, params, outputs='all')."
             )
         return target(np.empty(shape[0]) if x is None else x, shape[1]), False
+    if is_own(target):
+        raise InputTypeError(
+            f"Expected a target as values, labels, a function of x or a Contrast; got {type(target).__name__}, for "
+            f"{name!r}."
+        )
     if callable(target):
         if x is None:
             raise InputError(

@@ -226,14 +226,11 @@ class Reader:
         try:
             current = functions.trial_at_points(f) if params is None else functions.trial_of(f, params, x)
         except Exception as error:  # a user's function may raise anything
-            reason = f"it raises {type(error).__name__}"
+            reason = f"at the file's inputs it raises {type(error).__name__}"
         else:
             reason = functions.difference(saved, current)
         if reason:
-            raise InputError(
-                f"Expected f= to be the function {name!r} that was saved; got another one: at the file's inputs "
-                f"{reason}."
-            )
+            raise InputError(f"Expected f= to be the function {name!r} that was saved; got another one: {reason}.")
         self._repeated_trials.add(key)
 
 

@@ -27,7 +27,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ntkbias.checks import in_native_order
+from ntkbias.checks import in_native_order, require_known
 from ntkbias.compilation import Function
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import RealOutputs
@@ -44,6 +44,7 @@ METHOD = "apply"  # the only method of layers that files know
 OPTIONAL = "without_function"  # key in a field's metadata; makes the placeholder if a function is missing
 PARAMETERS = "params", "direction"  # fields whose pytrees may come from any library; the user's function knows which
 WIDEST = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}  # the widest type, in bytes, of each kind that can be saved
+WRITES = "it writes files"  # why save needs values
 DEEPEST = 100  # the deepest nesting of lists, because Python and its JSON recurse
 LARGEST = 10**4000  # bound on integers; Python refuses to parse more than 4,300 digits
 
@@ -108,6 +109,7 @@ class Writer:
 
     def _array(self, value: Any, name: str) -> str:
         """Store an array once, and return its name in the archive."""
+        require_known(value, "save", WRITES)
         if id(value) not in self._stored:
             key = f"{len(self.arrays)}.{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:100]}"  # safe as a name in an archive
             self.arrays[key] = _checked_array(value, name)
@@ -219,6 +221,7 @@ class Writer:
 
     def _trial(self, function: Function, params: Any, name: str, depth: int, inputs: Any) -> Any:
         """The description of a function's results at a few inputs, together with these inputs."""
+        require_known((params, inputs, self.x), "save", WRITES)
         key = function, id(params)
         if key not in self._trials:
             x = None if params is None else self._trial_inputs(function, params, name, inputs)

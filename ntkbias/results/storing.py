@@ -44,14 +44,14 @@ def save(path: str | Path, value: Any, *, x: Any = None) -> None:
     """Write `value` to `path`.npz and `path`.json; `path` may end in either suffix.
 
     A value is an array, a number, a string, None, or a module, dict, list or tuple of values. Each file appears
-    completely or not at all. If the process dies between the two, `load` reports it, and the new value can still be
-    loaded.
+    completely or not at all. If the process dies between the two, `load` says so; delete the .json to load the new
+    value.
 
-    A kernel of our networks is saved completely. A user's function, or an adapted model, is saved as its parameters,
-    its name and its results at three inputs. `load(path, f=f)` takes the function and checks these results. The inputs
-    come from the spectrum that holds the kernel; otherwise they are vectors that the function accepts. For a single
-    kernel whose function takes other inputs, give some of them as `x` `(n, ...)`. A spectrum whose kernel cannot be
-    saved is saved without it.
+    A kernel of our networks is saved completely. For a user's function, or an adapted model, the file has its
+    parameters, its name, and its results at three inputs, at random inputs like them, and at changed parameters.
+    `load(path, f=f)` takes the function and checks these results. The inputs come from the spectrum that holds the
+    kernel; otherwise they are vectors that the function accepts. For a single kernel whose function takes other inputs,
+    give some of them as `x` `(n, ...)`. A spectrum whose kernel cannot be saved is saved without it.
 
     Raises `InputError` if a file cannot be written, or if a file of another kind exists. Raises `InputTypeError`,
     before it writes, on a value that is not data.
@@ -91,8 +91,9 @@ def load(path: str | Path, *, f: Any = None) -> Any:
     Arrays of types that JAX is not set to (such as float64 by default) come as NumPy arrays. If the .json was deleted,
     the value is loaded from its .npz alone. `load` neither loads nor runs code from files. If the value uses a user's
     function, give that function as `f`; for several, give a dictionary by their names in the file. For a model of
-    another library, `f` may be the pair (f, params) that its adapter returns. `load` tries each function at the inputs
-    in the file. Without `f`, a spectrum loads without its kernel, and its `extend` raises an error with the reason.
+    another library, `f` may be the pair (f, params) that its adapter returns. `load` repeats the file's trial of each
+    function, and refuses one with other results. Without `f`, a spectrum loads without its kernel, and its `extend`
+    raises an error with the reason.
 
     Raises `InputError` if files are missing, damaged, from different saves, or in the format of another version; and if
     a function is missing, differs from the saved one, or is not needed.

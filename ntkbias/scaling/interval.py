@@ -5,12 +5,13 @@
 ('-0.500 (-0.530 to -0.480)', False)
 """
 
-from ntkbias.tables import Printed, Table, interval
+from ntkbias.scaling.as_number import AsNumber
+from ntkbias.tables import Table, interval
 
 __all__ = ["Interval"]
 
 
-class Interval(Printed):
+class Interval(AsNumber):
     """An estimate with the ends of its 95 % interval. `number in interval` is true between the ends, inclusive."""
 
     value: float

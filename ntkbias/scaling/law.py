@@ -39,8 +39,9 @@ import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_scale, require_wide
+from ntkbias.checks import key_or_default, require_choice, require_positive, require_scale
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.scaling.curve import checked_curve, checked_sizes
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
 from ntkbias.tables import Printed, Table, counted, interval, number, spaced
@@ -98,7 +99,7 @@ class ScalingLaw(Printed):
 
     def curve(self, sizes: ArrayLike) -> Float[Array, " m"]:
         """The error that the law predicts at `sizes` `(m,)`."""
-        log_n = np.log(_checked_sizes(sizes))
+        log_n = np.log(checked_sizes(sizes))
         return jnp.asarray(np.exp(FORMS[self.form].curve(self._coordinates(), log_n)[0][0]))
 
     def extrapolate(self, sizes: ArrayLike) -> ErrorBand:
@@ -107,7 +108,7 @@ class ScalingLaw(Printed):
         The interval comes from the bootstrap refits, and assumes that this form of law holds at the new sizes too.
         Compare several forms: the further you extrapolate, the more "power" and "offset" differ.
         """
-        n = _checked_sizes(sizes)
+        n = checked_sizes(sizes)
         draws = FORMS[self.form].curve(np.asarray(self.draws, float), np.log(n))[0]
         center = FORMS[self.form].curve(self._coordinates(), np.log(n))[0][0]
         half = _half_width(draws, self._degrees_of_freedom, self._num_resampled)
@@ -155,6 +156,10 @@ def scaling_law(
 ) -> ScalingLaw:
     """The law of `errors` against `sizes` `(n,)`, with 95 % bootstrap intervals.
 
+    `form` is "power", a n^b; "offset", a n^b + c with c >= 0; or "broken", whose exponent changes from b1 to b2 at a
+    size d: a n^b1 (1 + (n / d)^(1 / f))^((b2 - b1) f). `law.extrapolate(sizes)` predicts the error at other sizes, with
+    intervals.
+
     `errors` are positive, `(seeds, n)` or `(n,)`; see the module's docstring for the two kinds of bootstrap. An
     interval is the estimate +- t standard deviations over `num_resamples` refits. t is Student's, with (number of
     seeds) - 1 degrees of freedom, or (number of sizes) - (number of parameters) for one curve. The standard deviation
@@ -169,7 +174,7 @@ def scaling_law(
 
     Raises `InputError` on errors that are not positive, too few different sizes, or a single replicate `(1, n)`.
     """
-    n, values = _checked_curve(sizes, errors)
+    n, values = checked_curve(sizes, errors)
     require_choice("form", form, LawForm)
     require_positive("num_resamples", num_resamples)
     law, log_n, mean = FORMS[form], np.log(n), _mean(values)
@@ -213,7 +218,7 @@ def preferred_scaling_law(
     training sets, a line looks bent more often: average over seeds. It needs six different sizes, and considers a break
     from eight sizes on. Other arguments, cost and errors: see `scaling_law`.
     """
-    n, values = _checked_curve(sizes, errors)
+    n, values = checked_curve(sizes, errors)
     require_scale("margin", margin)
     if len(np.unique(n)) < 6:
         raise InputError(
@@ -322,29 +327,3 @@ def _criterion(scatter: float, n: int, num_parameters: int) -> float:
     if n - k - 1 < 1:
         return float("inf")
     return float(n * np.log(scatter**2 + ROUNDING**2) + 2 * k * n / (n - k - 1))
-
-
-def _checked_sizes(sizes: ArrayLike) -> Float[np.ndarray, " n"]:
-    array = require_wide(sizes, "sizes")
-    if array.ndim != 1 or not array.size:
-        raise InputError(f"Expected sizes (n,); got shape {array.shape}.")
-    require_finite(array, "sizes")
-    if not bool(jnp.all(array > 0)):
-        raise InputError("Expected sizes above zero; got zero or less. Leave those out.")
-    return np.asarray(sizes, float)
-
-
-def _checked_curve(sizes: ArrayLike, errors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    n, values = _checked_sizes(sizes), require_wide(errors, "errors")
-    if values.ndim not in (1, 2) or values.shape[-1:] != n.shape:
-        raise InputError(
-            f"Expected errors (seeds, {len(n)}), or ({len(n)},) for one curve: one for each size; got {values.shape}."
-        )
-    require_finite(values, "errors")
-    if values.ndim == 2 and len(values) < 2:
-        raise InputError(
-            f"Expected two replicates or more in errors (seeds, n); got {len(values)}. Pass one curve as (n,)."
-        )
-    if not bool(jnp.all(values > 0)):
-        raise InputError("Expected errors above zero to fit a power law; got zero or less. Leave those sizes out.")
-    return n, np.asarray(errors, float)

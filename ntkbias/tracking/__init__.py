@@ -1,4 +1,4 @@
-"""Follow a network's kernel through training: measures at chosen steps, stacked to a `History`."""
+"""Measure a network's kernel during training. A `History` holds the values at chosen steps."""
 
 from ntkbias.tracking import measures
 from ntkbias.tracking.checkpoint import open_history

@@ -1,8 +1,8 @@
-"""Fingerprints of arrays and functions, the same in each process: how a run on disk knows that it is the same run.
+"""Fingerprints of arrays and functions, by which a checkpoint recognizes its run. They are equal in all processes.
 
-Numbers are compared by their bytes. Of a function there is its code, and there are the numbers and arrays that it
-closes over, also by way of other functions: `optax.adam(0.1)` holds its rate that way. `trials` compares what functions
-do.
+The fingerprint of an array covers its bytes. That of a function covers its code, and the numbers and arrays that it
+closes over, directly or through other functions: `optax.adam(0.1)` holds its rate that way. `trials` compares the
+values that functions return.
 
 >>> import optax
 >>> from ntkbias.tracking.fingerprints import closure
@@ -26,28 +26,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["closure", "code_digest", "digest", "plain", "versions"]
+__all__ = ["closure", "code_digest", "digest", "host_array", "versions"]
 
-DEEPEST = 30  # functions in functions
-INSTALLED = "site-packages", "dist-packages", str(Path(__file__).parents[1])  # folders of packages, and this one
-LIBRARIES = ("jax", "jaxlib", "numpy")  # whose functions go by their names
+MAX_DEPTH = 30  # of functions within functions
+INSTALLED = "site-packages", "dist-packages", str(Path(__file__).parents[1])  # installed packages, and this one
+LIBRARIES = ("jax", "jaxlib", "numpy")  # functions of these count by their names
 
 
 def digest(*trees: Any) -> str:
-    """A fingerprint of all numbers in pytrees of arrays, their shapes and types."""
+    """A fingerprint of the values, shapes and types of all arrays in pytrees."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(trees):
-        array = plain(leaf)
+        array = host_array(leaf)
         found.update(f"{array.shape}{array.dtype}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:16]
 
 
 def code_digest(function: Any) -> str:
-    """A fingerprint of what a function does: its code, its constants, defaults, and the plain values it closes over.
+    """A fingerprint of a function's code, constants and defaults, and of the plain values that it closes over.
 
-    Not of the functions that it calls, nor of objects and their contents; of a value that can be called, its type and
-    its arrays. Another version of Python may compile to other code.
+    It does not cover the functions that it calls, nor the contents of objects. For a callable object it covers the type
+    and the arrays. Different versions of Python may compile the same source to different code.
     """
     bound: list[Any] = []
     while isinstance(function, partial) or hasattr(function, "__wrapped__") or hasattr(function, "__func__"):
@@ -62,26 +62,26 @@ def code_digest(function: Any) -> str:
     else:
         cells = [_contents(cell) for cell in function.__closure__ or ()]
         defaults = function.__defaults__, sorted((function.__kwdefaults__ or {}).items())
-        parts = _told(code, function.__doc__), _told((defaults, cells))
-    return hashlib.sha256("\n".join([*parts, _told(bound)]).encode()).hexdigest()[:16]
+        parts = _text(code, function.__doc__), _text((defaults, cells))
+    return hashlib.sha256("\n".join([*parts, _text(bound)]).encode()).hexdigest()[:16]
 
 
 def _contents(cell: CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is still empty
+    except ValueError:  # the cell is still empty
         return None
 
 
-def _told(value: Any, doc: str | None = None) -> str:
-    """Code, without its docstring, or a plain value, as a text that is the same in each process."""
+def _text(value: Any, doc: str | None = None) -> str:
+    """Code without its docstring `doc`, or a plain value, as a text that is the same in all processes."""
     if isinstance(value, CodeType):
-        constants = [_told(each) for each in value.co_consts if each is not doc]
+        constants = [_text(each) for each in value.co_consts if each is not doc]
         return f"{value.co_code.hex()} {value.co_names} {constants}"
     if isinstance(value, list | tuple):
-        return str([_told(each) for each in value])
+        return str([_text(each) for each in value])
     if isinstance(value, frozenset):
-        return str(sorted(_told(each) for each in value))
+        return str(sorted(_text(each) for each in value))
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return digest(value)
     return repr(value) if _is_plain(value) else getattr(value, "__qualname__", type(value).__qualname__)
@@ -92,11 +92,11 @@ def _is_plain(value: Any) -> bool:
 
 
 def closure(value: Any) -> dict[str, str]:
-    """Fingerprints of a function, or of a value made of functions: its code, and the values that it closes over.
+    """Fingerprints of a function, or of a value made of functions: its "code", and the "values" that it closes over.
 
-    Follows cells, defaults, partials, bound values and fields. Numbers in what may change while it is used are a
-    fingerprint of their own, "mutable": those in lists, dictionaries, objects and global names. Global names are
-    followed in functions of users, and not in those of installed packages.
+    It follows cells, defaults, partials, bound objects and fields. A third fingerprint, "mutable", covers the numbers
+    and texts in containers that may change during use: lists, dictionaries, objects and global names. Global names are
+    followed in functions of users, but not in those of installed packages.
     """
     found: dict[str, list[str]] = {"code": [], "values": [], "mutable": []}
     _gather(value, found, {}, False, 0)
@@ -104,74 +104,74 @@ def closure(value: Any) -> dict[str, str]:
 
 
 def _names(code: CodeType) -> list[str]:
-    """The names that code reads, also within functions in it, in their order."""
+    """The names that code reads, in their order, including those of nested functions."""
     inner = [name for each in code.co_consts if isinstance(each, CodeType) for name in _names(each)]
     return [*code.co_names, *inner]
 
 
 def _gather(value: Any, found: dict[str, list[str]], seen: dict[int, Any], changes: bool, depth: int) -> None:
-    """Add what a value is made of; `changes` says that it lies in something that may change while it is used."""
+    """Add the parts of a value to `found`. `changes` says that its container may change during use."""
 
-    def go_on(*parts: Any, changes: bool = changes) -> None:
+    def follow(*parts: Any, changes: bool = changes) -> None:
         for part in parts:
             _gather(part, found, seen, changes, depth + 1)
 
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         try:
             found["values"].append(digest(value))
-        except Exception:  # an array that is being traced, or was deleted
+        except Exception:  # a traced or deleted array has no values
             found["code"].append("array")
         return
     if _is_plain(value):
         found["mutable" if changes else "values"].append(repr(value))
         return
-    if id(value) in seen or depth > DEEPEST or isinstance(value, ModuleType):
+    if id(value) in seen or depth > MAX_DEPTH or isinstance(value, ModuleType):
         return
     seen[id(value)] = value
     if isinstance(value, partial):
-        go_on(value.func, value.args, *(part for _, part in sorted(value.keywords.items())))
+        follow(value.func, value.args, *(part for _, part in sorted(value.keywords.items())))
     elif hasattr(value, "__func__") and hasattr(value, "__self__"):
-        go_on(value.__func__, value.__self__)
+        follow(value.__func__, value.__self__)
     elif (getattr(value, "__module__", None) or "").partition(".")[0] in LIBRARIES and callable(value):
         wrapped = getattr(value, "__wrapped__", None)
         found["code"].append(getattr(value, "__qualname__", type(value).__qualname__))
         if (getattr(wrapped, "__module__", None) or "").partition(".")[0] not in LIBRARIES:
-            go_on(wrapped)
+            follow(wrapped)
     elif hasattr(value, "__wrapped__"):
-        go_on(value.__wrapped__)
+        follow(value.__wrapped__)
     elif isinstance(getattr(value, "__code__", None), CodeType):
-        found["code"].append(_told(value.__code__, value.__doc__))
-        go_on(value.__defaults__, *(part for _, part in sorted((value.__kwdefaults__ or {}).items())))
-        go_on(*(_contents(cell) for cell in value.__closure__ or ()))
+        found["code"].append(_text(value.__code__, value.__doc__))
+        follow(value.__defaults__, *(part for _, part in sorted((value.__kwdefaults__ or {}).items())))
+        follow(*(_contents(cell) for cell in value.__closure__ or ()))
         if not any(folder in value.__code__.co_filename for folder in INSTALLED):
-            go_on(*(value.__globals__.get(name) for name in _names(value.__code__)), changes=True)
+            follow(*(value.__globals__.get(name) for name in _names(value.__code__)), changes=True)
     elif isinstance(value, tuple):
-        go_on(*value)
+        follow(*value)
     elif isinstance(value, list):
-        go_on(*value, changes=True)
+        follow(*value, changes=True)
     elif isinstance(value, Mapping):
-        go_on(*(value[key] for key in sorted(value, key=str)), changes=True)
+        follow(*(value[key] for key in sorted(value, key=str)), changes=True)
     elif isinstance(value, type):
         found["code"].append(value.__qualname__)
     else:
         found["code"].append(type(value).__qualname__)
         if dataclasses.is_dataclass(value):
-            go_on(*(getattr(value, field.name, None) for field in dataclasses.fields(value)))
+            follow(*(getattr(value, field.name, None) for field in dataclasses.fields(value)))
         elif (leaves := jax.tree.leaves(value)) and leaves[0] is not value:
-            go_on(*leaves)
+            follow(*leaves)
         else:
-            go_on(*(part for _, part in sorted(getattr(value, "__dict__", {}).items())), changes=True)
+            follow(*(part for _, part in sorted(getattr(value, "__dict__", {}).items())), changes=True)
 
 
-def plain(leaf: Any) -> np.ndarray:
-    """A leaf as numbers: keys of jax.random by their data."""
+def host_array(leaf: Any) -> np.ndarray:
+    """A leaf of a pytree as a NumPy array of a type that .npy files hold. Keys of jax.random give their data."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
     host = np.asarray(leaf)
-    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host  # which NumPy's files do not hold
+    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host
 
 
 def versions() -> dict[str, str]:
-    """Of what rounding depends on, and the form of functions."""
+    """The versions on which rounding and compiled code depend: of jax, optax, Python and the device."""
     packages = {name: importlib.metadata.version(name) for name in ("jax", "optax")}
     return packages | {"python": platform.python_version(), "device": jax.local_devices()[0].device_kind}

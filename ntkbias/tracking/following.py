@@ -1,7 +1,7 @@
-"""From snapshot to snapshot: what is reached is measured and saved, whoever trains.
+"""Go from snapshot to snapshot of a training loop, ours or the user's, and measure and save each one.
 
-A walk yields what a run, or several together, have `Reached`; `follow` takes the measures there, keeps them on disk,
-and makes the history of them, however it ends.
+A walk yields `Reached`, the position of one run or of several together. `follow` takes the measures there, saves them
+if there is a checkpoint, and makes the `History`, even if training ends early.
 """
 
 import warnings
@@ -22,23 +22,23 @@ from ntkbias.tracking.fingerprints import closure, code_digest, digest, versions
 from ntkbias.tracking.history import History
 from ntkbias.tracking.recorder import Recorder
 from ntkbias.tracking.setting import Setting
-from ntkbias.training import Trainer, TrainingState
+from ntkbias.training.trainer import Trainer, TrainingState
 from ntkbias.types import Params
 
 __all__ = ["Reached", "Walk", "described", "follow", "follow_training"]
 
 
 class Reached(NamedTuple):
-    """Where all runs are at one step."""
+    """The positions of all runs at one step."""
 
     step: int
-    variables: list[Params]  # what f takes, of each run
-    lengths: np.ndarray  # of the paths since the snapshot before
-    diverged: np.ndarray  # the step at which a run diverged, or -1
-    state: Any  # what it takes to go on
+    variables: list[Params]  # the first argument of f, for each run
+    lengths: np.ndarray  # of the paths of the parameters since the previous snapshot
+    diverged: np.ndarray  # for each run the step at which it diverged, or -1
+    state: Any  # from which training can resume
 
 
-Walk = Callable[[Any, tuple[int, ...]], Iterator[Reached]]  # from a saved state, or None, and the steps it has seen
+Walk = Callable[[Any, tuple[int, ...]], Iterator[Reached]]  # of a saved state, or None, and the steps of its snapshots
 
 
 def follow(
@@ -50,14 +50,18 @@ def follow(
     tried: dict[str, np.ndarray | None],
     checkpoint: Any,
 ) -> History:
-    """Measure what `walk` reaches, from the variables `first`; states on disk have the form of `like`."""
+    """Measure each position that `walk` yields, and return the history.
+
+    `first` are the variables of each run at the start. States are saved as pytrees like `like`. `description` and
+    `tried` identify the run in `checkpoint`.
+    """
     start = _start(recorder.setting)
     place: Any = nullcontext()
     if checkpoint is not None:
         known = {name: array for name, array in tried.items() if array is not None}
         place = Checkpoint.claimed(checkpoint, description, start | known)
     last, warned = first, 0
-    lost: StorageError | None = None  # of the last snapshot: another one that comes needs it on the disk
+    lost: StorageError | None = None  # of the last snapshot; if another one follows, it is raised
     with place as saved:
         state = None
         if saved is not None and (loaded := saved.load(like)) is not None:
@@ -83,7 +87,7 @@ def follow(
                     except StorageError as error:
                         if description["steps"] and reached.step != description["steps"][-1]:
                             raise
-                        lost = error  # a loop of one's own does not say whether more steps come
+                        lost = error  # a user's loop does not say in advance whether more steps follow
         except KeyboardInterrupt:
             if saved is not None or not recorder.rows:
                 raise
@@ -99,8 +103,8 @@ def follow(
                 lost = lost or error
         if lost is not None:
             warnings.warn(
-                f"Expected to write the end of the run to {checkpoint}; it is not on the disk: {lost} The history that "
-                "is returned is whole: save it elsewhere.",
+                f"Expected to write the end of the run to {checkpoint}; that failed: {lost} The returned history is "
+                "complete: save it elsewhere.",
                 stacklevel=4,
             )
     params = last[0] if recorder.num_runs is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)
@@ -108,18 +112,18 @@ def follow(
 
 
 def _warn_of_failures(recorder: Recorder, warned: int) -> int:
-    """Warn of the measures that failed for the first time, beyond those warned of; how many there are now."""
+    """Warn of each failed measure after the first `warned` ones, and return how many have failed in total."""
     for name, failure in list(recorder.failed.items())[warned:]:
         warnings.warn(
-            f"Expected the measure {name!r} to go on as it began; {failure}. Where it fails it has NaN, or -1 for "
-            "whole numbers, and training goes on.",
+            f"Expected the measure {name!r} to work as at the first snapshot; {failure}. It has NaN at snapshots where "
+            "it fails, or -1 for whole numbers, and training continues.",
             stacklevel=5,
         )
     return len(recorder.failed)
 
 
 def variables_of(states: list[Any], num_runs: int | None) -> list[Params]:
-    """What f takes, of each run, from the states of groups, or as it is."""
+    """The variables of each run, from the training states of groups of runs; other states are variables already."""
     if not isinstance(states[0], TrainingState):
         return states
     if num_runs is None:
@@ -139,7 +143,7 @@ def described(
     at: tuple[int, ...],
     learning_rate: float | None,
 ) -> dict[str, Any]:
-    """What has to be the same for a run to go on."""
+    """The description of a run. A checkpoint resumes only a run with the same one."""
     functions = {"f": trainer.f, "loss": setting.loss, "optimizer": trainer.optimizer, "forward": trainer.forward}
     functions |= {f"measure {name}": measure for name, measure in recorder.measures.items()}
     return {
@@ -165,7 +169,7 @@ def described(
 
 
 def _start(setting: Setting) -> dict[str, np.ndarray]:
-    """What a history holds beside measures."""
+    """The arrays of a history that do not change along the run."""
     start = {"probe": np.asarray(setting.probe)}
     if isinstance(setting.domain, HarmonicDomain):
         levels = setting.domain.levels(setting.domain.max_degree(len(setting.probe)))
@@ -176,7 +180,7 @@ def _start(setting: Setting) -> dict[str, np.ndarray]:
 def trained_walk(
     trainer: Trainer, starts: list[TrainingState], x: Any, y: Any, at: tuple[int, ...], key: Any, num_runs: int | None
 ) -> Walk:
-    """Our own training of groups of runs, each of which advances in turn."""
+    """The walk of our own training. The groups of runs advance in turn."""
 
     def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
         states = starts if state is None else state
@@ -204,7 +208,7 @@ def follow_training(
     steps: tuple[int, ...],
     checkpoint: Any,
 ) -> History:
-    """Follow our own training."""
+    """Train, and return the history. `starts` has one training state per group of runs."""
     setting, num_runs = recorder.setting, recorder.num_runs
     trainer = trainer.suited(starts[0], setting.x, setting.y, key=setting.key)
     first = variables_of(starts, num_runs)
@@ -212,10 +216,10 @@ def follow_training(
     if checkpoint is not None:
         checked_folder(checkpoint)
         tried = {
-            "f": trials.of_f(setting, first[0]),
-            "loss": trials.of_loss(setting, first[0], trainer.batch_size),
-            "optimizer": trials.of_optimizer(trainer, starts, steps[-1]),
-            "training": trials.of_training(trainer, starts, setting, steps[-1]),
+            "f": trials.try_f(setting, first[0]),
+            "loss": trials.try_loss(setting, first[0], trainer.batch_size),
+            "optimizer": trials.try_optimizer(trainer, starts, steps[-1]),
+            "training": trials.try_training(trainer, starts, setting, steps[-1]),
         }
     walk = trained_walk(trainer, starts, setting.x, setting.y, steps, setting.key, num_runs)
     description = described(trainer, setting, first, recorder, steps, None)

@@ -1,4 +1,4 @@
-"""History: what was measured along training, stacked over snapshots.
+"""History: the values that measures took along training, stacked over snapshots.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import track
@@ -30,30 +30,32 @@ from ntkbias.tables import Fact, Printed, Table, counted, number
 
 __all__ = ["History", "stacked"]
 
-MOST_MEASURES = 30  # that are printed
+MOST_MEASURES = 30  # rows of a printed table
 
 
 class History(Printed):
-    """Values of measures by name, `history["loss"]` `(t,)`, with snapshots as their first axis; of several runs second.
+    """The values of measures by name: `history["loss"]` is `(t,)`, one value per snapshot.
 
-    `times` are step * learning rate, NaN for optimizers that have none (Adam). `stopped` says why a run ended before
-    its last step; None where it did not. `params` are those of the last snapshot, as `track` returns them: None after
-    `save` and `load`, from `open_history`, and in one of several runs. Printed, it is a table of each number at
-    the first and the last snapshot.
+    Snapshots are the first axis of each value. A history of several runs has the runs first and the snapshots second.
+    `steps` are the steps of the snapshots. `times` are the sums of the learning rates of all earlier steps, and NaN for
+    optimizers without a time, such as Adam. `stopped` says why a run ended before its last step; otherwise it is None.
+    `params` are the parameters at the last snapshot. They are not saved, so they are None after `load` and from
+    `open_history`, and also in `run(index)`. A history prints as a table of each number at the first and the last
+    snapshot.
     """
 
     steps: Int[np.ndarray | Array, " t"]
     times: Float[np.ndarray | Array, "*runs t"]
-    learning_rates: Float[np.ndarray | Array, "*runs t"]  # in use at each step: of the next step
+    learning_rates: Float[np.ndarray | Array, "*runs t"]  # that of the step after each snapshot
     values: dict[str, np.ndarray | Array]
-    probe: np.ndarray | Array  # the inputs on which the kernel was followed
-    level_frequencies: np.ndarray | Array | None  # of the levels of a spectrum, on a domain with harmonics
-    axes: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # of each value
-    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # along an axis: layers, targets
+    probe: np.ndarray | Array  # the inputs of the measured kernel
+    level_frequencies: np.ndarray | Array | None  # the frequency of each level, on a domain with harmonics
+    axes: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # the names of each value's axes
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)  # the names along an axis, such as layers
     panels: tuple[tuple[str, tuple[str, str, str]], ...] = eqx.field(static=True, default=())  # title, line and scale
-    columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())  # the heads of those that tables show
+    columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())  # the column heads of measures in tables
     stopped: str | None = eqx.field(static=True, default=None)
-    params: Any = eqx.field(default=None, metadata={"saved": False})  # at the last step, of f
+    params: Any = eqx.field(default=None, metadata={"saved": False})
 
     def __getitem__(self, name: str) -> np.ndarray:
         require_name(name, self.values, "a measure that was taken")
@@ -70,7 +72,10 @@ class History(Printed):
         return found
 
     def table(self, num_rows: int = MOST_MEASURES) -> Table:
-        """What printing shows: each number at the first and the last snapshot; of several runs medians."""
+        """A table of each number at the first and the last snapshot, with at most `num_rows` rows.
+
+        For several runs it shows medians.
+        """
         return super().table(num_rows)
 
     def _table(self, num_rows: int) -> Table:
@@ -104,16 +109,16 @@ class History(Printed):
 
     @property
     def num_runs(self) -> int | None:
-        """How many runs there are, as their first axis; None for a single one, which has no such axis."""
+        """The number of runs, the length of the first axis. None for a history of one run, which has no such axis."""
         return len(self.times) if np.ndim(self.times) == 2 else None
 
     def axes_of(self, name: str) -> tuple[str, ...]:
-        """The names of a value's axes: "run" where there are several, "snapshot", and what the measure has."""
+        """The names of a value's axes: "run" if there are several runs, "snapshot", and those of the measure."""
         self[name]
         return dict(self.axes)[name]
 
     def medians(self, name: str) -> Float[np.ndarray, "t ..."]:
-        """The values of one run; of several their median over those that have not diverged."""
+        """The median of the values over runs that have not diverged. For a single run, its values."""
         values = np.asarray(self[name], float)
         if self.num_runs is None:
             return values
@@ -121,7 +126,7 @@ class History(Printed):
         return np.where(known, np.nanmedian(np.where(known, values, 0.0), 0), np.nan)
 
     def run(self, index: int) -> "History":
-        """One of several runs."""
+        """The history of one of several runs. Raises `InputError` if there is no run with this index."""
         if self.num_runs is None or not 0 <= index < self.num_runs:
             raise InputError(f"Expected one of {self.num_runs or 'several'} runs; got {index}.")
         return History(
@@ -136,7 +141,7 @@ class History(Printed):
         )
 
     def to_xarray(self) -> Any:
-        """An `xarray.Dataset` with named axes, and steps and times as coordinates (needs the extra `xarray`)."""
+        """An `xarray.Dataset` with named axes, and steps and times as coordinates. Needs the extra `xarray`."""
         try:
             import xarray
         except ImportError as error:
@@ -154,6 +159,6 @@ class History(Printed):
 
 
 def stacked(rows: Sequence[Mapping[str, np.ndarray]], num_runs: int | None) -> dict[str, np.ndarray]:
-    """The values of all snapshots by name; several runs come first."""
+    """The values of all snapshots by name, from one row per snapshot. If there are several runs, they come first."""
     found = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return found if num_runs is None else {name: np.swapaxes(value, 0, 1) for name, value in found.items()}

@@ -1,4 +1,4 @@
-"""The path kernel of a history as a spectrum.
+"""The spectrum of a history's path kernel, the mean kernel along the path of training.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import measures, path_spectrum, track
@@ -20,16 +20,18 @@ __all__ = ["path_spectrum"]
 
 
 def path_spectrum(history: History, snapshot: int = -1) -> Spectrum:
-    """The spectrum of the path kernel up to a snapshot, on the probe, for `rank_by_frequency` and the rest.
+    """The spectrum of the path kernel on the probe, from the first snapshot to the one with index `snapshot`.
 
-    `history` is that of one run with the measure "path_kernel", of outputs="mean" or "sum", or of one output.
+    `history` is the history of one run with the measure "path_kernel". The kernel has to have one row per input: it has
+    outputs="mean" or "sum", or the network has one output. The spectrum works with `rank_by_frequency` and the like.
+    Costs an eigendecomposition. Raises `InputError` on other histories.
     """
     if not isinstance(history, History) or "path_kernel" not in history or history["path_kernel"].ndim != 3:
         raise InputError(
             "Expected the history of one run with the measure 'path_kernel'; got none. Add "
-            "measures.chosen('path_kernel') to the measures; of several runs take history.run(0)."
+            "measures.chosen('path_kernel') to the measures, or select one of several runs by history.run(0)."
         )
     matrix = history["path_kernel"][snapshot]
     if len(matrix) != len(history.probe):
-        raise InputError("Expected a path kernel of one row an input; got that of all pairs of outputs.")
+        raise InputError("Expected a path kernel with one row per input; got one for all pairs of outputs.")
     return Spectrum(**{**vars(eigh(matrix)), "x": jnp.asarray(history.probe)})

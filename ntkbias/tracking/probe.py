@@ -1,4 +1,4 @@
-"""The probe: the inputs on which a run's kernel is followed, and all that says how it is looked at.
+"""The probe: the inputs at which a run's kernel is measured, and the options for that.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.tracking import Probe
@@ -26,21 +26,22 @@ __all__ = ["Probe"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
-    """Where, and how, the kernel of a run is looked at; the `probe=` of `track`, `track_snapshots` and `track_many`.
+    """The inputs at which a run's kernel is measured, and how: `probe=` of `track`, `track_snapshots`, `track_many`.
 
-    `x` `(n, ...)` are the inputs of the kernel, of the shape of the training inputs, and `targets` are theirs, of the
-    form that the loss takes; without targets, measures of the residual and of the labels are left out. If `x` is the
-    training inputs, or the first of them, their targets are those of the training data. By default the probe is the
-    first 500 of the training data.
+    - `x` `(n, ...)`: the inputs of the kernel, each with the shape of a training input. The default is the first 500
+      training examples, with their targets.
+    - `targets`: the targets at `x`, in the form that the loss accepts. If you pass `x` alone and it
+      is the training inputs, or the first of them, their targets are used. Otherwise the measures of residuals and
+      labels are left out.
+    - `test`: a pair (x, y), on which the test loss and the test accuracy are measured.
+    - `watched`: a dictionary of named targets `(n,)` or `(n, o)`, the values at `x` of functions that the network may
+      learn. Measures report how fast the kernel learns each of them.
+    - `domain`: the domain of the inputs. With it, modes and residuals have frequencies.
+    - `outputs`: "mean", "sum" or "all", as in `empirical_ntk`.
+    - `num_modes`: how many modes are reported by measures that have one value per mode.
+    - `memory_budget`: the most bytes for one block of the kernel (default: a quarter of the memory).
 
-    `test` is a pair (x, y) on which loss and accuracy are measured. `watched` is a dictionary of named targets, `(n,)`
-    or `(n, o)`, values on `x` of functions that the network may learn. On a `domain` modes and residuals have
-    frequencies.
-
-    `outputs` is "mean", "sum" or "all", as in `empirical_ntk`. Measures by mode report the first `num_modes`. One block
-    of the kernel takes at most `memory_budget` bytes (default: a quarter of the memory).
-
-    Raises `InputError` on outputs="each", and on targets without inputs; arrays are checked where training begins.
+    Raises `InputError` on outputs="each", and on targets without inputs. Arrays are checked when training begins.
     """
 
     x: Inputs | None = None
@@ -55,13 +56,13 @@ class Probe:
 
     def __post_init__(self) -> None:
         if self.x is None and self.targets is not None:
-            raise InputError("Expected inputs with the targets of a probe; got targets alone. Give Probe(x, targets).")
+            raise InputError("Expected inputs with the targets of a probe; got targets alone. Pass Probe(x, targets).")
         if self.watched is not None and (
             not isinstance(self.watched, Mapping) or not all(isinstance(name, str) for name in self.watched)
         ):
             raise InputTypeError(
                 f"Expected watched to be a dictionary of named targets on the probe; got "
-                f"{type(self.watched).__name__}. Labels to train on are the y of data=(x, y)."
+                f"{type(self.watched).__name__}. Pass training labels as the y of data=(x, y)."
             )
         if self.domain is not None and not isinstance(self.domain, Domain):
             raise InputTypeError(f"Expected a domain, e.g. Circle(); got {type(self.domain).__name__}.")
@@ -74,7 +75,7 @@ class Probe:
 
     @classmethod
     def of(cls, probe: Any) -> "Probe":
-        """What `probe=` says: a `Probe`, inputs, a pair (x, targets), or None for the training data."""
+        """The `Probe` for an argument `probe=`: a `Probe`, inputs, a pair (x, targets), or None for the default."""
         if isinstance(probe, Probe):
             return probe
         if isinstance(probe, tuple | list) and not hasattr(probe, "_fields"):

@@ -1,4 +1,7 @@
-"""How snapshots become rows of values: each run's snapshots at the start and before stay at hand, and time is told."""
+"""Take the measures at each snapshot, and collect one row of values per snapshot.
+
+The recorder keeps the first and the previous snapshot of each run, and the clock that converts steps to times.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,7 @@ __all__ = ["Clock", "Recorder"]
 
 
 class Clock:
-    """Times and learning rates of steps, for each run: from the rate of each step, from one rate, or from none."""
+    """The times and learning rates of steps. `rates` has one entry per run: a rate per step, one rate, or None."""
 
     def __init__(self, rates: Sequence[Any], num_steps: int | None) -> None:
         self.rates = [
@@ -28,25 +31,25 @@ class Clock:
         self.is_steady = num_steps is None
 
     def rate(self, run: int, step: int) -> float:
-        """The rate of the step that follows; at the end, of the last."""
+        """The learning rate of the next step; after the last step, of the last."""
         return float(self.rates[run][min(step, len(self.rates[run]) - 1)])
 
     def time(self, run: int, step: int) -> float:
-        """The sum of the rates of the steps so far; NaN from the start where there are none."""
+        """The sum of the learning rates of all steps so far. NaN if the optimizer has no rates."""
         if self.is_steady:
             return step * float(self.rates[run][0])
         return math.fsum(self.rates[run][:step]) if math.isfinite(self.rates[run][0]) else math.nan
 
 
 class Recorder:
-    """Takes the measures of all runs, snapshot by snapshot; `rows` are what it has."""
+    """Takes the measures of all runs, snapshot by snapshot. `rows` holds the values, one dictionary per snapshot."""
 
     def __init__(self, setting: Setting, measures: Mapping[str, Measure], clock: Clock, num_runs: int | None) -> None:
         self.setting, self.measures, self.clock, self.num_runs = setting, dict(measures), clock, num_runs
         self.keys = {measure: key for key, measure in self.measures.items()}
         self.rows: list[dict[str, np.ndarray]] = []
         self.stopped: str | None = None
-        self.failed: dict[str, str] = {}  # measures that came to nothing after the first snapshot: how, when first
+        self.failed: dict[str, str] = {}  # measures that failed after the first snapshot: when and how they first did
         self.axes: dict[str, list[str]] = {}
         self.labels: dict[str, list[str]] = {}
         self.panels: dict[str, list[str]] = {}
@@ -65,30 +68,30 @@ class Recorder:
         return self.steps[-1] if self.rows else -1
 
     def take(self, step: int, variables: list[Params], lengths: np.ndarray, diverged: np.ndarray) -> bool:
-        """Measure all runs at a step; False, with the reason in `stopped`, where all have diverged."""
+        """Measure all runs at a step. If all have diverged, return False and keep the reason in `stopped`."""
         if np.all(diverged >= 0):
             self.stopped = self._divergence(diverged)
             return False
         threads = 1 if len(self.setting.probe) <= DENSE_ROWS else None
         with blas().limit(limits=threads, user_api="blas"):
             found = [
-                self._nothing() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
+                self._missing_row() if diverged[run] >= 0 else self._measured(run, step, each, float(lengths[run]))
                 for run, each in enumerate(variables)
             ]
         for row, run in zip(found, range(len(found)), strict=True):
             row["(step)"] = np.asarray(step)
             row["(time)"] = np.asarray(self.clock.time(run, step))
             row["(learning rate)"] = np.asarray(self.clock.rate(run, step))
-        whole = (
+        combined = (
             found[0] if self.num_runs is None else {name: np.stack([row[name] for row in found]) for name in found[0]}
         )
-        self.rows.append(whole)
+        self.rows.append(combined)
         if np.any(diverged >= 0):
             self.stopped = self._divergence(diverged)
         return True
 
     def resume(self, rows: list[dict[str, np.ndarray]], first: list[Params], last: list[Params]) -> None:
-        """Go on after these rows, from the variables at the start and at the last of them."""
+        """Continue after saved rows, given the variables of each run at the first and the last of them."""
         self.rows = rows
         self.measures = {name: measure for name, measure in self.measures.items() if name in rows[0]}
         self.initial, self.previous = [], []
@@ -96,7 +99,7 @@ class Recorder:
             step = int(np.ravel(rows[0]["(step)"])[0])
             self.initial.append(self._snapshot(run, step, start, 0.0, None, None))
             self.initial[-1].values = self._row(run, 0)
-            self._name(self.initial[-1], self.initial[-1].values)
+            self._describe(self.initial[-1])
             if len(rows) == 1:
                 previous = self.initial[-1]
             else:
@@ -105,7 +108,7 @@ class Recorder:
             self.previous.append(previous)
 
     def about(self) -> dict[str, Any]:
-        """What the history says beside numbers."""
+        """The entries of the history that are not arrays."""
         return {
             "num_runs": self.num_runs,
             "axes": self.axes,
@@ -123,33 +126,33 @@ class Recorder:
         for name, measure in list(self.measures.items()):
             value = self._value(at, run, name, measure)
             if value is None:
-                del self.measures[name]  # it does not apply
+                del self.measures[name]  # it does not apply to this run
             else:
                 at.values[name] = value
         if is_first:
             self.initial.append(at)
             self.previous.append(at)
-            self._name(at, at.values)
+            self._describe(at)
         else:
-            at.previous = None  # no chain of all that came before
+            at.previous = None  # otherwise a chain would keep all snapshots in memory
             at.before = {}
             self.previous[run] = at
         return dict(at.values)
 
     def _value(self, at: Snapshot, run: int, name: str, measure: Measure) -> np.ndarray | None:
-        """What a measure gives; where it does not apply at the first snapshot None, where it fails later NaN or -1."""
+        """The value of a measure: None if it does not apply at the first snapshot, NaN or -1 if it fails later."""
         like = self.initial[run if self.rows else 0].values.get(name) if self.initial else None
         try:
             value = measure(at)
             found = None if value is None else _numbers(name, value)
-            failure = "it gave None" if found is None else f"it gave shape {found.shape}"
-        except Exception as error:  # a measure is anybody's function, and may raise anything
+            failure = "it returned None" if found is None else f"it returned shape {found.shape}"
+        except Exception as error:  # a user's measure may raise anything
             failure = f"it raised {type(error).__name__}: {str(error).rstrip('.')}"
             if like is None and isinstance(error, InputError | InputTypeError):
                 raise
             if like is None:
                 raise InputError(
-                    f"Expected the measure {name!r} to give numbers at step {at.step}; {failure}."
+                    f"Expected the measure {name!r} to return numbers at step {at.step}; {failure}."
                 ) from error
             found = None
         if like is None or (found is not None and found.shape == like.shape):
@@ -178,27 +181,27 @@ class Recorder:
         row = self.rows[index]
         return dict(row) if self.num_runs is None else {name: np.asarray(value[run]) for name, value in row.items()}
 
-    def _nothing(self) -> dict[str, np.ndarray]:
+    def _missing_row(self) -> dict[str, np.ndarray]:
         """The row of a run that has diverged."""
         return {name: _missing(self.initial[0].values[name]) for name in self.measures}
 
-    def _name(self, at: Snapshot, values: Mapping[str, np.ndarray]) -> None:
-        """What each measure says of its values, once the first snapshot has told which of them there are."""
+    def _describe(self, at: Snapshot) -> None:
+        """Collect axes, labels, panels and columns of the measures that apply at the first snapshot `at`."""
         before = ["snapshot"] if self.num_runs is None else ["run", "snapshot"]
         for key, measure in self.measures.items():
-            num_axes = values[key].ndim
+            num_axes = at.values[key].ndim
             fits = len(measure.axes) == num_axes
             self.axes[key] = before + (list(measure.axes) if fits else [f"{key} {index}" for index in range(num_axes)])
             if fits and measure.labels is not None and measure.axes[-1] not in self.labels:
                 self.labels[measure.axes[-1]] = list(measure.labels(at))
-            is_own = key == measure.name  # a measure under another key is called by that
+            is_own = key == measure.name  # a measure under another key is shown by that key
             if measure.title is not None:
                 self.panels[key] = [measure.title, measure.line if is_own and measure.line else key, measure.scale]
             if measure.column is not None and num_axes == 0:
                 self.columns[key] = measure.column if is_own else key
 
     def _divergence(self, diverged: np.ndarray) -> str:
-        """At which step, and why."""
+        """Say at which step training diverged, and why."""
         runs = np.flatnonzero(diverged >= 0)
         where = f"at step {diverged[runs[0]]}"
         if self.num_runs is not None:
@@ -207,14 +210,14 @@ class Recorder:
         if (found := self._above_critical(int(runs[0]))) is not None:
             step, rate, critical = found
             cause += (
-                f"; the learning rate {rate:.3g} is above 2 / the largest eigenvalue, {critical:.3g}, of step {step}"
+                f"; since step {step} the rate {rate:.3g} has been above 2 / the largest eigenvalue, {critical:.3g}"
             )
         return f"training diverged {where}: {cause}"
 
     def _above_critical(self, run: int) -> tuple[int, float, float] | None:
-        """Step, rate and critical rate where a run's rate came to be above the critical one, to stay so to the end.
+        """The step, rate and critical rate from which on a run's rate exceeds the critical one, or None.
 
-        The largest eigenvalue of the last snapshot may be that of outputs that are already beyond all bounds.
+        The first such step is the cause: at the last snapshot the network may have blown up, and its eigenvalues too.
         """
         found = None
         for index in reversed(range(len(self.rows))):
@@ -227,17 +230,17 @@ class Recorder:
 
 
 def _missing(like: np.ndarray) -> np.ndarray:
-    """In place of a value: NaN, and -1 for whole numbers."""
+    """The placeholder for a missing value: NaN, or -1 for whole numbers."""
     return np.full_like(like, math.nan if like.dtype.kind == "f" else -1)
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:
-    """A measure's value as an array of numbers, of which whole ones have a sign."""
+    """A measure's value as an array. Booleans and unsigned numbers become signed, so that -1 can mark missing ones."""
     try:
         array = np.asarray(value)
         array = array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
     except (TypeError, ValueError):
         array = np.empty(0, object)
     if array.dtype.kind not in "biuf":
-        raise InputTypeError(f"Expected the measure {name!r} to give numbers; got {type(value).__name__}.")
+        raise InputTypeError(f"Expected the measure {name!r} to return numbers; got {type(value).__name__}.")
     return array.astype(int) if array.dtype.kind in "bu" else array

@@ -1,4 +1,4 @@
-"""Follow a network's kernel through training: measures at chosen steps, stacked to a `History`.
+"""Train a network and measure its kernel along the way. The result is a `History`.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import Probe, track
@@ -32,7 +32,10 @@ from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
 from ntkbias.tracking.snapshots import require_no_snapshots
-from ntkbias.training import Forward, Steps, Trainer, checked_steps, effective_learning_rates, packed_data
+from ntkbias.training import Forward, Steps, effective_learning_rates
+from ntkbias.training.inputs import packed_data
+from ntkbias.training.steps import checked_steps
+from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["track"]
@@ -56,38 +59,53 @@ def track(
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
     checkpoint: str | Path | None = None,
 ) -> History:
-    """Train `f(params, x)` on `data`, and take `measures` of its kernel at the steps `at`.
+    """Train `f(params, x)` on `data`, and return a `History` of its kernel's `measures` at the steps `at`.
 
-    Training is that of `train`: `data` (x, y), `optimizer`, `num_steps` and the arguments up to `key` have their
-    meaning there. The steps are by default 0, then 29 on a logarithmic scale; step 0 and `num_steps`, the last, are
-    always among them. For a training loop of your own use `track_snapshots`, for several runs `track_many`.
+    To follow a training loop of your own use `track_snapshots`; to follow several runs use `track_many`.
 
-    `wrt` chooses the parameters that are trained, and that the kernel is of, as in `empirical_ntk`: a head, the factors
-    of LoRA. The others stay, and may be of any type. It goes without `state` and `forward`.
+    Arguments:
+    - `data` (x, y), `optimizer`, `num_steps`, `loss`, `batch_size`, `state`, `forward`, `key`: as in `train`. The key
+      also draws the random vectors of iterative methods, for instance for the first modes of a large kernel.
+    - `at`: the steps of the snapshots, in ascending order. Step 0 and the last step are always included. By default
+      there are at most 30, equally spaced on a logarithmic scale.
+    - `wrt`: the parameters to train, which are also those that the kernel differentiates by, chosen as in
+      `empirical_ntk`: a head or LoRA factors, say. All others stay fixed, and may be of any type. You cannot combine it
+      with `state` or `forward`.
+    - `probe`: the inputs of the kernel, as a `tracking.Probe`. Inputs, or a pair (inputs, targets), are short for one.
+      The default is the first 500 training examples.
+    - `measures`: a dictionary of functions of a `Snapshot` (default: `tracking.measures.DEFAULT`). The measures that
+      they need are added. If a measure fails after the first snapshot, its value there is NaN, or -1 for whole numbers,
+      and a warning names it.
+    - `checkpoint`: a folder in which each snapshot is saved. See below.
 
-    `probe` says where and how the kernel is looked at: a `tracking.Probe`; or, in short, inputs, or a pair (inputs,
-    targets). By default it is the first 500 of the data. `measures` is a dictionary of functions of a `Snapshot`
-    (default: `tracking.measures.DEFAULT`; see there); those that they need are taken too. One that fails after the
-    first snapshot has NaN there, or -1 for whole numbers, with a warning.
+    `History.params` are the parameters at the last snapshot; they are not saved with the history. If training diverges,
+    the history ends before that step, `History.stopped` gives the step and the cause, and there is a warning. Ctrl-C
+    also ends training with a warning, and returns the history so far; with a checkpoint it raises as usual.
 
-    All snapshots share one compiled kernel, and all steps one compiled step. Beyond training it costs a kernel and an
-    eigendecomposition a snapshot. Memory holds three matrices of the probe up to 1 GiB, and none beyond: measures that
-    need the matrix are then left out, and modes come from products.
+    Checkpoints: the same call resumes a run that was stopped or killed. On one device, the history is then the same bit
+    for bit. One line on the standard error says whether a run starts or resumes. `open_history` reads the folder at any
+    time. Only one process at a time can use the folder; other files in it are kept. A call resumes a run only if the
+    data, the params and all options are equal, and if f, the loss, the optimizer and the first two training steps give
+    the same numbers. Otherwise the error names the differences. A warning names what cannot be compared. Measures are
+    compared by their names and their own code; a change in a function that they call leads to a warning at most.
 
-    `checkpoint` names a folder that is renewed at each snapshot; files of other names that lie there stay. The same
-    call goes on from it after any end of the process, to the same history bit for bit on one device, and `open_history`
-    reads it meanwhile; one line on the standard error says whether a run is resumed or started. One process is in it
-    at a time. A call goes on where data, params and options are equal, and f, the loss, the optimizer and the first two
-    steps of training do the same; what differs is named, and where that cannot be decided, a warning says so. At Ctrl-C
-    the history so far comes back with a warning; with a checkpoint Ctrl-C is raised as usual. Where training diverges,
-    the history ends before, and `stopped` says at which step, and why, as does a warning. `History.params` are those of
-    the last snapshot; they are not saved with the history.
+    Cost: training, and for each snapshot one Gram matrix of the probe and one eigendecomposition. All snapshots share
+    one compiled kernel, and all steps share one compiled step. Memory holds the Gram matrices of three snapshots if
+    these and a fourth one fit 1 GiB (about 8,000 rows each) and the probe's memory budget. For a larger probe, measures
+    that need the matrix are left out, and the first modes come from products with vectors.
 
-    Raises `InputError` before training on what `train` and `empirical_ntk` refuse, on a probe or test inputs of another
-    shape, watched targets of another length, a probe outside the domain, a measure that fails at the first snapshot,
-    and a checkpoint of another run, in use, damaged, or among files of others by the names of ours; measures are told
-    apart by their names and their own code, not by that of what they call. A last snapshot that cannot be written is a
-    warning, an earlier one a `StorageError`.
+    Raises `InputError` before training on all that `train` and `empirical_ntk` refuse; if the probe or the test inputs
+    have another shape than the training inputs; if watched targets have another length than the probe; if the probe is
+    outside the domain; if a measure fails at the first snapshot; and if the checkpoint is damaged, in use or of another
+    run, or files of other programs have the names of its files. Raises `StorageError` if a snapshot cannot be written;
+    for the last snapshot that is only a warning.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.eye(3)
+    >>> f, params = lambda params, x: jnp.tanh(x @ params), jnp.zeros(3)
+    >>> history = track(f, params, (x, x[:, 0]), optimizer=optax.sgd(0.5), num_steps=4, at=[2])
+    >>> history.steps.tolist(), history["eigenvalues"].shape
+    ([0, 2, 4], (3, 3))
     """
     require_no_snapshots(params)
     if wrt is not None:

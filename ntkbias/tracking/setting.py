@@ -1,4 +1,4 @@
-"""What all snapshots of a run have in common: f, loss, data, and the probe once it is checked."""
+"""What all snapshots of a run share: f, the loss, the data and the checked probe."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,25 +15,25 @@ from ntkbias.function import checked_function, require_inputs
 from ntkbias.memory import checked_memory_budget
 from ntkbias.packing import are_several, packed_rows
 from ntkbias.tracking.probe import Probe
-from ntkbias.training import checked_data
+from ntkbias.training.inputs import checked_data
 from ntkbias.types import ApplyFunction, Inputs, Outputs, Params
 
 __all__ = ["PROBE", "Setting"]
 
-PROBE = 500  # training inputs that the kernel is followed on unless a probe is given
+PROBE = 500  # training examples that are the default probe
 
 
 class Setting(NamedTuple):
-    """What all snapshots of a run have in common; made by `Setting.of`."""
+    """What all snapshots of a run share. `Setting.of` makes it."""
 
     f: ApplyFunction
     loss: losses.LossFunction
     x: Array  # training inputs
     y: Array
-    probe: Array  # inputs on which the kernel is followed
+    probe: Array  # the inputs of the kernel
     probe_y: Array | None
     test: tuple[Array, Array] | None
-    watched: dict[str, Array]  # named targets on the probe, (n,) or (n, o)
+    watched: dict[str, Array]  # named targets at the probe, (n,) or (n, o)
     domain: Domain | None
     outputs: Outputs
     num_modes: int
@@ -53,10 +53,11 @@ class Setting(NamedTuple):
         has_state: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> "Setting":
-        """The setting of snapshots of `f`, whose `variables` are params, or (params, state) with `has_state`.
+        """Check the arguments, and return the setting for snapshots of `f`.
 
-        `data` are arrays (x, y) that the loss takes; `probe` is a `Probe`, or a short form of one. Raises `InputError`
-        on a probe that does not go with them.
+        `variables` are params, or (params, state) with `has_state`. `data` are arrays (x, y) that the loss accepts.
+        `probe` is a `Probe`, inputs, or a pair (inputs, targets); the default is the first 500 training examples.
+        Raises `InputError` if the probe does not fit f, the data or the loss.
         """
         (x, y), probe, function = data, Probe.of(probe), losses.named(loss)
         shape = jax.eval_shape(f, variables, x[:1]).shape[1:]
@@ -84,7 +85,7 @@ class Setting(NamedTuple):
 
 
 def _on_probe(probe: Probe, loss: Any, x: Array, y: Array, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
-    """The inputs of the kernel, and their targets if there are any."""
+    """The inputs of the kernel, and their targets or None."""
     if probe.x is None:
         return (x, y) if len(x) <= PROBE else (x[:PROBE], y[:PROBE])
     if probe.targets is not None:
@@ -98,7 +99,7 @@ def _on_probe(probe: Probe, loss: Any, x: Array, y: Array, shape: tuple[int, ...
 
 
 def _examples(pair: Any, name: str, loss: Any, data: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Inputs and targets of a pair, once they are like the training data and the loss takes them."""
+    """Check a pair of inputs and targets: inputs must be like the training inputs, and the loss must accept targets."""
     if isinstance(pair, tuple | list) and len(pair) == 2:
         pair = _one_array(pair[0], name), pair[1]
     x, y = checked_data(pair, name)
@@ -107,28 +108,28 @@ def _examples(pair: Any, name: str, loss: Any, data: Array, shape: tuple[int, ..
 
 
 def _one_array(x: Inputs, name: str) -> Any:
-    """Several arrays of inputs packed into one; a single array unchanged."""
+    """Pack several arrays of inputs into one. A single array is returned unchanged."""
     return packed_rows(x, name)[1] if are_several(x) else x
 
 
 def _watched(name: str, values: Any, n: int, shape: tuple[int, ...]) -> Array:
-    """A target that is watched, once it has a value for each input of the probe."""
+    """Check a watched target: it needs a value for each input of the probe, and must not vanish."""
     array = require_array(values, f"watched target {name!r}")
     flat = n, math.prod(shape)
     if array.shape not in ((n,), (n, *shape), (n, *shape[:-1]), flat):
         raise InputError(
-            f"Expected watched target {name!r} of shape ({n},) or {flat if len(shape) < 2 else (n, *shape)}, a value "
-            f"for each input of the probe; got {array.shape}."
+            f"Expected watched target {name!r} of shape ({n},) or {flat if len(shape) < 2 else (n, *shape)}, with "
+            f"values for each input of the probe; got {array.shape}."
         )
     require_finite(array, f"watched target {name!r}")
     if not bool(jnp.any(array != 0)):
-        raise InputError(f"Expected watched target {name!r} that is not zero everywhere; got zeros.")
+        raise InputError(f"Expected watched target {name!r} to have a value that is not zero; got zeros alone.")
     return array
 
 
 def _require_like(x: Array, data: Array, name: str) -> None:
     if x.ndim != data.ndim or x.shape[1:] != data.shape[1:] or not len(x):
         raise InputError(
-            f"Expected inputs (n, {', '.join(map(str, data.shape[1:]))}) in {name}, of the shape of the training "
-            f"inputs; got shape {x.shape}."
+            f"Expected inputs (n, {', '.join(map(str, data.shape[1:]))}) in {name}, like the training inputs; got "
+            f"shape {x.shape}."
         )

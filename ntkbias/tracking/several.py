@@ -1,4 +1,4 @@
-"""Follow several runs together: seeds, or learning rates, side by side.
+"""Train several runs together, with different seeds or learning rates, and measure the kernel of each.
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import track_many
@@ -33,16 +33,10 @@ from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
 from ntkbias.tracking.snapshots import require_no_snapshots
-from ntkbias.training import (
-    Forward,
-    Steps,
-    Trainer,
-    checked_data,
-    checked_steps,
-    effective_learning_rates,
-    output_shape,
-    packed_data,
-)
+from ntkbias.training import Forward, Steps, effective_learning_rates
+from ntkbias.training.inputs import checked_data, output_shape, packed_data
+from ntkbias.training.steps import checked_steps
+from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["track_many"]
@@ -67,15 +61,32 @@ def track_many(
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
     checkpoint: str | Path | None = None,
 ) -> History:
-    """`track` for several runs together: `params` (and `state`) with the runs as the first axis of each array.
+    """Train several runs of `f(params, x)` together, and return one `History` of their kernels' `measures`.
 
-    With `learning_rates` `(runs,)` each run has its own, and `optimizer` is a function of it, as `optax.sgd`; `params`
-    may then be those of one run, from which all start. Run i sees the batches of `track` with the key
-    `jax.random.fold_in(key, i)`. The values of the history have the runs as their first axis.
+    The runs are the first axis of each array of `params` (and of `state`), and of each value of the history.
+    `history.run(i)` is the history of run i.
 
-    Training steps of `at_once` runs (default: as many as fit the memory budget of the probe, by the sizes of all
-    intermediate values) are one compiled program, by `vmap`; measures are taken run by run. Runs that diverge have NaN,
-    and -1 for whole numbers, from there on. The other arguments, costs and errors are those of `track`.
+    Arguments that differ from those of `track`:
+
+    - `learning_rates` `(runs,)`: one learning rate per run. Then `optimizer` is a function of the rate, such as
+      `optax.sgd`, and `params` may be those of a single run, from which all runs start.
+    - `key`: run i draws its batches as `track` does with the key `jax.random.fold_in(key, i)`.
+    - `at_once`: how many runs one compiled program trains together, by `vmap`. It is reduced to a divisor of the number
+      of runs. By default it is as many as fit the probe's memory budget, by the sizes of all intermediate values.
+
+    A run that diverges has NaN from then on, or -1 for whole numbers. `wrt` is not available. The other arguments, the
+    errors and the use of checkpoints are as in `track`. Measures are taken run by run, so they cost as much as in
+    separate runs.
+
+    Also raises `InputError` if the arrays of `params` have first axes of different lengths, or if learning rates are
+    not positive, and `InputTypeError` if `optimizer` is not a function of the learning rate.
+
+    >>> x = jnp.eye(3)
+    >>> f = lambda params, x: jnp.tanh(x @ params)
+    >>> options = {"optimizer": optax.sgd, "learning_rates": [0.1, 0.5], "num_steps": 4, "at": [2]}
+    >>> history = track_many(f, jnp.zeros(3), (x, x[:, 0]), **options)
+    >>> history["loss"].shape, history["eigenvalues"].shape
+    ((2, 3), (2, 3, 3))
     """
     require_no_snapshots(params)
     f, forward, data = packed_data(f, forward, data)
@@ -110,22 +121,22 @@ def _num_runs(params: Params, num_rates: int | None) -> int:
         return num_rates
     if len(lengths) != 1 or lengths == {()}:
         raise InputError(
-            "Expected params with the runs as the first axis of each array; got arrays of first axes "
+            "Expected params with the runs as the first axis of each array; got first axes "
             f"{sorted(lengths)}. Use jax.vmap(lambda key: net.init(key, shape))(keys)."
         )
     return int(lengths.pop()[0])
 
 
 def _require_one_run(f: ApplyFunction, params: Params, state: Any, data: Any, num_rates: int) -> None:
-    """Raise an `InputError` where params are not those of one run, and no `num_rates` runs either."""
+    """Raise an `InputError` unless `params` are those of one run; those of `num_rates` runs were ruled out before."""
     x, _ = checked_data(data)
     try:
         output_shape(f, params if state is None else (params, state), x)
     except InputError as error:
         firsts = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)})
         raise InputError(
-            f"Expected params of one run, or with as many runs as learning_rates, {num_rates}, as the first axis of "
-            f"each array; got arrays of first axes {firsts}."
+            f"Expected params of one run, or of {num_rates} runs, one per learning rate, along the first axis of each "
+            f"array; got first axes {firsts}."
         ) from error
 
 
@@ -135,14 +146,14 @@ def _checked_rates(learning_rates: Any, optimizer: Any) -> np.ndarray:
         raise InputError(f"Expected learning_rates (runs,) above zero; got {learning_rates!r}.")
     if isinstance(optimizer, optax.GradientTransformation) or not callable(optimizer):
         raise InputTypeError(
-            "Expected with learning_rates= an optimizer as a function of its learning rate, as optax.sgd; got "
+            "Expected optimizer to be a function of the learning rate, such as optax.sgd, with learning_rates=; got "
             f"{type(optimizer).__name__}."
         )
     return rates
 
 
 def _group(trainer: Trainer, setting: Setting, params: Params, state: Any, num_runs: int, at_once: int | None) -> int:
-    """How many runs are trained together: a divisor of their number, at most `at_once`, or as many as fit."""
+    """How many runs are trained together: a divisor of their number that is at most `at_once`, or that fits memory."""
     if at_once is not None:
         require_positive("at_once", at_once)
         fitting = at_once

@@ -1,7 +1,7 @@
-"""What is at hand at one step of training: parameters, and all that measures derive from them, each computed once.
+"""A network at one step of training: its parameters, and the kernel, spectrum and outputs that follow from them.
 
-A measure reads `snapshot.spectrum` or `snapshot.matrix`; the first to ask has it computed, and all others share it. The
-snapshot at the start and the one before stay at hand too, as `snapshot.initial` and `snapshot.previous`.
+Measures read, for instance, `snapshot.spectrum` or `snapshot.matrix`. Each is computed when it is first read, and all
+measures share it. `snapshot.initial` and `snapshot.previous` are the first snapshot and the one before.
 
 >>> import jax, ntkbias as nb
 >>> from ntkbias.tracking import Setting, Snapshot
@@ -35,20 +35,20 @@ from ntkbias.types import ApplyFunction, Outputs, Params
 
 __all__ = ["DENSE_ROWS", "Snapshot", "columns", "frobenius"]
 
-DENSE_ROWS = 1_500  # up to which all modes are found, in about a second
-MATRIX_BYTES = 2**30  # that the matrices of three snapshots may take
-MATRICES = 4  # of three snapshots, and one that is centered
-PIECE = 1_000  # examples that pass through the network at once
-STRIP = 1_024  # rows of a matrix that are summed in float64 at once
+DENSE_ROWS = 1_500  # of the largest matrix whose modes are all computed, in about a second
+MATRIX_BYTES = 2**30  # the most memory for the matrices of snapshots
+MATRICES = 4  # held at once: those of three snapshots, and a centered one
+PIECE = 1_000  # examples per call of the network
+STRIP = 1_024  # rows of a matrix that are converted to float64 at once
 
 
 class Snapshot:
-    """A network at one step of its training, and what follows from its parameters, computed when first asked for.
+    """A network at one step of training. Everything that follows from its parameters is computed when first read.
 
-    `before` are the values that the measures took at the snapshot before, by their keys, of which `keys` has that of
-    each measure. A spectrum has all modes up to 1,500 rows, and the first `num_modes` beyond. The kernel's matrix is
-    held up to some 8,000 rows, and is None beyond. It is None, and the spectrum has the first modes, also if
-    `memory_budget` is below 16 bytes per entry.
+    `spectrum` has all modes of a kernel with up to 1,500 rows, and the first `num_modes` of a larger one. `matrix` is
+    the kernel's matrix with up to about 8,000 rows, and None for a larger one. If `memory_budget` is below 16 bytes per
+    entry, `matrix` is None and `spectrum` has the first modes. `values` and `before` hold what the measures returned at
+    this snapshot, so far, and at the previous one. `keys` gives the key of each measure in them.
     """
 
     def __init__(
@@ -67,25 +67,25 @@ class Snapshot:
     ) -> None:
         self.setting, self.step, self.variables = setting, step, variables
         self.time, self.learning_rate = time, learning_rate
-        self.path_length = path_length  # of the parameters' path since the snapshot before
+        self.path_length = path_length  # of the path of the parameters since the previous snapshot
         self.previous = previous
         self.initial = self if initial is None else initial
         self.before = {} if before is None else before
         self.keys = {} if keys is None else keys
-        self.values: dict[str, np.ndarray] = {}  # what was measured so far, in the order of the measures
+        self.values: dict[str, np.ndarray] = {}
 
     @property
     def params(self) -> Params:
-        """The parameters that are trained."""
+        """The trained parameters, without the network's state."""
         return self.variables[0] if self.setting.has_state else self.variables
 
     @cached_property
     def kernel(self) -> Kernel:
-        """The empirical NTK of this step."""
+        """The empirical NTK at this step, with the probe's `outputs`."""
         return self.kernel_of(self.setting.outputs)
 
     def kernel_of(self, outputs: Outputs) -> Kernel:
-        """The empirical NTK with these outputs."""
+        """The empirical NTK at this step, with the given `outputs`."""
         setting = self.setting
         if not setting.has_state:
             return empirical_ntk(setting.f, self.variables, outputs=outputs, memory_budget=setting.memory_budget)
@@ -95,42 +95,42 @@ class Snapshot:
 
     @property
     def num_examples(self) -> int:
-        """n, of the probe."""
+        """The number n of inputs in the probe."""
         return len(self.setting.probe)
 
     @cached_property
     def num_rows(self) -> int:
-        """Rows of the kernel's matrix: n, and n o with outputs="all"."""
+        """The number of rows of the kernel's matrix: n, or n o for outputs="all"."""
         return self.num_examples * (self.num_outputs if self.setting.outputs == "all" else 1)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
-        """The shape of the outputs for one input, as f gives them: () or (*positions, o), with classes last."""
+        """The shape of what f returns for one input: () or (*positions, o), with classes last."""
         one = jax.ShapeDtypeStruct((1, *self.setting.probe.shape[1:]), self.setting.probe.dtype)
         return jax.eval_shape(self.setting.f, self.variables, one).shape[1:]
 
     @property
     def num_outputs(self) -> int:
-        """o, at all positions."""
+        """The number o of outputs for one input, over all positions."""
         return math.prod(self.output_shape)
 
     @cached_property
     def matrix(self) -> Float[np.ndarray, "rows rows"] | None:
-        """The kernel on the probe, on the host; None if the matrices of three snapshots would not fit."""
+        """The kernel's matrix on the probe, on the host. None if the matrices of three snapshots would not fit."""
         size = MATRICES * 4 * self.num_rows**2
         if size > min(MATRIX_BYTES, self.setting.memory_budget):
             return None
         gram = self.kernel(self.setting.probe)
-        self.made_in = gram.dtype
+        self.gram_dtype = gram.dtype
         return np.asarray(widened(gram)).reshape(self.num_rows, self.num_rows)
 
     @cached_property
     def centered_matrix(self) -> Float[np.ndarray, "rows rows"] | None:
-        """The kernel of features less their mean over the probe, each output on its own."""
+        """The kernel's matrix after its features are centered over the probe, each output separately."""
         return None if self.matrix is None else self.centered(self.matrix)
 
     def centered(self, matrix: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "rows rows"]:
-        """A kernel's matrix of features less their mean over the probe, each output on its own."""
+        """Center the features of a kernel's matrix over the probe, each output separately."""
         o = self.num_rows // self.num_examples
         blocks = matrix.reshape(self.num_examples, o, self.num_examples, o)
         rows, columns = (blocks.mean(axis, keepdims=True, dtype=np.float64) for axis in (0, 2))
@@ -139,7 +139,7 @@ class Snapshot:
 
     @cached_property
     def layer_matrices(self) -> dict[str, Float[np.ndarray, "rows rows"]]:
-        """The part of each parameter that the network uses, by its path."""
+        """The part of the kernel's matrix that belongs to each parameter, by path. Unused parameters are left out."""
         setting, shape = self.setting, (self.num_rows, self.num_rows)
         parts = empirical_ntk_by_layer(
             setting.f,
@@ -157,21 +157,21 @@ class Snapshot:
 
     @cached_property
     def centered_norm(self) -> float | None:
-        """||K||_F, of centered features."""
+        """||K||_F of the centered matrix."""
         return (
             None if self.centered_matrix is None else math.sqrt(frobenius(self.centered_matrix, self.centered_matrix))
         )
 
     @cached_property
     def trace(self) -> float:
-        """tr K / n."""
+        """tr K / n, for the kernel's matrix K on the probe."""
         if self.matrix is not None:
             return float(np.trace(self.matrix, dtype=np.float64)) / self.num_examples
         return self.operator.trace() / self.num_examples
 
     @cached_property
     def operator(self) -> KernelOperator:
-        """The kernel on the probe by its products, (rows, rows)."""
+        """The kernel's matrix on the probe as a linear operator, (rows, rows)."""
         if self.matrix is None:
             return self.kernel.operator(self.setting.probe)
         if self.setting.outputs == "all":
@@ -180,103 +180,104 @@ class Snapshot:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """All modes; the first `num_modes` if there are more than 1,500 rows or if no matrix is held."""
+        """The modes of K / n: all for up to 1,500 rows, and otherwise, or without a matrix, the first `num_modes`."""
         if self.num_rows <= DENSE_ROWS and self.matrix is not None:
             shape = (self.num_examples, self.num_outputs) if self.setting.outputs == "all" else (self.num_examples,)
-            modes = eigh(jnp.asarray(self.matrix).reshape(2 * shape).astype(self.made_in))  # noise is that type's
+            gram = jnp.asarray(self.matrix).reshape(2 * shape)
+            modes = eigh(gram.astype(self.gram_dtype))  # the type sets the noise floor
         else:
             modes = top_modes(self.operator, self.num_modes, key=self.setting.key)
         return Spectrum(**{**vars(modes), "x": self.setting.probe, "kernel": self.kernel})
 
     @property
     def num_modes(self) -> int:
-        """How many modes measures report."""
+        """The number k of modes that measures report."""
         return min(self.setting.num_modes, self.num_rows)
 
     @cached_property
     def modes(self) -> Float[np.ndarray, "rows k"]:
-        """The first eigenfunctions, of mean square one, rows as in the matrix."""
+        """The first k eigenfunctions, with mean square one and the rows of the matrix."""
         functions = np.asarray(self.spectrum.eigenfunctions, np.float64)[..., : self.num_modes]
         return functions.reshape(self.num_rows, -1)
 
     @cached_property
     def train_kernel(self) -> tuple[Spectrum, Array]:
-        """The spectrum of all outputs on the training inputs, and the kernel of the probe with those."""
+        """The spectrum of all outputs on the training inputs, and the kernel between the probe and these inputs."""
         kernel = self.kernel_of("all" if self.num_outputs > 1 else "mean")
         return eigh(kernel(self.setting.x)), kernel(self.setting.probe, self.setting.x)
 
     @cached_property
     def outputs(self) -> Float[np.ndarray, "n o"]:
-        """The network on the probe."""
+        """The network's outputs on the probe."""
         return self.network(self.setting.probe)
 
     @cached_property
     def train_outputs(self) -> Float[np.ndarray, "n o"]:
-        """The network on the training inputs."""
+        """The network's outputs on the training inputs."""
         same = self.setting.x is self.setting.probe
         return self.outputs if same else self.network(self.setting.x)
 
     @cached_property
     def test_outputs(self) -> Float[np.ndarray, "n o"] | None:
-        """The network on the test inputs."""
+        """The network's outputs on the test inputs, or None if there are none."""
         return None if self.setting.test is None else self.network(self.setting.test[0])
 
     @cached_property
     def labels(self) -> Float[np.ndarray, "n t"] | None:
-        """The probe's targets as numbers, a column an output or class: whole-number labels of several classes one-hot.
+        """The probe's targets as numbers, one column per output or class. Whole-number class labels become one-hot.
 
-        For "all" they have as many columns as the network has outputs, positions included.
+        If f has outputs at several positions, there is a column for each of them.
         """
         return None if self.setting.probe_y is None else columns(self.setting.probe_y, self.output_shape)
 
     @cached_property
     def residual(self) -> Float[np.ndarray, "n o"] | None:
-        """n times the loss's derivative in the outputs on the probe: f - y of the squared error."""
+        """n times the derivative of the loss in the outputs on the probe. For the squared error it is f - y."""
         y = self.setting.probe_y
         return None if y is None else self.residual_of(self.outputs, y)
 
     @cached_property
     def train_residual(self) -> Float[np.ndarray, "n o"]:
-        """The same on the training inputs."""
+        """The residual on the training inputs."""
         return self.residual_of(self.train_outputs, self.setting.y)
 
     @cached_property
     def gradient(self) -> Params:
         """The gradient of the loss over all training inputs."""
-        return self._pulled(self.setting.x, self.train_residual / len(self.setting.x))
+        return self._pull_back(self.setting.x, self.train_residual / len(self.setting.x))
 
     @cached_property
     def velocity(self) -> Float[np.ndarray, "n o"]:
-        """d f / dt on the probe under gradient flow, -(1/n) K(probe, train) residual: -J times the gradient."""
+        """df/dt on the probe under gradient flow: -J gradient, which is -(1/n) K(probe, train) residual."""
         pieces = Tiles(self.setting.probe, min(PIECE, self.num_examples))
         network = self.setting.f, self.variables, self.setting.has_state
-        found = [_pushed(*network, pieces[i], self.gradient) for i in range(len(pieces))]
+        found = [_jvp_piece(*network, pieces[i], self.gradient) for i in range(len(pieces))]
         return -np.concatenate([np.asarray(part) for part in found])[: self.num_examples]
 
     def has_rows_for(self, function: Float[np.ndarray, "n t"]) -> bool:
-        """Whether a function has a value for each row of the kernel's matrix."""
+        """Whether a function on the probe has a value for each row of the kernel's matrix."""
         return self.setting.outputs != "all" or function.shape[1] == self.num_outputs
 
     def network(self, x: Array) -> Float[np.ndarray, "n o"]:
-        """The outputs `(n, o)` at inputs, piece by piece."""
+        """The outputs `(n, o)` at the inputs `x`, computed in pieces of 1,000 inputs."""
         pieces = Tiles(x, min(PIECE, len(x)))
         found = [np.asarray(_applied(self.setting.f, self.variables, pieces[i])) for i in range(len(pieces))]
         return np.concatenate(found)[: len(x)]
 
     def loss(self, outputs: np.ndarray, y: Array) -> float:
-        """The loss of outputs beside targets."""
+        """The loss of outputs `(n, o)` for the targets `y`."""
         return float(_loss(Function.of(self.setting.loss), self._shaped(outputs), y))
 
     def residual_of(self, outputs: np.ndarray, y: Array) -> Float[np.ndarray, "n o"]:
-        """n times the derivative of the loss in the outputs."""
+        """n times the derivative of the loss in the outputs `(n, o)`."""
         gradient = _loss_gradient(Function.of(self.setting.loss), self._shaped(outputs), y)
         return np.asarray(gradient, np.float64).reshape(outputs.shape) * len(outputs)
 
     def _shaped(self, outputs: np.ndarray) -> Array:
-        """Outputs (n, o) in the shape that f gives them, which losses look at."""
+        """Reshape outputs (n, o) to the shape that f returns, which losses expect."""
         return jnp.asarray(outputs).reshape(len(outputs), *self.output_shape)
 
-    def _pulled(self, x: Array, cotangent: np.ndarray) -> Params:
+    def _pull_back(self, x: Array, cotangent: np.ndarray) -> Params:
         """J^T times a cotangent (n, o), summed over pieces of the inputs."""
         pieces = Tiles(x, min(PIECE, len(x)))
         padded = np.zeros((len(pieces) * pieces.rows, cotangent.shape[1]), np.result_type(x.dtype, np.float32))
@@ -284,15 +285,15 @@ class Snapshot:
         total: Any = None
         for i in range(len(pieces)):
             part = jnp.asarray(padded[i * pieces.rows : (i + 1) * pieces.rows])
-            found = _pulled_back(self.setting.f, self.variables, self.setting.has_state, pieces[i], part)
+            found = _vjp_piece(self.setting.f, self.variables, self.setting.has_state, pieces[i], part)
             total = found if total is None else jax.tree.map(jnp.add, total, found)
         return total
 
 
 def columns(y: Array, output_shape: tuple[int, ...]) -> Float[np.ndarray, "n t"]:
-    """Targets as numbers `(n, t)`: whole-number labels of an input, or of each position, among several outputs one-hot.
+    """Targets as numbers `(n, t)`. Whole-number class labels, one per input or per position, become one-hot.
 
-    `output_shape` is that of one input's outputs, whose last axis has the classes.
+    `output_shape` is the shape of the outputs for one input, with classes on its last axis.
     """
     values = np.asarray(y)
     *positions, count = output_shape or (1,)
@@ -303,7 +304,7 @@ def columns(y: Array, output_shape: tuple[int, ...]) -> Float[np.ndarray, "n t"]
 
 
 def frobenius(left: Float[np.ndarray, "n m"], right: Float[np.ndarray, "n m"]) -> float:
-    """The inner product of two matrices, summed in float64, without the product matrix."""
+    """The Frobenius inner product of two matrices, summed in float64 over strips of rows."""
     if left.shape != right.shape:
         raise InputError(f"Expected matrices of one shape; got {left.shape} and {right.shape}.")
     strips = [slice(start, start + STRIP) for start in range(0, len(left), STRIP)]
@@ -326,14 +327,14 @@ def _loss_gradient(loss: Function, outputs: Array, y: Array) -> Array:
 
 
 @compiled
-def _pulled_back(f: ApplyFunction, variables: Params, has_state: bool, x: Array, cotangent: Array) -> Params:
+def _vjp_piece(f: ApplyFunction, variables: Params, has_state: bool, x: Array, cotangent: Array) -> Params:
     of_params, params = _of_params(f, variables, has_state, x)
     back = jax.vjp(of_params, params)[1]
     return jax.tree.map(widened, back(cotangent.astype(jax.eval_shape(of_params, params).dtype))[0])
 
 
 @compiled
-def _pushed(f: ApplyFunction, variables: Params, has_state: bool, x: Array, direction: Params) -> Array:
+def _jvp_piece(f: ApplyFunction, variables: Params, has_state: bool, x: Array, direction: Params) -> Array:
     of_params, params = _of_params(f, variables, has_state, x)
     along = jax.tree.map(lambda p, d: d.astype(p.dtype), params, direction)
     return widened(jax.jvp(of_params, (params,), (along,))[1])
@@ -342,7 +343,7 @@ def _pushed(f: ApplyFunction, variables: Params, has_state: bool, x: Array, dire
 def _of_params(
     f: ApplyFunction, variables: Params, has_state: bool, x: Array
 ) -> tuple[Callable[[Params], Array], Params]:
-    """The outputs `(n, o)` as a function of the parameters alone, and those."""
+    """The outputs `(n, o)` as a function of the trained parameters alone, and these parameters."""
     if not has_state:
         return lambda params: f(params, x).reshape(len(x), -1), variables
     params, state = variables

@@ -1,4 +1,4 @@
-"""Follow a training loop of your own: an iterator of (step, params), or a folder of checkpoints.
+"""Measure the kernel along a training loop of your own, given as an iterable of pairs (step, params).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
 >>> from ntkbias.tracking import track_snapshots
@@ -39,12 +39,13 @@ from ntkbias.tracking.probe import Probe
 from ntkbias.tracking.recorder import Clock, Recorder
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import Snapshot
-from ntkbias.training import Trainer, checked_data, output_shape, packed_data, shapes
+from ntkbias.training.inputs import checked_data, output_shape, packed_data, shapes
+from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["require_no_snapshots", "track_snapshots"]
 
-OTHER_LOOP = "Expected the loop that the checkpoint is of, to go on with it; got one that "
+OTHER_LOOP = "Expected the same loop as in the checkpoint, to resume it; got one that "
 CHOICE = "Choose another path, or delete that folder to begin again."
 
 
@@ -61,19 +62,30 @@ def track_snapshots(
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
     checkpoint: str | Path | None = None,
 ) -> History:
-    """Take `measures` of the kernel of `f(params, x)` at each (step, params) of `snapshots`, as they come.
+    """Return a `History` of the kernel's `measures` at each (step, params) of a training loop of your own.
 
-    `snapshots` is a loop of your own, as a generator, or the checkpoints of one, in ascending order of steps; a network
-    that is not trained is `[(0, params)]`. `data` (x, y) are what it is trained on, and `loss` what is minimized.
-    `learning_rate` says how much time a step is; without it, what needs time is left out. With `has_state` the params
-    are pairs (params, state) that f takes, as `train` yields them, and the kernel is that of the former. `key` draws
-    the vectors that find the first modes of a large kernel.
+    Arguments:
+    - `snapshots`: an iterable of (step, params) with ascending steps: a generator that trains, or a list of saved
+      parameters. For a network that is not trained, pass `[(0, params)]`. Each snapshot is measured when it arrives.
+    - `data` (x, y): the training data.
+    - `loss`: the training loss.
+    - `learning_rate`: the time that one step takes. Without it, measures that need a time are left out.
+    - `has_state`: the params are pairs (params, state), as `train` yields them for networks with a state. `f` takes the
+      pair, and the kernel differentiates by the params alone.
+    - `key`: draws the random vectors of iterative methods, for instance for the first modes of a large kernel.
+    - `probe`, `measures`, `checkpoint`: as in `track`. To resume from a checkpoint, the loop has to yield the same
+      steps again, and at the last saved step the same params bit for bit.
 
-    `probe`, `measures` and `checkpoint` have their meaning in `track`, and costs are those there. To go on from a
-    checkpoint, the loop has to come by the same steps, with the same params, bit for bit, at the last of them.
+    The cost per snapshot is that of `track`. The history's `params` are those of the last snapshot.
 
-    Raises `InputError` as `track` does on data, probe, measures and checkpoint; on no snapshot; and on the way on steps
-    that do not ascend, and on params of other shapes.
+    Raises `InputError` on data, probes, measures and checkpoints that `track` refuses, and if there are no snapshots.
+    Also raises `InputError` during the loop if steps do not ascend or the shapes of params change.
+
+    >>> x = jnp.eye(3)
+    >>> f = lambda params, x: jnp.tanh(x @ params)
+    >>> history = track_snapshots(f, [(0, jnp.zeros(3)), (10, jnp.ones(3))], (x, x[:, 0]))
+    >>> history.steps.tolist(), history["eigenvalues"].shape
+    ([0, 10], (2, 3))
     """
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
@@ -95,17 +107,17 @@ def track_snapshots(
 def _follow_snapshots(
     trainer: Trainer, recorder: Recorder, walk: Walk, variables: Params, learning_rate: float | None, checkpoint: Any
 ) -> History:
-    """Follow a training loop of the user, given its first variables."""
+    """Measure the snapshots of a user's loop, and return the history. `variables` are those of the first snapshot."""
     setting = recorder.setting
     description = described(trainer, setting, [variables], recorder, (), learning_rate)
     tried: dict[str, np.ndarray | None] = {}
     if checkpoint is not None:
-        tried = {"f": trials.of_f(setting, variables), "loss": trials.of_loss(setting, variables, None)}
+        tried = {"f": trials.try_f(setting, variables), "loss": trials.try_loss(setting, variables, None)}
     return follow(recorder, walk, [variables], [variables], description, tried, checkpoint)
 
 
 def require_no_snapshots(params: Any) -> None:
-    """Raise an `InputTypeError` where snapshots of training come in place of parameters."""
+    """Raise an `InputTypeError` if `params` are snapshots (step, params) instead of parameters."""
     listed = isinstance(params, list | tuple) and bool(params) and all(_is_pair(each) for each in params)
     if listed or isinstance(params, Iterator):
         got = "a list of (step, params)" if listed else "an iterator"
@@ -119,12 +131,12 @@ def _is_pair(value: Any) -> bool:
 
 
 def _pairs(snapshots: Any) -> Iterator[tuple[int, Params]]:
-    """The snapshots, as long as they are (step, params), with params of one structure and shape."""
+    """Yield the snapshots, and require pairs (step, params) whose params have the same structure and shapes."""
     first = None
     if not isinstance(snapshots, Iterable) or isinstance(snapshots, Mapping | str):
         raise InputTypeError(
             f"Expected snapshots to be an iterator of pairs (step, params); got {type(snapshots).__name__}. "
-            "To train params use track; for params that are not trained give [(0, params)]."
+            "To train params use track; for params that are not trained pass [(0, params)]."
         )
     for found in snapshots:
         if not isinstance(found, tuple | list) or len(found) != 2:
@@ -133,20 +145,19 @@ def _pairs(snapshots: Any) -> Iterator[tuple[int, Params]]:
         try:
             number = operator.index(step)
         except TypeError:
-            got = f"{type(step).__name__} first"
             raise InputTypeError(
-                f"Expected an iterator of pairs (step, params), whole numbers first; got {got}."
+                f"Expected the step of each pair (step, params) to be a whole number; got {type(step).__name__}."
             ) from None
         first = shapes(variables) if first is None else first
         if shapes(variables) != first:
             raise InputError(
                 f"Expected params of the same shapes at all steps, {first}; got {shapes(variables)} at step {number}."
             )
-        yield number, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), variables)  # a step may give them away
+        yield number, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), variables)  # the loop may donate them
 
 
 def _walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> Walk:
-    """The snapshots, of which the first has been taken; what a checkpoint has is compared, and passed over."""
+    """The walk over the snapshots, from `first` on. Saved ones are compared with the checkpoint, then skipped."""
 
     def walk(state: Any, seen: tuple[int, ...]) -> Iterator[Reached]:
         reached, before = -1, None
@@ -162,14 +173,14 @@ def _walk(iterates: Iterator[tuple[int, Params]], first: tuple[int, Params]) -> 
                 yield Reached(number, [variables], np.array([length]), diverged, [variables])
             reached, before = number, variables
         if reached < max(seen, default=-1):
-            raise InputError(f"{OTHER_LOOP}ends at step {reached}, before step {seen[-1]} that is there. {CHOICE}")
+            raise InputError(f"{OTHER_LOOP}ends at step {reached}, before the saved step {seen[-1]}. {CHOICE}")
 
     return walk
 
 
 def _require_seen(step: int, variables: Params, seen: int, saved: Params | None) -> None:
-    """Raise an `InputError` unless a loop of one's own comes by the step that a checkpoint has, with what it has."""
+    """Raise an `InputError` unless a snapshot has the step `seen` of the checkpoint, and equals its params `saved`."""
     if step != seen:
-        raise InputError(f"{OTHER_LOOP}yields step {step} where step {seen} is there. {CHOICE}")
+        raise InputError(f"{OTHER_LOOP}yields step {step} instead of the saved step {seen}. {CHOICE}")
     if saved is not None and digest(jax.tree.map(jnp.asarray, variables)) != digest(jax.tree.map(jnp.asarray, saved)):
         raise InputError(f"{OTHER_LOOP}has other params at step {step}. {CHOICE}")

@@ -1,8 +1,8 @@
-"""What a run's functions do, as numbers: a run on disk is gone on with where f, loss and optimizer still do the same.
+"""Numbers that a run's functions produce. A run resumes from its checkpoint only if they stay the same.
 
-Functions cannot be compared, so they are tried: f and its gradient on inputs from all of the data, the loss at outputs
-of two sizes, the optimizer at gradients of five sizes, among them zero, where weight decay alone moves parameters, and
-two steps of training, with all of these. Of each array the norm and some entries are kept.
+Functions cannot be compared, so they are tried out: f and its gradient on inputs spread over the data and the probe,
+the loss at outputs of two sizes, the optimizer at gradients of five sizes, and finally two steps of training. One of
+the five sizes is zero, where only weight decay moves the parameters. Each array is kept as its norm and some entries.
 
 >>> import jax.numpy as jnp, numpy as np
 >>> from ntkbias.tracking.trials import agree, sample
@@ -21,31 +21,32 @@ import optax
 from jaxtyping import Array
 
 from ntkbias.compilation import compiled
-from ntkbias.tracking.fingerprints import plain
+from ntkbias.tracking.fingerprints import host_array
 from ntkbias.tracking.setting import Setting
-from ntkbias.training import Trainer, TrainingState, trial_moves
+from ntkbias.training.time import trial_moves
+from ntkbias.training.trainer import Trainer, TrainingState
 from ntkbias.types import ApplyFunction, Params
 
-__all__ = ["agree", "functions_that_differ", "of_f", "of_loss", "of_optimizer", "of_training", "sample"]
+__all__ = ["agree", "functions_that_differ", "sample", "try_f", "try_loss", "try_optimizer", "try_training"]
 
-TRIED = ("f", "loss", "optimizer")  # arrays of start.npz, each of which tells of what it is named after
-STEPS_TRIED = "training"  # the array of what the first steps do, with all of these
+TRIED = ("f", "loss", "optimizer")  # entries of start.npz, each named after the function that was tried
+TRIED_STEPS = "training"  # the entry of start.npz for the first steps, which use all of these functions
 ROWS = 64  # of the data, and of the probe, on which f is tried
-ENTRIES = 64  # of an array that are kept
-STEPS = 200  # of training for which an optimizer is tried on arrays like the parameters
-MOST_STEPS = 20_000  # where a single parameter does not tell of the later ones
-SIZES = (0.0, 1e-3, 1.0, 1e3, 1e6)  # of gradients: beside the small ones decay is seen, beside the large ones clipping
+ENTRIES = 64  # of each array that are kept
+STEPS = 200  # for which an optimizer is tried on arrays like the parameters, if it also runs on a single parameter
+MOST_STEPS = 20_000  # for which it is tried on arrays otherwise
+SIZES = (0.0, 1e-3, 1.0, 1e3, 1e6)  # of gradients: small ones reveal weight decay, large ones reveal clipping
 OUTPUTS = (0.5, 5.0)  # sizes of outputs at which a loss is tried
-SEGMENTS = 256  # of the steps, over each of which an optimizer's updates are summed; a multiple of ENTRIES
-# Relative to the largest number of an array. The first is above what threads round, the second what devices do.
+SEGMENTS = 256  # of the steps; an optimizer's updates are summed over each. A multiple of ENTRIES
+# Relative to the largest number of an array. The first is above the rounding of threads, the second that of devices.
 SAME_VERSIONS, OTHER_VERSIONS = 2e-5, 1e-3
 
 
 def sample(*trees: Any) -> np.ndarray:
-    """The norm of each array in pytrees, and entries of it at equal distances, `(arrays, 1 + ENTRIES)`."""
+    """The norm of each array in pytrees and some evenly spaced entries, `(arrays, 1 + ENTRIES)`."""
     rows = []
     for leaf in jax.tree.leaves(trees):
-        array = plain(leaf)
+        array = host_array(leaf)
         if array.dtype.kind == "c":
             array = np.stack([array.real, array.imag], -1)
         flat = array.reshape(-1)
@@ -60,7 +61,7 @@ def sample(*trees: Any) -> np.ndarray:
 
 
 def agree(there: np.ndarray, here: np.ndarray, same_versions: bool) -> bool:
-    """Whether two samples are of the same numbers, but for rounding; NaN and infinities have to be in one place."""
+    """Whether two samples are equal up to rounding. NaN and infinities have to be in the same places."""
     if there.shape != here.shape:
         return False
     finite = np.isfinite(there) & np.isfinite(here)
@@ -82,7 +83,7 @@ def functions_that_differ(
     start: dict[str, np.ndarray],
     same_versions: bool,
 ) -> tuple[list[str], list[str]]:
-    """What differs, and what cannot be decided, as parts of sentences."""
+    """The functions that differ, and the reasons why others cannot be compared, as phrases for a message."""
     different, undecided = [], []
     for name in here:
         if (there.get(name) is None) != (here[name] is None):
@@ -96,10 +97,10 @@ def functions_that_differ(
             different.append(name)
     if different:
         return different, undecided
-    before, now = tried.get(STEPS_TRIED), start.get(STEPS_TRIED)
+    before, now = tried.get(TRIED_STEPS), start.get(TRIED_STEPS)
     both = before is not None and now is not None and agree(before, now, same_versions)
     if not both and not (before is None and now is None):
-        return ["forward" if here.get("forward") else "what the first steps of training do"], undecided
+        return ["forward" if here.get("forward") else "the result of the first training steps"], undecided
     for name in here:
         if here[name] is not None and there[name] != here[name]:
             if there[name]["values"] != here[name]["values"] and same_versions:
@@ -107,19 +108,19 @@ def functions_that_differ(
             elif same_versions and there[name]["code"] != here[name]["code"]:
                 undecided.append(f"the code of {name} differs")
             else:
-                undecided.append(f"{name} reads other values of lists, dictionaries, objects or global names")
+                undecided.append(f"{name} reads different values from lists, dictionaries, objects or global names")
     return different, undecided
 
 
-def of_f(setting: Setting, variables: Params) -> np.ndarray | None:
-    """Outputs, and the gradient of a sum of them, on rows of the data and of the probe; None where f has none."""
+def try_f(setting: Setting, variables: Params) -> np.ndarray | None:
+    """A sample of the outputs and of a gradient of f on rows of the data and the probe. None if f has no gradient."""
     try:
         found = []
         for x in (setting.x, setting.probe):
             rows = x[np.linspace(0, len(x) - 1, min(ROWS, len(x))).astype(int)]
             found += _outputs_and_gradient(setting.f, variables, rows)
         return sample(*found)
-    except Exception:  # f is the user's: it may not be differentiable
+    except Exception:  # the user's f may not be differentiable
         return None
 
 
@@ -130,21 +131,21 @@ def _outputs_and_gradient(f: ApplyFunction, variables: Params, x: Array) -> tupl
 
     def of_inexact(parts: list) -> Array:
         pieces = iter(parts)
-        whole = [next(pieces) if taken else leaf for taken, leaf in zip(inexact, leaves, strict=True)]
-        return f(jax.tree.unflatten(structure, whole), x)
+        merged = [next(pieces) if taken else leaf for taken, leaf in zip(inexact, leaves, strict=True)]
+        return f(jax.tree.unflatten(structure, merged), x)
 
     outputs, pull = jax.vjp(of_inexact, [jnp.asarray(leaf) for leaf, it in zip(leaves, inexact, strict=True) if it])
     return outputs, pull(_pattern(outputs))[0]
 
 
-def of_loss(setting: Setting, variables: Params, batch_size: int | None) -> np.ndarray | None:
-    """The loss and its gradient at outputs of two sizes, for the targets of a batch; None where it cannot be tried."""
+def try_loss(setting: Setting, variables: Params, batch_size: int | None) -> np.ndarray | None:
+    """A sample of the loss and its gradient at outputs of two sizes, for the targets of a batch. None if it fails."""
     try:
         y = setting.y[: batch_size or len(setting.y)]
         shape = jax.eval_shape(setting.f, variables, setting.x[: len(y)])
         outputs = _pattern(jnp.zeros(shape.shape, shape.dtype))
         return sample(*(_loss_and_gradient(setting.loss, size * outputs, y) for size in OUTPUTS))
-    except Exception:  # a loss is the user's, too
+    except Exception:  # the user's loss may raise anything
         return None
 
 
@@ -153,11 +154,11 @@ def _loss_and_gradient(loss: Callable, outputs: Array, y: Array) -> tuple[Array,
     return jax.value_and_grad(loss)(outputs, y)
 
 
-def of_optimizer(trainer: Trainer, states: list[TrainingState], num_steps: int) -> np.ndarray | None:
-    """Its updates of arrays like the parameters, down gradients of all sizes; None where that cannot be tried.
+def try_optimizer(trainer: Trainer, states: list[TrainingState], num_steps: int) -> np.ndarray | None:
+    """A sample of the optimizer's updates of arrays like the parameters, for gradients of all sizes. None if it fails.
 
-    Of arrays two entries along each axis stand for all, so that names, masks and numbers of axes count. The first
-    steps are taken; of the later ones a single parameter tells, where the optimizer takes one.
+    The arrays keep two entries along each axis, so that the optimizer sees names, masks and numbers of axes. If the
+    optimizer runs on a single parameter, that shows all steps, and the arrays only the first ones.
     """
     try:
         alone = None if trainer.many else trial_moves(trainer.optimizer, num_steps)
@@ -168,19 +169,19 @@ def of_optimizer(trainer: Trainer, states: list[TrainingState], num_steps: int) 
             small = jax.tree.map(lambda leaf: leaf[(slice(2),) * jnp.ndim(leaf)], params)
             found.append(_trial((trainer.optimizer,), small, state.learning_rate, jnp.asarray(bounds)))
         return np.concatenate([sample(list(np.asarray(each).reshape(-1, ENTRIES))) for each in found])
-    except Exception:  # one of whole matrices, or with masks of the parameters' shapes
+    except Exception:  # an optimizer may need full matrices, or have masks with the parameters' shapes
         return None
 
 
-def of_training(trainer: Trainer, states: list[TrainingState], setting: Setting, num_steps: int) -> np.ndarray:
-    """The states after two steps of training."""
+def try_training(trainer: Trainer, states: list[TrainingState], setting: Setting, num_steps: int) -> np.ndarray:
+    """A sample of the states after two steps of training."""
     after = [trainer.advance(each, min(2, num_steps), setting.x, setting.y, key=setting.key) for each in states]
     return sample(after)
 
 
 @compiled
 def _trial(parts: tuple, params: Params, rates: Array | None, bounds: Array) -> Array:
-    """Weighted sums of updates by size of gradient, array and segment of steps."""
+    """Weighted sums of updates, by the size of the gradient, the array and the segment of steps."""
 
     def of_rate(rate: Array | None) -> Array:
         optimizer = optax.with_extra_args_support(parts[0] if rate is None else parts[0](rate))
@@ -210,7 +211,7 @@ def _updates(optimizer: Any, params: Params, size: Array, bounds: Array) -> Arra
 
 
 def _by_segment(moves: np.ndarray) -> np.ndarray:
-    """Weighted sums of what single steps gave."""
+    """Weighted sums of the moves of single steps over each segment."""
     total = np.append(0.0, np.cumsum(moves * _weight(np.arange(len(moves)))))
     return np.diff(total[_bounds(len(moves))])
 
@@ -220,10 +221,10 @@ def _bounds(steps: int) -> np.ndarray:
 
 
 def _weight(number: Any) -> Any:
-    """Of a step in its segment, so that it counts which step it was."""
+    """The weight of a step in the sum over its segment. It varies, so that the order of the steps counts."""
     return 1 + (jnp if isinstance(number, jax.Array) else np).cos(0.7 * number) / 2
 
 
 def _pattern(like: Array) -> Array:
-    """Numbers of size one, none of them zero, in the shape and type of an array."""
+    """Nonzero numbers between -1 and 1, in the shape and type of an array."""
     return (jnp.cos(1.7 * jnp.arange(like.size) + 0.3).reshape(like.shape)).astype(like.dtype)

@@ -15,27 +15,12 @@ is a compiled call of its own.
 {0: [0.0, 0.0], 1: [0.5, 1.0], 4: [0.938, 1.875], 20: [1.0, 2.0]}
 """
 
-from ntkbias.training.inputs import Forward, checked_data, output_shape, packed_data, shapes
+from ntkbias.training.inputs import Forward
 from ntkbias.training.loop import train
-from ntkbias.training.steps import Steps, checked_steps, log_steps
-from ntkbias.training.time import effective_learning_rates, trial_moves
-from ntkbias.training.trainer import Trainer, TrainingState
+from ntkbias.training.steps import Steps, log_steps
+from ntkbias.training.time import effective_learning_rates
 
-__all__ = [
-    "Forward",
-    "Steps",
-    "Trainer",
-    "TrainingState",
-    "checked_data",
-    "checked_steps",
-    "effective_learning_rates",
-    "log_steps",
-    "output_shape",
-    "packed_data",
-    "shapes",
-    "train",
-    "trial_moves",
-]
+__all__ = ["Forward", "Steps", "effective_learning_rates", "log_steps", "train"]
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias import losses
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_known, require_positive
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.training.inputs import Forward, checked_data, output_shape, require_forward
@@ -77,6 +77,7 @@ class Trainer:
         forward: Forward | None = None,
     ) -> tuple["Trainer", tuple[Array, Array]]:
         """The trainer of one run, and its data (x, y) as arrays. Raises `InputError` if the arguments do not fit."""
+        require_known((params, state, data), "training", "it compiles its own steps")
         if not callable(f):
             raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
         if not isinstance(optimizer, optax.GradientTransformation):

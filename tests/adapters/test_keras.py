@@ -19,7 +19,9 @@ layers = keras.layers
 def wide(x64):
     """Keras builds its models in float64, too."""
     keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")  # the type that Keras gives to inputs
     yield
+    keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import ntkbias as nb
@@ -11,7 +12,8 @@ N = 12
 X = jax.random.normal(jax.random.key(0), (N, 3))
 Y = np.sign(np.asarray(X[:, 0]))
 NET = nb.nets.mlp(8, 1, 1)
-KERNEL = nb.empirical_ntk(NET.apply, NET.init(jax.random.key(1), (3,)))
+PARAMS = NET.init(jax.random.key(1), (3,))
+KERNEL = nb.empirical_ntk(NET.apply, PARAMS)
 
 # name -> the arguments after kernel and inputs, the options, and the number to compare
 TAKING_INPUTS = {
@@ -83,3 +85,136 @@ def test_several_kernels_by_name_take_inputs():
     whole = nb.learnability({"a": KERNEL, "b": KERNEL(X)}, X, targets)
     given = nb.learnability({"a": KERNEL(X)}, targets, x=X)
     np.testing.assert_allclose(whole.learning_time[1], given.learning_time[0])
+
+
+OF_TARGETS = [name for name, (more, _, _) in TAKING_INPUTS.items() if more and more[0] is Y]
+WITH_TARGETS = {
+    **{name: lambda y, name=name: named(name)(KERNEL, X, y, *TAKING_INPUTS[name][0][1:]) for name in OF_TARGETS},
+    "compare": lambda y: nb.compare({"k": KERNEL}, X, nb.domains.PointCloud(), targets=y),
+    "project": lambda y: nb.spectrum(KERNEL, X).project(y),
+}
+DIGITS = np.arange(N) % 3
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", sorted({*WITH_TARGETS} - {"learnability"}))  # labels are columns in learnability
+def test_labels_are_not_taken_for_numbers(name):
+    function = WITH_TARGETS[name]
+    for labels in (DIGITS, DIGITS.tolist(), jax.numpy.asarray(DIGITS)):
+        with pytest.raises(InputError, match=r"got whole numbers of 3 different .* nb.datasets.one_hot\(labels\), and"):
+            function(labels)
+    for numbers in (DIGITS.astype(float), np.sign(DIGITS), nb.datasets.one_hot(DIGITS)):
+        function(numbers)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", sorted(WITH_TARGETS))
+def test_what_is_no_target_gets_one_sentence(name):
+    for value, advice in (
+        (lambda x: x[:, 0], "Give its values, f(x)."),
+        (None, "Give numbers."),
+        (NET, "Give numbers."),
+    ):
+        if (name, advice) == ("learnability", "Give its values, f(x).") or (name, value) == ("compare", None):
+            continue
+        expected = f"got {type(value).__name__}. {advice}"
+        if name == "learnability" and value is NET:
+            expected = "a function of x or a Contrast; got Sequential, for 'target'"
+        with pytest.raises(InputError) as error:
+            WITH_TARGETS[name](value)
+        assert expected in str(error.value)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", TAKING_INPUTS)
+def test_kernels_and_domains_are_not_inputs(name):
+    more, options, _ = TAKING_INPUTS[name]
+    own = name.split(".")[-1]
+    for value, what in ((KERNEL, "a Kernel"), (nb.domains.Circle(), "Circle")):
+        with pytest.raises(InputError, match=rf"Expected inputs x second; got {what}. Write {own}\(kernels?, x"):
+            named(name)(KERNEL, value, *more, **options)
+    with pytest.raises(InputError, match="Expected x to be inputs; got Circle. Give points of it, as domain.sample"):
+        nb.spectrum(KERNEL, nb.domains.Circle())
+
+
+STACKED = jax.vmap(lambda factor: nb.spectrum(factor * KERNEL, X))(jax.numpy.array([1.0, 2.0]))
+OF_ONE_SPECTRUM = {
+    **{name: lambda s, name=name: named(name)(s, *TAKING_INPUTS[name][0]) for name in OF_SPECTRA},
+    "rank_by_frequency": lambda s: nb.rank_by_frequency(s, nb.domains.PointCloud()),
+    **{name: lambda s, name=name: getattr(s, name)(Y) for name in ("project", "cumulative_power")},
+    **{name: lambda s, name=name: getattr(s, name)() for name in ("effective_rank", "stable_rank", "decay_exponent")},
+    "extend": lambda s: s.extend(X),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", OF_ONE_SPECTRUM)
+def test_stacked_spectra_are_refused(name):
+    with pytest.raises(InputError, match="Expected one spectrum; got 2 stacked ones, as by vmap. Take one by jax.tree"):
+        OF_ONE_SPECTRUM[name](STACKED)
+
+
+CLOUD, SGD = nb.domains.PointCloud(), optax.sgd(0.1)
+ON_THE_HOST = {
+    "rank_by_frequency": lambda x, _: nb.rank_by_frequency(nb.spectrum(KERNEL, x), CLOUD),
+    "compare": lambda x, _: nb.compare({"k": KERNEL}, x, CLOUD),
+    "save": lambda x, folder: nb.save(folder / "x", x),
+    "save, of a kernel": lambda x, folder: nb.save(folder / "k", KERNEL.centered(x)),
+    "gram_on_disk": lambda x, folder: nb.gram_on_disk(folder / "g", KERNEL, x),
+    "rayleigh_quotient": lambda x, _: nb.rayleigh_quotient(KERNEL, x, Y),
+    "training": lambda x, _: nb.track(NET.apply, PARAMS, (x, Y[:, None]), optimizer=SGD, num_steps=1),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ON_THE_HOST)
+def test_traced_arrays_get_one_sentence(name, tmp_path):
+    own = name.split(",")[0]
+    with pytest.raises(InputError, match=f"Expected arrays with values in {own}; got traced ones, as under jit"):
+        jax.jit(lambda x: ON_THE_HOST[name](x, tmp_path))(X)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_other_mistakes_get_one_sentence():
+    K, cases = KERNEL(X), []
+    cases += [
+        (lambda: nb.spectrum(K), "got ArrayImpl. For a matrix use nb.eigen.eigh(K)."),
+        (lambda: nb.spectrum(KERNEL), "Expected spectrum(kernel, x); got no x"),
+        (lambda: nb.compare({"net": NET}, X, CLOUD), "got Sequential. For a network use infinite_ntk(net), or"),
+        (lambda: nb.compare({"k": KERNEL}, X), "got no domain. Give domain=, e.g. nb.domains.PointCloud()"),
+        (lambda: nb.learning_curve(KERNEL, X, Y, [4, N + 1]), f"Expected sizes of at most {N}, the number of inputs"),
+    ]
+    for function, flag in (
+        (nb.alignment, "centered"),
+        (nb.rayleigh_quotient, "relative"),
+        (nb.learnability, "centered"),
+    ):
+        calls = lambda function=function, flag=flag: function(KERNEL, X, Y, **{flag: "no"})  # noqa: E731
+        cases.append((calls, f"Expected {flag} to be True or False; got 'no'"))
+    cases.append(
+        (
+            lambda: nb.measured_learning_curve(KERNEL, X, Y, [2], held_out="no"),
+            "Expected held_out to be True or False; got 'no'",
+        )
+    )
+    for call, message in cases:
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
+
+
+def test_the_flow_of_a_zero_kernel_prints():
+    flow = nb.gradient_flow(np.zeros((3, 3)), np.ones(3), [1.0])
+    assert str(flow).splitlines()[2].split() == ["1.00", "0.500", "-", "0", "of", "0"]
+
+
+def test_results_with_errors_are_numbers():
+    for value in (nb.eigen.log_determinant(KERNEL, 0.1, x=X, num_probes=2), nb.scaling.Interval(1.234, 1.0, 2.0)):
+        number = float(value)
+        assert f"{value:.3f}" == f"{number:.3f}"
+        assert f"{value}" == str(value)
+        assert number - 1 < value < number + 1
+        assert value <= number <= value
+        assert value >= number
+    with pytest.raises(InputError, match=r"Expected one number to convert by float.*got Estimate of shape \(2,\)"):
+        float(nb.eigen.effective_dimension(KERNEL, X, np.array([0.1, 0.2]), num_probes=2))

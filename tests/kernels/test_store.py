@@ -1,4 +1,4 @@
-"""A Gram matrix on disk: what is read back, what is refused, and what survives kills, full disks and company."""
+"""Gram matrices on disk: reading, refusals, and how a store survives kills, full disks and other processes."""
 
 import errno
 import json
@@ -23,9 +23,9 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.files import StorageError
 from ntkbias.kernels.disk import manifest, probes, writer
 
-ROWS = 2  # of a block; X has seven examples, so that the last blocks are not full
+ROWS = 2  # per block; X has seven examples, so that the last blocks are not full
 NUM_BLOCKS = 10
-# NumPy's, so that JAX does not start where this module is imported to fork.
+# NumPy arrays, so that JAX does not start when this module is imported by a process that forks.
 X = np.sin(np.arange(21, dtype=np.float32)).reshape(7, 3)
 Y = np.cos(np.arange(15, dtype=np.float32)).reshape(5, 3)
 PARAMS = {
@@ -60,16 +60,16 @@ def near(value, expected):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The files of a store that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole") / "store"
+def complete(tmp_path_factory):
+    """The files of a store that was filled without interruption."""
+    folder = tmp_path_factory.mktemp("complete") / "store"
     stored(folder)
     return contents(folder)
 
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The blocks that this process writes, as they come; `computed.stop(n)` raises an error at the n-th."""
+    """The list of blocks that this process writes. `computed.stop(n)` raises an error at the n-th block."""
     return _Computed(monkeypatch)
 
 
@@ -90,12 +90,12 @@ class _Computed(list):
         self.stops[at] = error
 
 
-# What is read back.
+# Reading.
 
 
 @pytest.mark.parametrize("x2", [None, Y], ids=["x1", "x1, x2"])
 @pytest.mark.parametrize("outputs", ["mean", "sum", "each", "all"])
-def test_what_is_read_is_the_kernel(tmp_path, outputs, x2):
+def test_reading_returns_the_gram_matrix(tmp_path, outputs, x2):
     kernel = ntk(outputs)
     expected = np.asarray(kernel(X, x2))
     on_disk = nb.gram_on_disk(tmp_path / "store", kernel, X, x2, rows=ROWS)
@@ -139,7 +139,7 @@ def test_diagonal_and_trace(tmp_path, outputs):
     rule = {"each": "onn->on", "all": "nono->no"}.get(outputs, "nn->n")
     near(on_disk.diagonal(), np.einsum(rule, np.asarray(on_disk)))
     if outputs == "each":
-        with pytest.raises(InputError, match=r"Expected one matrix, .* for trace; got outputs='each'"):
+        with pytest.raises(InputError, match=r"Expected a single matrix, .* for trace; got outputs='each'"):
             on_disk.trace()
     else:
         assert on_disk.trace() == pytest.approx(float(np.sum(on_disk.diagonal(), dtype=float)))
@@ -157,11 +157,11 @@ def test_rows_by_index(tmp_path):
     with pytest.raises(IndexError, match="Expected a row from 0 to 6; got 7"):
         on_disk[7]
     for index in (slice(None, None, 2), "a", True, [0, 1], None):
-        with pytest.raises(InputTypeError, match=r"Expected a row's number, or a slice of rows of step one; got"):
+        with pytest.raises(InputTypeError, match=r"Expected the index of a row, or a slice of rows with step one; got"):
             on_disk[index]
 
 
-def test_a_strip_reads_its_own_blocks_alone(tmp_path):
+def test_a_strip_reads_only_its_own_blocks(tmp_path):
     on_disk = stored(tmp_path)
     expected = np.asarray(on_disk)[2:4]
     for path in tmp_path.glob("*.npy"):
@@ -224,45 +224,45 @@ def test_inputs_on_disk_are_not_copied(tmp_path, monkeypatch):
 def test_identity_of_inputs_does_not_depend_on_their_pieces_or_container(tmp_path, monkeypatch, computed):
     stored(tmp_path)
     monkeypatch.setattr(manifest, "PIECE_BYTES", 24)
-    nb.gram_on_disk(tmp_path, ntk(), np.asarray(X, np.float64))  # JAX makes float32 of it
+    nb.gram_on_disk(tmp_path, ntk(), np.asarray(X, np.float64))  # JAX converts it to float32
     assert len(computed) == NUM_BLOCKS
 
 
-# A folder depends on its contents alone.
+# The files of a store depend only on the matrix.
 
 
-def test_two_stores_of_one_kernel_are_the_same_files(tmp_path, whole):
+def test_two_stores_of_one_kernel_are_the_same_files(tmp_path, complete):
     stored(tmp_path / "a" / "b")
-    assert contents(tmp_path / "a" / "b") == whole
-    assert sorted(whole) == [*sorted(f"{i:04}-{j:04}.npy" for i in range(4) for j in range(i, 4)), "manifest.json"]
-    text = whole["manifest.json"].decode()
+    assert contents(tmp_path / "a" / "b") == complete
+    assert sorted(complete) == [*sorted(f"{i:04}-{j:04}.npy" for i in range(4) for j in range(i, 4)), "manifest.json"]
+    text = complete["manifest.json"].decode()
     assert str(tmp_path.parent) not in text
-    assert json.loads(text)["sha256"].keys() == set(whole) - {"manifest.json"}
+    assert json.loads(text)["sha256"].keys() == set(complete) - {"manifest.json"}
 
 
-def test_a_resumed_store_is_the_same_files(tmp_path, whole, computed):
+def test_a_resumed_store_is_the_same_files(tmp_path, complete, computed):
     computed.stop(4, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)
     assert not list(tmp_path.glob("*.part"))
     with pytest.raises(InputError, match=r"Expected a complete Gram matrix in .*; 7 of 10 blocks are missing. Call"):
         nb.open_gram(tmp_path)
-    nb.gram_on_disk(tmp_path, ntk(), X)  # rows as they are there
+    nb.gram_on_disk(tmp_path, ntk(), X)  # with the rows of the existing blocks
     assert len(computed) == len(set(computed)) == NUM_BLOCKS
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
-def test_blocks_computed_in_another_order_are_the_same_files(tmp_path, whole, monkeypatch):
+def test_blocks_computed_in_another_order_are_the_same_files(tmp_path, complete, monkeypatch):
     monkeypatch.setattr(writer, "block_indices", backwards)
     stored(tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def backwards(first, second):
     return [(i, j) for i in reversed(range(len(first))) for j in reversed(range(i, len(first)))]
 
 
-def test_several_workers_hold_several_blocks(tmp_path, whole, computed, monkeypatch):
+def test_several_workers_hold_several_blocks(tmp_path, complete, computed, monkeypatch):
     programs = nb.Kernel.device_programs
     monkeypatch.setattr(nb.Kernel, "device_programs", lambda kernel: 3 * programs(kernel))
     computed.stop(5, KeyboardInterrupt())
@@ -270,10 +270,10 @@ def test_several_workers_hold_several_blocks(tmp_path, whole, computed, monkeypa
         stored(tmp_path)
     assert not list(tmp_path.glob("*.part"))
     stored(tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
-def test_a_complete_store_needs_no_writing(tmp_path, whole, computed, monkeypatch):
+def test_a_complete_store_needs_no_writing(tmp_path, complete, computed, monkeypatch):
     stored(tmp_path)
     monkeypatch.setattr(claims, "fcntl", None)
     stored(tmp_path)
@@ -309,7 +309,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_block_is_found_named_and_computed_again(tmp_path, whole, computed, name):
+def test_a_damaged_block_is_found_named_and_computed_again(tmp_path, complete, computed, name):
     on_disk = stored(tmp_path)
     DAMAGES[name](tmp_path / "0001-0002.npy")
     with pytest.raises(StorageError, match=r"damaged or missing ones: 0001-0002.npy. Call gram_on_disk"):
@@ -318,21 +318,21 @@ def test_a_damaged_block_is_found_named_and_computed_again(tmp_path, whole, comp
         stored(tmp_path)
     assert len(caught) == 1
     assert computed[NUM_BLOCKS:] == [(1, 2)]
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
     on_disk.verify()
 
 
-def test_a_block_without_its_checksum_is_computed_again(tmp_path, whole, computed):
+def test_a_block_without_its_checksum_is_computed_again(tmp_path, complete, computed):
     computed.stop(4, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)
     (tmp_path / "0000-0001.npy.sha256").unlink()
     with pytest.warns(UserWarning, match="0000-0001.npy"):
         stored(tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
-def test_a_pipe_in_the_place_of_a_block_is_not_waited_for(tmp_path, whole):
+def test_a_pipe_in_place_of_a_block_does_not_block_reading(tmp_path, complete):
     on_disk = stored(tmp_path)
     (tmp_path / "0000-0001.npy").unlink()
     os.mkfifo(tmp_path / "0000-0001.npy")
@@ -342,7 +342,7 @@ def test_a_pipe_in_the_place_of_a_block_is_not_waited_for(tmp_path, whole):
         on_disk.verify()
     with pytest.warns(UserWarning, match="0000-0001.npy as it was written"):
         stored(tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def test_reading_a_damaged_block_names_it(tmp_path):
@@ -360,7 +360,7 @@ def test_reading_a_damaged_block_names_it(tmp_path):
         on_disk._block(0, 3)
 
 
-# Refusals: each names what differs, and leaves the folder as it is.
+# Refusals: each names the differences, and leaves the folder as it is.
 
 OTHER = {**PARAMS, "w": PARAMS["w"] * np.float32(1 + 1e-6)}
 X_OTHER = X.copy()
@@ -391,13 +391,13 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_a_store_of_something_else_is_refused(tmp_path, whole, name):
+def test_a_store_of_another_kernel_is_refused(tmp_path, complete, name):
     make, message = DIFFERENT[name]
     stored(tmp_path)
     kernel, x1, x2 = make()
     with pytest.raises(InputError, match=message):
         nb.gram_on_disk(tmp_path, kernel, x1, x2)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 NETS = {
@@ -415,7 +415,7 @@ def test_another_network_is_named_by_its_layer(tmp_path):
             nb.gram_on_disk(tmp_path, nb.infinite_ntk(make()), X)
 
 
-def test_another_precision_is_refused(tmp_path, whole):
+def test_another_precision_is_refused(tmp_path, complete):
     stored(tmp_path)
     jax.config.update("jax_enable_x64", True)
     try:
@@ -430,11 +430,11 @@ def test_another_precision_is_refused(tmp_path, whole):
             nb.gram_on_disk(tmp_path, nb.empirical_ntk(f, params), X)
     finally:
         jax.config.update("jax_enable_x64", False)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 @pytest.mark.parametrize("name", ["jax", "ntkbias", "device"])
-def test_another_version_may_read_and_not_go_on(tmp_path, name):
+def test_another_version_can_read_but_not_continue(tmp_path, name):
     stored(tmp_path)
     entries = json.loads((tmp_path / "manifest.json").read_text())
     entries["versions"][name] = "0.1.2"
@@ -442,7 +442,7 @@ def test_another_version_may_read_and_not_go_on(tmp_path, name):
     stored(tmp_path)  # nothing is missing
     (tmp_path / "0000-0001.npy").unlink()
     with pytest.raises(
-        InputError, match=rf"Expected {name} 0.1.2, which made the blocks in .*; got .* Go on with 0.1.2"
+        InputError, match=rf"Expected {name} 0.1.2, which computed the blocks in .*; got .* Continue with 0.1.2"
     ):
         stored(tmp_path)
 
@@ -451,31 +451,31 @@ def test_other_rows_and_too_small_a_budget_are_refused(tmp_path, computed):
     computed.stop(4, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path)
-    with pytest.raises(InputError, match=r"Expected rows=2, as in .*, to go on with it; got 3. Leave rows out"):
+    with pytest.raises(InputError, match=r"Expected rows=2, as in .*; got 3. Leave rows out"):
         nb.gram_on_disk(tmp_path, ntk(), X, rows=3)
     small = ntk(memory_budget=1)
     with pytest.raises(
-        InputError, match=r"Expected a memory budget for the blocks of 2 rows in .*; got one for 1. Rai"
+        InputError, match=r"Expected a memory budget for the blocks of 2 rows in .*; got one for 1 rows. Rai"
     ):
         nb.gram_on_disk(tmp_path, small, X)
-    with pytest.raises(InputError, match=r"Expected the memory budget with which .* passes of 2 rows; got one for 1, "):
+    with pytest.raises(
+        InputError, match=r"Expected the memory budget with which .* passes of 2 rows; got one for 1 rows, "
+    ):
         nb.gram_on_disk(tmp_path, small, X, rows=ROWS)
     stored(tmp_path)
     nb.gram_on_disk(tmp_path, small, X, rows=ROWS)  # nothing is missing
 
 
-def test_folders_of_other_things_are_refused_and_left_alone(tmp_path):
+def test_folders_with_other_files_are_refused_and_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(
-        InputError, match=r"Expected a new or an empty folder, or a Gram matrix on disk, at .*; got a folder"
+        InputError, match=r"Expected a new or empty folder, or a Gram matrix on disk, at .*; got a folder"
     ):
         stored(tmp_path)
-    with pytest.raises(InputError, match="got a folder of other things"):
+    with pytest.raises(InputError, match="got a folder with other files"):
         nb.open_gram(tmp_path)
-    with pytest.raises(
-        InputError, match=r"Expected the path of a folder; got .*notes.txt, where the file .*notes.txt is in"
-    ):
+    with pytest.raises(InputError, match=r"Expected the path of a folder; got .*notes.txt, but .*notes.txt is a"):
         stored(tmp_path / "notes.txt")
     assert contents(tmp_path) == before
     for text, message in {
@@ -491,7 +491,7 @@ def test_folders_of_other_things_are_refused_and_left_alone(tmp_path):
         assert contents(tmp_path) == before
 
 
-# Entries of a manifest that cannot be believed.
+# Invalid entries of a manifest.
 WRONG = {
     "block_shape": ([-4, -4], [0, 2], [2], [2.0, 2.0], [True, 2], "2", [2, 3], [8, 8]),
     "shape": ([7, -7], [7], [7, 7, 7], [7.0, 7], None),
@@ -530,7 +530,7 @@ def test_every_entry_of_a_manifest_is_checked(tmp_path, computed):
     assert len(computed) == NUM_BLOCKS
 
 
-# Functions that agree on the first inputs: R6.
+# Functions that agree on the first inputs.
 
 
 def test_a_function_that_agrees_on_the_first_inputs_is_refused(tmp_path):
@@ -561,28 +561,28 @@ def test_nan_in_a_probe_never_agrees():
     assert probes.differ([1.0, 2.0], [1.0, 2.5], 0.1) == (0.5, 2.0)
 
 
-def test_a_store_of_an_earlier_version_is_gone_on_with_and_that_is_said(tmp_path):
+def test_a_store_of_an_earlier_version_resumes_with_a_warning(tmp_path):
     stored(tmp_path)
     entries = json.loads((tmp_path / "manifest.json").read_text())
     del entries["probe_values"]
     (tmp_path / "manifest.json").write_text(json.dumps(entries))
-    with pytest.warns(UserWarning, match="an earlier version of ntkbias began it, and compared the kernel of the"):
+    with pytest.warns(UserWarning, match="an earlier version of ntkbias began it, and recorded only the kernel of"):
         stored(tmp_path)
     nb.open_gram(tmp_path).verify()
 
 
-# Files of others.
+# Files of other programs.
 
 
-def test_files_of_others_stay(tmp_path, whole):
-    """By names that are not those of blocks, in a store; by the name of the first lock, in an empty folder."""
+def test_files_of_others_stay(tmp_path, complete):
+    """A store keeps files whose names are not those of blocks. An empty folder keeps one with the lock's name."""
     stored(tmp_path / "store")
     (tmp_path / "store/0000-0001.npy").unlink()
     mine = {"mine.sha256": b"precious", "thesis.part": b"precious", "0000-0001.npz.part": b"precious"}
     for name, content in mine.items():
         (tmp_path / "store" / name).write_bytes(content)
     stored(tmp_path / "store")
-    assert contents(tmp_path / "store") == whole | mine
+    assert contents(tmp_path / "store") == complete | mine
     (tmp_path / "new").mkdir()
     (tmp_path / "new/manifest.json.part").write_bytes(b"precious")
     with pytest.raises(InputError, match=r"no file of another program at .*manifest.json.part; got one. Move it"):
@@ -628,12 +628,12 @@ def test_bad_arguments_are_named_before_any_work(tmp_path, unchecked):
         nb.gram_on_disk(folder, KERNELS["infinite NTK"](), X, X[:, :2])
     with pytest.raises(InputTypeError, match="Expected x1 to be an array of numbers"):
         nb.gram_on_disk(folder, ntk(), [["a"]])
-    with pytest.raises(InputError, match="Expected a Gram matrix on disk at .*; there is none. Make it by gram_on"):
+    with pytest.raises(InputError, match="Expected a Gram matrix on disk at .*; there is none. Make one by gram_on"):
         nb.open_gram(folder)
     assert not folder.exists()
 
 
-def test_bad_reading_is_named(tmp_path, unchecked):
+def test_bad_arguments_of_reading_are_named(tmp_path, unchecked):
     on_disk = stored(tmp_path / "a")
     for vectors in (np.ones(6), np.ones((7, 1, 1)), np.ones(7, complex), np.array(["a"] * 7)):
         with pytest.raises(InputError, match=r"Expected real vectors of shape \(7,\) or \(7, t\) to multiply by; got "):
@@ -643,7 +643,7 @@ def test_bad_reading_is_named(tmp_path, unchecked):
             on_disk.rows(start, stop)
     with pytest.raises(ValueError, match="got copy=False"):
         np.asarray(on_disk, copy=False)
-    with pytest.raises(InputError, match="Expected the Gram matrix of one set of inputs, for its diagonal"):
+    with pytest.raises(InputError, match="Expected the Gram matrix of one set of inputs for a diagonal"):
         nb.gram_on_disk(tmp_path / "b", ntk(), X, Y).trace()
     each = nb.gram_on_disk(tmp_path / "c", ntk("each"), X)
     for read in (lambda: each[0], lambda: each @ np.ones(7), each.to_scipy):
@@ -653,10 +653,10 @@ def test_bad_reading_is_named(tmp_path, unchecked):
 
 def test_values_that_are_not_finite_are_named(tmp_path):
     x = X.copy()
-    x[5] = 3e19  # its squares are beyond float32
+    x[5] = 3e19  # its square exceeds the largest float32
     net = nb.infinite_nngp(nb.nets.mlp(depth=1))
     with pytest.raises(
-        InputError, match=r"Expected finite values of the kernel; got NaN or infinity for the inputs 0 to 1 with 4"
+        InputError, match=r"Expected finite values of the kernel; got NaN or infinity for inputs 0 to 1 with inputs 4"
     ):
         nb.gram_on_disk(tmp_path / "a", net, x, rows=ROWS)
     with pytest.raises(InputError, match="Expected finite values of the kernel of the first inputs"):
@@ -668,10 +668,8 @@ def test_values_that_are_not_finite_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize(
-    "at", [3, 11, 12, 14]
-)  # while the manifest is there: a block, a later one, its checksum, its folder
-def test_a_disk_that_fails_is_one_error_and_nothing_lost(tmp_path, whole, monkeypatch, number, at):
+@pytest.mark.parametrize("at", [3, 11, 12, 14])  # after the manifest: a block, a later one, its checksum, its folder
+def test_a_failing_disk_raises_one_error_and_loses_nothing(tmp_path, complete, monkeypatch, number, at):
     fsync, calls = os.fsync, []
 
     def failing(file):
@@ -687,7 +685,7 @@ def test_a_disk_that_fails_is_one_error_and_nothing_lost(tmp_path, whole, monkey
     assert isinstance(caught.value, OSError)
     assert not list(tmp_path.glob("*.part"))
     stored(tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def test_a_real_limit_of_file_sizes(tmp_path):
@@ -704,7 +702,7 @@ def test_a_real_limit_of_file_sizes(tmp_path):
     near(nb.gram_on_disk(tmp_path, ntk(), x), ntk()(x))
 
 
-def test_too_small_a_disk_is_named_before_the_work(tmp_path, whole, computed, monkeypatch):
+def test_too_small_a_disk_is_named_before_the_work(tmp_path, complete, computed, monkeypatch):
     usage = writer.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=111))  # 7 * 8 / 2 floats are 112
     with pytest.raises(
@@ -714,20 +712,20 @@ def test_too_small_a_disk_is_named_before_the_work(tmp_path, whole, computed, mo
     assert not computed
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=200))
     stored(tmp_path)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"got .*store, where the file .*file is in the way"):
+    with pytest.raises(InputError, match=r"got .*store, but .*file is a file"):
         stored(tmp_path / "file" / "store")
 
 
-# Other processes: copies of one that has imported this module, so that its functions have the same names.
+# Other processes are forks of one that has imported this module, so that its functions have the same names.
 
 
 def printed(code, timeout=120):
-    """What a process prints that runs a function of this module."""
+    """The output of a process that runs a function of this module."""
     paths = [str(Path(__file__).parents[level]) for level in (1, 2)]
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", f"import test_store; test_store.{code}"],
@@ -741,7 +739,7 @@ def printed(code, timeout=120):
 
 
 def deadly(name, number, calls):
-    """Make a function of `os` kill this process before or after its call, at the `number`-th such moment."""
+    """Make functions of `os` kill this process before or after a call, at the `number`-th of these moments."""
     function = getattr(os, name)
 
     def moment():
@@ -759,7 +757,7 @@ def deadly(name, number, calls):
 
 
 def started(work):
-    """A copy of this process, in which JAX has not started, that does the work."""
+    """Fork this process, in which JAX has not started, to do the work. Return the id of the child."""
     if (child := os.fork()) == 0:
         work()
         os._exit(0)
@@ -767,13 +765,13 @@ def started(work):
 
 
 def ended(child):
-    """The exit code of a copy of this process."""
+    """Wait for a child process, and return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def die_twice(folder):
-    """Be killed with a block unfinished, and with a checksum before its block; print what is there each time."""
-    for number in (19, 9):  # a call is two moments: fsync, replace, fsync of the folder, for each file
+    """Be killed once with an unfinished block and once with a checksum before its block; print the files each time."""
+    for number in (19, 9):  # two moments per call: for each file fsync, replace and fsync of the folder
         moments = []
 
         def fill():
@@ -785,24 +783,24 @@ def die_twice(folder):
         print(*sorted(path.name for path in Path(folder).iterdir()))
 
 
-def test_killed_twice_and_resumed_is_the_same_files(tmp_path, whole, computed):
+def test_a_store_killed_twice_resumes_to_the_same_files(tmp_path, complete, computed):
     first, second = printed(f"die_twice({str(tmp_path)!r})").splitlines()
-    block, checksum = "0000-0000.npy 0000-0000.npy.sha256", "0000-0001.npy.part"
-    assert first == f"{block} {checksum} manifest.json"
-    assert second == f"{block} {checksum} 0000-0001.npy.sha256 manifest.json"
+    block, part = "0000-0000.npy 0000-0000.npy.sha256", "0000-0001.npy.part"
+    assert first == f"{block} {part} manifest.json"
+    assert second == f"{block} {part} 0000-0001.npy.sha256 manifest.json"
     stored(tmp_path)
     assert len(computed) == NUM_BLOCKS - 1
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def fill_together(folder):
-    """Fill a store by two processes at once; each prints how many blocks it computed."""
+    """Fill a store with two processes at once. Each prints how many blocks it computed."""
 
     def fill(name, other):
         write, count = writer._write_block, []
 
         def slow(*arguments):
-            time.sleep(0.1)  # long enough for the other to meet it
+            time.sleep(0.1)  # so that the other process can join in before this one is done
             write(*arguments)
             count.append(1)
 
@@ -820,15 +818,15 @@ def fill_together(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_work(tmp_path, whole):
+def test_two_processes_share_the_work(tmp_path, complete):
     counts = [int(count) for count in printed(f"fill_together({str(tmp_path)!r})").split()]
     assert sum(counts) == NUM_BLOCKS
     assert min(counts) > 0
-    assert contents(tmp_path / "store") == whole
+    assert contents(tmp_path / "store") == complete
 
 
-def test_the_block_of_a_process_that_dies_is_computed_by_another(tmp_path, whole, computed):
-    """The other has claimed a block and stands still; this process finishes the rest, waits, and takes it over."""
+def test_the_block_of_a_process_that_dies_is_computed_by_another(tmp_path, complete, computed):
+    """The other process claims a block and hangs. This one computes the rest, waits, and takes that block over."""
     path = tmp_path / "0000-0001.npy"
     stored(tmp_path)
     path.unlink()
@@ -841,7 +839,7 @@ def test_the_block_of_a_process_that_dies_is_computed_by_another(tmp_path, whole
     stored(tmp_path)
     assert holder.wait() == -signal.SIGKILL
     assert computed[NUM_BLOCKS:] == [(0, 1)]
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 HOLD = """
@@ -855,18 +853,18 @@ time.sleep(60)
 """
 
 
-def test_threads_share_the_work_too(tmp_path, whole, computed):
+def test_threads_share_the_work_too(tmp_path, complete, computed):
     threads = [threading.Thread(target=stored, args=(tmp_path,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(computed) == len(set(computed)) == NUM_BLOCKS
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def die_everywhere(folder):
-    """Be killed at each moment at which a store changes the disk, resume, and compare; print how often."""
+    """Be killed at each moment when a store changes the disk, resume, and compare. Print the number of moments."""
     complete, status, number = None, -signal.SIGKILL, 0
     while status == -signal.SIGKILL:
         number += 1
@@ -886,12 +884,12 @@ def die_everywhere(folder):
 
 
 @pytest.mark.slow
-def test_killed_anywhere_a_store_resumes(tmp_path):
+def test_a_store_killed_at_any_moment_resumes(tmp_path):
     assert int(printed(f"die_everywhere({str(tmp_path)!r})", timeout=900)) > 20
 
 
 def fill_distributed(folder):
-    """Fill a store by the two processes of one `jax.distributed` program."""
+    """Fill a store with the two processes of one `jax.distributed` program."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -907,6 +905,6 @@ def fill_distributed(folder):
 
 
 @pytest.mark.slow
-def test_a_distributed_program_fills_one_store(tmp_path, whole):
+def test_a_distributed_program_fills_one_store(tmp_path, complete):
     assert printed(f"fill_distributed({str(tmp_path / 'store')!r})") == "0 0\n"
-    assert contents(tmp_path / "store") == whole
+    assert contents(tmp_path / "store") == complete

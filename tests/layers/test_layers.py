@@ -10,6 +10,7 @@ from cases import LAYERS, LIMITS, assert_near, standard_errors
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import (
+    Activation,
     Conv,
     Covariance,
     Dense,
@@ -295,10 +296,17 @@ class TestBadInput:
                 call((4, 4, 1))
 
     def test_sequential_of_other_things(self):
-        with pytest.raises(InputTypeError, match="Expected the layers of Sequential to be layers; got <function"):
-            Sequential((Dense(3), lambda x: x))
-        with pytest.raises(InputTypeError, match="Expected the layers of Sequential to be layers; got <class"):
-            Sequential((Dense(3), Relu))
+        for other, what in (
+            (jax.nn.relu, 'the function relu. Write layers.activation("relu") or Relu(), or Elementwise(jax.nn.relu)'),
+            ("relu", "'relu'. Write layers.activation(\"relu\") or Relu(), or"),
+            (Relu, "the class Relu. Write Relu(...)."),
+            (3, "3."),
+        ):
+            with pytest.raises(InputTypeError) as error:
+                Sequential((Dense(3), other))
+            assert str(error.value).startswith(f"Expected the layers of Sequential to be layers; got {what}")
+        with pytest.raises(InputTypeError, match='Expected an activation by its name, layers.activation."relu".'):
+            Activation("relu")
 
     def test_residual_of_two_shapes(self):
         layer = Residual(Dense(4))

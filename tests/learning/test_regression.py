@@ -29,7 +29,7 @@ def test_it_is_scikit_learn_s(precision):
     fit = kernel_regression(K, Y, ridge=0.3)
     peer = KernelRidge(alpha=0.3, kernel="precomputed").fit(K, Y)
     tolerance = 100 * float(jnp.finfo(jnp.zeros(()).dtype).eps)
-    np.testing.assert_allclose(fit.predict(K_TEST), peer.predict(K_TEST), atol=tolerance * np.abs(K_TEST).max())
+    np.testing.assert_allclose(fit.predict(K_test=K_TEST), peer.predict(K_TEST), atol=tolerance * np.abs(K_TEST).max())
     np.testing.assert_allclose(fit.outputs, peer.predict(K), atol=tolerance * np.abs(K).max())
     np.testing.assert_allclose(fit.effective_dimension, np.trace(K @ np.linalg.inv(K + 0.3 * np.eye(N))), rtol=1e-5)
 
@@ -40,7 +40,7 @@ def test_left_out_examples_are_those_of_refits(x64, ridge):
     for i in range(N):
         rest = np.delete(np.arange(N), i)
         refit = kernel_regression(K[np.ix_(rest, rest)], Y[rest], ridge=float(fit.ridge))
-        np.testing.assert_allclose(fit.left_out[i], refit.predict(K[[i]][:, rest])[0], rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(fit.left_out[i], refit.predict(K_test=K[[i]][:, rest])[0], rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(fit.leave_one_out_error, np.mean(np.sum((fit.left_out - Y) ** 2, 1)), rtol=1e-8)
 
 
@@ -49,7 +49,9 @@ def test_all_pairs_of_outputs_and_their_examples_left_out(x64):
     y = RNG.normal(size=(N, OUTPUTS))
     fit = kernel_regression(matrix.reshape(N, OUTPUTS, N, OUTPUTS), y, ridge=0.3)
     weights = np.linalg.solve(matrix + 0.3 * np.eye(N * OUTPUTS), y.ravel())
-    np.testing.assert_allclose(fit.predict(test.reshape(M, OUTPUTS, N, OUTPUTS)).ravel(), test @ weights, atol=1e-10)
+    np.testing.assert_allclose(
+        fit.predict(K_test=test.reshape(M, OUTPUTS, N, OUTPUTS)).ravel(), test @ weights, atol=1e-10
+    )
     rest = np.arange(OUTPUTS, N * OUTPUTS)  # without the first example, all its outputs at once
     weights = np.linalg.solve(matrix[np.ix_(rest, rest)] + 0.3 * np.eye(len(rest)), y.ravel()[rest])
     np.testing.assert_allclose(fit.left_out[0], matrix[:OUTPUTS, rest] @ weights, atol=1e-10)
@@ -86,7 +88,7 @@ def test_it_finds_the_noise(x64):
 def test_no_ridge_is_the_end_of_gradient_flow(x64):
     fit = kernel_regression(K, Y, ridge=0.0)
     flow = gradient_flow(K, Y, [np.inf], K_test=K_TEST)
-    np.testing.assert_allclose(fit.predict(K_TEST), flow.test_outputs[0], rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(fit.predict(K_test=K_TEST), flow.test_outputs[0], rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(fit.outputs, Y)
 
 
@@ -103,7 +105,27 @@ def test_a_fit_is_saved_and_printed(tmp_path):
     assert lines[1].split() == ["ridge", "0.100"]
     assert lines[4].split() == ["leave-one-out", "error", number(fit.leave_one_out_error)]
     nb.save(tmp_path / "fit", fit)
-    np.testing.assert_array_equal(nb.load(tmp_path / "fit").predict(K_TEST), fit.predict(K_TEST))
+    np.testing.assert_array_equal(nb.load(tmp_path / "fit").predict(K_test=K_TEST), fit.predict(K_test=K_TEST))
+
+
+def network(params, x):
+    return jnp.tanh(x @ params)
+
+
+@pytest.mark.parametrize("outputs", ["mean", "all"])
+def test_a_fit_keeps_its_kernel(tmp_path, unchecked, outputs):
+    """As many inputs as features: rows of the kernel have the shape of inputs, and are not taken for them."""
+    x, x_test = (jax.random.normal(jax.random.key(seed), (count, N)) for seed, count in ((0, N), (1, M)))
+    kernel = nb.empirical_ntk(network, jax.random.normal(jax.random.key(2), (N, OUTPUTS)), outputs=outputs)
+    y = Y[:, :OUTPUTS]
+    fit, expected = kernel_regression(kernel, x, y, ridge=0.3), kernel_regression(kernel(x), y, ridge=0.3)
+    predicted = expected.predict(K_test=kernel(x_test, x))
+    nb.save(tmp_path / "fit", fit)
+    for known in (fit, kernel_regression(kernel.operator(x), y, ridge=0.3), nb.load(tmp_path / "fit", f=network)):
+        np.testing.assert_allclose(known.predict(x_test), predicted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(known.predict(K_test=kernel(x_test, x)), predicted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match=r"Expected f=, the function 'network'"):
+        nb.load(tmp_path / "fit").predict(x_test)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -126,7 +148,9 @@ def test_errors_say_what_to_do():
         (lambda: kernel_regression(-K, Y), "Expected a positive semi-definite kernel"),
         (lambda: kernel_regression(0 * K, Y), "Expected a kernel that is not zero; got one of zeros"),
         (lambda: kernel_regression(K[:3], Y, ridge=0.1), "Expected a matrix (n, n), or (n, o, n, o)"),
-        (lambda: fit.predict(K_TEST.T), "Expected K_test of shape (m, 12), kernel(x_test, x)"),
+        (lambda: fit.predict(K_TEST), "Expected K_test=kernel(x_test, x) for the fit of a bare matrix"),
+        (lambda: fit.predict(), "Expected test points as x_test, or as K_test=kernel(x_test, x); got neither"),
+        (lambda: fit.predict(K_test=K_TEST.T), "Expected K_test of shape (m, 12), kernel(x_test, x)"),
     ]
     for call, message in cases:
         with pytest.raises(InputError) as error:

@@ -1,4 +1,4 @@
-"""One small run, and what all tests of tracking share."""
+"""One small run, and the fixtures that the tests of tracking share."""
 
 import jax
 import jax.numpy as jnp
@@ -37,5 +37,5 @@ def run_options(data):
 
 @pytest.fixture(scope="session")
 def history(network, data, run_options):
-    """All measures of one run."""
+    """The history of one run with all measures."""
     return track(*network, data, **run_options, measures=measures.ALL)

@@ -1,4 +1,4 @@
-"""What papers say of kernels in training, through `track` alone: slow, at the size that two cores finish in minutes."""
+"""Claims of papers about kernels in training, tested by `track` alone. Slow, but two cores finish it in minutes."""
 
 import signal
 import subprocess
@@ -25,7 +25,7 @@ MNIST = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 
 
 def pytorch_mlp(*sizes):
-    """A ReLU network in the standard parameterization, with PyTorch's default initialization: `init(key)` and f."""
+    """`init(key)` and f of a ReLU network in the standard parameterization, with PyTorch's default initialization."""
 
     def init(key):
         layers = []
@@ -55,7 +55,7 @@ def disk(key):
 
 
 def disk_runs(seed=0):
-    """Eight networks, trained together: f, their parameters, data, and how they are trained."""
+    """Eight networks to train together: f, their parameters, the data and the options of training."""
     init, f = pytorch_mlp(2, 60, 60, 60, 1)
     params = jax.vmap(init)(jax.random.split(jax.random.key(seed), 8))
     return f, params, disk(jax.random.key(100)), {"optimizer": optax.sgd(0.05), "loss": "logistic"}
@@ -73,7 +73,7 @@ def test_the_kernel_aligns_with_the_disk():
     assert growth.min() > 1
     assert np.median(growth) >= 1.5
     assert (history["trace"][:, -1] / history["trace"][:, 0]).min() >= 500
-    # The two ranks disagree: where the centered one falls, the other, which is of the mean, rises by far.
+    # The two ranks disagree: while the centered one falls, the uncentered one rises by much more.
     change = [history[name][:, -1] / history[name][:, 0] for name in ("effective_rank", "centered_effective_rank")]
     assert np.all(change[0] > 2)
     assert np.all(change[1] < 1.3)
@@ -81,7 +81,7 @@ def test_the_kernel_aligns_with_the_disk():
 
 @pytest.fixture(scope="module")
 def dips():
-    """By how much the rank of the centered kernel falls before training accuracy passes 0.9: three times 8 seeds."""
+    """The decrease of the centered kernel's rank before the training accuracy exceeds 0.9, for three times 8 seeds."""
     return np.array([dips_of(seed) for seed in range(3)])
 
 
@@ -109,9 +109,9 @@ def test_the_rank_of_the_centered_kernel_dips_in_each_seed(dips):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_alignment_is_silent(seed):
-    """Atanasov et al. 2021 (arXiv 2111.00034): before the loss has dropped 10 %, K is aligned as it will be at the end.
+    """Atanasov et al. 2021 (arXiv 2111.00034): K reaches its final alignment before the loss has dropped by 10 %.
 
-    Two linear layers, whitened inputs, small weights: alignment 2 / sqrt(D + 3), then growth of the norm alone.
+    For two linear layers, whitened inputs and small weights the alignment is 2 / sqrt(D + 3). Then only the norm grows.
     """
     D, width, keys = 10, 100, jax.random.split(jax.random.key(seed), 4)
     u, _, _ = jnp.linalg.svd(jax.random.normal(keys[0], (200, D)), full_matrices=False)
@@ -134,7 +134,7 @@ def test_alignment_is_silent(seed):
 
 
 def test_wide_networks_are_lazy():
-    """Jacot 2018, Lee 2019: the drift falls as width^-1/2 to width^-1, and the network meets the frozen kernel's."""
+    """Jacot 2018, Lee 2019: the drift falls as width^-1/2 to width^-1, and the network follows the frozen kernel."""
     x, _ = CIRCLE.quadrature(16)
     data, widths = (x, jnp.sign(x[:, 0] + 0.1)), np.array([64, 128, 256, 512, 1024])
     drifts, errors = [], []
@@ -159,9 +159,9 @@ def test_wide_networks_are_lazy():
 
 
 def test_scaled_outputs_are_lazy():
-    """Chizat et al. 2019 (arXiv 1812.07956): alpha f - alpha f0 at rate / alpha^2; the drift falls as 1 / alpha.
+    """Chizat et al. 2019 (arXiv 1812.07956): for alpha f - alpha f0 at rate / alpha^2, the drift falls as 1 / alpha.
 
-    With a smooth activation: ReLU's kernel moves by single neurons that switch, and then not at all.
+    The activation is smooth. The kernel of a ReLU network moves only when single neurons switch.
     """
     net, (x, _) = nb.nets.mlp(width=64, depth=1, b_std=0.1, activation="erf"), CIRCLE.quadrature(16)
     params, y = net.init(jax.random.key(0), (2,)), jnp.sign(x[:, 0] + 0.1)
@@ -181,11 +181,11 @@ def test_scaled_outputs_are_lazy():
 
 
 @pytest.mark.parametrize(("activation", "fall", "last"), [("erf", 3, 1e-3), ("relu", 1.5, 3e-3)])
-def test_the_path_kernel_closes_what_training_did(activation, fall, last):
-    """f_T - f_0 = -(1/n) integral of K_t r_t: the error falls with the square of the snapshots' spacing.
+def test_the_path_kernel_explains_the_change_of_outputs(activation, fall, last):
+    """f_T - f_0 = -(1/n) integral of K_t r_t, with an error that is quadratic in the spacing of snapshots.
 
-    With ReLU with the spacing alone, as its kernel jumps in time where a neuron switches. The rate is so small that
-    steps follow gradient flow to some 1e-4.
+    For ReLU the error is linear, because the kernel jumps in time when a neuron switches. The learning rate is so small
+    that the steps follow gradient flow to some 1e-4.
     """
     x, _ = CIRCLE.quadrature(24)
     angle = CIRCLE.angle(x)
@@ -200,17 +200,17 @@ def test_the_path_kernel_closes_what_training_did(activation, fall, last):
         history = track(net.apply, params, (x, y), probe=Probe(domain=CIRCLE), **options)
         errors.append(history["path_error"][-1])
     falls = np.array(errors[:-1]) / np.array(errors[1:])
-    assert np.all(falls > fall)  # four, or two
+    assert np.all(falls > fall)  # the error falls by a factor of four, or two for ReLU
     assert errors[-1] < last
-    assert history["kernel_drift"][-1] > 0.03  # the kernel did move
+    assert history["kernel_drift"][-1] > 0.03  # the kernel has changed
     ranking = nb.rank_by_frequency(path_spectrum(history), CIRCLE)
     assert sorted(ranking.frequencies[:3].tolist()) == [0, 1, 1]
 
 
 def test_low_frequencies_are_learned_first():
-    """Rahaman et al. 2019 (arXiv 1806.08734), on fewer frequencies: the order in which they pass 0.8 is theirs.
+    """Rahaman et al. 2019 (arXiv 1806.08734), with fewer frequencies: they exceed 0.8 in ascending order.
 
-    The paper's own signal and network are `benchmarks/spectral_bias.py`, some 40 minutes on two cores.
+    The paper's own signal and network are in `benchmarks/spectral_bias.py`, which takes some 40 minutes on two cores.
     """
     init, network = pytorch_mlp(1, 128, 128, 128, 1)
     x, _ = CIRCLE.quadrature(64)
@@ -218,7 +218,7 @@ def test_low_frequencies_are_learned_first():
     phases = np.random.default_rng(0).uniform(0, 2 * np.pi, 5)
     angle = np.asarray(CIRCLE.angle(x))
 
-    def f(params, x):  # as the paper: of z in [0, 1), the circle cut open
+    def f(params, x):  # as in the paper, a function of z in [0, 1), which is the circle cut open
         return network(params, CIRCLE.angle(x)[:, None] / (2 * jnp.pi))
 
     params = jax.vmap(init)(jax.random.split(jax.random.key(0), 5))
@@ -230,7 +230,7 @@ def test_low_frequencies_are_learned_first():
         heights = np.sqrt(2 * history["output_spectrum"][:, :, frequencies]) / amplitudes
         first = np.where((heights > 0.8).any(1), (heights > 0.8).argmax(1), len(history))
         order = [scipy.stats.spearmanr(frequencies, row).statistic for row in first]
-        assert min(order) >= (0.9 if amplitudes[0] == 1 else 0.999), first  # strictly so, where they grow
+        assert min(order) >= (0.9 if amplitudes[0] == 1 else 0.999), first  # strictly ascending if the amplitudes grow
 
 
 def test_a_probe_of_five_thousand_in_bounded_memory():
@@ -254,7 +254,9 @@ def test_a_probe_of_five_thousand_in_bounded_memory():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert not done.returncode, done.stderr[-2_000:]
-    assert float(done.stdout) < 3  # GiB: matrices of three snapshots and a centered one, 100 MB each, and work on them
+    assert (
+        float(done.stdout) < 3
+    )  # GiB: the matrices of three snapshots and a centered one take 100 MB each, and computations need more
 
 
 KILLED = """
@@ -271,7 +273,7 @@ KILLED = """
 
 
 def test_twenty_kills_leave_one_identical_history(tmp_path):
-    """SIGKILL and SIGINT at random moments: no snapshot is lost but the one at hand, and the end is the same."""
+    """SIGKILL and SIGINT at random moments lose at most the current snapshot, and the final history is the same."""
     command = [sys.executable, "-c", textwrap.dedent(KILLED)]
     subprocess.run([*command, tmp_path / "whole"], check=True, capture_output=True)
     draws = np.random.default_rng(0)
@@ -287,7 +289,7 @@ def test_twenty_kills_leave_one_identical_history(tmp_path):
         assert count(folder) >= seen
         seen = count(folder)
         assert len(open_history(folder)) == seen
-    assert seen < 201  # it was killed on the way, each time
+    assert seen < 201  # it was killed before the end each time
     subprocess.run([*command, folder], check=True, capture_output=True)
     whole, killed = nb.load(tmp_path / "whole/end"), nb.load(folder / "end")
     for name in whole:
@@ -295,5 +297,5 @@ def test_twenty_kills_leave_one_identical_history(tmp_path):
 
 
 def count(folder):
-    """How many snapshots are on the disk."""
+    """The number of snapshots on disk."""
     return len(list((folder / "snapshots").glob("[0-9]*.npz"))) if (folder / "snapshots").is_dir() else 0

@@ -1,4 +1,4 @@
-"""A run in a folder: gone on with where it is the same run, refused in one sentence where it is another."""
+"""Checkpoints of runs: the same run resumes, and another run is refused in one sentence."""
 
 import os
 import re
@@ -29,14 +29,14 @@ OPTIONS = {"num_steps": 12, "at": (0, 4, 8, 12), "measures": measures.chosen("lo
 
 
 def run(folder=None, f=NET.apply, params=PARAMS, **options):
-    """A short run of gradient descent, unless options say otherwise."""
+    """The history of a short run, by gradient descent unless `options` say otherwise."""
     options = {"optimizer": optax.sgd(0.1), **OPTIONS, **options}
     return track(f, params, (X, Y), checkpoint=folder, **options)
 
 
 @pytest.fixture
 def stopped(monkeypatch):
-    """A run that ends after the snapshot of step 4: `stopped(folder, **options)`."""
+    """`stopped(folder, **options)` makes a run that ends after the snapshot of step 4."""
 
     def begin(folder, call=run, **options):
         real = Checkpoint.save
@@ -68,7 +68,7 @@ def capped(most):
 
 
 def by_part(rate):
-    """Another rate for biases: an optimizer that cannot be tried on a single number."""
+    """An optimizer with another rate for biases, which cannot be tried on a single number."""
 
     def labels(params):
         return jax.tree.map(lambda leaf: "weights" if leaf.ndim > 1 else "biases", params)
@@ -80,7 +80,7 @@ def late(step):
     return optax.piecewise_constant_schedule(0.1, {step: 0.5})
 
 
-# What began a run, what is to go on with it, and what the refusal names.
+# The options that began a run, those that try to resume it, and the name in the error.
 OTHERS = {
     "another order of Sobolev's loss": (
         {"loss": losses.sobolev(CIRCLE, X, 0, max_degree=5)},
@@ -122,16 +122,16 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_run_is_refused_by_what_it_does(tmp_path, stopped, name):
+def test_a_run_with_different_functions_is_refused(tmp_path, stopped, name):
     begun, other, named = OTHERS[name]
     stopped(tmp_path, **begun)
-    message = f"to go on with it; got one that differs in {re.escape(named)}. Choose another path, or delete that"
+    message = f"to resume it; got a run that differs in {re.escape(named)}. Choose another path, or delete that"
     with pytest.raises(InputError, match=message):
         run(tmp_path, **other)
 
 
 @pytest.mark.parametrize("name", ["another order of Sobolev's loss", "the rate of biases", "decay of lars"])
-def test_the_same_run_goes_on_without_a_word(tmp_path, stopped, name):
+def test_the_same_run_resumes_without_a_warning(tmp_path, stopped, name):
     options = OTHERS[name][0]
     stopped(tmp_path, **options)
     with warnings.catch_warnings():
@@ -140,22 +140,24 @@ def test_the_same_run_goes_on_without_a_word(tmp_path, stopped, name):
     np.testing.assert_array_equal(resumed["loss"], run(**options)["loss"])
 
 
-def test_what_cannot_be_decided_is_said_once(tmp_path, stopped):
+def test_one_warning_names_what_cannot_be_compared(tmp_path, stopped):
     stopped(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y)))
-    with pytest.warns(UserWarning, match="all that can be compared agrees, but the code of loss differs. It goes on"):
+    with pytest.warns(
+        UserWarning, match="everything that can be compared agrees, but the code of loss differs. Training"
+    ):
         run(tmp_path, loss=lambda outputs, y: jnp.mean(jnp.square(outputs.ravel() - y) + 0 * y))
 
 
-def test_another_version_goes_on_with_a_warning(tmp_path, stopped, monkeypatch):
+def test_another_version_resumes_with_a_warning(tmp_path, stopped, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(following, "versions", lambda: versions() | {"jax": "0.1"})
         stopped(tmp_path)
-    with pytest.warns(UserWarning, match=r"but versions differ \(jax 0.1 there, .* here\). It goes on"):
+    with pytest.warns(UserWarning, match=r"but versions differ \(jax 0.1 there, .* here\). Training resumes"):
         run(tmp_path)
 
 
 def test_another_training_mode_is_refused(tmp_path, stopped):
-    """`forward` is what trains; f does not see it."""
+    """Training uses `forward`, so f does not reveal the change."""
 
     def call(folder, factor=1.0):
         def forward(params, state, x, key):
@@ -170,7 +172,7 @@ def test_another_training_mode_is_refused(tmp_path, stopped):
     np.testing.assert_array_equal(call(tmp_path)["loss"], call(None)["loss"])
 
 
-def test_other_rates_of_runs_together_are_refused(tmp_path, stopped):
+def test_several_runs_with_other_learning_rates_are_refused(tmp_path, stopped):
     def call(folder, rates=(0.05, 0.1)):
         options = {**OPTIONS, "optimizer": optax.sgd, "learning_rates": rates, "at_once": 1}
         return track_many(NET.apply, PARAMS, (X, Y), checkpoint=folder, **options)
@@ -193,7 +195,7 @@ def test_a_measure_may_have_any_name(tmp_path, stopped, name):
     assert open_history(tmp_path)[name].tolist() == [1.0, 5.0, 9.0, 13.0]
 
 
-def test_the_names_of_a_history_itself_are_refused():
+def test_reserved_names_are_refused():
     with pytest.raises(InputError, match=r"Expected another name than '\(step\)' for a measure"):
         run(measures={"(step)": lambda at: 1.0})
 
@@ -217,12 +219,12 @@ def test_files_of_others_stay(tmp_path, name):
 def test_a_run_without_its_description_is_refused(tmp_path, stopped):
     stopped(tmp_path)
     (tmp_path / "run.json").unlink()
-    with pytest.raises(InputError, match="start.npz, which is not known to be of a run: there is no run.json beside"):
+    with pytest.raises(InputError, match="start.npz; got that file without the run.json of a run"):
         run(tmp_path)
 
 
-def test_killed_before_the_first_snapshot(tmp_path, stopped):
-    """The description alone is there: what the run begins with is written again."""
+def test_a_run_killed_before_its_first_snapshot_resumes(tmp_path, stopped):
+    """The folder has only run.json, so start.npz is written again."""
     expected = run(tmp_path / "a")
     (tmp_path / "b").mkdir()
     shutil.copy(tmp_path / "a/run.json", tmp_path / "b")
@@ -250,11 +252,13 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
     run(tmp_path / "b", at=(0, 2, 12))
     shutil.copy(tmp_path / "b/snapshots/00000.npz", tmp_path / "a/snapshots/00001.npz")
     for read in (lambda: run(tmp_path / "a"), lambda: open_history(tmp_path / "a")):
-        with pytest.raises(InputError, match="00001.npz to be part of the run beside it; it is of another one"):
+        with pytest.raises(InputError, match="00001.npz to belong to the run beside it; it belongs to another"):
             read()
     known = files.read_arrays(tmp_path / "a/snapshots/00000.npz", "a snapshot")
     files.write_arrays(tmp_path / "a/snapshots/00001.npz", known)
-    with pytest.raises(InputError, match="00001.npz to be part of a run; it is of an earlier step"):
+    with pytest.raises(
+        InputError, match="Expected the step of .*00001.npz to be later than that of the snapshot before"
+    ):
         open_history(tmp_path / "a")
     files.write_arrays(tmp_path / "a/snapshots/00001.npz", known | {"loss": np.ones(3)})
     with pytest.raises(InputError, match="loss.npy has shape .*, not"):
@@ -262,7 +266,7 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path, stopped):
 
 
 @pytest.mark.parametrize("name", ["00001.npz", "00003.npz"])
-def test_a_history_with_a_hole_is_none(tmp_path, name):
+def test_a_history_with_a_missing_snapshot_is_refused(tmp_path, name):
     run(tmp_path)
     (tmp_path / "snapshots" / name).unlink()
     with pytest.raises(InputError, match=f"{name} to be part of a run; there is no such file"):
@@ -280,7 +284,7 @@ def test_links_are_not_followed(tmp_path):
 
 
 def test_an_end_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
-    """The history was computed, and comes back; before the end the error is raised, for the same call to go on."""
+    """At the last snapshot the complete history is returned. Earlier the error is raised, and the same call resumes."""
     real = Checkpoint.save
 
     def failing(at):
@@ -310,7 +314,7 @@ def test_an_end_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
         own(tmp_path / "own", 4)
 
 
-def test_a_folder_in_use_names_who_is_in_it(tmp_path):
+def test_a_folder_in_use_is_refused_with_the_name_of_its_user(tmp_path):
     def nested(at):
         if at.step:
             run(tmp_path)
@@ -322,12 +326,12 @@ def test_a_folder_in_use_names_who_is_in_it(tmp_path):
     assert os.listdir(tmp_path / "snapshots") != []
 
 
-LEVEL = {"flood": 0.01}  # read by a loss that it changes later only
+LEVEL = {"flood": 0.01}  # the loss reads it, and the test changes it later
 
 
 @pytest.mark.parametrize("what", ["loss", "measure"])
-def test_values_that_may_change_are_warned_of(tmp_path, stopped, monkeypatch, what):
-    """A dictionary, an object or a global name may change while it is used: that it differs decides nothing."""
+def test_different_mutable_values_lead_to_a_warning(tmp_path, stopped, monkeypatch, what):
+    """A dictionary, an object or a global name may change during use, so a difference proves nothing."""
 
     def flooded(outputs, targets):
         return jnp.maximum(jnp.mean((outputs.ravel() - targets) ** 2), LEVEL["flood"])
@@ -339,11 +343,13 @@ def test_values_that_may_change_are_warned_of(tmp_path, stopped, monkeypatch, wh
     stopped(tmp_path, call)
     monkeypatch.setitem(LEVEL, "flood", 0.02)
     name = "measure level" if what == "measure" else "loss"
-    with pytest.warns(UserWarning, match=f"but {name} reads other values of lists, dictionaries, objects or global"):
+    with pytest.warns(
+        UserWarning, match=f"but {name} reads different values from lists, dictionaries, objects or global"
+    ):
         call(tmp_path)
 
 
-def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
+def test_a_folder_that_is_removed_during_the_run_is_reported(tmp_path):
     def remove(at):
         (tmp_path / "run/run.json").unlink(missing_ok=True)
         return 0.0
@@ -352,7 +358,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
         run(tmp_path / "run", measures={"remove": remove})
 
 
-def test_the_working_folder_may_change(tmp_path, monkeypatch):
+def test_the_working_directory_may_change(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def move(at):

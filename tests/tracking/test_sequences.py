@@ -27,7 +27,7 @@ def problem(name):
 
 
 def descended(loss, params, x, y):
-    """The losses along gradient descent by rows: every position an input of its own, three times its share."""
+    """The losses along gradient descent if every position is an input of its own, with three times its weight."""
     rows, labels = x.reshape(18, 2), y.reshape(18, *y.shape[2:])
     for _ in range(NUM_STEPS):
         value, gradient = jax.value_and_grad(lambda p: 3 * loss(network(p, rows), labels))(params)
@@ -88,7 +88,7 @@ def test_measures_of_sequences(outputs, x64):
 
 
 def test_labels_of_signs_at_each_position():
-    """One output a position: its sign is the class."""
+    """With one output per position, its sign is the class."""
     _, params, x, labels = problem("logistic")
     setting = Setting.of(network, params, (x, labels), "logistic")
     at = Snapshot(setting, 0, params)

@@ -1,4 +1,4 @@
-"""Each measure against its definition, written out; from the parameters that the same loop passes through."""
+"""Each measure against its written-out definition, at the parameters that the same training loop passes."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def eigen(K):
 
 
 def close(found, wanted, scale=None):
-    """Within some hundred roundings of float32, of the largest."""
+    """Require equality within some hundred float32 roundings of the largest value."""
     scale = np.max(np.abs(wanted)) if scale is None else scale
     np.testing.assert_allclose(found, wanted, atol=3e-5 * scale)
 
@@ -66,7 +66,7 @@ def test_alignment_and_its_uncentered_form(history, path, data):
         close(history["centered_effective_rank"][row], np.exp(-np.sum(shares * np.log(shares))))
 
 
-def test_how_far_the_kernel_has_come(history, path):
+def test_drift_of_the_kernel(history, path):
     _, kernels, _ = path
     first, _ = kernels[0], None
     _, start = eigen(first)
@@ -136,7 +136,7 @@ def test_layers_sum_to_the_kernel(history):
     assert np.all(np.abs(history["uncentered_alignment_by_layer"]) <= 1)
 
 
-def test_the_network_itself(history, path, data, network):
+def test_measures_of_the_network(history, path, data, network):
     params, _, _ = path
     f, (x, y) = network[0], data
     close(history["geometric_complexity"][-1], float(complexity.geometric_complexity(f, params[-1], x)), 1)
@@ -147,17 +147,17 @@ def test_the_network_itself(history, path, data, network):
     close(np.sum(history["weight_norm_by_layer"][-1] ** 2), squares)
 
 
-def test_complexity_of_the_trajectory_is_that_of_all_its_steps(unchecked, network, data, history):
+def test_trajectory_complexity_covers_all_steps(unchecked, network, data, history):
     f, params = network
     steps = [p for _, p in train(f, params, data, optimizer=optax.sgd(0.1), num_steps=40, at=range(41))]
     wanted = float(complexity.path_complexity(f, steps, data[0])[-1])
-    np.testing.assert_allclose(history["trajectory_complexity"][-1], wanted, rtol=0.01)  # the trace, by trapezia
+    np.testing.assert_allclose(history["trajectory_complexity"][-1], wanted, rtol=0.01)  # from the trapezoidal rule
 
 
 def test_modes_are_followed_through_a_crossing(data):
-    """A kernel whose two modes change places: the numbers go with the modes, not with their order."""
+    """If two modes of a kernel change places, their numbers stay with the modes."""
 
-    def f(params, x):  # features sin and cos of 1 and 2, of changing sizes
+    def f(params, x):  # features cos(angle) and cos(2 angle), whose sizes change
         angle = CIRCLE.angle(x)
         return jnp.stack([jnp.cos(angle), jnp.cos(2 * angle)], 1) @ (params**2)[:, None]
 
@@ -168,7 +168,7 @@ def test_modes_are_followed_through_a_crossing(data):
     second = Snapshot(setting, 1, jnp.array([1.0, 2.0]), previous=first, initial=first, before=first.values)
     assert measures.ALL["matched_modes"](second).tolist() == [1, 0]
     np.testing.assert_allclose(measures.ALL["matched_overlap"](second), 1, atol=1e-5)
-    second.__dict__["modes"] = -second.modes  # the other signs, which mean nothing
+    second.__dict__["modes"] = -second.modes  # the signs of modes are arbitrary
     functions = measures.ALL["eigenfunctions"](second)
     np.testing.assert_allclose(functions, first.values["eigenfunctions"][:, [1, 0]], atol=1e-5)
 
@@ -210,7 +210,7 @@ def test_several_outputs(outputs):
 
 
 @pytest.mark.parametrize("limit", ["rows", "memory_budget"])
-def test_what_is_too_large_for_a_matrix_goes_by_products(network, data, monkeypatch, limit):
+def test_a_kernel_too_large_for_a_matrix_uses_products(network, data, monkeypatch, limit):
     from ntkbias.tracking import snapshot
 
     f, params = network

@@ -1,4 +1,4 @@
-"""The whole way: one compiled program each, resumed bit for bit, with states, several runs, other people's loops."""
+"""`track` from start to end: compiled programs, resuming bit for bit, states, several runs and users' loops."""
 
 import inspect
 import json
@@ -26,7 +26,7 @@ OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 24, "probe": Probe(num_mode
 
 
 def same(one, other):
-    """Equal bit for bit."""
+    """Require two histories to be equal bit for bit."""
     assert list(one) == list(other)
     np.testing.assert_array_equal(one.steps, other.steps)
     np.testing.assert_array_equal(one.times, other.times)
@@ -37,7 +37,7 @@ def same(one, other):
 
 
 def breaking():
-    """Measures of which one breaks the process off, as a signal might, after the step in a dictionary, if any."""
+    """Measures, one of which interrupts training as a signal might, after the step in a dictionary, if it has one."""
     end = {}
 
     def trace(at):
@@ -49,7 +49,7 @@ def breaking():
 
 
 def traces(network, data, count, **options):
-    """How often f, the loss and a measure were called for a run with this many snapshots."""
+    """How often a run with `count` snapshots calls f, the loss and a measure."""
     seen = {"f": 0, "loss": 0}
 
     def f(params, x):
@@ -69,7 +69,7 @@ def traces(network, data, count, **options):
 
 @pytest.mark.parametrize("batch_size", [pytest.param(None, marks=pytest.mark.slow), 5])
 def test_all_snapshots_share_the_programs_of_the_first(network, data, batch_size):
-    """f and the loss are read when programs are compiled; as often for nine snapshots as for three."""
+    """f and the loss are traced when programs are compiled: as often for nine snapshots as for three."""
     few, many = (traces(network, data, count, batch_size=batch_size) for count in (3, 9))
     assert few == many
 
@@ -89,7 +89,7 @@ def test_the_kernel_and_the_step_are_compiled_once(network, data, caplog):
     ("many", "batch_size"),
     [(False, 5), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((False, None), (True, None), (True, 5)))],
 )
-def test_a_run_that_was_broken_off_goes_on_to_the_same_history(network, data, tmp_path, many, batch_size):
+def test_an_interrupted_run_resumes_to_the_same_history(network, data, tmp_path, many, batch_size):
     f, params = network
     call, start = track, params
     if many:
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
         with pytest.raises(InputError, match=message):
             track(f, params, data, **OPTIONS | changed, checkpoint=tmp_path)
 
-    refused("one that differs in optimizer. Choose", optimizer=optax.sgd(0.2))
+    refused("a run that differs in optimizer. Choose", optimizer=optax.sgd(0.2))
     refused("differs in params. Choose", params=jax.tree.map(lambda leaf: 2 * leaf, params))
     refused("differs in data, probe. Choose", data=(x, -y))
     refused("differs in num_modes \\(5 there, 6 here\\). Choose", probe=Probe(num_modes=6))
@@ -149,7 +149,7 @@ def test_a_checkpoint_of_another_run_is_refused(network, data, tmp_path):
     refused("cannot be read")
 
 
-def test_measures_are_told_apart_by_what_they_do():
+def test_measures_are_distinguished_by_their_code():
     def of(factor, power=1):
         return lambda at, shift=power: factor * at.trace + shift
 
@@ -176,9 +176,7 @@ def test_training_that_diverges_keeps_its_history(data, tmp_path):
         history = track(
             f, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=10_000, measures=FEW, checkpoint=tmp_path
         )
-    assert "the loss or the update is not finite; the learning rate 9 is above 2 / the largest eigenvalue, 4" in (
-        history.stopped
-    )
+    assert "is not finite; since step 0 the rate 9 has been above 2 / the largest eigenvalue, 4" in (history.stopped)
     assert 3 < len(history) < 30
     assert np.isfinite(history["loss"]).all()
     assert open_history(tmp_path).stopped == history.stopped
@@ -209,7 +207,7 @@ def test_ctrl_c_gives_the_history_so_far(network, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_together_are_runs_alone(network, data):
+def test_runs_trained_together_equal_separate_runs(network, data):
     f, _ = network
     net = nb.nets.mlp(width=24, depth=1, b_std=0.2)
     params = jax.vmap(lambda key: net.init(key, (2,)))(jax.random.split(jax.random.key(1), 4))
@@ -236,7 +234,7 @@ def test_learning_rates_side_by_side(network, data):
     np.testing.assert_allclose(history.learning_rates[:, 0], [0.05, 0.1], rtol=1e-6)
 
 
-def test_a_loop_of_ones_own(network, data, tmp_path):
+def test_a_training_loop_of_the_user(network, data, tmp_path):
     f, params = network
     steps = list(train(f, params, data, optimizer=optax.sgd(0.1), num_steps=24))
     options = {"measures": FEW, "probe": Probe(num_modes=5), "learning_rate": 0.1}
@@ -256,7 +254,7 @@ def test_a_loop_of_ones_own(network, data, tmp_path):
 
 
 def test_a_network_with_running_statistics(data, tmp_path):
-    """Batch normalization by hand: the kernel is that of the parameters, at the statistics of the snapshot."""
+    """Batch normalization by hand: the kernel differentiates by the parameters, with the snapshot's statistics."""
 
     def normalized(params, mean, x):
         return jnp.tanh(x @ params["w"] - mean) @ params["v"]
@@ -346,11 +344,11 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
         with pytest.raises(error, match=message):
             call(f, params, data, **OPTIONS | {"measures": {"mine": measured}} | changed)
 
-    refused("of the shape of the training inputs; got shape \\(4, 3\\)", probe=jnp.ones((4, 3)))
+    refused("like the training inputs; got shape \\(4, 3\\)", probe=jnp.ones((4, 3)))
     refused("Expected inputs \\(n, 2\\) in test, .* got shape \\(4, 3\\)", probe=Probe(test=(jnp.ones((4, 3)), y[:4])))
     refused("as many targets as inputs in probe; got 3 targets for 16", probe=(x, y[:3]))
     refused("Expected watched target 'a' of shape \\(16,\\) or \\(16, 1\\)", probe=Probe(watched={"a": y[:5]}))
-    refused("Expected watched target 'a' that is not zero everywhere", probe=Probe(watched={"a": 0 * y}))
+    refused("Expected watched target 'a' to have a value that is not zero", probe=Probe(watched={"a": 0 * y}))
     refused("Expected inputs at distance 2 from the origin", probe=Probe(domain=nb.domains.Circle(2.0)))
     refused("inputs, a pair \\(x, targets\\) or a Probe; got 3 values", error=TypeError, probe=(x, y, y))
     refused("Expected an optax optimizer", error=TypeError, optimizer="adam")
@@ -358,9 +356,9 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
     refused("Expected measures to be a dictionary", error=TypeError, measures=[measured])
     refused("Expected the measure 'a' to be a function", error=TypeError, measures={"a": 3})
     refused("Expected one measure or more", measures={})
-    refused("Expected the measure 'a' to give numbers; got str", error=TypeError, measures={"a": lambda at: "high"})
+    refused("Expected the measure 'a' to return numbers; got str", error=TypeError, measures={"a": lambda at: "high"})
     refused("Expected params with the runs as the first axis", call=track_many)
-    refused("an optimizer as a function of its learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
+    refused("optimizer to be a function of the learning rate", error=TypeError, call=track_many, learning_rates=[0.1])
     refused("Expected learning_rates \\(runs,\\) above zero", call=track_many, learning_rates=[-1.0])
     with pytest.raises(InputError, match="Expected names of measures; got los. There are loss"):
         measures.chosen("los")
@@ -379,7 +377,7 @@ def test_bad_input_is_named_before_training(unchecked, network, data):
         ({"targets": [1.0]}, InputError, "Expected inputs with the targets of a probe"),
     ],
 )
-def test_a_probe_refuses_what_cannot_be_looked_at(unchecked, options, error, message):
+def test_a_probe_refuses_bad_options(unchecked, options, error, message):
     with pytest.raises(error, match=message):
         Probe(**options)
 
@@ -388,19 +386,20 @@ def test_a_probe_refuses_what_cannot_be_looked_at(unchecked, options, error, mes
     ("fail", "failure"),
     [
         (lambda: 1 / 0, "it raised ZeroDivisionError: division by zero"),
-        (lambda: None, "it gave None"),
-        (lambda: np.ones(2), "it gave shape \\(2,\\)"),
-        (lambda: "high", "it raised InputTypeError: Expected the measure '[ab]' to give numbers; got str"),
+        (lambda: None, "it returned None"),
+        (lambda: np.ones(2), "it returned shape \\(2,\\)"),
+        (lambda: "high", "it raised InputTypeError: Expected the measure '[ab]' to return numbers; got str"),
     ],
 )
-def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fail, failure):
+def test_a_measure_that_fails_later_is_named_and_training_continues(data, fail, failure):
     def f(params, x):
         return x @ params
 
     taken = {"a": lambda at: fail() if at.step == 2 else np.ones(1), "b": lambda at: fail() if at.step == 2 else [True]}
     options = {"optimizer": optax.sgd(0.1), "num_steps": 3, "measures": taken | measures.chosen("weight_norm")}
     with pytest.warns(
-        UserWarning, match=f"Expected the measure '[ab]' to go on as it began; at step 2 {failure}. Where"
+        UserWarning,
+        match=f"Expected the measure '[ab]' to work as at the first snapshot; at step 2 {failure}. It has NaN",
     ):
         history = track(f, jnp.ones(2), data, **options)
     np.testing.assert_array_equal(history["a"][:, 0], [1, 1, np.nan, 1])
@@ -412,13 +411,17 @@ def test_a_measure_that_fails_on_the_way_is_named_and_the_rest_goes_on(data, fai
 def test_a_measure_that_fails_in_one_run_of_several(data):
     options = {"optimizer": optax.sgd, "learning_rates": [0.1, 0.2], "num_steps": 2}
     fails = {"a": lambda at: 1 / 0 if at.step == 2 and at.learning_rate > 0.15 else 3.0}
-    with pytest.warns(UserWarning, match="'a' to go on as it began; at step 2 of run 1 it raised ZeroDivisionError"):
+    with pytest.warns(
+        UserWarning, match="'a' to work as at the first snapshot; at step 2 of run 1 it raised ZeroDivision"
+    ):
         history = track_many(lambda params, x: x @ params, jnp.ones((2, 2)), data, **options, measures=fails)
     np.testing.assert_array_equal(history["a"], [[3, 3, 3], [3, 3, np.nan]])
 
 
 def test_a_measure_that_fails_at_once_is_named(data):
-    with pytest.raises(InputError, match="Expected the measure 'a' to give numbers at step 0; it raised ZeroDivision"):
+    with pytest.raises(
+        InputError, match="Expected the measure 'a' to return numbers at step 0; it raised ZeroDivision"
+    ):
         track(
             lambda params, x: x @ params,
             jnp.ones(2),
@@ -429,8 +432,8 @@ def test_a_measure_that_fails_at_once_is_named(data):
         )
 
 
-def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
-    """Adam's step does not grow with the gradient: there is no time, at step 0 neither."""
+def test_measures_that_need_a_time_are_left_out_without_one(data):
+    """Adam's step does not grow with the gradient, so there is no time, not even at step 0."""
     timed = measures.chosen("frozen_outputs", "frozen_error", "path_kernel", "path_outputs", "path_error")
     options = {"num_steps": 2, "measures": measures.chosen("weight_norm") | timed}
     history = track(lambda params, x: x @ params, jnp.ones(2), data, optimizer=optax.adam(1e-2), **options)
@@ -441,7 +444,7 @@ def test_without_a_time_what_needs_one_is_left_out_from_the_start(data):
 
 
 def descent(params, x, y, steps, rate):
-    """A loop of one's own: gradient descent on f(params, x) = x @ params, as (step, params) at these steps."""
+    """A user's loop: gradient descent on f(params, x) = x @ params, which yields (step, params) at `steps`."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     for step in range(max(steps) + 1):
         if step in steps:
@@ -450,7 +453,7 @@ def descent(params, x, y, steps, rate):
 
 
 def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
-    """Two loops that begin alike are not one run."""
+    """Two loops with the same beginning are different runs."""
     x, y = data
 
     def of(steps, rate, path=tmp_path):
@@ -460,25 +463,25 @@ def test_the_checkpoint_of_another_loop_is_refused(data, tmp_path):
     of([0, 1, 5], 0.5)
     with pytest.raises(InputError, match="got one that has other params at step 5. Choose another path, or delete"):
         of([0, 1, 5, 9], 0.05)
-    with pytest.raises(InputError, match="got one that yields step 2 where step 1 is there"):
+    with pytest.raises(InputError, match="got one that yields step 2 instead of the saved step 1"):
         of([0, 2, 5, 9], 0.5)
-    with pytest.raises(InputError, match="got one that ends at step 1, before step 5 that is there"):
+    with pytest.raises(InputError, match="got one that ends at step 1, before the saved step 5"):
         of([0, 1], 0.5)
     same(of([0, 1, 5, 9], 0.5), of([0, 1, 5, 9], 0.5, None))
 
 
-def test_what_the_first_kernel_foretells_is_counted_from_its_own_step(data):
-    """A linear model, whose kernel stays: descent on it is followed exactly, from whichever step its loop begins."""
+def test_predictions_of_the_first_kernel_count_from_its_own_step(data):
+    """The kernel of a linear model is constant, so predictions are exact, whatever step the loop begins at."""
     x, y = data
     taken = measures.chosen("outputs", "frozen_outputs", "path_kernel")
     loop = descent(np.array([2.0, -1.0]), x, y, [3, 5, 9], 0.5)
     history = track_snapshots(lambda params, x: x @ params, loop, data, measures=taken, learning_rate=0.5)
-    np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some roundings of float32
+    np.testing.assert_allclose(history["frozen_outputs"], history["outputs"], atol=2e-6)  # some float32 roundings
     np.testing.assert_allclose(history["path_kernel"], np.stack(3 * [x @ x.T]), atol=1e-6)
     np.testing.assert_array_equal(history.times, [1.5, 2.5, 4.5])
 
 
-def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
+def test_bad_arguments_are_named_before_training(unchecked, network, data):
     f, params = network
     loss = measures.chosen("loss")
 
@@ -490,7 +493,7 @@ def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
         with pytest.raises(error, match=message):
             track_snapshots(f, given, data, measures=loss)
 
-    snapshots("iterator of pairs \\(step, params\\), whole .* got list first", iter([(params, 0)]), TypeError)
+    snapshots("Expected the step of each pair .* to be a whole number; got list", iter([(params, 0)]), TypeError)
     snapshots("Expected an iterator of pairs \\(step, params\\); got int", iter([0, 1]), TypeError)
     snapshots("to be an iterator of pairs \\(step, params\\); got dict. To train", {"a": 1.0}, TypeError)
     halves = jax.tree.map(lambda leaf: leaf[:1], params)
@@ -510,7 +513,7 @@ def test_what_does_not_fit_is_named_before_training(unchecked, network, data):
     refused("Expected params to be a pytree of arrays, .* got str", TypeError, params="a", **trained)
     refused("Expected f to take these params and inputs of shape \\(16, 2\\); it raised ", params={"a": 1.0}, **trained)
     three = jax.tree.map(lambda leaf: jnp.stack(3 * [leaf]), params)
-    message = "of one run, or with as many runs as learning_rates, 2, as the first axis of each array; got .*\\(3,\\)"
+    message = "of one run, or of 2 runs, one per learning rate, along the first axis of each array; got .*\\(3,\\)"
     trained["optimizer"] = optax.sgd
     refused(message, call=track_many, params=three, learning_rates=[0.1, 0.2], **trained)
 
@@ -529,14 +532,15 @@ def test_a_forward_that_does_not_fit_is_named_before_training(data):
 
 
 def test_divergence_names_the_eigenvalue_that_caused_it(data):
-    """Not that of the outputs that have already grown beyond all bounds."""
+    """It does not name the eigenvalue of a network whose outputs have already blown up."""
     taken = measures.chosen("eigenvalues")
     with pytest.warns(UserWarning, match="ended early"):
         history = track(
             lambda params, x: x @ params**3, jnp.ones(2), data, optimizer=optax.sgd(9.0), num_steps=50, measures=taken
         )
     assert history["eigenvalues"][-1, 0] > 1e6 * history["eigenvalues"][0, 0]
-    assert history.stopped.endswith(f"eigenvalue, {2 / history['eigenvalues'][0, 0]:.3g}, of step 0")
+    assert "since step 0" in history.stopped
+    assert history.stopped.endswith(f"eigenvalue, {2 / history['eigenvalues'][0, 0]:.3g}")
 
 
 def test_a_history_prints_its_numbers(data):
@@ -555,7 +559,7 @@ def test_a_history_prints_its_numbers(data):
     assert str(many).splitlines()[0] == "History: medians of 3 runs, 3 snapshots, steps 0 to 2"
 
 
-def test_the_default_measures_are_no_page_of_the_signature():
+def test_the_default_measures_do_not_fill_the_signature():
     for call in (track, track_many, track_snapshots):
         assert inspect.signature(call).parameters["measures"].default is None
     assert measures.checked(None) == measures.DEFAULT

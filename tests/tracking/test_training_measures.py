@@ -1,4 +1,4 @@
-"""The laws of every measure of training in the table."""
+"""Properties that all measures in the table of measures share."""
 
 import inspect
 import pkgutil
@@ -18,7 +18,7 @@ OPTIONS = {"optimizer": optax.sgd(0.1), "num_steps": 40, "at": [0, 1, 5, 20, 40]
 
 @pytest.fixture(scope="module")
 def renamed(network, data, run_options):
-    """The run with each measure under another key, in the reverse order."""
+    """The same run with each measure under another key, in reverse order."""
     taken = {f"my {name}": measures.ALL[name] for name in reversed(TRAINING_MEASURES)}
     return track(*network, data, **run_options | {"measures": taken})
 
@@ -32,50 +32,50 @@ def test_the_table_has_all_measures():
 
 
 @each_measure
-def test_it_gives_numbers_of_one_shape_with_named_axes(history, name):
+def test_a_measure_returns_numbers_of_one_shape_with_named_axes(history, name):
     shape, axes = TRAINING_MEASURES[name], measures.ALL[name].axes
     assert history[name].shape == (5, *shape)
     assert history.axes_of(name) == ("snapshot", *axes)
     assert len(axes) == len(shape)
     if axes and axes[-1] in dict(history.labels):
         assert len(dict(history.labels)[axes[-1]]) == shape[-1]
-    start = 1 if name == "kernel_velocity" else 0  # which has no snapshot before the first
+    start = 1 if name == "kernel_velocity" else 0  # the first snapshot has none before it
     values = history[name][start:]
-    # A bias has the same gradient at all inputs: centered, nothing is left of its kernel.
+    # The gradient by the last bias is the same at all inputs, so its centered kernel is zero.
     assert np.isfinite(values).all() or name == "alignment_by_layer"
 
 
 @each_measure
-def test_it_is_the_same_under_any_key(history, renamed, name):
+def test_a_measure_is_the_same_under_any_key(history, renamed, name):
     np.testing.assert_array_equal(renamed[f"my {name}"], history[name])
     assert renamed.axes_of(f"my {name}") == history.axes_of(name)
 
 
 @each_measure
-def test_what_it_needs_comes_with_it(name):
+def test_the_needs_of_a_measure_are_added(name):
     found = list(measures.checked({"mine": measures.ALL[name]}))
     assert found == [*(needed.name for needed in measures.ALL[name].needs), "mine"]
 
 
 @each_measure
-def test_it_alone_decides_its_panel_and_its_column(history, name):
+def test_a_measure_decides_its_panel_and_its_column(history, name):
     measure, panels, columns = measures.ALL[name], dict(history.panels), dict(history.columns)
     assert panels.get(name) == (None if measure.title is None else (measure.title, measure.line or name, measure.scale))
     assert columns.get(name) == measure.column
 
 
-def test_the_path_alone(network, data, history):
-    """Asked for alone, "path_eigenvalues" brings the path kernel that it is made of."""
+def test_path_eigenvalues_alone(network, data, history):
+    """If "path_eigenvalues" is the only measure, the path kernel that it needs is added."""
     alone = track(*network, data, **OPTIONS, probe=Probe(num_modes=6), measures=measures.chosen("path_eigenvalues"))
     assert list(alone) == ["path_kernel", "path_eigenvalues"]
     np.testing.assert_allclose(alone["path_eigenvalues"], history["path_eigenvalues"], rtol=1e-5, atol=1e-6)
     taken = {"K": measures.path_kernel, "e": measures.path_eigenvalues}
     assert list(measures.checked(dict(reversed(taken.items())))) == ["K", "e"]
-    with pytest.raises(InputError, match="Expected at 'path_kernel' the measure of that name, which others need"):
+    with pytest.raises(InputError, match="Expected 'path_kernel' to be the measure with that name, which others need"):
         measures.checked({"path_kernel": lambda at: 1.0, "e": measures.path_eigenvalues})
 
 
-def test_what_goes_on_after_a_break_under_other_keys(network, data, tmp_path):
+def test_a_run_resumes_with_measures_under_other_keys(network, data, tmp_path):
     end = {}
 
     def ends(at):
@@ -90,13 +90,13 @@ def test_what_goes_on_after_a_break_under_other_keys(network, data, tmp_path):
     with pytest.raises(SystemExit):
         track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
     end.clear()
-    with pytest.warns(UserWarning, match="measure last reads other values of lists, dictionaries"):
+    with pytest.warns(UserWarning, match="measure last reads different values from lists, dictionaries"):
         resumed = track(*network, data, **OPTIONS, measures=taken, checkpoint=tmp_path)
     for name in whole:
         np.testing.assert_array_equal(resumed[name], whole[name])
 
 
-def test_a_measure_of_ones_own_is_drawn_and_tabulated(network, data):
+def test_a_measure_of_the_user_is_plotted_and_tabulated(network, data):
     def gap(at):
         return at.spectrum.eigenvalues[0] - at.spectrum.eigenvalues[1]
 
@@ -120,7 +120,7 @@ def test_a_measure_of_ones_own_is_drawn_and_tabulated(network, data):
 
 
 @pytest.mark.parametrize("package", [tracking, measures, losses, frequency.measures, report])
-def test_no_file_has_the_name_of_what_its_package_exports(package):
+def test_no_file_has_the_name_of_an_exported_object(package):
     files = {found.name for found in pkgutil.iter_modules(package.__path__)}
     exported = {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
     assert not files & (exported | set(getattr(package, "ALL", ())))

@@ -59,6 +59,7 @@ def require_inputs(spectrum: Spectrum, domain: Domain) -> Array:
     """The inputs of a spectrum. Raises `InputError` if it has none, or if they do not lie in the domain."""
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
+    spectrum.require_one()
     require_domain(domain)
     if spectrum.x is None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A Gram matrix on disk: blocks that are computed once, survive what kills a job, and are read back piece by piece."""
+"""Gram matrices on disk. Each block is computed once, survives the end of the process, and can be read alone."""
 
 from ntkbias.kernels.disk.reader import GramOnDisk, open_gram
 from ntkbias.kernels.disk.writer import gram_on_disk

@@ -1,7 +1,8 @@
-"""What a Gram matrix on disk is of: everything its values depend on, by name, as one JSON file.
+"""The manifest of a Gram matrix on disk: a JSON file with everything that the values depend on, by name.
 
-Arrays are recorded by their SHA-256, structure as text. A function cannot be compared, so the kernel of a few inputs is
-recorded as well, see `probes`. No time, process or path is: the same matrix has the same manifest.
+Arrays are recorded by their SHA-256, and structure as text. Functions cannot be compared, so the manifest also records
+the kernel of a few inputs (see `probes`). It has no times, process ids or paths, so the same matrix always has the same
+manifest.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.kernels.disk.manifest import checked_inputs, description
@@ -39,7 +40,7 @@ from ntkbias.kernels.outputs import arrangement
 
 __all__ = [
     "Inputs",
-    "begun",
+    "begin",
     "checked_inputs",
     "description",
     "listed",
@@ -49,23 +50,23 @@ __all__ = [
     "rewrite",
 ]
 
-TYPE = "type"  # the entry of the kernel's own type; what it is made of goes by its fields' names
+TYPE = "type"  # the entry for the type of the kernel itself; its parts go by the names of its fields
 FORMAT = "ntkbias kernel on disk, 1"
-PIECE_BYTES = 2**24  # of inputs that are read at a time to check them
-NOT_IN_VALUES = {"memory_budget", "outputs"}  # static fields that change no value, or have an entry of their own
+PIECE_BYTES = 2**24  # bytes of inputs that are checked at a time
+NOT_IN_VALUES = {"memory_budget", "outputs"}  # static fields that do not change values, or have their own entry
 
 
 class Inputs(NamedTuple):
-    """Inputs in the host's memory or on its disk, and what identifies them."""
+    """Inputs in the host's memory or on its disk, and their digest."""
 
     x: np.ndarray
     digest: str
 
 
 def checked_inputs(kernel: SymmetricForm, x: Any, name: str) -> Inputs:
-    """The inputs as the kernel takes them; a `numpy.memmap` is read piece by piece, and not copied.
+    """Check inputs and compute their digest. A `numpy.memmap` is read piece by piece, and not copied.
 
-    Raises what `kernel(x)` raises.
+    Raises the errors that `kernel(x)` raises.
     """
     if not isinstance(x, np.ndarray | jax.Array) or x.ndim < 2 or not x.size:
         x = checked(kernel, x, name)
@@ -84,7 +85,7 @@ def checked_inputs(kernel: SymmetricForm, x: Any, name: str) -> Inputs:
 
 
 def description(kernel: SymmetricForm, inputs1: Inputs, inputs2: Inputs | None) -> dict[str, Any]:
-    """The manifest of a Gram matrix, but for the shape of its blocks. Costs three kernels of two inputs with three."""
+    """The manifest of a Gram matrix, without the shape of blocks. Costs three Gram matrices of two by three inputs."""
     x1, x2 = inputs1.x, (inputs1 if inputs2 is None else inputs2).x
     probe = first_values(kernel, x1, x2)
     if not np.isfinite(probe).all():
@@ -114,63 +115,67 @@ def description(kernel: SymmetricForm, inputs1: Inputs, inputs2: Inputs | None) 
 
 
 def require_same_kernel(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raise an `InputError` that names what the matrix in the folder was made of, and this one is not."""
+    """Raise an `InputError` that names the differences if two manifests describe different kernels or inputs."""
     differences = [
         f"{key} ({there[key]} there, {here[key]} here)"
         for key in ("outputs", "dtype", "shape")
         if there[key] != here[key]
     ]
-    one_type = here["of"].get(TYPE) == there["of"].get(TYPE)  # else all of their fields differ
+    one_type = here["of"].get(TYPE) == there["of"].get(TYPE)  # otherwise all fields differ, and are not listed
     for name in dict.fromkeys([*here["of"], *there["of"]]) if one_type else ("x1", "x2", TYPE):
         old, new = there["of"].get(name), here["of"].get(name)
         if old != new:
             differences.append(f"{name} ({_difference(old, new)})")
     if differences:
         raise InputError(
-            f"Expected the same kernel as in {folder}, to go on with it; got one that differs in "
+            f"Expected the same kernel as in {folder}, to continue its Gram matrix; got one that differs in "
             f"{listed(differences)}. Choose another folder, or delete that one to begin again."
         )
-    tolerance = float(jnp.finfo(there["dtype"]).eps) ** 0.5  # above another program's rounding, below a change
+    tolerance = float(jnp.finfo(there["dtype"]).eps) ** 0.5  # above the rounding of other programs
     for entry, inputs in (("first_values", "the first inputs"), ("probe_values", "some inputs")):
         if entry in there and (found := differ(there[entry], here[entry], tolerance)):
             names = [", ".join(manifest["functions"]) or "no name" for manifest in (there, here)]
             raise InputError(
-                f"Expected the same function f as in {folder}, to go on with it; got another ({names[0]} there, "
-                f"{names[1]} here): the kernel of {inputs} differs by {found[0]:.2g}, of at most {found[1]:.2g}. "
-                "Choose another folder, or delete that one to begin again."
+                f"Expected the same function f as in {folder}, to continue its Gram matrix; got another ({names[0]} "
+                f"there, {names[1]} here): the kernel of {inputs} differs by {found[0]:.2g}, and its largest value is "
+                f"{found[1]:.2g}. Choose another folder, or delete that one to begin again."
             )
     if "probe_values" not in there and there["functions"]:
         warnings.warn(
-            f"Expected to know that f is the same as in {folder}; an earlier version of ntkbias began it, and compared "
-            "the kernel of the first inputs alone. That agrees: make sure that f was not changed.",
+            f"Expected the same function f as in {folder}; an earlier version of ntkbias began it, and recorded only "
+            "the kernel of the first inputs. That agrees: make sure that f was not changed.",
             stacklevel=3,
         )
 
 
 def require_same_versions(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raise an `InputError` if blocks to come would be of another program or device than those that are there."""
+    """Raise an `InputError` if the missing blocks would be computed by other versions or another device."""
     for name, old in there["versions"].items():
         if (new := here["versions"].get(name)) != old:
             raise InputError(
-                f"Expected {name} {old}, which made the blocks in {folder}, for those that are missing; got {new}, "
-                f"which may round otherwise. Go on with {old}, or choose another folder."
+                f"Expected {name} {old}, which computed the blocks in {folder}, for the missing blocks; got {new}, "
+                f"which may round differently. Continue with {old}, or choose another folder."
             )
 
 
 def manifest_of(folder: Path) -> dict[str, Any] | None:
-    """What the folder holds; None where a Gram matrix can begin; an `InputError` where other things are."""
+    """Read the manifest in a folder. None if the folder is absent or empty, so that a Gram matrix can begin there.
+
+    Raises `InputError` if the folder holds anything else or the manifest is damaged, and `StorageError` if it cannot be
+    read.
+    """
     path = folder / MANIFEST
     try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
-            raise InputError(f"Expected the path of a folder; got {folder}, where the file {nearest} is in the way.")
+            raise InputError(f"Expected the path of a folder; got {folder}, but {nearest} is a file.")
         if not os.path.lexists(path):
             if not folder.exists() or not set(os.listdir(folder)) - {MANIFEST + PART}:
                 require_no_foreign_part(path, begins='{\n "format": ' + json.dumps(FORMAT))
                 return None
             raise InputError(
-                f"Expected a new or an empty folder, or a Gram matrix on disk, at {folder}; got a folder of other "
-                f"things, without {MANIFEST}. Choose another."
+                f"Expected a new or empty folder, or a Gram matrix on disk, at {folder}; got a folder with other files "
+                f"and no {MANIFEST}. Choose another."
             )
         manifest = read_json(path, "a manifest")
         kind = manifest["format"]
@@ -192,8 +197,8 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def begun(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a new folder, or the one of the process that was first to begin it."""
+def begin(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Begin a folder with a manifest, and return the manifest there, which may be that of a faster process."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / MANIFEST, wait=True) as claim:
@@ -206,14 +211,14 @@ def begun(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def rewrite(folder: Path, manifest: dict[str, Any]) -> None:
-    """Put a manifest in the place of the one that is there."""
+    """Replace the manifest in a folder."""
     with claimed(folder / MANIFEST, wait=True) as claim:
         if claim is not None:
             claim.write(_json(manifest))
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first five names, and how many more there are."""
+    """The first five names, and the number of further ones, as text."""
     names = list(names)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
@@ -224,13 +229,13 @@ def _json(manifest: dict[str, Any]) -> bytes:
 
 
 def _parts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """What the values of a kernel depend on, by name: arrays as digests, structure as text."""
+    """Yield everything that the values of a kernel depend on, by name: arrays as digests, structure as text."""
     if isinstance(value, eqx.Module):
         if not isinstance(value, Gradients):
             yield name or TYPE, type(value).__qualname__
         for field in dataclasses.fields(value):
             part = getattr(value, field.name)
-            # What gradients are made of is, to whoever made the kernel, what that is made of.
+            # Users do not see the `Gradients` of a kernel, so its fields go by the names of the kernel's own.
             inner = name if isinstance(part, Gradients) else f"{name}.{field.name}".lstrip(".")
             if not field.metadata.get("static", False):
                 yield from _parts(part, inner)
@@ -247,7 +252,7 @@ def _parts(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: Any) -> str | None:
-    """A value without arrays as text that is the same in every process; None if there is none, as of a function."""
+    """A value without arrays as text that is the same in all processes. None for other values, such as functions."""
     if value is None or isinstance(value, bool | int | float | str | enum.Enum):
         return repr(value)
     if isinstance(value, tuple | list):
@@ -257,7 +262,7 @@ def _text(value: Any) -> str | None:
 
 
 def _functions(kernel: eqx.Module) -> list[str]:
-    """The names of a kernel's functions: a hint to the reader."""
+    """The names of a kernel's functions, as a hint in messages."""
     names = []
     for field in dataclasses.fields(kernel):
         value = getattr(kernel, field.name)
@@ -269,7 +274,7 @@ def _functions(kernel: eqx.Module) -> list[str]:
 
 
 def _digest(dtype: Any, shape: tuple[int, ...], pieces: Iterable[np.ndarray]) -> str:
-    """The type, shape and checksum of an array that comes in pieces."""
+    """The type, shape and checksum of an array that is given in pieces, as text."""
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
@@ -277,7 +282,7 @@ def _digest(dtype: Any, shape: tuple[int, ...], pieces: Iterable[np.ndarray]) ->
 
 
 def _difference(there: str | None, here: str | None) -> str:
-    """What differs between two entries: their descriptions, or their values."""
+    """Describe the difference of two entries: their types and shapes, or "other values" if these are equal."""
     old, new = ("none" if text is None else text.partition(", sha256 ")[0] for text in (there, here))
     return "other values" if old == new else f"{old} there, {new} here"
 

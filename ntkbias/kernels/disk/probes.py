@@ -1,6 +1,7 @@
-"""The kernel of a few inputs, by which a store knows its function again: the first, others, and random ones like them.
+"""The kernel of a few inputs, by which a store recognizes its function f.
 
-The first inputs alone may tell nothing: where they are zeros, all functions without biases agree.
+They are the first inputs, inputs spread over all of them, and random ones like them. The first inputs alone may not be
+enough: if they are zero, all functions without biases agree.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.kernels.disk.probes import first_values, probe_values
@@ -21,7 +22,7 @@ from ntkbias.kernels.form import SymmetricForm
 __all__ = ["differ", "first_values", "probe_values"]
 
 ROWS, COLUMNS = 2, 3  # inputs on each side of a probe
-SAMPLED = 64  # inputs of which random ones are made
+SAMPLED = 64  # inputs from which the random ones take their numbers
 
 
 def first_values(kernel: SymmetricForm, x1: Any, x2: Any) -> np.ndarray:
@@ -30,7 +31,7 @@ def first_values(kernel: SymmetricForm, x1: Any, x2: Any) -> np.ndarray:
 
 
 def probe_values(kernel: SymmetricForm, x1: Any, x2: Any) -> list[float | None]:
-    """The kernel of inputs from all of both sets, then of random ones; None where it is not finite."""
+    """The kernel of inputs spread over both sets, then that of random inputs. None for values that are not finite."""
     pairs = (
         (_spread(x1, ROWS), _spread(x2, COLUMNS)),
         (_random(x1, ROWS, seed=1), _random(x2, COLUMNS, seed=2)),
@@ -40,7 +41,10 @@ def probe_values(kernel: SymmetricForm, x1: Any, x2: Any) -> list[float | None]:
 
 
 def differ(there: list[float | None], here: list[float | None], tolerance: float) -> tuple[float, float] | None:
-    """By how much values differ, of what size; None where they agree. What is finite on one side alone differs."""
+    """The largest difference of two lists of values, and the largest value. None if they agree within the tolerance.
+
+    The difference is infinite if a value is finite in only one of the lists.
+    """
     old, new = (np.array([math.nan if value is None else value for value in side]) for side in (there, here))
     if old.shape != new.shape or not np.array_equal(np.isnan(old), np.isnan(new)):
         return math.inf, float(np.nanmax(np.abs(old), initial=0.0))
@@ -50,20 +54,20 @@ def differ(there: list[float | None], here: list[float | None], tolerance: float
 
 
 def _values(kernel: SymmetricForm, x1: Any, x2: Any) -> np.ndarray:
-    # Not by kernel(...), in which the processes of a distributed program wait for each other.
+    # kernel(...) would not do: in it, the processes of a distributed program wait for each other.
     few = jnp.asarray(x1), jnp.asarray(x2)
     return np.asarray(gram(kernel.device_programs()[:1], *few, rows=COLUMNS, outputs=kernel.outputs))
 
 
 def _spread(x: Any, count: int) -> np.ndarray:
-    """Inputs at equal distances, the last among them; fewer where there are fewer."""
+    """At most `count` evenly spaced inputs, beginning with the last."""
     return np.asarray(x[np.linspace(len(x) - 1, 0, min(count, len(x))).astype(int)])
 
 
 def _random(x: Any, count: int, seed: int) -> np.ndarray:
-    """Inputs each of whose numbers is that of one of them, at the same place, so that it is one that f takes.
+    """Random inputs: each number is drawn from the numbers that the inputs `x` have in its place, so f accepts it.
 
-    Bytes, which may be parts of numbers, stay together.
+    Inputs of bytes, which may be parts of packed numbers, are drawn whole.
     """
     draws = np.random.default_rng(seed)
     sample = np.asarray(x[np.linspace(0, len(x) - 1, min(SAMPLED, len(x))).astype(int)])

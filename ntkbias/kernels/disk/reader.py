@@ -1,10 +1,9 @@
-"""A Gram matrix on disk: blocks that are computed once, survive what kills a job, and are read back piece by piece.
+"""GramOnDisk: a Gram matrix in a folder, which is read block by block.
 
-A store is a folder: `manifest.json` says what it holds, and each block of the Gram matrix is one `.npy` file, of the
-upper triangle alone where both sets of inputs are the same. A block appears under its name whole or not at all, so
-the store resumes after any end of the process: the same call computes what is missing. Several processes, on machines
-that share the folder, fill one store when each makes that call. A complete store depends on its contents alone: byte
-for byte the same, whichever process computed which block, in whatever order.
+A store is a folder. `manifest.json` describes the matrix, and each block is one `.npy` file. If both sets of inputs are
+the same, only the upper triangle is stored. Blocks are written atomically. So if a process ends for any reason, the
+same call computes the missing blocks. Several processes fill one store if each makes that call, also on several
+machines that share the folder. A complete store is the same byte for byte, whichever process computed which block.
 
 >>> import pathlib, tempfile, jax.numpy as jnp, ntkbias as nb
 >>> folder = pathlib.Path(tempfile.mkdtemp()) / "gram"
@@ -44,33 +43,33 @@ __all__ = [
     "checked_path",
     "checksums_in",
     "open_gram",
-    "opened",
+    "store_in",
 ]
 
 DIGITS = 64  # of a checksum
-MOST_HEADER = 2**16  # bytes before the numbers of a block, at most
+MOST_HEADER = 2**16  # bytes of a block's file before its numbers
 
 Pair = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class GramOnDisk:
-    """A Gram matrix in a folder; made by `gram_on_disk` and `open_gram`, read back piece by piece.
+    """A Gram matrix in a folder, which is read block by block. `gram_on_disk` and `open_gram` make it.
 
-    `shape` is that of `kernel(x1, x2)`, and what is read is laid out like it: `numpy.asarray(store)` is all of it,
-    `store[i]`, `store[i:j]` and `store.rows(i, j)` a strip, for which its own blocks alone are read.
+    `shape` is the shape of `kernel(x1, x2)`. `numpy.asarray(store)` reads the whole matrix. `store[i]`, `store[i:j]`
+    and `store.rows(i, j)` read only the blocks of these rows. `store @ vectors` and `to_scipy()` multiply by it.
     """
 
     path: Path
     outputs: Outputs
     shape: tuple[int, ...]
     dtype: np.dtype
-    block_shape: tuple[int, int]  # examples of x1 and of x2 in a block; the last ones hold what remains
-    symmetric: bool  # of x1 with itself: its lower triangle is read from the upper
+    block_shape: tuple[int, int]  # examples of x1 and of x2 per block; the last blocks may have fewer
+    symmetric: bool  # whether x2 is x1; then the lower triangle is read from the upper one
 
     @property
     def ndim(self) -> int:
-        """The number of axes of the array."""
+        """The number of axes."""
         return len(self.shape)
 
     def __len__(self) -> int:
@@ -78,16 +77,16 @@ class GramOnDisk:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("Expected leave to copy; got copy=False. A Gram matrix on disk is copied to memory.")
-        whole = self.rows(0, self._num_examples(0))
-        return whole if dtype is None else whole.astype(dtype, copy=False)
+            raise ValueError("Expected copy=True or None; got copy=False. A Gram matrix on disk is copied to memory.")
+        matrix = self.rows(0, self._num_examples(0))
+        return matrix if dtype is None else matrix.astype(dtype, copy=False)
 
     def __getitem__(self, index: Any) -> np.ndarray | np.generic:
-        """One row, or a slice of rows of step one, and of those what NumPy's further indices choose."""
+        """Read one row, or a slice of rows with step one. Further indices apply to these rows as in NumPy."""
         first, *rest = index if isinstance(index, tuple) else (index,)
         if self.outputs == "each":
             raise InputError(
-                "Expected a Gram matrix whose first axis is that of examples to index; got outputs='each', (o, n, m). "
+                "Expected a Gram matrix with examples on its first axis for an index; got outputs='each', (o, n, m). "
                 "Use store.rows(start, stop), or numpy.asarray(store)."
             )
         n = self._num_examples(0)
@@ -100,14 +99,14 @@ class GramOnDisk:
             start, stop, _ = first.indices(n)
             return self.rows(start, max(start, stop))[(slice(None), *rest)]
         raise InputTypeError(
-            f"Expected a row's number, or a slice of rows of step one; got {first!r}. "
-            "Use numpy.asarray(store)[...], which reads all of it."
+            f"Expected the index of a row, or a slice of rows with step one; got {first!r}. "
+            "Use numpy.asarray(store)[...], which reads the whole matrix."
         )
 
     def rows(self, start: int, stop: int) -> Shaped[np.ndarray, "..."]:
-        """The rows of the examples `start` .. `stop - 1` of x1, with all of x2, laid out as the whole is.
+        """The rows of the examples `start` to `stop - 1` of x1, with the same axes as the whole matrix.
 
-        Reads the blocks of these rows alone; holds the result, and maps one block at a time.
+        Reads only the blocks of these rows. Memory holds the result, and maps one block at a time.
         """
         axis, other = arrangement(self.outputs).axes
         if not 0 <= start <= stop <= self.shape[axis]:
@@ -115,42 +114,42 @@ class GramOnDisk:
         strip = np.empty([stop - start if a == axis else size for a, size in enumerate(self.shape)], self.dtype)
         target, source = [[slice(None)] * self.ndim for _ in range(2)]
         for i in range(start // self.block_shape[0], -(-stop // self.block_shape[0]) if start < stop else 0):
-            whole = self.bounds(0, i)
-            part = slice(max(start, whole.start), min(stop, whole.stop))
+            block = self.bounds(0, i)
+            part = slice(max(start, block.start), min(stop, block.stop))
             target[axis] = slice(part.start - start, part.stop - start)
-            source[axis] = slice(part.start - whole.start, part.stop - whole.start)
+            source[axis] = slice(part.start - block.start, part.stop - block.start)
             for j in range(self._num_blocks(1)):
                 target[other] = self.bounds(1, j)
                 strip[tuple(target)] = self._block(i, j)[tuple(source)]
         return strip
 
     def diagonal(self) -> Shaped[np.ndarray, "..."]:
-        """The kernel of each example with itself: `(n,)`; `(o, n)` for outputs="each", `(n, o)` for "all".
+        """The kernel of each example with itself: `(n,)`, or `(o, n)` for outputs="each" and `(n, o)` for "all".
 
-        Reads a page of memory an entry, of the blocks on the diagonal.
+        Reads one page of memory per entry, from the blocks on the diagonal. Raises `InputError` if x2 is not x1.
         """
         if not self.symmetric:
-            raise InputError("Expected the Gram matrix of one set of inputs, for its diagonal; got one of x1 and x2.")
+            raise InputError("Expected the Gram matrix of one set of inputs for a diagonal; got one of x1 and x2.")
         rule = arrangement(self.outputs).diagonal
         parts = [np.einsum(rule, self._block(i, i)) for i in range(self._num_blocks(0))]
         return np.concatenate(parts, axis=arrangement(self.outputs).axes[0])
 
     def trace(self) -> float:
-        """The sum of the diagonal; for outputs="all" that of the matrix `(n o, n o)`."""
+        """The sum of the diagonal. For outputs="all" it is the trace of the matrix `(n o, n o)`."""
         self._require_matrix("trace")
         return float(np.sum(self.diagonal(), dtype=float))
 
     def __matmul__(self, vectors: ArrayLike) -> Float[np.ndarray, "n *t"]:
-        """The matrix times `(m,)` or `(m, t)`; for outputs="all" the matrix `(n o, m o)` times `(m o, ...)`.
+        """The matrix times `(m,)` or `(m, t)`. For outputs="all" it is the matrix `(n o, m o)` times `(m o, ...)`.
 
-        Reads each stored block once. Products are taken in the wider type of both, float32 at least.
+        Reads each stored block once. Products use the wider type of matrix and vectors, and float32 at least.
         """
         return self._product(vectors, adjoint=False)
 
     def to_scipy(self) -> Any:
-        """The matrix as SciPy's linear operator, for `eigsh`, `cg` and the like: each product reads all blocks once.
+        """The matrix as a linear operator of SciPy, for `eigsh`, `cg` and the like.
 
-        Of shape `(n, m)`, and `(n o, m o)` for outputs="all".
+        Its shape is `(n, m)`, or `(n o, m o)` for outputs="all". Each product reads all stored blocks once.
         """
         self._require_matrix("to_scipy")
 
@@ -161,19 +160,19 @@ class GramOnDisk:
             return self._product(vectors, adjoint=True)
 
         shape = self._matrix_size(0), self._matrix_size(1)
-        import scipy.sparse.linalg  # it takes long, and few need it
+        import scipy.sparse.linalg  # here, because the import is slow and few need it
 
         return scipy.sparse.linalg.LinearOperator(
             shape, matvec=product, rmatvec=adjoint, matmat=product, rmatmat=adjoint, dtype=self._wide_dtype()
         )
 
     def verify(self) -> None:
-        """Read every block, and raise a `StorageError` that names those missing or not as they were written."""
+        """Read every block, and raise a `StorageError` that names the missing and the damaged ones."""
         bad = listed(block_name(*pair) for pair in [*self.missing(), *self.damaged()])
         if bad:
             raise StorageError(
                 f"Expected the blocks in {self.path} as they were written; got damaged or missing ones: {bad}. "
-                "Call gram_on_disk with the same arguments: it computes those again."
+                "Call gram_on_disk with the same arguments: it computes these blocks again."
             )
 
     def _product(self, vectors: Any, adjoint: bool) -> np.ndarray:
@@ -198,15 +197,15 @@ class GramOnDisk:
         return result
 
     def _block(self, i: int, j: int) -> np.ndarray:
-        """One block, mapped from its file, or from that across the diagonal."""
+        """Map one block from its file, or from the file of its transpose."""
         if self.symmetric and i > j:
             return self._block(j, i).transpose(arrangement(self.outputs).transposed)
         file = self.path / block_name(i, j)
         try:
-            if not file.is_file():  # opening a pipe would wait for ever
+            if not file.is_file():  # opening a pipe would wait forever
                 raise ValueError("no file" if not os.path.lexists(file) else "no plain file")
             block = np.load(file, mmap_mode="r", allow_pickle=False)
-            block = block.view(self.dtype) if block.dtype.kind == "V" else block  # types that NumPy's files do not know
+            block = block.view(self.dtype) if block.dtype.kind == "V" else block  # types that .npy files do not know
             if (block.shape, block.dtype) != (self.shape_of(i, j), self.dtype):
                 raise ValueError(f"it holds {block.dtype} of shape {block.shape}")
             return block
@@ -217,40 +216,41 @@ class GramOnDisk:
             ) from error
 
     def pairs(self) -> list[Pair]:
-        """The blocks that are stored."""
+        """The indices of all blocks of the store, finished or not."""
         columns = range(self._num_blocks(1))
         return [(i, j) for i in range(self._num_blocks(0)) for j in columns if j >= i or not self.symmetric]
 
     def missing(self) -> list[Pair]:
-        """The blocks that no process has finished."""
+        """The indices of the blocks that no process has finished."""
         there = {entry.name for entry in os.scandir(self.path)}
         return [pair for pair in self.pairs() if block_name(*pair) not in there]
 
     def damaged(self) -> list[Pair]:
-        """The blocks that are there, and not as they were written."""
+        """The indices of the blocks that are present but differ from what was written. Reads every block."""
         there = sorted(set(self.pairs()) - set(self.missing()))
         known = checksums_in(self.path)
         return [pair for pair in progress(there, "checking blocks") if not self.is_intact(pair, known)]
 
     def is_intact(self, pair: Pair, checksums: dict[str, str]) -> bool:
-        """Whether a block's file has the checksum that was written beside it; missing ones are not wrong."""
+        """Whether a block's file has the checksum that was recorded for it. A missing file counts as intact."""
         path = self.path / block_name(*pair)
         try:
             if not path.is_file():
                 return not os.path.lexists(path)
             if path.stat().st_size > math.prod(self.shape_of(*pair)) * self.dtype.itemsize + MOST_HEADER:
-                return False  # however long it is
+                return False  # without reading a file of any length
             with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == checksums.get(block_name(*pair))
         except FileNotFoundError:
             return True
         except OSError as error:
             raise StorageError(
-                f"Expected to read {path}; got: {reason_of(error)}. Remove that file if it cannot be read: it is "
-                "computed again."
+                f"Expected to read {path}; got: {reason_of(error)}. If it stays unreadable, remove that file: the "
+                "block is then computed again."
             ) from error
 
     def shape_of(self, i: int, j: int) -> tuple[int, ...]:
+        """The shape of one block."""
         shape = list(self.shape)
         for side, index in ((0, i), (1, j)):
             bounds = self.bounds(side, index)
@@ -264,12 +264,12 @@ class GramOnDisk:
         return -(-self._num_examples(side) // self.block_shape[side])
 
     def bounds(self, side: int, index: int) -> slice:
-        """The examples of one side of a block."""
+        """The range of examples that a block covers on one side, 0 or 1."""
         length = self.block_shape[side]
         return slice(index * length, min((index + 1) * length, self._num_examples(side)))
 
     def _entries(self, side: int, index: int) -> slice:
-        """The rows or columns of the matrix that a block fills."""
+        """The range of rows (side 0) or columns (side 1) of the matrix that a block covers."""
         bounds, o = self.bounds(side, index), self._matrix_size(side) // self._num_examples(side)
         return slice(bounds.start * o, bounds.stop * o)
 
@@ -277,43 +277,44 @@ class GramOnDisk:
         return self._num_examples(side) * rows_per_example(self.shape[1], self.outputs)
 
     def _wide_dtype(self) -> np.dtype:
-        return np.promote_types(self.dtype, np.float32)  # narrower sums lose all their digits
+        return np.promote_types(self.dtype, np.float32)  # sums in narrower types lose too many digits
 
     def _require_matrix(self, what: str) -> None:
         if self.outputs == "each":
             raise InputError(
-                f"Expected one matrix, of outputs 'mean', 'sum' or 'all', for {what}; got outputs='each', one an "
-                "output. Use store.diagonal(), store.rows(start, stop) or numpy.asarray(store)."
+                f"Expected a single matrix, with outputs 'mean', 'sum' or 'all', for {what}; got outputs='each', one "
+                "matrix per output. Use store.diagonal(), store.rows(start, stop) or numpy.asarray(store)."
             )
 
 
 def open_gram(path: str | Path) -> GramOnDisk:
-    """The Gram matrix that `gram_on_disk(path, ...)` computed, to read; its blocks are not checked, see `verify`.
+    """Open the Gram matrix that `gram_on_disk(path, ...)` computed, to read it.
 
-    Raises `InputError` if there is none, or if blocks are missing.
+    It does not check the contents of blocks; `verify` does. Raises `InputError` if the folder holds no Gram matrix, or
+    if blocks are missing.
     """
     folder = checked_path(path)
     manifest = manifest_of(folder)
     if manifest is None:
-        raise InputError(f"Expected a Gram matrix on disk at {folder}; there is none. Make it by gram_on_disk.")
-    store = opened(folder, manifest)
+        raise InputError(f"Expected a Gram matrix on disk at {folder}; there is none. Make one by gram_on_disk.")
+    store = store_in(folder, manifest)
     if missing := store.missing():
         raise InputError(
             f"Expected a complete Gram matrix in {folder}; {len(missing)} of {len(store.pairs())} blocks are missing. "
-            "Call gram_on_disk with the same path, kernel and inputs: it computes those alone."
+            "Call gram_on_disk with the same path, kernel and inputs: it computes only these blocks."
         )
     return store
 
 
 def checked_path(path: Any) -> Path:
-    """The path of a folder, or an `InputTypeError`."""
+    """The path of a folder as a `Path`. Raises `InputTypeError` on anything but a path."""
     if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
         raise InputTypeError(f"Expected the path of a folder; got {path!r}.")
     return Path(path)
 
 
-def opened(folder: Path, manifest: dict[str, Any]) -> GramOnDisk:
-    """The store of which this is the manifest."""
+def store_in(folder: Path, manifest: dict[str, Any]) -> GramOnDisk:
+    """The store in a folder with this manifest."""
     rows, columns = manifest["block_shape"]
     return GramOnDisk(
         path=folder,
@@ -326,17 +327,17 @@ def opened(folder: Path, manifest: dict[str, Any]) -> GramOnDisk:
 
 
 def block_name(i: int, j: int) -> str:
-    """The name of a block's file."""
+    """The name of the file of block (i, j)."""
     return f"{i:04}-{j:04}.npy"
 
 
 def checksums_in(folder: Path) -> dict[str, str]:
-    """The checksum of each block by its name: those beside new blocks, and those in the manifest."""
+    """The checksum of each block by the name of its file, from the files beside new blocks and from the manifest."""
     fresh = {}
     for name in os.listdir(folder):
         if is_checksum(name) and (folder / name).is_file():
             with contextlib.suppress(FileNotFoundError), open(folder / name, "rb") as file:
-                # Where it is not there, it has moved into the manifest, which is read after.
+                # If another process removes the file now, its checksum is in the manifest, which is read later.
                 fresh[name.removesuffix(CHECKSUM)] = file.read(2 * DIGITS).decode("latin-1").strip()
     manifest = manifest_of(folder) or {}
     return dict(sorted((manifest.get("sha256", {}) | fresh).items()))

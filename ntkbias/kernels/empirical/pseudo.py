@@ -67,7 +67,7 @@ def pseudo_ntk(
 
 @dataclasses.dataclass(frozen=True)
 class Projected(Wrapper):
-    """The outputs of `f` along a few directions, as a function of its own. Two are equal if their fields are."""
+    """The function that gives the outputs of `f` along a few directions. Two are equal if their fields are equal."""
 
     saved_as: ClassVar[str] = "kernels.pseudo_ntk"
 
@@ -83,12 +83,13 @@ class Projected(Wrapper):
         return values @ (directions / values.shape[1] ** 0.5 if self.outputs == "mean" else directions)
 
     def directions(self, num_outputs: int) -> Float[Array, "o r"]:
-        """Random signs."""
+        """Random signs, one column per direction."""
         kind, data = self.seed
         key = jax.random.wrap_key_data(jnp.array(data, jnp.uint32), impl=kind)
         return jax.random.rademacher(key, (num_outputs, self.num_directions), float)
 
 
 def _seed(key: PRNGKeyArray) -> tuple[str, tuple[int, ...]]:
+    """A key as plain values, which can be compared and saved."""
     key = require_key(key)
     return str(jax.random.key_impl(key)), tuple(jax.random.key_data(key).ravel().tolist())

@@ -49,7 +49,7 @@ class Sketch(Described):
     features: Float[Array, "n *o dim"]
 
     def described(self) -> str:
-        """Its sizes."""
+        """The sizes of the sketch, as text."""
         n, *outputs, dim = self.features.shape
         with_outputs = "".join(f", {count:,} outputs" for count in outputs)
         return f"Sketch: {n:,} examples{with_outputs}, {dim:,} numbers each"
@@ -81,11 +81,12 @@ class Sketch(Described):
 def sketch(kernel: Any, x: Inputs, dim: int, *, key: PRNGKeyArray | None = None) -> Sketch:
     """Random projections of the gradients of a network at `x` `(n, ...)` to `dim` numbers per row.
 
-    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. Its operator on x
-    may stand in the place of both. The `features` of the sketch are `(n, dim)`, or `(n, o, dim)` for `outputs="all"`.
-    For "sum" and "mean" their inner products estimate the kernel summed, or averaged, over outputs. The projections
-    depend only on `key` (default: a fixed one). So inner products of two sketches with the same key estimate the kernel
-    between their inputs. Batches, devices and the memory budget change the projections only by rounding.
+    `kernel` is an empirical NTK, of all parameters or of one layer, or a positive multiple of one. You can pass its
+    operator instead of `kernel` and `x`. The `features` of the sketch are `(n, dim)`, or `(n, o, dim)` for
+    `outputs="all"`. For "sum" and "mean" their inner products estimate the kernel summed, or averaged, over outputs.
+    The projections depend only on `key` (default: a fixed one). So inner products of two sketches with the same key
+    estimate the kernel between their inputs. Batches, devices and the memory budget change the projections only by
+    rounding.
 
     The data are read once. That costs o backward passes per example, as for the kernel itself, and then about P dim
     multiplications per output. P normal numbers are drawn per column, or o P for "sum" and "mean". They are drawn once
@@ -112,11 +113,12 @@ def sketch(kernel: Any, x: Inputs, dim: int, *, key: PRNGKeyArray | None = None)
 
 
 def _in_one_pass(operator: JacobianOperator, dim: int, key: PRNGKeyArray) -> Float[np.ndarray, "rows dim"]:
+    """Compute all columns in one pass over the data."""
     return operator.unpack(operator.push(_tangents(operator, key, 0, dim, dim)))
 
 
 def _by_pieces(operator: JacobianOperator, dim: int, width: int, key: PRNGKeyArray) -> Float[np.ndarray, "rows dim"]:
-    """The same for a few columns at a time, piece by piece of the data; the factors of a piece are held meanwhile."""
+    """Compute a few columns at a time for each piece of the data, while the factors of the piece are held."""
     jacobian = operator.jacobian
     x, held = jacobian.x, jacobian.gradients.memory_budget // HELD_SHARE
     pieces = Tiles(x, max(1, min(len(x), jacobian.layout.num_devices * held // jacobian.bytes_per_example)))

@@ -1,9 +1,10 @@
-"""How fast the empirical NTK changes as the parameters move along a direction.
+"""The derivative of the empirical NTK along a direction of the parameters.
 
     d/dt K(x, x'; params + t direction)  at t = 0       (a Jacobian-vector product of the kernel, exact)
 
-Along the negative gradient of a loss it is the kernel's velocity under gradient flow: zero for a linear model, of order
-1 / width for a wide network in the NTK parameterization (Huang and Yau 2020, arXiv 1909.08156).
+If the direction is the negative gradient of a loss, the derivative is the kernel's velocity under gradient flow. It is
+zero for a linear model, and of order 1 / width for a wide network in the NTK parameterization (Huang and Yau 2020,
+arXiv 1909.08156).
 
 >>> import jax, jax.numpy as jnp, ntkbias as nb
 >>> net = nb.nets.mlp(width=8, depth=1)
@@ -45,14 +46,20 @@ def ntk_velocity(
 ) -> "VelocityForm":
     """The derivative of the empirical NTK of `f` at `params` along `direction`, a pytree like `params`.
 
-    All parameters move along it, also those that do not count in the kernel because of `wrt`.
+    All parameters move along the direction, including those that `wrt` excludes from the kernel.
 
-    The result is a `SymmetricForm`, no kernel: its Gram matrix has negative eigenvalues. It is called as a kernel is,
-    `operator(x)` multiplies by it, and `gram_on_disk` stores it; what needs a kernel, as `spectrum`, refuses it. It
-    costs about three times the kernel, and as much memory again.
+    The result is a `SymmetricForm` and not a kernel, because its Gram matrix has negative eigenvalues. You can call it,
+    multiply by `operator(x)` and store it by `gram_on_disk`. Functions that need a kernel, such as `spectrum`, refuse
+    it. It costs about three times as much as the kernel, and twice the memory.
 
-    Arguments are those of `empirical_ntk`. Raises `InputError` as that does, if `direction` does not have the structure
-    and shapes of `params`, and if `f` has a custom_vjp, which JAX cannot differentiate forward.
+    The other arguments are those of `empirical_ntk`. Raises `InputError` as `empirical_ntk` does, and if `direction`
+    has another structure or other shapes than `params`. The result raises `InputError` at its first inputs if `f` has a
+    `custom_vjp`, which JAX cannot differentiate in forward mode.
+
+    >>> f, params = lambda params, x: jnp.sin(x @ params), jnp.ones(2)
+    >>> velocity = ntk_velocity(f, params, direction=params)
+    >>> velocity(jnp.eye(2)).shape
+    (2, 2)
     """
     kernel = empirical_ntk(f, params, outputs=outputs, memory_budget=memory_budget, precision=precision, wrt=wrt)
     wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(direction))
@@ -74,7 +81,7 @@ def ntk_velocity(
 
 
 class VelocityForm(SymmetricForm):
-    """The derivative of an empirical NTK along a direction, no kernel but a symmetric form; made by `ntk_velocity`."""
+    """The derivative of an empirical NTK along a direction. A symmetric form, not a kernel; `ntk_velocity` makes it."""
 
     no_kernel = "whose Gram matrix has negative eigenvalues; use jax.numpy.linalg.eigh(velocity(x))"
     kernel: EmpiricalNTK
@@ -84,9 +91,9 @@ class VelocityForm(SymmetricForm):
     def features(self, x: Array) -> tuple[Any, Any]:
         """The features of the kernel, and their derivative."""
         gradients = self.kernel.gradients
-        chosen, whole = split_params(gradients.params)
+        chosen, merge = split_params(gradients.params)
         tangents, _ = split_params(self.direction)
-        return jax.jvp(lambda chosen: gradients.at(whole(chosen)).features(x), (chosen,), (tangents,))
+        return jax.jvp(lambda chosen: gradients.at(merge(chosen)).features(x), (chosen,), (tangents,))
 
     def contract(self, features1: tuple[Any, Any], features2: tuple[Any, Any] | None) -> Array:
         values, tangents = zip(*((features1,) if features2 is None else (features1, features2)), strict=True)
@@ -107,7 +114,7 @@ class VelocityForm(SymmetricForm):
     def check(self, x: Array, name: str) -> None:
         self.kernel.check(x, name)
         try:
-            jax.jit(lambda x: self.features(x)).lower(x[:1])  # where JAX notices
+            jax.jit(lambda x: self.features(x)).lower(x[:1])  # tracing is where JAX detects it
         except TypeError as error:
             reason = str(error).splitlines()[0]
             raise InputError(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs, Positions
 from ntkbias.layers.layer import Layer
 
@@ -23,6 +23,14 @@ class Activation(Layer):
     # The input variance at which `gain` is critical. It is zero for functions such as tanh, which pass through the
     # origin and flatten away from it: without biases their signals tend to zero (Roberts et al. 2022, chapter 5).
     critical_variance: ClassVar[float] = 1.0
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Activation":
+        if cls is Activation:
+            raise InputTypeError(
+                'Expected an activation by its name, layers.activation("relu"), or by its class, Relu(); got the base '
+                "class Activation. For a function of your own write Elementwise(f)."
+            )
+        return super().__new__(cls)
 
     @property
     def gain(self) -> Any:

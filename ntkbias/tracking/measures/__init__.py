@@ -1,13 +1,15 @@
-"""The measures by name: a plain dictionary, to choose from and to add to.
+"""Measures of a network's kernel in training, by name. `track` takes a dictionary of them.
 
-Each is a `Measure`, a function of a `Snapshot` that gives a number, or an array of one shape at all snapshots; a plain
-function will do. They are taken in the dictionary's order, once what they need has been taken, and a later one finds
-the values of earlier ones in `snapshot.values`, and those of the snapshot before in `snapshot.before`. One that gives
-None at the first snapshot does not apply, and is left out; one that raises there ends the call. Later on, one that
-raises, gives None or changes its shape has NaN there, or -1 for whole numbers, with a warning that names it, and
-training goes on.
+A measure is a function of a `Snapshot`, plain or a `Measure`. It returns a number, or an array that has the same shape
+at all snapshots. The measures are taken in the order of the dictionary, each after those that it needs. A measure finds
+the values of earlier ones in `snapshot.values`, and all values of the previous snapshot in `snapshot.before`.
 
-Each family has its file, whose table `MEASURES` lists its members; `measures.loss` is the measure of that name.
+A measure that returns None at the first snapshot does not apply, and is left out. One that raises there ends the call.
+A measure may also fail later: it raises, returns None or changes its shape. Then its value there is NaN, or -1 for
+whole numbers, a warning names it, and training continues.
+
+`measures.loss` is the measure "loss". `ALL` holds all measures, and `DEFAULT` those that are not `costly`. Each family
+of measures has its own file, which lists them in `MEASURES`.
 
 >>> from ntkbias.tracking import measures
 >>> def ratio(at):
@@ -41,7 +43,7 @@ __all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen", "measured"]
 FAMILIES = (fit, spectra, alignments, drift, modes, by_frequency, watched, frozen, paths, networks)
 ALL: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 DEFAULT: dict[str, Measure] = {name: measure for name, measure in ALL.items() if not measure.costly}
-OWN = ("(step)", "(time)", "(learning rate)")  # the names under which snapshots hold where they are
+RESERVED = ("(step)", "(time)", "(learning rate)")  # the keys of a snapshot's own step, time and learning rate
 
 
 def __getattr__(name: str) -> Measure:
@@ -51,7 +53,7 @@ def __getattr__(name: str) -> Measure:
 
 
 def chosen(*names: str) -> dict[str, Measure]:
-    """The measures of these names, from `ALL`; an `InputError` on a name that there is not."""
+    """A dictionary of the measures with these names, from `ALL`. Raises `InputError` on an unknown name."""
     unknown = [name for name in names if name not in ALL]
     if unknown:
         raise InputError(f"Expected names of measures; got {', '.join(unknown)}. There are {', '.join(ALL)}.")
@@ -59,7 +61,10 @@ def chosen(*names: str) -> dict[str, Measure]:
 
 
 def checked(measures: Mapping[str, Callable[[Snapshot], Any]] | None) -> dict[str, Measure]:
-    """The measures by key, `DEFAULT` for None, each after those that it needs, which are added; or an `InputError`."""
+    """Check a dictionary of measures (None: `DEFAULT`), and put each after those that it needs, which are added.
+
+    Raises `InputError` if it is empty or uses the key of a needed measure for another one.
+    """
     if measures is None:
         return dict(DEFAULT)
     if not isinstance(measures, Mapping) or not all(isinstance(key, str) for key in measures):
@@ -69,8 +74,8 @@ def checked(measures: Mapping[str, Callable[[Snapshot], Any]] | None) -> dict[st
         )
     if not measures:
         raise InputError("Expected one measure or more; got none.")
-    if taken := [key for key in measures if key in OWN]:
-        raise InputError(f"Expected another name than {taken[0]!r} for a measure; a history itself has that one.")
+    if taken := [key for key in measures if key in RESERVED]:
+        raise InputError(f"Expected another name than {taken[0]!r} for a measure; that name is reserved.")
     given = {key: _measure(key, measure) for key, measure in measures.items()}
     keys = {measure: key for key, measure in given.items()}
     ordered: dict[str, Measure] = {}
@@ -80,7 +85,8 @@ def checked(measures: Mapping[str, Callable[[Snapshot], Any]] | None) -> dict[st
             add(keys.get(needed, needed.name), needed)
         if given.get(key, measure) is not measure:
             raise InputError(
-                f"Expected at {key!r} the measure of that name, which others need; got another. Give it another key."
+                f"Expected {key!r} to be the measure with that name, which others need; got another measure. Give it "
+                "another key."
             )
         ordered.setdefault(key, measure)
 

@@ -1,8 +1,8 @@
-"""How the kernel is aligned with the labels.
+"""The alignment of the kernel with the labels.
 
-The uncentered alignment is the cosine of the kernel's matrix with that of the labels, <K, Y Y^T> / (||K|| ||Y Y^T||).
-The alignment, as `ntkbias.alignment` gives it, first subtracts from features and labels their means over the probe
-(CKA, Cortes et al. 2012). The two may move in opposite directions (Baratin et al. 2020, arXiv 2008.00938).
+The uncentered alignment is the cosine of the kernel's matrix and the matrix of labels, <K, Y Y^T> / (||K|| ||Y Y^T||).
+The alignment, as `ntkbias.alignment` gives it, subtracts the means of features and labels over the probe first (CKA,
+Cortes et al. 2012). The two may have opposite trends (Baratin et al. 2020, arXiv 2008.00938).
 """
 
 import math
@@ -19,7 +19,7 @@ __all__ = ["MEASURES"]
 
 @measured(title="alignment with labels", line="uncentered")
 def uncentered_alignment(at: Snapshot) -> float | None:
-    """<K, Y Y^T> / (||K|| ||Y Y^T||) with the labels; nothing is centered."""
+    """<K, Y Y^T> / (||K|| ||Y Y^T||) with labels Y. Nothing is centered."""
     if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     return _cosine(at.matrix, at.norm, _rows(at, at.labels))
@@ -35,7 +35,7 @@ def alignment(at: Snapshot) -> float | None:
 
 @measured(axes=("class",))
 def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
-    """The alignment with each column of the labels alone: one class against the rest, position by position."""
+    """The alignment with each column of the labels alone: one class against the rest, at each position."""
     if at.labels is None or at.labels.shape[1] < 2 or at.centered_matrix is None or at.setting.outputs == "all":
         return None
     centered = at.labels - at.labels.mean(0)
@@ -45,7 +45,7 @@ def alignment_by_class(at: Snapshot) -> Float[np.ndarray, " class"] | None:
 
 @measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
 def uncentered_alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
-    """The uncentered alignment of each parameter's part of the kernel; costs a kernel per parameter."""
+    """The uncentered alignment of each parameter's part of the kernel. Costs one Gram matrix per parameter."""
     if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     rows = _rows(at, at.labels)
@@ -54,7 +54,7 @@ def uncentered_alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] |
 
 @measured(axes=("layer",), labels=lambda at: list(at.layer_matrices), costly=True)
 def alignment_by_layer(at: Snapshot) -> Float[np.ndarray, " layer"] | None:
-    """The alignment of each parameter's part of the kernel, centered; costs a kernel per parameter."""
+    """The alignment of each parameter's part of the kernel, centered. Costs one Gram matrix per parameter."""
     if at.labels is None or at.matrix is None or not at.has_rows_for(at.labels):
         return None
     rows = _rows(at, at.labels - at.labels.mean(0))
@@ -72,7 +72,7 @@ MEASURES = (
 
 
 def _rows(at: Snapshot, labels: np.ndarray) -> np.ndarray:
-    """Labels as columns over the rows of the matrix: for all pairs of outputs one column."""
+    """Labels as columns with one entry per row of the matrix. For outputs="all" that is a single column."""
     return labels.reshape(-1, 1) if at.setting.outputs == "all" else labels
 
 

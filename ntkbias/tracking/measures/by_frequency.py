@@ -1,7 +1,7 @@
-"""The frequency of modes, and of what is learned and what is not.
+"""The frequencies of modes, of the network's outputs and of the residual.
 
-On a domain with harmonics the power of a function in each level is its spectrum; stacked over snapshots it is a
-spectrogram of training. Elsewhere a function has one frequency, from the neighborhood graph.
+On a domain with harmonics, the power of a function in each level is its spectrum. Stacked over snapshots, the spectra
+are a spectrogram of training. On other domains a function has a single frequency, from the neighborhood graph.
 """
 
 import math
@@ -27,7 +27,7 @@ def _level_names(at: Snapshot) -> list[str]:
 
 @measured(axes=("mode",))
 def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
-    """The frequency of each mode on the domain; those below the noise floor are NaN."""
+    """The frequency of each mode on the domain. It is NaN for modes below the noise floor."""
     if at.setting.domain is None:
         return None
     domain, weights = at.setting.domain, np.asarray(at.spectrum.weights, np.float64)[None]
@@ -38,7 +38,7 @@ def frequencies(at: Snapshot) -> Float[np.ndarray, " k"] | None:
 
 @measured(title="frequency of the residual", line="residual", column="residual's frequency")
 def residual_frequency(at: Snapshot) -> float | None:
-    """The frequency of the residual: the root mean square over harmonics, else by the neighborhood graph."""
+    """The frequency of the residual: the root mean square over harmonics, or that by the neighborhood graph."""
     if at.setting.domain is None or at.residual is None:
         return None
     domain = at.setting.domain
@@ -50,7 +50,7 @@ def residual_frequency(at: Snapshot) -> float | None:
         return float(np.sqrt(np.sum(power * squares) / max(np.sum(power), np.finfo(float).tiny)))
     if not np.any(at.residual):
         return math.nan
-    function = jnp.asarray(at.residual)[..., None]  # one mode with a value an output
+    function = jnp.asarray(at.residual)[..., None]  # one mode with one value per output
     mode = Spectrum(
         eigenvalues=jnp.ones(1),
         eigenfunctions=function,
@@ -72,7 +72,7 @@ def residual_spectrum(at: Snapshot) -> Float[np.ndarray, " level"] | None:
 
 @measured(axes=("level",), labels=_level_names, title="power of the outputs", scale="log")
 def output_spectrum(at: Snapshot) -> Float[np.ndarray, " level"] | None:
-    """The power of the network's outputs in each level of the domain's harmonics."""
+    """The power of the network's outputs in each level of the domain's harmonics, summed over outputs."""
     return _levels(at, at.outputs)
 
 
@@ -85,6 +85,7 @@ MEASURES = (
 
 
 def _levels(at: Snapshot, function: np.ndarray) -> np.ndarray | None:
+    """The power of a function `(n, o)` in each level, summed over outputs. None if the domain has no harmonics."""
     domain = at.setting.domain
     if not isinstance(domain, HarmonicDomain):
         return None

@@ -1,4 +1,7 @@
-"""How well the network fits: its loss, and the classes that it gets right, of each input or each of its positions."""
+"""How well the network fits the data: loss, accuracy and margin.
+
+The class is that of each input or, for outputs `(n, positions, o)`, that of each position.
+"""
 
 from typing import NamedTuple
 
@@ -10,39 +13,39 @@ from ntkbias.tracking.snapshot import Snapshot
 
 __all__ = ["MEASURES"]
 
-ROUNDING = 2.0**-7  # of probabilities: those of bfloat16, which the cross entropy takes
+ROUNDING = 2.0**-7  # of probabilities in bfloat16, which the cross entropy accepts
 
 
 @measured(title="loss", line="probe", scale="log", column="loss")
 def loss(at: Snapshot) -> float | None:
-    """The loss on the probe, by default the first training inputs; `train_loss` is that of all of them."""
+    """The loss on the probe, by default the first training examples. `train_loss` covers all training examples."""
     return None if at.setting.probe_y is None else at.loss(at.outputs, at.setting.probe_y)
 
 
 @measured(title="accuracy", line="probe", column="accuracy")
 def accuracy(at: Snapshot) -> float | None:
-    """The share of the probe whose class is right: by sign for labels of -1 and 1, else by the largest output.
+    """The fraction of the probe, or of its positions, with the right class.
 
-    Of outputs `(n, positions, o)` the share of all positions.
+    The class is the sign of the output for labels -1 and 1, and otherwise the largest output.
     """
     return None if at.setting.probe_y is None else _accuracy(at, at.outputs, at.setting.probe_y)
 
 
 @measured(title="loss", line="training", scale="log", costly=True)
 def train_loss(at: Snapshot) -> float:
-    """The loss over all training inputs."""
+    """The loss on all training examples."""
     return at.loss(at.train_outputs, at.setting.y)
 
 
 @measured(title="accuracy", line="training", costly=True)
 def train_accuracy(at: Snapshot) -> float | None:
-    """The share of all training inputs whose class is right."""
+    """The fraction of all training examples, or of their positions, with the right class."""
     return _accuracy(at, at.train_outputs, at.setting.y)
 
 
 @measured(title="loss", line="test", scale="log", column="test loss")
 def test_loss(at: Snapshot) -> float | None:
-    """The loss on the test inputs."""
+    """The loss on the test examples."""
     if at.setting.test is None or at.test_outputs is None:
         return None
     return at.loss(at.test_outputs, at.setting.test[1])
@@ -50,7 +53,7 @@ def test_loss(at: Snapshot) -> float | None:
 
 @measured(title="accuracy", line="test", column="test accuracy")
 def test_accuracy(at: Snapshot) -> float | None:
-    """The share of test inputs whose class is right."""
+    """The fraction of test examples, or of their positions, with the right class."""
     if at.setting.test is None or at.test_outputs is None:
         return None
     return _accuracy(at, at.test_outputs, at.setting.test[1])
@@ -58,7 +61,7 @@ def test_accuracy(at: Snapshot) -> float | None:
 
 @measured(title="margin", line="smallest")
 def margin(at: Snapshot) -> float | None:
-    """The smallest margin on the probe: y f for labels of -1 and 1, else the right output less the largest other."""
+    """The smallest margin on the probe: y f for labels -1 and 1, else the right output minus the largest other one."""
     found = None if at.setting.probe_y is None else _classes(at, at.outputs, at.setting.probe_y)
     if found is None:
         return None
@@ -88,14 +91,14 @@ MEASURES = (
 
 
 class _Classes(NamedTuple):
-    """The outputs of each input, or of each of its positions, and the class that is right there."""
+    """The outputs and the right class of each input or position."""
 
     scores: Float[np.ndarray, "rows o"]
-    right: np.ndarray  # (rows,): its number, or -1 and 1 for one output
+    right: np.ndarray  # (rows,): the index of the class, or -1 and 1 for one output
 
 
 def _accuracy(at: Snapshot, outputs: np.ndarray, y: object) -> float | None:
-    """None where targets are no classes."""
+    """The fraction of rows with the right class. None if the targets are not classes."""
     found = _classes(at, outputs, y)
     if found is None:
         return None
@@ -104,7 +107,7 @@ def _accuracy(at: Snapshot, outputs: np.ndarray, y: object) -> float | None:
 
 
 def _classes(at: Snapshot, outputs: np.ndarray, y: object) -> _Classes | None:
-    """The outputs and right classes, of targets as the losses take them; None where those are no classes."""
+    """The outputs and right classes for targets in any form that losses accept. None if they are not classes."""
     values = np.asarray(y)
     *positions, count = at.output_shape or (1,)
     scores = outputs.reshape(-1, count)

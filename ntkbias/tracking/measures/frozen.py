@@ -1,4 +1,4 @@
-"""What the kernel at the start, kept, predicts of the network on the probe."""
+"""The predictions of the frozen kernel, the kernel at the first snapshot, for the network on the probe."""
 
 import math
 from typing import Any
@@ -17,12 +17,14 @@ __all__ = ["MEASURES"]
 
 @measured(axes=("example", "output"), costly=True)
 def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
-    """What the kernel at the first snapshot, kept, predicts on the probe for the squared error, at this step.
+    """The outputs on the probe that the kernel at the first snapshot predicts for this step, for the squared error.
 
-    Time is counted from that snapshot, at whatever step a loop of your own begins. Gradient descent step by step where
-    the learning rate has been one number, which is exact for a linear model (NaN beyond the largest float, above the
-    critical rate); else gradient flow up to this time. Costs at the start the kernel of all training inputs and
-    outputs, and its eigendecomposition; None for other losses, without a time, and for more than 1,500 rows.
+    Time is counted from the first snapshot, even if a loop of your own begins at a later step. If the learning rate has
+    been constant, the prediction is that of gradient descent, which is exact for a linear model. Above the critical
+    rate it becomes NaN when it exceeds the largest float. For other learning rates it is that of gradient flow.
+
+    Costs the kernel of all training inputs and outputs at the start, and its eigendecomposition. It is None for other
+    losses, for optimizers without a time, and for more than 1,500 rows.
     """
     y = columns(at.setting.y, at.output_shape)
     mean_squares = at.setting.loss is losses.mse and math.isfinite(at.time)
@@ -40,7 +42,7 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
     if math.isclose(span, num_steps * at.learning_rate, rel_tol=1e-6):
         try:
             found = gradient_descent(spectrum, y.reshape(inner), np.array([num_steps]), at.learning_rate, **options)
-        except InputError:  # it says that the outputs are beyond the largest float
+        except InputError:  # the outputs exceed the largest float
             return np.full(at.outputs.shape, math.nan)
     else:
         found = gradient_flow(spectrum, y.reshape(inner), np.array([span]), **options)
@@ -50,7 +52,7 @@ def frozen_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
 
 @measured(costly=True)
 def frozen_error(at: Snapshot) -> float | None:
-    """||f_t - prediction|| / ||f_t - f_0|| on the probe, of what the frozen kernel predicts; zero at the start."""
+    """||f_t - prediction|| / ||f_t - f_0|| on the probe, for the frozen kernel's prediction. Zero at the start."""
     predicted = frozen_outputs(at)
     if predicted is None:
         return None
@@ -60,7 +62,7 @@ def frozen_error(at: Snapshot) -> float | None:
 
 @measured(costly=True)
 def frozen_loss(at: Snapshot) -> float | None:
-    """The loss on the probe that the frozen kernel predicts."""
+    """The loss of the frozen kernel's prediction on the probe."""
     y = at.setting.probe_y
     predicted = None if y is None else frozen_outputs(at)
     return None if y is None or predicted is None else at.loss(predicted, y)

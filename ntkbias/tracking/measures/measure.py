@@ -1,7 +1,7 @@
-"""A measure of training: a function of a snapshot, with all that others need to know of what it gives.
+"""A measure: a function of a snapshot, with a description of its values.
 
-Whoever takes, keeps, draws or tabulates a measure reads here the names of its axes and of what lies along them, which
-other measures it needs, the panel of `plots.evolution` that it is drawn in, and the column that it has in tables.
+Code that takes, saves, plots or tabulates a measure reads the description. It has the names of the axes and of the
+entries along them, the other measures that it needs, its panel in `plots.evolution` and its column in tables.
 
 >>> from ntkbias.tracking.measures import Measure, measured
 >>> @measured(title="gap", scale="log", column="gap")
@@ -24,15 +24,15 @@ __all__ = ["Measure", "measured"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measure:
-    """A function of a `Snapshot` to a number, or to an array of one shape at all snapshots; it is called as such.
+    """A function of a `Snapshot` that returns a number, or an array with the same shape at all snapshots.
 
-    `axes` name the axes of that array, and `labels` give the names of what lies along the last of them. `needs` are the
-    measures whose values it reads: they are taken with it, before it.
-
-    A number with a `title` is drawn by `plots.evolution`, in the panel of that title, beside the others that share it,
-    as the `line` of that name (default: its own) and on that `scale`. `title` also names an array in its picture. With
-    `column`, the head, a number has a column in tables and a sentence in reports. A `costly` measure takes more than
-    the kernel and its eigendecomposition, and is taken when asked for.
+    - `axes`: the names of the array's axes. `labels` returns the names of the entries along the last axis.
+    - `needs`: the measures whose values it reads. They are taken too, before it.
+    - `title`: the panel of `plots.evolution` that shows a number, together with the others that have this title. It is
+      drawn as a line with the name `line` (default: its key) on the axis `scale`. For an array, `title` is the title of
+      its picture.
+    - `column`: the head of a number's column in tables. Such a number also has a sentence in reports.
+    - `costly`: it costs more than the kernel and its eigendecomposition, so it is not in `DEFAULT`.
     """
 
     name: str
@@ -51,18 +51,18 @@ class Measure:
         object.__setattr__(self, "__wrapped__", self.function)
 
     def __call__(self, at: Snapshot) -> Any:
-        """What it measures at a snapshot; None where there is nothing to measure."""
+        """The value at a snapshot. None if the measure does not apply."""
         return self.function(at)
 
     def value(self, at: Snapshot) -> np.ndarray | None:
-        """What it gave at this snapshot, whatever its key among the measures; None where it was not taken."""
+        """The value that was taken at this snapshot, under any key. None if it was not taken."""
         return at.values.get(at.keys.get(self, self.name))
 
     def before(self, at: Snapshot) -> np.ndarray:
-        """What it gave at the snapshot before."""
+        """The value that was taken at the previous snapshot."""
         return at.before[at.keys.get(self, self.name)]
 
 
 def measured(**about: Any) -> Callable[[Callable[[Snapshot], Any]], Measure]:
-    """Make a function the `Measure` of its name; `about` are the other fields."""
+    """A decorator that makes a function the `Measure` with its name. `about` are the other fields of `Measure`."""
     return lambda function: Measure(function.__name__, function, **about)

@@ -1,8 +1,8 @@
-"""The modes of the kernel: each followed from snapshot to snapshot, and what of the function lies in it.
+"""The modes of the kernel, matched from snapshot to snapshot, and the energy of labels and residuals in each mode.
 
-A residual r is n times the loss's derivative in the outputs, f - y for the squared error. Energies are mean squares:
-that of the residual in mode i is <phi_i, r>^2, summed over outputs, which gradient flow reduces as exp(-2 eigenvalue_i
-time) while the kernel stays.
+The residual r is n times the derivative of the loss in the outputs, f - y for the squared error. Energies are mean
+squares. The energy of the residual in mode i is <phi_i, r>^2, summed over outputs. For the squared error and a constant
+kernel, gradient flow reduces it as exp(-2 eigenvalue_i time).
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ __all__ = ["MEASURES"]
 
 @measured(axes=("example", "mode"), costly=True)
 def eigenfunctions(at: Snapshot) -> Float[np.ndarray, "n *o k"]:
-    """The first eigenfunctions on the probe, each with the sign of the one before that it is matched with."""
+    """The first k eigenfunctions on the probe. Each has the sign of its match at the previous snapshot."""
     functions = at.modes
     if at.previous is not None:
         before = eigenfunctions.before(at).reshape(functions.shape)[:, _matching(at)[0]]
@@ -28,10 +28,10 @@ def eigenfunctions(at: Snapshot) -> Float[np.ndarray, "n *o k"]:
 
 @measured(axes=("mode",))
 def matched_modes(at: Snapshot) -> Int[np.ndarray, " k"]:
-    """Which mode of the start each mode is, followed from snapshot to snapshot by the largest overlaps.
+    """For each mode, the number of its match at the first snapshot, where modes have the numbers 0 to k - 1.
 
-    Modes of the start have the numbers 0 .. k - 1. The matching maximizes the sum of squared inner products with the
-    modes before; a mode that enters the first k takes the number of one that leaves, and `matched_overlap` is small.
+    Modes are matched from snapshot to snapshot. A matching maximizes the sum of squared inner products. If a mode
+    enters the first k, it takes the number of a mode that leaves them, and its `matched_overlap` is small.
     """
     if at.previous is None:
         return np.arange(at.num_modes)
@@ -40,13 +40,13 @@ def matched_modes(at: Snapshot) -> Int[np.ndarray, " k"]:
 
 @measured(axes=("mode",))
 def matched_overlap(at: Snapshot) -> Float[np.ndarray, " k"]:
-    """The squared cosine of each mode with the one before that it was matched with: one where it has not turned."""
+    """The squared cosine between each mode and its match at the previous snapshot. One if the mode did not turn."""
     return np.ones(at.num_modes) if at.previous is None else _matching(at)[1]
 
 
 @measured(axes=("mode",))
 def energy_of_labels(at: Snapshot) -> Float[np.ndarray, " k"] | None:
-    """The share of the labels' power that lies in each current mode."""
+    """The fraction of the labels' mean square in each current mode."""
     if at.labels is None or not at.has_rows_for(at.labels):
         return None
     return _energy(at, at, at.labels) / max(float(np.sum(at.labels**2)) / at.num_examples, np.finfo(float).tiny)
@@ -60,7 +60,10 @@ def energy_of_residual(at: Snapshot) -> Float[np.ndarray, " k"] | None:
 
 @measured(axes=("mode",))
 def energy_of_residual_at_start(at: Snapshot) -> Float[np.ndarray, " k"] | None:
-    """The mean square of the residual in each mode of the kernel at the start: each decays alone while that stays."""
+    """The mean square of the residual in each mode of the kernel at the start.
+
+    For the squared error, each of them decays independently of the others as long as the kernel is constant.
+    """
     return None if at.residual is None else _energy(at, at.initial, at.residual)
 
 
@@ -75,7 +78,7 @@ MEASURES = (
 
 
 def _matching(at: Snapshot) -> tuple[np.ndarray, np.ndarray]:
-    """For each mode the one before that it is matched with, and their squared cosine."""
+    """For each mode the index of its match at the previous snapshot, and the squared cosine between the two."""
     assert at.previous is not None
     overlaps = (at.previous.modes.T @ at.modes / at.num_examples) ** 2
     before, now = scipy.optimize.linear_sum_assignment(-overlaps)
@@ -84,6 +87,9 @@ def _matching(at: Snapshot) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _energy(at: Snapshot, basis: Snapshot, function: np.ndarray) -> np.ndarray:
-    """The squared coefficients of a function (n, t) in the modes of a snapshot, summed over what modes do not have."""
+    """The squared coefficients of a function `(n, t)` in the modes of the snapshot `basis`, summed over columns.
+
+    With outputs="all" the modes cover all outputs, and the function counts as a single column.
+    """
     rows = function.reshape(-1, 1) if at.setting.outputs == "all" else function
     return np.sum((basis.modes.T @ rows / at.num_examples) ** 2, 1)

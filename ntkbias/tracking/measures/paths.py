@@ -1,14 +1,15 @@
-"""Measures of the path: what training has done so far, summed over the snapshots.
+"""Integrals along the path of training, from the first snapshot to the current one.
 
-Under gradient flow outputs move by df/dt = -(1/n) K_t(x, train) r_t, with r_t = f_t - y, or n times the derivative of
-another loss, so that
+Under gradient flow the outputs move as df/dt = -(1/n) K_t(x, train) r_t. The residual r_t is f_t - y for the squared
+error, and n times the derivative of the loss in general. So
 
-    f_T - f_0 = -(1/n) integral over t of K_t r_t        (exactly: what the path did)
-    path kernel = (1/T) integral over t of K_t           (the mean kernel along it; Domingos 2020, arXiv 2012.00152)
+    f_T - f_0 = -(1/n) integral over t of K_t r_t        (exact)
+    path kernel = (1/T) integral over t of K_t           (the mean kernel; Domingos 2020, arXiv 2012.00152)
 
-Integrals are trapezia between snapshots. `path_error` is what the first misses: for want of snapshots, of the order of
-their spacing squared (of their spacing with ReLU, whose kernel jumps in time), and because the steps of gradient
-descent are no flow. Where an optimizer has no time, there is no integral, and both are None.
+Integrals use the trapezoidal rule between snapshots. `path_error` is the error of the first formula. One part comes
+from the spacing of snapshots, and is quadratic in it, or linear for ReLU networks, whose kernel jumps in time. The
+other part arises because gradient descent takes finite steps. If an optimizer has no time, there are no integrals, and
+their measures are None. `trajectory_complexity` needs no time.
 """
 
 import math
@@ -24,9 +25,9 @@ __all__ = ["MEASURES"]
 
 @measured(axes=("row", "column"), costly=True)
 def path_kernel(at: Snapshot) -> Float[np.ndarray, "rows rows"] | None:
-    """The mean of the kernel over time since the first snapshot, on the probe; there the kernel itself.
+    """The mean of the kernel on the probe over time since the first snapshot, where it is the kernel itself.
 
-    Held for each snapshot.
+    The history holds one matrix per snapshot.
     """
     if at.matrix is None or not math.isfinite(at.time):
         return None
@@ -41,7 +42,7 @@ def path_kernel(at: Snapshot) -> Float[np.ndarray, "rows rows"] | None:
 
 @measured(axes=("mode",), needs=(path_kernel,), costly=True)
 def path_eigenvalues(at: Snapshot) -> Float[np.ndarray, " k"] | None:
-    """The largest eigenvalues of the path kernel over n; the path kernel is taken with it."""
+    """The largest eigenvalues of the path kernel over n. It needs `path_kernel`, which is added to the measures."""
     matrix = path_kernel.value(at)
     if matrix is None:
         return None
@@ -50,9 +51,9 @@ def path_eigenvalues(at: Snapshot) -> Float[np.ndarray, " k"] | None:
 
 @measured(axes=("example", "output"), costly=True)
 def path_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
-    """f_0 - (1/n) times the integral of K_t r_t so far: what the path says that the outputs on the probe are.
+    """The outputs on the probe by the path integral: f_0 - (1/n) times the integral of K_t r_t so far.
 
-    Costs a gradient over all training inputs, and a derivative on the probe, a snapshot.
+    Costs one gradient over all training examples and one forward derivative on the probe per snapshot.
     """
     if not math.isfinite(at.time):
         return None
@@ -65,7 +66,7 @@ def path_outputs(at: Snapshot) -> Float[np.ndarray, "n o"] | None:
 
 @measured(needs=(path_outputs,), costly=True)
 def path_error(at: Snapshot) -> float | None:
-    """||f_0 + integral - f_t|| / ||f_t - f_0|| on the probe; the path's outputs are taken with it."""
+    """||path_outputs - f_t|| / ||f_t - f_0|| on the probe. It needs `path_outputs`, which is added to the measures."""
     predicted = path_outputs.value(at)
     if predicted is None:
         return None
@@ -75,10 +76,10 @@ def path_error(at: Snapshot) -> float | None:
 
 @measured(title="trajectory's complexity", line="complexity")
 def trajectory_complexity(at: Snapshot) -> float:
-    """The sum of ||step|| sqrt(tr K / n) so far, K summed over outputs (Baratin et al. 2020), of all steps.
+    """The sum of ||step|| sqrt(tr K / n) over all steps so far, with K summed over outputs (Baratin et al. 2020).
 
-    The root is averaged between snapshots. In a loop of your own the steps between snapshots count as one straight
-    line, as in `complexity.path_complexity`.
+    The square root is the mean of its values at the two neighboring snapshots. For a loop of your own, the path between
+    snapshots counts as a straight line, as in `complexity.path_complexity`.
     """
     if at.previous is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""Targets that are watched, named functions on the probe: how fast each would be learned, and how much of it is."""
+"""Watched targets, which are named functions on the probe: how fast they would be learned, and how much is learned."""
 
 import numpy as np
 from jaxtyping import Float
@@ -12,10 +12,10 @@ __all__ = ["MEASURES"]
 
 @measured(axes=("target",), labels=lambda at: list(at.setting.watched))
 def target_alignment(at: Snapshot) -> Float[np.ndarray, " t"] | None:
-    """The rate at which gradient flow would begin to learn each named target: phi^T K phi / (n phi^T phi).
+    """The initial rate at which gradient flow would learn each named target: phi^T K phi / (n phi^T phi).
 
-    Over `trace` it is the kernel's share along the target. The one with the largest is learned first while the kernel
-    stays.
+    Divided by `trace`, it is the fraction of the kernel along the target. If the kernel stays the same, the target with
+    the largest rate is learned first.
     """
     if not at.setting.watched:
         return None
@@ -32,9 +32,9 @@ def target_alignment(at: Snapshot) -> Float[np.ndarray, " t"] | None:
 
 @measured(axes=("target",), labels=lambda at: list(at.setting.watched), costly=True)
 def learning_time(at: Snapshot) -> Float[np.ndarray, " t"] | None:
-    """The time in which the current kernel, kept, would learn each named target: that of `learning.learnability`.
+    """The time that the current kernel, if it stayed the same, would need to learn each named target.
 
-    Of targets as they stand, with their mean; see there for what the time is, and for more.
+    It is the `learning_time` of `learning.learnability`, which defines it. Targets keep their mean.
     """
     if not at.setting.watched:
         return None
@@ -47,7 +47,7 @@ def learning_time(at: Snapshot) -> Float[np.ndarray, " t"] | None:
 
 @measured(axes=("target",), labels=lambda at: list(at.setting.watched))
 def learned(at: Snapshot) -> Float[np.ndarray, " t"] | None:
-    """How much of each named target the outputs hold: <f, phi> / <phi, phi>, one when it is learned."""
+    """The fraction of each named target in the outputs: <f, phi> / <phi, phi>. It is one when the target is learned."""
     if not at.setting.watched:
         return None
     targets = [columns(values, at.output_shape) for values in at.setting.watched.values()]
