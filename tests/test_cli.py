@@ -67,6 +67,8 @@ def test_compare_leaves_a_complete_run_folder(tmp_path, capsys):
     assert comparison.names == ("mlp, finite", "mlp, infinite")
     assert comparison.rankings[1].frequencies[:5].tolist() == [0, 1, 1, 2, 2]
     assert (tmp_path / "run" / "table.txt").read_text().strip() in out
+    assert out.startswith(f"{comparison}\n\nmlp, finite\n")
+    assert "\n\n40 inputs, 2 kernels, " in out
 
 
 @pytest.mark.slow

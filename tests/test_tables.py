@@ -173,11 +173,10 @@ def test_nan_and_nothing_print(values):
         blank = jax.tree.map(lambda leaf: leaf * np.nan if np.result_type(leaf).kind == "f" else leaf, value)
         assert "f32[" not in repr(blank), name
     few = values["0 Spectrum"]
-    none = dataclasses.replace(
-        few,
-        **{name: getattr(few, name)[..., :0] for name in ("eigenvalues", "eigenfunctions", "eigenspace", "residuals")},
-    )
-    assert repr(none).startswith("Spectrum: 0 modes on 24 inputs\ntrace")
+    parts = ("eigenvalues", "eigenfunctions", "eigenspace", "residuals")
+    for count, title in ((0, "0 modes on 24 inputs\ntrace"), (1, "1 mode on 24 inputs\nmode")):
+        first = dataclasses.replace(few, **{name: getattr(few, name)[..., :count] for name in parts})
+        assert repr(first).startswith(f"Spectrum: {title}")
     assert Table("nothing", {"a": []}).text() == "nothing"
 
 
