@@ -32,9 +32,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ntkbias.checks import key_or_default, require_known
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
-from ntkbias.frequency.measures import FrequencyMeasure, measure_on, require_inputs, shared
+from ntkbias.frequency.measures import MEASURES, FrequencyMeasure, measure_on, require_inputs, shared
 from ntkbias.spectra import DecayExponent, Spectrum
-from ntkbias.tables import Fact, Printed, Table, brackets, interval, number
+from ntkbias.tables import Fact, Printed, Table, brackets, counted, explained, interval, number
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "rank_by_frequency"]
 
@@ -191,8 +191,11 @@ class FrequencyRanking(Printed):
             "learning time": [number(self.learning_times[mode]) for mode in shown],
         }
         law = "" if self.decay is None else f", the slope of modes {self.decay.first + 1} to {self.decay.last}"
-        title = f"FrequencyRanking: {count:,} modes, {known:,} of resolved frequency, by {self.measure}"
-        return Table(title, columns, [", ".join(map(str, self._facts())) + law], count - len(shown))
+        title = f"FrequencyRanking: {counted(count, 'mode')}, {known:,} of resolved frequency, by {self.measure}"
+        unknown = {"frequency"} if self.measure not in MEASURES else set()  # its unit is the measure's own
+        sentences = explained({head: cells for head, cells in columns.items() if head not in unknown})
+        facts = ", ".join(map(str, self._facts())) + law
+        return Table(title, columns, [f"{facts}.", *sentences], count - len(shown))
 
     def _correlation(self, frequencies: Float[np.ndarray, " k"]) -> float:
         known = np.asarray(self.resolved)

@@ -25,6 +25,7 @@ LearningCurve: 3 sizes, ridge 0, noise 0
   8       0.691    23.7%    0.216
  32       0.178    63.6%   0.0383
 128     0.00712    94.4%  0.00400
+Regression learns a mode of rate r to the share r / (r + kappa).
 """
 
 import math
@@ -44,7 +45,7 @@ from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.mistaken import require_no_labels
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table, counted, number, spaced
+from ntkbias.tables import Printed, Table, counted, explained, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
@@ -139,6 +140,7 @@ class LearningCurve(Printed):
         return Table(
             f"LearningCurve: {counted(len(self.sizes), 'size')}, ridge {self.ridge:g}, noise {self.noise:g}{means}",
             columns,
+            explained(columns),
         )
 
 

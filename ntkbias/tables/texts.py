@@ -20,6 +20,7 @@ MEANINGS = {  # what columns with these heads hold
     "residual's frequency": "Frequencies are in radians per unit of length.",
     "purity": "Purity is the share of a mode's power that lies in its main degree.",
     "learning time": "The learning time is 1 / eigenvalue, in steps times learning rate.",
+    "kappa": "Regression learns a mode of rate r to the share r / (r + kappa).",
     "kernel drift": "The kernel drift is the change of the kernel since the start, divided by its norm at the start.",
 }
 

@@ -235,7 +235,8 @@ def test_curves_are_saved_and_printed(tmp_path):
     nb.save(tmp_path / "curve", curve)
     assert str(nb.load(tmp_path / "curve")) == str(curve)
     assert str(curve).splitlines()[1].split() == ["n", "test", "error", "learned", "kappa"]
-    assert len(str(curve).splitlines()) == 6
+    assert len(str(curve).splitlines()) == 7
+    assert str(curve).endswith("\nRegression learns a mode of rate r to the share r / (r + kappa).")
 
 
 @pytest.mark.usefixtures("unchecked")
