@@ -137,6 +137,15 @@ def _history(h, run=nb.track, **options):
     return {name: history[name] for name in ("loss", "eigenvalues", "trace", "weight_norm", "sharpness", "outputs")}
 
 
+def _followed(h):
+    """Measures of a loop of one's own."""
+    names = "loss", "eigenvalues", "trace", "weight_norm"
+    taken = nb.tracking.measures.chosen(*names)
+    snapshots = nb.train(h.f, h.params, (h.x, h.y), **_SGD)
+    history = nb.track_snapshots(h.f, snapshots, (h.x, h.y), learning_rate=0.1, measures=taken)
+    return {name: history[name] for name in names}
+
+
 def _law():
     return 2.0 ** np.arange(3, 9), 2.0 ** -np.arange(6)
 
@@ -242,7 +251,7 @@ HALF_PRECISION = {
     "track_many": Half(
         lambda h: _history(h, nb.track_many, params=jax.tree.map(lambda p: jnp.stack([p, p]), h.params)), 0.1
     ),
-    "track_snapshots": Half(lambda h: _history(h, nb.track_snapshots), 0.1),
+    "track_snapshots": Half(_followed, 0.1),
     "train": Half(lambda h: [p for _, p in nb.train(h.f, h.params, (h.x, h.y), **_SGD)], keeps_type=True),
     "tracking.path_spectrum": Half(
         lambda h: (
