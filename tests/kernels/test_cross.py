@@ -300,7 +300,9 @@ class TestBadInput:
         f, g, params, x, _ = cross_case("two heads")
         with pytest.raises(InputTypeError, match="kernel; got CrossNTK, whose matrix is not symmetric; use"):
             nb.spectrum(nb.cross_ntk(f, g, params), x)
-        with pytest.raises(InputTypeError, match=r"Expected a kernel, .*; got BlockNTK. For a matrix use eigh\(K\)"):
+        with pytest.raises(
+            InputTypeError, match=r"Expected a kernel, .*; got BlockNTK. For a matrix use nb\.eigen\.eigh\(K\)"
+        ):
             nb.spectrum(nb.block_ntk({"f": f}, params), x)
 
     @pytest.mark.parametrize("outputs", ["mean", "sum", "each"])

@@ -869,5 +869,7 @@ class TestBadInput:
     def test_a_store_of_every_output_apart(self, tmp_path):
         f, params, x, _ = function_case("mlp")
         store = nb.gram_on_disk(tmp_path / "each", nb.empirical_nngp(f, params, outputs="each"), x)
-        with pytest.raises(InputError, match="Expected one matrix, of outputs 'mean', 'sum' or 'all', for to_scipy"):
+        with pytest.raises(
+            InputError, match="Expected a single matrix, with outputs 'mean', 'sum' or 'all', for to_scipy"
+        ):
             nb.kernels.as_operator(store)
