@@ -189,9 +189,9 @@ def require_wide(value: object, name: str) -> Array:
 
 
 def require_host(value: object, name: str) -> np.ndarray:
-    """`require_array` on the host, in the precision that was given: JAX would round float64 to float32 by default.
+    """Like `require_wide`, but return a NumPy array in the precision of `value`.
 
-    A difference of large numbers, as a target less its mean, keeps its digits.
+    By default JAX rounds float64 to float32. A target minus its mean would then lose digits.
     """
     array = require_wide(value, name)
     if isinstance(value, jax.Array):

@@ -26,7 +26,7 @@ def progress(items: Iterable | None, label: str, **options: Any) -> Any:
     `initial`. There is no bar if output goes to a file, or if the environment sets TQDM_DISABLE.
     """
     notebook = tqdm.__mro__[0].__module__.endswith("notebook")
-    disable = True if os.environ.get("TQDM_DISABLE") else False if notebook else None
+    disable = True if os.environ.get("TQDM_DISABLE") else (False if notebook else None)  # None: unless in a terminal
     return tqdm(items, desc=label, delay=2.0, leave=False, disable=disable, **options)
 
 

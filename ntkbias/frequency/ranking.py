@@ -206,6 +206,7 @@ class FrequencyRanking(Printed):
 
 
 def _dominant_share(energy: Any) -> Any:
+    """The largest share of each row's power, at most one also if the energies sum to more."""
     return energy.max(1) / energy.sum(1).clip(1.0)
 
 
