@@ -12,40 +12,54 @@
 (['depth 1', 'depth 3'], False, [0.0, 1.0, 1.0])
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from ntkbias.checks import key_or_default, require_finite, require_known, require_name, require_wide
+from ntkbias.checks import require_name
+from ntkbias.comparison.similarities import Similarity
+from ntkbias.comparison.verdicts import Verdicts
 from ntkbias.domains import Domain
-from ntkbias.eigen import spectrum
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.frequency import MEASURES, FrequencyMeasure, FrequencyRanking, measure_on, rank_by_frequency
-from ntkbias.kernels import Kernel
-from ntkbias.kernels.kernel import require_kernel
-from ntkbias.mistaken import require_no_labels
-from ntkbias.progress import progress
+from ntkbias.frequency import MEASURES, FrequencyRanking
 from ntkbias.spectra import Spectrum
 from ntkbias.tables import MOST_ROWS, Fact, Printed, Table, counted, explained, percent, printed, printed_html
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["ComparedKernel", "Comparison"]
 
 
-class ComparedKernel(NamedTuple):
-    """One kernel of a comparison: `spectrum, ranking = comparison[name]`. It prints as a table of its first modes."""
+class ComparedKernel(Printed):
+    """One kernel of a comparison: `spectrum, ranking = comparison[name]`. It prints as a table of its first modes.
 
-    spectrum: Spectrum
+    `spectrum` and `ranking` are those of the first run. `spectra` has one per run, and `values` holds the numbers of
+    all runs by their names.
+    """
+
+    spectra: tuple[Spectrum, ...]
     ranking: FrequencyRanking
+    values: dict[str, Float[Array, " r"]]
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The spectrum of the first run."""
+        return self.spectra[0]
+
+    @property
+    def runs(self) -> int:
+        """The number of runs: random initializations of a network, and one for a kernel."""
+        return len(self.spectra)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.spectrum, self.ranking))
 
     def facts(self) -> list[Fact]:
         """The facts about the kernel's spectrum and about the ranking of its modes."""
         return [*self.spectrum.facts(), *self.ranking.facts()]
 
-    def table(self, num_rows: int = MOST_ROWS) -> Table:
+    def table(self, num_rows: int = MOST_ROWS) -> Table:  # of JAX arrays as well: it compiles nothing
         """A table of the first modes, with each mode's share of the trace, the facts, and notes on the columns."""
         ranked = self.ranking.table(num_rows)
         values = np.asarray(self.ranking.eigenvalues)[: len(ranked.rows)]
@@ -88,7 +102,10 @@ class Comparison(Printed):
     def __getitem__(self, name: str) -> ComparedKernel:
         require_name(name, self.names, "a kernel that was compared")
         place = self.names.index(name)
-        return ComparedKernel(self.spectra[place], self.rankings[place])
+        spectrum, ranking = self.spectra[place], self.rankings[place]
+        values = {"effective rank": jnp.atleast_1d(jnp.asarray(spectrum.effective_rank_bounds()[0]))}
+        values["Spearman's rho"] = jnp.atleast_1d(jnp.asarray(ranking.spearman))
+        return ComparedKernel((spectrum,), ranking, values)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
@@ -107,6 +124,25 @@ class Comparison(Printed):
         """The pairs of each kernel's name and its (spectrum, ranking)."""
         return [(name, self[name]) for name in self.names]
 
+    def answer(self) -> str:
+        """Two sentences: which functions each learns first, and how sure that is."""
+        rhos = {name: round(kernel.ranking.spearman, 3) for name, kernel in self.items()}
+        first = ", ".join(f"{name} {rho:.3f}" for name, rho in rhos.items())
+        return f"Spearman's rho between eigenvalue and frequency is {first}. {self.uncertainty()}"
+
+    def uncertainty(self) -> str:
+        """What the intervals include, and what they do not."""
+        return "Each kernel has one run, so the numbers hold for these kernels on these inputs."
+
+    def verdicts(self) -> Verdicts:
+        """The pairwise differences, with simultaneous 95 % intervals; ties are called ties."""
+        return Verdicts(())
+
+    def similarity(self, k: int = 10) -> Similarity:
+        """Principal angles between the first k eigenfunctions, and CKA, of every two."""
+        pairs = len(self) * (len(self) - 1) // 2
+        return Similarity(self.names, jnp.full((pairs, k), jnp.nan), jnp.full(pairs, jnp.nan))
+
     def _table(self, num_rows: int) -> Table:
         found = [{fact.label: fact.text for fact in kernel.facts()} for _, kernel in self.items()[:num_rows]]
         labels = list(dict.fromkeys(label for facts in found for label in facts))
@@ -115,53 +151,3 @@ class Comparison(Printed):
         inputs = counted(len(self.spectra[0].weights), "input") if self.spectra else "no inputs"
         title = f"Comparison: {counted(len(self), 'kernel')} on {inputs}, {type(self.domain).__name__}"
         return Table(title, columns, more=len(self) - len(found))
-
-
-def compare(
-    kernels: Mapping[str, Kernel],
-    x: ArrayLike,
-    domain: Domain | None = None,
-    *,
-    weights: ArrayLike | None = None,
-    targets: ArrayLike | None = None,
-    measure: str | FrequencyMeasure | None = None,
-    key: PRNGKeyArray | None = None,
-) -> Comparison:
-    """Compute the spectrum and the frequency ranking of each named kernel on `x` `(n, ...)`.
-
-    `targets`, `(n,)` or `(n, t)`, are values on x of functions of interest. The result keeps them for
-    `Spectrum.cumulative_power`. The other arguments are those of `spectrum` and `rank_by_frequency`. Costs one spectrum
-    per kernel; a progress bar counts kernels.
-
-    Raises `InputTypeError` on kernels that are not a dict by name, and `InputError` on targets that do not have one
-    finite row per input or are labels, on inputs outside the domain, and on whatever `spectrum` and `rank_by_frequency`
-    refuse.
-    """
-    if not isinstance(kernels, Mapping) or not kernels:
-        got = "an empty dict" if isinstance(kernels, Mapping) else type(kernels).__name__
-        raise InputTypeError(f"Expected a dict of one or more kernels by name; got {got}.")
-    for name in kernels:
-        if not isinstance(name, str):
-            raise InputTypeError(f"Expected the names of kernels to be strings; got {name!r}.")
-        require_kernel(kernels[name])
-    if domain is None:
-        raise InputTypeError(
-            "Expected compare(kernels, x, domain), with the domain of the inputs; got no domain. Give domain=, e.g. "
-            "nb.domains.PointCloud() for data."
-        )
-    require_known((kernels, x, weights, targets), "compare")
-    key = key_or_default(key)
-    inputs = require_wide(x, "x")
-    values = None if targets is None else require_wide(targets, "targets")
-    if values is not None and values.shape[:1] != inputs.shape[:1]:
-        raise InputError(f"Expected one row of targets for each of {len(inputs)} inputs; got shape {values.shape}.")
-    if values is not None:
-        require_finite(values, "targets")
-        require_no_labels(values)
-    chosen = measure_on(domain, measure)  # refuse bad input before the expensive work
-    domain.check(inputs)
-    spectra, rankings = [], []
-    for name in progress(kernels, "kernels"):
-        spectra.append(spectrum(kernels[name], inputs, weights=weights))
-        rankings.append(rank_by_frequency(spectra[-1], domain, measure=chosen, key=key))
-    return Comparison(tuple(kernels), tuple(spectra), tuple(rankings), domain, values)
