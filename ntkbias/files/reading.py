@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -144,6 +144,15 @@ def read_arrays(
             raise Unreadable(path, expected, _parser_reason(error)) from error
 
 
+def read_array(path: Path, expected: str, most: int) -> np.ndarray:
+    """The array of an .npy file, of at most `most` bytes. Raises `Unreadable` as `read_arrays` does."""
+    with opened(path, expected) as file:
+        try:
+            return _array(file, os.fstat(file.fileno()).st_size, path.name, None, most)
+        except Exception as error:
+            raise Unreadable(path, expected, _parser_reason(error)) from error
+
+
 class _Damage(Exception):
     """The defect of an archive, as the end of a sentence."""
 
@@ -176,28 +185,33 @@ def _members(
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, expected: tuple[int, ...] | None, most: int) -> np.ndarray:
     """One array of at most `most` bytes. It is read to its end, so that zipfile compares the checksum."""
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in HEADERS:
-            raise _Damage(f"it has an array in version {version} of NumPy's format")
-        shape, by_columns, dtype = HEADERS[version](file)
-        if dtype.hasobject:
-            raise _Damage(f"{info.filename} is an array of Python objects, which can run code when loaded")
-        if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
-            raise _Damage(f"it has an array of shape {shape} and type {dtype}")
-        if expected is not None and shape != expected:
-            raise _Damage(f"{info.filename} has shape {shape}, not {expected}")
-        size = math.prod(shape) * dtype.itemsize
-        if size > most:
-            raise _Damage(f"one of its arrays would unpack to {size:,} bytes; at most {max(most, 0):,} are expected")
-        if info.file_size != file.tell() + size:
-            raise _Damage(f"it has {info.file_size - file.tell():,} bytes for an array of {size:,}")
-        content = bytearray(size)
-        rest = memoryview(content)
-        while rest and (chunk := file.read(min(len(rest), 2**20))):
-            rest[: len(chunk)] = chunk
-            rest = rest[len(chunk) :]
-        if rest or file.read(1):
-            raise _Damage("it is cut short")
+        return _array(file, info.file_size, info.filename, expected, most)
+
+
+def _array(file: IO[bytes], file_size: int, name: str, expected: tuple[int, ...] | None, most: int) -> np.ndarray:
+    """The array in a file of NumPy's format, which ends with the file."""
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise _Damage(f"it has an array in version {version} of NumPy's format")
+    shape, by_columns, dtype = HEADERS[version](file)
+    if dtype.hasobject:
+        raise _Damage(f"{name} is an array of Python objects, which can run code when loaded")
+    if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise _Damage(f"it has an array of shape {shape} and type {dtype}")
+    if expected is not None and shape != expected:
+        raise _Damage(f"{name} has shape {shape}, not {expected}")
+    size = math.prod(shape) * dtype.itemsize
+    if size > most:
+        raise _Damage(f"one of its arrays would unpack to {size:,} bytes; at most {max(most, 0):,} are expected")
+    if file_size != file.tell() + size:
+        raise _Damage(f"it has {file_size - file.tell():,} bytes for an array of {size:,}")
+    content = bytearray(size)
+    rest = memoryview(content)
+    while rest and (chunk := file.read(min(len(rest), 2**20))):
+        rest[: len(chunk)] = chunk
+        rest = rest[len(chunk) :]
+    if rest or file.read(1):
+        raise _Damage("it is cut short")
     array = np.frombuffer(content, dtype) if size else np.empty(math.prod(shape), dtype)
     array = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
