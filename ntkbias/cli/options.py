@@ -51,7 +51,10 @@ NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")  # the help text itself says w
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    """Example: --data sphere:3 --num-examples 512."""
+    """The inputs.
+
+    Example: --data sphere:3 --num-examples 512
+    """
 
     data: str = "digits"
     """digits, mnist, cifar10; circle, torus:2, sphere:3, cube:8, gaussian:5; or the path of an .npz or .npy file"""
@@ -79,7 +82,10 @@ class NetworkOptions:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkGroup(NetworkOptions):
-    """Example: --net cnn:64x2:pool, which is the same as --net cnn-pool --width 64 --depth 2."""
+    """One network. A size and an activation in its name take precedence.
+
+    Example: --net cnn:64x2:pool --activation erf
+    """
 
     net: str = "mlp"
     """mlp, cnn, cnn-pool, resnet, myrtle5, transformer; with its size and more, as mlp:256x3:relu, cnn:64x2:pool"""
@@ -89,7 +95,10 @@ class NetworkGroup(NetworkOptions):
 
 @dataclasses.dataclass(frozen=True)
 class NetworksGroup(NetworkOptions):
-    """Example: --nets mlp cnn:64x2:pool --width 64,256 compares three networks."""
+    """The networks: one for each name, and for each value of --width 64,256, --depth and --activation.
+
+    Example: --nets mlp:256x3 cnn:64x2:pool resnet
+    """
 
     nets: Annotated[Names, NO_DEFAULT] = ()
     """the architectures, as mlp or cnn:64x2:pool: by default mlp; compare adds cnn if the inputs are images"""
@@ -99,7 +108,10 @@ class NetworksGroup(NetworkOptions):
 
 @dataclasses.dataclass(frozen=True)
 class CommonOptions:
-    """Example: --seed 3 --json."""
+    """What all commands have.
+
+    Example: --seed 3 --json
+    """
 
     seed: int = 0
     """seed of the parameters of finite networks and of the choice of examples"""
@@ -113,7 +125,10 @@ class CommonOptions:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(CommonOptions):
-    """Example: --out runs/a --seed 3 --json."""
+    """The run folder, and what all commands have.
+
+    Example: --out runs/a --seed 3 --json
+    """
 
     out: Path = Path("runs/latest")
     """the run folder; files from an earlier command there are replaced, other files are not"""
@@ -123,7 +138,10 @@ class RunOptions(CommonOptions):
 
 @dataclasses.dataclass(frozen=True)
 class LimitGroup:
-    """Example: --limit infinite."""
+    """The width at which to take the kernel.
+
+    Example: --limit infinite
+    """
 
     limit: Limit = "finite"
     """a network of this width with random parameters, or its infinite-width limit"""
@@ -131,7 +149,10 @@ class LimitGroup:
 
 @dataclasses.dataclass(frozen=True)
 class LimitsGroup:
-    """Example: --limits infinite --num-runs 8."""
+    """The kernels of each network.
+
+    Example: --limits finite --num-runs 8
+    """
 
     limits: Names = ("finite", "infinite")
     """which kernels of each network: finite, infinite or both"""
@@ -141,7 +162,10 @@ class LimitsGroup:
 
 @dataclasses.dataclass(frozen=True)
 class TargetsGroup:
-    """Example: --targets labels brightness degree-1."""
+    """Functions that a network might learn.
+
+    Example: --targets labels class-3 brightness
+    """
 
     targets: Annotated[Names, NO_DEFAULT] = ()
     """functions of the inputs by name, such as labels, class-3, brightness or degree-2; see ntkbias info for all"""
@@ -149,7 +173,10 @@ class TargetsGroup:
 
 @dataclasses.dataclass(frozen=True)
 class ModesGroup:
-    """Example: --measure dirichlet --num-modes 20."""
+    """The modes of the kernels.
+
+    Example: --measure dirichlet --num-modes 20
+    """
 
     measure: Annotated[MeasureName | None, NO_DEFAULT] = None
     """how to measure frequency: by default harmonic on a domain, graph elsewhere"""
@@ -159,7 +186,10 @@ class ModesGroup:
 
 @dataclasses.dataclass(frozen=True)
 class CurvesGroup:
-    """Example: --sizes 10,100,1000 --noise 0.1."""
+    """The regression whose test error is predicted.
+
+    Example: --sizes 10,30,100 --noise 0.1
+    """
 
     sizes: Integers = (10, 30, 100, 300)
     """numbers of examples at which to predict the test error; sizes beyond half of the inputs are left out"""
@@ -173,7 +203,10 @@ class CurvesGroup:
 
 @dataclasses.dataclass(frozen=True)
 class ExactGroup:
-    """Example: --data sphere:3 --max-degree 12."""
+    """The domain.
+
+    Example: --data sphere:3 --max-degree 12
+    """
 
     data: str = "circle"
     """circle, torus:2, sphere:3, cube:8 or gaussian:5: the domain, and its number of angles or coordinates"""
@@ -183,7 +216,10 @@ class ExactGroup:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingGroup:
-    """Example: --optimizer adam --num-steps 2000 --batch-size 128."""
+    """The training.
+
+    Example: --optimizer adam --num-steps 2000 --batch-size 128
+    """
 
     num_steps: int = 1000
     """number of optimizer steps"""
@@ -211,7 +247,10 @@ class TrainingGroup:
 
 @dataclasses.dataclass(frozen=True)
 class ReportGroup:
-    """Example: ntkbias report runs/a --out pages/a."""
+    """The saved results and their page.
+
+    Example: runs/a --out pages/a
+    """
 
     run: tyro.conf.Positional[Path] = Path("runs/latest")
     """the run folder of spectrum, compare or track, or the path of a comparison or a history that nb.save wrote"""
@@ -272,22 +311,22 @@ GROUPS: dict[type, dict[str, type]] = {
         "data": DataOptions,
         "network": NetworkGroup,
         "limit": LimitGroup,
-        "modes": ModesGroup,
+        "mode": ModesGroup,
         "run": RunOptions,
     },
     CompareOptions: {
         "data": DataOptions,
-        "networks": NetworksGroup,
-        "kernels": LimitsGroup,
-        "targets": TargetsGroup,
-        "modes": ModesGroup,
+        "network": NetworksGroup,
+        "kernel": LimitsGroup,
+        "target": TargetsGroup,
+        "mode": ModesGroup,
         "run": RunOptions,
     },
     TrackOptions: {"data": DataOptions, "network": NetworkGroup, "training": TrainingGroup, "run": RunOptions},
     LearnOptions: {
         "data": DataOptions,
-        "networks": NetworksGroup,
-        "targets": TargetsGroup,
+        "network": NetworksGroup,
+        "target": TargetsGroup,
         "prediction": CurvesGroup,
         "run": RunOptions,
     },
