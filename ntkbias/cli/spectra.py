@@ -1,5 +1,6 @@
 """`ntkbias spectrum` and `ntkbias compare`: compute kernels on the data, rank their modes, and fill a run folder."""
 
+import textwrap
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from ntkbias.kernels import Kernel
 from ntkbias.progress import phase
 from ntkbias.report.facts import facts_as_data
 from ntkbias.tables import counted
+from ntkbias.tables.table import WIDTH
 
 __all__ = ["comparison_data", "run"]
 
@@ -52,10 +54,11 @@ def run(options: SpectrumOptions | CompareOptions) -> Outcome:
             **_seeds(options),
         )
         table = report.table(comparison, options.num_modes)
-        outcome = Outcome(table, options.out, data=comparison_data(comparison, command, options.num_modes))
+        text = f"{table}\n\n{_answer(comparison)}" if len(comparison) > 1 else table
+        outcome = Outcome(text, options.out, data=comparison_data(comparison, command, options.num_modes))
         folder.fill(lambda path: fill(path, {"comparison": comparison}, described, outcome))
     seconds = time.perf_counter() - started
-    return outcome._replace(text=f"{table}\n\n{', '.join(about)}, {seconds:.0f} s.")
+    return outcome._replace(text=f"{outcome.text}\n\n{', '.join(about)}, {seconds:.0f} s.")
 
 
 def _kernels(options: SpectrumOptions | CompareOptions, data: Inputs) -> dict[str, Any]:
@@ -78,6 +81,11 @@ def _seeds(options: SpectrumOptions | CompareOptions) -> dict[str, Any]:
     return {"seeds": options.num_runs} if several else {}  # type: ignore[union-attr]
 
 
+def _answer(comparison: Comparison) -> str:
+    """The table of differences, and the answer in two sentences below it, where a terminal shows it last."""
+    return f"{comparison.verdicts()}\n\n" + "\n".join(textwrap.wrap(comparison.answer(), WIDTH))
+
+
 def comparison_data(comparison: Comparison, command: str, num_modes: int) -> dict[str, Any]:
     """The facts and the first modes of each kernel."""
     facts = facts_as_data(comparison)
@@ -86,4 +94,5 @@ def comparison_data(comparison: Comparison, command: str, num_modes: int) -> dic
         ranking = kernel.ranking
         modes = {"eigenvalues": ranking.eigenvalues[:num_modes], "frequencies": ranking.frequencies[:num_modes]}
         kernels[name] = {"facts": facts.get(name, {}), **modes}
-    return plain({"command": command, "kernels": kernels})
+    answer = {"answer": comparison.answer(), "uncertainty": comparison.uncertainty()} if len(kernels) > 1 else {}
+    return plain({"command": command, **answer, "kernels": kernels})
