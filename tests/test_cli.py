@@ -226,8 +226,8 @@ def test_bad_command_is_named(capsys):
     code, _, err = run(capsys, "spektrum", "--width", "3")
     assert code == 2
     assert err == (
-        "ntkbias: Expected one of spectrum, compare, track, learn, exact, info, report; got 'spektrum'. Perhaps you meant "
-        "spectrum. See ntkbias --help.\n"
+        "ntkbias: Expected one of spectrum, compare, track, learn, exact, info, report; got 'spektrum'. Perhaps you "
+        "meant spectrum. See ntkbias --help.\n"
     )
 
 

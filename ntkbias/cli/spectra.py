@@ -36,7 +36,7 @@ def run(options: SpectrumOptions | CompareOptions) -> Outcome:
     for kernel in kernels.values():
         if isinstance(kernel, Kernel):
             kernel.check(data.x, "x")
-    targets = named(options, data, options.targets) if isinstance(options, CompareOptions) and options.targets else None
+    targets = _targets(options, data)
     described = settings(options, command, data) | {"kernels": list(kernels)}
     with RunFolder.claimed(options.out, file_names(["comparison"], report.figure_names(list(kernels)))) as folder:
         if (again := found_again(folder, described, options.overwrite)) is not None:
@@ -48,7 +48,7 @@ def run(options: SpectrumOptions | CompareOptions) -> Outcome:
             data.x,
             data.domain,
             weights=data.weights,
-            targets=data.targets if targets is None else targets,
+            targets=targets,
             measure=options.measure,
             key=jax.random.key(options.seed),
             **_seeds(options),
@@ -74,6 +74,15 @@ def _kernels(options: SpectrumOptions | CompareOptions, data: Inputs) -> dict[st
     if not found:
         raise InputError("Expected finite, infinite or both after --limits; got none.")
     return found
+
+
+def _targets(options: SpectrumOptions | CompareOptions, data: Inputs) -> Any:
+    """The functions that --targets names; by default the labels or the targets of the data."""
+    if isinstance(options, SpectrumOptions):
+        return data.targets
+    if options.targets or data.y is not None:
+        return named(options, data, options.targets or ("labels" if data.labeled else "values",))
+    return None
 
 
 def _seeds(options: SpectrumOptions | CompareOptions) -> dict[str, Any]:

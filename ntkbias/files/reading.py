@@ -26,10 +26,11 @@ import numpy as np
 from ntkbias.errors import InputError
 from ntkbias.files.writing import reason_of
 
-__all__ = ["MOST_TEXT", "Unreadable", "opened", "read_arrays", "read_bytes", "read_json", "unreadable"]
+__all__ = ["MOST_TEXT", "Unreadable", "opened", "read_array", "read_arrays", "read_bytes", "read_json", "unreadable"]
 
 MOST_TEXT = 2**28  # bytes of a JSON or TOML file: a thousand times more than any of ours has
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+NPY = b"\x93NUMPY"  # the start of an .npy file
 KINDS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 
 
@@ -54,15 +55,18 @@ def unreadable(path: Path, error: Exception) -> str:
         return other.reason
     except OSError:
         start = b"PK"
+    if start.startswith(NPY):
+        return "it is one array, as numpy.save writes it"
+    return reason_of(error) if start.startswith(b"PK") else _other_format(start)
+
+
+def _other_format(start: bytes) -> str:
+    """What a file that begins like this is, as the end of a sentence."""
     if not start:
         return "it is empty"
-    if start.startswith(b"\x93NUMPY"):
-        return "it is one array, as numpy.save writes it"
-    if not start.startswith(b"PK"):
-        text = start.isascii() and b"\0" not in start
-        seen = start.decode("ascii").splitlines()[0][:30] if text and start.strip() else ""
-        return f"it is a text file that begins with {seen!r}" if text else "it is in another format"
-    return reason_of(error)
+    text = start.isascii() and b"\0" not in start
+    seen = start.decode("ascii").splitlines()[0][:30] if text and start.strip() else ""
+    return f"it is a text file that begins with {seen!r}" if text else "it is in another format"
 
 
 def _kind_of(mode: int) -> str | None:
@@ -148,8 +152,10 @@ def read_array(path: Path, expected: str, most: int) -> np.ndarray:
     """The array of an .npy file, of at most `most` bytes. Raises `Unreadable` as `read_arrays` does."""
     with opened(path, expected) as file:
         try:
+            if not file.peek(6).startswith(NPY):
+                raise _Damage(_other_format(file.read(64)))
             return _array(file, os.fstat(file.fileno()).st_size, path.name, None, most)
-        except Exception as error:
+        except Exception as error:  # a damaged header makes NumPy raise errors of many types
             raise Unreadable(path, expected, _parser_reason(error)) from error
 
 
