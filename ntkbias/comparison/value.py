@@ -12,6 +12,7 @@
 (['depth 1', 'depth 3'], False, [0.0, 1.0, 1.0])
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,7 +27,19 @@ from ntkbias.comparison.verdicts import Verdicts
 from ntkbias.domains import Domain
 from ntkbias.frequency import MEASURES, FrequencyRanking
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import MOST_ROWS, Fact, Printed, Table, counted, explained, percent, printed, printed_html
+from ntkbias.tables import (
+    MOST_ROWS,
+    Fact,
+    Labeled,
+    Printed,
+    Table,
+    counted,
+    explained,
+    joined,
+    percent,
+    printed,
+    printed_html,
+)
 
 __all__ = ["ComparedKernel", "Comparison"]
 
@@ -78,6 +91,13 @@ class ComparedKernel(Printed):
             [f"{', '.join(map(str, self.facts()))}.", *sentences],
             ranked.more,
         )
+
+    def _labeled(self) -> Labeled:
+        """The ranked modes, with numbers of the spectrum: those of the first run, and `values` of all runs."""
+        ranked, spectrum = self.ranking.labeled(), self.spectrum
+        found = {name.replace(" ", "_"): (("run",), np.asarray(each)) for name, each in self.values.items()}
+        found["trace"], found["noise_floor"] = ((), np.asarray(spectrum.trace)), ((), np.asarray(spectrum.noise_floor))
+        return dataclasses.replace(ranked, variables=ranked.variables | found)
 
     def __repr__(self) -> str:
         return printed(self)
@@ -142,6 +162,10 @@ class Comparison(Printed):
         """Principal angles between the first k eigenfunctions, and CKA, of every two."""
         pairs = len(self) * (len(self) - 1) // 2
         return Similarity(self.names, jnp.full((pairs, k), jnp.nan), jnp.full(pairs, jnp.nan))
+
+    def _labeled(self) -> Labeled:
+        """The ranked modes of each kernel along the axis "kernel"."""
+        return joined("kernel", self.names, [self[name].labeled() for name in self.names])
 
     def _table(self, num_rows: int) -> Table:
         found = [{fact.label: fact.text for fact in kernel.facts()} for _, kernel in self.items()[:num_rows]]
