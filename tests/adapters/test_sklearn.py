@@ -30,10 +30,8 @@ def f(params, x):
     return jnp.tanh(x @ params["hidden"]) @ params["out"]
 
 
-PARAMS = {
-    "hidden": jax.random.normal(jax.random.key(0), (3, 40)),
-    "out": jax.random.normal(jax.random.key(1), (40, 1)) / 6,
-}
+RNG = np.random.default_rng(1)
+PARAMS = {"hidden": RNG.normal(size=(3, 40)), "out": RNG.normal(size=(40, 1)) / 6}
 # name -> a kernel of rows (n, 3)
 KERNELS = {
     "infinite NTK": lambda: LIMIT,
