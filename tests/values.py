@@ -65,4 +65,7 @@ def results():
         complexity.ShuffledAUC(1.0, 0.5, 1.0),
         complexity.LayerInformation(jnp.ones(2), jnp.ones(2), 30),
     ]
+    comparison = found[7]
+    verdicts = comparison.verdicts()
+    found += [comparison["mlp"], verdicts, verdicts.rows[0], comparison.similarity(3), comparison.by_frequency()]
     return {f"{index} {type(value).__name__}": value for index, value in enumerate(found)}

@@ -1,4 +1,4 @@
-"""Several kernels on the same inputs, side by side.
+"""`Comparison`: what `compare` returns. It answers a question in two sentences, with verdicts and tables behind them.
 
 >>> import ntkbias as nb
 >>> circle = nb.domains.Circle()
@@ -10,107 +10,57 @@
 >>> spectrum, ranking = comparison["depth 1"]
 >>> list(comparison), "depth 2" in comparison, ranking.frequencies[:3].tolist()
 (['depth 1', 'depth 3'], False, [0.0, 1.0, 1.0])
+>>> print(comparison.uncertainty())
+The inputs are weighted nodes and count as fixed. Nothing is random in depth 1 and depth 3: differences are exact.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbias.checks import require_name
-from ntkbias.comparison.similarities import Similarity
-from ntkbias.comparison.verdicts import Verdicts
+from ntkbias.comparison.answers import answer_of, population_of, uncertainty_of
+from ntkbias.comparison.compared import ComparedKernel
+from ntkbias.comparison.estimates import Estimates, estimate_of, estimates_of
+from ntkbias.comparison.evidence import Evidence, Sample, Term
+from ntkbias.comparison.quantities import QUANTITIES, label_of
+from ntkbias.comparison.similarities import Similarity, similarity_of
+from ntkbias.comparison.slopes import slopes_of
+from ntkbias.comparison.verdicts import Verdicts, verdicts_of
 from ntkbias.domains import Domain
-from ntkbias.frequency import MEASURES, FrequencyRanking
+from ntkbias.errors import InputError
+from ntkbias.frequency import FrequencyRanking
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import (
-    MOST_ROWS,
-    Fact,
-    Labeled,
-    Printed,
-    Table,
-    counted,
-    explained,
-    joined,
-    percent,
-    printed,
-    printed_html,
-)
+from ntkbias.tables import Labeled, Printed, Table, counted, joined
 
-__all__ = ["ComparedKernel", "Comparison"]
+__all__ = ["Comparison"]
 
-
-class ComparedKernel(Printed):
-    """One kernel of a comparison: `spectrum, ranking = comparison[name]`. It prints as a table of its first modes.
-
-    `spectrum` and `ranking` are those of the first run. `spectra` has one per run, and `values` holds the numbers of
-    all runs by their names.
-    """
-
-    spectra: tuple[Spectrum, ...]
-    ranking: FrequencyRanking
-    values: dict[str, Float[Array, " r"]]
-
-    @property
-    def spectrum(self) -> Spectrum:
-        """The spectrum of the first run."""
-        return self.spectra[0]
-
-    @property
-    def runs(self) -> int:
-        """The number of runs: random initializations of a network, and one for a kernel."""
-        return len(self.spectra)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.spectrum, self.ranking))
-
-    def facts(self) -> list[Fact]:
-        """The facts about the kernel's spectrum and about the ranking of its modes."""
-        return [*self.spectrum.facts(), *self.ranking.facts()]
-
-    def table(self, num_rows: int = MOST_ROWS) -> Table:  # of JAX arrays as well: it compiles nothing
-        """A table of the first modes, with each mode's share of the trace, the facts, and notes on the columns."""
-        ranked = self.ranking.table(num_rows)
-        values = np.asarray(self.ranking.eigenvalues)[: len(ranked.rows)]
-        columns: dict[str, Sequence[str]] = {}
-        for head, cells in ranked.columns.items():
-            columns[head] = cells
-            if head == "eigenvalue":
-                columns["of trace"] = [percent(value, self.spectrum.trace) for value in values]
-        modes = counted(len(self.ranking.eigenvalues), "mode")
-        title = f"{type(self).__name__}: {modes} on {counted(len(self.spectrum.weights), 'input')}"
-        unknown = {"frequency"} if self.ranking.measure not in MEASURES else set()  # its unit is the measure's own
-        sentences = explained({head: cells for head, cells in columns.items() if head not in unknown})
-        return Table(
-            f"{title}, frequency by {self.ranking.measure}",
-            columns,
-            [f"{', '.join(map(str, self.facts()))}.", *sentences],
-            ranked.more,
-        )
-
-    def _labeled(self) -> Labeled:
-        """The ranked modes, with numbers of the spectrum: those of the first run, and `values` of all runs."""
-        ranked, spectrum = self.ranking.labeled(), self.spectrum
-        found = {name.replace(" ", "_"): (("run",), np.asarray(each)) for name, each in self.values.items()}
-        found["trace"], found["noise_floor"] = ((), np.asarray(spectrum.trace)), ((), np.asarray(spectrum.noise_floor))
-        return dataclasses.replace(ranked, variables=ranked.variables | found)
-
-    def __repr__(self) -> str:
-        return printed(self)
-
-    def _repr_html_(self) -> str:
-        return printed_html(self)
+OF_TARGETS = "learning time", "relative learning time", "samples needed", "share of the trace"
+FALLBACK = (("Spearman's rho", ""),)
 
 
 class Comparison(Printed):
-    """The spectra and frequency rankings of several kernels on the same inputs, in the order of `names`.
+    """Networks and kernels on the same inputs, in the order of `names`. `compare` and `compare_grid` make it.
 
-    `comparison[name]` is the pair (spectrum, ranking) of one kernel. `len`, `in`, iteration, `keys` and `items` work as
-    in a dictionary of such pairs by name. It prints as a table with one row per kernel.
+        answer()          two sentences: which functions each learns first, and how sure that is
+        uncertainty()     what the intervals include
+        verdicts()        all pairwise differences with simultaneous intervals; ties are called ties
+        similarity(k)     principal angles and CKA of every two
+        by_target()       learning times, examples needed and more, of each target under each network or kernel
+        learning_curves() the predicted test error of each target, by number of examples
+        by_frequency()    the share of each kernel's trace by degree or band of frequency
+        slopes()          for a grid: the power law of a quantity in the width or another number
+
+    `comparison[name]` is one of them, with its `spectrum` and `ranking` (of the first run), its `spectra` (of all
+    runs), and all numbers in `values`. `spectra` and `rankings` hold the first run of each. `len`, `in`, iteration,
+    `keys` and `items` work as in a dictionary. It prints as a table with one row per name; with several runs, as means
+    and 95 % intervals. Means and intervals of positive numbers are those of their logarithms.
+
+    `targets` are the columns of all targets, `eigenvalues` all eigenvalues of each run, `columns` the quantities, and
+    `values` and `replicates` their numbers: of each run, and of each run without each group of inputs.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
@@ -118,14 +68,31 @@ class Comparison(Printed):
     rankings: tuple[FrequencyRanking, ...]
     domain: Domain
     targets: Float[Array, "n *t"] | None = None
+    other_spectra: tuple[tuple[Spectrum, ...], ...] = ()
+    eigenvalues: tuple[Float[Array, "r k"], ...] = ()
+    values: tuple[Float[Array, "r q"], ...] = ()
+    replicates: tuple[Float[Array, "r g q"], ...] | None = None
+    cka: Float[Array, "runs runs"] | None = None  # of every two runs, in the order of names
+    columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
+    networks: tuple[bool, ...] = eqx.field(static=True, default=())  # whether runs are initializations
+    sampled: bool = eqx.field(static=True, default=False)  # whether the inputs count as a random sample
+    grid: tuple[tuple[str, tuple[Any, ...]], ...] = eqx.field(static=True, default=())  # each name's value on each axis
 
     def __getitem__(self, name: str) -> ComparedKernel:
         require_name(name, self.names, "a kernel that was compared")
         place = self.names.index(name)
-        spectrum, ranking = self.spectra[place], self.rankings[place]
-        values = {"effective rank": jnp.atleast_1d(jnp.asarray(spectrum.effective_rank_bounds()[0]))}
-        values["Spearman's rho"] = jnp.atleast_1d(jnp.asarray(ranking.spearman))
-        return ComparedKernel((spectrum,), ranking, values)
+        spectra = (self.spectra[place], *(self.other_spectra[place] if self.other_spectra else ()))
+        if not self.columns:
+            return ComparedKernel(spectra, self.rankings[place], None, {}, {}, {})
+        evidence, labels = self._evidence(), [label_of(*column) for column in self.columns]
+        values = np.asarray(self.values[place])
+        estimates, random = {}, {}
+        for index, (quantity, _) in enumerate(self.columns):
+            found = evidence.sum([Term(place, index)])
+            estimates[labels[index]] = estimate_of(quantity, found)
+            random[labels[index]] = found.is_random
+        numbers = {label: values[:, index] for index, label in enumerate(labels)}
+        return ComparedKernel(spectra, self.rankings[place], self.eigenvalues[place], numbers, estimates, random)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
@@ -141,37 +108,117 @@ class Comparison(Printed):
         return self.names
 
     def items(self) -> list[tuple[str, ComparedKernel]]:
-        """The pairs of each kernel's name and its (spectrum, ranking)."""
+        """The pairs of each kernel's name and what the comparison has of it."""
         return [(name, self[name]) for name in self.names]
 
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The number of runs under each name."""
+        return tuple(len(values) for values in self.values) or (1,) * len(self)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        return tuple(of for quantity, of in self.columns if quantity == "learning time")
+
     def answer(self) -> str:
-        """Two sentences: which functions each learns first, and how sure that is."""
-        rhos = {name: round(kernel.ranking.spearman, 3) for name, kernel in self.items()}
-        first = ", ".join(f"{name} {rho:.3f}" for name, rho in rhos.items())
-        return f"Spearman's rho between eigenvalue and frequency is {first}. {self.uncertainty()}"
+        """Two sentences: which functions each learns first, and how sure that is.
+
+        With several targets, the first sentence names the targets that each may learn first: those that no other target
+        precedes beyond its error. With one target, it names what learns it from the fewest examples; with none, it says
+        whether low frequencies come first. The second sentence has the intervals. Ties are joined by "or".
+        """
+        evidence, columns = self._evidence(), self.columns or FALLBACK
+        return " ".join(answer_of(evidence, self.names, columns, population_of(*self._setting())))
 
     def uncertainty(self) -> str:
         """What the intervals include, and what they do not."""
-        return "Each kernel has one run, so the numbers hold for these kernels on these inputs."
+        return uncertainty_of(self.names, *self._setting())
 
-    def verdicts(self) -> Verdicts:
-        """The pairwise differences, with simultaneous 95 % intervals; ties are called ties."""
-        return Verdicts(())
+    def verdicts(self, quantities: str | Sequence[str] | None = None) -> Verdicts:
+        """All pairwise differences in some quantities, with simultaneous 95 % intervals; ties are called ties.
+
+        By default the quantities are those that do not depend on a kernel's own scale, such as "effective rank",
+        "Spearman's rho" and "samples needed". Fewer quantities have narrower intervals. Differences are paired over
+        inputs. Raises `InputError` on an unknown quantity.
+        """
+        return verdicts_of(self._evidence(), self.names, self.columns or FALLBACK, quantities)
 
     def similarity(self, k: int = 10) -> Similarity:
-        """Principal angles between the first k eigenfunctions, and CKA, of every two."""
-        pairs = len(self) * (len(self) - 1) // 2
-        return Similarity(self.names, jnp.full((pairs, k), jnp.nan), jnp.full(pairs, jnp.nan))
+        """Principal angles between the spans of the first k eigenfunctions, and CKA, of every two.
+
+        Raises `InputError` if the comparison keeps fewer than k modes above the noise of some run.
+        """
+        spectra = [self[name].spectra for name in self.names]
+        return similarity_of(self.names, spectra, None if self.cka is None else np.asarray(self.cka), k)
+
+    def by_target(self) -> Estimates:
+        """Learning times, examples needed and the share of the trace, of each target in each kernel, with intervals."""
+        return self._estimates("Targets", OF_TARGETS)
+
+    def learning_curves(self) -> Estimates:
+        """The predicted test error of regression, as a share of each target's power, by number of examples."""
+        return self._estimates("Predicted learning curves", ("test error",))
+
+    def by_frequency(self) -> Estimates:
+        """The share of each kernel's trace in each of the first degrees, or in bands of resolved frequencies."""
+        return self._estimates("Energy by frequency", ("energy",))
+
+    def slopes(self, quantity: str, axis: str = "width") -> Estimates:
+        """For a grid: the exponent a in quantity ~ axis^a, with an interval, for each setting of the other axes.
+
+        For example, `slopes("distance to the limit")` is near -1/2 in wide networks. Raises `InputError` if this is no
+        comparison of a grid, if the axis holds fewer than two numbers, or if the quantity is not positive.
+        """
+        return slopes_of(self._evidence(), self.names, self.columns, self.grid, quantity, axis)
 
     def _labeled(self) -> Labeled:
-        """The ranked modes of each kernel along the axis "kernel"."""
+        """The ranked modes of each, and all numbers, along the axis "kernel"."""
         return joined("kernel", self.names, [self[name].labeled() for name in self.names])
 
     def _table(self, num_rows: int) -> Table:
         found = [{fact.label: fact.text for fact in kernel.facts()} for _, kernel in self.items()[:num_rows]]
         labels = list(dict.fromkeys(label for facts in found for label in facts))
         columns = {"kernel": list(self.names[:num_rows])}
+        if max(self.runs, default=1) > 1:
+            columns["runs"] = [str(count) for count in self.runs[:num_rows]]
         columns |= {label: [facts.get(label, "-") for facts in found] for label in labels}
         inputs = counted(len(self.spectra[0].weights), "input") if self.spectra else "no inputs"
         title = f"Comparison: {counted(len(self), 'kernel')} on {inputs}, {type(self.domain).__name__}"
         return Table(title, columns, more=len(self) - len(found))
+
+    def _estimates(self, title: str, quantities: Sequence[str]) -> Estimates:
+        evidence, rows = self._evidence(), []
+        for thing, name in enumerate(self.names):
+            for place, (quantity, of) in enumerate(self.columns):
+                if quantity in quantities:
+                    found = estimate_of(quantity, evidence.sum([Term(thing, place)]))
+                    rows.append((name, quantity, of, found))
+        if not rows:
+            what = "targets" if set(quantities) & {*OF_TARGETS, "test error"} else "levels of frequency"
+            raise InputError(f"Expected a comparison with {what}; got none. Use compare(things, x, targets=...).")
+        return estimates_of(title, rows, ("Intervals of 95 %, each on its own. " + self.uncertainty(),))
+
+    def _evidence(self) -> Evidence:
+        """The numbers on the scales on which they are averaged."""
+        if not self.columns:
+            return Evidence([Sample(np.array([[ranking.spearman]]), None) for ranking in self.rankings])
+        logs = np.array([QUANTITIES[quantity].is_log for quantity, _ in self.columns])
+
+        def scaled(numbers: Any) -> np.ndarray:
+            found = np.asarray(numbers, float)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.where(logs, np.log(found), found)
+
+        without = self.replicates or (None,) * len(self)
+        return Evidence(
+            [
+                Sample(scaled(runs), None if groups is None else scaled(groups))
+                for runs, groups in zip(self.values, without, strict=True)
+            ]
+        )
+
+    def _setting(self) -> tuple[tuple[int, ...], tuple[bool, ...], int | None]:
+        """The runs under each name, whether they are initializations, and the number of inputs if they are random."""
+        n = len(self.spectra[0].weights) if self.spectra and self.replicates is not None else None
+        return self.runs, self.networks or (False,) * len(self), n

@@ -21,7 +21,7 @@ import numpy as np
 
 from ntkbias.errors import InputError
 
-__all__ = ["Axes", "Labeled", "dimensions", "joined", "variables_of"]
+__all__ = ["Axes", "Labeled", "dimensions", "joined", "spread", "variables_of"]
 
 Variable = tuple[tuple[str, ...], np.ndarray]  # the names of the axes, and the values
 ENDS = ("low", "high")  # along an axis of length two: the ends of an interval
@@ -139,6 +139,28 @@ def joined(axis: str, labels: Sequence[Any], parts: Sequence[Labeled]) -> Labele
     return dataclasses.replace(found, present=present)
 
 
+def spread(
+    labels: Mapping[str, Sequence[str]], columns: Mapping[str, Any], more: Mapping[str, str] | None = None
+) -> Labeled:
+    """The rows of a long table in arrays with one axis per column of labels; what is no row is NaN, -1 or False.
+
+    `columns` have the rows as their first axis. `more` names the second axis of those that have one.
+    """
+    known = {axis: list(dict.fromkeys(names)) for axis, names in labels.items()}
+    places = tuple(np.array([known[axis].index(name) for name in names], int) for axis, names in labels.items())
+    shape = tuple(map(len, known.values()))
+    present = np.zeros(shape, bool)
+    present[places] = True
+    variables: dict[str, Variable] = {}
+    for name, column in columns.items():
+        values = _on_host(column)
+        whole = np.full((*shape, *values.shape[1:]), _missing(values.dtype), values.dtype)
+        whole[places] = values
+        variables[name] = (*labels, *([more[name]] if more and name in more else [])), whole
+    coordinates: dict[str, Variable] = {axis: ((axis,), np.array(names, str)) for axis, names in known.items()}
+    return Labeled(Axes(*labels), variables, coordinates, present=present)
+
+
 def variables_of(value: Any) -> Labeled:
     """The arrays of a dataclass whose annotations name their axes."""
     axes: Axes = value.named_axes
@@ -201,13 +223,16 @@ def _side_by_side(axis: str, parts: Sequence[Variable | None]) -> Variable:
     """One array of several values, of the largest shape among them."""
     known = [values for part in parts if part is not None for values in part[1:]]
     dtype = np.result_type(*known)
-    missing = {"b": False, "i": -1, "u": -1}.get(dtype.kind, np.nan)
     shape = np.max([values.shape for values in known], 0).astype(int)
-    whole = np.full((len(parts), *shape), missing, dtype if dtype.kind != "u" else int)
+    whole = np.full((len(parts), *shape), _missing(dtype), dtype if dtype.kind != "u" else int)
     for place, part in enumerate(parts):
         if part is not None:
             whole[(place, *map(slice, part[1].shape))] = part[1]
     return (axis, *next(part[0] for part in parts if part is not None)), whole
+
+
+def _missing(dtype: np.dtype) -> Any:
+    return {"b": False, "i": -1, "u": -1}.get(dtype.kind, np.nan)
 
 
 def _inner(name: str, part: Any) -> dict[str, Variable]:
