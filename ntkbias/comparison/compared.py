@@ -35,7 +35,7 @@ class ComparedKernel(Printed):
     spectra: tuple[Spectrum, ...]
     ranking: FrequencyRanking
     eigenvalues: Float[Array | np.ndarray, "r k"] | None
-    values: dict[str, Float[np.ndarray, " r"]]
+    values: dict[str, Float[Array | np.ndarray, " r"]]
     estimates: dict[str, Interval]
     is_random: dict[str, bool]  # whether the interval of an estimate counts something random
 
