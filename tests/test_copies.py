@@ -19,6 +19,7 @@ from cases import ACTIVATION_CASES, DOMAINS, LAYERS
 from values import CIRCLE, PARAMS, X, f, results
 
 import ntkbias as nb
+from ntkbias.adapters.sklearn_kernels import SklearnKernel
 from ntkbias.kernels import KernelOperator, SymmetricForm
 from ntkbias.kernels.operators import as_operator
 
@@ -30,6 +31,10 @@ WAYS = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda value: pi
 
 def cosine(u):
     return jnp.exp(u) / 3
+
+
+def absolute(outputs, targets):
+    return jnp.mean(jnp.sum(jnp.abs(outputs - targets), -1))
 
 
 def gap(at):
@@ -44,6 +49,7 @@ def kernels():
         "of some parameters": nb.empirical_ntk(f, PARAMS, wrt="['out']"),
         "empirical NNGP": nb.empirical_nngp(NET.apply, START),
         "infinite NTK": limit,
+        "multiple": 2 * kernel,
         "sum": 2 * kernel + limit,
         "centered": limit.centered(X),
         "velocity": nb.ntk_velocity(f, PARAMS, PARAMS),
@@ -70,6 +76,28 @@ def operators():
     }
 
 
+def more_domains():
+    return {
+        "points": nb.domains.PointCloud(),
+        "images": nb.domains.Images(5),
+        "from harmonics": nb.domains.FromHarmonics(cosine, (0.0, 1.0)),
+        "edges": nb.domains.Edges(np.arange(2), np.arange(2) + 1, np.ones(2)),
+        "merged": nb.domains.Merged(X, jnp.ones(24), np.arange(24), np.arange(24)),
+    }
+
+
+def more_layers():
+    layers = nb.layers
+    plain = layers.Angle(), layers.Dropout(0.3), layers.Frozen(layers.Dense(2)), layers.GlobalSumPool()
+    functions = (
+        layers.Scale(0.5),
+        layers.Elementwise(cosine),
+        layers.FourierFeatures(np.ones((3, 2))),
+        nb.nets.Leaves(2),
+    )
+    return {type(layer).__name__: layer for layer in (*plain, *functions)}
+
+
 def others(folder):
     return {
         "cross": nb.cross_ntk(f, f, PARAMS),
@@ -86,16 +114,21 @@ def others(folder):
         "measures": nb.tracking.measures.ALL,
         "my measure": nb.tracking.Measure("gap", gap),
         "loss": nb.losses.cross_entropy,
-        "my loss": nb.losses.Loss("mine", nb.losses.mse.function, "values"),
+        "my loss": nb.losses.Loss("mine", absolute, "values"),
         "Sobolev loss": nb.losses.sobolev(CIRCLE, X, 1.0, max_degree=2),
         "Sobolev loss of images": nb.losses.ImageSobolev(1.0),
         "contrast": nb.learning.Contrast(0, 1),
         "readiness": results()["9 Learnability"]["mlp", "y"],
-        "measure of frequency": nb.frequency.MEASURES["graph"] if hasattr(nb.frequency, "MEASURES") else None,
-        "from harmonics": nb.domains.FromHarmonics(cosine, (0.0, 1.0)),
+        "measure of frequency": nb.frequency.MEASURES["graph"],
+        "covariance": nb.layers.Covariance(jnp.ones((2, 2)), None, jnp.ones(2), jnp.ones(2), ()),
+        "power law": nb.scaling.PowerLaw(-1.0, 0.5),
+        "unloaded kernel": nb.kernels.UnloadedKernel("Expected f=; got none."),
         "data": nb.datasets.digits(5),
-        "needs": NET.needs(nb.layers.Positions.PAIRS) if hasattr(nb.layers.Positions, "PAIRS") else None,
-        "adapted": nb.empirical_ntk(*nb.adapters.equinox(eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(0)))),
+        "linearization": nb.linearize(f, PARAMS),
+        "lazy function": nb.learning.lazy(f, PARAMS, 2.0),
+        "needs": nb.layers.Needs(nb.layers.Positions.ALL, nb.layers.Positions.EQUAL),
+        "positions": nb.layers.Positions.ALL,
+        "adapted": nb.empirical_ntk(*nb.adapters.equinox(eqx.nn.Linear(2, 1, key=jax.random.key(0)))),
         "of scikit-learn": nb.adapters.sklearn_kernel(nb.infinite_ntk(NET), (2,)),
     }
 
@@ -107,8 +140,8 @@ def values(tmp_path_factory):
         "result": results(),
         "kernel": kernels(),
         "operator": operators(),
-        "domain": DOMAINS,
-        "layer": {name: layer for name, (layer, _) in LAYERS.items()},
+        "domain": {name: case.domain for name, case in DOMAINS.items()} | more_domains(),
+        "layer": {name: layer for name, (layer, _) in LAYERS.items()} | more_layers(),
         "activation": {name: case.phi for name, case in ACTIVATION_CASES.items() if name != "any function"},
         "other": others(tmp_path_factory.mktemp("values")),
     }
@@ -139,11 +172,13 @@ def require_same(one, other, path):
             structures = tuple(map(str, structures))
         assert structures[0] == structures[1], path
         require_same(jax.tree.leaves(one), jax.tree.leaves(other), path)
-        if isinstance(one, SymmetricForm):
+        if isinstance(one, SymmetricForm) and not isinstance(one, nb.kernels.UnloadedKernel):
             np.testing.assert_array_equal(one(X), other(X), path)
     elif dataclasses.is_dataclass(one) and not callable(one):
         for field in dataclasses.fields(one):
             require_same(getattr(one, field.name), getattr(other, field.name), f"{path}.{field.name}")
+    elif isinstance(one, SklearnKernel):
+        require_same(one.get_params(), other.get_params(), path)
     elif isinstance(one, nb.losses.Loss | nb.tracking.Measure):
         assert one is other or vars(one) == vars(other), path
     else:
