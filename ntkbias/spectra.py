@@ -38,7 +38,7 @@ from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.mistaken import require_no_labels
 from ntkbias.results import OPTIONAL
 from ntkbias.scaling import power_law
-from ntkbias.tables import Fact, Printed, Table, brackets, counted, explained, interval, number, percent
+from ntkbias.tables import Axes, Fact, Printed, Table, brackets, counted, explained, interval, number, percent
 from ntkbias.threads import blas
 from ntkbias.types import Inputs
 
@@ -75,6 +75,8 @@ class Spectrum(Printed):
     number in `eigenspace` have eigenvalues too close to distinguish. Their span is meaningful, but the single
     eigenfunctions within it are arbitrary. Eigenvalues below `noise_floor` are rounding.
     """
+
+    named_axes = Axes("mode", k="mode", n="input", o="output", m="landmark")
 
     eigenvalues: Float[Array, " k"]
     eigenfunctions: Float[Array, "n *o k"]

@@ -31,7 +31,7 @@ def test_every_page_with_examples_is_run_here():
 def test_the_guide(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    for library in ("flax", "equinox", "haiku", "keras", "neural_tangents"):
+    for library in ("flax", "equinox", "haiku", "keras", "neural_tangents", "pandas", "xarray"):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
     names = run("guide.md")
@@ -39,6 +39,9 @@ def test_the_guide(tmp_path, monkeypatch, capsys):
     assert names["history"]["kernel_drift"][-1] > 0
     assert names["modes"].converged.all()
     assert names["store"].shape == (64, 64)
+    assert len(names["frame"]) == 256
+    assert [step for step, _ in names["log"]][-1] == 50
+    assert names["process"].kernel_.kernel is names["convolutional"]
     assert "even degrees -5.00, odd degrees -5.00" in capsys.readouterr().out
 
 

@@ -16,6 +16,10 @@ A network of neural-tangents also knows its infinite-width limit, so it becomes 
     from_stax(init_fn, apply_fn, kernel_fn)   what a function of `stax` returned, after
                                               `from ntkbias.adapters.neural_tangents import stax`
 
+The other way, a kernel goes into the estimators of scikit-learn, which needs nothing further:
+
+    sklearn_kernel(kernel, input_shape)       `kernel=` of KernelRidge, SVC, SVR, GaussianProcessRegressor
+
 >>> import equinox as eqx, jax, ntkbias as nb
 >>> f, params = nb.adapters.equinox(eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0)))
 >>> nb.empirical_ntk(f, params)(jax.numpy.ones((4, 2))).shape
@@ -47,8 +51,9 @@ from ntkbias.adapters.from_equinox import equinox
 from ntkbias.adapters.from_flax import flax_linen, flax_nnx
 from ntkbias.adapters.from_haiku import haiku
 from ntkbias.adapters.from_keras import keras
+from ntkbias.adapters.to_sklearn import sklearn_kernel
 
-__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku", "keras"]
+__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku", "keras", "sklearn_kernel"]
 
 
 def __getattr__(name: str) -> Any:

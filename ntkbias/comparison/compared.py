@@ -9,6 +9,7 @@
 True
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float
 from ntkbias.frequency import MEASURES, FrequencyRanking
 from ntkbias.scaling import Interval
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Fact, Printed, Table, counted, explained, interval, number, percent
+from ntkbias.tables import Fact, Labeled, Printed, Table, counted, explained, interval, number, percent
 
 __all__ = ["ComparedKernel"]
 
@@ -34,7 +35,7 @@ class ComparedKernel(Printed):
     spectra: tuple[Spectrum, ...]
     ranking: FrequencyRanking
     eigenvalues: Float[Array | np.ndarray, "r k"] | None
-    values: dict[str, Float[np.ndarray, " r"]]
+    values: dict[str, Float[Array | np.ndarray, " r"]]
     estimates: dict[str, Interval]
     is_random: dict[str, bool]  # whether the interval of an estimate counts something random
 
@@ -50,6 +51,23 @@ class ComparedKernel(Printed):
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.spectrum, self.ranking))
+
+    def _labeled(self) -> Labeled:
+        """The ranked modes of the first run; `values` by run and quantity, and `estimates` with their ends."""
+        ranked, spectrum = self.ranking.labeled(), self.spectrum
+        found: dict[str, Any] = {"trace": ((), spectrum.trace), "noise_floor": ((), spectrum.noise_floor)}
+        if self.values:
+            found["values"] = ("run", "quantity"), np.stack(list(self.values.values()), 1)
+            for end in ("value", "low", "high"):
+                numbers = [getattr(estimate, end) for estimate in self.estimates.values()]
+                found[f"estimate_{end}"] = ("quantity",), numbers
+        if self.eigenvalues is not None:
+            found["eigenvalues_of_runs"] = ("run", "place"), self.eigenvalues
+        variables = {name: (axes, np.asarray(numbers)) for name, (axes, numbers) in found.items()}
+        labels = {"quantity": (("quantity",), np.array(list(self.values)))} if self.values else {}
+        return dataclasses.replace(
+            ranked, variables=ranked.variables | variables, coordinates=ranked.coordinates | labels
+        )
 
     def _facts(self) -> list[Fact]:
         """The facts about the spectrum and the ranking: means over runs with intervals, if anything is random."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from ntkbias.comparison.evidence import LEVEL, Contrast
 from ntkbias.comparison.quantities import QUANTITIES
 from ntkbias.scaling import Interval
-from ntkbias.tables import Printed, Table, interval, number
+from ntkbias.tables import Labeled, Printed, Table, interval, number, spread
 
 __all__ = ["Estimates", "estimate_of", "estimates_of", "exactly"]
 
@@ -39,6 +39,11 @@ class Estimates(Printed):
     low: Float[Array, " p"]
     high: Float[Array, " p"]
     notes: tuple[str, ...] = eqx.field(static=True, default=())
+
+    def _labeled(self) -> Labeled:
+        """The numbers by name, quantity and what they are of."""
+        labels = {"name": self.names, "quantity": self.quantities, "of": self.of}
+        return spread(labels, {"value": self.value, "low": self.low, "high": self.high})
 
     def _table(self, num_rows: int) -> Table:
         """One row per thing and target, one column per quantity."""

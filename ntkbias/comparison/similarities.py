@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_positive
 from ntkbias.errors import InputError
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table, number
+from ntkbias.tables import Labeled, Printed, Table, number, spread
 
 __all__ = ["Similarity", "similarity_of"]
 
@@ -43,6 +43,12 @@ class Similarity(Printed):
     overlap: Float[Array, " p"]
     cka: Float[Array, " p"]
     cut: tuple[str, ...] = eqx.field(static=True, default=())  # names whose first k modes cut an eigenspace
+
+    def _labeled(self) -> Labeled:
+        """The numbers by the two names of each pair."""
+        first, second = ([pair[side] for pair in self.pairs] for side in (0, 1))
+        columns = {"angles": self.angles, "overlap": self.overlap, "cka": self.cka}
+        return spread({"first": first, "second": second}, columns, {"angles": "mode"})
 
     def _table(self, num_rows: int) -> Table:
         shown, k = self.pairs[:num_rows], self.angles.shape[1]

@@ -34,7 +34,7 @@ from ntkbias.domains import Domain
 from ntkbias.errors import InputError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table, counted
+from ntkbias.tables import Labeled, Printed, Table, counted, joined
 
 __all__ = ["Comparison"]
 
@@ -171,6 +171,10 @@ class Comparison(Printed):
         comparison of a grid, if the axis holds fewer than two numbers, or if the quantity is not positive.
         """
         return slopes_of(self._evidence(), self.names, self.columns, self.grid, quantity, axis)
+
+    def _labeled(self) -> Labeled:
+        """The ranked modes of each, and all numbers, along the axis "kernel"."""
+        return joined("kernel", self.names, [self[name].labeled() for name in self.names])
 
     def _table(self, num_rows: int) -> Table:
         found = [{fact.label: fact.text for fact in kernel.facts()} for _, kernel in self.items()[:num_rows]]

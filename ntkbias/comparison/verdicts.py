@@ -30,7 +30,7 @@ from ntkbias.comparison.evidence import LEVEL, Evidence
 from ntkbias.comparison.quantities import QUANTITIES, label_of
 from ntkbias.errors import InputError
 from ntkbias.scaling import Interval
-from ntkbias.tables import Printed, Table, counted
+from ntkbias.tables import Labeled, Printed, Table, counted, spread
 
 __all__ = ["Verdict", "Verdicts", "verdicts_of"]
 
@@ -88,6 +88,14 @@ class Verdicts(Printed):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _labeled(self) -> Labeled:
+        """The differences by quantity and the two names."""
+        labels = {axis: [getattr(row, axis) for row in self.rows] for axis in ("quantity", "first", "second")}
+        differences = [row.difference for row in self.rows]
+        ends = {end: np.array([getattr(each, end) for each in differences], float) for end in ("value", "low", "high")}
+        flags = {flag: np.array([getattr(row, flag) for row in self.rows], bool) for flag in ("is_ratio", "is_tie")}
+        return spread(labels, ends | flags)
 
     def table(self, num_rows: int = 1_000) -> Table:
         """The table that printing shows: all rows."""

@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_positive
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError
-from ntkbias.tables import Printed, Table
+from ntkbias.tables import Axes, Printed, Table
 
 __all__ = [
     "LayerInformation",
@@ -46,6 +46,8 @@ __all__ = [
 
 class LayerInformation(Printed):
     """The mutual information of each layer's binned activations with the input and with the label, in bits."""
+
+    named_axes = Axes("layer", layers="layer")
 
     with_input: Float[Array, " layers"]  # I(X; T) = H(T)
     with_label: Float[Array, " layers"]  # I(T; Y)

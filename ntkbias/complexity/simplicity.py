@@ -35,7 +35,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import require_finite, require_key, require_wide
 from ntkbias.complexity.problem import Network
 from ntkbias.errors import InputError
-from ntkbias.tables import Printed, Table, number
+from ntkbias.tables import Axes, Printed, Table, number
 from ntkbias.types import ApplyFunction, Inputs, Params
 
 __all__ = ["FeatureResponses", "ShuffledAUC", "feature_responses", "shuffle_coordinates", "shuffled_auc"]
@@ -58,9 +58,11 @@ class ShuffledAUC(Printed):
 class FeatureResponses(Printed):
     """The features of diag(y) Phi, strongest first, and a network's response to each."""
 
+    named_axes = Axes("feature", n="feature", m="example")
+
     strengths: Float[Array, " n"]  # singular values
     responses: Float[Array, " n"]
-    directions: Float[Array, "n n"]  # column j is u_j over the examples, with its sign chosen so that its sum is >= 0
+    directions: Float[Array, "m n"]  # column j is u_j over the examples, with its sign chosen so that its sum is >= 0
 
     def _table(self, num_rows: int) -> Table:
         shown = range(min(num_rows, len(self.strengths)))

@@ -33,7 +33,7 @@ from ntkbias.eigen.lanczos import (
     with_node,
 )
 from ntkbias.errors import InputError
-from ntkbias.tables import Printed, Table, number
+from ntkbias.tables import Axes, Printed, Table, number
 
 __all__ = ["SpectralDensity", "checked_ridge"]
 
@@ -47,6 +47,8 @@ class SpectralDensity(Printed):
     The methods return an `Estimate` with both errors. They need no further products with K; each costs the eigenvalues
     of p matrices `(s, s)`, on the host in float64.
     """
+
+    named_axes = Axes("probe", "step", also=["nodes", "weights"], p="probe", s="step", k="mode")
 
     diagonals: Float[Array, "p s"]
     off_diagonals: Float[Array, "p s"]  # the last entry is the norm of the remainder of the last product

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ntkbias.scaling.as_number import AsNumber
-from ntkbias.tables import Printed, Table, spaced
+from ntkbias.tables import Axes, Printed, Table, spaced
 
 __all__ = ["Estimate"]
 
@@ -28,6 +28,8 @@ class Estimate(AsNumber, Printed):
     from rounding. It is a bound unless the method that made the estimate says otherwise. More probes do not reduce it.
     More steps reduce it until only rounding is left.
     """
+
+    named_axes = Axes("number", q="number")
 
     value: Float[Array, "*q"]
     standard_error: Float[Array, "*q"]

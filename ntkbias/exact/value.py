@@ -23,7 +23,7 @@ from ntkbias.checks import require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling import power_law
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table, counted, percent
+from ntkbias.tables import Axes, Printed, Table, counted, percent
 
 __all__ = ["Decay", "ExactSpectrum", "beside"]
 
@@ -54,6 +54,8 @@ class ExactSpectrum(Printed):
     `errors` bounds the error of each eigenvalue by rounding, added over nodes, and by quadrature, from the difference
     of two rules. An eigenvalue smaller than its error may be zero, and may come out negative.
     """
+
+    named_axes = Axes("row", index={"index": "labels"}, also=["shares"], k="row", c="index")
 
     eigenvalues: Float[Array | np.ndarray, " k"]
     degrees: Int[Array | np.ndarray, "k *c"]

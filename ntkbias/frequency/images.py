@@ -33,7 +33,7 @@ from ntkbias.domains.images import remark_on_channels
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table, counted
+from ntkbias.tables import Axes, Printed, Table, counted
 
 __all__ = ["ImageFrequencies", "image_frequencies", "image_gradient_frequencies"]
 
@@ -49,10 +49,17 @@ class ImageFrequencies(Printed):
     `counts[b]` of these frequencies.
     """
 
+    named_axes = Axes("band", also=["bounds", "share"], bands="band", bands_and_one="edge", k="function")
+
     edges: Float[Array, " bands_and_one"]
     counts: Int[Array, " bands"]
     energy: Float[Array, "*k bands"]
     scale: float  # of the difference quotients; 0 for derivatives
+
+    @property
+    def bounds(self) -> Float[Array | np.ndarray, "bands 2"]:
+        """The lowest and the highest frequency of each band."""
+        return self.edges.__array_namespace__().stack([self.edges[:-1], self.edges[1:]], 1)
 
     @property
     def share(self) -> Float[Array | np.ndarray, "*k bands"]:

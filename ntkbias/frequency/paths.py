@@ -33,7 +33,7 @@ from ntkbias.checks import key_or_default, require_finite, require_positive, req
 from ntkbias.compilation import compiled
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
-from ntkbias.tables import Printed, Table, number
+from ntkbias.tables import Axes, Printed, Table, number
 
 __all__ = ["InterpolationSpectrum", "interpolation_path", "interpolation_spectrum"]
 
@@ -47,6 +47,15 @@ class InterpolationSpectrum(Printed):
     The power is normalized so that a wave d(s) of amplitude one has the power one. All paths count equally.
     `within_each` `(p, f)` and `between_each` `(q, f)` hold the power of each path, for intervals.
     """
+
+    named_axes = Axes(
+        "frequency",
+        index={"frequency": "frequencies"},
+        also=["within", "between"],
+        f="frequency",
+        p="path_within",
+        q="path_between",
+    )
 
     frequencies: Float[Array, " f"]
     within_each: Float[Array, "p f"]

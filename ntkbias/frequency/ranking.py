@@ -34,7 +34,7 @@ from ntkbias.domains import Domain
 from ntkbias.errors import InputError
 from ntkbias.frequency.measures import MEASURES, FrequencyMeasure, measure_on, require_inputs, shared
 from ntkbias.spectra import DecayExponent, Spectrum
-from ntkbias.tables import Fact, Printed, Table, brackets, counted, explained, interval, number
+from ntkbias.tables import Axes, Fact, Printed, Table, brackets, counted, explained, interval, number
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "rank_by_frequency"]
 
@@ -47,6 +47,8 @@ class Eigenspaces(Printed):
     `interval` `(s, 2)` is the 95 % interval of the frequency. `energy` `(s, levels)` is the power in each level,
     averaged over the members of the eigenspace.
     """
+
+    named_axes = Axes("eigenspace", also=["purity"], s="eigenspace", levels="level", c="component")
 
     eigenvalues: Float[Array, " s"]
     multiplicities: Int[Array, " s"]
@@ -84,6 +86,8 @@ class FrequencyRanking(Printed):
     holds more power than chance would give it. On a graph, the frequency is at the limit of the edges. `spearman` and
     `decay` leave these modes out. `resamples` `(b, k)` are the frequencies under the Bayesian bootstrap over inputs.
     """
+
+    named_axes = Axes("mode", also=["interval", "purity"], k="mode", b="resample", levels="level", c="component")
 
     eigenvalues: Float[Array, " k"]
     frequencies: Float[Array, " k"]

@@ -45,7 +45,7 @@ from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.mistaken import require_no_labels
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table, counted, explained, number, spaced
+from ntkbias.tables import Axes, Printed, Table, counted, explained, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["LearningCurve", "Levels", "learning_curve", "levels_of"]
@@ -97,6 +97,8 @@ class Levels(NamedTuple):
 
 class LearningCurve(Printed):
     """The predicted test error of kernel regression at each number of examples. The last axis `t` counts targets."""
+
+    named_axes = Axes("size", index={"size": "sizes"}, also=["learned"], s="size", k="mode", t="target")
 
     sizes: Int[Array, " s"]
     errors: Float[Array, "s *t"]  # mean squared error on noisy test targets; subtract `noise` for the function's error

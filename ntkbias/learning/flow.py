@@ -30,14 +30,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import Modes, modes_of, values_on
 from ntkbias.mistaken import require_no_labels
-from ntkbias.tables import Printed, Table, counted, number, percent, spaced
+from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
@@ -55,6 +55,17 @@ class Trajectory(Printed):
     their error.
     """
 
+    named_axes = Axes(
+        "time",
+        index={"time": "times"},
+        also=["error_left", "modes_left"],
+        t="time",
+        n="example",
+        m="test_example",
+        k="mode",
+        c="target",
+    )
+
     times: Float[Array, " t"]
     outputs: Float[Array, "t n *o"]
     test_outputs: Float[Array, "t m *o"] | None
@@ -68,15 +79,26 @@ class Trajectory(Printed):
         """The coefficient of the error f - y in each mode at each time."""
         return self.decay.reshape(*self.decay.shape, *(1,) * (self.initial_errors.ndim - 1)) * self.initial_errors
 
-    def _table(self, num_rows: int) -> Table:
-        errors = np.asarray(self.initial_errors, float)
+    @property
+    def error_left(self) -> Float[np.ndarray, " t"]:
+        """The share of the error's power in the modes that is left at each time; NaN if there was no error."""
+        errors, decay = np.asarray(self.initial_errors, float), np.asarray(self.decay, float)
         power = np.sum(errors**2, tuple(range(1, errors.ndim)))
-        decay, shown = np.asarray(self.decay, float), spaced(len(self.times), num_rows)
+        return decay**2 @ power / (power.sum() or np.nan)
+
+    @property
+    def modes_left(self) -> Int[np.ndarray, " t"]:
+        """The number of modes that keep more than half of their error at each time."""
+        return np.sum(np.abs(np.asarray(self.decay, float)) > HALF, 1)
+
+    def _table(self, num_rows: int) -> Table:
+        shown = spaced(len(self.times), num_rows)
+        error_left, modes_left = self.error_left, self.modes_left
         columns = {
             "time": [number(self.times[row]) for row in shown],
             "loss": [number(self.loss[row]) for row in shown],
-            "error left": [percent(decay[row] ** 2 @ power, power.sum(), digits=1) for row in shown],
-            "modes left": [f"{np.sum(np.abs(decay[row]) > HALF):,} of {len(self.rates):,}" for row in shown],
+            "error left": ["-" if np.isnan(error_left[row]) else f"{error_left[row]:.1%}" for row in shown],
+            "modes left": [f"{modes_left[row]:,} of {len(self.rates):,}" for row in shown],
         }
         return Table(f"Trajectory: {counted(len(self.times), 'time')}", columns)
 

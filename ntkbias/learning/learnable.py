@@ -11,8 +11,7 @@ This module computes
 with L_i = r_i / (r_i + kappa) (Simon et al. 2021, arXiv 2110.03922; see `curves`). Time is that of gradient flow from
 zero. The learning time of an eigenfunction is 1 / r_i, and it needs the samples at which kappa falls to r_i. If some
 modes are unknown, the product K y gives the mean and the mean square of their eigenvalues. Learning times are then the
-shortest that these moments allow, and intervals become bounds over all spectra with these moments. Every number assumes
-a constant kernel.
+shortest that these moments allow, and intervals become bounds over all such spectra. The kernel counts as constant.
 
 >>> import jax.numpy as jnp, ntkbias as nb
 >>> from ntkbias.learning import learnability
@@ -53,7 +52,7 @@ from ntkbias.packing import num_examples
 from ntkbias.progress import progress
 from ntkbias.scaling import Interval
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Printed, Table
+from ntkbias.tables import Axes, Printed, Table
 from ntkbias.types import Inputs
 
 __all__ = ["Learnability", "learnability"]
@@ -84,12 +83,13 @@ class Learnability(Printed):
     the target at rates of zero.
 
     Learning times and samples needed are infinite for a target that cannot be learned. The learning time of an
-    eigenfunction with values +-1 has an interval of zero width, because to first order no reweighting of examples
-    changes it. The value prints as a table.
+    eigenfunction with values +-1 has an interval of zero width: to first order no reweighting of examples changes it.
 
     `found[kernel, target]` returns the numbers of one pair of names. If there is only one kernel, `found[target]` does
     so too. `in`, `len`, iteration, `keys` and `items` work as in a dictionary keyed by such pairs.
     """
+
+    named_axes = Axes("kernel", "target", index={"kernel": "kernels", "target": "targets"}, q="kernel", b="target")
 
     kernels: tuple[str, ...] = eqx.field(static=True)
     targets: tuple[str, ...] = eqx.field(static=True)

@@ -29,7 +29,7 @@ from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, require_squares, values_on
 from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.progress import progress
-from ntkbias.tables import Printed, Table, counted, number, spaced
+from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
@@ -40,6 +40,8 @@ class MeasuredLearningCurve(Printed):
 
     It prints as a table of means over targets.
     """
+
+    named_axes = Axes("size", index={"size": "sizes"}, s="size", t="target")
 
     sizes: Int[Array, " s"]
     errors: Float[Array, "s *t"]  # mean squared error on noisy test targets; subtract `noise` for the function's error

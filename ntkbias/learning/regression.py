@@ -44,7 +44,7 @@ from ntkbias.kernels.unloaded import UnloadedKernel
 from ntkbias.learning.modes import gram_of, gram_rows, require_squares, values_on
 from ntkbias.mistaken import require_no_labels
 from ntkbias.results import OPTIONAL
-from ntkbias.tables import Fact, Printed, Table
+from ntkbias.tables import Axes, Fact, Printed, Table
 from ntkbias.types import Inputs
 
 __all__ = ["KernelRegression", "kernel_regression"]
@@ -57,6 +57,8 @@ class KernelRegression(Printed):
 
     A fit of a kernel, or of its operator, keeps the kernel and the inputs `x`.
     """
+
+    named_axes = Axes("example", n="example", o="output")
 
     coefficients: Float[Array, "n *o"]  # (K + ridge)^-1 y
     outputs: Float[Array, "n *o"]  # at the training points

@@ -44,7 +44,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling.curve import checked_curve, checked_sizes
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
-from ntkbias.tables import Printed, Table, counted, interval, number, spaced
+from ntkbias.tables import Axes, Labeled, Printed, Table, counted, interval, number, spaced
 
 __all__ = ["ErrorBand", "LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
 
@@ -55,6 +55,8 @@ LEVEL = 0.975
 
 class ErrorBand(Printed):
     """The errors that a law predicts at `sizes`, with 95 % intervals: the result of `ScalingLaw.extrapolate`."""
+
+    named_axes = Axes("size", index={"size": "sizes"}, m="size")
 
     sizes: Float[Array, " m"]
     errors: Float[Array, " m"]
@@ -130,6 +132,16 @@ class ScalingLaw(Printed):
         columns = {"parameter": list(self.parameters), "value": [str(found) for found in self.parameters.values()]}
         notes = [f"In brackets, intervals of 95 %. Log errors scatter by {number(self.scatter)} about the law."]
         return Table(f"error = {self.formula}, over {over}", columns, notes)
+
+    def _labeled(self) -> Labeled:
+        """The parameters with their intervals, one per row, and the errors at each size."""
+        ends = {end: [getattr(each, end) for each in self.parameters.values()] for end in ("value", "low", "high")}
+        variables = {name: (("parameter",), np.asarray(values)) for name, values in ends.items()}
+        variables["errors"] = ("size",), np.asarray(self.errors)
+        labels = {"parameter": np.array(list(self.parameters)), "size": np.asarray(self.sizes)}
+        coordinates = {axis: ((axis,), values) for axis, values in labels.items()}
+        numbers = {"scatter": self.scatter, "criterion": self.criterion, "num_replicates": self.num_replicates}
+        return Labeled(Axes("parameter"), variables, coordinates, {"form": self.form, **numbers})
 
     @property
     def _num_resampled(self) -> int:

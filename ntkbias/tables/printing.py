@@ -11,23 +11,23 @@ prints its modules.
 
 import dataclasses
 import html
-import typing
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
+from ntkbias.tables.labeled import Axes, Labeled, dimensions, joined, variables_of
 from ntkbias.tables.table import Table
 from ntkbias.tables.texts import Fact
 
-__all__ = ["MOST_ROWS", "Described", "Printed", "printed", "printed_html"]
+__all__ = ["MOST_ROWS", "Described", "Printed", "Tabled", "printed", "printed_html"]
 
 MOST_ROWS = 12  # rows of a table by default
 MOST_NUMBERS = 2**20  # size of the largest array that printing copies to the host; of larger ones, `_table` gets shapes
 
 
-class Printed(eqx.Module):
+class Tabled(eqx.Module):
     """A value that prints as a table, in a terminal and in a notebook.
 
     A subclass defines its contents in `_table`. Traced values, as under `jit`, print as equinox's modules do.
@@ -67,7 +67,47 @@ class Printed(eqx.Module):
         return printed_html(self)
 
 
-class Described(Printed):
+class Printed(Tabled):
+    """A result: a value that prints as a table, and whose arrays have named axes.
+
+    The annotations of its fields name the axes. A subclass says in `named_axes` which of them are the table's rows.
+    """
+
+    named_axes = Axes()
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` of numbers with one row per mode, size, time or snapshot: what the table lists.
+
+        Its columns are the arrays along the rows. Numbers that belong to no row, such as a trace, are in its `attrs`.
+        Arrays with further axes, such as eigenfunctions, are in `to_xarray` alone. Values stacked by `vmap` come first
+        in the index. Copies the arrays to the host.
+
+        Raises `InputError` if pandas is not installed; `pip install 'ntkbias[tables]'` brings it.
+        """
+        return self.labeled().to_pandas()
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` of all arrays whose axes have names. Copies the arrays to the host.
+
+        Values stacked by `vmap` have the axis "stacked" first.
+
+        Raises `InputError` if xarray is not installed; `pip install 'ntkbias[tables]'` brings it.
+        """
+        return self.labeled().to_xarray()
+
+    def labeled(self) -> Labeled:
+        """The arrays with the names of their axes, from which `to_pandas` and `to_xarray` are made."""
+        if not (sizes := _stacked_axes(self)):
+            return self._labeled()
+        name = "stacked" if len(sizes) == 1 else f"stacked_{len(sizes)}"
+        return joined(name, range(sizes[0]), [_one_of(self, place).labeled() for place in range(sizes[0])])
+
+    def _labeled(self) -> Labeled:
+        """The arrays of one value; by default those of its fields."""
+        return variables_of(self)
+
+
+class Described(Tabled):
     """A value that prints in one line, given by the format string `form` or by a subclass's method `described`.
 
     Printing reads no arrays, so parameters stay on their device and may be traced.
@@ -114,6 +154,11 @@ def _on_host(value: Any, num_axes: int) -> Any:
     return jax.tree.map(own, value)
 
 
+def _one_of(stacked: Any, place: int) -> Any:
+    """One of several values that `vmap` stacked."""
+    return jax.tree.map(lambda leaf: leaf[place] if np.ndim(leaf) and eqx.is_array(leaf) else leaf, stacked)
+
+
 def _stacked_axes(value: Any) -> tuple[int, ...]:
     """The axes that a value has beyond those of its annotations: several values, as `vmap` returns them."""
     for field in dataclasses.fields(value):
@@ -130,10 +175,5 @@ def _stacked_axes(value: Any) -> tuple[int, ...]:
 
 def _num_axes(annotation: Any) -> int | None:
     """The number of axes in an annotation; None if the annotation does not fix it."""
-    if annotation in (float, int):
-        return 0
-    shape = getattr(annotation, "dim_str", None)
-    if shape is not None:
-        return None if "*" in shape or "..." in shape else len(shape.split())
-    options = [_num_axes(option) for option in typing.get_args(annotation) if option is not type(None)]
-    return options[0] if options and None not in options else None
+    names = dimensions(annotation)
+    return None if names is None or "*" in names else len(names.split())

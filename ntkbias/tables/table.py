@@ -1,15 +1,18 @@
-"""A table of texts, in a terminal and in a notebook.
+r"""A table of texts: in a terminal, in a notebook, in Markdown and in LaTeX.
 
-Columns are aligned, and wide characters count as two columns. Long names are cut. Markup and control characters in
-names are escaped.
+Columns are aligned, and wide characters count as two columns. A terminal's table cuts long names. Markup and control
+characters in names are escaped.
 
 >>> from ntkbias.tables import Table
->>> print(Table("Two kernels", {"kernel": ["mlp", "<b>"], "trace": ["0.750", "12.3"]}, ["of K / n"]))
+>>> table = Table("Two kernels", {"kernel": ["mlp", "<b>"], "trace": ["0.750", "12.3"]}, ["of K / n"])
+>>> print(table)
 Two kernels
 kernel  trace
 mlp     0.750
 <b>      12.3
 of K / n
+>>> print(table.markdown().splitlines()[-3])
+| \<b\> | 12.3 |
 """
 
 import dataclasses
@@ -18,6 +21,8 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+
+from ntkbias.tables.markup import latex, markdown
 
 __all__ = ["WIDTH", "Table"]
 
@@ -62,9 +67,39 @@ class Table:
             head = _html_row("th", shown, sides) if any(map(str.strip, shown)) else ""
             body = "".join(_html_row("td", row, sides) for row in zip(*shown.values(), strict=True))
             parts.append(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")
-        notes = [*([self._left_out()] if self.more > 0 else []), *self.notes]
-        parts += [f"<div>{_escaped(note)}</div>" for note in notes]
+        parts += [f"<div>{_escaped(note)}</div>" for note in self._below()]
         return f"<div>{''.join(parts)}</div>"
+
+    def markdown(self) -> str:
+        """The table in Markdown, as GitHub and Jupyter show it: numbers are right-aligned, and names are escaped."""
+        parts = [f"**{_in_markdown(self.title)}**"] if self.title else []
+        if self.rows:
+            shown = self._shown()
+            rules = [":---" if _is_text(cells) else "---:" for cells in shown.values()]
+            rows = [map(_in_markdown, row) for row in (shown, *zip(*shown.values(), strict=True))]
+            lines = [f"| {' | '.join(row)} |" for row in rows]
+            parts.append("\n".join([lines[0], f"| {' | '.join(rules)} |", *lines[1:]]))
+        return "\n\n".join([*parts, *map(_in_markdown, self._below())])
+
+    def latex(self) -> str:
+        """The table in LaTeX, with the title as its caption and the notes below; needs the package booktabs.
+
+        Negative numbers and powers of ten are set as mathematics. Characters beyond ASCII, as in names, are left as
+        they are, which XeLaTeX and LuaLaTeX typeset.
+        """
+        lines = [r"\begin{table}", r"\centering"]
+        if self.title:
+            lines.append(rf"\caption{{{_in_latex(self.title)}}}")
+        if self.rows:
+            shown = self._shown()
+            sides = "".join("l" if _is_text(cells) else "r" for cells in shown.values())
+            rows = [map(_in_latex, row) for row in (shown, *zip(*shown.values(), strict=True))]
+            head, *body = [rf"{' & '.join(row)} \\" for row in rows]
+            lines += [rf"\begin{{tabular}}{{{sides}}}", r"\toprule"]
+            lines += [head, r"\midrule"] if any(map(str.strip, shown)) else []
+            lines += [*body, r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par {_in_latex(note)}" for note in self._below()]
+        return "\n".join([*lines, r"\end{table}"])
 
     def __str__(self) -> str:
         return self.text()
@@ -78,6 +113,10 @@ class Table:
     def _shown(self) -> dict[str, Sequence[str]]:
         """The columns with a head or with cells that are not blank."""
         return {head: cells for head, cells in self.columns.items() if head or any(map(str.strip, cells))}
+
+    def _below(self) -> list[str]:
+        """The notes, after one on the rows that are left out."""
+        return [*([self._left_out()] if self.more > 0 else []), *self.notes]
 
     def _left_out(self) -> str:
         return f"... and {self.more:,} more"
@@ -103,6 +142,14 @@ def _plain(text: object) -> str:
     """One line of printable characters. Characters that move the cursor or hide part of a name are escaped."""
     line = " ".join(str(text).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def _in_markdown(text: object) -> str:
+    return markdown(_plain(text))
+
+
+def _in_latex(text: object) -> str:
+    return latex(_plain(text))
 
 
 def _escaped(text: object) -> str:

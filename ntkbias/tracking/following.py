@@ -88,6 +88,7 @@ def follow(
                         if description["steps"] and reached.step != description["steps"][-1]:
                             raise
                         lost = error  # a user's loop does not say in advance whether more steps follow
+                recorder.report()
         except KeyboardInterrupt:
             if saved is not None or not recorder.rows:
                 raise

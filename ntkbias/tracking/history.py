@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_name
 from ntkbias.errors import InputError
-from ntkbias.tables import Fact, Printed, Table, counted, number
+from ntkbias.tables import Axes, Fact, Labeled, Printed, Table, counted, number
 
 __all__ = ["History", "stacked"]
 
@@ -140,22 +140,25 @@ class History(Printed):
             }
         )
 
-    def to_xarray(self) -> Any:
-        """An `xarray.Dataset` with named axes, and steps and times as coordinates. Needs the extra `xarray`."""
-        try:
-            import xarray
-        except ImportError as error:
-            raise InputError("Expected xarray to be installed; it is not. pip install 'ntkbias[xarray]'.") from error
+    def _labeled(self) -> Labeled:
+        """The measures with the names of their axes, and steps, times and learning rates along them.
+
+        A data frame has one row per snapshot, or per run and snapshot. Measures per layer, target or level have one
+        column for each of these.
+        """
         values = {name: (self.axes_of(name), self[name]) for name in self}
-        times = ("run", "snapshot") if self.num_runs is not None else ("snapshot",)
-        coordinates: dict[str, Any] = {"step": ("snapshot", np.asarray(self.steps))}
-        coordinates["time"] = times, np.asarray(self.times)
+        rows = ("run", "snapshot") if self.num_runs is not None else ("snapshot",)
+        coordinates: dict[str, Any] = {"step": (("snapshot",), np.asarray(self.steps))}
+        coordinates["time"] = rows, np.asarray(self.times)
+        coordinates["learning_rate"] = rows, np.asarray(self.learning_rates)
         used = {axis for axes, _ in values.values() for axis in axes}
-        coordinates |= {axis: list(names) for axis, names in self.labels if axis in used}
+        labels = {axis: names for axis, names in self.labels if axis in used}
+        coordinates |= {axis: ((axis,), np.asarray(names)) for axis, names in labels.items()}
         if self.level_frequencies is not None and "level" in used:
-            coordinates["frequency"] = "level", np.asarray(self.level_frequencies)
+            coordinates["frequency"] = ("level",), np.asarray(self.level_frequencies)
         attributes = {} if self.stopped is None else {"stopped": self.stopped}
-        return xarray.Dataset(values, coordinates, attributes)
+        coordinates = {name: each for name, each in coordinates.items() if name not in values}  # a measure of that name
+        return Labeled(Axes(*rows), values, coordinates, attributes, frozenset(labels))
 
 
 def stacked(rows: Sequence[Mapping[str, np.ndarray]], num_runs: int | None) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.threads import blas
+from ntkbias.tracking.callbacks import Callback, call_each
 from ntkbias.tracking.measures import Measure
 from ntkbias.tracking.setting import Setting
 from ntkbias.tracking.snapshot import DENSE_ROWS, Snapshot
@@ -44,7 +45,15 @@ class Clock:
 class Recorder:
     """Takes the measures of all runs, snapshot by snapshot. `rows` holds the values, one dictionary per snapshot."""
 
-    def __init__(self, setting: Setting, measures: Mapping[str, Measure], clock: Clock, num_runs: int | None) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        measures: Mapping[str, Measure],
+        clock: Clock,
+        num_runs: int | None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.callbacks = callbacks
         self.setting, self.measures, self.clock, self.num_runs = setting, dict(measures), clock, num_runs
         self.keys = {measure: key for key, measure in self.measures.items()}
         self.rows: list[dict[str, np.ndarray]] = []
@@ -106,6 +115,11 @@ class Recorder:
                 previous = self._snapshot(run, self.step, reached, 0.0, None, self.initial[-1])
             previous.values = self._row(run, -1)
             self.previous.append(previous)
+
+    def report(self) -> None:
+        """Call the callbacks with the measures of the last snapshot."""
+        measures = {name: self.rows[-1][name] for name in self.measures}
+        call_each(self.callbacks, self.step, measures)
 
     def about(self) -> dict[str, Any]:
         """The entries of the history that are not arrays."""

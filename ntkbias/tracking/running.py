@@ -12,7 +12,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbias import losses
 from ntkbias.errors import InputError
 from ntkbias.parameters import Merging, MergingForward, Which, chosen_paths, partitioned
+from ntkbias.tracking.callbacks import Callback, checked_callbacks
 from ntkbias.tracking.following import follow_training
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import checked
@@ -57,6 +58,7 @@ def track(
     wrt: Which | None = None,
     probe: Probe | Inputs | tuple[Inputs, ArrayLike] | None = None,
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
 ) -> History:
     """Train `f(params, x)` on `data`, and return a `History` of its kernel's `measures` at the steps `at`.
@@ -76,6 +78,9 @@ def track(
     - `measures`: a dictionary of functions of a `Snapshot` (default: `tracking.measures.DEFAULT`). The measures that
       they need are added. If a measure fails after the first snapshot, its value there is NaN, or -1 for whole numbers,
       and a warning names it.
+    - `callbacks`: functions `callback(step, measures)` that are called at each snapshot, for instance to log to
+      TensorBoard or Weights & Biases. `measures` is a dictionary by name of numbers and arrays, `history[name][i]`. An
+      exception in a callback ends training and is raised as it is, with a note that names the step.
     - `checkpoint`: a folder in which each snapshot is saved. See below.
 
     `History.params` are the parameters at the last snapshot; they are not saved with the history. If training diverges,
@@ -88,6 +93,8 @@ def track(
     data, the params and all options are equal, and if f, the loss, the optimizer and the first two training steps give
     the same numbers. Otherwise the error names the differences. A warning names what cannot be compared. Measures are
     compared by their names and their own code; a change in a function that they call leads to a warning at most.
+    Callbacks are not compared. They are called after a snapshot is saved, and not again when the run resumes: each
+    snapshot is reported once, or not at all if the process was killed in between. `open_history` has all.
 
     Cost: training, and for each snapshot one Gram matrix of the probe and one eigendecomposition. All snapshots share
     one compiled kernel, and all steps share one compiled step. Memory holds the Gram matrices of three snapshots if
@@ -115,9 +122,11 @@ def track(
         f, forward = Merging(f), MergingForward(f)
     f, forward, data = packed_data(f, forward, data)
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
-    steps, taken = checked_steps(at, num_steps), checked(measures)
+    steps, taken, called = checked_steps(at, num_steps), checked(measures), checked_callbacks(callbacks)
     variables = params if state is None else (params, state)
     setting = Setting.of(trainer.f, variables, (x, y), trainer.loss, probe, has_state=state is not None, key=key)
-    recorder = Recorder(setting, taken, Clock([effective_learning_rates(optimizer, num_steps)], num_steps), None)
+    recorder = Recorder(
+        setting, taken, Clock([effective_learning_rates(optimizer, num_steps)], num_steps), None, called
+    )
     history = follow_training(trainer, [trainer.start(params, state)], recorder, steps, checkpoint)
     return history if wrt is None else dataclasses.replace(history, params=eqx.combine(*history.params))

@@ -25,6 +25,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbias import losses
 from ntkbias.checks import require_array, require_positive
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.tracking.callbacks import Callback, checked_callbacks
 from ntkbias.tracking.following import follow_training
 from ntkbias.tracking.history import History
 from ntkbias.tracking.measures import checked
@@ -59,6 +60,7 @@ def track_many(
     key: PRNGKeyArray | None = None,
     probe: Probe | Inputs | tuple[Inputs, ArrayLike] | None = None,
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
 ) -> History:
     """Train several runs of `f(params, x)` together, and return one `History` of their kernels' `measures`.
@@ -71,6 +73,7 @@ def track_many(
     - `learning_rates` `(runs,)`: one learning rate per run. Then `optimizer` is a function of the rate, such as
       `optax.sgd`, and `params` may be those of a single run, from which all runs start.
     - `key`: run i draws its batches as `track` does with the key `jax.random.fold_in(key, i)`.
+    - `callbacks`: their measures have the runs as the first axis.
     - `at_once`: how many runs one compiled program trains together, by `vmap`. It is reduced to a divisor of the number
       of runs. By default it is as many as fit the probe's memory budget, by the sizes of all intermediate values.
 
@@ -99,12 +102,12 @@ def track_many(
     optimizers = [optimizer] * num_runs if rates is None else [optimizer(float(rate)) for rate in rates]
     trainer, (x, y) = Trainer.checked(f, one, data, optimizers[0], loss, batch_size, one_state, forward)
     trainer = dataclasses.replace(trainer, optimizer=optimizer, many=True)
-    steps, taken = checked_steps(at, num_steps), checked(measures)
+    steps, taken, called = checked_steps(at, num_steps), checked(measures), checked_callbacks(callbacks)
     variables = one if state is None else (one, one_state)
     setting = Setting.of(trainer.f, variables, (x, y), trainer.loss, probe, has_state=state is not None, key=key)
     different = optimizers[:1] if rates is None else optimizers
     found = [effective_learning_rates(each, num_steps) for each in different]
-    recorder = Recorder(setting, taken, Clock(found * (num_runs // len(found)), num_steps), num_runs)
+    recorder = Recorder(setting, taken, Clock(found * (num_runs // len(found)), num_steps), num_runs, called)
     size = _group(trainer, setting, one, one_state, num_runs, at_once)
     starts = []
     for first in range(0, num_runs, size):

@@ -16,7 +16,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbias import losses
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.tracking import trials
+from ntkbias.tracking.callbacks import Callback, checked_callbacks
 from ntkbias.tracking.fingerprints import digest
 from ntkbias.tracking.following import Reached, Walk, described, follow
 from ntkbias.tracking.history import History
@@ -60,6 +61,7 @@ def track_snapshots(
     key: PRNGKeyArray | None = None,
     probe: Probe | Inputs | tuple[Inputs, ArrayLike] | None = None,
     measures: Mapping[str, Callable[[Snapshot], Any]] | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
 ) -> History:
     """Return a `History` of the kernel's `measures` at each (step, params) of a training loop of your own.
@@ -73,8 +75,8 @@ def track_snapshots(
     - `has_state`: the params are pairs (params, state), as `train` yields them for networks with a state. `f` takes the
       pair, and the kernel differentiates by the params alone.
     - `key`: draws the random vectors of iterative methods, for instance for the first modes of a large kernel.
-    - `probe`, `measures`, `checkpoint`: as in `track`. To resume from a checkpoint, the loop has to yield the same
-      steps again, and at the last saved step the same params bit for bit.
+    - `probe`, `measures`, `callbacks`, `checkpoint`: as in `track`. To resume from a checkpoint, the loop has to yield
+      the same steps again, and at the last saved step the same params bit for bit.
 
     The cost per snapshot is that of `track`. The history's `params` are those of the last snapshot.
 
@@ -91,6 +93,7 @@ def track_snapshots(
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
     f, _, data = packed_data(f, None, data)
     function, taken, (x, y) = losses.named(loss), checked(measures), checked_data(data)
+    called = checked_callbacks(callbacks)
     pairs = _pairs(snapshots)
     try:
         first = next(pairs)
@@ -99,7 +102,7 @@ def track_snapshots(
     variables = first[1]
     y = losses.checked_targets(function, output_shape(f, variables, x), y)
     setting = Setting.of(f, variables, (x, y), function, probe, has_state=has_state, key=key)
-    recorder = Recorder(setting, taken, Clock([learning_rate], None), None)
+    recorder = Recorder(setting, taken, Clock([learning_rate], None), None, called)
     trainer = Trainer(f, None, function, None, None)
     return _follow_snapshots(trainer, recorder, _walk(pairs, first), variables, learning_rate, checkpoint)
 

@@ -36,6 +36,7 @@ def train(
     """Train `f(params, x)` on `data`, and yield (step, params) at the steps `at` (default: `log_steps(num_steps)`).
 
     Step 0 and the last step, `num_steps`, are always included. If training diverges, the iterator ends at that step.
+    Log what you like in the body of your loop over it; `track` measures kernels, and has `callbacks` for loggers.
 
     `data` is a pair (x, y): inputs `(n, ...)` and targets that `loss` accepts. Each step uses all of the data, or, with
     `batch_size`, that many examples. Each epoch has a new permutation of the examples, drawn with `key` (default: a

@@ -46,6 +46,14 @@ class BlockOperator(KernelOperator):
         self.programs = programs
         self.pieces = Tiles(x, rows)
 
+    def __getstate__(self) -> dict[str, Any]:  # programs belong to the devices of this process
+        return {**vars(self), "programs": self.programs if self.source is None else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.source is not None:
+            self.programs = self.source.kernel.device_programs()
+
     def product(self, vectors: Array) -> Array:
         host = np.asarray(vectors)
         result = np.zeros_like(host)

@@ -1,11 +1,13 @@
 """Operators of a given matrix, of its features, or of functions that multiply by it.
 
 >>> import jax.numpy as jnp
->>> operator = as_operator(jnp.diag(jnp.arange(3.0)))
->>> operator.shape, (operator @ jnp.ones(3)).tolist()
+>>> matrix = as_operator(jnp.diag(jnp.arange(3.0)))
+>>> matrix.shape, (matrix @ jnp.ones(3)).tolist()
 ((3, 3), [0.0, 1.0, 2.0])
 """
 
+import functools
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -105,15 +107,18 @@ def as_operator(matrix: Any) -> KernelOperator:
         linear = matrix.to_scipy()
         _require_square(linear.shape)
         rows = linear.shape[0]
+        whole = functools.partial(_whole_diagonal, matrix)
         return Products(
-            rows // num_outputs, num_outputs, linear.dtype, lambda v: matrix @ v, lambda: matrix.diagonal().ravel()
+            rows // num_outputs, num_outputs, linear.dtype, functools.partial(operator.matmul, matrix), whole
         )
     if _is_linear_operator(matrix):
         _require_square(matrix.shape)
         if np.issubdtype(matrix.dtype, np.complexfloating):
             raise InputTypeError(f"Expected an operator of real numbers; got {matrix.dtype}. Take its real part.")
         dtype = jax.dtypes.canonicalize_dtype(np.result_type(matrix.dtype, np.float32))
-        return Products(matrix.shape[0], 1, dtype, matrix.matmat, lambda: _diagonal_by_products(matrix, dtype))
+        return Products(
+            matrix.shape[0], 1, dtype, matrix.matmat, functools.partial(_diagonal_by_products, matrix, dtype)
+        )
     if callable(matrix) or getattr(matrix, "ndim", None) is None:
         raise InputTypeError(
             "Expected a kernel on inputs: kernel.operator(x), a matrix (n, n), a Gram matrix on disk or SciPy's "
@@ -142,6 +147,10 @@ def _is_linear_operator(matrix: Any) -> bool:
     """Whether this is SciPy's LinearOperator. Loading its module is slow, and without it there is none."""
     module = sys.modules.get("scipy.sparse.linalg")
     return module is not None and isinstance(matrix, module.LinearOperator)
+
+
+def _whole_diagonal(matrix: Any) -> np.ndarray:
+    return matrix.diagonal().ravel()
 
 
 def _diagonal_by_products(matrix: Any, dtype: Any, columns: int = 64) -> np.ndarray:

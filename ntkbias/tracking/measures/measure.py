@@ -12,6 +12,7 @@ entries along them, the other measures that it needs, its panel in `plots.evolut
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -50,6 +51,19 @@ class Measure:
         object.__setattr__(self, "__doc__", self.function.__doc__)
         object.__setattr__(self, "__wrapped__", self.function)
 
+    def __copy__(self) -> "Measure":  # as Python's own functions, which are never copied: measures are told by identity
+        return self
+
+    def __deepcopy__(self, _: Any) -> "Measure":
+        return self
+
+    def __reduce__(self) -> tuple:
+        """By the place where a decorator put it, so that it stays the same measure; else by its fields."""
+        place = self.function.__module__, self.function.__qualname__
+        if _at(*place) is self:
+            return _at, place
+        return Measure, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
     def __call__(self, at: Snapshot) -> Any:
         """The value at a snapshot. None if the measure does not apply."""
         return self.function(at)
@@ -61,6 +75,14 @@ class Measure:
     def before(self, at: Snapshot) -> np.ndarray:
         """The value that was taken at the previous snapshot."""
         return at.before[at.keys.get(self, self.name)]
+
+
+def _at(module: str, name: str) -> Any:
+    """What stands at this name of a module, or None."""
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def measured(**about: Any) -> Callable[[Callable[[Snapshot], Any]], Measure]:
