@@ -20,7 +20,7 @@ PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slow test-matrix check format notebooks check-notebooks bench bench-peers pin clean
+.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks bench bench-peers pin clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -50,6 +50,9 @@ check: $(DEV) ## formatting, lint, types, import order, layout, examples in docs
 	$(BIN)/lint-imports
 	$(PYTEST) tests/test_house.py
 	$(PYTEST) --doctest-modules ntkbias
+
+pictures: $(DEV) ## draw the stored pictures of the plots anew, which the tests compare with: look at them
+	MPLBACKEND=Agg PYTHONPATH=tests $(BIN)/python tests/test_pictures.py
 
 format: $(DEV) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only .

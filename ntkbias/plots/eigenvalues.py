@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
-from ntkbias.comparison import Comparison
+from ntkbias.comparison import ComparedKernel, Comparison
 from ntkbias.eigen import SpectralDensity
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.exact import ExactSpectrum
@@ -37,12 +37,12 @@ def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
     ax = axes_of(ax)
     num_runs = 1
     for index, (name, spectrum) in enumerate(named.items()):
-        runs = comparison[name].spectra if isinstance(comparison, Comparison) else (spectrum,)
+        runs = _runs(comparison[name]) if isinstance(comparison, Comparison) else spectrum.eigenvalues[None]
         num_runs = max(num_runs, len(runs))
-        shown = min(run.num_above_noise for run in runs)
-        values = np.stack([np.asarray(run.eigenvalues)[:shown] for run in runs])
+        shown = np.min(np.sum(np.asarray(runs) > np.asarray(spectrum.noise_floor), 1))
+        values = np.asarray(runs)[:, :shown]
         floor = float(spectrum.noise_floor)
-        draw_modes(ax, values if len(runs) > 1 else values[0], index, name)
+        draw_modes(ax, values if len(values) > 1 else values[0], index, name)
         if floor > 0:
             ax.axhline(floor, color=color(index), linestyle=":", linewidth=1.2, gid=part_of(index, "floor"))
     ax.set(xscale="log", yscale="log", xlabel="mode index", ylabel="eigenvalue of K / n")
@@ -53,6 +53,14 @@ def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
         entries.append(Line2D([], [], color="0.6", linewidth=6, alpha=0.4, label=label))
     legend(ax, *entries)
     return ax
+
+
+def _runs(kernel: ComparedKernel) -> Float[np.ndarray, "r k"]:
+    """The eigenvalues of all runs: all of them if the comparison has them, or those that it keeps with functions."""
+    if kernel.eigenvalues is not None:
+        return np.asarray(kernel.eigenvalues)
+    shown = min(len(run.eigenvalues) for run in kernel.spectra)
+    return np.stack([np.asarray(run.eigenvalues)[:shown] for run in kernel.spectra])
 
 
 def spectral_density(density: SpectralDensity, ax: Axes | None = None, *, width: float = 0.1) -> Axes:

@@ -52,11 +52,11 @@ def eigenfunctions(
         raise InputError(
             "Expected a spectrum that knows its inputs; got one of a bare matrix. Use spectrum(kernel, x)."
         )
-    num_shown = min(num_modes, len(ranking.frequencies))
+    functions = np.asarray(spectrum.eigenfunctions, float)
+    num_shown = min(num_modes, len(ranking.frequencies), functions.shape[-1])
     grid = np.atleast_2d(panels(num_shown) if axes is None else np.asarray(axes))
     if grid.size < num_shown:
         raise InputError(f"Expected axes for {num_shown} modes; got {grid.size}. Pass more axes or fewer num_modes.")
-    functions = np.asarray(spectrum.eigenfunctions, float)
     kind = "eigenfunction" if functions.ndim == 2 else "eigenfunction,\nfirst output"
     functions = functions[..., :num_shown] if functions.ndim == 2 else functions[:, 0, :num_shown]
     chart = domain.chart(jnp.asarray(spectrum.x))
@@ -108,7 +108,7 @@ def draw_points(ax: Axes, chart: np.ndarray, values: np.ndarray, scale: Normaliz
         chart[:, 0], chart[:, 1], c=values, s=size, cmap="RdBu_r", norm=scale, linewidths=0, rasterized=True
     )
     ax.set_facecolor("0.93")  # on white, values near zero would be invisible
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal", adjustable="box")  # with shared axes, "datalim" would cut points off
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel("coordinate 1", fontsize=8)
     return points

@@ -66,14 +66,14 @@ def image_modes(
             f"Expected a spectrum on images (n, height, width, channels); got {got}. Use eigenfunctions for others."
         )
     classes = None if targets is None else classes_of(targets)
-    num_modes = min(num_modes, len(ranking.frequencies))
+    functions = np.asarray(spectrum.eigenfunctions, float)
+    num_modes = min(num_modes, len(ranking.frequencies), functions.shape[-1])
     grid = panels_of_images(num_modes, classes is not None) if axes is None else np.atleast_2d(np.asarray(axes))
     if grid.shape[0] < num_modes or grid.shape[1] < (3 if classes is None else 4):
         needed = f"{num_modes} rows of {3 if classes is None else 4} axes"
         raise InputError(f"Expected {needed}; got shape {grid.shape}. Use panels_of_images(num_modes).")
     images = np.asarray(spectrum.x, float)
     weights = np.asarray(spectrum.weights, float)
-    functions = np.asarray(spectrum.eigenfunctions, float)
     functions = functions[..., :num_modes] if functions.ndim == 2 else functions[:, 0, :num_modes]
     shown = _as_seen(images)
     maps = _correlations(functions, images.mean(-1), weights)

@@ -10,6 +10,7 @@
 mlp
 """
 
+import contextlib
 import dataclasses
 import html
 from collections.abc import Iterable
@@ -22,11 +23,12 @@ from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.comparison import ComparedKernel, Comparison
 from ntkbias.domains import Images
+from ntkbias.errors import InputError
 from ntkbias.frequency import MEASURES
 from ntkbias.report.page import drawn, html_figure, html_table, opening, slug_names, table_of
 from ntkbias.report.style import SCRIPT
 from ntkbias.report.themes import variable
-from ntkbias.tables import Table, counted, number
+from ntkbias.tables import Printed, Table, counted, number
 
 __all__ = ["SCRIPT", "body", "figure_names", "figures", "table"]
 
@@ -34,6 +36,7 @@ TABLE_MODES = 20  # modes per kernel in the page's tables
 FIGURE_MODES = 8
 IMAGE_MODES = 5  # per kernel, where each has a row of images
 MOST_HOVERED = 2_000  # modes per kernel whose numbers the page shows under the pointer
+MOST_ROWS = 1_000  # of a table of comparisons
 MOST_NAMED = 4  # kernels that the question names
 FIRST_MODES = 3  # modes per kernel whose eigenvalues the table of kernels shows
 KERNELS = """Eigenvalues are those of K / n, the kernel matrix divided by the number of inputs, so they do not grow with
@@ -107,14 +110,14 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 def _eigenfunctions(comparison: Comparison, name: str, color: str) -> Figure:
     """The first modes of a kernel: as images if its inputs are images, and else over the domain's chart."""
     spectrum, ranking = comparison[name]
-    figure = Figure()
+    figure, known = Figure(), min(len(ranking.frequencies), spectrum.eigenfunctions.shape[-1])
     if not _are_images(comparison):
-        axes = plots.panels(min(FIGURE_MODES, len(ranking.frequencies)), figure)
+        axes = plots.panels(min(FIGURE_MODES, known), figure)
         plots.eigenfunctions(spectrum, ranking, comparison.domain, FIGURE_MODES, axes, color=color)
         return figure
     targets = comparison.targets
     classes = targets is not None and plots.classes_of(targets) is not None
-    num_modes = min(IMAGE_MODES, len(ranking.frequencies))
+    num_modes = min(IMAGE_MODES, known)
     axes = plots.panels_of_images(num_modes, classes, figure)
     plots.image_modes(spectrum, ranking, targets=targets, num_modes=num_modes, axes=axes, color=color)
     return figure
@@ -161,7 +164,7 @@ def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
     ]
     slugs = dict(zip(slug_names(comparison.names), comparison.names, strict=True))
     for kind, (heading, text) in EACH.items():
-        css = "wide" * (kind != "energy")
+        css = "named-figure" + " wide" * (kind != "energy")
         each = [
             html_figure(f"{kind}_{slug}", pictures[f"{kind}_{slug}"], html.escape(name), css, index)
             for index, (slug, name) in enumerate(slugs.items())
@@ -170,7 +173,7 @@ def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
         text = IMAGES if kind == "eigenfunctions" and _are_images(comparison) else text
         if each:
             parts.append(f"<h2>{heading}</h2><p class='note'>{text}</p><div class='grid'>{''.join(each)}</div>")
-    parts += [f"<h2>Kernels</h2>{_kernel_table(comparison)}<p class='note'>{KERNELS}</p>", *_differences(comparison)]
+    parts += [f"<h2>Kernels</h2>{_kernel_table(comparison)}<p class='note'>{KERNELS}</p>", *_tables(comparison)]
     modes = [
         f"<div data-kernel='{index}'>{_mode_table(name, kernel)}</div>"
         for index, (name, kernel) in enumerate(comparison.items())
@@ -248,13 +251,29 @@ def _kernel_table(comparison: Comparison) -> str:
     return html_table(heads, rows, css="named")
 
 
-def _differences(comparison: Comparison) -> list[str]:
-    """The differences between every two kernels with their intervals, and the similarity of their modes."""
-    if len(comparison) < 2:
-        return []
-    tables = [comparison.verdicts().table(), comparison.similarity().table()]
-    shown = [table_of(table, "named") for table in tables if table.rows and table.columns]
-    return [f"<h2>Differences</h2>{''.join(shown)}"] if shown else []
+def _tables(comparison: Comparison) -> list[str]:
+    """The tables of what was compared: differences, targets, learning curves, energy by frequency and similarity."""
+    found = []
+    if len(comparison) > 1:
+        found += [("Differences", comparison.verdicts), ("Similarity", lambda: _similarity(comparison))]
+    found += [
+        ("Targets", comparison.by_target),
+        ("Learning curves", comparison.learning_curves),
+        ("Energy by frequency", comparison.by_frequency),
+    ]
+    sections = []
+    for heading, make in found:
+        with contextlib.suppress(InputError):  # which says that the comparison has nothing of this kind
+            table = make().table(MOST_ROWS)
+            if table.columns and table.rows:
+                sections.append(f"<h2>{heading}</h2>{table_of(table, 'named')}")
+    return sections
+
+
+def _similarity(comparison: Comparison) -> Printed:
+    """The similarity of the first eigenfunctions, as many as all runs have above their noise, but at most ten."""
+    known = [run.num_above_noise for _, kernel in comparison.items() for run in kernel.spectra]
+    return comparison.similarity(min(10, *known))
 
 
 def _mode_table(name: str, kernel: ComparedKernel) -> str:

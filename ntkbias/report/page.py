@@ -20,6 +20,7 @@ from ntkbias.tables import Table
 
 __all__ = ["drawn", "framed", "html_figure", "html_table", "opening", "settings_rows", "slug_names", "table_of"]
 
+TALL = 25  # rows beyond which a table scrolls in a box of its own on a screen
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -46,7 +47,8 @@ def table_of(value: Table, css: str = "", num_rows: int | None = None) -> str:
     rows = [[html.escape(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
     notes = " ".join(note for note in value.notes if note)
     below = f"<p class='note'>{html.escape(notes)}</p>" if notes else ""
-    return html_table([html.escape(head) for head in columns], rows, html.escape(value.title), css) + below
+    table = html_table([html.escape(head) for head in columns], rows, html.escape(value.title), css)
+    return (table.replace("class='scroll'", "class='scroll tall'", 1) if len(rows) > TALL else table) + below
 
 
 def settings_rows(settings: dict[str, Any], prefix: str = "") -> list[list[str]]:

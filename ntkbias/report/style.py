@@ -25,6 +25,10 @@ svg { display: block; max-width: 100%; height: auto; margin: auto } .picture svg
 p, li { max-width: 75ch } figcaption, .note { color: var(--dim); font-size: .9rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 1.5rem }
 .grid > * { min-width: 0 } .wide { grid-column: 1 / -1 } figure { margin: 0; min-width: 0 }
+.named-figure { display: flex; flex-direction: column-reverse } .named-figure figcaption { font-weight: 600 }
+.named-figure .picture + figcaption { color: var(--ink); margin: 0 0 .4rem }
+.tall { max-height: 34rem; overflow-y: auto; border-bottom: 1px solid var(--line) }
+.tall thead th { position: sticky; top: 0; background: var(--paper) }
 .scroll { overflow-x: auto } .scroll + .scroll { margin-top: 1rem }
 .picture { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .5rem }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
@@ -43,13 +47,15 @@ td { white-space: nowrap } .text td, .text th { text-align: left }
 pre { overflow-x: auto; font-size: .8rem; background: var(--soft); padding: .7rem; border-radius: 4px }
 code { overflow-wrap: anywhere } summary { cursor: pointer }
 @media (max-width: 600px) { body { padding: .6rem .8rem 2rem } h1 { font-size: 1.35rem }
-  .question { font-size: 1.05rem } h2 { margin-top: 1.8rem } .answer { padding: .5rem .8rem } .toggles { position: static } }
+  .question { font-size: 1.05rem } h2 { margin-top: 1.8rem } .answer { padding: .5rem .8rem }
+  .toggles { position: static } }
 @media print { @page { margin: 1.4cm } body { max-width: none; padding: 0; font-size: 10pt } .grid { display: block }
   figure, tr { break-inside: avoid } h2, caption, thead { break-after: avoid } .toggles, .tip { display: none }
-  .picture { border: 0; padding: 0 } .wide svg { min-width: 0 } .wide .picture, .scroll { overflow: visible }
+  .picture { border: 0; padding: 0 } .wide svg { min-width: 0 } .wide .picture, .scroll, .tall { overflow: visible }
   figure { margin-bottom: 1.2rem } table { font-size: 7.5pt; width: 100% } th, td { padding: .1rem .2rem }
   td, .modes td { white-space: normal } .text td, .named td:first-child { min-width: 0 } .modes { font-size: 7.5pt }
-  pre { white-space: pre-wrap; font-size: 7pt } svg { max-height: 22cm } }
+  pre { white-space: pre-wrap; font-size: 7pt } svg { max-height: 11.5cm }
+  .tall { max-height: none; border: 0 } .tall thead th { position: static } .wide svg { width: auto } }
 """
 DARK = """
 @media screen and (prefers-color-scheme: dark) { :root { --paper: #121212; --ink: #e6e6e6; --dim: #a8a8a8;
