@@ -3,12 +3,14 @@
 The population's numbers follow from the definitions with these eigenvalues. Targets are waves of known power.
 """
 
+import functools
+
 import numpy as np
 import scipy
 from covering import Case, holds
 
 from ntkbias.kernels import as_operator
-from ntkbias.learning import learnability
+from ntkbias.learning import Contrast, learnability
 
 NUM = 120
 DEGREES = np.arange(1, 4_001.0)
@@ -42,48 +44,63 @@ def numbers(waves, ridge):
 
 FIELDS = "rayleigh_quotient", "learning_time", "samples_needed"
 RIDGE = 0.1
+MANY = range(10_000, 10_400)  # the seeds of the samples over which the mean of the logarithms is taken
+FEW = 10
 
 
-def of_samples(seed):
+def _found(seed, **options):
     angles = circle(seed)
-    values = {name: target(waves, angles) for name, waves in TARGETS.items()}
-    found = learnability(matrix(angles), values, centered=False, ridge=RIDGE)
+    return learnability(matrix(angles), _values(angles), centered=False, ridge=RIDGE, **options)
+
+
+def _values(angles):
+    return {name: target(waves, angles) for name, waves in TARGETS.items()}
+
+
+@functools.cache
+def mean_over_samples():
+    """The mean of each number's logarithm over samples of `NUM` examples, as a number."""
+    logs = [[[np.log(getattr(found[name], field).value) for field in FIELDS] for name in TARGETS] for found in map(_found, MANY)]
+    return dict(zip(TARGETS, np.exp(np.mean(logs, 0)), strict=True))
+
+
+def _held(found, truths):
     return {
-        f"{field.replace('_', ' ')}, {name}": holds(getattr(found[name], field).low, getattr(found[name], field).high, truth)
-        for name, waves in TARGETS.items()
-        for field, truth in zip(FIELDS, numbers(waves, RIDGE), strict=True)
+        f"{field.replace('_', ' ')}, {name}": holds(*_ends(found[name], field), truth)
+        for name in truths
+        for field, truth in zip(FIELDS, truths[name], strict=True)
     }
+
+
+def _ends(readiness, field):
+    number = getattr(readiness, field)
+    return number.low, number.high
+
+
+def on_samples(seed):
+    return _held(_found(seed), mean_over_samples())
+
+
+def of_contrasts(seed):
+    """A contrast of two independent outputs has the numbers of one output."""
+    angles = circle(seed)
+    whole = np.einsum("nm,op->nomp", matrix(angles), np.eye(2))
+    contrasts = {name: Contrast(0, 1, values) for name, values in _values(angles).items()}
+    found = learnability(whole, contrasts, centered=False, ridge=2 * RIDGE)
+    return _held(found, {name: mean_over_samples()[name] for name in contrasts})
+
 
 def of_few_modes(seed):
-    rng, angles = np.random.default_rng(seed), circle(seed)
-    K = matrix(angles)
-    values = {"random labels": rng.choice([-1.0, 1.0], NUM), **{n: target(w, angles) for n, w in TARGETS.items()}}
-    whole, few = (learnability(op, values, centered=False, ridge=RIDGE, modes=m) for op, m in ((K, None), (as_operator(K)*1.0, 10)))
-    return {
-        f"{field.replace('_', ' ')}, {name}": holds(getattr(few[name], field).low, getattr(few[name], field).high, getattr(whole[name],field).value)
-        for name in values for field in FIELDS
-    }
-def few_population(seed):
+    """With ten modes, intervals are bounds: they hold the numbers that all modes give, also of random labels."""
     angles = circle(seed)
-    values = {name: target(waves, angles) for name, waves in TARGETS.items()}
-    found = learnability(as_operator(matrix(angles))*1.0, values, centered=False, ridge=RIDGE,modes=10)
-    return {
-        f"{field.replace('_', ' ')}, {name}": holds(getattr(found[name], field).low, getattr(found[name], field).high, truth)
-        for name, waves in TARGETS.items()
-        for field, truth in zip(FIELDS, numbers(waves, RIDGE), strict=True)
-    }
-def bias(n,N=60):
-    out=[];w=[]
-    for s in range(N):
-        angles=circle(s,n)
-        values = {name: target(waves, angles) for name, waves in TARGETS.items()}
-        found = learnability(matrix(angles), values, centered=False, ridge=RIDGE)
-        out.append([[np.log(getattr(found[k],f).value) for f in FIELDS] for k in TARGETS])
-        w.append([[np.log(getattr(found[k],f).high/getattr(found[k],f).low)/3.92 for f in FIELDS] for k in TARGETS])
-    out=np.array(out); tr=np.log([numbers(TARGETS[k],RIDGE) for k in TARGETS])
-    print(n,"bias",(out.mean(0)-tr).round(3).tolist(),"sd",out.std(0).round(3).tolist(),"stated",np.mean(w,0).round(3).tolist())
-if __name__=="__main__":
-    from covering import rows
-    for n in (60,120,300): bias(n)
-    for d in (of_samples,of_few_modes,few_population):
-        for r in rows(Case("l","","",d),100): print(d.__name__,r.name,r.coverage,flush=True)
+    K, values = matrix(angles), _values(angles) | {"random labels": np.random.default_rng(seed).choice([-1.0, 1.0], NUM)}
+    whole = learnability(K, values, centered=False, ridge=RIDGE)
+    few = learnability(as_operator(K) * 1.0, values, centered=False, ridge=RIDGE, modes=FEW)
+    return _held(few, {name: [getattr(whole[name], field).value for field in FIELDS] for name in values})
+
+
+CASES = [
+    Case("learnability", f"waves on {NUM} random angles", "geometric mean over samples of as many", on_samples),
+    Case("learnability, few modes", f"{NUM} angles, {FEW} modes", "value with all modes", of_few_modes, nominal=1.0),
+    Case("learnability of contrasts", f"waves on {NUM} random angles", "geometric mean over samples", of_contrasts),
+]
