@@ -104,7 +104,7 @@ def test_frequency_scatter_holds_every_mode_and_the_law(circle):
         assert_allclose(np.log(y1 / y0) / np.log(x1 / x0), ranking.decay.exponent)
     assert "radians per unit of length" in ax.get_xlabel()
     ranking = circle.rankings[0]
-    law = f"depth 1: exponent {str(ranking.decay).removesuffix(' against frequency')}, "
+    law = f"depth 1: exponent {ranking.decay.text.removesuffix(' against frequency')}, "
     rho = ranking.spearman_text.partition(" ")[0]
     assert float(rho) == pytest.approx(ranking.spearman, abs=0.0005)
     assert names_in_legend(ax)[0] == (law + f"ρ {rho}").replace("-", "−")

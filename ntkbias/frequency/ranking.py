@@ -134,7 +134,11 @@ class FrequencyRanking(Printed):
 
     @property
     def spearman_interval(self) -> tuple[float, float]:
-        """`spearman` +- 1.96 bootstrap deviations, clipped to [-1, 1]; NaN if `spearman` is, or without resamples."""
+        """`spearman` +- 1.96 bootstrap deviations, clipped to [-1, 1]; NaN if `spearman` is, or without resamples.
+
+        Like `interval`, it keeps the modes fixed as functions. It shows what the uncertain frequencies of these modes
+        change, and not that another sample has other modes.
+        """
         draws = [self._correlation(row) for row in np.asarray(self.resamples)]
         spread = 1.96 * np.std(draws) if draws else np.nan
         low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # clip keeps NaN

@@ -16,6 +16,7 @@ In brackets: the thirds, their trend continued by one third, the 95 % interval o
 (True, False)
 """
 
+import itertools
 import math
 
 import equinox as eqx
@@ -136,5 +137,5 @@ def local_slopes(positions: Float[np.ndarray, " k"], eigenvalues: Float[np.ndarr
     different = np.unique(positions)
     num_parts = min(NUM_PARTS, len(different) - 1)
     edges = different[np.linspace(0, len(different) - 1, num_parts + 1).round().astype(int)]
-    parts = [(positions >= low) & (positions <= high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [(positions >= low) & (positions <= high) for low, high in itertools.pairwise(edges)]
     return [power_law(positions[part], eigenvalues[part]).exponent for part in parts]

@@ -125,7 +125,12 @@ def of_learning_curves(seed: int) -> dict[str, bool]:
 
 CASES = [
     *(
-        Case(f"scaling law, {form}", "one curve" if seeds == 1 else f"{seeds} seeds", "the law", functools.partial(of_law, form, seeds))
+        Case(
+            f"scaling law, {form}",
+            "one curve" if seeds == 1 else f"{seeds} seeds",
+            "the law",
+            functools.partial(of_law, form, seeds),
+        )
         for form, counts in (("power", (1, 2, 5, 20)), ("offset", (1, 3, 6)), ("broken", (6,)))
         for seeds in counts
     ),

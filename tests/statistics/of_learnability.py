@@ -60,7 +60,10 @@ def _values(angles):
 @functools.cache
 def mean_over_samples():
     """The mean of each number's logarithm over samples of `NUM` examples, as a number."""
-    logs = [[[np.log(getattr(found[name], field).value) for field in FIELDS] for name in TARGETS] for found in map(_found, MANY)]
+    logs = [
+        [[np.log(getattr(found[name], field).value) for field in FIELDS] for name in TARGETS]
+        for found in map(_found, MANY)
+    ]
     return dict(zip(TARGETS, np.exp(np.mean(logs, 0)), strict=True))
 
 
@@ -93,7 +96,10 @@ def of_contrasts(seed):
 def of_few_modes(seed):
     """With ten modes, intervals are bounds: they hold the numbers that all modes give, also of random labels."""
     angles = circle(seed)
-    K, values = matrix(angles), _values(angles) | {"random labels": np.random.default_rng(seed).choice([-1.0, 1.0], NUM)}
+    K, values = (
+        matrix(angles),
+        _values(angles) | {"random labels": np.random.default_rng(seed).choice([-1.0, 1.0], NUM)},
+    )
     whole = learnability(K, values, centered=False, ridge=RIDGE)
     few = learnability(as_operator(K) * 1.0, values, centered=False, ridge=RIDGE, modes=FEW)
     return _held(few, {name: [getattr(whole[name], field).value for field in FIELDS] for name in values})
