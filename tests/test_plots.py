@@ -114,7 +114,7 @@ def test_frequency_scatter_holds_every_mode_and_the_law(circle):
         assert_allclose(np.log(y1 / y0) / np.log(x1 / x0), ranking.decay.exponent)
     assert "radians per unit of length" in ax.get_xlabel()
     for panel, name, ranking in zip(panels_of(ax), circle.names, circle.rankings, strict=True):
-        law = f"exponent {str(ranking.decay).removesuffix(' against frequency')}, "
+        law = f"exponent {ranking.decay.text.removesuffix(' against frequency')}, "
         rho = ranking.spearman_text.partition(" ")[0]
         assert float(rho) == pytest.approx(ranking.spearman, abs=0.0005)
         assert panel.get_title(loc="left") == f"{name}\n" + (law + f"ρ {rho}").replace("-", "−")

@@ -186,7 +186,7 @@ def test_page_has_the_tables(page, circle):
         assert float(row["effective rank"]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
         assert row["modes above the noise floor"] == f"{spectrum.num_above_noise} of 32"
         assert float(row["Spearman's rho"].partition(" ")[0]) == pytest.approx(ranking.spearman, abs=0.0005)
-        assert row["decay exponent"] == str(ranking.decay)
+        assert row["decay exponent"] == ranking.decay.text
         assert np.allclose([float(row[f"mode {mode}"]) for mode in (1, 2, 3)], ranking.eigenvalues[:3], rtol=0.005)
     modes = [row for row in page.rows if len(row) == 8 and row[0].isdigit()]
     assert len(modes) == 40

@@ -34,6 +34,8 @@ from ntkbias.types import Inputs
 
 __all__ = ["MeasuredLearningCurve", "measured_learning_curve"]
 
+LEVEL = 0.975  # of the quantile that ends a 95 % interval
+
 
 class MeasuredLearningCurve(Printed):
     """The test error at each number of examples, averaged over draws. The last axis `t` counts targets.
@@ -52,6 +54,14 @@ class MeasuredLearningCurve(Printed):
     noise: float
     num_draws: int
 
+    def half_widths(self) -> Float[np.ndarray, "s *t"]:
+        """Half the width of the 95 % interval of each mean test error: Student's t times the standard error.
+
+        The interval covers the mean over all draws from these inputs with this kernel. With few draws it is wide.
+        """
+        quantile = scipy.special.stdtrit(self.num_draws - 1, LEVEL)
+        return np.asarray(quantile * np.asarray(self.standard_errors, float))
+
     def _table(self, num_rows: int) -> Table:
         shown = spaced(len(self.sizes), num_rows)
         fields = self.errors, self.standard_errors, self.learned, self.learned_standard_errors
@@ -65,7 +75,8 @@ class MeasuredLearningCurve(Printed):
             "+- ": [f"{scatters[row]:.1%}" for row in shown],
         }
         draws = f"{self.num_draws} draws, ridge {self.ridge:g}, noise {self.noise:g}"
-        return Table(f"MeasuredLearningCurve: {counted(len(self.sizes), 'size')}, {draws}", columns)
+        notes = ["+- is one standard error of the mean over draws."]
+        return Table(f"MeasuredLearningCurve: {counted(len(self.sizes), 'size')}, {draws}", columns, notes)
 
 
 @on_inputs

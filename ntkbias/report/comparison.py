@@ -41,11 +41,11 @@ MOST_NAMED = 4  # kernels that the question names
 FIRST_MODES = 3  # modes per kernel whose eigenvalues the table of kernels shows
 KERNELS = """Eigenvalues are those of K / n, the kernel matrix divided by the number of inputs, so they do not grow with
 n. The trace is their sum. The effective rank is exp(entropy) of their shares. Spearman's ρ is the rank correlation of
-eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the local slope of
-eigenvalue against frequency, over the modes of the dashed line. The 95 % intervals come from resampling the inputs: the
-interval of the exponent keeps the frequencies fixed, and that of ρ keeps the modes fixed. They do not show how well a
-power law fits or what more inputs would change, and they are too wide for quadrature nodes. Both numbers leave out
-modes whose frequency the inputs do not resolve."""
+eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the slope of
+eigenvalue against frequency, over the modes of the dashed line. Its range spans the slopes of the thirds of these
+modes, their trend continued by one third, and the 95 % interval of the slope over other samples of inputs. The 95 %
+interval of ρ keeps the modes fixed: it shows what their uncertain frequencies change. Both numbers leave out modes
+whose frequency the inputs do not resolve."""
 MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
 units of steps × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
 infinitely wide network. Modes of one eigenspace have eigenvalues too close to distinguish, and share their frequency;
