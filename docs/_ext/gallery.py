@@ -95,7 +95,8 @@ FIGURES = {
     ),
     "scaling_laws": Figure(
         "Scaling laws",
-        "sizes = jnp.array([16, 32, 64, 128, 256, 512])\nnb.plots.scaling_laws(nb.scaling_law(sizes, 2.0 / sizes + 0.01))",
+        "sizes = jnp.array([16, 32, 64, 128, 256, 512])\n"
+        'nb.plots.scaling_laws(nb.scaling_law(sizes, 2.0 / sizes + 0.01, "offset"))',
         "Error against size, the fitted law with its band, and the level at which it ends.",
         "Points that fall and flatten, with a fitted curve and its band, on logarithmic axes.",
     ),

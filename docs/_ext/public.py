@@ -44,7 +44,7 @@ def public_names() -> dict[str, Any]:
 
 
 def homes(path: str) -> list[str]:
-    """The paths of the value that a path names. The shortest comes first: it is the one that entries are filed under."""
+    """The paths of the value that a path names. Entries are filed under the first, the shortest."""
     value = public_names()[path]
     named = callable(value)  # equal constants of two rooms are two things
     found = [other for other, this in public_names().items() if other == path or (named and this is value)]

@@ -76,6 +76,12 @@ def block_ntk(
     `empirical_ntk`.
 
     Raises `InputError` as `empirical_ntk` does for each function, and if names do not match.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> parts = {"value": lambda p, x: x @ p, "slope": lambda p, x: jnp.broadcast_to(p, x.shape)[:, :1]}
+    >>> K = nb.block_ntk(parts, jnp.ones(2))({"value": jnp.ones((3, 2)), "slope": jnp.ones((2, 2))})
+    >>> K.shape  # 3 rows of "value", then 2 of "slope"
+    (5, 5)
     """
     if not isinstance(functions, Mapping) or not functions or not all(isinstance(name, str) for name in functions):
         raise InputTypeError(
