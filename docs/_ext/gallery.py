@@ -6,9 +6,7 @@ shows, and a text for readers who do not see it. The page runs the code that it 
 
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
-
-from sphinx.application import Sphinx
+from typing import Any, NamedTuple
 
 OUT = Path(__file__).parents[1] / "generated"
 
@@ -127,7 +125,7 @@ FIGURES = {
     "eigenfunction_frames": Figure(
         "Eigenfunctions through training",
         "nb.plots.eigenfunction_frames(history, circle, num_modes=2)",
-        "The first modes at several snapshots: do the functions that the kernel favors change?",
+        "The first modes at several snapshots: whether the functions that the kernel favors change.",
         "Rows of curves: the first two eigenfunctions at several training steps.",
     ),
 }
@@ -169,13 +167,13 @@ def draw(folder: Path) -> None:
         plt.close("all")
 
 
-def write(app: Sphinx) -> None:
+def write(app: Any) -> None:
     """Write the page and its figures before Sphinx reads them."""
     draw(OUT / "gallery")
     (OUT / "gallery.md").write_text(page())
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Any) -> dict[str, bool]:
     """Draw before reading."""
     app.connect("builder-inited", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,9 +5,7 @@ A link that a reader may follow is not such a request. What is found is a warnin
 
 import re
 from pathlib import Path
-
-from sphinx.application import Sphinx
-from sphinx.util import logging
+from typing import Any
 
 REQUESTS = (
     re.compile(r"<(?:script|img|iframe|video|audio|source|embed)\b[^>]*\bsrc=[\"'](?:https?:)?//[^\"']+"),
@@ -22,10 +20,12 @@ def requests(text: str) -> list[str]:
     return [match[0] for pattern in REQUESTS for match in pattern.finditer(text)]
 
 
-def check(app: Sphinx, failure: Exception | None) -> None:
+def check(app: Any, failure: Exception | None) -> None:
     """Warn about each request, and about each image without a text for those who do not see it."""
     if failure or app.builder.name != "html":
         return
+    from sphinx.util import logging  # the tests use this file without Sphinx
+
     log = logging.getLogger(__name__)
     for path in sorted(p for p in Path(app.outdir).rglob("*") if p.suffix in (".html", ".css")):
         text = path.read_text(errors="replace")
@@ -35,7 +35,7 @@ def check(app: Sphinx, failure: Exception | None) -> None:
             log.warning("%s shows an image without a text for readers who do not see it: %s", path.name, image[:200])
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Any) -> dict[str, bool]:
     """Check after the build."""
     app.connect("build-finished", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

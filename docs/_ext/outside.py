@@ -7,8 +7,7 @@ link also works for those who read the files in a checkout.
 import re
 import shutil
 from pathlib import Path
-
-from sphinx.application import Sphinx
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs" / "generated"
@@ -46,7 +45,7 @@ def relinked(text: str, source: Path, depth: int) -> str:
     return LINK.sub(link, text)
 
 
-def copy_pages(app: Sphinx) -> None:
+def copy_pages(app: Any) -> None:
     """Copy the pages from outside."""
     shutil.rmtree(GENERATED / "notebooks", ignore_errors=True)
     (GENERATED / "notebooks").mkdir(parents=True)
@@ -56,14 +55,14 @@ def copy_pages(app: Sphinx) -> None:
         (GENERATED / "notebooks" / notebook.name).write_text(relinked(notebook.read_text(), notebook, 2))
 
 
-def adjust_links(app: Sphinx, name: str, content: list[str]) -> None:
+def adjust_links(app: Any, name: str, content: list[str]) -> None:
     """Adjust the links of pages in docs/ itself."""
     if not name.startswith("generated/"):
         source = Path(app.srcdir) / f"{name}.md"
         content[0] = relinked(content[0], source, name.count("/"))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Any) -> dict[str, bool]:
     """Copy before reading, adjust while reading."""
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", adjust_links)

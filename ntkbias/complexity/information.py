@@ -82,7 +82,14 @@ def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def conditional_mutual_information(a: ArrayLike, b: ArrayLike, given: ArrayLike) -> float:
-    """I(A; B | C) in bits of three labels `(n,)` per example: the information that a and b share, given `given`."""
+    """I(A; B | C) in bits of three labels `(n,)` per example: the information that a and b share, given `given`.
+
+    >>> import numpy as np
+    >>> from ntkbias.complexity import conditional_mutual_information
+    >>> a, b = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    >>> conditional_mutual_information(a, a, b), conditional_mutual_information(a, a, a)
+    (1.0, 0.0)
+    """
     first, second, third = _checked(a, b, given)
     joint = _entropy(first, third) + _entropy(second, third) - _entropy(first, second, third)
     return max(joint - _entropy(third), 0.0)

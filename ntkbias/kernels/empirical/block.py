@@ -96,7 +96,13 @@ def block_ntk(
 
 
 class BlockNTK(Described):
-    """The joint kernel of several functions of the same parameters; made by `block_ntk`. A pytree of the parameters."""
+    """The joint kernel of several functions of the same parameters; made by `block_ntk`. A pytree of the parameters.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> kernel = nb.block_ntk({"one": lambda p, x: x @ p, "two": lambda p, x: 2 * x @ p}, jnp.ones(2))
+    >>> kernel({"one": jnp.eye(2), "two": jnp.eye(2)}).tolist()[0]
+    [1.0, 0.0, 2.0, 0.0]
+    """
 
     names: tuple[str, ...] = eqx.field(static=True)
     gradients: tuple[Gradients, ...]
