@@ -37,6 +37,7 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
+highlight_language = "none"  # blocks name their language
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 add_module_names = False

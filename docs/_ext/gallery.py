@@ -27,8 +27,10 @@ comparison = nb.compare(kernels, x, circle, weights=weights, targets=targets)
 net = nb.nets.mlp(width=32, depth=1, b_std=0.1)
 y = sum(jnp.cos(k * circle.angle(x)) for k in (1, 2, 4))
 measures = nb.tracking.measures.DEFAULT | nb.tracking.measures.chosen("eigenfunctions")
-history = nb.track(net.apply, net.init(jax.random.key(0), (2,)), (x, y), optimizer=optax.sgd(0.5), num_steps=200,
-                   at=(0, 1, 2, 5, 10, 20, 50, 100, 200), probe=nb.tracking.Probe(domain=circle), measures=measures)
+options = {"optimizer": optax.sgd(0.5), "num_steps": 200, "at": (0, 1, 2, 5, 10, 20, 50, 100, 200)}
+probe = nb.tracking.Probe(domain=circle)
+params = net.init(jax.random.key(0), (2,))
+history = nb.track(net.apply, params, (x, y), probe=probe, measures=measures, **options)
 """
 
 
