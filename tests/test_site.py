@@ -1,4 +1,4 @@
-"""The documentation site: every public name has a place, every plot a picture, and examples become more, never fewer."""
+"""The documentation site: every public name has a place, every plot a picture, and no example is lost."""
 
 import sys
 import types
