@@ -16,11 +16,12 @@ NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute -
 CORE      := $(VENV)/.installed-core
 DEV       := $(VENV)/.installed-dev
 NOTEBOOKS := $(VENV)/.installed-notebooks
+DOCS      := $(VENV)/.installed-docs
 PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks bench bench-peers pin clean
+.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks docs bench bench-peers pin clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -69,6 +70,11 @@ check-notebooks: $(NOTEBOOKS) ## execute the notebooks at reduced size, and keep
 	    echo "$$notebook"; NTKBIAS_SMALL=1 $(NBCONVERT) --output-dir "$$out" "$$notebook" || exit 1; \
 	done
 
+docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html -d build/docs-cache docs build/docs
+	@echo "Open $(CURDIR)/build/docs/index.html in a browser."
+
 bench: $(DEV) ## run the benchmarks
 	@for benchmark in $(wildcard benchmarks/*.py); do \
 	    echo "$$benchmark"; $(BIN)/python "$$benchmark" || exit 1; \
@@ -80,7 +86,7 @@ pin: ## renew constraints.txt from the newest releases
 	$(PYTHON) .ci/pin
 
 clean: ## remove environments, runs, caches and builds
-	rm -rf $(VENV) .matrix .peers runs build dist .pytest_cache .jax_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .matrix .peers runs build dist docs/generated .pytest_cache .jax_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -100,6 +106,10 @@ $(DEV): $(PINS) | $(BIN)/python
 
 $(NOTEBOOKS): $(PINS) | $(BIN)/python
 	$(PIP) -e '.[notebooks]'
+	@touch $@
+
+$(DOCS): $(PINS) | $(BIN)/python
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 # One environment a peer, of the Python that the older of them still takes.

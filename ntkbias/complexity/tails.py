@@ -57,6 +57,10 @@ def hill_tail_index(samples: ArrayLike, *, tail: float = 0.02) -> Interval:
     `tail` shrinks.
 
     Raises `InputError` on fewer than twenty samples, or if the magnitudes in the tail are all equal or reach zero.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> 2.0 in nb.complexity.hill_tail_index(np.random.default_rng(0).pareto(2.0, 10_000) + 1)
+    True
     """
     values = np.sort(np.abs(checked_rows(samples, "samples", 1).ravel()))[::-1]
     if len(values) < 20:
@@ -80,6 +84,10 @@ def kesten_tail_index(multipliers: ArrayLike) -> Interval:
 
     Raises `InputError` if there is no root. Either E log |A| >= 0, and the iterates have no stationary law; or all
     |A| <= 1, and their tail is light.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> 2.0 in nb.complexity.kesten_tail_index(np.exp(np.random.default_rng(0).normal(-0.25, 0.5, 10_000)))
+    True
     """
     values = np.abs(checked_rows(multipliers, "multipliers", 2).ravel())
     with np.errstate(divide="ignore"):
@@ -127,6 +135,10 @@ def stable_tail_index(samples: ArrayLike, *, block: int | None = None) -> Interv
     that hold a zero are left out.
 
     Raises `InputError` on fewer than two blocks, if every column holds a zero, and if sums do not spread.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> 1.0 in nb.complexity.stable_tail_index(np.random.default_rng(0).standard_cauchy(10_000))
+    True
     """
     rows = checked_rows(samples, "samples", 4)
     length = math.isqrt(len(rows)) if block is None else block
@@ -164,6 +176,11 @@ def gradient_noise(
     Gradients are flattened to p numbers. Each minibatch is drawn anew, as `batch_size` examples without replacement.
     `loss` and the errors are those of `loss_gradient`. Costs `num_draws` backward passes over a minibatch, and memory
     for p numbers each. `stable_tail_index` of the result is the index of Simsekli et al. 2019, arXiv 1901.06053.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2), jnp.zeros(2)
+    >>> nb.complexity.gradient_noise(f, w, x, y, batch_size=1, num_draws=5, key=jax.random.key(0)).shape
+    (5, 2)
     """
     key = require_key(key)
     require_positive("num_draws", num_draws)

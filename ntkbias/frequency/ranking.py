@@ -48,6 +48,14 @@ class Eigenspaces(Printed):
 
     `interval` `(s, 2)` is the 95 % interval of the frequency. `energy` `(s, levels)` is the power in each level,
     averaged over the members of the eigenspace.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> spaces = nb.rank_by_frequency(spectrum, circle).by_eigenspace()
+    >>> spaces.frequencies[:3].round(2).tolist()
+    [0.0, 1.0, 2.0]
     """
 
     named_axes = Axes("eigenspace", also=["purity"], s="eigenspace", levels="level", c="component")
@@ -87,6 +95,13 @@ class FrequencyRanking(Printed):
     domain with harmonics, most of such a mode's power lies beyond the degrees that the inputs separate, or no degree
     holds more power than chance would give it. On a graph, the frequency is at the limit of the edges. `spearman` and
     `decay` leave these modes out. `resamples` `(b, k)` are the frequencies under the Bayesian bootstrap over inputs.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+    >>> nb.rank_by_frequency(spectrum, circle).frequencies[:5].round(2).tolist()
+    [0.0, 1.0, 1.0, 2.0, 2.0]
     """
 
     named_axes = Axes("mode", also=["interval", "purity"], k="mode", b="resample", levels="level", c="component")
@@ -245,6 +260,14 @@ def rank_by_frequency(
 
     Raises `InputError` on a spectrum without inputs or without modes above the noise floor, on stacked spectra, on
     inputs outside the domain, on a measure that the domain does not have, and on traced arrays.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> ranking = nb.rank_by_frequency(spectrum, circle)
+    >>> [round(frequency.item(), 2) for frequency in ranking.frequencies[:5]]  # a constant, then pairs
+    [0.0, 1.0, 1.0, 2.0, 2.0]
     """
     require_known(spectrum, "rank_by_frequency")
     require_inputs(spectrum, domain)

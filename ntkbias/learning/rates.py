@@ -34,6 +34,13 @@ def learning_times(spectrum: Spectrum) -> Float[Array, " k"]:
 
     Give the spectrum for outputs="all", or at infinite width for "mean"; times for "sum" are o times too short. Modes
     below the noise floor have infinite times. With momentum b, time is steps * learning rate / (1 - b).
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> bool(nb.learning.learning_times(spectrum)[0] == 1 / spectrum.eigenvalues[0])
+    True
     """
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
@@ -60,6 +67,14 @@ def critical_learning_rate(
     Costs about ten products with a block of 16 vectors, drawn by `key` (default: a fixed one). For few rows it costs an
     eigendecomposition instead. Raises `InputError` on a kernel that does not count all outputs, on a kernel that is
     zero, and on traced arrays.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
+    >>> rate, largest = nb.critical_learning_rate(kernel, x), nb.spectrum(kernel, x).eigenvalues[0]
+    >>> round(rate * float(largest), 3)
+    2.0
     """
     require_known((kernel, x, momentum), "critical_learning_rate")
     if isinstance(kernel, Spectrum):

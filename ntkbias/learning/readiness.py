@@ -21,7 +21,15 @@ __all__ = ["Readiness", "table_of"]
 
 
 class Readiness(NamedTuple):
-    """The numbers of `Learnability` for one kernel and one target, with their intervals."""
+    """The numbers of `Learnability` for one kernel and one target, with their intervals.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> found = nb.learnability(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, {"right": lambda x: x[:, 0]})
+    >>> type(found["right"]).__name__
+    'Readiness'
+    """
 
     rayleigh_quotient: Interval
     learning_time: Interval

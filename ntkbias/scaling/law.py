@@ -182,6 +182,12 @@ def scaling_law(
     span the bend; a break never lies outside the sizes. Costs milliseconds, or a second for a thousand broken laws.
 
     Raises `InputError` on errors that are not positive, too few different sizes, or a single replicate `(1, n)`.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> sizes = np.array([16, 32, 64, 128, 256])
+    >>> law = nb.scaling_law(sizes, 3.0 * sizes**-0.5)
+    >>> round(float(law.exponent.value), 3)
+    -0.5
     """
     n, values = checked_curve(sizes, errors)
     require_choice("form", form, LawForm)
@@ -226,6 +232,11 @@ def preferred_scaling_law(
     with independent scatter, 99 % were found to be straight. If neighboring sizes share their scatter, as with nested
     training sets, a line looks bent more often: average over seeds. It needs six different sizes, and considers a break
     from eight sizes on. Other arguments, cost and errors: see `scaling_law`.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> sizes = 2.0 ** np.arange(4, 12)
+    >>> nb.scaling.preferred_scaling_law(sizes, 2 / sizes + 0.01).form
+    'offset'
     """
     n, values = checked_curve(sizes, errors)
     require_scale("margin", margin)
@@ -249,6 +260,12 @@ def exponent_difference(first: ScalingLaw, second: ScalingLaw, *, paired: bool =
 
     Raises `InputError` if `paired` and the laws are of single curves, or differ in the number of replicates or
     resamples.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> sizes = 2.0 ** np.arange(4, 10)
+    >>> slow, fast = nb.scaling_law(sizes, sizes**-0.5), nb.scaling_law(sizes, sizes**-1.0)
+    >>> round(nb.scaling.exponent_difference(slow, fast).value, 3)
+    0.5
     """
     for law in (first, second):
         if not isinstance(law, ScalingLaw):

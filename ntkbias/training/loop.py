@@ -53,6 +53,15 @@ def train(
 
     Raises `InputError` or `InputTypeError` before the first step if targets, params, `forward` or the optimizer do not
     fit, or if `at` does not ascend.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> net = nb.nets.mlp(width=16, depth=1, b_std=0.1)
+    >>> params, settings = net.init(jax.random.key(0), (2,)), {"optimizer": optax.sgd(0.1), "num_steps": 4}
+    >>> run = nb.train(net.apply, params, (x, x[:, 0]), **settings)
+    >>> [step for step, params in run]
+    [0, 1, 2, 3, 4]
     """
     f, forward, data = packed_data(f, forward, data)
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
