@@ -15,6 +15,7 @@ from . import (
     plots,
     report,
     scaling,
+    studies,
     tracking,
     training,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "scaling_law",
     "spectral_density",
     "spectrum",
+    "studies",
     "top_modes",
     "track",
     "track_many",
