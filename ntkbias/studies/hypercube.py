@@ -68,7 +68,7 @@ def draw(found: Findings, ax: Axes) -> None:
 STUDY = Study(
     name="hypercube",
     papers=(Paper("Yang and Salman", 2019, "A Fine-Grained Spectral Perspective on Neural Networks", "1907.10599"),),
-    idea="On the Boolean cube, eigenfunctions of a network's kernel are products of coordinates, and their degree is the "
+    idea="On the Boolean cube, a kernel's eigenfunctions are products of coordinates, and their degree is the "
     "frequency. Kernels of all depths prefer low degrees to high ones of the same parity. Each degree has a depth at "
     "which it takes the largest share of the kernel, and this depth grows with the degree.",
     scales={

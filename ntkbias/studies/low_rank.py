@@ -40,7 +40,7 @@ def product(factors: list[Array], x: Array) -> Array:
 
 
 def run(settings: Settings, key: Any) -> Findings:
-    """Effective ranks by depth: of random and of trained products of matrices, and of a ReLU network's last features."""
+    """Effective ranks by depth: of random and trained products of matrices, and of a ReLU network's last features."""
     size, shape = settings.size, (settings.size, settings.size)
     digits = nb.datasets.digits(settings.num_inputs).x
     keys = jax.random.split(key, 4)

@@ -58,20 +58,21 @@ class StudyResult(Printed):
 
     @property
     def holds(self) -> str:
-        """ "yes" if all claims hold, "no" if one does not, else "unclear"."""
+        """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear"."""
         found = {claim.holds for claim in self.claims}
         return next((answer for answer in ("no", "unclear") if answer in found), "yes")
 
     def _table(self, num_rows: int) -> Table:
         columns = {
-            "claim": [claim.sentence for claim in self.claims],
+            "claim": [str(place + 1) for place in range(len(self.claims))],
             "expected": [claim.expected for claim in self.claims],
             "measured": [claim.text for claim in self.claims],
             "holds": [claim.holds for claim in self.claims],
         }
         runs = "one run" if self.num_seeds == 1 else f"{self.num_seeds} seeds"
         title = f"{self.name}, {self.scale} scale, {runs}, {self.seconds:.0f} s"
-        return Table(title, columns)
+        sentences = [f"{place + 1}. {claim.sentence}" for place, claim in enumerate(self.claims)]
+        return Table(title, columns, sentences)
 
 
 def run_study(

@@ -23,6 +23,11 @@ NAMES = (
     "gradient_starvation",
     "shift_curvature",
     "simplicity_pitfalls",
+    "heavy_tails",
+    "sgd_against_adam",
+    "minimal_depth",
+    "output_layer",
+    "power_law",
 )
 
 
