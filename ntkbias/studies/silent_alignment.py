@@ -84,8 +84,8 @@ STUDY = Study(
         ),
     ),
     idea="A network that starts from small weights learns in two phases. First its kernel turns toward the targets "
-    "while the loss hardly moves; then the kernel grows at a fixed direction while the loss falls. The network therefore "
-    "ends as regression with its final kernel, although the kernel changed a lot.",
+    "while the loss hardly moves; then the kernel grows at a fixed direction while the loss falls. The network "
+    "therefore ends as regression with its final kernel, although the kernel changed a lot.",
     scales={"smoke": Settings(width=50), "small": Settings(), "paper": Settings(num_inputs=1_000, dimension=30)},
     run=run,
     claims=(

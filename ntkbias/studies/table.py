@@ -28,6 +28,10 @@ NAMES = (
     "minimal_depth",
     "output_layer",
     "power_law",
+    "frequency_order",
+    "feature_alignment",
+    "frequency_tuning",
+    "kernel_drift",
 )
 
 

@@ -100,6 +100,7 @@ def trained(
     *_, (step, end) = steps
     if step < num_steps:
         raise InputError(
-            f"Expected training to reach step {num_steps:,}; it diverged at step {step:,}. Choose a smaller learning rate."
+            f"Expected training to reach step {num_steps:,}; it diverged at step {step:,}. Choose a smaller learning "
+            "rate."
         )
     return end
