@@ -19,7 +19,7 @@ from jaxtyping import Float, Num
 
 from ntkbias.checks import in_native_order, require_choice, require_positive, require_seed
 from ntkbias.errors import InputError
-from ntkbias.files import Unreadable, opened, read_arrays, reason_of
+from ntkbias.files import Unreadable, opened, read_array, read_arrays, reason_of
 from ntkbias.memory import default_memory_budget
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
@@ -106,7 +106,7 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
 
 
 def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
-    """The arrays `x` (converted to floating point) and `y` (if present) of an .npz file.
+    """The arrays `x` (converted to floating point) and `y` (if present) of an .npz file, or the x of an .npy file.
 
     `num_examples` takes the first ones. Raises `InputError` if the file is missing, damaged, too large for the memory,
     or does not hold such arrays.
@@ -114,7 +114,11 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
     path, advice = Path(path), "Write it by numpy.savez(path, x=x, y=y)."
     most = MEMORY_SHARE * default_memory_budget()
     try:
-        arrays = read_arrays(path, "an .npz file of plain arrays", ("x", "y"), most=most)
+        if path.suffix == ".npy":
+            advice = "Write it by numpy.save(path, x)."
+            arrays = {"x": read_array(path, "an .npy file of one plain array", most)}
+        else:
+            arrays = read_arrays(path, "an .npz file of plain arrays", ("x", "y"), most=most)
     except Unreadable as error:
         if error.missing:
             raise InputError(f"Expected a file of arrays at {path}; there is none.") from None

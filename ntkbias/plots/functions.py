@@ -23,7 +23,7 @@ from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import PALETTE, panels
 from ntkbias.spectra import Spectrum
 
-__all__ = ["draw_curve", "draw_points", "eigenfunctions"]
+__all__ = ["draw_curve", "draw_points", "eigenfunctions", "mode_title"]
 
 
 def eigenfunctions(
@@ -41,6 +41,8 @@ def eigenfunctions(
     colored by value. All panels share one color scale, which ends at the magnitude that 1 % of the values exceed. For
     vector-valued modes, the first output is drawn. The sign of an eigenfunction is arbitrary. "(of 2-3)" in a title
     means that modes 2 to 3 share an eigenvalue: any rotation among them is as good. Panels without a mode stay empty.
+
+    See also `image_modes`, which shows the modes on images as images.
     """
     if not (isinstance(spectrum, Spectrum) and isinstance(ranking, FrequencyRanking) and isinstance(domain, Domain)):
         got = ", ".join(type(value).__name__ for value in (spectrum, ranking, domain))
@@ -61,7 +63,7 @@ def eigenfunctions(
     scale = Normalize(*np.quantile(np.abs(functions), 0.99) * np.array([-1.0, 1.0]))
     drawn, empty = list(grid.flat)[:num_shown], list(grid.flat)[num_shown:]
     for index, ax in enumerate(drawn):
-        ax.set_title(_mode_title(ranking, index), fontsize=8)
+        ax.set_title(mode_title(ranking, index), fontsize=8)
         ax.tick_params(labelsize=8)
         if chart.shape[1] == 1:
             draw_curve(ax, chart[:, 0], functions[:, index], color, isinstance(domain, Circle))
@@ -79,7 +81,8 @@ def eigenfunctions(
     return grid
 
 
-def _mode_title(ranking: FrequencyRanking, index: int) -> str:
+def mode_title(ranking: FrequencyRanking, index: int) -> str:
+    """The number of a mode, its eigenspace, its eigenvalue and its frequency, in two lines."""
     members = np.flatnonzero(np.asarray(ranking.eigenspace) == ranking.eigenspace[index]) + 1
     together = f" (of {members[0]}–{members[-1]})" if len(members) > 1 else ""
     value, frequency = float(ranking.eigenvalues[index]), float(ranking.frequencies[index])
