@@ -77,7 +77,7 @@ STUDY = Study(
         ),
     ),
     idea="Kernel regression learns each eigenfunction to a share between zero and one, its learnability. The n "
-    "examples are a budget: the learnabilities of all eigenfunctions sum to n, and functions with large eigenvalues take "
+    "examples are a budget: the learnabilities of all eigenfunctions sum to n, and functions of large eigenvalue take "
     "theirs first. So eigenvalues alone predict the error for every target and every number of examples.",
     scales={
         "smoke": Settings(dimension=6, sizes=(16, 32), num_draws=40),

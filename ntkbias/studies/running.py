@@ -18,7 +18,7 @@ import scipy.stats
 from ntkbias.checks import require_positive
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
-from ntkbias.studies.study import Claim, Findings, Scale, Study
+from ntkbias.studies.study import Claim, Findings, Study
 from ntkbias.studies.table import study_of
 from ntkbias.tables import Printed, Table, interval, number
 
@@ -77,7 +77,7 @@ class StudyResult(Printed):
 
 def run_study(
     study: str | Study,
-    scale: Scale = "small",
+    scale: str = "small",
     *,
     num_seeds: int | None = None,
     seed: int = 0,
@@ -91,9 +91,10 @@ def run_study(
     Raises `InputError` on an unknown study, scale or setting.
     """
     study = study_of(study) if isinstance(study, str) else study
-    if scale not in study.scales:
-        raise InputError(f"Expected scale to be one of {', '.join(study.scales)}; got {scale!r}.")
-    settings = study.scales[scale]
+    scales: dict[str, Any] = dict(study.scales)
+    if scale not in scales:
+        raise InputError(f"Expected scale to be one of {', '.join(scales)}; got {scale!r}.")
+    settings = scales[scale]
     known = [field.name for field in dataclasses.fields(settings)]
     for name in changes:
         if name not in known:
