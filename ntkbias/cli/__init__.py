@@ -7,6 +7,7 @@
     exact       the spectrum of an infinitely wide network on a domain, without sampling
     info        versions and memory, and what the data and the network are
     report      the page of saved results again
+    study       a paper's experiment: each claim beside what was measured
 
 All but `info` and `report` fill a run folder and print a table. The folder holds
 
@@ -41,6 +42,7 @@ from ntkbias.cli.options import (
     Options,
     ReportOptions,
     SpectrumOptions,
+    StudyOptions,
     TrackOptions,
 )
 from ntkbias.cli.parsing import parsed
@@ -53,6 +55,7 @@ __all__ = [
     "LearnOptions",
     "ReportOptions",
     "SpectrumOptions",
+    "StudyOptions",
     "TrackOptions",
     "main",
 ]
@@ -94,7 +97,7 @@ def _run(options: Options) -> int:
     """Run a command with checked options. JAX is imported only here, since its import is slow."""
     import jax
 
-    from ntkbias.cli import exact, info, learning, pages, programs, spectra, tracking
+    from ntkbias.cli import exact, info, learning, pages, programs, spectra, studies, tracking
     from ntkbias.cli.outcome import print_outcome
 
     runs: dict[type, Any] = {
@@ -105,6 +108,7 @@ def _run(options: Options) -> int:
         ExactOptions: exact.run,
         InfoOptions: info.run,
         ReportOptions: pages.run,
+        StudyOptions: studies.run,
     }
     if getattr(options, "cache", False):
         programs.enable_cache()

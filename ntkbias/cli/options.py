@@ -34,6 +34,7 @@ __all__ = [
     "Parameterization",
     "ReportOptions",
     "SpectrumOptions",
+    "StudyOptions",
     "TrackOptions",
 ]
 
@@ -261,6 +262,23 @@ class ReportGroup:
 
 
 @dataclasses.dataclass(frozen=True)
+class StudyGroup:
+    """The study, its size and its runs.
+
+    Example: sphere_decay --scale small --num-runs 3
+    """
+
+    name: Annotated[tyro.conf.Positional[str | None], NO_DEFAULT] = None
+    """the study: a name that --list shows"""
+    list: bool = False
+    """list all studies, and run none"""
+    scale: Literal["smoke", "small", "paper"] = "small"
+    """smoke takes seconds, small at most some minutes; paper has the paper's own size"""
+    num_runs: Annotated[int | None, NO_DEFAULT] = None
+    """number of runs from different seeds: by default the study's own"""
+
+
+@dataclasses.dataclass(frozen=True)
 class SpectrumOptions(RunOptions, ModesGroup, LimitGroup, NetworkGroup, DataOptions):
     """Compute the spectrum of one network's kernel and rank its modes by frequency."""
 
@@ -295,7 +313,21 @@ class ReportOptions(ReportGroup):
     """Write the page of saved results again."""
 
 
-Options = SpectrumOptions | CompareOptions | TrackOptions | LearnOptions | ExactOptions | InfoOptions | ReportOptions
+@dataclasses.dataclass(frozen=True)
+class StudyOptions(RunOptions, StudyGroup):
+    """Run a paper's experiment, and print each of its claims beside what was measured."""
+
+
+Options = (
+    SpectrumOptions
+    | CompareOptions
+    | TrackOptions
+    | LearnOptions
+    | ExactOptions
+    | InfoOptions
+    | ReportOptions
+    | StudyOptions
+)
 COMMANDS: dict[str, type] = {
     "spectrum": SpectrumOptions,
     "compare": CompareOptions,
@@ -304,6 +336,7 @@ COMMANDS: dict[str, type] = {
     "exact": ExactOptions,
     "info": InfoOptions,
     "report": ReportOptions,
+    "study": StudyOptions,
 }
 # The help shows one group after the other, by these names.
 GROUPS: dict[type, dict[str, type]] = {
@@ -333,4 +366,5 @@ GROUPS: dict[type, dict[str, type]] = {
     ExactOptions: {"domain": ExactGroup, "network": NetworkGroup, "run": RunOptions},
     InfoOptions: {"data": DataOptions, "network": NetworkGroup, "limit": LimitGroup, "run": CommonOptions},
     ReportOptions: {"page": ReportGroup},
+    StudyOptions: {"study": StudyGroup, "run": RunOptions},
 }

@@ -27,7 +27,8 @@ from ntkbias.comparison import Comparison
 from ntkbias.progress import phase, progress
 from ntkbias.tracking import History
 
-__all__ = ["DIVERGED", "NOT_PRINTED", "Outcome", "file_names", "fill", "found_again", "plain", "print_outcome"]
+__all__ = ["DIVERGED", "NOT_PRINTED", "PAGE", "Outcome"]
+__all__ += ["file_names", "fill", "found_again", "plain", "print_outcome", "write_outcome"]
 
 NOT_PRINTED, DIVERGED = 1, 3  # exit codes
 PAGE = "report.html"
@@ -66,9 +67,7 @@ def fill(
     """
     for name, value in values.items():
         results.save(folder / name, value)
-    _write(folder / "settings.json", json.dumps(settings, indent=1))
-    _write(folder / "result.json", json.dumps(dict(outcome.data), indent=1))
-    _write(folder / "table.txt", outcome.text)
+    write_outcome(folder, settings, outcome)
     first = next(iter(values.values()))
     paged = isinstance(first, Comparison | History)
     if paged:
@@ -80,6 +79,13 @@ def fill(
     if paged:
         title = f"ntkbias {settings['command']}: {settings['options']['data']}"
         report.write_report(folder / PAGE, first, title=title, settings=settings, pictures=pictures)
+
+
+def write_outcome(folder: Path, settings: dict[str, Any], outcome: Outcome) -> None:
+    """Write the settings, the result as JSON and the table into a folder."""
+    _write(folder / "settings.json", json.dumps(settings, indent=1))
+    _write(folder / "result.json", json.dumps(dict(outcome.data), indent=1))
+    _write(folder / "table.txt", outcome.text)
 
 
 def found_again(folder: RunFolder, settings: dict[str, Any], overwrite: bool) -> Outcome | None:
