@@ -21,7 +21,7 @@ PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks docs bench bench-peers pin clean
+.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks docs bench bench-peers pin clean check-wheel
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -43,6 +43,9 @@ test-slow: $(DEV) ## the slow tests: statistics over many seeds, killed processe
 
 test-matrix: ## the tests on the oldest and the newest JAX, on each Python that is found
 	.ci/matrix
+
+check-wheel: ## the wheel in an empty environment of Python 3.11 and of 3.13, and the README's first example there
+	.ci/wheel
 
 check: $(DEV) ## formatting, lint, types, import order, layout, examples in docstrings
 	$(BIN)/ruff format --check .

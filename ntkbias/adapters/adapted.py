@@ -64,11 +64,25 @@ class Adapted(Equal):
         # Each call gets a new pytree, so changes that a model makes to its state do not persist.
         return self._run(jax.tree.unflatten(self._treedef, self._leaves), params, x)
 
+    def __reduce__(self) -> tuple:
+        """By pytrees. The structure of an equinox module holds a marker that is another one where it is loaded."""
+        fixed = jax.tree.unflatten(self._treedef, self._leaves)
+        structure = self.structure
+        params = None if structure is None else jax.tree.unflatten(structure, [0] * structure.num_leaves)
+        return _rebuilt, (self._run, fixed, self.__name__, self.made_by, params)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Adapted) and self.equality == other.equality
 
     def __hash__(self) -> int:
         return hash(self.equality)
+
+
+def _rebuilt(run: Callable, fixed: Any, name: str, made_by: str, params: Any) -> Adapted:
+    found = Adapted(run, fixed)
+    found.__name__, found.made_by = name, made_by
+    found.structure = jax.tree.structure(params) if made_by else None
+    return found
 
 
 def called(model: Any, method: Method) -> Callable:
