@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ntkbias.checks import require_positive
-from ntkbias.comparison import Comparison
+from ntkbias.comparison import ComparedKernel, Comparison
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import (
@@ -32,7 +32,6 @@ from ntkbias.plots.drawing import (
     part_of,
     plain_numbers,
 )
-from ntkbias.tables import interval
 
 __all__ = ["eigenvalue_against_frequency", "energy_per_degree", "frequency_size"]
 
@@ -46,7 +45,8 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
 
     A comparison of several kernels has one panel per kernel, with common scales: `ax` is their frame, and
     `ax.child_axes` are the panels. The title of a panel gives the exponent with the 95 % interval, and Spearman's rank
-    correlation; for a single kernel, the legend does. The dashed line is `FrequencyRanking.decay`, drawn over the
+    correlation (for several runs of a network, their means); for a single kernel, the legend does. The marks are the
+    modes of the first run. The dashed line is `FrequencyRanking.decay`, drawn over the
     fitted modes; thin gray lines are those of the other kernels. The exponent is the slope over the fitted modes, which
     may differ from the asymptotic one.
 
@@ -62,7 +62,7 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
     panels = _panels(frame, len(rankings), strips) if several else [(frame, _strip_beside(frame) if strips else None)]
     least = _least_on_logarithmic_axis(np.concatenate([np.asarray(r.frequencies) for r in rankings.values()]))
     for index, ((name, ranking), (panel, strip)) in enumerate(zip(rankings.items(), panels, strict=True)):
-        law = _law(ranking)
+        law = _law(comparison[name] if isinstance(comparison, Comparison) else ranking)
         label = law if isinstance(comparison, FrequencyRanking) else label_of(name, law)
         _draw_ranking(panel, strip, ranking, index, label)
         for other, lawful in enumerate(rankings.values()):
@@ -70,6 +70,8 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
                 _draw_power_law(panel, lawful, least, index if other == index else None)
         if several:
             panel.set_gid(part_of(index, "panel"))
+            if strip is not None:
+                strip.set_gid(part_of(index, "strip"))
             panel.set_title(f"{label_of(name)}\n{law}", fontsize=8, loc="left")
     label = "frequency (radians per unit of length"
     first = panels[0][0]
@@ -206,12 +208,12 @@ def _draw_ranking(ax: Axes, strip: Axes | None, ranking: FrequencyRanking, index
         bounds.set_gid(part_of(index, "bounds"))
 
 
-def _law(ranking: FrequencyRanking) -> str:
-    """The exponent, its interval and Spearman's rho, as text for a legend."""
-    law = "too few frequencies for a power law"
-    if (decay := ranking.decay) is not None:
-        law = f"exponent {interval(decay.exponent, decay.low, decay.high)}"
-    rho = ranking.spearman_text.partition(" (")[0]
+def _law(value: ComparedKernel | FrequencyRanking) -> str:
+    """The exponent, its interval and Spearman's rho, as text for a legend: for several runs, their means."""
+    facts = {fact.label: fact.text for fact in value.facts()}
+    exponent = facts.get("decay exponent", "not defined").removesuffix(" against frequency")
+    law = "too few frequencies for a power law" if exponent == "not defined" else f"exponent {exponent}"
+    rho = facts["Spearman's rho"].partition(" (")[0]
     return f"{law}, ρ {rho}".replace("-", "−")
 
 

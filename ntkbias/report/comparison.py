@@ -13,7 +13,7 @@ mlp
 import contextlib
 import dataclasses
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,14 @@ MOST_NAMED = 4  # kernels that the question names
 FIRST_MODES = 3  # modes per kernel whose eigenvalues the table of kernels shows
 KERNELS = """Eigenvalues are those of K / n, the kernel matrix divided by the number of inputs, so they do not grow with
 n. The trace is their sum. The effective rank is exp(entropy) of their shares. Spearman's ρ is the rank correlation of
-eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the slope of
-eigenvalue against frequency, over the modes of the dashed line. Its range spans the slopes of the thirds of these
-modes, their trend continued by one third, and the 95 % interval of the slope over other samples of inputs. The 95 %
-interval of ρ keeps the modes fixed: it shows what their uncertain frequencies change. Both numbers leave out modes
-whose frequency the inputs do not resolve."""
+eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the slope of eigenvalue
+against frequency, over the modes of the dashed line. Both numbers leave out modes whose frequency the inputs do not
+resolve."""
+OF_MEANS = """Intervals of 95 % are those that the section on what is uncertain describes, each on its own. Numbers of
+several runs are means."""
+OF_RESAMPLES = """The range of the exponent spans the slopes of the thirds of the fitted modes, their trend continued by
+one third, and the 95 % interval of the slope over other samples of inputs. The 95 % interval of ρ keeps the modes
+fixed: it shows what their uncertain frequencies change."""
 MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
 units of steps × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
 infinitely wide network. Modes of one eigenspace have eigenvalues too close to distinguish, and share their frequency;
@@ -173,7 +176,9 @@ def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
         text = IMAGES if kind == "eigenfunctions" and _are_images(comparison) else text
         if each:
             parts.append(f"<h2>{heading}</h2><p class='note'>{text}</p><div class='grid'>{''.join(each)}</div>")
-    parts += [f"<h2>Kernels</h2>{_kernel_table(comparison)}<p class='note'>{KERNELS}</p>", *_tables(comparison)]
+    intervals = OF_MEANS if any(any(kernel.is_random.values()) for _, kernel in comparison.items()) else OF_RESAMPLES
+    about = f"<p class='note'>{KERNELS} {intervals}</p>"
+    parts += [f"<h2>Kernels</h2>{_kernel_table(comparison)}{about}", *_tables(comparison)]
     modes = [
         f"<div data-kernel='{index}'>{_mode_table(name, kernel)}</div>"
         for index, (name, kernel) in enumerate(comparison.items())
@@ -248,25 +253,23 @@ def _kernel_table(comparison: Comparison) -> str:
             ]
         )
     heads = ["kernel", *(fact.label for fact in facts), *(f"mode {mode + 1}" for mode in range(FIRST_MODES))]
-    return html_table(heads, rows, css="named")
+    return html_table(heads, rows, css="named kernels")
 
 
 def _tables(comparison: Comparison) -> list[str]:
     """The tables of what was compared: differences, targets, learning curves, energy by frequency and similarity."""
-    found = []
+    found: list[Callable[[], Printed]] = []
     if len(comparison) > 1:
-        found += [("Differences", comparison.verdicts), ("Similarity", lambda: _similarity(comparison))]
-    found += [
-        ("Targets", comparison.by_target),
-        ("Learning curves", comparison.learning_curves),
-        ("Energy by frequency", comparison.by_frequency),
-    ]
-    sections = []
-    for heading, make in found:
+        found += [comparison.verdicts, lambda: _similarity(comparison)]
+    found += [comparison.by_target, comparison.learning_curves, comparison.by_frequency]
+    sections, said = [], comparison.uncertainty()  # at the beginning of the page
+    for make in found:
         with contextlib.suppress(InputError):  # which says that the comparison has nothing of this kind
             table = make().table(MOST_ROWS)
+            notes = [note.replace(said, "").strip() for note in table.notes]
             if table.columns and table.rows:
-                sections.append(f"<h2>{heading}</h2>{table_of(table, 'named')}")
+                content = table_of(dataclasses.replace(table, title="", notes=notes), "named")
+                sections.append(f"<h2>{html.escape(table.title)}</h2>{content}")
     return sections
 
 

@@ -162,7 +162,8 @@ def papers_of(value: Comparison | History) -> list[str]:
     if isinstance(value, Comparison):
         used |= {"rahaman2019", "roy2007"}
         kernels = [spectrum.kernel for spectrum in value.spectra]
-        if any(isinstance(kernel, InfiniteKernel) for kernel in kernels) and np.ndim(value.spectra[0].x) == 4:
+        images = np.ndim(np.asarray(value.spectra[0].x)) == 4
+        if images and any(isinstance(kernel, InfiniteKernel) for kernel in kernels):
             used.add("arora2019")
         if any(ranking.energy is not None for ranking in value.rankings):
             used.add("basri2019")

@@ -37,7 +37,8 @@ th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align:
 td { white-space: nowrap } .text td, .text th { text-align: left }
 .named td:first-child, .text td { white-space: normal; overflow-wrap: anywhere; min-width: 9em }
 .named th:first-child, .named td:first-child { text-align: left } thead th { vertical-align: bottom }
-.modes { font-size: .85rem } .modes th, .modes td { padding: .15rem .35rem }
+.kernels td { white-space: normal; min-width: 4em } .modes { font-size: .85rem }
+.modes th, .modes td { padding: .15rem .35rem }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em }
 .toggles { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0 1rem; position: sticky; top: 0;
   background: var(--paper); padding: .4rem 0; z-index: 1 } .toggles[hidden] { display: none }
@@ -54,7 +55,7 @@ code { overflow-wrap: anywhere } summary { cursor: pointer }
   .picture { border: 0; padding: 0 } .wide svg { min-width: 0 } .wide .picture, .scroll, .tall { overflow: visible }
   figure { margin-bottom: 1.2rem } table { font-size: 7.5pt; width: 100% } th, td { padding: .1rem .2rem }
   td, .modes td { white-space: normal } .text td, .named td:first-child { min-width: 0 } .modes { font-size: 7.5pt }
-  pre { white-space: pre-wrap; font-size: 7pt } svg { max-height: 11.5cm }
+  pre { white-space: pre-wrap; font-size: 7pt } svg { max-height: 9cm }
   .tall { max-height: none; border: 0 } .tall thead th { position: static } .wide svg { width: auto } }
 """
 DARK = """
