@@ -33,7 +33,7 @@ KERNELS = """Eigenvalues are those of K / n, the kernel matrix divided by the nu
 n. The trace is their sum. The effective rank is exp(entropy) of their shares. Spearman's ρ is the rank correlation of
 eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the slope of
 eigenvalue against frequency, over the modes of the dashed line. Its range spans the slopes of the thirds of these
-modes, their trend continued by one third, and the 95 % interval of the slope over other samples of inputs. The 95 %
+modes, their trend continued by one third, and the 95 % errors of the fit and of the sample of inputs. The 95 %
 interval of ρ keeps the modes fixed: it shows what their uncertain frequencies change. Both numbers leave out modes
 whose frequency the inputs do not resolve."""
 MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
