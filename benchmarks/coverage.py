@@ -79,7 +79,7 @@ CASES = [
     *of_probes.CASES,
     *TRAINING,
 ]
-LINE = "{:34}{:42}{:36}{:>8}{:>7}{:>10}  {}"
+LINE = "{:32} {:58} {:37} {:>7} {:>5} {:>8}  {}"
 
 
 def line(row: Row) -> str:

@@ -47,8 +47,8 @@ resolve."""
 OF_MEANS = """Intervals of 95 % are those that the section on what is uncertain describes, each on its own. Numbers of
 several runs are means."""
 OF_RESAMPLES = """The range of the exponent spans the slopes of the thirds of the fitted modes, their trend continued by
-one third, and the 95 % interval of the slope over other samples of inputs. The 95 % interval of ρ keeps the modes
-fixed: it shows what their uncertain frequencies change."""
+one third, and the 95 % errors of the fit and of the sample of inputs. The 95 % interval of ρ keeps the modes fixed: it
+shows what their uncertain frequencies change."""
 MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
 units of steps × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
 infinitely wide network. Modes of one eigenspace have eigenvalues too close to distinguish, and share their frequency;

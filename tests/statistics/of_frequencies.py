@@ -1,6 +1,5 @@
 """Frequencies and their rank correlation, for functions whose frequencies are known, on samples of a sphere."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -89,7 +89,7 @@ def of_contrasts(seed):
     angles = circle(seed)
     whole = np.einsum("nm,op->nomp", matrix(angles), np.eye(2))
     contrasts = {name: Contrast(0, 1, values) for name, values in _values(angles).items()}
-    found = learnability(whole, contrasts, centered=False, ridge=2 * RIDGE)
+    found = learnability(whole, contrasts, centered=False, ridge=RIDGE)
     return _held(found, {name: mean_over_samples()[name] for name in contrasts})
 
 
