@@ -21,7 +21,7 @@ PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slow test-matrix check format notebooks check-notebooks docs bench bench-peers pin clean
+.PHONY: help demo test test-all test-slow test-matrix check format notebooks check-notebooks bench bench-peers pin clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -67,6 +67,7 @@ check-notebooks: $(NOTEBOOKS) ## execute the notebooks at reduced size, and keep
 	    echo "$$notebook"; NTKBIAS_SMALL=1 $(NBCONVERT) --output-dir "$$out" "$$notebook" || exit 1; \
 	done
 
+.PHONY: docs
 docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
 	rm -rf build/docs
 	$(BIN)/python -m sphinx -W --keep-going --quiet -b html -d build/docs-cache docs build/docs

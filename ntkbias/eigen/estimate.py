@@ -27,11 +27,6 @@ class Estimate(AsNumber, Printed):
     94 of 100 cases, apart from the numerical error. `numerical_error` comes from the finite number of Lanczos steps and
     from rounding. It is a bound unless the method that made the estimate says otherwise. More probes do not reduce it.
     More steps reduce it until only rounding is left.
-
-    >>> import jax.numpy as jnp, ntkbias as nb
-    >>> estimate = nb.alignment(jnp.eye(4), jnp.eye(4))
-    >>> float(estimate), float(estimate.standard_error)
-    (1.0, 0.0)
     """
 
     value: Float[Array, "*q"]
