@@ -73,6 +73,7 @@ check-notebooks: $(NOTEBOOKS) ## execute the notebooks at reduced size, and keep
 	    echo "$$notebook"; NTKBIAS_SMALL=1 $(NBCONVERT) --output-dir "$$out" "$$notebook" || exit 1; \
 	done
 
+.PHONY: docs
 docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
 	rm -rf build/docs
 	$(BIN)/python -m sphinx -W --keep-going --quiet -b html -d build/docs-cache docs build/docs

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from ntkbias.checks import in_native_order, require_choice, require_positive, require_seed
-from ntkbias.errors import InputError, InputTypeError
+from ntkbias.errors import InputError
 from ntkbias.files import Unreadable, opened, read_array, read_arrays, reason_of
 from ntkbias.memory import default_memory_budget
 
@@ -220,7 +220,7 @@ def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
 def _require_so_many(num_examples: int, available: int, place: str | Path) -> None:
     """Raise an `InputError` unless so many examples are available; the command line adds its option to the message."""
     if isinstance(num_examples, bool) or not isinstance(num_examples, int | np.integer):
-        raise InputTypeError(f"Expected num_examples to be a whole number; got {num_examples!r}.")
+        require_positive("num_examples", num_examples)  # which says that it is no whole number
     if not 1 <= num_examples <= available:
         raise InputError(f"Expected 1 to {available} examples of {place}; got {num_examples}.")
 

@@ -28,11 +28,6 @@ class Estimate(AsNumber, Printed):
     `numerical_error` comes from the finite number of Lanczos steps and from rounding. It is a bound unless the method
     that made the estimate says otherwise. More probes do not reduce it. More steps reduce it until only rounding is
     left.
-
-    >>> import jax.numpy as jnp, ntkbias as nb
-    >>> estimate = nb.alignment(jnp.eye(4), jnp.eye(4))
-    >>> float(estimate), float(estimate.standard_error)
-    (1.0, 0.0)
     """
 
     named_axes = Axes("number", q="number")
