@@ -402,17 +402,24 @@ def test_info_says_what_the_data_and_the_network_are(here, capsys):
 
 
 def test_a_comparison_is_found_again_and_its_page_written_again(here, capsys, undrawn):
-    command = ["compare", "--data", "circle", *SMALL, "--num-modes", "2", "--out", "run"]
-    assert run(capsys, *command)[0] == 0
+    command = ["compare", "--data", "circle", "--num-examples", "40", "--nets", "mlp:16x1,mlp:8x1", "--num-modes", "2"]
+    command += ["--limits", "finite", "--num-runs", "2", "--out", "run"]
+    code, out, _ = run(capsys, *command)
+    comparison = nb.load("run/comparison")
+    assert (code, [comparison[name].runs for name in comparison]) == (0, [2, 2])
+    assert str(comparison.verdicts()) in out
+    assert "\n40 inputs, 2 kernels, " in out
     code, out, _ = run(capsys, *command, "--json")
     result = json.loads(out)
-    assert (code, list(result["kernels"]), result["computed"]) == (0, ["mlp, finite", "mlp, infinite"], False)
-    assert result["kernels"]["mlp, infinite"]["frequencies"] == [0, 1]
-    assert "trace" in result["kernels"]["mlp, infinite"]["facts"]
-    page = (here / "run" / "report.html").read_bytes()
+    assert (code, list(result["kernels"]), result["computed"]) == (0, ["mlp:16x1, finite", "mlp:8x1, finite"], False)
+    assert result["kernels"]["mlp:8x1, finite"]["frequencies"] == comparison.rankings[1].frequencies[:2].tolist()
+    assert "trace" in result["kernels"]["mlp:8x1, finite"]["facts"]
+    assert result["answer"] == comparison.answer()
+    page = (here / "run" / "report.html").read_text()
     (here / "run" / "report.html").unlink()
     assert run(capsys, "report", "run")[0] == 0
-    assert (here / "run" / "report.html").read_bytes() == page
+    again = (here / "run" / "report.html").read_text()
+    assert again.split("<h2", 1)[0] == page.split("<h2", 1)[0]  # below is the time at which it was written
     code, out, _ = run(capsys, "report", "run/comparison.json", "--out", "page", "--json")
     assert (code, json.loads(out)["out"]) == (0, "page")
     assert (here / "page" / "report.html").exists()

@@ -122,7 +122,7 @@ class RunFolder:
             texts = {name: read_bytes(self.path / name, "a file of this run").decode() for name in names}
             if _important(json.loads(texts["settings.json"]), settings) != _important(settings, settings):
                 return None
-        except (Unreadable, ValueError, AttributeError):
+        except (Unreadable, ValueError, AttributeError, KeyError, TypeError):
             return None
         return texts
 

@@ -73,7 +73,7 @@ def _sizes(options: LearnOptions, num_inputs: int) -> np.ndarray:
 
 
 def _predicted(
-    options: LearnOptions, kernels: dict[str, Any], data: Inputs, targets: dict[str, np.ndarray], sizes: np.ndarray
+    options: LearnOptions, kernels: Any, data: Inputs, targets: dict[str, np.ndarray], sizes: np.ndarray
 ) -> tuple[Learnability, dict[str, LearningCurve]]:
     """The learnability of the targets, and one learning curve per kernel with a column per column of the targets."""
     key = jax.random.key(options.seed)

@@ -64,14 +64,16 @@ def one_network(options: Any, input_shape: tuple[int, ...], num_outputs: int = 1
 
 def things(options: Any, found: Iterable[Network], limits: Iterable[str], num_runs: int = 1) -> dict[str, Any]:
     """What `compare` takes, by name: kernels, or for several runs networks or pairs (f, init)."""
-    limits, found, made = tuple(dict.fromkeys(limits)), list(found), {}
+    limits, found = tuple(dict.fromkeys(limits)), list(found)
+    made: dict[str, Any] = {}
     last = {network.limit_name: network.name for network in found}  # the limit of several widths comes after all
     for network in found:
         for limit in limits:
             if limit == "finite":
                 if num_runs > 1 and network.init is not None:
                     _require_memory(options, network, num_runs)
-                    made[f"{network.name}, finite"] = network.layer or (network.f, network.init)
+                    pair = network.f, network.init
+                    made[f"{network.name}, finite"] = pair if network.layer is None else network.layer
                 else:
                     made[f"{network.name}, finite"] = finite_kernel(options, network)
             elif network.layer is not None and last[network.limit_name] == network.name:

@@ -2,9 +2,9 @@
 
 >>> import pathlib
 >>> from ntkbias.cli.outcome import Outcome, print_outcome
->>> print_outcome(Outcome("mode  eigenvalue", pathlib.Path("runs/latest")))
+>>> print_outcome(Outcome("mode  eigenvalue", pathlib.Path("runs/not-there")))
 mode  eigenvalue
-Results: runs/latest
+Results: runs/not-there
 0
 """
 
