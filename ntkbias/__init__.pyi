@@ -1,5 +1,6 @@
 from . import (
     adapters,
+    comparison,
     complexity,
     datasets,
     domains,
@@ -19,7 +20,7 @@ from . import (
     training,
 )
 from .alignments import alignment, rayleigh_quotient
-from .comparison import Comparison, compare
+from .comparison import Comparison, compare, compare_grid
 from .eigen import nystrom, spectral_density, spectrum, top_modes
 from .errors import InputError
 from .exact import ExactSpectrum, exact_spectrum, predicted_decay
@@ -67,6 +68,8 @@ __all__ = [
     "alignment",
     "block_ntk",
     "compare",
+    "compare_grid",
+    "comparison",
     "complexity",
     "critical_learning_rate",
     "cross_ntk",

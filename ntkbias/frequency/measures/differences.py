@@ -78,8 +78,8 @@ def measured_on_graph(
     functions = np.asarray(spectrum.eigenfunctions)
     times = weights / weights[0]
     coefficients = (weights[0, first] + weights[0, second]) / distance**2 * times[:, first] * times[:, second]
-    ratios = _ratios(functions, first, functions, second, coefficients, distance, spectrum)
-    return _calibrated(ratios, distance, coefficients[0], domain, x)
+    ratios = ratios_along(functions, first, functions, second, coefficients, distance, np.asarray(spectrum.eigenspace))
+    return calibrated(ratios, distance, coefficients[0], domain, x)
 
 
 def measured_by_steps(
@@ -105,8 +105,10 @@ def measured_by_steps(
     distance = np.full(count, scale)
     coefficients = weights[:, np.asarray(nodes)] / distance**2
     each = np.arange(count)
-    ratios = _ratios(functions[:count], each, functions[count:], each, coefficients, distance, spectrum)
-    return _calibrated(ratios, distance, coefficients[0], domain, x)
+    ratios = ratios_along(
+        functions[:count], each, functions[count:], each, coefficients, distance, np.asarray(spectrum.eigenspace)
+    )
+    return calibrated(ratios, distance, coefficients[0], domain, x)
 
 
 graph = FrequencyMeasure("graph", measured_on_graph, "estimated on the graph of neighboring inputs")
@@ -115,14 +117,14 @@ dirichlet = FrequencyMeasure(
 )
 
 
-def _ratios(
+def ratios_along(
     starts: np.ndarray,
     first: np.ndarray,
     ends: np.ndarray,
     second: np.ndarray,
     coefficients: Float[np.ndarray, "b e"],
     distance: np.ndarray,
-    spectrum: Spectrum,
+    eigenspace: np.ndarray,
 ) -> Float[np.ndarray, "b k"]:
     """The mean squared difference over the mean square along edges, for each mode, averaged over its eigenspace."""
     num_modes = starts.shape[-1]
@@ -132,11 +134,11 @@ def _ratios(
         outputs = tuple(range(1, a.ndim - 1))
         differences += coefficients[:, part] @ np.sum((a - b) ** 2, outputs)
         squares += (coefficients * distance**2)[:, part] @ np.sum(a**2 + b**2, outputs) / 2
-    eigenspace = np.asarray(spectrum.eigenspace)[:num_modes]
+    eigenspace = eigenspace[:num_modes]
     return shared(differences.T, eigenspace).T / shared(squares.T, eigenspace).T
 
 
-def _calibrated(
+def calibrated(
     ratios: Float[np.ndarray, "b k"], distance: np.ndarray, coefficients: np.ndarray, domain: Domain, x: Array
 ) -> Measured:
     """The frequencies of the plane waves that have these ratios.
