@@ -10,7 +10,6 @@ CORES  := $(shell $(PYTHON) -c 'import os; print(max(2, len(os.sched_getaffinity
 TESTS  := PYTHONPATH=tests $(PYTEST) -p costs -n $(CORES) --dist worksteal
 # Seconds of processor time that `make test` may take; CI sets it. Without it there is no limit.
 LIMIT  ?=
-NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --ExecutePreprocessor.record_timing=False
 
 # One empty file for each thing installed, so that it is done once, and again when a pin changes.
 CORE      := $(VENV)/.installed-core
@@ -62,16 +61,11 @@ format: $(DEV) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-notebooks: $(NOTEBOOKS) ## execute the notebooks in place
-	@for notebook in $(wildcard notebooks/*.ipynb); do \
-	    echo "$$notebook"; $(NBCONVERT) --inplace "$$notebook" || exit 1; \
-	done
+notebooks: $(NOTEBOOKS) ## execute the notebooks, and store what they print and draw
+	$(BIN)/python .ci/notebooks store
 
-check-notebooks: $(NOTEBOOKS) ## execute the notebooks at reduced size, and keep nothing
-	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \
-	for notebook in $(wildcard notebooks/*.ipynb); do \
-	    echo "$$notebook"; NTKBIAS_SMALL=1 $(NBCONVERT) --output-dir "$$out" "$$notebook" || exit 1; \
-	done
+check-notebooks: $(NOTEBOOKS) ## execute the notebooks, and fail if what they store has gone stale
+	$(BIN)/python .ci/notebooks check
 
 .PHONY: docs
 docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
@@ -103,13 +97,16 @@ $(CORE): $(PINS) | $(BIN)/python
 	@touch $@
 
 # neural-tangents without what it says it needs: TensorFlow, which the adapter does not load, takes close to 2 GB.
+LEAN_PEER := $(PIP) --no-deps 'neural-tangents==0.6.5' 'frozendict>=2.3'
+
 $(DEV): $(PINS) | $(BIN)/python
 	$(PIP) -e '.[dev]'
-	$(PIP) --no-deps 'neural-tangents==0.6.5' 'frozendict>=2.3'
+	$(LEAN_PEER)
 	@touch $@
 
 $(NOTEBOOKS): $(PINS) | $(BIN)/python
-	$(PIP) -e '.[notebooks]'
+	$(PIP) -e '.[notebooks,models]'
+	$(LEAN_PEER)
 	@touch $@
 
 $(DOCS): $(PINS) | $(BIN)/python
