@@ -13,11 +13,11 @@ import pytest
 import ntkbias as nb
 from ntkbias.cli import config, main, outcome, tracking
 from ntkbias.cli.architectures import FAMILIES, Architecture, architecture
+from ntkbias.cli.groups import DOMAINS
 from ntkbias.cli.inputs import inputs
 from ntkbias.cli.networks import initialized, networks, one_network, things
 from ntkbias.cli.options import (
     COMMANDS,
-    DOMAINS,
     GROUPS,
     CompareOptions,
     InfoOptions,

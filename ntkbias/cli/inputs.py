@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ntkbias import __version__, datasets, domains
-from ntkbias.cli.options import DATA, DOMAINS, DataOptions
+from ntkbias.cli.groups import DATA, DOMAINS, DataOptions
 from ntkbias.domains import Domain, HarmonicDomain, Images, PointCloud
 from ntkbias.errors import InputError
 

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import tyro
 
 from ntkbias.cli.architectures import architecture
-from ntkbias.cli.options import COMMANDS, DATA, DOMAINS, GROUPS, PATHS, CompareOptions, LearnOptions, Options
+from ntkbias.cli.groups import DATA, DOMAINS, PATHS
+from ntkbias.cli.options import COMMANDS, GROUPS, CompareOptions, LearnOptions, Options
 from ntkbias.errors import InputError
 
 __all__ = ["option_of", "parsed"]

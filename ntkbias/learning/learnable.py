@@ -14,11 +14,10 @@ modes are unknown, the product K y gives the mean and the mean square of their e
 shortest that these moments allow, and intervals become bounds over all such spectra. The kernel counts as constant.
 
 >>> import jax.numpy as jnp, ntkbias as nb
->>> from ntkbias.learning import learnability
 >>> x, _ = nb.domains.Circle().quadrature(64)
 >>> angle = jnp.arctan2(x[:, 1], x[:, 0])
 >>> targets = {f"sin {k}": jnp.sin(k * angle) for k in (4, 1, 2)} | {"right half": lambda x: jnp.sign(x[:, 0] + 0.01)}
->>> result = learnability(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, targets)
+>>> result = nb.learnability(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, targets)
 >>> result.ranking()
 ('sin 1', 'right half', 'sin 2', 'sin 4')
 >>> result["sin 2"].learning_time.value > result["sin 1"].learning_time.value, "sin 3" in result
@@ -85,8 +84,8 @@ class Learnability(Printed):
     Learning times and samples needed are infinite for a target that cannot be learned. The learning time of an
     eigenfunction with values +-1 has an interval of zero width: to first order, no reweighting of examples changes it.
 
-    `found[kernel, target]` returns the numbers of one pair of names. If there is only one kernel, `found[target]` does
-    so too. `in`, `len`, iteration, `keys` and `items` work as in a dictionary keyed by such pairs.
+    `found[kernel, target]`, or `found[target]` of one kernel, has the numbers of one pair of names. As in a dictionary
+    keyed by such pairs, there are `in`, `len`, iteration, `keys` and `items`.
     """
 
     named_axes = Axes("kernel", "target", index={"kernel": "kernels", "target": "targets"}, q="kernel", b="target")

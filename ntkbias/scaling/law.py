@@ -42,36 +42,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import key_or_default, require_choice, require_positive, require_scale
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.scaling.band import ErrorBand
 from ntkbias.scaling.curve import checked_curve, checked_sizes
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
-from ntkbias.tables import Axes, Labeled, Printed, Table, counted, interval, number, spaced
+from ntkbias.tables import Axes, Labeled, Printed, Table, number
 
-__all__ = ["ErrorBand", "LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
+__all__ = ["LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
 
 LawForm = Literal["power", "offset", "broken"]
 ROUNDING = 1e-6  # relative precision of the errors, so that a perfect fit is not infinitely better than a good one
 LEVEL = 0.975
 LEAST_FREEDOM = 0.1  # of 1 - leverage: the law passes through such a point, whose distance says nothing
-
-
-class ErrorBand(Printed):
-    """The errors that a law predicts at `sizes`, with 95 % intervals: the result of `ScalingLaw.extrapolate`."""
-
-    named_axes = Axes("size", index={"size": "sizes"}, m="size")
-
-    sizes: Float[Array, " m"]
-    errors: Float[Array, " m"]
-    low: Float[Array, " m"]
-    high: Float[Array, " m"]
-
-    def _table(self, num_rows: int) -> Table:
-        shown = spaced(len(self.sizes), num_rows)
-        columns = {
-            "size": [f"{float(self.sizes[row]):,.6g}" for row in shown],
-            "error": [interval(self.errors[row], self.low[row], self.high[row]) for row in shown],
-        }
-        return Table(f"ErrorBand: {counted(len(self.sizes), 'size')}", columns, ["In brackets, intervals of 95 %."])
 
 
 class ScalingLaw(Printed):
