@@ -61,7 +61,7 @@ def _grouped() -> Any:
     commands = []
     for name, options in COMMANDS.items():
         fields = [
-            (group, tyro.conf.OmitArgPrefixes[kind], dataclasses.field(default_factory=kind))
+            (group, tyro.conf.OmitArgPrefixes[kind], dataclasses.field(default_factory=kind))  # type: ignore
             for group, kind in GROUPS[options].items()
         ]
         grouped = dataclasses.make_dataclass(name, fields, frozen=True)
