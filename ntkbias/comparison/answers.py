@@ -32,6 +32,7 @@ def answer_of(
     evidence: Evidence, names: Sequence[str], columns: Sequence[tuple[str, str]], population: str
 ) -> tuple[str, str]:
     """The two sentences: about targets if there are any, otherwise about frequencies."""
+    names, columns = _quoted(names), [(quantity, *_quoted([of])) for quantity, of in columns]
     targets = [of for quantity, of in columns if quantity == TIME]
     if len(targets) > 1:
         return _about_targets(evidence, names, columns, population)
@@ -118,23 +119,28 @@ def _about_frequencies(
     return sentence, f"{sure}; {verdict}."
 
 
-def population_of(runs: Sequence[int], networks: Sequence[bool], sampled: int | None) -> str:
+def population_of(runs: Sequence[int], resampled: int | None) -> str:
     """What the intervals are over, as in "over new initializations and new draws of 512 inputs"."""
     parts = ["new initializations"] if any(count > 1 for count in runs) else []
-    parts += [f"new draws of {counted(sampled, 'input')}"] if sampled else []
+    parts += [f"new draws of {counted(resampled, 'input')}"] if resampled else []
     return f"over {listed(parts)}" if parts else "(of no width, since nothing is random)"
 
 
-def uncertainty_of(names: Sequence[str], runs: Sequence[int], networks: Sequence[bool], sampled: int | None) -> str:
+def uncertainty_of(
+    names: Sequence[str], runs: Sequence[int], networks: Sequence[bool], resampled: int | None, sampled: bool
+) -> str:
     """What the intervals of a comparison include, and what they do not."""
+    names = _quoted(names)
     many = [name for name, count in zip(names, runs, strict=True) if count > 1]
     single = [name for name, count, net in zip(names, runs, networks, strict=True) if net and count == 1]
     given = [name for name, count, net in zip(names, runs, networks, strict=True) if not net and count == 1]
-    if sampled:
+    if resampled:
         sentences = [
-            f"Intervals count which {counted(sampled, 'input')} were drawn, by a jackknife over groups of them: they "
+            f"Intervals count which {counted(resampled, 'input')} were drawn, by a jackknife over groups of them: they "
             "are for the expected value at this number of inputs."
         ]
+    elif sampled:
+        sentences = ["The inputs are too few to be left out in groups, and count as fixed."]
     else:
         sentences = ["The inputs are weighted nodes and count as fixed."]
     if many:
@@ -146,7 +152,7 @@ def uncertainty_of(names: Sequence[str], runs: Sequence[int], networks: Sequence
             f"They leave out how much initializations differ, of which {listed(single)} "
             f"{'has' if len(single) == 1 else 'have'} one: they are about {which}, not about architectures."
         )
-    if not sampled and not many:
+    if not resampled and not many:
         return " ".join([*sentences, f"Nothing is random in {listed(names)}: differences are exact."])
     if given:
         sentences.append(f"Beyond that, nothing is random in {listed(given)}.")
@@ -157,6 +163,11 @@ def listed(names: Iterable[str], word: str = "and") -> str:
     """The names with commas, and a word before the last: "a, b and c"."""
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    """The names, in quotation marks if they have a comma."""
+    return [f'"{name}"' if "," in name else name for name in names]
 
 
 def _is_known(evidence: Evidence, thing: int, place: int) -> bool:

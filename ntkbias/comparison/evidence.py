@@ -70,6 +70,8 @@ class Contrast(NamedTuple):
 
     def differs(self, level: float) -> bool:
         """Whether the interval excludes zero; without an error, whether the number is more than rounding."""
+        if self.is_unsure:
+            return False
         return bool(abs(self.value) > max(self.half_width(level), 0.0 if self.error else ROUNDING))
 
 

@@ -17,6 +17,7 @@ modes are projected anew. Any other measure keeps the modes as functions and lea
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from ntkbias.spectra import Spectrum
 __all__ = ["MOST_LEVELS", "Frequencies", "FrequenciesOfParts", "decay_of", "energies_of", "levels_of_energy", "rho_of"]
 
 MOST_LEVELS = 8  # degrees, or bands of frequency, whose share of the trace is an estimate of its own
-NUM_BANDS = 4
+NUM_BANDS = 4  # at most
 
 
 class Frequencies(NamedTuple):
@@ -160,7 +161,10 @@ def levels_of_energy(
         return [f"degree {tuple(level) if isinstance(level, list) else level}" for level in levels], None
     if not largest > 0:
         return [], None
-    edges = np.linspace(0, largest, NUM_BANDS + 1)
+    # Round steps, so that samples of the same inputs have the same bands.
+    scale = 10 ** math.floor(math.log10(largest / NUM_BANDS))
+    step = next(step for step in (1, 2, 5, 10) if step * scale * NUM_BANDS >= largest) * scale
+    edges = step * np.arange(math.ceil(largest / step) + 1)
     names = [f"frequency {low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)]
     return names, edges
 

@@ -32,7 +32,7 @@ MOST_GROUPS = 20  # of inputs: their t distribution has 19 degrees of freedom, a
 LEAST_INPUTS = 8  # with fewer, the groups say nothing about other inputs
 SIZES = 4, 8, 16, 32  # learning curves have n / 4, ... n / 32 examples: the theory needs far fewer than n
 SCALARS = ("trace", "effective rank", "stable rank", "modes above the noise floor")
-OF_TARGETS = ("share of the trace", "learning time", "relative learning time", "samples needed")
+OF_TARGETS = ("share of the trace", "learning time", "relative time", "samples needed")
 
 Columns = tuple[tuple[str, str], ...]
 

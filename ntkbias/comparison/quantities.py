@@ -8,7 +8,7 @@ marks those that do not depend on the kernel's own scale, so that two architectu
     decay exponent            the local slope of log eigenvalue against log frequency
     share of the trace        y^T K y / (|y|^2 tr K): the part of the kernel along a target y
     learning time             the time at which half of a target is learned, divided by ln 2 (see `learnability`)
-    relative learning time    the learning time * the largest eigenvalue: twice the steps at the critical learning rate
+    relative time             the learning time * the largest eigenvalue: twice the steps at the critical learning rate
     samples needed            the number of examples from which regression learns half of a target
     test error                the predicted error of regression on some examples, as a share of the target's power
     energy                    the share of the trace at the frequencies of one degree or band
@@ -50,9 +50,9 @@ QUANTITIES = {
     "modes above the noise floor": Quantity(False, False, "fewer", "more"),
     "Spearman's rho": Quantity(False, True),
     "decay exponent": Quantity(False, True, "steeper", "flatter"),
-    "share of the trace": Quantity(True, True, "smaller", "larger"),
+    "share of the trace": Quantity(True, False, "smaller", "larger"),
     "learning time": Quantity(True, False, "sooner", "later"),
-    "relative learning time": Quantity(True, True, "sooner", "later"),
+    "relative time": Quantity(True, True, "sooner", "later"),
     "samples needed": Quantity(True, True, "fewer", "more"),
     "test error": Quantity(True, False),
     "energy": Quantity(False, False, "less", "more"),
@@ -93,7 +93,7 @@ def of_targets(
     return {
         "share of the trace": eigenvalues @ power / total / trace,
         "learning time": time,
-        "relative learning time": time * eigenvalues[0],
+        "relative time": time * eigenvalues[0],
         "samples needed": np.array(samples),
         "test error": errors,
     }

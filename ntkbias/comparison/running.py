@@ -145,6 +145,11 @@ def compared(
         for thing in things:
             own: list[np.ndarray] = []
             for run, kernel in enumerate(thing.kernels()):
+                if named and kernel.outputs != "mean" and kernel.outputs != "sum":
+                    raise InputError(
+                        f"Expected kernels with one value per pair of inputs, to compare targets; got "
+                        f"outputs={kernel.outputs!r} of {thing.name!r}. Use outputs='mean', or learnability."
+                    )
                 found = spectrum(kernel, x, weights=weights)
                 ranking = rank_by_frequency(found, domain, measure=chosen, key=key) if run == 0 else None
                 if ranking is not None:

@@ -38,7 +38,7 @@ from ntkbias.tables import Labeled, Printed, Table, counted, joined
 
 __all__ = ["Comparison"]
 
-OF_TARGETS = "learning time", "relative learning time", "samples needed", "share of the trace"
+OF_TARGETS = "learning time", "relative time", "samples needed", "share of the trace"
 FALLBACK = (("Spearman's rho", ""),)
 
 
@@ -129,7 +129,7 @@ class Comparison(Printed):
         whether low frequencies come first. The second sentence has the intervals. Ties are joined by "or".
         """
         evidence, columns = self._evidence(), self.columns or FALLBACK
-        return " ".join(answer_of(evidence, self.names, columns, population_of(*self._setting())))
+        return " ".join(answer_of(evidence, self.names, columns, population_of(self.runs, self._setting()[2])))
 
     def uncertainty(self) -> str:
         """What the intervals include, and what they do not."""
@@ -218,7 +218,7 @@ class Comparison(Printed):
             ]
         )
 
-    def _setting(self) -> tuple[tuple[int, ...], tuple[bool, ...], int | None]:
-        """The runs under each name, whether they are initializations, and the number of inputs if they are random."""
+    def _setting(self) -> tuple[tuple[int, ...], tuple[bool, ...], int | None, bool]:
+        """The runs under each name, whether they are initializations, the number of inputs if intervals count them."""
         n = len(self.spectra[0].weights) if self.spectra and self.replicates is not None else None
-        return self.runs, self.networks or (False,) * len(self), n
+        return self.runs, self.networks or (False,) * len(self), n, self.sampled

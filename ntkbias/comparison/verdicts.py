@@ -34,6 +34,8 @@ from ntkbias.tables import Labeled, Printed, Table, counted, spread
 
 __all__ = ["Verdict", "Verdicts", "verdicts_of"]
 
+MOST_VERDICTS = 40  # rows of a printed table
+
 
 class Verdict(Printed):
     """One difference of two things, `first` minus `second`, with its simultaneous 95 % interval.
@@ -97,8 +99,8 @@ class Verdicts(Printed):
         flags = {flag: np.array([getattr(row, flag) for row in self.rows], bool) for flag in ("is_ratio", "is_tie")}
         return spread(labels, ends | flags)
 
-    def table(self, num_rows: int = 1_000) -> Table:
-        """The table that printing shows: all rows."""
+    def table(self, num_rows: int = MOST_VERDICTS) -> Table:
+        """The table that printing shows, with up to `num_rows` rows."""
         return super().table(num_rows)
 
     def _table(self, num_rows: int) -> Table:
