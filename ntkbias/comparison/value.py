@@ -91,7 +91,7 @@ class Comparison(Printed):
             found = evidence.sum([Term(place, index)])
             estimates[labels[index]] = estimate_of(quantity, found)
             random[labels[index]] = found.is_random
-        numbers = {label: values[:, index] for index, label in enumerate(labels)}
+        numbers: dict[str, Any] = {label: values[:, index] for index, label in enumerate(labels)}
         return ComparedKernel(spectra, self.rankings[place], self.eigenvalues[place], numbers, estimates, random)
 
     def __contains__(self, name: object) -> bool:
