@@ -244,11 +244,11 @@ class TestGrid:
         assert found.names[0] == "width 8, depth 1"
         assert found.names[-1] == "infinite width, depth 2"
         assert widths == (8, 8, 32, 32, 128, 128, np.inf, np.inf)
-        distances = np.stack([found[name].values["distance to the limit"] for name in found.names])
+        distances = [np.asarray(found[name].values["distance to the limit"]) for name in found.names]
         kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
         x, _ = CIRCLE.quadrature(256)
         limit, own = np.asarray(kernel(x)), np.asarray(found["width 8, depth 1"].spectrum.kernel(x))
-        np.testing.assert_allclose(distances[0, 0], np.linalg.norm(own - limit) / np.linalg.norm(limit), rtol=1e-4)
+        np.testing.assert_allclose(distances[0][0], np.linalg.norm(own - limit) / np.linalg.norm(limit), rtol=1e-4)
         assert np.isnan(distances[-1]).all()
         slopes = found.slopes("distance to the limit")
         assert slopes.names == ("width 8, depth 1 to 128", "width 8, depth 2 to 128")
@@ -263,7 +263,7 @@ class TestGrid:
         ):
             with pytest.raises(InputError, match=message):
                 nb.compare_grid(nb.nets.mlp, X, POINTS, **options)
-        with pytest.raises(TypeError, match=r"Expected a function that makes a network, e\.g\. nb\.nets\.mlp; got str"):
+        with pytest.raises(TypeError, match=r"Expected a function that returns a network, e\.g\. nb\.nets\.mlp; got str"):
             nb.compare_grid("mlp", X, POINTS, width=[8])
         with pytest.raises(TypeError, match=r"Expected make\(\*\*options\) to return a network of layers; got int"):
             nb.compare_grid(lambda width: width, X, POINTS, width=[8])

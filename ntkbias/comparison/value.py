@@ -69,9 +69,9 @@ class Comparison(Printed):
     domain: Domain
     targets: Float[Array, "n *t"] | None = None
     other_spectra: tuple[tuple[Spectrum, ...], ...] = ()
-    eigenvalues: tuple[Float[Array, "r k"], ...] = ()
-    values: tuple[Float[Array, "r q"], ...] = ()
-    replicates: tuple[Float[Array, "r g q"], ...] | None = None
+    eigenvalues: tuple[Float[Array, "_r _k"], ...] = ()
+    values: tuple[Float[Array, "_r _q"], ...] = ()
+    replicates: tuple[Float[Array, "_r _g _q"], ...] | None = None
     cka: Float[Array, "runs runs"] | None = None  # of every two runs, in the order of names
     columns: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
     networks: tuple[bool, ...] = eqx.field(static=True, default=())  # whether runs are initializations
@@ -91,7 +91,7 @@ class Comparison(Printed):
             found = evidence.sum([Term(place, index)])
             estimates[labels[index]] = estimate_of(quantity, found)
             random[labels[index]] = found.is_random
-        numbers = {label: values[:, index] for index, label in enumerate(labels)}
+        numbers: dict[str, Any] = {label: values[:, index] for index, label in enumerate(labels)}
         return ComparedKernel(spectra, self.rankings[place], self.eigenvalues[place], numbers, estimates, random)
 
     def __contains__(self, name: object) -> bool:

@@ -46,7 +46,7 @@ from ntkbias.scaling.band import ErrorBand
 from ntkbias.scaling.curve import checked_curve, checked_sizes
 from ntkbias.scaling.forms import FORMS, Form, fit
 from ntkbias.scaling.interval import Interval
-from ntkbias.tables import Axes, Labeled, Printed, Table, number
+from ntkbias.tables import Axes, Labeled, Printed, Table, Variable, number
 
 __all__ = ["LawForm", "ScalingLaw", "exponent_difference", "preferred_scaling_law", "scaling_law"]
 
@@ -120,10 +120,10 @@ class ScalingLaw(Printed):
     def _labeled(self) -> Labeled:
         """The parameters with their intervals, one per row, and the errors at each size."""
         ends = {end: [getattr(each, end) for each in self.parameters.values()] for end in ("value", "low", "high")}
-        variables = {name: (("parameter",), np.asarray(values)) for name, values in ends.items()}
+        variables: dict[str, Variable] = {name: (("parameter",), np.asarray(each)) for name, each in ends.items()}
         variables["errors"] = ("size",), np.asarray(self.errors)
         labels = {"parameter": np.array(list(self.parameters)), "size": np.asarray(self.sizes)}
-        coordinates = {axis: ((axis,), values) for axis, values in labels.items()}
+        coordinates: dict[str, Variable] = {axis: ((axis,), values) for axis, values in labels.items()}
         numbers = {"scatter": self.scatter, "criterion": self.criterion, "num_replicates": self.num_replicates}
         return Labeled(Axes("parameter"), variables, coordinates, {"form": self.form, **numbers})
 

@@ -5,7 +5,7 @@ and `markup.py` escapes its cells. `labeled.py` makes data frames and datasets o
 intervals and names.
 """
 
-from ntkbias.tables.labeled import Axes, Labeled, joined, spread
+from ntkbias.tables.labeled import Axes, Labeled, Variable, joined, spread
 from ntkbias.tables.printing import MOST_ROWS, Described, Printed, Tabled, printed, printed_html
 from ntkbias.tables.table import WIDTH, Table
 from ntkbias.tables.texts import Fact, brackets, counted, explained, interval, name_of, number, percent, spaced
@@ -20,6 +20,7 @@ __all__ = [
     "Printed",
     "Table",
     "Tabled",
+    "Variable",
     "brackets",
     "counted",
     "explained",

@@ -21,7 +21,7 @@ import numpy as np
 
 from ntkbias.errors import InputError
 
-__all__ = ["Axes", "Labeled", "dimensions", "joined", "spread", "variables_of"]
+__all__ = ["Axes", "Labeled", "Variable", "dimensions", "joined", "spread", "variables_of"]
 
 Variable = tuple[tuple[str, ...], np.ndarray]  # the names of the axes, and the values
 ENDS = ("low", "high")  # along an axis of length two: the ends of an interval
@@ -135,7 +135,8 @@ def joined(axis: str, labels: Sequence[Any], parts: Sequence[Labeled]) -> Labele
     present = np.zeros((len(parts), *(sizes.get(row, 1) for row in rows)), bool)
     for place, part in enumerate(parts):
         own_sizes = part._sizes()
-        present[(place, *(slice(own_sizes.get(row, 1)) for row in rows))] = True
+        region: Any = (place, *(slice(own_sizes.get(row, 1)) for row in rows))
+        present[region] = True
     return dataclasses.replace(found, present=present)
 
 
@@ -227,7 +228,8 @@ def _side_by_side(axis: str, parts: Sequence[Variable | None]) -> Variable:
     whole = np.full((len(parts), *shape), _missing(dtype), dtype if dtype.kind != "u" else int)
     for place, part in enumerate(parts):
         if part is not None:
-            whole[(place, *map(slice, part[1].shape))] = part[1]
+            region: Any = (place, *(slice(size) for size in part[1].shape))
+            whole[region] = part[1]
     return (axis, *next(part[0] for part in parts if part is not None)), whole
 
 

@@ -86,7 +86,7 @@ class Measure:
 
 def _at(module: str, name: str) -> Any:
     """What stands at this name of a module, or None."""
-    found = importlib.import_module(module)
+    found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     return found
