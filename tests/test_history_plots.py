@@ -124,6 +124,7 @@ def test_the_page_of_a_history_has_its_figures_and_snapshots(one, three, tmp_pat
         assert page.count("<figcaption>") == len(figures)
         assert "<script" not in page
         assert "From step 0 to step 8, the loss went from " in page
+        assert "Meanwhile, the centered alignment of kernel and labels went from " in page
         assert "How does the kernel change while the network trains, and which frequencies" in page
         assert f"Between the {len(history)} snapshots, nothing was measured." in page
         assert ("This is one run" in page) == (index == 0)

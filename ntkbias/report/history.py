@@ -130,7 +130,7 @@ def _answer(history: History) -> str:
     sentences = [f"{span}, {' and '.join(first)}."] if first else []
     if second:
         start = "Meanwhile, " if first else f"{span}, "
-        sentences.append(f"{start}{_listed(second)}.")
+        sentences.append(f"{start}{_listed(second).replace(' from ', ' went from ', 1)}.")
     return " ".join(sentences)
 
 
