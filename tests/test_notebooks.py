@@ -34,7 +34,7 @@ def test_there_are_nine():
 
 def test_a_notebook_asks_first_and_answers_last(notebook):
     cells = notebook["cells"]
-    assert 8 <= len(cells) <= 16
+    assert 8 <= len(cells) <= 16  # a question, some steps, an answer
     title = source(cells[0]).splitlines()[0]
     assert cells[0]["cell_type"] == "markdown"
     assert re.match(r"# .+\?$", title), f"Expected a title with a question; got {title!r}."
