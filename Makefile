@@ -10,17 +10,17 @@ CORES  := $(shell $(PYTHON) -c 'import os; print(max(2, len(os.sched_getaffinity
 TESTS  := PYTHONPATH=tests $(PYTEST) -p costs -n $(CORES) --dist worksteal
 # Seconds of processor time that `make test` may take; CI sets it. Without it there is no limit.
 LIMIT  ?=
-NBCONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --ExecutePreprocessor.record_timing=False
 
 # One empty file for each thing installed, so that it is done once, and again when a pin changes.
 CORE      := $(VENV)/.installed-core
 DEV       := $(VENV)/.installed-dev
 NOTEBOOKS := $(VENV)/.installed-notebooks
+DOCS      := $(VENV)/.installed-docs
 PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slow test-matrix check check-wheel format notebooks check-notebooks bench bench-peers pin clean
+.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks docs bench bench-peers pin clean check-wheel
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -54,20 +54,24 @@ check: $(DEV) ## formatting, lint, types, import order, layout, examples in docs
 	$(PYTEST) tests/test_house.py
 	$(PYTEST) --doctest-modules ntkbias
 
+pictures: $(DEV) ## draw the stored pictures of the plots anew, which the tests compare with: look at them
+	MPLBACKEND=Agg PYTHONPATH=tests $(BIN)/python tests/test_pictures.py
+
 format: $(DEV) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-notebooks: $(NOTEBOOKS) ## execute the notebooks in place
-	@for notebook in $(wildcard notebooks/*.ipynb); do \
-	    echo "$$notebook"; $(NBCONVERT) --inplace "$$notebook" || exit 1; \
-	done
+notebooks: $(NOTEBOOKS) ## execute the notebooks, and store what they print and draw
+	$(BIN)/python .ci/notebooks store
 
-check-notebooks: $(NOTEBOOKS) ## execute the notebooks at reduced size, and keep nothing
-	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \
-	for notebook in $(wildcard notebooks/*.ipynb); do \
-	    echo "$$notebook"; NTKBIAS_SMALL=1 $(NBCONVERT) --output-dir "$$out" "$$notebook" || exit 1; \
-	done
+check-notebooks: $(NOTEBOOKS) ## execute the notebooks, and fail if what they store has gone stale
+	$(BIN)/python .ci/notebooks check
+
+.PHONY: docs
+docs: $(DOCS) ## build the documentation in build/docs; a warning is an error
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html -d build/docs-cache docs build/docs
+	@echo "Open $(CURDIR)/build/docs/index.html in a browser."
 
 bench: $(DEV) ## run the benchmarks
 	@for benchmark in $(wildcard benchmarks/*.py); do \
@@ -80,7 +84,7 @@ pin: ## renew constraints.txt from the newest releases
 	$(PYTHON) .ci/pin
 
 clean: ## remove environments, runs, caches and builds
-	rm -rf $(VENV) .matrix .peers runs build dist .pytest_cache .jax_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .matrix .peers runs build dist docs/generated .pytest_cache .jax_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -93,13 +97,20 @@ $(CORE): $(PINS) | $(BIN)/python
 	@touch $@
 
 # neural-tangents without what it says it needs: TensorFlow, which the adapter does not load, takes close to 2 GB.
+LEAN_PEER := $(PIP) --no-deps 'neural-tangents==0.6.5' 'frozendict>=2.3'
+
 $(DEV): $(PINS) | $(BIN)/python
 	$(PIP) -e '.[dev]'
-	$(PIP) --no-deps 'neural-tangents==0.6.5' 'frozendict>=2.3'
+	$(LEAN_PEER)
 	@touch $@
 
 $(NOTEBOOKS): $(PINS) | $(BIN)/python
-	$(PIP) -e '.[notebooks]'
+	$(PIP) -e '.[notebooks,models]'
+	$(LEAN_PEER)
+	@touch $@
+
+$(DOCS): $(PINS) | $(BIN)/python
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 # One environment a peer, of the Python that the older of them still takes.

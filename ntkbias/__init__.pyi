@@ -16,6 +16,7 @@ from . import (
     plots,
     report,
     scaling,
+    studies,
     tracking,
     training,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "scaling_law",
     "spectral_density",
     "spectrum",
+    "studies",
     "top_modes",
     "track",
     "track_many",

@@ -103,6 +103,16 @@ def alignment(
     Raises `InputError` if targets have another shape, are labels, not finite, or constant while `centered`; if kernels
     are on different numbers of inputs; if a matrix is not symmetric; and if a kernel is zero, or constant while
     `centered`.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
+    >>> low, high = circle.harmonics(x, 5)[:, [1, 9]].T
+    >>> float(nb.alignment(kernel, x, low)) > 10 * float(nb.alignment(kernel, x, high))
+    True
+    >>> float(nb.alignment(kernel, x, kernel))  # CKA of two kernels
+    1.0
     """
     require_known((kernel, x, other), "alignment")
     require_flag("centered", centered)
@@ -141,6 +151,14 @@ def rayleigh_quotient(
     a quarter of the kernel's `memory_budget`. `relative` also costs the diagonal.
 
     Raises `InputError` on targets of another shape, not finite, or zero everywhere.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> quotient = nb.rayleigh_quotient(spectrum.kernel, x, spectrum.eigenfunctions[:, 0])
+    >>> bool(abs(quotient / spectrum.eigenvalues[0] - 1) < 1e-4)  # that of an eigenfunction is its eigenvalue
+    True
     """
     require_known((kernel, x, targets, weights), "rayleigh_quotient")
     require_flag("relative", relative)

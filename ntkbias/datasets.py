@@ -19,7 +19,7 @@ from jaxtyping import Float, Num
 
 from ntkbias.checks import in_native_order, require_choice, require_positive, require_seed
 from ntkbias.errors import InputError
-from ntkbias.files import Unreadable, opened, read_arrays, reason_of
+from ntkbias.files import Unreadable, opened, read_array, read_arrays, reason_of
 from ntkbias.memory import default_memory_budget
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
@@ -36,7 +36,13 @@ CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes
 
 
 class Dataset(NamedTuple):
-    """Inputs `(n, ...)`, and labels or targets `(n,)` or `(n, t)`. y is None if there are none."""
+    """Inputs `(n, ...)`, and labels or targets `(n,)` or `(n, t)`. y is None if there are none.
+
+    >>> import ntkbias as nb
+    >>> data = nb.datasets.digits(10)
+    >>> type(data).__name__, data.x.shape
+    ('Dataset', (10, 8, 8, 1))
+    """
 
     x: Float[np.ndarray, "n ..."]
     y: Num[np.ndarray, "n *t"] | None
@@ -47,6 +53,11 @@ def digits(num_examples: int | None = None, *, seed: int = 0) -> Dataset:
 
     One shift and one scale bring all pixels to mean zero and variance one over the whole set. `num_examples` selects a
     random subset, drawn by `seed`.
+
+    >>> import ntkbias as nb
+    >>> x, labels = nb.datasets.digits(100)
+    >>> x.shape, labels.shape
+    ((100, 8, 8, 1), (100,))
     """
     import sklearn.datasets  # it takes long to load
 
@@ -106,15 +117,25 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
 
 
 def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
-    """The arrays `x` (converted to floating point) and `y` (if present) of an .npz file.
+    """The arrays `x` (converted to floating point) and `y` (if present) of an .npz file, or the x of an .npy file.
 
     `num_examples` takes the first ones. Raises `InputError` if the file is missing, damaged, too large for the memory,
     or does not hold such arrays.
+
+    >>> import tempfile, ntkbias as nb, numpy as np
+    >>> path = tempfile.mkdtemp() + "/data.npz"
+    >>> np.savez(path, x=np.zeros((4, 2)), y=np.arange(4))
+    >>> nb.datasets.from_file(path).x.shape
+    (4, 2)
     """
     path, advice = Path(path), "Write it by numpy.savez(path, x=x, y=y)."
     most = MEMORY_SHARE * default_memory_budget()
     try:
-        arrays = read_arrays(path, "an .npz file of plain arrays", ("x", "y"), most=most)
+        if path.suffix == ".npy":
+            advice = "Write it by numpy.save(path, x)."
+            arrays = {"x": read_array(path, "an .npy file of one plain array", most)}
+        else:
+            arrays = read_arrays(path, "an .npz file of plain arrays", ("x", "y"), most=most)
     except Unreadable as error:
         if error.missing:
             raise InputError(f"Expected a file of arrays at {path}; there is none.") from None
@@ -159,6 +180,11 @@ def slabs(
     determines the class without error.
 
     Raises `InputError` for an even number of slabs, or for a margin that is not between 0 and 1.
+
+    >>> import ntkbias as nb
+    >>> x, labels = nb.datasets.slabs(16, 3)
+    >>> x.shape, sorted(set(labels.tolist()))
+    ((16, 3), [-1.0, 1.0])
     """
     for name, value in (("num_examples", num_examples), ("num_coordinates", num_coordinates), ("num_slabs", num_slabs)):
         require_positive(name, value)
@@ -182,12 +208,19 @@ def slabs(
 
 
 def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:
-    """One column per distinct label, in ascending order: 1 for the examples with this label, else 0."""
+    """One column per distinct label, in ascending order: 1 for the examples with this label, else 0.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> nb.datasets.one_hot(np.array([3, 7, 3])).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
+    """
     return (np.asarray(labels)[:, None] == np.unique(labels)).astype(np.float32)
 
 
 def _require_so_many(num_examples: int, available: int, place: str | Path) -> None:
     """Raise an `InputError` unless so many examples are available; the command line adds its option to the message."""
+    if isinstance(num_examples, bool) or not isinstance(num_examples, int | np.integer):
+        require_positive("num_examples", num_examples)  # which says that it is no whole number
     if not 1 <= num_examples <= available:
         raise InputError(f"Expected 1 to {available} examples of {place}; got {num_examples}.")
 

@@ -228,6 +228,9 @@ HALF_PRECISION = {
         )
     ),
     "learnability": Half(lambda h: nb.learnability(h.gram, h.labels).learning_time),
+    "learning.named_targets": Half(
+        lambda h: list(nb.learning.named_targets(h.x, labels=h.labels, values=h.y, key=_key()).values())
+    ),
     "learnability of few modes": Half(lambda h: nb.learnability(h.gram, h.y[:, 0], modes=4).learning_time, 0.1),
     "learnability of a kernel": Half(lambda h: nb.learnability(h.kernel, h.x, h.y[:, 0]).rayleigh_quotient),
     "learning_curve": Half(lambda h: nb.learning_curve(h.spectrum, h.y[:, 0], [2, 4, 8]).errors),

@@ -46,7 +46,7 @@ def test_the_names_of_the_options_are_those_of_the_tables():
 def test_the_help_shows_no_default_that_is_none(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     shown = " ".join(out.replace("│", " ").split())
-    assert (code, "(default: 256)" in shown) == (0, True)
+    assert (code, "(default: " in shown) == (0, True)
     assert not re.search(r"\(default: (None)?\)", shown)
 
 
@@ -158,7 +158,8 @@ def test_the_same_seed_gives_the_same_values(tmp_path, capsys):
 BAD = {
     "unknown data": (
         ["--data", "fashion"],
-        "Expected --data to be digits, circle, mnist, cifar10 or the path of an .npz file; got 'fashion'",
+        "Expected --data to be digits, mnist, cifar10, circle, torus:2, sphere:3, cube:8, gaussian:2 or the path of an "
+        ".npz or .npy file; got 'fashion'.",
     ),
     "no file": (["--data", "nowhere.npz"], "Expected a file of arrays at nowhere.npz; there is none"),
     "width": (["--data", "circle", "--width", "0"], "Expected width to be at least 1; got 0"),
@@ -186,7 +187,7 @@ BAD = {
     "option, equals": (["--widht=3"], "got '--widht'. Perhaps you meant --width. See ntkbias spectrum --help"),
     "option of another": (["--num-step", "3"], "got '--num-step'. Perhaps you meant --num-steps of ntkbias track. See"),
     "option of none": (["--zzz", "3"], "Expected options of ntkbias spectrum; got '--zzz'. See ntkbias spectrum"),
-    "net": (["--net", "rnn"], "invalid choice 'rnn' for argument '--net'. Expected one of"),
+    "net": (["--net", "cnnn"], "as mlp:256x3:relu; got 'cnnn'. Perhaps you meant cnn."),
     "modes": (["--data", "circle", "--num-modes", "0"], "Expected --num-modes to be at least 1; got 0"),
     "harmonics of digits": (["--measure", "harmonic", *SMALL], "Expected a domain with harmonics"),
     "no config": (["--config", "nowhere.toml"], "Expected --config to be a TOML file; nowhere.toml cannot be read"),
@@ -225,8 +226,8 @@ def test_bad_command_is_named(capsys):
     code, _, err = run(capsys, "spektrum", "--width", "3")
     assert code == 2
     assert err == (
-        "ntkbias: Expected one of spectrum, compare, track; got 'spektrum'. Perhaps you meant spectrum. See ntkbias "
-        "--help.\n"
+        "ntkbias: Expected one of spectrum, compare, track, learn, exact, info, report; got 'spektrum'. Perhaps you "
+        "meant spectrum. See ntkbias --help.\n"
     )
 
 
@@ -287,7 +288,11 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path
 
 PROCESSES = {
     "no file": ("ntkbias.cli", ["spectrum", "--data", "nowhere.npz"], "Expected a file of arrays"),
-    "no command": ("ntkbias", [], "Expected one of spectrum, compare, track; got no command. See ntkbias --help."),
+    "no command": (
+        "ntkbias",
+        [],
+        "Expected one of spectrum, compare, track, learn, exact, info, report; got no command.",
+    ),
 }
 
 
@@ -375,7 +380,7 @@ def test_a_checkpoint_of_others_stays(tmp_path, capsys, tracked):
     shutil.rmtree(folder)
     shutil.copytree(tracked, folder)
     (folder / "checkpoint" / "mine.txt").write_text("precious")
-    code, _, err = run(capsys, *TRACK, "--out", str(folder))
+    code, _, err = run(capsys, *TRACK, "--overwrite", "--out", str(folder))
     assert (code, "got one that holds mine.txt. Move it, or choose another --out" in err) == (2, True)
     assert contents(folder) == contents(tracked) | {"checkpoint/mine.txt": b"precious"}
 
@@ -522,7 +527,7 @@ def test_results_that_cannot_be_printed_are_kept(tmp_path, capsys, monkeypatch, 
     sentence = "ntkbias: Expected to print the results; got: No space left on device. They are in run.\n"
     assert (code, capsys.readouterr().err) == ((1, sentence) if kind == "full" else (0, ""))
     if kind == "ascii":
-        assert (tmp_path / "log").read_text() == "\\u03c1\nReport: run/report.html\n"
+        assert (tmp_path / "log").read_text() == "\\u03c1\nResults: run\n"
 
 
 SPECTRUM = ["spectrum", "--data", "circle", *SMALL]
@@ -549,7 +554,7 @@ def test_results_are_saved_before_they_are_printed(tmp_path, redirection, code, 
 def test_a_run_that_stopped_early_has_its_own_code(tmp_path, capsys):
     assert print_outcome(Outcome("table", tmp_path, "the loss at step 3 is NaN")) == 3
     out, err = capsys.readouterr()
-    assert out.startswith("table\nReport: ")
+    assert out.startswith("table\nResults: ")
     assert err == (
         "ntkbias: Expected training to reach its last step; it ended early: the loss at step 3 is NaN. The "
         f"measurements until then are in {tmp_path}.\n"

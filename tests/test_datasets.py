@@ -311,3 +311,25 @@ def test_slabs_are_told_apart_by_a_line_along_the_first_coordinate_alone():
 def test_slabs_that_cannot_be(arguments, message):
     with pytest.raises(InputError, match=message):
         datasets.slabs(**{"num_examples": 10, "num_coordinates": 2} | arguments)
+
+
+def test_an_npy_file_holds_inputs_alone(tmp_path):
+    np.save(tmp_path / "a.npy", np.asfortranarray(np.arange(12).reshape(6, 2)).astype(">i4"))
+    x, y = datasets.from_file(tmp_path / "a.npy", 4)
+    assert (x.tolist(), x.dtype, y) == ([[0, 1], [2, 3], [4, 5], [6, 7]], np.float32, None)
+    whole = (tmp_path / "a.npy").read_bytes()
+    contents = {
+        whole[:-1]: "it has 47 bytes for an array of 48",
+        b"": "it is empty",
+        b"1,2\n": "it is a text file that begins with '1,2'",
+        b"\x89PNG": "it is in another format",
+    }
+    for content, reason in contents.items():
+        (tmp_path / "bad.npy").write_bytes(content)
+        with pytest.raises(InputError, match=f"to be an .npy file of one plain array; it cannot be read: {reason}"):
+            datasets.from_file(tmp_path / "bad.npy")
+    np.save(tmp_path / "objects.npy", np.array([[None]]))
+    with pytest.raises(InputError, match="objects.npy is an array of Python objects"):
+        datasets.from_file(tmp_path / "objects.npy")
+    with pytest.raises(InputError, match=r"Expected a file of arrays at .*nowhere.npy; there is none"):
+        datasets.from_file(tmp_path / "nowhere.npy")

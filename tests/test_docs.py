@@ -15,6 +15,16 @@ import ntkbias as nb
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+# Pages whose examples need no other library, and what they print.
+OTHERS = {
+    "index.md": "Eigenspaces: 33",
+    "kernels.md": "all (32, 3, 32, 3)",
+    "eigensolvers.md": "dense dense nystrom",
+    "frequency.md": "harmonic [0. 1. 1. 2. 2.]",
+    "faq.md": "(80, 80) (8, 10, 80)",
+}
+
+
 def run(page):
     """The names that the examples of a page define, run in order."""
     namespace = {}
@@ -25,7 +35,20 @@ def run(page):
 
 def test_every_page_with_examples_is_run_here():
     pages = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
-    assert pages == {"guide.md", "physics_informed.md", "pytorch.md"}
+    assert pages == {"guide.md", "physics_informed.md", "pytorch.md", "coming_from.md", *OTHERS}
+
+
+@pytest.mark.parametrize("page", OTHERS)
+def test_examples_print_what_they_say(page, capsys):
+    run(page)
+    assert OTHERS[page] in capsys.readouterr().out
+
+
+def test_numbers_of_other_libraries_are_converted():
+    """The page itself compares with the recipe of torch.func and with neural-tangents."""
+    if importlib.util.find_spec("neural_tangents") is None:
+        pytest.skip("neural_tangents is not installed")
+    run("coming_from.md")
 
 
 def test_the_guide(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Figures and reports of a history: they show the measured numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -81,8 +83,28 @@ def test_alignments_and_spectrogram(one, three):
     for history in (one, three):
         mesh = plots.frequency_spectrogram(history).collections[0]
         assert mesh.get_array().shape == (len(history), len(np.unique(history.level_frequencies)))
+        assert mesh.colorbar.ax.get_ylabel() == "power of the residual at this frequency"
     shown = plots.frequency_spectrogram(one).collections[0].get_array()
     assert_allclose(np.asarray(shown)[0].max(), one["residual_spectrum"][0].max(), rtol=1e-5)
+
+
+def test_empty_columns_of_a_spectrogram_are_cropped(one):
+    power = one["residual_spectrum"].copy()
+    power[:, 4:] = 1e-9 * power.max()
+    silent = dataclasses.replace(one, values={**one.values, "residual_spectrum": power})
+    ax = plots.frequency_spectrogram(silent)
+    assert ax.collections[0].get_array().shape == (len(one), 4)
+    assert ax.get_xlim()[1] == 3.5
+
+
+def test_the_page_says_where_eigenvalues_are_above_the_limit(one):
+    text = report.history._text(one, "eigenvalues")
+    above = one["eigenvalues"][:, 0] > 2 / 0.5
+    assert not above.any()
+    assert f"at most {one['eigenvalues'][:, 0].max() / 4:.3g}" in text
+    fast = dataclasses.replace(one, learning_rates=np.array([0.5, 0.5, 1e3, 1e3]))
+    assert "above the dotted line at 2 of 4 snapshots, first at step 3." in report.history._text(fast, "eigenvalues")
+    assert "makes the error in that mode larger" in text
 
 
 def test_frames_have_one_row_per_mode_and_one_column_per_step(one):
@@ -101,7 +123,10 @@ def test_the_page_of_a_history_has_its_figures_and_snapshots(one, three, tmp_pat
         page = path.read_text()
         assert page.count("<figcaption>") == len(figures)
         assert "<script" not in page
-        assert f"{len(history)} snapshots from step 0 to step 8" in page
+        assert "From step 0 to step 8, the loss went from " in page
+        assert "How does the kernel change while the network trains, and which frequencies" in page
+        assert f"Between the {len(history)} snapshots, nothing was measured." in page
+        assert ("This is one run" in page) == (index == 0)
         units = ("Time is steps times learning rate.", "Frequencies are in radians per unit of length.")
         assert all(unit in page for unit in (*units, "The kernel drift is the change of the kernel since the start,"))
         table, _, notes = report.table(history, 3).partition("Time is ")

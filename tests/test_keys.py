@@ -50,6 +50,7 @@ CALLS = {
     "interpolation_spectrum": lambda key: nb.frequency.interpolation_spectrum(lambda x: x, X, LABELS, key=key),
     "sketch": lambda key: nb.kernels.sketch(nb.empirical_ntk(f, PARAMS), X, 2, key=key),
     "pseudo_ntk": lambda key: nb.kernels.pseudo_ntk(f, PARAMS, key=key),
+    "named_targets": lambda key: nb.learning.named_targets(X, CIRCLE, key=key),
     "learnability": lambda key: nb.learnability(K, Y, key=key),
     "measured_learning_curve": lambda key: nb.measured_learning_curve(K, Y, [2], key=key),
     "critical_learning_rate": lambda key: nb.critical_learning_rate(K, key=key),

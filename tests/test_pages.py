@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ntkbias.cli.options import parsed
+from ntkbias.cli.parsing import parsed
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -79,9 +79,19 @@ def test_modes_below_the_floor_are_left_out():
     assert_allclose(plots.spectra(spectrum).lines[0].get_ydata(), [1, 0.25])
 
 
+def panels_of(ax):
+    """The panels of the kernels in a picture of frequencies, without the strips for modes that are not resolved."""
+    return [panel for panel in ax.child_axes if panel.collections] or [ax]
+
+
 def full_marks(ax):
     """The scatter plots of modes with a resolved frequency."""
-    return [points for points in ax.collections if len(points.get_facecolor())]
+    return [panel.collections[0] for panel in panels_of(ax)]
+
+
+def law_lines(ax):
+    """The power law of each kernel, in its panel."""
+    return [next(line for line in panel.lines if line.get_linewidth() > 1) for panel in panels_of(ax)]
 
 
 def test_a_kernel_has_one_color_in_all_pictures(circle):
@@ -91,23 +101,25 @@ def test_a_kernel_has_one_color_in_all_pictures(circle):
         expected = plots.color(index)
         assert spectra.lines[2 * index].get_color() == power.lines[index].get_color() == expected
         assert plt.matplotlib.colors.to_hex(full_marks(frequency)[index].get_facecolor()[0]).upper() == expected
-        assert frequency.lines[index].get_color() == expected
+        assert law_lines(frequency)[index].get_color() == expected
     assert len({plots.color(index) for index in range(8)}) == 8
 
 
 def test_frequency_scatter_holds_every_mode_and_the_law(circle):
     ax = plots.eigenvalue_against_frequency(circle)
-    for points, line, ranking in zip(full_marks(ax), ax.lines, circle.rankings, strict=True):
+    for points, line, ranking in zip(full_marks(ax), law_lines(ax), circle.rankings, strict=True):
         known = np.asarray(ranking.resolved)
         assert_allclose(points.get_offsets(), np.stack([ranking.frequencies, ranking.eigenvalues], 1)[known])
         (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
         assert_allclose(np.log(y1 / y0) / np.log(x1 / x0), ranking.decay.exponent)
     assert "radians per unit of length" in ax.get_xlabel()
-    ranking = circle.rankings[0]
-    law = f"depth 1: exponent {str(ranking.decay).removesuffix(' against frequency')}, "
-    rho = ranking.spearman_text.partition(" ")[0]
-    assert float(rho) == pytest.approx(ranking.spearman, abs=0.0005)
-    assert names_in_legend(ax)[0] == (law + f"ρ {rho}").replace("-", "−")
+    for panel, name, ranking in zip(panels_of(ax), circle.names, circle.rankings, strict=True):
+        law = f"exponent {ranking.decay.text.removesuffix(' against frequency')}, "
+        rho = ranking.spearman_text.partition(" ")[0]
+        assert float(rho) == pytest.approx(ranking.spearman, abs=0.0005)
+        assert panel.get_title(loc="left") == f"{name}\n" + (law + f"ρ {rho}").replace("-", "−")
+    scales = {(panel.get_xlim(), panel.get_ylim(), panel.get_xscale()) for panel in panels_of(ax)}
+    assert len(scales) == 1  # so that panels can be compared
 
 
 def test_modes_that_inputs_do_not_resolve_are_hollow():
@@ -116,12 +128,15 @@ def test_modes_that_inputs_do_not_resolve_are_hollow():
     ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2)), x), sphere)
     known = np.asarray(ranking.resolved)
     ax = plots.eigenvalue_against_frequency(ranking)
-    full, hollow = ax.collections
+    (full,), (strip,) = ax.collections, ax.child_axes
+    (hollow,) = strip.lines
     assert 0 < known.sum() < len(known)
     assert_allclose(full.get_offsets()[:, 1], np.asarray(ranking.eigenvalues)[known])
-    assert_allclose(hollow.get_offsets()[:, 1], np.asarray(ranking.eigenvalues)[~known])
-    assert len(hollow.get_facecolor()) == 0
-    assert "hollow: not resolved, the frequency is a lower bound" in names_in_legend(ax)
+    assert_allclose(hollow.get_ydata(), np.asarray(ranking.eigenvalues)[~known])
+    assert hollow.get_markerfacecolor() == "none"
+    assert strip.get_ylim() == ax.get_ylim()
+    assert "not resolved: only a lower bound of the frequency is known" in names_in_legend(ax)
+    assert not outside(ax.figure)
 
 
 def test_the_law_is_the_least_squares_line(circle):
@@ -136,8 +151,8 @@ def test_the_law_is_the_least_squares_line(circle):
 
 def test_frequency_zero_is_on_the_axis(circle, cloud):
     ax = plots.eigenvalue_against_frequency(circle)
-    assert ax.get_xscale() == "symlog"
-    assert ax.get_xlim()[0] < 0
+    assert panels_of(ax)[0].get_xscale() == "symlog"
+    assert panels_of(ax)[0].get_xlim()[0] < 0
     assert "linear below 1" in ax.get_xlabel()
     ax = plots.eigenvalue_against_frequency(cloud)
     assert ax.get_xscale() == "log"
@@ -288,8 +303,74 @@ def test_any_name_stands_in_the_legend(circle, name):
     comparison = dataclasses.replace(circle, names=("first", name))
     for draw in (plots.spectra, plots.eigenvalue_against_frequency, plots.cumulative_power):
         ax = draw(comparison)
-        assert name[:6] in names_in_legend(ax)[1].replace("\\$", "$")
+        titles = [title for panel in panels_of(ax) if (title := panel.get_title(loc="left"))]
+        assert name[:6] in (titles or names_in_legend(ax))[1].replace("\\$", "$")
         assert not outside(ax.figure)
+
+
+def test_several_runs_are_a_median_in_a_band(circle):
+    (first,), values = circle.spectra[:1], np.asarray(circle.spectra[0].eigenvalues)
+    runs = [dataclasses.replace(first, eigenvalues=factor * first.eigenvalues) for factor in (1.0, 0.5, 2.0)]
+    several = nb.Comparison(("net",), (first,), circle.rankings[:1], CIRCLE, other_spectra=(tuple(runs[1:]),))
+    ax = plots.spectra(several)
+    shown = min(run.num_above_noise for run in runs)
+    assert_allclose(ax.lines[0].get_ydata(), values[:shown])
+    band = ax.collections[0].get_paths()[0].vertices
+    for mode in (1, shown):  # both ends of the band
+        ends = np.unique(band[band[:, 0] == mode, 1])
+        assert_allclose(ends[[0, -1]], values[mode - 1] * np.array([0.5, 2.0]), rtol=1e-6)
+    assert "from the lowest to the highest of 3 runs" in names_in_legend(ax)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Images of 3 x 3 pixels in three classes; in the second mode, each pixel of the first column is the mode."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(30) % 3
+    x = rng.normal(size=(30, 3, 3, 1))
+    x[:, :, 0, 0] = classes[:, None] + 0.01 * rng.normal(size=(30, 3))
+    spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x)
+    mode = (classes - 1) * np.sqrt(1.5)
+    functions = spectrum.eigenfunctions.at[:, 1].set(mode)
+    spectrum = dataclasses.replace(spectrum, eigenfunctions=functions)
+    ranking = nb.rank_by_frequency(nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), x), nb.domains.Images())
+    return spectrum, ranking, np.eye(3)[classes] - 1 / 3
+
+
+def test_modes_of_images_show_what_lowers_and_raises_them(pictures):
+    spectrum, ranking, targets = pictures
+    axes = plots.image_modes(spectrum, ranking, targets=targets, num_modes=2, num_images=3)
+    assert axes.shape == (2, 4)
+    low, high, pixels, classes = axes[1]
+    values = np.asarray(spectrum.eigenfunctions)[:, 1]
+    for ax, ends in ((low, np.sort(values)[:3]), (high, np.sort(values)[::-1][:3])):
+        assert [text.get_text() for text in ax.texts[-3:]] == [f"{value:.2g}".replace("-", "−") for value in ends]
+    gray = low.images[0].get_array()
+    assert gray.shape == (3, 3 * 3 + 2, 4)
+    assert_allclose(gray[:, [3, 7], 3], 0)  # transparent between the images
+    seen = np.clip((spectrum.x[..., 0] - np.quantile(spectrum.x, 0.001)), 0, None)
+    assert_allclose(
+        gray[:, :3, 0],
+        np.clip(seen[values.argmin()] / (np.quantile(spectrum.x, 0.999) - np.quantile(spectrum.x, 0.001)), 0, 1),
+        atol=1e-5,
+    )
+    maps = np.asarray(pixels.images[0].get_array())
+    expected = [[np.corrcoef(spectrum.x[:, i, j, 0], values)[0, 1] for j in range(3)] for i in range(3)]
+    assert_allclose(maps, expected, atol=1e-5)
+    assert (maps[:, 0] > 0.99).all()
+    assert_allclose([bar.get_height() for bar in classes.patches], np.array([-1, 0, 1]) * np.sqrt(1.5), atol=1e-6)
+    bars = [ax.get_ylabel() for ax in axes[0, 0].figure.axes]
+    assert "correlation of the\npixel with the mode" in bars
+    assert plots.image_modes(spectrum, ranking, num_modes=1).shape == (1, 3)
+
+
+def test_classes_are_read_from_one_hot_columns_alone():
+    labels = np.array([0, 2, 1, 1, 2])
+    hot = np.eye(3)[labels]
+    for columns in (hot, hot - hot.mean(0), 2 * hot - 1):
+        assert_allclose(plots.classes_of(columns), labels)
+    for other in (labels, hot[:, :1], hot[:, [0, 0, 1]], hot @ np.array([[1, 0.3], [0, 1], [1, 1]]), np.ones((5, 3))):
+        assert plots.classes_of(other) is None
 
 
 def test_nothing_is_clipped_with_many_kernels(circle):
@@ -321,6 +402,11 @@ def test_errors_say_what_to_do(circle, cloud, unchecked):
             lambda: plots.cumulative_power(eqx.tree_at(lambda c: c.targets, circle, 0 * circle.targets)),
             "Expected targets that are not zero everywhere",
         ),
+        (
+            lambda: plots.image_modes(spectrum, ranking),
+            "Expected a spectrum on images (n, height, width, channels); got",
+        ),
+        (lambda: plots.image_modes(ranking, spectrum), "Expected a Spectrum and its FrequencyRanking; got"),
         (lambda: plots.eigenfunctions(spectrum, CIRCLE, ranking), "got Spectrum, Circle, FrequencyRanking"),
         (lambda: plots.eigenfunctions(nb.eigen.eigh(jnp.eye(3)), ranking, CIRCLE), "got one of a bare matrix"),
         (lambda: plots.eigenfunctions(spectrum, ranking, CIRCLE, 0), "Expected num_modes to be at least 1"),

@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 
 import ntkbias as nb
-from ntkbias import report
+from ntkbias import plots, report
 from ntkbias.errors import InputError
+from ntkbias.report.making import command_line
+from ntkbias.report.papers import papers_of
+from ntkbias.report.style import SCRIPT
+from ntkbias.report.themes import dark_variant
 
 CIRCLE = nb.domains.Circle()
+OVERVIEW = ("frequency", "spectra")
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
 
@@ -48,7 +53,7 @@ class Page(HTMLParser):
         super().__init__()
         self.source = path.read_text()
         self.open, self.tags, self.ids, self.links, self.rows = [], [], [], [], []
-        self.text = ""
+        self.text = self.script = ""
         self.feed(self.source)
         assert self.open == []
 
@@ -74,7 +79,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not {"style", "svg"} & set(self.open):
+        if "script" in self.open:
+            self.script += data
+        elif not {"style", "svg"} & set(self.open):
             self.text += data
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
@@ -89,7 +96,9 @@ def page(circle, tmp_path_factory):
 
 
 def test_page_is_self_contained(page):
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    assert page.script == SCRIPT
     anchors = [link.lstrip("#") for link in page.links if link.startswith("#")]
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
     assert set(anchors) <= set(page.ids)
@@ -97,6 +106,68 @@ def test_page_is_self_contained(page):
     urls = set(re.findall(r"https?://[^\"' )]*", page.source))
     assert urls <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert len(page.source) < 1e6
+
+
+def test_page_begins_with_question_answer_and_what_is_uncertain(page, circle):
+    parts = [
+        "Which functions does each of depth 1 and depth 2 learn first on 32 inputs (Circle)?",
+        circle.answer(),
+        "What is uncertain",
+        circle.uncertainty(),
+        "Spectra and frequencies",
+        "Eigenfunctions",
+        "The first modes",
+        "How this page was made",
+    ]
+    place = 0
+    for part in parts:
+        place = page.text.index(part, place) + len(part)
+
+
+def test_page_says_how_it_was_made(page, circle):
+    """When, by which command, from which commit, and by whose methods; BibTeX entries for all of them."""
+    facts = {row[0]: row[1] for row in page.rows if len(row) == 2}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", facts["date"])
+    for paper in ("Jacot et al. 2018", "Basri et al. 2019", "Roy and Vetterli 2007", "Rubin 1981"):
+        assert paper in page.text
+    assert page.text.count("archivePrefix") == 4
+    assert "Canatar" not in page.text  # there are no targets
+    entries = re.findall(r"@\w+\{(\w+),", page.text)
+    assert entries == papers_of(circle)
+    assert command_line({"command": "x", "options": {"a_b": True, "c": False, "d": ("e", "f g"), "h": None}}) == (
+        "ntkbias x --a-b --no-c --d e 'f g'"
+    )
+    assert command_line({"command_line": ["ntkbias", "a b"]}) == "ntkbias 'a b'"
+    assert command_line({"data": "circle"}) == ""
+
+
+def test_figures_take_the_colors_of_the_page(page):
+    """Each color of a figure is a variable, with a value of its own in dark mode that can be told from the paper."""
+    styles = re.findall(r'style="([^"]*)"', "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL)))
+    assert not re.search(r"(?<![-,(])#[0-9a-f]{6}", " ".join(styles))
+    used = set(re.findall(r"var\(--s([0-9a-f]{6}),#\1\)", page.source))
+    dark = page.source.partition("prefers-color-scheme: dark")[2]
+    assert used == set(re.findall(r"--s([0-9a-f]{6}):#[0-9a-f]{6}", dark))
+    assert {"ffffff", plots.color(0)[1:].lower(), plots.color(1)[1:].lower()} <= used
+    assert dark_variant("440154") not in ("#440154", "#1b1b1b")
+
+
+def test_marks_are_in_the_order_of_the_numbers_under_the_pointer(page, circle):
+    """The script reads the n-th mark of a group as the n-th mode that the kernel's switch lists."""
+    switches = [dict(re.findall(r'data-(\w+)="([^"]*)"', tag)) for tag in re.findall(r"<input[^>]*>", page.source)]
+    assert [switch["name"] for switch in switches] == list(circle.names)
+    svg = {name: re.search(rf'aria-label="{name}".*?</svg>', page.source, re.DOTALL)[0] for name in OVERVIEW[:2]}
+    for index, (switch, ranking) in enumerate(zip(switches, circle.rankings, strict=True)):
+        assert len(switch["values"].split()) == len(switch["frequencies"].split()) == len(ranking.eigenvalues)
+        modes = [int(mode) for mode in switch["modes"].split()]
+        assert modes == (np.flatnonzero(ranking.resolved) + 1).tolist()
+        group = re.search(rf'<g data-kernel="{index}" data-part="modes".*?</g>', svg["frequency"], re.DOTALL)[0]
+        heights = [float(y) for y in re.findall(r'<use [^>]*y="([^"]*)"', group)]
+        assert len(heights) == len(modes)
+        values = np.log(np.asarray(ranking.eigenvalues)[np.asarray(modes) - 1])
+        assert np.corrcoef(heights, values)[0, 1] < -0.9999  # y points down
+        curve = re.search(rf'<g data-kernel="{index}" data-part="curve".*?<path d="([^"]*)"', svg["spectra"], re.DOTALL)
+        assert len(re.findall("[ML]", curve[1])) == len(switch["curve"].split()) == len(ranking.eigenvalues)
 
 
 def test_page_has_every_figure_with_words(page, circle):
@@ -115,7 +186,7 @@ def test_page_has_the_tables(page, circle):
         assert float(row["effective rank"]) == pytest.approx(float(spectrum.effective_rank()), rel=0.005)
         assert row["modes above the noise floor"] == f"{spectrum.num_above_noise} of 32"
         assert float(row["Spearman's rho"].partition(" ")[0]) == pytest.approx(ranking.spearman, abs=0.0005)
-        assert row["decay exponent"] == str(ranking.decay)
+        assert row["decay exponent"] == ranking.decay.text
         assert np.allclose([float(row[f"mode {mode}"]) for mode in (1, 2, 3)], ranking.eigenvalues[:3], rtol=0.005)
     modes = [row for row in page.rows if len(row) == 8 and row[0].isdigit()]
     assert len(modes) == 40
@@ -129,43 +200,11 @@ def test_page_has_the_tables(page, circle):
     assert ["seed", "3"] in page.rows
 
 
-def test_summary_names_the_strongest_preference(circle):
-    decays = [
-        dataclasses.replace(circle.rankings[0].decay, exponent=a, low=a - 0.1, high=a + 0.1) for a in (-2.0, -3.0)
-    ]
-    rankings = tuple(dataclasses.replace(r, decay=d) for r, d in zip(circle.rankings, decays, strict=True))
-    summary = report.comparison._summary(dataclasses.replace(circle, rankings=rankings))
-    assert "2 kernels on 32 inputs (Circle)" in summary
-    assert "The steepest decay: depth 2, with an exponent of -3.00 (-3.10 to -2.90) against frequency." in summary
-    first, second = (float(s.effective_rank()) for s in circle.spectra)
-    assert f"from {first:.2f} (depth 1) to {second:.2f} (depth 2)" in summary
-    assert f"by rank: depth 2, with a Spearman's ρ of {circle.rankings[1].spearman:.3f}" in summary
-
-
-def test_summary_of_one_kernel_compares_nothing(circle):
-    one = nb.Comparison(("depth 1",), circle.spectra[:1], circle.rankings[:1], CIRCLE)
-    summary = report.comparison._summary(one)
-    assert summary.startswith("One kernel on 32 inputs (Circle).")
-    ranking = circle.rankings[0]
-    assert f"prefers low frequencies by rank, with a Spearman's ρ of {ranking.spearman:.3f} between" in summary
-    rank = float(one.spectra[0].effective_rank())
-    assert summary.endswith(f"decay with an exponent of {ranking.decay}. Its effective rank is {rank:.2f}.")
-    assert not re.search("strongest|steepest|goes from", summary)
-
-
-def test_summary_says_when_intervals_overlap_and_when_nothing_prefers_low_frequencies(circle):
-    decay = circle.rankings[0].decay
-    reverse = tuple(dataclasses.replace(r, decay=decay, frequencies=r.frequencies[::-1]) for r in circle.rankings)
-    summary = report.comparison._summary(dataclasses.replace(circle, rankings=reverse))
-    assert "whose interval overlaps with that of depth 2." in summary
-    assert "No preference for low frequencies" in summary
-
-
 def test_page_of_one_kernel_without_harmonics(cloud, tmp_path):
     page = Page(report.write_report(tmp_path / "report.html", cloud, title="One", settings={}))
     assert list(report.figures(cloud)) == ["spectra", "frequency", "cumulative_power", "eigenfunctions_mlp"]
     assert "purity" not in {cell for row in page.rows for cell in row}
-    assert "One kernel on 32 inputs (PointCloud)" in page.text
+    assert "Which functions does mlp learn first on 32 inputs (PointCloud)?" in page.text
     assert "Energy per degree" not in page.text
 
 
@@ -179,7 +218,9 @@ def test_names_are_text(circle, tmp_path):
             settings={"<i>": {"&": "</table><img src=x>"}},
         )
     )
-    assert not {"b", "i", "img", "script"} & set(page.tags)
+    assert not {"b", "i", "img"} & set(page.tags)
+    assert page.script == SCRIPT  # and no other
+    assert "answer" in page.source
     for text in (*names, "<script>alert(1)</script>"):
         assert text in page.text
     assert ["<i>.&", "</table><img src=x>"] in page.rows

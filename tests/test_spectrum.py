@@ -125,6 +125,41 @@ def test_decay_exponent_recovers_a_power_law(x64, exponent):
     assert (decay.first, decay.last) == (1, 40)
 
 
+def test_an_exact_power_law_has_one_slope(x64):
+    decay = power_law_spectrum(exponent=-1.5).decay_exponent(predicted=-1.5)
+    np.testing.assert_allclose(decay.local_slopes, -1.5, atol=1e-6)
+    assert decay.misfit < 1e-6
+    assert (decay.low, decay.high) == pytest.approx((decay.sample_low, decay.sample_high), abs=1e-6)
+    assert str(decay).splitlines()[1:3] == [
+        f"Slopes of the thirds of modes 2 to 40: -1.50, -1.50, -1.50. Log eigenvalues scatter by {decay.misfit:#.3g}.",
+        "Predicted for the limit: -1.50.",
+    ]
+    assert float(decay) == decay.exponent
+    assert decay.text == str(decay).splitlines()[0]
+
+
+@pytest.mark.parametrize("n", [64, 128, 256, 512])
+def test_the_range_of_the_exponent_holds_that_of_the_limit(n, x64):
+    """On the circle, slopes of the ReLU NTK drift from -2.4 to -2.15 with n, and no interval of theirs holds -2."""
+    frequencies = (jnp.arange(n) + 1) // 2
+    decay = circle_spectrum(n).decay_exponent("frequency", frequencies=frequencies)
+    assert decay.exponent < -2.1
+    assert not decay.sample_low < -2 < decay.sample_high
+    assert -2 in decay
+    assert decay.high - decay.low < 1  # it still says something
+    assert decay.low <= min(decay.local_slopes) <= max(decay.local_slopes) <= decay.high
+
+
+def test_few_modes_have_fewer_parts(x64):
+    spectrum = power_law_spectrum()
+    found = {count: spectrum.decay_exponent(last=count + 1) for count in (2, 3, 4, 5)}
+    assert [len(decay.local_slopes) for decay in found.values()] == [1, 1, 2, 3]
+    two, four = found[2], found[4]
+    assert "Slopes of the halves of modes 2 to 5: -2.00, -2.00." in str(four)
+    assert -2 in two
+    assert str(two).splitlines()[1].startswith("The slope of modes 2 to 3. Log")
+
+
 def test_decay_against_frequency_and_against_index_differ_as_multiplicity_says(x64):
     spectrum = circle_spectrum(256)
     frequencies = (jnp.arange(256) + 1) // 2

@@ -42,6 +42,11 @@ def equinox(
 
     Raises `InputTypeError` if `model` is no module, and `InputError` if it has no such method. `f` raises `InputError`
     if the outputs are not one array.
+
+    >>> import jax, equinox as eqx, ntkbias as nb
+    >>> f, params = nb.adapters.equinox(eqx.nn.MLP(2, 3, width_size=8, depth=1, key=jax.random.key(0)))
+    >>> nb.empirical_ntk(f, params)(jax.numpy.ones((4, 2))).shape
+    (4, 4)
     """
     advice = "Make a model by its class: eqx.nn.MLP(..., key=key)."
     require_type(model, eqx.Module, "model to be an equinox.Module", advice)

@@ -38,6 +38,12 @@ def flax_nnx(model: Any, *, wrt: Any = None, method: Method = None, **options: A
 
     Raises `InputTypeError` if `model` is no module, and `InputError` if it has no such method or variables. `f` raises
     `InputError` if the outputs are not one array.
+
+    >>> import jax, ntkbias as nb
+    >>> from flax import nnx
+    >>> f, params = nb.adapters.flax_nnx(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    >>> nb.empirical_ntk(f, params)(jax.numpy.ones((4, 2))).shape
+    (4, 4)
     """
     nnx = library("flax.nnx")
     advice = "For a flax.linen module use flax_linen, with its variables."
@@ -73,6 +79,13 @@ def flax_linen(
 
     Raises `InputTypeError` if `module` is no module or `variables` is not what `module.init` returns. `f` raises
     `InputError` if the module is not at inference, does not fit the variables, or its outputs are not one array.
+
+    >>> import jax, ntkbias as nb
+    >>> from flax import linen
+    >>> module, x = linen.Dense(3), jax.numpy.ones((4, 2))
+    >>> f, params = nb.adapters.flax_linen(module, module.init(jax.random.key(0), x))
+    >>> nb.empirical_ntk(f, params)(x).shape
+    (4, 4)
     """
     linen = library("flax.linen")
     advice = "For a flax.nnx module use flax_nnx, without variables."

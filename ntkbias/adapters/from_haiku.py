@@ -31,6 +31,12 @@ def haiku(transformed: Any, params: Params, state: Any = None, **options: Any) -
 
     Raises `InputTypeError` if `transformed` is not transformed or `params` are not what its `init` returns, and
     `InputError` if a state is missing or superfluous.
+
+    >>> import jax, haiku as hk, ntkbias as nb
+    >>> net, x = hk.transform(lambda x: hk.Linear(3)(x)), jax.numpy.ones((4, 2))
+    >>> f, params = nb.adapters.haiku(net, net.init(jax.random.key(0), x))
+    >>> nb.empirical_ntk(f, params)(x).shape
+    (4, 4)
     """
     hk = library("haiku")
     stateful = isinstance(transformed, hk.TransformedWithState)

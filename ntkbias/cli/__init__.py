@@ -1,16 +1,28 @@
-"""The command line: `ntkbias spectrum` for one network, `ntkbias compare` for several, `ntkbias track` for training.
+"""The command line.
 
-Each command fills a run folder and prints a table. The folder holds
+    spectrum    the spectrum of one network's kernel
+    compare     the spectra of several networks, and what each learns first
+    track       training, and the kernel along the way
+    learn       which functions networks learn first, and from how many examples
+    exact       the spectrum of an infinitely wide network on a domain, without sampling
+    info        versions and memory, and what the data and the network are
+    report      the page of saved results again
+    study       a paper's experiment: each claim beside what was measured
 
-    settings.json          the options and the versions of the packages
-    comparison or history  the values, as .npz and .json; `ntkbias.load` reads them
+All but `info` and `report` fill a run folder and print a table. The folder holds
+
+    settings.json          the options, the inputs and the versions of the packages
+    result.json            what `--json` prints
     table.txt, facts.json  the table, and the summary facts
+    comparison, history, learnability, curves, exact
+                           the values of the command, as .npz and .json; `ntkbias.load` reads them
     *.svg, *.png           the figures
-    report.html            the report
+    report.html            the report of spectrum, compare and track
     files.json             the list of these files
 
-A later command in the same folder replaces the files on that list, and refuses to replace any other file. Options can
-also come from a TOML file (`--config`); options on the command line take precedence.
+A later command in the same folder replaces the files on that list, and refuses to replace any other file. If the
+settings are the same, it finds the results there and computes nothing. Options can also come from a TOML file or from
+`settings.json` (`--config`); options on the command line take precedence.
 
 >>> from ntkbias.cli import main
 >>> main(["spectrum", "--data", "nowhere.npz"])
@@ -18,12 +30,35 @@ also come from a TOML file (`--config`); options on the command line take preced
 """
 
 import sys
+from typing import Any
 
 import ntkbias
-from ntkbias.cli.options import CompareOptions, SpectrumOptions, TrackOptions, parsed, with_config
+from ntkbias.cli.config import with_config
+from ntkbias.cli.options import (
+    CompareOptions,
+    ExactOptions,
+    InfoOptions,
+    LearnOptions,
+    Options,
+    ReportOptions,
+    SpectrumOptions,
+    StudyOptions,
+    TrackOptions,
+)
+from ntkbias.cli.parsing import parsed
 from ntkbias.errors import InputError
 
-__all__ = ["CompareOptions", "SpectrumOptions", "TrackOptions", "main"]
+__all__ = [
+    "CompareOptions",
+    "ExactOptions",
+    "InfoOptions",
+    "LearnOptions",
+    "ReportOptions",
+    "SpectrumOptions",
+    "StudyOptions",
+    "TrackOptions",
+    "main",
+]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,8 +73,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         options = parsed(with_config(arguments))
-        if not 0 <= options.seed < 2**32:  # JAX would wrap a larger seed around to another one
-            raise InputError(f"Expected --seed to be zero or more, and below 2^32; got {options.seed}.")
+        seed = getattr(options, "seed", 0)
+        if not 0 <= seed < 2**32:  # JAX would wrap a larger seed around to another one
+            raise InputError(f"Expected --seed to be zero or more, and below 2^32; got {seed}.")
         return _run(options)
     except InputError as error:
         print(f"ntkbias: {error}", file=sys.stderr)
@@ -57,22 +93,27 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _run(options: SpectrumOptions | CompareOptions | TrackOptions) -> int:
+def _run(options: Options) -> int:
     """Run a command with checked options. JAX is imported only here, since its import is slow."""
     import jax
 
-    from ntkbias.cli import programs, spectra, tracking
+    from ntkbias.cli import exact, info, learning, pages, programs, spectra, studies, tracking
     from ntkbias.cli.outcome import print_outcome
 
-    if options.cache:
+    runs: dict[type, Any] = {
+        SpectrumOptions: spectra.run,
+        CompareOptions: spectra.run,
+        TrackOptions: tracking.run,
+        LearnOptions: learning.run,
+        ExactOptions: exact.run,
+        InfoOptions: info.run,
+        ReportOptions: pages.run,
+        StudyOptions: studies.run,
+    }
+    if getattr(options, "cache", False):
         programs.enable_cache()
     try:
-        if isinstance(options, TrackOptions):
-            outcome = tracking.run(options)
-        elif isinstance(options, SpectrumOptions):
-            outcome = spectra.run(options, "spectrum", (options.net,), (options.limit,))
-        else:
-            outcome = spectra.run(options, "compare", options.nets, options.limits)
+        outcome = runs[type(options)](options)
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError(str(error)) from error
-    return print_outcome(outcome)
+    return print_outcome(outcome, options.json)

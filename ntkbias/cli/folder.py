@@ -28,10 +28,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ntkbias import claims
 from ntkbias.errors import InputError
-from ntkbias.files import Unreadable, opened, read_json, storage_errors, sync_folder, write
+from ntkbias.files import Unreadable, opened, read_bytes, read_json, storage_errors, sync_folder, write
 
 __all__ = ["RunFolder"]
 
@@ -44,6 +45,7 @@ RUN_FILES = re.compile(
 )
 STATE = "state.npz"  # exists from the first snapshot on
 ADVICE = "Move it, or choose another --out."
+UNIMPORTANT = {"out", "json", "cache", "config", "overwrite", "resume"}  # options that do not change the results
 
 
 class RunFolder:
@@ -105,6 +107,24 @@ class RunFolder:
             if self.owns_checkpoint and not os.path.lexists(path):
                 self.owns_checkpoint = False
                 self._write_manifest(self.digests)
+
+    def finished(self, settings: dict[str, Any]) -> dict[str, str] | None:
+        """The text files of the finished command with these settings, by name; None if it is another or incomplete.
+
+        Settings are the same if all but `UNIMPORTANT` options are, and what the command computed itself.
+        """
+        names = [name for name in self.digests if name.endswith((".json", ".txt"))]
+        if "settings.json" not in names or not all(
+            os.path.lexists(self.path / name) and self._is_ours(name) for name in self.digests
+        ):
+            return None
+        try:
+            texts = {name: read_bytes(self.path / name, "a file of this run").decode() for name in names}
+            if _important(json.loads(texts["settings.json"]), settings) != _important(settings, settings):
+                return None
+        except (Unreadable, ValueError, AttributeError, KeyError, TypeError):
+            return None
+        return texts
 
     def fill(self, results: Callable[[Path], object]) -> None:
         """Replace the previous command's results with the files that `results(folder)` writes, once all are complete.
@@ -227,6 +247,13 @@ class RunFolder:
         if not self.digests and not os.path.lexists(self.path / CHECKPOINT):
             with contextlib.suppress(OSError):
                 (self.path / MANIFEST).unlink(missing_ok=True)
+
+
+def _important(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings that results depend on: those that are `given`, without unimportant options."""
+    found = {name: value for name, value in settings.items() if name in given}
+    found["options"] = {name: value for name, value in settings["options"].items() if name not in UNIMPORTANT}
+    return found
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The data, the domain and the network that the options name.
+"""The data and the domain that the options name.
 
 >>> from ntkbias.cli.inputs import inputs
 >>> from ntkbias.cli.options import SpectrumOptions
@@ -6,8 +6,11 @@
 (8, 2)
 """
 
-import math
+import difflib
+import hashlib
+import json
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias import __version__, datasets, nets
-from ntkbias.cli.options import Architecture, Options
-from ntkbias.domains import Circle, Domain, Images, PointCloud
+from ntkbias import __version__, datasets, domains
+from ntkbias.cli.groups import DATA, DOMAINS, DataOptions
+from ntkbias.domains import Domain, HarmonicDomain, Images, PointCloud
 from ntkbias.errors import InputError
-from ntkbias.layers import Layer
-from ntkbias.memory import default_memory_budget
-from ntkbias.types import Params
 
-__all__ = ["Inputs", "initialized", "inputs", "network", "settings"]
+__all__ = ["Inputs", "domain_names", "domain_of", "inputs", "settings"]
 
 DEFAULT_EXAMPLES = 2_000  # of mnist and cifar10
+DEFAULT_NODES = 256  # on a domain
+MAKERS: dict[str, tuple[Callable[..., HarmonicDomain], int | None]] = {  # and the number that a name alone stands for
+    "circle": (domains.Circle, None),
+    "torus": (domains.Torus, 2),
+    "sphere": (domains.Sphere, 3),
+    "cube": (domains.Hypercube, 8),
+    "gaussian": (domains.Gaussian, 2),
+}
 
 
 class Inputs(NamedTuple):
@@ -51,17 +59,53 @@ class Inputs(NamedTuple):
         columns = datasets.one_hot(self.y) if self.labeled else self.y.astype(np.float32)
         return jnp.asarray(columns - columns.mean(0))
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all numbers: a later command recognizes the same data by it."""
+        found = hashlib.sha256(repr(self.domain).encode())
+        for array in (self.x, self.weights, self.y):
+            values = np.asarray(array)
+            found.update(f"{values.shape} {values.dtype}".encode())
+            found.update(np.ascontiguousarray(values).tobytes() if values.dtype != object else b"none")
+        return found.hexdigest()
 
-def inputs(options: Options, split: datasets.Split = "train", num_examples: int | None = None) -> Inputs:
+
+def domain_names() -> list[str]:
+    """The domains as the options name them, each with the number that a name alone stands for."""
+    return [name if number is None else f"{name}:{number}" for name, (_, number) in MAKERS.items()]
+
+
+def domain_of(name: str) -> HarmonicDomain | None:
+    """The domain that a name stands for, as sphere:3; None if it is no domain. Raises `InputError` on a bad number."""
+    kind, colon, number = name.partition(":")
+    if kind not in MAKERS:
+        return None
+    make, default = MAKERS[kind]
+    if not colon:
+        return make() if default is None else make(default)
+    if default is None:
+        raise InputError(f"Expected {kind} without a number; got {name!r}.")
+    if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) < 10**6):
+        raise InputError(f"Expected a whole number after {kind}:, as {kind}:{default}; got {name!r}.")
+    return make(int(number))
+
+
+def inputs(
+    options: DataOptions, split: datasets.Split = "train", num_examples: int | None = None, equal_weights: bool = False
+) -> Inputs:
     """The data that the options name.
 
     `split` counts for mnist and cifar10. `num_examples` overrides the option: it is the number of --test-examples.
+    `equal_weights` draws inputs from a domain at random, by --seed, if the weights of its quadrature are not equal.
     """
     count = options.num_examples if num_examples is None else num_examples
-    if options.data == "circle":
-        circle = Circle()
-        x, weights = circle.quadrature(256 if count is None else count)
-        return Inputs(x, weights, None, circle)
+    if (harmonic := domain_of(options.data)) is not None:
+        count = DEFAULT_NODES if count is None else count
+        x, weights = harmonic.quadrature(count)
+        if equal_weights and np.ptp(np.asarray(weights)) * len(x) > 1e-6:
+            x = harmonic.sample(count, key=jax.random.key(getattr(options, "seed", 0)))
+            weights = jnp.full(len(x), 1 / len(x))
+        return Inputs(x, weights, None, harmonic)
     try:
         data = _read(options, split, count)
     except InputError as error:
@@ -75,67 +119,30 @@ def inputs(options: Options, split: datasets.Split = "train", num_examples: int 
     return Inputs(x, None, y, domain)
 
 
-def _read(options: Options, split: datasets.Split, count: int | None) -> datasets.Dataset:
+def _read(options: DataOptions, split: datasets.Split, count: int | None) -> datasets.Dataset:
     """The arrays of a data set or of a file."""
     if options.data == "digits":
-        return datasets.digits(count, seed=options.seed)
+        return datasets.digits(count, seed=getattr(options, "seed", 0))
     if options.data in ("mnist", "cifar10"):
         if options.folder is None:
             raise InputError(f"Expected --folder with the files of {options.data}; got none.")
         read = datasets.mnist if options.data == "mnist" else datasets.cifar10
         return read(options.folder, split, DEFAULT_EXAMPLES if count is None else count)
-    if options.data.endswith(".npz"):
+    if options.data.endswith((".npz", ".npy")):
         return datasets.from_file(options.data, count)
+    names = [*DATA, *domain_names()]
+    likely = difflib.get_close_matches(options.data.partition(":")[0], (*DATA, *DOMAINS), 1)
+    hint = f" Perhaps you meant {likely[0]}." if likely else ""
     raise InputError(
-        f"Expected --data to be digits, circle, mnist, cifar10 or the path of an .npz file; got {options.data!r}."
+        f"Expected --data to be {', '.join(names)} or the path of an .npz or .npy file; got {options.data!r}.{hint}"
     )
 
 
-def network(options: Options, architecture: Architecture, input_shape: tuple[int, ...], num_outputs: int = 1) -> Layer:
-    """The network that the options describe, for inputs of this shape. Raises `InputError` if they do not fit it."""
-    if architecture != "mlp" and len(input_shape) != 3:
-        raise InputError(
-            f"Expected images (n, height, width, channels) for {architecture}; got inputs of shape "
-            f"(n, {', '.join(map(str, input_shape))}). Use mlp."
-        )
-    if not 0 <= options.b_std < float("inf"):
-        raise InputError(f"Expected --b-std to be zero or more; got {options.b_std}.")
-    shared: dict[str, Any] = {
-        "width": options.width,
-        "depth": options.depth,
-        "num_outputs": num_outputs,
-        "activation": options.activation,
-        "b_std": options.b_std or None,
-        "parameterization": options.parameterization,
-    }
-    readout: nets.Readout = "pool" if architecture == "cnn-pool" else "flatten"
-    net = nets.mlp(**shared) if architecture == "mlp" else nets.cnn(**shared, readout=readout)
-    net.output_shape(input_shape)  # which raises if the network cannot take the inputs
-    return net
-
-
-def initialized(options: Options, net: Layer, input_shape: tuple[int, ...], num_runs: int | None = None) -> Params:
-    """Random parameters of one network or of several runs. Raises `InputError` if they do not fit in memory."""
-    key = jax.random.key(options.seed)
-    if options.width >= 2**31:
-        raise InputError(f"Expected --width below 2^31; got {options.width}.")
-    shapes = jax.tree.leaves(jax.eval_shape(lambda: net.init(key, input_shape)))
-    num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in shapes) * (num_runs or 1)
-    if num_bytes > 2 * default_memory_budget():  # half of the memory; without memory, the system ends the process
-        raise InputError(
-            f"Expected a network that fits in memory; got parameters of {num_bytes / 1e9:,.0f} GB. "
-            "Choose a smaller --width, or for spectra --limit infinite."
-        )
-    if num_runs is None:
-        return net.init(key, input_shape)
-    return jax.vmap(lambda key: net.init(key, input_shape))(jax.random.split(key, num_runs))
-
-
-def settings(options: Options, command: str) -> dict[str, Any]:
+def settings(options: Any, command: str, data: Inputs | None = None) -> dict[str, Any]:
     """Everything that the results depend on, in a form that JSON can store."""
     packages = ("jax", "jaxlib", "equinox", "numpy", "scipy", "scikit-learn")
-    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    return {
+    chosen = {name: _plain(value) for name, value in vars(options).items()}
+    found = {
         "command": command,
         "options": chosen,
         "versions": {
@@ -145,4 +152,13 @@ def settings(options: Options, command: str) -> dict[str, Any]:
         },
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "precision": str(jnp.result_type(float)),
+        **({} if data is None else {"inputs": data.digest}),
     }
+    return json.loads(json.dumps(found))
+
+
+def _plain(value: Any) -> Any:
+    """A path as text, and a tuple of one value as that value."""
+    if isinstance(value, Path):
+        return str(value)
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value

@@ -2,58 +2,122 @@
 
 >>> import pathlib
 >>> from ntkbias.cli.outcome import Outcome, print_outcome
->>> print_outcome(Outcome("mode  eigenvalue", pathlib.Path("runs/latest")))
+>>> print_outcome(Outcome("mode  eigenvalue", pathlib.Path("runs/not-there")))
 mode  eigenvalue
-Report: runs/latest/report.html
+Results: runs/not-there
 0
 """
 
 import json
+import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
 from ntkbias import files, plots, report, results
+from ntkbias.cli.folder import RunFolder
 from ntkbias.comparison import Comparison
 from ntkbias.progress import phase, progress
 from ntkbias.tracking import History
 
-__all__ = ["DIVERGED", "NOT_PRINTED", "Outcome", "file_names", "fill", "print_outcome"]
+__all__ = ["DIVERGED", "NOT_PRINTED", "PAGE", "Outcome"]
+__all__ += ["file_names", "fill", "found_again", "plain", "print_outcome", "write_outcome"]
 
 NOT_PRINTED, DIVERGED = 1, 3  # exit codes
+PAGE = "report.html"
 
 
 class Outcome(NamedTuple):
-    """The text that a command prints once its results are in the folder `out`. `stopped` says why it ended early."""
+    """The text that a command prints once its results are in the folder `out`. `stopped` says why it ended early.
+
+    `data` is the same as JSON. `again` says that the results were there before the command.
+    """
 
     text: str
-    out: Path
+    out: Path | None
     stopped: str | None = None
+    data: Mapping[str, Any] = MappingProxyType({})
+    again: bool = False
 
 
-def file_names(value: str, figures: Iterable[str]) -> list[str]:
-    """The names of all files of a run, given the name of its value ("comparison" or "history") and of its figures."""
-    fixed = ["settings.json", f"{value}.npz", f"{value}.json", "table.txt", "facts.json", "report.html"]
-    return [*fixed, *(f"{figure}{suffix}" for figure in figures for suffix in (".svg", ".png"))]
+def file_names(values: Iterable[str], figures: Iterable[str]) -> list[str]:
+    """The names of all files of a run, given those of its values (such as "comparison") and of its figures."""
+    fixed = ["settings.json", "result.json", "table.txt", "facts.json", PAGE]
+    saved = [f"{value}{suffix}" for value in values for suffix in (".npz", ".json")]
+    return [*fixed, *saved, *(f"{figure}{suffix}" for figure in figures for suffix in (".svg", ".png"))]
 
 
-def fill(folder: Path, name: str, value: Comparison | History, settings: dict[str, Any], table: str) -> None:
-    """Write the value, its settings, the table, the facts, the figures and the report into a folder."""
-    results.save(folder / name, value)
-    text = json.dumps(settings, indent=1) + "\n"
-    files.write(folder / "settings.json", lambda file: file.write(text.encode()))
-    files.write(folder / "table.txt", lambda file: file.write((table + "\n").encode()))
-    report.write_facts(folder / "facts.json", value)
-    phase("figures and page")
-    figures = progress(report.figures(value).items(), "figures")
-    pictures = {figure: plots.save(folder / figure, drawn) for figure, drawn in figures}
-    title = f"ntkbias {settings['command']}: {settings['options']['data']}"
-    report.write_report(folder / "report.html", value, title=title, settings=settings, pictures=pictures)
+def fill(
+    folder: Path,
+    values: Mapping[str, Any],
+    settings: dict[str, Any],
+    outcome: Outcome,
+    figures: Mapping[str, Figure] | None = None,
+) -> None:
+    """Write the values by name, the settings, the table, the result as JSON, the figures and the report into a folder.
+
+    A comparison or a history has its own figures, its facts and a report. Other values have the `figures` given.
+    """
+    for name, value in values.items():
+        results.save(folder / name, value)
+    write_outcome(folder, settings, outcome)
+    first = next(iter(values.values()))
+    paged = isinstance(first, Comparison | History)
+    if paged:
+        report.write_facts(folder / "facts.json", first)
+    if paged or figures:
+        phase("figures and page" if paged else "figures")
+    drawn = progress((report.figures(first) if paged else figures or {}).items(), "figures")
+    pictures = {figure: plots.save(folder / figure, picture) for figure, picture in drawn}
+    if paged:
+        title = f"ntkbias {settings['command']}: {settings['options']['data']}"
+        report.write_report(folder / PAGE, first, title=title, settings=settings, pictures=pictures)
 
 
-def print_outcome(outcome: Outcome) -> int:
+def write_outcome(folder: Path, settings: dict[str, Any], outcome: Outcome) -> None:
+    """Write the settings, the result as JSON and the table into a folder."""
+    _write(folder / "settings.json", json.dumps(settings, indent=1))
+    _write(folder / "result.json", json.dumps(dict(outcome.data), indent=1))
+    _write(folder / "table.txt", outcome.text)
+
+
+def found_again(folder: RunFolder, settings: dict[str, Any], overwrite: bool) -> Outcome | None:
+    """The outcome of the finished command with these settings in the folder; None if there is none.
+
+    A model of the user's own is always computed again, because its code may have changed.
+    """
+    if overwrite or settings["options"].get("model"):
+        return None
+    found = folder.finished(settings)
+    if found is None or not {"table.txt", "result.json"} <= found.keys():
+        return None
+    data = json.loads(found["result.json"])
+    sentence = (
+        f"Nothing was computed: {folder.path} holds the finished results of the same settings. --overwrite computes "
+        "them again."
+    )
+    return Outcome(f"{found['table.txt'].rstrip()}\n\n{sentence}", folder.path, data.get("stopped"), data, True)
+
+
+def plain(value: Any) -> Any:
+    """The value with arrays as lists and numbers that are not finite as None, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_outcome(outcome: Outcome, as_json: bool = False) -> int:
     """Print the outcome and return the exit code.
 
     A reader that stops early, such as `head`, is not a failure. If standard output cannot be written, one sentence on
@@ -61,13 +125,13 @@ def print_outcome(outcome: Outcome) -> int:
     """
     code = 0
     try:
-        _print(f"{outcome.text}\nReport: {outcome.out / 'report.html'}\n")
+        _print(_as_json(outcome) if as_json else f"{outcome.text}\n{_place(outcome)}")
     except BrokenPipeError:
         _close()
     except OSError as error:
         _close()
-        sentence = f"Expected to print the results; got: {files.reason_of(error)}. They are in {outcome.out}."
-        print(f"ntkbias: {sentence}", file=sys.stderr)
+        place = "" if outcome.out is None else f" They are in {outcome.out}."
+        print(f"ntkbias: Expected to print the results; got: {files.reason_of(error)}.{place}", file=sys.stderr)
         code = NOT_PRINTED
     if outcome.stopped is not None:
         print(
@@ -77,6 +141,22 @@ def print_outcome(outcome: Outcome) -> int:
         )
         code = DIVERGED
     return code
+
+
+def _as_json(outcome: Outcome) -> str:
+    place = {} if outcome.out is None else {"out": str(outcome.out), "computed": not outcome.again}
+    return json.dumps({**outcome.data, **place}, indent=1) + "\n"
+
+
+def _place(outcome: Outcome) -> str:
+    if outcome.out is None:
+        return ""
+    page = outcome.out / PAGE
+    return f"Report: {page}\n" if page.exists() else f"Results: {outcome.out}\n"
+
+
+def _write(path: Path, text: str) -> None:
+    files.write(path, lambda file: file.write((text + "\n").encode()))
 
 
 def _print(text: str) -> None:

@@ -65,6 +65,11 @@ def hessian_operator(
 
     Raises `InputError` on whatever `loss_gradient` refuses. The Gauss-Newton matrix needs the JVP of `f`: if `f` has a
     `custom_vjp`, its products raise JAX's `TypeError`. Products with the Hessian differentiate that rule instead.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
+    >>> (nb.complexity.hessian_operator(f, w, x, y) @ jnp.ones(2)).tolist()
+    [2.0, 0.5]
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
@@ -94,6 +99,11 @@ def hessian_eigenvalues(
 
     Costs some 10 to 100 products with `hessian_operator`; a bar counts them. Raises `InputError` if there are fewer
     parameters than eigenvalues asked for, if a product holds NaN, or if Lanczos does not converge.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
+    >>> nb.complexity.hessian_eigenvalues(f, w, x, y, 2).round(3).tolist()  # of x^T x / n
+    [2.0, 0.5]
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
@@ -123,6 +133,11 @@ def sharpness(
     """The largest eigenvalue of the Hessian of the loss. Arguments, cost and errors: see `hessian_eigenvalues`.
 
     Gradient descent with a learning rate above 2 / sharpness leaves the minimum.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
+    >>> round(float(nb.complexity.sharpness(f, w, x, y)), 3)
+    2.0
     """
     return hessian_eigenvalues(
         f, params, x, y, matrix=matrix, loss=loss, batch_size=batch_size, tolerance=tolerance, key=key, wrt=wrt
@@ -147,6 +162,11 @@ def shift_curvature(
 
     Raises `InputError` if `shift` differs from `params` in structure or shapes, and on whatever `loss_gradient`
     refuses.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
+    >>> float(nb.complexity.shift_curvature(f, w, jnp.ones((2, 1)), x, y))
+    1.25
     """
     problem = Problem(f, params, x_test, y_test, loss, batch_size)
     flat, _ = ravel_pytree(problem.params)

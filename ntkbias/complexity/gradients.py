@@ -50,6 +50,10 @@ def geometric_complexity(f: ApplyFunction, params: Params, x: Inputs, *, batch_s
     memory of `batch_size` inputs.
 
     Raises `InputError` if `f` does not accept the inputs, or if it mixes examples.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> float(nb.complexity.geometric_complexity(lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2)))
+    25.0
     """
     network = Network(f, params, x, batch_size)
     network.require_coordinates()
@@ -91,6 +95,11 @@ def loss_gradient(
 
     Costs a forward and a backward pass over x, and the memory of one batch. Raises `InputError` if the loss does not
     accept the targets.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2), jnp.zeros(2)
+    >>> nb.complexity.loss_gradient(f, w, x, y).tolist()
+    [[1.5], [2.0]]
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     return with_complex_params(problem.gradient(problem.params))
@@ -106,7 +115,13 @@ def gradient_norm(
     batch_size: int = 1_024,
     wrt: Which | None = None,
 ) -> Float[Array, ""]:
-    """||grad E||, the Euclidean norm of the gradient over all parameters. Arguments: see `loss_gradient`."""
+    """||grad E||, the Euclidean norm of the gradient over all parameters. Arguments: see `loss_gradient`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2), jnp.zeros(2)
+    >>> float(nb.complexity.gradient_norm(f, w, x, y))
+    2.5
+    """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     return _norm(problem.gradient(problem.params))
 
@@ -124,6 +139,11 @@ def example_gradient_norms(
     """The gradient norm of each example's loss, `(n,)`. Their spread shows how much minibatch gradients vary.
 
     The arguments are those of `loss_gradient`. Holds `batch_size` gradients in memory at a time.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2), jnp.zeros(2)
+    >>> nb.complexity.example_gradient_norms(f, w, x, y).tolist()
+    [3.0, 4.0]
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     parts = [_example_norms(problem.f, problem.loss, problem.params, xs, ys) for xs, ys, _ in problem.parts()]
@@ -153,6 +173,11 @@ def implicit_gradient_regularization(
 
     The other arguments are those of `loss_gradient`. The backward error analysis holds if h times the sharpness is well
     below 2.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2), jnp.zeros(2)
+    >>> round(float(nb.complexity.implicit_gradient_regularization(f, w, x, y, learning_rate=0.4)), 3)  # 0.1 * 2.5^2
+    0.625
     """
     require_scale("learning_rate", learning_rate)
     return jnp.asarray(learning_rate) / 4 * gradient_norm(f, params, x, y, loss=loss, batch_size=batch_size) ** 2
@@ -171,6 +196,11 @@ def modified_loss(
     """E + (h / 4) ||grad E||^2: full-batch gradient descent follows the gradient flow of this loss to order h^2.
 
     JAX can differentiate the result in `params`. The other arguments are those of `loss_gradient`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, w, x, y = lambda w, x: x @ w, jnp.array([[3.0], [4.0]]), jnp.eye(2), jnp.zeros(2)
+    >>> round(float(nb.complexity.modified_loss(f, w, x, y, learning_rate=0.4)), 3)
+    6.875
     """
     require_scale("learning_rate", learning_rate)
     problem = Problem(f, params, x, y, loss, batch_size)

@@ -39,12 +39,21 @@ def effective_rank(matrix: ArrayLike) -> Float[Array, ""]:
 
     It does not depend on the scale of the matrix. Costs n d min(n, d) operations. For a kernel, use
     `Spectrum.effective_rank`. Raises `InputError` on a matrix of zeros.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> round(float(nb.complexity.effective_rank(jnp.eye(3))), 3)
+    3.0
     """
     return entropic_rank(_singular_values(matrix, "the matrix"))
 
 
 def stable_rank(matrix: ArrayLike) -> Float[Array, ""]:
-    """||W||_F^2 / ||W||_2^2 of a matrix `(n, d)`: at most its rank. Small singular values hardly change it."""
+    """||W||_F^2 / ||W||_2^2 of a matrix `(n, d)`: at most its rank. Small singular values hardly change it.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> float(nb.complexity.stable_rank(jnp.diag(jnp.array([2.0, 1.0]))))
+    1.25
+    """
     values = _singular_values(matrix, "the matrix")
     return jnp.sum((values / values[0]) ** 2)  # the ratios are at most 1, so their squares cannot overflow
 
@@ -55,6 +64,10 @@ def embedding_effective_rank(features: ArrayLike, *, centered: bool = False) -> 
     With `centered`, the mean over examples is first subtracted from each feature. Costs n d min(n, d) operations; the
     Gram matrix is never formed. Raises `InputError` if all features are zero, or if `centered` and all examples are
     equal.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> round(float(nb.complexity.embedding_effective_rank(jnp.eye(3))), 3)
+    3.0
     """
     array = require_wide(features, "features")
     if array.ndim > 1 and array.size:
@@ -69,6 +82,11 @@ def end_to_end_matrix(f: ApplyFunction, params: Params, input_shape: tuple[int, 
     """The matrix W of a linear network f(params, x) = x W + b, for inputs flattened to d numbers. The bias is left out.
 
     Costs a forward pass of d + 3 inputs. Raises `InputError` if `f` is not linear: it then has no such matrix.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> params = [jnp.ones((2, 3)), jnp.ones((3, 1))]
+    >>> nb.complexity.end_to_end_matrix(lambda p, x: x @ p[0] @ p[1], params, (2,)).tolist()
+    [[3.0], [3.0]]
     """
     size = math.prod(input_shape)
     probe = np.random.default_rng(0).normal(size=(2, size))

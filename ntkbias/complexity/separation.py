@@ -47,6 +47,11 @@ def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int =
     network, collect the list yourself: the measures accept any list of arrays.
 
     Raises `InputTypeError` if `net` is not a `Sequential`, and `InputError` on inputs that are empty or not finite.
+
+    >>> import jax, ntkbias as nb
+    >>> net, x = nb.nets.mlp(width=16, depth=1), jax.numpy.ones((4, 2))
+    >>> [layer.shape for layer in nb.complexity.activations(net, net.init(jax.random.key(0), (2,)), x)]
+    [(4, 2), (4, 16), (4, 16), (4, 1)]
     """
     if not isinstance(net, Sequential):
         raise InputTypeError(
@@ -80,6 +85,10 @@ def nearest_center_accuracy(
     multiplications per class.
 
     Raises `InputError` on fewer than two classes, and if `test_labels` name a class that is not in `labels`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.complexity.nearest_center_accuracy(jnp.array([[0.0], [0.1], [1.0], [1.1]]), jnp.array([0, 0, 1, 1]))
+    1.0
     """
     rows = checked_rows(features, "features", 2)
     classes, centers = _class_centers(rows, labels)
@@ -98,7 +107,13 @@ def nearest_center_accuracy(
 
 
 def layer_separation(activations: Sequence[ArrayLike], labels: ArrayLike) -> Float[Array, " layers"]:
-    """The `nearest_center_accuracy` of each layer's activations `(n, ...)`, in order."""
+    """The `nearest_center_accuracy` of each layer's activations `(n, ...)`, in order.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> layers = [jnp.array([[0.0], [2.0], [1.0], [3.0]]), jnp.array([[0.0], [0.1], [1.0], [1.1]])]
+    >>> nb.complexity.layer_separation(layers, jnp.array([0, 0, 1, 1])).tolist()
+    [0.5, 1.0]
+    """
     return jnp.asarray([nearest_center_accuracy(layer, labels) for layer in checked_layers(activations)])
 
 
@@ -108,6 +123,11 @@ def effective_depth(activations: Sequence[ArrayLike], labels: ArrayLike, *, max_
     If no layer qualifies, the result is the number of layers, as in the paper. To tell this case from a last layer that
     does separate the classes, look at `layer_separation`. Each entry of `activations` counts as a layer: pass the
     outputs of the activation functions alone, or those of all layers.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> layers = [jnp.array([[0.0], [2.0], [1.0], [3.0]]), jnp.array([[0.0], [0.1], [1.0], [1.1]])]
+    >>> nb.complexity.effective_depth(layers, jnp.array([0, 0, 1, 1]))
+    2
     """
     layers = checked_layers(activations)
     if not 0 <= max_error < 1:
@@ -124,6 +144,10 @@ def class_distance_variance(features: ArrayLike, labels: ArrayLike) -> float:
     For each pair, the mean of the two variances is divided by the squared distance of the two centers. The result does
     not depend on the scale of the features. It is zero if every class has collapsed to a point, and infinite if two
     centers coincide.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.complexity.class_distance_variance(jnp.array([[0.0], [0.0], [1.0], [1.0]]), jnp.array([0, 0, 1, 1]))
+    0.0
     """
     rows = checked_rows(features, "features", 2)
     classes, centers = _class_centers(rows, labels)

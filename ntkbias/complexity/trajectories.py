@@ -51,6 +51,10 @@ def displacement_exponent(path: Any, *, first: int = 1, last: int | None = None)
     sqrt(2 / p). Average over runs.
 
     Raises `InputError` on fewer than four states, that is three times after the start, and if the path does not move.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> round(nb.complexity.displacement_exponent(np.arange(16.0)[:, None]), 3)  # a straight line
+    2.0
     """
     positions = _positions(path)
     last = len(positions) - 1 if last is None else last
@@ -74,6 +78,10 @@ def mean_squared_displacement(path: Any, lags: ArrayLike) -> Float[Array, " lags
     `path` is that of `displacement_exponent`. A lag near the length of the path has few starts, and their displacements
     overlap: the mean is noisy. Costs (number of steps) p multiplications per lag. Raises `InputError` on lags outside
     1 .. steps - 1.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> nb.complexity.mean_squared_displacement(np.arange(16.0)[:, None], [1, 2, 4]).tolist()
+    [1.0, 4.0, 16.0]
     """
     positions = _positions(path)
     chosen = _checked_lags(lags, len(positions))
@@ -85,6 +93,10 @@ def local_displacement_exponents(path: Any, lags: ArrayLike) -> Float[Array, " p
 
     MSD is `mean_squared_displacement`, which gives the cost and the errors. The exponent is about 1 where the path
     diffuses, between 1 and 2 where it drifts, and about 0 at lags beyond which it is confined.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> nb.complexity.local_displacement_exponents(np.arange(16.0)[:, None], [1, 2, 4]).round(2).tolist()
+    [2.0, 2.0]
     """
     chosen = _checked_lags(lags, len(_positions(path)))
     if len(chosen) < 2 or np.any(np.diff(chosen) <= 0):
@@ -107,6 +119,11 @@ def path_complexity(
 
     Raises `InputError` on whatever `empirical_ntk` refuses, and `InputTypeError` if `path` is not a list of two
     parameters or more.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> path = [jnp.zeros(2), jnp.array([3.0, 4.0])]
+    >>> nb.complexity.path_complexity(lambda p, x: x @ p, path, jnp.eye(2)).tolist()  # ||step|| sqrt(tr K / n)
+    [5.0]
     """
     _require_path(path)
     steps = np.linalg.norm(np.diff(_positions(path), axis=0), axis=1)
@@ -118,12 +135,22 @@ def path_complexity(
 
 
 def weight_norm(params: Params) -> Float[Array, ""]:
-    """The Euclidean norm of all parameters in a pytree."""
+    """The Euclidean norm of all parameters in a pytree.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> float(nb.complexity.weight_norm([jnp.array([3.0]), jnp.array([4.0])]))
+    5.0
+    """
     return _norm(jnp.stack(list(weight_norms(params).values())))
 
 
 def weight_norms(params: Params) -> dict[str, Float[Array, ""]]:
-    """The Euclidean (Frobenius) norm of each parameter, by its path in `params`, as in `empirical_ntk_by_layer`."""
+    """The Euclidean (Frobenius) norm of each parameter, by its path in `params`, as in `empirical_ntk_by_layer`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> {path: float(norm) for path, norm in nb.complexity.weight_norms({"w": jnp.array([3.0, 4.0])}).items()}
+    {"['w']": 5.0}
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise InputError("Expected params to hold at least one array; got an empty pytree.")

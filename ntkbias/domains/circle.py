@@ -26,6 +26,12 @@ class Circle(HarmonicDomain):
 
     The harmonics of degree k are sqrt(2) cos(k angle) and sqrt(2) sin(k angle). Their frequency is k / radius, in
     radians per unit of length.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> x.shape, circle.harmonics(x, 2).shape  # 1, then cos and sin of degree 1 and of degree 2
+    ((16, 2), (16, 5))
     """
 
     radius: float = 1.0

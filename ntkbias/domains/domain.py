@@ -35,7 +35,14 @@ _BLOCK_BYTES = 2**26  # memory of the projectors that exist at one time
 
 
 class Edges(NamedTuple):
-    """The edges of a neighborhood graph: the indices of both inputs, and their distance."""
+    """The edges of a neighborhood graph: the indices of both inputs, and their distance.
+
+    >>> import ntkbias as nb
+    >>> x, _ = nb.domains.Circle().quadrature(16)
+    >>> edges = nb.domains.Circle().neighbors(x)
+    >>> len(edges.first) == len(edges.second) == len(edges.distance)
+    True
+    """
 
     first: Int[np.ndarray, " e"]
     second: Int[np.ndarray, " e"]
@@ -43,7 +50,13 @@ class Edges(NamedTuple):
 
 
 class Domain(eqx.Module):
-    """A set of inputs with distances. `HarmonicDomain` adds functions of known frequency."""
+    """A set of inputs with distances. `HarmonicDomain` adds functions of known frequency.
+
+    >>> import ntkbias as nb
+    >>> cloud = nb.domains.PointCloud()
+    >>> isinstance(cloud, nb.domains.Domain), isinstance(cloud, nb.domains.HarmonicDomain)
+    (True, False)
+    """
 
     @abc.abstractmethod
     def check(self, x: Array) -> None:
@@ -88,7 +101,13 @@ class Domain(eqx.Module):
 
 
 class HarmonicDomain(Domain):
-    """A domain with harmonics: an orthonormal basis, ordered by degree, in which each degree has a known frequency."""
+    """A domain with harmonics: an orthonormal basis, ordered by degree, in which each degree has a known frequency.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> isinstance(circle, nb.domains.HarmonicDomain), [float(circle.frequency(k)) for k in (0, 1, 2)]
+    (True, [0.0, 1.0, 2.0])
+    """
 
     @abc.abstractmethod
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Array:

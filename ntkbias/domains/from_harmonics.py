@@ -37,6 +37,12 @@ class FromHarmonics(HarmonicDomain):
     Functions of equal frequency make up a level. The levels are numbered in ascending order of frequency, and this
     number is their `degree`. Measures of frequency that need distances take those of the domain `distances`, by default
     a `PointCloud`. This domain has no distribution: `sample` and `quadrature` raise an `InputError`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.linspace(-1, 1, 16)[:, None]
+    >>> lines = nb.domains.FromHarmonics(lambda x: jnp.concatenate([jnp.ones_like(x), x], 1), (0.0, 1.0))
+    >>> lines.energy(2 * x, x, jnp.full(16, 1 / 16), 1).round(2).tolist()
+    [[0.0, 1.51]]
     """
 
     function: Callable[[Array], Array] | None = eqx.field(static=True, default=None, metadata={"saved": False})

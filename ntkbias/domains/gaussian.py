@@ -39,7 +39,14 @@ _NUM_RADII = 3  # of the rule in more than four dimensions, in which the length 
 
 
 class Gaussian(TensorDomain):
-    """Inputs `(n, dimension)` from N(0, scale^2 I). Distances are Euclidean."""
+    """Inputs `(n, dimension)` from N(0, scale^2 I). Distances are Euclidean.
+
+    >>> import jax, ntkbias as nb
+    >>> plane = nb.domains.Gaussian(2)
+    >>> x = plane.sample(16, key=jax.random.key(0))
+    >>> x.shape, plane.harmonics(x, 1).shape
+    ((16, 2), (16, 3))
+    """
 
     dimension: int = eqx.field(static=True)
     scale: float = 1.0

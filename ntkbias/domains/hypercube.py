@@ -33,7 +33,14 @@ _EDGE = 2.0  # the distance between neighboring corners
 
 
 class Hypercube(TensorDomain):
-    """Inputs `(n, dimension)` of +1 and -1. The distance of two corners is Euclidean: 2 sqrt(number of flips)."""
+    """Inputs `(n, dimension)` of +1 and -1. The distance of two corners is Euclidean: 2 sqrt(number of flips).
+
+    >>> import ntkbias as nb
+    >>> cube = nb.domains.Hypercube(3)
+    >>> corners, weights = cube.quadrature(8)
+    >>> corners.shape, cube.harmonics(corners, 1).shape
+    ((8, 3), (8, 4))
+    """
 
     dimension: int = eqx.field(static=True)
 

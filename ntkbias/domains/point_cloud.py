@@ -25,6 +25,12 @@ class PointCloud(Domain):
     The neighborhood graph joins each input to its `num_neighbors` nearest ones. `dimension` is that of the manifold on
     which the inputs lie; by default it is estimated from the distances to these neighbors. Steps follow the segments
     between neighbors, so frequencies are measured along the data, not across it. They are per unit of distance.
+
+    >>> import jax, ntkbias as nb
+    >>> x = jax.random.normal(jax.random.key(0), (16, 2))
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> nb.rank_by_frequency(spectrum, nb.domains.PointCloud()).measure
+    'graph'
     """
 
     num_neighbors: int = 10

@@ -52,6 +52,12 @@ class Sphere(HarmonicDomain):
 
     `dimension` is that of the surrounding space, as in papers on kernels: the sphere is S^{dimension - 1}, and 2 gives
     the circle.
+
+    >>> import jax, ntkbias as nb
+    >>> sphere = nb.domains.Sphere(3)
+    >>> x = sphere.sample(16, key=jax.random.key(0))
+    >>> x.shape, sphere.harmonics(x, 2).shape  # 1 + 3 + 5 harmonics
+    ((16, 3), (16, 9))
     """
 
     dimension: int = eqx.field(static=True)

@@ -64,6 +64,11 @@ class SphereProduct(TensorDomain):
 
     `tree` is a nested tuple whose leaves are 0, 1, 2, ... in order. A `degree` is a tuple with one degree per leaf, and
     `max_degree` bounds their sum.
+
+    >>> import jax, ntkbias as nb
+    >>> pair = nb.domains.SphereProduct.regular((2,), 3)
+    >>> pair.sample(16, key=jax.random.key(0)).shape  # two leaves of dimension 3
+    (16, 2, 3)
     """
 
     tree: int | tuple = eqx.field(static=True)

@@ -31,7 +31,14 @@ __all__ = ["Torus"]
 
 
 class Torus(TensorDomain):
-    """Inputs `(n, 2 * dimension)`: `radius` times (cos, sin) of each of `dimension` angles, circle by circle."""
+    """Inputs `(n, 2 * dimension)`: `radius` times (cos, sin) of each of `dimension` angles, circle by circle.
+
+    >>> import jax, ntkbias as nb
+    >>> torus = nb.domains.Torus(2)
+    >>> x = torus.sample(16, key=jax.random.key(0))
+    >>> x.shape, torus.harmonics(x, 1).shape
+    ((16, 4), (16, 5))
+    """
 
     dimension: int = eqx.field(static=True)
     radius: float = 1.0

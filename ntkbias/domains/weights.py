@@ -49,6 +49,13 @@ def quadrature_weights(domain: HarmonicDomain, x: ArrayLike, max_degree: int) ->
 
     Raises `InputError` if no such weights exist, which happens if a gap among the inputs is wider than about half a
     wavelength. Raises it also if inputs coincide: `merge_coinciding` merges them.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> weights = nb.domains.quadrature_weights(circle, x, 3)
+    >>> bool(weights.min() >= 0), bool(abs(weights @ circle.harmonics(x, 3)[:, 1:]).max() < 1e-5)
+    (True, True)
     """
     points, moments = _moments(domain, x, max_degree)
     weights, residual, exist = _dual_newton(moments, _means(domain, max_degree))
@@ -67,6 +74,13 @@ def minimum_norm_weights(domain: HarmonicDomain, x: ArrayLike, max_degree: int) 
 
     If all are positive, they equal `quadrature_weights`. Raises `InputError` if the inputs are too few or too crowded
     for exact weights.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> weights = nb.domains.minimum_norm_weights(circle, x, 3)
+    >>> round(float(weights.sum()), 4)
+    1.0
     """
     points, moments = _moments(domain, x, max_degree)
     means = _means(domain, max_degree)
@@ -94,6 +108,12 @@ def density_weights(
     search.
 
     Raises `InputError` if q other inputs coincide with an input, or if q is n or more.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.concatenate([jnp.linspace(0, 1, 16), jnp.linspace(2, 9, 8)])[:, None]
+    >>> weights = nb.domains.density_weights(x)
+    >>> bool(weights[-2] > 3 * weights[2])  # sparse points count more
+    True
     """
     from sklearn.neighbors import NearestNeighbors  # it takes long to load
 
@@ -120,6 +140,11 @@ class Merged(NamedTuple):
 
     `weights` `(m,)` is the share of the original inputs that each one stands for. `inverse` `(n,)` is the index in `x`
     of each original input. `first` `(m,)` is the index of the first original of each, so `y[first]` are the targets.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> merged = nb.domains.merge_coinciding(jnp.array([[0.0], [1.0], [0.0]]))
+    >>> merged.inverse.tolist(), merged.first.tolist()
+    ([0, 1, 0], [0, 1])
     """
 
     x: Array
@@ -134,6 +159,11 @@ def merge_coinciding(x: ArrayLike, tolerance: float | None = None) -> Merged:
     With their `weights` the merged inputs have the same spectrum, without its zeros. `tolerance` is a Euclidean
     distance. It defaults to the rounding error of the largest input, 16 eps max|x|. Chains of close inputs merge into
     one input.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> merged = nb.domains.merge_coinciding(jnp.array([[0.0], [1.0], [0.0]]))
+    >>> merged.x.tolist(), merged.weights.round(3).tolist()
+    ([[0.0], [1.0]], [0.667, 0.333])
     """
     import scipy.sparse.csgraph  # these take long to load
     from sklearn.neighbors import NearestNeighbors

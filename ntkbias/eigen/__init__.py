@@ -7,7 +7,7 @@ from ntkbias.eigen.distribution import SpectralDensity
 from ntkbias.eigen.estimate import Estimate
 from ntkbias.eigen.krylov import top_modes
 from ntkbias.eigen.landmarks import NystromSpectrum, nystrom
-from ntkbias.spectra import DecayExponent
+from ntkbias.scaling.decay import DecayExponent
 
 __all__ = [
     "DecayExponent",

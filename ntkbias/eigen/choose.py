@@ -53,6 +53,13 @@ def spectrum(
 
     Raises `InputError` on whatever the kernel or `eigh` refuses, and on a kernel with `outputs="each"`; select one
     output of such a kernel.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> [round(value.item(), 3) for value in spectrum.eigenvalues[:5]]
+    [0.166, 0.129, 0.129, 0.038, 0.038]
     """
     require_kernel(kernel)
     if x is None:

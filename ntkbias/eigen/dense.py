@@ -37,6 +37,10 @@ def eigh(K: ArrayLike, *, weights: ArrayLike | None = None, num_modes: int | Non
 
     Costs about 10 N^3 operations for N = n o rows. Raises `InputError` if K is not square, symmetric, finite and
     positive semi-definite to within rounding.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.eigen.eigh(jnp.diag(jnp.array([4.0, 2.0]))).eigenvalues.round(4).tolist()  # of K / n
+    [2.0, 1.0]
     """
     gram = _checked_gram(require_array(K, "K"))
     n, o = len(gram), gram.shape[1] if gram.ndim == 4 else 1

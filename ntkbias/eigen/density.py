@@ -82,6 +82,13 @@ def spectral_density(
 
     Raises `InputError` for a single probe, for an operator that is not symmetric, has a negative eigenvalue or has NaN
     products, and for modes of another operator.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> density = nb.spectral_density(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, num_steps=8, num_probes=4)
+    >>> density.nodes.shape  # of each probe
+    (4, 8)
     """
     op = operator_on(kernel, x)
     _require_probes(num_probes)
@@ -137,6 +144,11 @@ def log_determinant(
     `ridge` is a number or an array `(q,)`, and the result has its shape. The other arguments, costs and errors are
     those of `spectral_density`. One density serves any number of ridges: call `density.log_determinant(ridge)`. Raises
     `InputError` unless the ridge is above zero.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> operator = nb.kernels.as_operator(jnp.eye(8))
+    >>> round(float(nb.eigen.log_determinant(operator, ridge=1.0, num_probes=2)), 3)  # 8 log 2
+    5.545
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
@@ -161,6 +173,10 @@ def effective_dimension(
     """tr K (K + ridge I)^-1 from products alone: the number of modes that ridge regression learns.
 
     The arguments, costs and errors are those of `log_determinant`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> round(float(nb.eigen.effective_dimension(nb.kernels.as_operator(jnp.eye(8)), ridge=1.0, num_probes=2)), 3)
+    4.0
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)

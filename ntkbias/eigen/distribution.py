@@ -46,6 +46,13 @@ class SpectralDensity(Printed):
     `diagonals` and `off_diagonals` hold the tridiagonal matrices, which determine `nodes`, `weights` and other rules.
     The methods return an `Estimate` with both errors. They need no further products with K; each costs the eigenvalues
     of p matrices `(s, s)`, on the host in float64.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> density = nb.spectral_density(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, num_steps=8, num_probes=4)
+    >>> bool(abs(float(density.effective_dimension(ridge=1.0))) <= 16)
+    True
     """
 
     named_axes = Axes("probe", "step", also=["nodes", "weights"], p="probe", s="step", k="mode")

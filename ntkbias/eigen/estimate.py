@@ -23,10 +23,11 @@ __all__ = ["Estimate"]
 class Estimate(AsNumber, Printed):
     """Numbers estimated from random probes, with their errors. A single number converts by `float()`.
 
-    `standard_error` is that of the mean over probes. With 16 probes, the exact value lies within two standard errors in
-    94 of 100 cases, apart from the numerical error. `numerical_error` comes from the finite number of Lanczos steps and
-    from rounding. It is a bound unless the method that made the estimate says otherwise. More probes do not reduce it.
-    More steps reduce it until only rounding is left.
+    `standard_error` is that of the mean over probes, which is printed as ± (probes): one standard error. With 16
+    probes, the exact value lies within two standard errors in 94 of 100 cases, apart from the numerical error.
+    `numerical_error` comes from the finite number of Lanczos steps and from rounding. It is a bound unless the method
+    that made the estimate says otherwise. More probes do not reduce it. More steps reduce it until only rounding is
+    left.
     """
 
     named_axes = Axes("number", q="number")

@@ -14,7 +14,7 @@ The entries of V^T K V are summed in float64. The entry v_i^T (K v_j) carries th
 that of K v_i. The code uses whichever entry has the smaller product. Small eigenvalues then keep their digits next to
 large ones.
 
->>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> import jax.numpy as jnp, ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
 >>> x, _ = nb.domains.Circle().quadrature(1000)
 >>> modes = nb.top_modes(kernel, x, 5)
@@ -117,6 +117,15 @@ def top_modes(
     Raises `InputError` on more modes than rows, NaN products, an operator that is not symmetric or has negative
     eigenvalues, and a checkpoint that belongs to another problem or is in use. Warns if modes did not converge, because
     `max_products` is too small or rounding is the limit, and if the checkpoint cannot be written.
+
+    >>> import jax, ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> net = nb.nets.mlp(width=16, depth=1, b_std=0.1)
+    >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)))
+    >>> modes = nb.top_modes(kernel, x, 3)
+    >>> modes.eigenfunctions.shape, bool(modes.converged.all())
+    ((16, 3), True)
     """
     op = operator_on(kernel, x)
     require_positive("num_modes", num_modes)

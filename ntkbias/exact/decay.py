@@ -52,6 +52,11 @@ def predicted_decay(net_or_kernel: Layer | Kernel, domain: Domain) -> Decay:
     Otherwise it is done in float64, and the exponents are accurate to about 0.01.
 
     Raises `InputError` for a kernel that changes when both inputs are rotated, such as that of a finite network.
+
+    >>> import ntkbias as nb
+    >>> decay = nb.predicted_decay(nb.nets.mlp(depth=2, b_std=0.1), nb.domains.Circle())
+    >>> round(decay.even, 2), round(decay.odd, 2)
+    (-2.0, -2.0)
     """
     kernel = infinite_ntk(net_or_kernel) if isinstance(net_or_kernel, Layer) else net_or_kernel
     checked_kernel(kernel)

@@ -75,6 +75,13 @@ def by_hermite_degree(exact: ExactSpectrum, domain: Gaussian) -> ExactSpectrum:
 
     Row k stands for the C(k + d - 1, k) polynomials of total degree k = l + 2 j. Raises `InputError` if the eigenvalues
     of one k differ by more than their errors, as they do for other rotation-invariant kernels.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> line = nb.domains.Gaussian(1)
+    >>> kernel = nb.infinite_nngp(nb.layers.Sequential(nb.layers.Dense(8), nb.layers.Rbf(0.5), nb.layers.Dense(1)))
+    >>> exact = nb.exact_spectrum(kernel, line, max_degree=6)
+    >>> nb.exact.by_hermite_degree(exact, line).degrees[:3].tolist()
+    [0, 1, 2]
     """
     if exact.labels != ("angular degree", "radial index"):
         raise InputError(

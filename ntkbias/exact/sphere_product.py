@@ -90,6 +90,12 @@ def spectrum_of_degrees(
     degree plus 30 with one active leaf, plus 16 with two, and plus 9 with more.
 
     Raises `InputError` for a kernel that is not invariant under rotations of each leaf.
+
+    >>> import ntkbias as nb
+    >>> net = nb.nets.patch_network(width=8, branching=(2,), activation="relu")
+    >>> pair = nb.domains.SphereProduct.regular((2,), 3)
+    >>> nb.exact.spectrum_of_degrees(nb.infinite_ntk(net), pair, [[0, 0], [1, 0], [1, 1]]).eigenvalues.shape
+    (3,)
     """
     checked_kernel(kernel)
     require_positive("num_draws", num_draws)

@@ -1,6 +1,15 @@
 """Atomic writing of files (`writing.py`), and safe reading of files that may be damaged (`reading.py`)."""
 
-from ntkbias.files.reading import MOST_TEXT, Unreadable, opened, read_arrays, read_bytes, read_json, unreadable
+from ntkbias.files.reading import (
+    MOST_TEXT,
+    Unreadable,
+    opened,
+    read_array,
+    read_arrays,
+    read_bytes,
+    read_json,
+    unreadable,
+)
 from ntkbias.files.writing import (
     PART,
     StorageError,
@@ -24,6 +33,7 @@ __all__ = [
     "in_turn",
     "opened",
     "put",
+    "read_array",
     "read_arrays",
     "read_bytes",
     "read_json",

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -26,10 +26,11 @@ import numpy as np
 from ntkbias.errors import InputError
 from ntkbias.files.writing import reason_of
 
-__all__ = ["MOST_TEXT", "Unreadable", "opened", "read_arrays", "read_bytes", "read_json", "unreadable"]
+__all__ = ["MOST_TEXT", "Unreadable", "opened", "read_array", "read_arrays", "read_bytes", "read_json", "unreadable"]
 
 MOST_TEXT = 2**28  # bytes of a JSON or TOML file: a thousand times more than any of ours has
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+NPY = b"\x93NUMPY"  # the start of an .npy file
 KINDS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 
 
@@ -54,15 +55,18 @@ def unreadable(path: Path, error: Exception) -> str:
         return other.reason
     except OSError:
         start = b"PK"
+    if start.startswith(NPY):
+        return "it is one array, as numpy.save writes it"
+    return reason_of(error) if start.startswith(b"PK") else _other_format(start)
+
+
+def _other_format(start: bytes) -> str:
+    """What a file that begins like this is, as the end of a sentence."""
     if not start:
         return "it is empty"
-    if start.startswith(b"\x93NUMPY"):
-        return "it is one array, as numpy.save writes it"
-    if not start.startswith(b"PK"):
-        text = start.isascii() and b"\0" not in start
-        seen = start.decode("ascii").splitlines()[0][:30] if text and start.strip() else ""
-        return f"it is a text file that begins with {seen!r}" if text else "it is in another format"
-    return reason_of(error)
+    text = start.isascii() and b"\0" not in start
+    seen = start.decode("ascii").splitlines()[0][:30] if text and start.strip() else ""
+    return f"it is a text file that begins with {seen!r}" if text else "it is in another format"
 
 
 def _kind_of(mode: int) -> str | None:
@@ -144,6 +148,17 @@ def read_arrays(
             raise Unreadable(path, expected, _parser_reason(error)) from error
 
 
+def read_array(path: Path, expected: str, most: int) -> np.ndarray:
+    """The array of an .npy file, of at most `most` bytes. Raises `Unreadable` as `read_arrays` does."""
+    with opened(path, expected) as file:
+        try:
+            if not file.peek(6).startswith(NPY):
+                raise _Damage(_other_format(file.read(64)))
+            return _array(file, os.fstat(file.fileno()).st_size, path.name, None, most)
+        except Exception as error:  # a damaged header makes NumPy raise errors of many types
+            raise Unreadable(path, expected, _parser_reason(error)) from error
+
+
 class _Damage(Exception):
     """The defect of an archive, as the end of a sentence."""
 
@@ -176,28 +191,33 @@ def _members(
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, expected: tuple[int, ...] | None, most: int) -> np.ndarray:
     """One array of at most `most` bytes. It is read to its end, so that zipfile compares the checksum."""
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in HEADERS:
-            raise _Damage(f"it has an array in version {version} of NumPy's format")
-        shape, by_columns, dtype = HEADERS[version](file)
-        if dtype.hasobject:
-            raise _Damage(f"{info.filename} is an array of Python objects, which can run code when loaded")
-        if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
-            raise _Damage(f"it has an array of shape {shape} and type {dtype}")
-        if expected is not None and shape != expected:
-            raise _Damage(f"{info.filename} has shape {shape}, not {expected}")
-        size = math.prod(shape) * dtype.itemsize
-        if size > most:
-            raise _Damage(f"one of its arrays would unpack to {size:,} bytes; at most {max(most, 0):,} are expected")
-        if info.file_size != file.tell() + size:
-            raise _Damage(f"it has {info.file_size - file.tell():,} bytes for an array of {size:,}")
-        content = bytearray(size)
-        rest = memoryview(content)
-        while rest and (chunk := file.read(min(len(rest), 2**20))):
-            rest[: len(chunk)] = chunk
-            rest = rest[len(chunk) :]
-        if rest or file.read(1):
-            raise _Damage("it is cut short")
+        return _array(file, info.file_size, info.filename, expected, most)
+
+
+def _array(file: IO[bytes], file_size: int, name: str, expected: tuple[int, ...] | None, most: int) -> np.ndarray:
+    """The array in a file of NumPy's format, which ends with the file."""
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise _Damage(f"it has an array in version {version} of NumPy's format")
+    shape, by_columns, dtype = HEADERS[version](file)
+    if dtype.hasobject:
+        raise _Damage(f"{name} is an array of Python objects, which can run code when loaded")
+    if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise _Damage(f"it has an array of shape {shape} and type {dtype}")
+    if expected is not None and shape != expected:
+        raise _Damage(f"{name} has shape {shape}, not {expected}")
+    size = math.prod(shape) * dtype.itemsize
+    if size > most:
+        raise _Damage(f"one of its arrays would unpack to {size:,} bytes; at most {max(most, 0):,} are expected")
+    if file_size != file.tell() + size:
+        raise _Damage(f"it has {file_size - file.tell():,} bytes for an array of {size:,}")
+    content = bytearray(size)
+    rest = memoryview(content)
+    while rest and (chunk := file.read(min(len(rest), 2**20))):
+        rest[: len(chunk)] = chunk
+        rest = rest[len(chunk) :]
+    if rest or file.read(1):
+        raise _Damage("it is cut short")
     array = np.frombuffer(content, dtype) if size else np.empty(math.prod(shape), dtype)
     array = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))

@@ -47,6 +47,12 @@ class ImageFrequencies(Printed):
     `energy` is `(bands,)` for one function, and `(k, bands)` for several outputs or modes. Band b covers the
     frequencies from `edges[b]` to `edges[b + 1]`, in cycles per pixel; multiply by 2 pi for radians. An image has
     `counts[b]` of these frequencies.
+
+    >>> import jax, ntkbias as nb
+    >>> images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    >>> response = nb.frequency.image_gradient_frequencies(lambda x: x.mean((1, 2, 3)), images, num_bands=2)
+    >>> response.edges.round(2).tolist()  # cycles per pixel
+    [0.0, 0.35, 0.71]
     """
 
     named_axes = Axes("band", also=["bounds", "share"], bands="band", bands_and_one="edge", k="function")
@@ -114,6 +120,12 @@ def image_frequencies(
 
     Raises `InputError` on a function that is constant, that returns NaN, or whose output does not have one row per
     image.
+
+    >>> import jax, ntkbias as nb
+    >>> images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    >>> response = nb.frequency.image_frequencies(lambda x: x.mean((1, 2, 3)), images, num_bands=4)
+    >>> response.share.shape, int(response.share.argmax())  # the mean responds to the lowest band
+    ((4,), 0)
     """
     points = _checked(images, num_bands)
     require_positive("num_steps", num_steps)
@@ -143,6 +155,12 @@ def image_gradient_frequencies(
     `function` maps `(n, height, width, channels)` to `(n,)` or `(n, k)`, each image independently. The gradient is
     exact at each image. It misses jumps, such as those of a finite ReLU network's kernel: use `image_frequencies`
     there. Costs one gradient per output. Errors are those of `image_frequencies`.
+
+    >>> import jax, ntkbias as nb
+    >>> images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    >>> response = nb.frequency.image_gradient_frequencies(lambda x: x.mean((1, 2, 3)), images, num_bands=2)
+    >>> response.share.round(2).tolist()
+    [1.0, 0.0]
     """
     points = _checked(images, num_bands)
     respond = _function(function, None)

@@ -46,6 +46,13 @@ class InterpolationSpectrum(Printed):
 
     The power is normalized so that a wave d(s) of amplitude one has the power one. All paths count equally.
     `within_each` `(p, f)` and `between_each` `(q, f)` hold the power of each path, for intervals.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb
+    >>> x, labels = jax.random.normal(jax.random.key(0), (8, 2)), jnp.array([0, 1] * 4)
+    >>> options = {"num_pairs": 4, "spacing": 0.2, "num_frequencies": 8}
+    >>> spectrum = nb.frequency.interpolation_spectrum(lambda x: x, x, labels, **options)
+    >>> float(spectrum.frequencies[0])  # in cycles per unit of distance
+    0.0
     """
 
     named_axes = Axes(
@@ -96,6 +103,10 @@ def interpolation_path(start: ArrayLike, end: ArrayLike, spacing: float = 1.0) -
 
     The length of the path is divided into round(length / spacing) equal steps, at least one. Raises `InputError` if the
     two examples are equal or differ in shape, or if the path takes more than a gigabyte.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.frequency.interpolation_path(jnp.zeros(1), jnp.ones(1), spacing=0.5).tolist()
+    [[0.0], [0.5], [1.0]]
     """
     first, last = require_wide(start, "start"), require_wide(end, "end")
     if first.shape != last.shape:
@@ -129,6 +140,13 @@ def interpolation_spectrum(
 
     Raises `InputError` if `predict` does not return finite logits of two classes or more, if the labels have no pair
     within a class or none between classes, or if a path takes more than a gigabyte.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb
+    >>> x, labels = jax.random.normal(jax.random.key(0), (8, 2)), jnp.array([0, 1] * 4)
+    >>> options = {"num_pairs": 4, "spacing": 0.2, "num_frequencies": 8}
+    >>> spectrum = nb.frequency.interpolation_spectrum(lambda x: x, x, labels, **options)
+    >>> spectrum.within.shape, spectrum.between.shape
+    ((8,), (8,))
     """
     points, classes = require_wide(x, "x"), np.asarray(require_wide(labels, "labels"))
     require_finite(points, "x")

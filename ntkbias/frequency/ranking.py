@@ -32,8 +32,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ntkbias.checks import key_or_default, require_known
 from ntkbias.domains import Domain
 from ntkbias.errors import InputError
+from ntkbias.exact.value import Decay
 from ntkbias.frequency.measures import MEASURES, FrequencyMeasure, measure_on, require_inputs, shared
-from ntkbias.spectra import DecayExponent, Spectrum
+from ntkbias.scaling.decay import DecayExponent
+from ntkbias.spectra import Spectrum
 from ntkbias.tables import Axes, Fact, Printed, Table, brackets, counted, explained, interval, number
 
 __all__ = ["Eigenspaces", "FrequencyRanking", "rank_by_frequency"]
@@ -46,6 +48,14 @@ class Eigenspaces(Printed):
 
     `interval` `(s, 2)` is the 95 % interval of the frequency. `energy` `(s, levels)` is the power in each level,
     averaged over the members of the eigenspace.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> spaces = nb.rank_by_frequency(spectrum, circle).by_eigenspace()
+    >>> spaces.frequencies[:3].round(2).tolist()
+    [0.0, 1.0, 2.0]
     """
 
     named_axes = Axes("eigenspace", also=["purity"], s="eigenspace", levels="level", c="component")
@@ -85,6 +95,13 @@ class FrequencyRanking(Printed):
     domain with harmonics, most of such a mode's power lies beyond the degrees that the inputs separate, or no degree
     holds more power than chance would give it. On a graph, the frequency is at the limit of the edges. `spearman` and
     `decay` leave these modes out. `resamples` `(b, k)` are the frequencies under the Bayesian bootstrap over inputs.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+    >>> nb.rank_by_frequency(spectrum, circle).frequencies[:5].round(2).tolist()
+    [0.0, 1.0, 1.0, 2.0, 2.0]
     """
 
     named_axes = Axes("mode", also=["interval", "purity"], k="mode", b="resample", levels="level", c="component")
@@ -136,7 +153,11 @@ class FrequencyRanking(Printed):
 
     @property
     def spearman_interval(self) -> tuple[float, float]:
-        """`spearman` +- 1.96 bootstrap deviations, clipped to [-1, 1]; NaN if `spearman` is, or without resamples."""
+        """`spearman` +- 1.96 bootstrap deviations, clipped to [-1, 1]; NaN if `spearman` is, or without resamples.
+
+        Like `interval`, it keeps the modes fixed as functions. It shows what the uncertain frequencies of these modes
+        change, and not that another sample has other modes.
+        """
         draws = [self._correlation(row) for row in np.asarray(self.resamples)]
         spread = 1.96 * np.std(draws) if draws else np.nan
         low, high = np.clip([self.spearman - spread, self.spearman + spread], -1, 1)  # clip keeps NaN
@@ -181,7 +202,7 @@ class FrequencyRanking(Printed):
         if decay is None:
             exponent = Fact("decay exponent", None, "not defined")
         else:
-            exponent = Fact.of_interval("decay exponent", decay.exponent, decay.low, decay.high, str(decay))
+            exponent = Fact.of_interval("decay exponent", decay.exponent, decay.low, decay.high, decay.text)
         return [Fact.of_interval("Spearman's rho", rho, *self.spearman_interval, self.spearman_text), exponent]
 
     def _table(self, num_rows: int) -> Table:
@@ -194,7 +215,7 @@ class FrequencyRanking(Printed):
             **_frequency_columns(self, shown),
             "learning time": [number(self.learning_times[mode]) for mode in shown],
         }
-        law = "" if self.decay is None else f", the slope of modes {self.decay.first + 1} to {self.decay.last}"
+        law = "" if self.decay is None else f". {self.decay.slopes_text}"
         title = f"FrequencyRanking: {counted(count, 'mode')}, {known:,} of resolved frequency, by {self.measure}"
         unknown = {"frequency"} if self.measure not in MEASURES else set()  # its unit is the measure's own
         sentences = explained({head: cells for head, cells in columns.items() if head not in unknown})
@@ -222,12 +243,14 @@ def rank_by_frequency(
     num_modes: int | None = None,
     num_resamples: int = NUM_RESAMPLES,
     key: PRNGKeyArray | None = None,
+    predicted: Decay | float | None = None,
 ) -> FrequencyRanking:
     """Rank the first `num_modes` modes, by default all above the noise floor, and measure the frequency of each.
 
     `measure` is a name in `frequency.MEASURES` or a measure of your own. The default is "harmonic" on a domain with
     harmonics, else "graph". `key` draws the steps of "dirichlet" and the resamples (default: a fixed
-    key). With `num_resamples=0` the frequencies have no intervals.
+    key). With `num_resamples=0` the frequencies have no intervals. `predicted` is the exponent in the limit, as from
+    `predicted_decay`; the result's `decay` shows it beside the measured one.
 
     If x is not drawn from the domain's own measure, the ranking is that of the sample. To rank under the domain's
     measure, give `spectrum` the weights of `domains.quadrature_weights` or `domains.density_weights`.
@@ -237,6 +260,14 @@ def rank_by_frequency(
 
     Raises `InputError` on a spectrum without inputs or without modes above the noise floor, on stacked spectra, on
     inputs outside the domain, on a measure that the domain does not have, and on traced arrays.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> ranking = nb.rank_by_frequency(spectrum, circle)
+    >>> [round(frequency.item(), 2) for frequency in ranking.frequencies[:5]]  # a constant, then pairs
+    [0.0, 1.0, 1.0, 2.0, 2.0]
     """
     require_known(spectrum, "rank_by_frequency")
     require_inputs(spectrum, domain)
@@ -263,7 +294,7 @@ def rank_by_frequency(
         learning_times=jnp.asarray(1 / np.asarray(spectrum.eigenvalues)[modes]),
         energy=measured.energy,
         levels=measured.levels,
-        decay=_decay(spectrum, np.where(resolved, frequencies, 0), key),
+        decay=_decay(spectrum, np.where(resolved, frequencies, 0), key, predicted),
         measure=chosen.name,
     )
 
@@ -298,10 +329,13 @@ def _resampled_weights(spectrum: Spectrum, num_resamples: int, key: PRNGKeyArray
     return np.concatenate([own, draws / draws.sum(1, keepdims=True)])
 
 
-def _decay(spectrum: Spectrum, frequencies: Float[np.ndarray, " k"], key: PRNGKeyArray) -> DecayExponent | None:
+def _decay(
+    spectrum: Spectrum, frequencies: Float[np.ndarray, " k"], key: PRNGKeyArray, predicted: Decay | float | None
+) -> DecayExponent | None:
     """The exponent over the modes of positive frequency; the caller sets the frequency of omitted modes to zero."""
     last = min(len(frequencies), len(spectrum.weights) // 5, 200)
     fitted = frequencies[1:last]
     if len(np.unique(fitted[fitted > 0])) < 3:
         return None
-    return spectrum.decay_exponent("frequency", frequencies=frequencies, last=last, key=key)
+    limit = predicted.exponent if isinstance(predicted, Decay) else predicted
+    return spectrum.decay_exponent("frequency", frequencies=frequencies, last=last, key=key, predicted=limit)

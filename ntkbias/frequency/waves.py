@@ -33,6 +33,10 @@ def radial_wave(x: ArrayLike, frequency: float, phase: float = 0.0) -> Float[Arr
     """The wave w(x) = 1 + sin(2 pi frequency (|x| - phase)), between 0 and 2, for flattened inputs `(n, ...)`.
 
     `frequency` is in cycles per unit of distance; `phase` is a distance.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.frequency.radial_wave(jnp.array([[3.0, 4.0]]), frequency=0.05).round(3).tolist()  # 1 + sin(2 pi 0.05 * 5)
+    [2.0]
     """
     flat = _flat(x)
     return _wave(jnp.linalg.norm(flat, axis=1) - phase, frequency)
@@ -42,6 +46,10 @@ def directional_wave(x: ArrayLike, frequency: float, direction: ArrayLike, phase
     """The wave w(x) = 1 + sin(2 pi frequency (<x, v> - phase)), between 0 and 2, for flattened inputs `(n, ...)`.
 
     `direction` has the shape of an input, and v is `direction` scaled to length one. Units are those of `radial_wave`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.frequency.directional_wave(jnp.array([[0.25, 9.0]]), 1.0, jnp.array([1.0, 0.0])).round(3).tolist()
+    [2.0]
     """
     flat = _flat(x)
     vector = require_wide(direction, "direction")
@@ -60,6 +68,10 @@ def smoothed_labels(labels: ArrayLike, wave: ArrayLike, amount: float, num_class
     `amount` a is at most 1/2, so that no entry is negative. Rows sum to one, so the result serves as targets for the
     cross entropy as well as for the squared error. Raises `InputError` on labels out of range, and if the wave leaves
     0 .. 2.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.frequency.smoothed_labels(jnp.array([0, 1]), jnp.array([0.0, 2.0]), amount=0.5, num_classes=2).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
     """
     require_positive("num_classes", num_classes)
     classes, waves = require_wide(labels, "labels"), require_wide(wave, "wave")

@@ -30,6 +30,11 @@ class DotProductKernel(Kernel):
     The profile takes and returns a JAX array of any shape, e.g. the Laplace kernel on the unit sphere,
     `DotProductKernel(lambda cosine: jnp.exp(-jnp.sqrt(2 - 2 * cosine)))`. It has to be a positive definite function on
     the sphere, which is not checked. Each new lambda is compiled again; pass one function to reuse its program.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> kernel = nb.kernels.DotProductKernel(lambda cosine: cosine**2)
+    >>> kernel(jnp.eye(2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
 
     profile: Function

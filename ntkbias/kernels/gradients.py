@@ -47,6 +47,11 @@ class Gradients(Described):
     """The gradients of the outputs of `f(params, x)` with respect to the selected parameters.
 
     An immutable pytree whose leaves are the parameters; made by `Gradients.of`.
+
+    >>> import jax, ntkbias as nb
+    >>> kernel = nb.empirical_ntk(lambda params, x: x @ params, jax.numpy.ones((2, 1)))
+    >>> isinstance(kernel.gradients, nb.kernels.Gradients)
+    True
     """
 
     f: Function

@@ -66,7 +66,13 @@ def infinite_nngp(net: Layer, *, outputs: Outputs = "mean", memory_budget: int |
 
 
 class InfiniteKernel(Kernel):
-    """The NTK or NNGP of an infinitely wide network; made by `infinite_ntk` and `infinite_nngp`."""
+    """The NTK or NNGP of an infinitely wide network; made by `infinite_ntk` and `infinite_nngp`.
+
+    >>> import ntkbias as nb
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
+    >>> isinstance(kernel, nb.kernels.InfiniteKernel), kernel.outputs
+    (True, 'mean')
+    """
 
     net: Layer
     kind: str = eqx.field(static=True)

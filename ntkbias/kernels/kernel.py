@@ -31,6 +31,15 @@ class Kernel(SymmetricForm):
     Sums and multiples of kernels are of this class too, even with a negative factor, because a difference can be
     positive semi-definite, such as NTK - NNGP. Functions that need a positive kernel check its eigenvalues. A subclass
     computes one block from the features of its two sides, and says how many examples a side may have.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
+    >>> kernel(x).shape, kernel(x[:4], x).shape
+    ((16, 16), (4, 16))
+    >>> (kernel + 2.0 * kernel)(x).shape  # sums and multiples are kernels
+    (16, 16)
     """
 
     def centered(self, reference: Any) -> "Centered":
@@ -50,20 +59,40 @@ class Kernel(SymmetricForm):
 
 
 class Sum(FormSum, Kernel):
-    """The sum of two kernels with the same `outputs`; write `kernel1 + kernel2`."""
+    """The sum of two kernels with the same `outputs`; write `kernel1 + kernel2`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
+    >>> both = kernel + kernel
+    >>> type(both).__name__, bool(jnp.allclose(both(jnp.eye(2)), 2 * kernel(jnp.eye(2))))
+    ('Sum', True)
+    """
 
     left: Kernel
     right: Kernel
 
 
 class Scaled(FormScaled, Kernel):
-    """A kernel times a number; write `factor * kernel`."""
+    """A kernel times a number; write `factor * kernel`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1))
+    >>> type(3 * kernel).__name__, bool(jnp.allclose((3 * kernel)(jnp.eye(2)), 3 * kernel(jnp.eye(2))))
+    ('Scaled', True)
+    """
 
     kernel: Kernel
 
 
 class Centered(FormCentered, Kernel):
-    """A kernel whose features have mean zero over the inputs `reference`; write `kernel.centered(reference)`."""
+    """A kernel whose features have mean zero over the inputs `reference`; write `kernel.centered(reference)`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.eye(2)
+    >>> K = nb.infinite_ntk(nb.nets.mlp(depth=1)).centered(x)(x)
+    >>> bool(abs(K.sum(0)).max() < 1e-6)
+    True
+    """
 
     kernel: Kernel
 

@@ -22,6 +22,11 @@ class UnloadedKernel(Kernel):
     """A placeholder for a kernel that `load` could not build. Evaluating it raises the sentence `left_out`.
 
     It keeps the file's description of the kernel and its arrays, so that saving it again loses nothing.
+
+    >>> import ntkbias as nb
+    >>> kernel = nb.kernels.UnloadedKernel("Expected f=, the function of the kernel; got none.")
+    >>> isinstance(kernel, nb.Kernel)
+    True
     """
 
     left_out: str = eqx.field(static=True)

@@ -63,6 +63,13 @@ class SelfAttention(Layer):
     `mechanism="softmax"` has no limit in closed form: `apply` works, but an infinite-width kernel raises `InputError`.
     With P positions, the limit costs about P operations per entry of the covariance over all pairs of positions. With
     sqrt scaling, "relu" and "abs" cost about P^2 per entry.
+
+    >>> import jax
+    >>> from ntkbias.layers import SelfAttention
+    >>> layer = SelfAttention(num_outputs=3, num_keys=4, num_values=4, num_heads=2)
+    >>> params = layer.init(jax.random.key(0), (5, 4))
+    >>> layer.apply(params, jax.numpy.ones((2, 5, 4))).shape
+    (2, 5, 3)
     """
 
     num_outputs: int = eqx.field(static=True)

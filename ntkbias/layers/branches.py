@@ -104,6 +104,13 @@ class Sum(_Branches):
 
     This requires uncorrelated branches: all but one have to end with a linear layer (Dense or Conv), not with an
     activation.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense, Sum
+    >>> layer = Sum(Dense(3), Dense(3))
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 3)
     """
 
     def _require_joinable(self) -> None:
@@ -127,6 +134,13 @@ class Product(_Branches):
     This requires independent branches: all but one have to contain a linear layer, which activations may follow. At
     finite width branches depend on each other through earlier layers, by O(1 / width). The product is not Gaussian, so
     no activation can follow it directly: put a linear layer in between.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense, Product
+    >>> layer = Product(Dense(3), Dense(3))
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 3)
     """
 
     def _require_joinable(self) -> None:
@@ -155,6 +169,13 @@ class Concatenate(_Branches):
     of the widths matter. Branches may be correlated, and an Identity branch passes on raw inputs. Channels of different
     branches have different variances, so no activation can follow directly: put it into the branches, or put a linear
     layer in between.
+
+    >>> import jax
+    >>> from ntkbias.layers import Concatenate, Dense
+    >>> layer = Concatenate(Dense(3), Dense(2))
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 5)
     """
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -184,6 +205,13 @@ class Residual(Layer):
 
     At infinite width their covariances add. This requires that the two are uncorrelated: one of them has to end with a
     linear layer (Dense or Conv), not with an activation. `Sum` takes more branches.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense, Relu, Residual, Sequential
+    >>> layer = Residual(Sequential(Relu(), Dense(4)))
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 4)
     """
 
     branch: Layer

@@ -198,6 +198,13 @@ class Conv(_Convolution):
     `kernel_size`, `strides` and `dilation` each have one number per spatial axis. `dilation` is the distance between
     neighbors in the window. It and `strides` default to ones. `padding` is "SAME" (zeros), "VALID" (none) or "CIRCULAR"
     (the image wraps around). The weights are `(*kernel_size, channels, num_outputs)`.
+
+    >>> import jax
+    >>> from ntkbias.layers import Conv
+    >>> layer = Conv(3, (2, 2))
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 4, 4, 3)
     """
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
@@ -226,6 +233,13 @@ class LocallyConnected(_Convolution):
     |F| is the product of `kernel_size`. The biases are `(*positions', num_outputs)`. Both fit inputs of one size only.
     At infinite width, outputs at different positions are independent, so a later pool averages over equal positions
     only. All pairs are still carried if a later layer needs them.
+
+    >>> import jax
+    >>> from ntkbias.layers import LocallyConnected
+    >>> layer = LocallyConnected(3, (2, 2), padding="VALID")
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 3, 3, 3)
     """
 
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:

@@ -35,7 +35,12 @@ __all__ = ["Covariance", "Needs", "Positions", "materialized"]
 
 
 class Positions(enum.IntEnum):
-    """The pairs of positions (p, q) that an array holds. They are ordered: a larger set contains the smaller ones."""
+    """The pairs of positions (p, q) that an array holds. They are ordered: a larger set contains the smaller ones.
+
+    >>> from ntkbias.layers import Positions
+    >>> Positions.EQUAL < Positions.ALL
+    True
+    """
 
     NONE = 0
     EQUAL = 1  # p = q only: (..., *positions)
@@ -43,7 +48,12 @@ class Positions(enum.IntEnum):
 
 
 class Needs(NamedTuple):
-    """The parts of its inputs' covariance that a layer needs, for itself and for later layers."""
+    """The parts of its inputs' covariance that a layer needs, for itself and for later layers.
+
+    >>> from ntkbias.layers import Needs, Positions
+    >>> Needs().cross, Needs(cross=Positions.ALL).cross
+    (<Positions.EQUAL: 1>, <Positions.ALL: 2>)
+    """
 
     cross: Positions = Positions.EQUAL  # pairs of positions in the kernels between two inputs
     own: Positions = Positions.NONE  # the same in the nngp of each input with itself, which holds its variances
@@ -60,6 +70,12 @@ class Covariance(eqx.Module):
     carried, and two sets of them, `(h, w, h', w')`, if all pairs are. `cross` says which for `nngp` and `ntk`; `own`
     says it for `self1` and `self2`. `ntk` is None if it is zero. `self1` and `self2` are None if no later layer needs
     them.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.eye(2)
+    >>> covariance = nb.layers.Covariance.of_inputs(x, x, nb.layers.Needs())
+    >>> covariance.nngp.tolist(), covariance.ntk is None
+    ([[0.5, 0.0], [0.0, 0.5]], True)
     """
 
     nngp: Float[Array, "n m *P"]

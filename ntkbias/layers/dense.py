@@ -32,6 +32,13 @@ class Dense(Layer):
     means no bias. `b_init` scales the bias only at initialization. With `b_init=0` the bias starts at zero and is still
     trained, so it adds to the NTK but not to the NNGP (Basri et al. 2019). `apply` costs 2 n d num_outputs operations
     per position.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense
+    >>> layer = Dense(3)
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 3)
     """
 
     num_outputs: int = eqx.field(static=True)

@@ -50,6 +50,13 @@ class PositionalEncoding(Layer):
     channels differ in variance, so a linear layer has to come next. neural-tangents has the same encoding as a part of
     its attention layer (Hron et al. 2020). A fresh lambda as `decay` compiles again. Raises `InputError` unless `decay`
     gives a positive semi-definite R.
+
+    >>> import jax
+    >>> from ntkbias.layers import PositionalEncoding
+    >>> layer = PositionalEncoding()
+    >>> params = layer.init(jax.random.key(0), (5, 4))
+    >>> layer.apply(params, jax.numpy.ones((2, 5, 4))).shape
+    (2, 5, 4)
     """
 
     std: float = 1.0
@@ -123,6 +130,13 @@ class SinusoidalEncoding(Layer):
 
     This is a fixed map: at the start of a network it acts on the inputs. After a linear layer, "sum" has a limit for
     many channels, and another linear layer has to come next, as after "concat".
+
+    >>> import jax
+    >>> from ntkbias.layers import SinusoidalEncoding
+    >>> layer = SinusoidalEncoding()
+    >>> params = layer.init(jax.random.key(0), (5, 4))
+    >>> layer.apply(params, jax.numpy.ones((2, 5, 4))).shape
+    (2, 5, 4)
     """
 
     std: float = 1.0

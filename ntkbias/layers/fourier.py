@@ -55,6 +55,13 @@ class FourierFeatures(Layer):
     Directions `(k, d)` apply to whole inputs: `(n, d)` becomes `(n, 2 k)`. Whole numbers give features with period 1 in
     each coordinate. `amplitudes` are the a_j, `(k,)`, and default to ones. The layer acts on the last axis, in the same
     way at each position. It is a fixed map: it has no parameters and has to come first in a network.
+
+    >>> import jax
+    >>> from ntkbias.layers import FourierFeatures
+    >>> layer = FourierFeatures((1.0, 2.0))
+    >>> params = layer.init(jax.random.key(0), (1,))
+    >>> layer.apply(params, jax.numpy.ones((2, 1))).shape
+    (2, 4)
     """
 
     frequencies: tuple = eqx.field(static=True, converter=_numbers)
@@ -107,6 +114,13 @@ class Angle(Layer):
 
     Put it before `FourierFeatures` with whole frequencies, which are then harmonics of the circle. It is a fixed map
     too. Its derivative with respect to the inputs does not exist at the origin.
+
+    >>> import jax
+    >>> from ntkbias.layers import Angle
+    >>> layer = Angle()
+    >>> params = layer.init(jax.random.key(0), (2,))
+    >>> layer.apply(params, jax.numpy.ones((2, 2))).shape
+    (2, 1)
     """
 
     is_fixed = True
@@ -136,6 +150,13 @@ class RandomFourierFeatures(Layer):
     features cos(2 pi B v) of Tancik et al., with B of standard deviation s, have w_std = 2 pi s sqrt(d). `init` draws
     the frequencies as parameters, but they are not trained: their gradient is zero. (To train them, put `Dense` before
     `SinPlusCos`.)
+
+    >>> import jax
+    >>> from ntkbias.layers import RandomFourierFeatures
+    >>> layer = RandomFourierFeatures(8)
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 16)
     """
 
     num_features: int = eqx.field(static=True)

@@ -18,7 +18,13 @@ __all__ = ["Dropout", "Identity", "Scale"]
 
 
 class Identity(Layer):
-    """Returns its input."""
+    """Returns its input.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Identity
+    >>> Identity().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-1.0, 0.5]]
+    """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         return x
@@ -28,7 +34,13 @@ class Identity(Layer):
 
 
 class Scale(Layer):
-    """Multiplies its input by a fixed number that is not trained, and covariances by the square of that number."""
+    """Multiplies its input by a fixed number that is not trained, and covariances by the square of that number.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Scale
+    >>> Scale(3.0).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-3.0, 1.5]]
+    """
 
     factor: float
 
@@ -50,6 +62,11 @@ class Dropout(Identity):
 
     Nothing is dropped, neither in `apply` nor in the infinite-width limit. `rate` records the fraction that training
     would drop, as in flax and PyTorch. (In neural-tangents `rate` is the fraction that training would keep.)
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Dropout
+    >>> Dropout(0.1).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-1.0, 0.5]]
     """
 
     rate: float

@@ -44,6 +44,13 @@ class Layer(Described):
 
     The default methods suit a layer without parameters or positions. A fixed map (`is_fixed`) has no parameters. At the
     start of a network it acts on the inputs themselves.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense, Layer, Relu, Sequential
+    >>> layer = Sequential(Dense(8), Relu(), Dense(1))  # a composition of layers is a layer
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 1)
     """
 
     is_fixed = False

@@ -85,6 +85,13 @@ class LayerNorm(_Norm):
 
     It has no learned scale or shift, like the one in neural-tangents. (In the limit, a learned scale that starts at one
     would add a term of its own to the NTK.) `eps` is added to the variance.
+
+    >>> import jax
+    >>> from ntkbias.layers import LayerNorm
+    >>> layer = LayerNorm()
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 4)
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -105,6 +112,13 @@ class RMSNorm(_Norm):
 
     It subtracts no mean and has no learned scale. `eps` is added to the mean square. In the limit it may follow any
     layer. In flax the same layer is `nnx.RMSNorm(use_scale=False)`, with eps 1e-6.
+
+    >>> import jax
+    >>> from ntkbias.layers import RMSNorm
+    >>> layer = RMSNorm()
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 4)
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:

@@ -33,7 +33,15 @@ __all__ = ["AvgPool", "Flatten", "GlobalAvgPool", "GlobalSumPool", "SumPool"]
 
 
 class Flatten(Layer):
-    """Makes each input a vector: `(n, *positions, channels)` to `(n, positions * channels)`."""
+    """Makes each input a vector: `(n, *positions, channels)` to `(n, positions * channels)`.
+
+    >>> import jax
+    >>> from ntkbias.layers import Flatten
+    >>> layer = Flatten()
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 16)
+    """
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions("Flatten", input_shape)
@@ -128,6 +136,13 @@ class AvgPool(_WindowedPool):
     that no window reaches are dropped), "SAME" (zeros) or "CIRCULAR". Sums are divided by the size of the window. With
     `normalize_edges` and "SAME" they are divided by the number of the window's positions inside the image (PyTorch's
     `count_include_pad=False`).
+
+    >>> import jax
+    >>> from ntkbias.layers import AvgPool
+    >>> layer = AvgPool((2, 2))
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 3, 3, 1)
     """
 
     normalize_edges: bool = eqx.field(static=True, default=False)
@@ -143,14 +158,30 @@ class AvgPool(_WindowedPool):
 
 
 class SumPool(_WindowedPool):
-    """The sum of each channel over a window. `window`, `strides` and `padding` are those of `AvgPool`."""
+    """The sum of each channel over a window. `window`, `strides` and `padding` are those of `AvgPool`.
+
+    >>> import jax
+    >>> from ntkbias.layers import SumPool
+    >>> layer = SumPool((2, 2))
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 3, 3, 1)
+    """
 
     def _divisors(self, positions: tuple[int, ...]) -> list[np.ndarray]:
         return []
 
 
 class GlobalAvgPool(_Pool):
-    """Averages each channel over all positions: `(n, *positions, channels)` to `(n, channels)`."""
+    """Averages each channel over all positions: `(n, *positions, channels)` to `(n, channels)`.
+
+    >>> import jax
+    >>> from ntkbias.layers import GlobalAvgPool
+    >>> layer = GlobalAvgPool()
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 1)
+    """
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions(type(self).__name__, input_shape)
@@ -164,7 +195,15 @@ class GlobalAvgPool(_Pool):
 
 
 class GlobalSumPool(_Pool):
-    """Sums each channel over all positions: `(n, *positions, channels)` to `(n, channels)`."""
+    """Sums each channel over all positions: `(n, *positions, channels)` to `(n, channels)`.
+
+    >>> import jax
+    >>> from ntkbias.layers import GlobalSumPool
+    >>> layer = GlobalSumPool()
+    >>> params = layer.init(jax.random.key(0), (4, 4, 1))
+    >>> layer.apply(params, jax.numpy.ones((2, 4, 4, 1))).shape
+    (2, 1)
+    """
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         require_positions(type(self).__name__, input_shape)

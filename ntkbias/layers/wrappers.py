@@ -50,6 +50,13 @@ class Sequential(Layer):
     """Applies layers one after the other: `Sequential(a, b, c)`, or a list or tuple, `Sequential([a, b, c])`.
 
     The parameters are a list with one entry a layer.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense, Relu, Sequential
+    >>> layer = Sequential(Dense(8), Relu(), Dense(1))
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 1)
     """
 
     layers: tuple[Layer, ...]
@@ -122,6 +129,13 @@ class Frozen(Layer):
 
     If every layer but the last is frozen and the last has no bias, the NTK equals the NNGP. The inputs and the
     parameters of earlier layers still have gradients.
+
+    >>> import jax
+    >>> from ntkbias.layers import Dense, Frozen
+    >>> layer = Frozen(Dense(3))
+    >>> params = layer.init(jax.random.key(0), (4,))
+    >>> layer.apply(params, jax.numpy.ones((2, 4))).shape
+    (2, 3)
     """
 
     layer: Layer
@@ -151,7 +165,13 @@ class Frozen(Layer):
 
 
 def split_fixed(net: Layer) -> tuple[Sequential, Sequential]:
-    """The fixed maps at the start of a network, and the rest of it."""
+    """The fixed maps at the start of a network, and the rest of it.
+
+    >>> from ntkbias.layers import Angle, Dense, Sequential, split_fixed
+    >>> fixed, rest = split_fixed(Sequential(Angle(), Dense(1)))
+    >>> len(fixed.layers), len(rest.layers)
+    (1, 1)
+    """
     layers = list(_unnested(net))
     fixed = list(itertools.takewhile(lambda layer: layer.is_fixed, layers))
     return Sequential(tuple(fixed)), Sequential(tuple(layers[len(fixed) :]))

@@ -3,12 +3,14 @@ from .flow import Trajectory, gradient_descent, gradient_flow
 from .learnable import Learnability, learnability
 from .linearized import Lazy, Linearized, lazy, linearize
 from .measured import MeasuredLearningCurve, measured_learning_curve
+from .named import NAMED, NamedTarget, named_targets
 from .rates import critical_learning_rate, learning_times
 from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
 from .targets import Contrast
 
 __all__ = [
+    "NAMED",
     "Contrast",
     "KernelRegression",
     "Lazy",
@@ -16,6 +18,7 @@ __all__ = [
     "LearningCurve",
     "Linearized",
     "MeasuredLearningCurve",
+    "NamedTarget",
     "Readiness",
     "Trajectory",
     "critical_learning_rate",
@@ -28,4 +31,5 @@ __all__ = [
     "learning_times",
     "linearize",
     "measured_learning_curve",
+    "named_targets",
 ]

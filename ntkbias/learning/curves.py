@@ -96,7 +96,15 @@ class Levels(NamedTuple):
 
 
 class LearningCurve(Printed):
-    """The predicted test error of kernel regression at each number of examples. The last axis `t` counts targets."""
+    """The predicted test error of kernel regression at each number of examples. The last axis `t` counts targets.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> curve = nb.learning_curve(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, x[:, 0], [2, 4, 8])
+    >>> curve.learned.shape, bool((curve.learned[1:] > curve.learned[:-1]).all())
+    ((3,), True)
+    """
 
     named_axes = Axes("size", index={"size": "sizes"}, also=["learned"], s="size", k="mode", t="target")
 
@@ -172,6 +180,14 @@ def learning_curve(
 
     Raises `InputError` on sizes below one or beyond the number of inputs, a negative ridge or noise, targets of another
     shape or with squares that overflow, labels as targets, and a spectrum of vector-valued modes (outputs="all").
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
+    >>> curve = nb.learning_curve(kernel, x, circle.harmonics(x, 1)[:, 1], sizes=[2, 4, 8])
+    >>> curve.errors.shape, bool(curve.errors[2] < curve.errors[0])
+    ((3,), True)
     """
     require_known((kernel, x, targets, sizes, ridge, noise), "learning_curve")
     require_scale("ridge", ridge)

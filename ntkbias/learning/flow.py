@@ -53,6 +53,14 @@ class Trajectory(Printed):
     mode's initial error. Modes below the kernel's noise floor never move and are left out. It prints as a table of the
     loss, the share of the error's power that is left in the modes, and the number of modes that keep more than half of
     their error.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> flow = nb.gradient_flow(spectrum, x[:, 0], times=[0.0, 10.0])
+    >>> flow.outputs.shape, flow.loss.shape
+    ((2, 16), (2,))
     """
 
     named_axes = Axes(
@@ -136,6 +144,15 @@ def gradient_flow(
 
     Raises `InputError` on shapes that do not fit, on NaN, on labels as targets, on outputs or losses beyond the largest
     float, and on a P or a kernel that is not symmetric and positive semi-definite.
+
+    >>> import jax, ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> y = spectrum.eigenfunctions[:, 0]
+    >>> flow = nb.gradient_flow(spectrum, y, times=[0.0, 1 / spectrum.eigenvalues[0]])
+    >>> bool(abs(flow.loss[1] / flow.loss[0] - jax.numpy.exp(-2)) < 1e-3)  # the loss is the square of the error
+    True
     """
     require_known((kernel, x, targets, times, x_test, K_test, f0, f0_test, P), "gradient_flow")
     times = require_wide(times, "times")
@@ -173,6 +190,15 @@ def gradient_descent(
 
     Raises `InputError` as `gradient_flow` does, and also on steps that are not whole numbers, a learning rate that is
     not above zero, and a momentum outside [0, 1).
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> y = circle.harmonics(x, 1)[:, 1]
+    >>> loss = nb.gradient_descent(spectrum, y, [0, 10, 1000], learning_rate=0.5).loss
+    >>> loss.shape, bool(loss[2] < loss[1] < loss[0])
+    ((3,), True)
     """
     arguments = (kernel, x, targets, steps, learning_rate, momentum, x_test, K_test, f0, f0_test, P)
     require_known(arguments, "gradient_descent")

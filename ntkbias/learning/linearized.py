@@ -40,7 +40,13 @@ __all__ = ["Lazy", "Linearized", "lazy", "linearize"]
 
 
 class Linearized(Described):
-    """The linearization of a network in its parameters: a function of (params, x), made by `linearize`."""
+    """The linearization of a network in its parameters: a function of (params, x), made by `linearize`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> line = nb.linearize(lambda p, x: x * p**2, jnp.array([1.0]), centered=True)
+    >>> line(jnp.array([1.5]), jnp.ones((1, 1))).tolist()  # without its value at the start
+    [[1.0]]
+    """
 
     f: Function
     params: Params  # the point of the linearization
@@ -66,7 +72,13 @@ class Linearized(Described):
 
 
 class Lazy(Described):
-    """The scaled change of a network's outputs since its start: a function of (params, x), made by `lazy`."""
+    """The scaled change of a network's outputs since its start: a function of (params, x), made by `lazy`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> lazy = nb.learning.lazy(lambda p, x: x * p**2, jnp.array([1.0]), scale=10.0)
+    >>> lazy(jnp.array([1.1]), jnp.ones((1, 1))).round(3).tolist()  # 10 * (1.1^2 - 1)
+    [[2.1]]
+    """
 
     f: Function
     params: Params  # the start, at which the outputs are zero
@@ -93,6 +105,12 @@ def linearize(f: ApplyFunction, params: Params, *, centered: bool = False) -> Li
     compiles again for every new lambda f.
 
     Raises `InputTypeError` if f is not a function, or if params are not all arrays of real floating-point numbers.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> start = jnp.array([1.0])
+    >>> line = nb.linearize(lambda p, x: x * p**2, start)
+    >>> line(jnp.array([1.5]), jnp.ones((1, 1))).tolist()  # 1 + 2 * (1.5 - 1)
+    [[2.0]]
     """
     return Linearized(*_checked(f, params), centered)
 
@@ -105,6 +123,11 @@ def lazy(f: ApplyFunction, params: Params, scale: float) -> Lazy:
     loss, divide the learning rate by scale^2.
 
     Raises `InputTypeError` as `linearize` does, and `InputError` on a scale that is not above zero.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> lazy = nb.learning.lazy(lambda p, x: x * p**2, jnp.array([1.0]), scale=10.0)
+    >>> lazy(jnp.array([1.0]), jnp.ones((1, 1))).tolist()  # it begins at zero
+    [[0.0]]
     """
     if jnp.ndim(scale) or not scale > 0:
         raise InputError(f"Expected a scale above zero; got {scale!r}.")

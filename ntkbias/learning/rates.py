@@ -15,6 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import key_or_default, require_known
@@ -22,7 +23,7 @@ from ntkbias.eigen import top_modes
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.on_inputs import on_inputs, operator_on
-from ntkbias.learning.modes import finite_outputs
+from ntkbias.learning.modes import finite_outputs, modes_of
 from ntkbias.spectra import Spectrum
 from ntkbias.types import Inputs
 
@@ -34,6 +35,13 @@ def learning_times(spectrum: Spectrum) -> Float[Array, " k"]:
 
     Give the spectrum for outputs="all", or at infinite width for "mean"; times for "sum" are o times too short. Modes
     below the noise floor have infinite times. With momentum b, time is steps * learning rate / (1 - b).
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x)
+    >>> bool(nb.learning.learning_times(spectrum)[0] == 1 / spectrum.eigenvalues[0])
+    True
     """
     if not isinstance(spectrum, Spectrum):
         raise InputTypeError(f"Expected a Spectrum; got {type(spectrum).__name__}. Use spectrum(kernel, x).")
@@ -46,6 +54,7 @@ def critical_learning_rate(
     x: Inputs,
     *,
     momentum: float = 0.0,
+    P: ArrayLike | None = None,
     tolerance: float = 1e-4,
     key: PRNGKeyArray | None = None,
 ) -> float:
@@ -57,9 +66,23 @@ def critical_learning_rate(
     function checks this for a kernel, and for a spectrum or an operator that knows its kernel. It cannot check a bare
     matrix. The result is too large by at most a factor of 1 + `tolerance`.
 
+    With `P`, the loss is 1/2 (f - y)^T P (f - y), as in `gradient_descent`. The bound is then the top eigenvalue of
+    K P, which is computed from the whole matrix.
+
+    >>> critical_learning_rate(jnp.diag(jnp.array([4.0, 2.0])), P=jnp.array([0.25, 1.0]))
+    1.0
+
     Costs about ten products with a block of 16 vectors, drawn by `key` (default: a fixed one). For few rows it costs an
     eigendecomposition instead. Raises `InputError` on a kernel that does not count all outputs, on a kernel that is
     zero, and on traced arrays.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1))
+    >>> rate, largest = nb.critical_learning_rate(kernel, x), nb.spectrum(kernel, x).eigenvalues[0]
+    >>> round(rate * float(largest), 3)
+    2.0
     """
     require_known((kernel, x, momentum), "critical_learning_rate")
     if isinstance(kernel, Spectrum):
@@ -68,6 +91,11 @@ def critical_learning_rate(
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
     key = key_or_default(key)
     _require_all_outputs(*_source(kernel, x))
+    if P is not None:
+        top = float(modes_of(kernel, x, None, None, P).rates.max())
+        if not top > 0:
+            raise InputError("Expected a kernel and P with a product that is not zero; got a zero one.")
+        return 2 * (1 + momentum) / top
     if not isinstance(kernel, Spectrum):
         kernel = top_modes(operator_on(kernel, x), 1, key=key, tolerance=tolerance)
     if not kernel.num_above_noise:

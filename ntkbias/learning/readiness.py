@@ -7,7 +7,7 @@
 Learnability: 1 target, 1 kernel
 target  Rayleigh quotient        learning time       samples needed  label time
 parity              0.200  5.00 (4.00 to 6.00)  8.00 (7.00 to 9.00)           -
-In brackets, intervals of 95 % over examples.
+In brackets, intervals of 95 % over samples of as many examples.
 """
 
 import math
@@ -21,7 +21,15 @@ __all__ = ["Readiness", "table_of"]
 
 
 class Readiness(NamedTuple):
-    """The numbers of `Learnability` for one kernel and one target, with their intervals."""
+    """The numbers of `Learnability` for one kernel and one target, with their intervals.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> found = nb.learnability(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, {"right": lambda x: x[:, 0]})
+    >>> type(found["right"]).__name__
+    'Readiness'
+    """
 
     rayleigh_quotient: Interval
     learning_time: Interval
@@ -42,7 +50,11 @@ def table_of(pairs: Sequence[tuple[str, str]], found: Sequence[Readiness], more:
         "samples needed": [str(each.samples_needed) for each in found],
         "label time": [_label_time(each) for each in found],
     }
-    notes = ["In brackets, intervals of 95 % over examples."] if not all(each.are_bounds for each in found) else []
+    notes = (
+        ["In brackets, intervals of 95 % over samples of as many examples."]
+        if not all(each.are_bounds for each in found)
+        else []
+    )
     for kernel in kernels:
         own = [each for (name, _), each in zip(pairs, found, strict=True) if name == kernel]
         if own[0].are_bounds:

@@ -56,6 +56,13 @@ class KernelRegression(Printed):
     """A fit of kernel ridge regression; `predict` evaluates it at other points.
 
     A fit of a kernel, or of its operator, keeps the kernel and the inputs `x`.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> fit = nb.kernel_regression(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, x[:, 0], ridge=0.01)
+    >>> fit.predict(x[:3]).shape
+    (3,)
     """
 
     named_axes = Axes("example", n="example", o="output")
@@ -135,6 +142,14 @@ def kernel_regression(kernel: Any, x: Inputs, targets: ArrayLike, *, ridge: floa
     Raises `InputError` on a matrix that is not square, symmetric, finite and positive semi-definite; on targets of
     another length or with squares that overflow; on traced arrays; on a negative ridge; and on a `K + ridge` that is
     singular to rounding.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> y = circle.harmonics(x, 1)[:, 1]
+    >>> fit = nb.kernel_regression(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, y)
+    >>> bool(abs(fit.predict(x) - y).max() < 1e-3), bool(fit.leave_one_out_error < 0.01)
+    (True, True)
     """
     require_known((kernel, x, targets, ridge), "kernel_regression")
     gram = gram_of(kernel, x)

@@ -35,6 +35,12 @@ class Contrast(eqx.Module):
 
     The target equals `values` (default: 1 for all inputs) at output `first`, -`values` at output `second`, and zero
     elsewhere. Values of +1 and -1, `(n,)`, say which of the two outputs is right for each input.
+
+    >>> import jax, ntkbias as nb
+    >>> net, x = nb.nets.mlp(width=16, depth=1, num_outputs=3), jax.random.normal(jax.random.key(1), (8, 2))
+    >>> kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,)), outputs="all")
+    >>> nb.learnability(kernel, x, {"1 over 0": nb.learning.Contrast(1, 0)}, centered=False).learning_time.shape
+    (1, 1)
     """
 
     first: int = eqx.field(static=True)

@@ -27,6 +27,10 @@ def named(loss: str | LossFunction) -> LossFunction:
     """The loss of `NAMED` with this name. A `Loss` or a function `(outputs, targets) -> scalar` is returned unchanged.
 
     Raises `InputError` on an unknown name, and `InputTypeError` if `loss` is neither a name nor a function.
+
+    >>> import ntkbias as nb
+    >>> nb.losses.named("mse") is nb.losses.mse
+    True
     """
     if isinstance(loss, str):
         require_choice("loss", loss, NAMED)
@@ -44,6 +48,10 @@ def checked_targets(loss: str | LossFunction, outputs: Any, targets: ArrayLike) 
     `outputs` is an array or a result of `jax.eval_shape`: only its shape and dtype count. Raises `InputError` if the
     targets are not finite or have another number of rows, on whatever the loss refuses, and if the loss is not a
     scalar.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> nb.losses.checked_targets("mse", jnp.zeros((2, 1)), [[1.0], [0.0]]).shape
+    (2, 1)
     """
     function = named(loss)
     values = require_array(targets, "targets")

@@ -54,6 +54,11 @@ class Loss:
 
     `root(u, v)` returns S^T v `(n, o)` for outputs u and vectors v `(n, o)`, in which each row is one position. It is
     None if the Hessian is zero almost everywhere or not known.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> absolute = nb.losses.Loss("absolute", lambda u, y: jnp.mean(jnp.sum(jnp.abs(u - y), -1)), "values")
+    >>> float(absolute(jnp.ones((4, 2)), jnp.zeros((4, 2))))
+    2.0
     """
 
     name: str

@@ -33,6 +33,10 @@ def mse(outputs: Float[Array, "n *o"], targets: Array) -> Float[Array, ""]:
 
     `targets` have the shape of `outputs`; `(n,)` and `(n, 1)` count as equal. Like all losses, it is computed in
     float32 or wider. Raises `InputError` on targets of another shape.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> float(nb.losses.mse(jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1))))  # (1 + 9) / 2 / 2
+    2.5
     """
     return jnp.sum((at_least_float32(outputs) - targets_shaped_like(outputs, targets)) ** 2) / (2 * len(outputs))
 
@@ -43,6 +47,10 @@ def logistic(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""
 
     For outputs `(n, *positions, 1)` and labels `(n, *positions)`, it sums over positions. Raises `InputError` on more
     than one output, on targets of another shape, and on labels other than -1 and +1 unless they are traced.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> round(float(nb.losses.logistic(jnp.zeros(2), jnp.array([1.0, -1.0]))), 3)  # log 2
+    0.693
     """
     values = at_least_float32(outputs)
     return jnp.sum(jax.nn.softplus(-_signs("logistic", values, targets) * values)) / len(outputs)
@@ -53,6 +61,10 @@ def hinge(outputs: Float[Array, "n *one"], targets: Array) -> Float[Array, ""]:
     """The mean over inputs of max(0, 1 - y u), for one output u `(n,)` or `(n, 1)` and labels y of -1 and +1.
 
     The Hessian is zero except at y u = 1. Positions and errors: see `logistic`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> float(nb.losses.hinge(jnp.array([0.5, -2.0]), jnp.array([1.0, -1.0])))
+    0.25
     """
     values = at_least_float32(outputs)
     return jnp.sum(jax.nn.relu(1 - _signs("hinge", values, targets) * values)) / len(outputs)
@@ -71,6 +83,10 @@ def cross_entropy(outputs: Float[Array, "n *positions c"], targets: Array) -> Fl
     The softmax runs over the last axis, the c classes. `targets` are whole-number labels `(n, *positions)`, or
     probabilities of the outputs' shape, one-hot or smoothed. Raises `InputError` on other shapes, on labels outside
     0 .. c - 1, and on probabilities that do not sum to one. Traced values are not checked.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> round(float(nb.losses.cross_entropy(jnp.zeros((4, 2)), jnp.array([0, 1, 1, 0]))), 3)  # log 2
+    0.693
     """
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise InputError(

@@ -42,6 +42,10 @@ class Quadratic(Described):
 
     It needs the outputs of all n inputs in their order, so it does not work with batches. A product with P costs n r
     multiplications. With P = I / n, it is `mse`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> isinstance(nb.losses.weighted_mse(jnp.full(2, 0.5)), nb.losses.Quadratic)
+    True
     """
 
     diagonal: Float[Array, " n"]
@@ -81,6 +85,11 @@ def weighted_mse(weights: ArrayLike) -> Quadratic:
 
     With `domains.quadrature_weights` or `domains.density_weights`, an error counts as much where inputs are rare as
     where they are dense.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> loss = nb.losses.weighted_mse(jnp.array([0.75, 0.25]))
+    >>> float(loss(jnp.array([1.0, 0.0]), jnp.zeros(2)))
+    0.375
     """
     values = require_array(weights, "weights")
     checked = _checked_weights(values, values.shape[0] if values.ndim else 0)
@@ -102,6 +111,13 @@ def sobolev(
 
     Raises `InputError` if no such weights exist, if there are more harmonics than inputs, or if (1 + l)^{2 s}
     overflows.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> loss = nb.losses.sobolev(circle, x, 1, max_degree=2, weights=weights)
+    >>> float(loss(circle.harmonics(x, 2)[:, 3], 0 * x[:, 0]).round(3))  # (1 + 2)^2 / 2
+    4.5
     """
     if not isinstance(domain, HarmonicDomain):
         raise InputTypeError(f"Expected a domain with harmonics, e.g. Circle(); got {type(domain).__name__}.")
@@ -129,6 +145,11 @@ class ImageSobolev(eqx.Module):
 
     Outputs and targets are `(n, height, width)` or `(n, height, width, channels)`. k counts waves across the image, up
     to half its pixels. The Fourier transform is unitary, so order 0 is `mse`. This loss works with batches.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> loss = nb.losses.ImageSobolev(1.0)
+    >>> round(float(loss(jnp.ones((1, 4, 4, 1)), jnp.zeros((1, 4, 4, 1)))), 3)
+    8.0
     """
 
     order: float

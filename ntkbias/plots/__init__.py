@@ -14,7 +14,7 @@ are numbered from one, as in the tables of `report`.
 
 from ntkbias.plots.drawing import PANEL, SIZE, color, panels, save, svg
 from ntkbias.plots.eigenvalues import cumulative_power, exact_and_measured, spectra, spectral_density
-from ntkbias.plots.frequencies import eigenvalue_against_frequency, energy_per_degree
+from ntkbias.plots.frequencies import eigenvalue_against_frequency, energy_per_degree, frequency_size
 from ntkbias.plots.functions import eigenfunctions
 from ntkbias.plots.histories import (
     alignments,
@@ -24,12 +24,15 @@ from ntkbias.plots.histories import (
     frequency_spectrogram,
     num_panels,
 )
+from ntkbias.plots.images import are_images, classes_of, image_modes, panels_of_images
 from ntkbias.plots.laws import learning_curve, scaling_laws
 
 __all__ = [
     "PANEL",
     "SIZE",
     "alignments",
+    "are_images",
+    "classes_of",
     "color",
     "cumulative_power",
     "eigenfunction_frames",
@@ -39,10 +42,13 @@ __all__ = [
     "energy_per_degree",
     "evolution",
     "exact_and_measured",
+    "frequency_size",
     "frequency_spectrogram",
+    "image_modes",
     "learning_curve",
     "num_panels",
     "panels",
+    "panels_of_images",
     "save",
     "scaling_laws",
     "spectra",

@@ -8,6 +8,7 @@
 import contextlib
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,13 @@ __all__ = [
     "axes_of",
     "by_name",
     "color",
+    "compact",
     "draw_modes",
     "label_of",
     "legend",
     "new_figure",
     "panels",
+    "part_of",
     "plain_numbers",
     "save",
     "svg",
@@ -55,6 +58,8 @@ DPI_WITHIN_SVG = 120  # of scatter plots and heat maps: thousands of vector mark
 SIZE = (7.0, 5.0)  # inches, of a figure with one panel
 PANEL = (2.4, 2.1)  # inches, of each panel if there are several
 NUM_COLUMNS = 4
+MARKS = re.compile(r'<g(?P<clip>(?: clip-path="[^"]*")?)>(?P<marks>\s*(?:<use [^>]*/>\s*)+)</g>')
+LONG_NUMBER = re.compile(r"scale\([^)]*\)|(?P<position>-?\b\d+\.\d{3,}\b(?!e))")  # scales stay: letters have theirs
 MAX_NAME = 40  # characters of a kernel's name in a legend
 
 
@@ -79,7 +84,28 @@ def svg(figure: Figure) -> str:
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "ntkbias"}), _laid_out(figure):
         figure.savefig(buffer, format="svg", dpi=DPI_WITHIN_SVG, metadata={"Date": None})
-    return buffer.getvalue().decode()
+    return compact(buffer.getvalue().decode())
+
+
+def compact(svg: str) -> str:
+    """The SVG text with positions to a hundredth of a point, and with the style of marks on their group, not on each.
+
+    >>> compact('<g clip-path="url(#p)"><use xlink:href="#m" x="1.23456" y="2" style="fill: #0072b2"/></g>')
+    '<g clip-path="url(#p)" style="fill: #0072b2"><use xlink:href="#m" x="1.23" y="2"/></g>'
+    """
+    svg = MARKS.sub(_with_one_style, re.sub(r"\n +", "\n", svg))
+    return LONG_NUMBER.sub(_rounded, svg)
+
+
+def _rounded(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".") if found["position"] else found[0]
+
+
+def _with_one_style(group: re.Match[str]) -> str:
+    styles = set(re.findall(r' style="([^"]*)"', group["marks"]))
+    if len(styles) != 1:
+        return group[0]
+    return f'<g{group["clip"]} style="{styles.pop()}">' + re.sub(r' style="[^"]*"', "", group["marks"]) + "</g>"
 
 
 def save(path: str | Path, figure: Figure) -> str:
@@ -122,6 +148,11 @@ def new_figure(**options: Any) -> Figure:
     return plt.figure(**options)
 
 
+def part_of(index: int, part: str) -> str:
+    """The identifier, in an SVG file, of a part of a picture that belongs to the kernel at this index."""
+    return f"kernel-{index}-{part}"
+
+
 def axes_of(ax: Axes | None) -> Axes:
     """The axes to draw on, from a new figure if `ax` is None, with a grid in the background."""
     if ax is None:
@@ -142,10 +173,17 @@ def by_name(value: Any, single: type, field: str) -> dict[str, Any]:
 
 
 def draw_modes(ax: Axes, values: np.ndarray, index: int, name: str) -> None:
-    """A line through one value per mode, with dots on the first ten: further dots would merge."""
+    """A line through one value per mode, with dots on the first ten: further dots would merge.
+
+    With several runs `(r, k)`, the line is their median, and a band reaches from the lowest to the highest run.
+    """
+    if values.ndim == 2:
+        low, high, values = values.min(0), values.max(0), np.median(values, 0)
+        band = ax.fill_between(np.arange(1, len(values) + 1), low, high, color=color(index), alpha=0.25, linewidth=0)
+        band.set_gid(part_of(index, "band"))
     numbers = np.arange(1, len(values) + 1)
     style: dict[str, Any] = {"linewidth": 1.4, "markersize": 2.4, "markevery": slice(10)}
-    ax.plot(numbers, values, "-o", color=color(index), label=label_of(name), **style)
+    ax.plot(numbers, values, "-o", color=color(index), label=label_of(name), gid=part_of(index, "curve"), **style)
 
 
 def label_of(name: str, *facts: str) -> str:

@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
-from ntkbias.comparison import Comparison
+from ntkbias.comparison import ComparedKernel, Comparison
 from ntkbias.eigen import SpectralDensity
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.exact import ExactSpectrum
 from ntkbias.frequency import FrequencyRanking
-from ntkbias.plots.drawing import axes_of, by_name, color, draw_modes, legend, plain_numbers
+from ntkbias.plots.drawing import axes_of, by_name, color, draw_modes, legend, part_of, plain_numbers
 from ntkbias.spectra import Spectrum
 
 __all__ = ["cumulative_power", "exact_and_measured", "spectra", "spectral_density"]
@@ -30,20 +30,37 @@ def spectra(comparison: Comparison | Spectrum, ax: Axes | None = None) -> Axes:
     """Draw the eigenvalues of K / n against mode index, on logarithmic axes, for each kernel or for one spectrum.
 
     Solid lines show the modes above the noise floor. A dotted line of the same color marks the floor. Modes below the
-    floor are rounding error, and are left out.
+    floor are rounding error, and are left out. For several runs of a network, a line is their median, and a band
+    reaches from the lowest to the highest run.
     """
     named = by_name(comparison, Spectrum, "spectra")
     ax = axes_of(ax)
+    num_runs = 1
     for index, (name, spectrum) in enumerate(named.items()):
-        values = np.asarray(spectrum.eigenvalues)[: spectrum.num_above_noise]
+        runs = _runs(comparison[name]) if isinstance(comparison, Comparison) else spectrum.eigenvalues[None]
+        num_runs = max(num_runs, len(runs))
+        shown = np.min(np.sum(np.asarray(runs) > np.asarray(spectrum.noise_floor), 1))
+        values = np.asarray(runs)[:, :shown]
         floor = float(spectrum.noise_floor)
-        draw_modes(ax, values, index, name)
+        draw_modes(ax, values if len(values) > 1 else values[0], index, name)
         if floor > 0:
-            ax.axhline(floor, color=color(index), linestyle=":", linewidth=1.2)
+            ax.axhline(floor, color=color(index), linestyle=":", linewidth=1.2, gid=part_of(index, "floor"))
     ax.set(xscale="log", yscale="log", xlabel="mode index", ylabel="eigenvalue of K / n")
     ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=True))
-    legend(ax, Line2D([], [], color="0.4", linestyle=":", label="noise floor"))
+    entries = [Line2D([], [], color="0.4", linestyle=":", label="noise floor")]
+    if num_runs > 1:
+        label = f"from the lowest to the highest of {num_runs} runs"
+        entries.append(Line2D([], [], color="0.6", linewidth=6, alpha=0.4, label=label))
+    legend(ax, *entries)
     return ax
+
+
+def _runs(kernel: ComparedKernel) -> Float[np.ndarray, "r k"]:
+    """The eigenvalues of all runs: all of them if the comparison has them, or those that it keeps with functions."""
+    if kernel.eigenvalues is not None:
+        return np.asarray(kernel.eigenvalues)
+    shown = min(len(run.eigenvalues) for run in kernel.spectra)
+    return np.stack([np.asarray(run.eigenvalues)[:shown] for run in kernel.spectra])
 
 
 def spectral_density(density: SpectralDensity, ax: Axes | None = None, *, width: float = 0.1) -> Axes:

@@ -17,50 +17,139 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ntkbias.checks import require_positive
-from ntkbias.comparison import Comparison
+from ntkbias.comparison import ComparedKernel, Comparison
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyRanking
-from ntkbias.plots.drawing import MARKERS, axes_of, by_name, color, label_of, legend, plain_numbers
-from ntkbias.tables import interval
+from ntkbias.plots.drawing import (
+    MARKERS,
+    SIZE,
+    axes_of,
+    by_name,
+    color,
+    label_of,
+    legend,
+    new_figure,
+    part_of,
+    plain_numbers,
+)
 
-__all__ = ["eigenvalue_against_frequency", "energy_per_degree"]
+__all__ = ["eigenvalue_against_frequency", "energy_per_degree", "frequency_size"]
+
+MOST_VECTOR_MARKS = 2_000  # per kernel: more of them make a large file, and are drawn as pixels
+GOLDEN = 0.618  # its multiples, without their whole parts, are spread evenly
+FAINT = "0.75"
 
 
 def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: Axes | None = None) -> Axes:
     """Draw the eigenvalue of each mode in the ranking against its frequency, with the fitted power law.
 
-    Both axes are logarithmic. If some modes have a frequency of zero or nearly zero, the frequency axis is linear up to
-    the smallest other frequency, and its label says so. The dashed line is `FrequencyRanking.decay`, drawn over the
-    fitted modes. The legend gives its exponent with the 95 % interval, and Spearman's rank correlation. The exponent is
-    the slope over the fitted modes, which may differ from the asymptotic one. Hollow marks are modes whose frequency
-    the inputs do not resolve.
+    A comparison of several kernels has one panel per kernel, with common scales: `ax` is their frame, and
+    `ax.child_axes` are the panels. The title of a panel gives the exponent with the 95 % interval, and Spearman's rank
+    correlation (for several runs of a network, their means); for a single kernel, the legend does. The marks are the
+    modes of the first run. The dashed line is `FrequencyRanking.decay`, drawn over the
+    fitted modes; thin gray lines are those of the other kernels. The exponent is the slope over the fitted modes, which
+    may differ from the asymptotic one.
+
+    Modes whose frequency the inputs do not resolve are hollow marks in a strip of their own on the right: for these
+    only a lower bound of the frequency is known. Both axes are logarithmic. If some modes have a frequency of zero or
+    nearly zero, the frequency axis is linear up to the smallest other frequency, and its label says so.
     """
     rankings = by_name(comparison, FrequencyRanking, "rankings")
-    ax = axes_of(ax)
+    if ax is None and len(rankings) > 1:
+        ax = new_figure(figsize=frequency_size(len(rankings)), layout="constrained").subplots()
+    frame = axes_of(ax)
+    several, strips = len(rankings) > 1, not all(ranking.resolved.all() for ranking in rankings.values())
+    panels = _panels(frame, len(rankings), strips) if several else [(frame, _strip_beside(frame) if strips else None)]
     least = _least_on_logarithmic_axis(np.concatenate([np.asarray(r.frequencies) for r in rankings.values()]))
-    for index, (name, ranking) in enumerate(rankings.items()):
-        law = _law(ranking)
-        _draw_ranking(ax, ranking, index, law if isinstance(comparison, FrequencyRanking) else label_of(name, law))
-        if ranking.decay is not None:
-            _draw_power_law(ax, ranking, least, color(index))
-    label = "radians per unit of length"
+    for index, ((name, ranking), (panel, strip)) in enumerate(zip(rankings.items(), panels, strict=True)):
+        law = _law(comparison[name] if isinstance(comparison, Comparison) else ranking)
+        label = law if isinstance(comparison, FrequencyRanking) else label_of(name, law)
+        _draw_ranking(panel, strip, ranking, index, label)
+        for other, lawful in enumerate(rankings.values()):
+            if lawful.decay is not None:
+                _draw_power_law(panel, lawful, least, index if other == index else None)
+        if several:
+            panel.set_gid(part_of(index, "panel"))
+            if strip is not None:
+                strip.set_gid(part_of(index, "strip"))
+            panel.set_title(f"{label_of(name)}\n{law}", fontsize=8, loc="left")
+    label = "frequency (radians per unit of length"
+    first = panels[0][0]
     if min(float(np.min(r.frequencies)) for r in rankings.values()) < least:
-        ax.set_xscale("symlog", linthresh=least, linscale=0.4)
+        first.set_xscale("symlog", linthresh=least, linscale=0.4)
         most = max(float(np.max(r.frequencies)) for r in rankings.values())
-        ax.set_xlim(left=-0.15 * least, right=None if most >= least else least)
+        first.set_xlim(left=-0.15 * least, right=None if most >= least else least)
         label += f"; the axis is linear below {least:.2g}"
     else:
-        ax.set_xscale("log")
-    ax.set(yscale="log", xlabel=f"frequency ({label})", ylabel="eigenvalue of K / n")
-    plain_numbers(ax.xaxis)
-    if all(ranking.resolved.all() for ranking in rankings.values()):
-        entries = []
-    else:
-        note = "hollow: not resolved, the frequency is a lower bound"
-        entries = [Line2D([], [], linestyle="none", marker="o", color="0.4", fillstyle="none", label=note)]
+        first.set_xscale("log")
+    first.set_yscale("log")
+    frame.set(xlabel=f"{label})", ylabel="eigenvalue of K / n")
+    for panel, _ in panels:
+        plain_numbers(panel.xaxis)
+    entries = []
+    if several:
+        entries.append(Line2D([], [], linestyle="--", color="0.4", label="power law over the modes of its fit"))
+        entries.append(Line2D([], [], linestyle="--", color=FAINT, label="those of the other kernels"))
+    if strips:
+        note = "not resolved: only a lower bound of the frequency is known"
+        entries.append(Line2D([], [], linestyle="none", marker="o", color="0.4", fillstyle="none", label=note))
     title = "slope of the dashed line (95 % interval), Spearman's ρ"
-    legend(ax, *entries, title=title if isinstance(comparison, FrequencyRanking) else f"kernel: {title}")
-    return ax
+    prefix = "" if isinstance(comparison, FrequencyRanking) else "kernel: "
+    legend(frame, *entries, title=None if several else f"{prefix}{title}")
+    return frame
+
+
+def frequency_size(num_kernels: int) -> tuple[float, float]:
+    """Inches of a figure that has room for `eigenvalue_against_frequency` of so many kernels."""
+    if num_kernels == 1:
+        return SIZE
+    columns = _columns(num_kernels)
+    return 1.2 + 3.1 * columns, 1.1 + 2.5 * -(-num_kernels // columns)
+
+
+def _columns(num_kernels: int) -> int:
+    return 2 if num_kernels <= 4 else 3
+
+
+def _panels(frame: Axes, count: int, strips: bool) -> list[tuple[Axes, Axes | None]]:
+    """Panels with common scales within a frame, each with a strip for unresolved modes if there are any."""
+    columns = _columns(count)
+    rows = -(-count // columns)
+    frame.grid(False)
+    frame.spines[:].set_visible(False)
+    frame.set(xticks=[], yticks=[])
+    frame.xaxis.labelpad, frame.yaxis.labelpad = 27 if strips else 18, 34  # room for the panels' own labels
+    width, height = 1 / columns, 1 / rows
+    made: list[tuple[Axes, Axes | None]] = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        left, bottom = column * width, 1 - (row + 1) * height
+        across, up = width * (1 if column == columns - 1 else 0.95), height * (0.8 if rows > 1 else 0.9)
+        main = across * (0.83 if strips else 1)
+        shared = made[0][0] if made else None
+        panel = axes_of(frame.inset_axes((left, bottom, main, up), sharex=shared, sharey=shared))
+        strip = None
+        if strips:
+            strip = _as_strip(frame.inset_axes((left + 0.86 * across, bottom, 0.14 * across, up), sharey=panel))
+            if index + columns < count:
+                strip.set_xlabel("")
+        panel.tick_params(which="both", labelsize=8, labelbottom=index + columns >= count, labelleft=column == 0)
+        made.append((panel, strip))
+    return made
+
+
+def _strip_beside(ax: Axes) -> Axes:
+    """A strip to the right of the axes, with the same axis of eigenvalues."""
+    return _as_strip(ax.inset_axes((1.02, 0, 0.12, 1), sharey=ax))
+
+
+def _as_strip(strip: Axes) -> Axes:
+    strip.tick_params(which="both", left=False, labelleft=False)
+    strip.set(xticks=[], xlim=(-0.15, 1.15))
+    strip.set_xlabel("not\nresolved", fontsize=7)
+    strip.spines[:].set_visible(False)
+    strip.set_facecolor("0.95")
+    return strip
 
 
 def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_modes: int = 40) -> Axes:
@@ -102,23 +191,29 @@ def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_mod
     return ax
 
 
-def _draw_ranking(ax: Axes, ranking: FrequencyRanking, index: int, label: str) -> None:
-    """One mark per mode: filled if its frequency is resolved, hollow if only a lower bound is known."""
+def _draw_ranking(ax: Axes, strip: Axes | None, ranking: FrequencyRanking, index: int, label: str) -> None:
+    """One mark per mode: filled at its frequency if that is resolved, and otherwise hollow, in the strip."""
     frequencies, eigenvalues = np.asarray(ranking.frequencies, float), np.asarray(ranking.eigenvalues, float)
     known = np.asarray(ranking.resolved)
-    style: dict[str, Any] = {"s": 14, "marker": MARKERS[index % len(MARKERS)], "alpha": 0.55, "rasterized": True}
-    ax.scatter(frequencies[known], eigenvalues[known], color=color(index), linewidths=0, label=label, **style)
-    if not known.all():
-        bounds = frequencies[~known], eigenvalues[~known]
-        ax.scatter(*bounds, facecolors="none", edgecolors=color(index), linewidths=0.7, **style)
+    style: dict[str, Any] = {"s": 14, "marker": MARKERS[index % len(MARKERS)], "alpha": 0.55}
+    style["rasterized"] = len(known) > MOST_VECTOR_MARKS
+    marks = ax.scatter(frequencies[known], eigenvalues[known], color=color(index), linewidths=0, label=label, **style)
+    marks.set_gid(part_of(index, "modes"))
+    if strip is not None and not known.all():
+        spread = (np.arange(np.sum(~known)) * GOLDEN) % 1  # side by side, so that they do not hide each other
+        hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.5, "markersize": 2.5}
+        (bounds,) = strip.plot(
+            spread, eigenvalues[~known], style["marker"], color=color(index), rasterized=style["rasterized"], **hollow
+        )
+        bounds.set_gid(part_of(index, "bounds"))
 
 
-def _law(ranking: FrequencyRanking) -> str:
-    """The exponent, its interval and Spearman's rho, as text for a legend."""
-    law = "too few frequencies for a power law"
-    if (decay := ranking.decay) is not None:
-        law = f"exponent {interval(decay.exponent, decay.low, decay.high)}"
-    rho = ranking.spearman_text.partition(" (")[0]
+def _law(value: ComparedKernel | FrequencyRanking) -> str:
+    """The exponent, its interval and Spearman's rho, as text for a legend: for several runs, their means."""
+    facts = {fact.label: fact.text for fact in value.facts()}
+    exponent = facts.get("decay exponent", "not defined").removesuffix(" against frequency")
+    law = "too few frequencies for a power law" if exponent == "not defined" else f"exponent {exponent}"
+    rho = facts["Spearman's rho"].partition(" (")[0]
     return f"{law}, ρ {rho}".replace("-", "−")
 
 
@@ -128,8 +223,11 @@ def _least_on_logarithmic_axis(frequencies: Float[np.ndarray, " k"]) -> float:
     return float(positive.min()) if len(positive) else 1.0
 
 
-def _draw_power_law(ax: Axes, ranking: FrequencyRanking, least: float, color: str) -> None:
-    """The fitted line over the fitted modes. Least squares on logarithms passes through their geometric mean."""
+def _draw_power_law(ax: Axes, ranking: FrequencyRanking, least: float, index: int | None) -> None:
+    """The fitted line over the fitted modes, faint if it is that of another kernel.
+
+    Least squares on logarithms passes through the geometric mean of the modes.
+    """
     assert ranking.decay is not None
     fitted = slice(ranking.decay.first, ranking.decay.last)
     frequencies, eigenvalues = np.asarray(ranking.frequencies, float)[fitted], np.asarray(ranking.eigenvalues)[fitted]
@@ -137,4 +235,7 @@ def _draw_power_law(ax: Axes, ranking: FrequencyRanking, least: float, color: st
     middle_x, middle_y = (np.exp(np.mean(np.log(v[positive]))) for v in (frequencies, eigenvalues))
     ends = np.array([max(frequencies[positive].min(), least), frequencies[positive].max()])
     line = middle_y * (ends / middle_x) ** ranking.decay.exponent
-    ax.plot(ends, line, "--", color=color, linewidth=1.6)
+    if index is None:
+        ax.plot(ends, line, "--", color=FAINT, linewidth=0.8, zorder=1)
+    else:
+        ax.plot(ends, line, "--", color=color(index), linewidth=1.6)

@@ -23,7 +23,7 @@ from ntkbias.frequency import FrequencyRanking
 from ntkbias.plots.drawing import PALETTE, panels
 from ntkbias.spectra import Spectrum
 
-__all__ = ["draw_curve", "draw_points", "eigenfunctions"]
+__all__ = ["draw_curve", "draw_points", "eigenfunctions", "mode_title"]
 
 
 def eigenfunctions(
@@ -41,6 +41,8 @@ def eigenfunctions(
     colored by value. All panels share one color scale, which ends at the magnitude that 1 % of the values exceed. For
     vector-valued modes, the first output is drawn. The sign of an eigenfunction is arbitrary. "(of 2-3)" in a title
     means that modes 2 to 3 share an eigenvalue: any rotation among them is as good. Panels without a mode stay empty.
+
+    See also `image_modes`, which shows the modes on images as images.
     """
     if not (isinstance(spectrum, Spectrum) and isinstance(ranking, FrequencyRanking) and isinstance(domain, Domain)):
         got = ", ".join(type(value).__name__ for value in (spectrum, ranking, domain))
@@ -50,18 +52,18 @@ def eigenfunctions(
         raise InputError(
             "Expected a spectrum that knows its inputs; got one of a bare matrix. Use spectrum(kernel, x)."
         )
-    num_shown = min(num_modes, len(ranking.frequencies))
+    functions = np.asarray(spectrum.eigenfunctions, float)
+    num_shown = min(num_modes, len(ranking.frequencies), functions.shape[-1])
     grid = np.atleast_2d(panels(num_shown) if axes is None else np.asarray(axes))
     if grid.size < num_shown:
         raise InputError(f"Expected axes for {num_shown} modes; got {grid.size}. Pass more axes or fewer num_modes.")
-    functions = np.asarray(spectrum.eigenfunctions, float)
     kind = "eigenfunction" if functions.ndim == 2 else "eigenfunction,\nfirst output"
     functions = functions[..., :num_shown] if functions.ndim == 2 else functions[:, 0, :num_shown]
     chart = domain.chart(jnp.asarray(spectrum.x))
     scale = Normalize(*np.quantile(np.abs(functions), 0.99) * np.array([-1.0, 1.0]))
     drawn, empty = list(grid.flat)[:num_shown], list(grid.flat)[num_shown:]
     for index, ax in enumerate(drawn):
-        ax.set_title(_mode_title(ranking, index), fontsize=8)
+        ax.set_title(mode_title(ranking, index), fontsize=8)
         ax.tick_params(labelsize=8)
         if chart.shape[1] == 1:
             draw_curve(ax, chart[:, 0], functions[:, index], color, isinstance(domain, Circle))
@@ -79,7 +81,8 @@ def eigenfunctions(
     return grid
 
 
-def _mode_title(ranking: FrequencyRanking, index: int) -> str:
+def mode_title(ranking: FrequencyRanking, index: int) -> str:
+    """The number of a mode, its eigenspace, its eigenvalue and its frequency, in two lines."""
     members = np.flatnonzero(np.asarray(ranking.eigenspace) == ranking.eigenspace[index]) + 1
     together = f" (of {members[0]}–{members[-1]})" if len(members) > 1 else ""
     value, frequency = float(ranking.eigenvalues[index]), float(ranking.frequencies[index])
@@ -105,7 +108,7 @@ def draw_points(ax: Axes, chart: np.ndarray, values: np.ndarray, scale: Normaliz
         chart[:, 0], chart[:, 1], c=values, s=size, cmap="RdBu_r", norm=scale, linewidths=0, rasterized=True
     )
     ax.set_facecolor("0.93")  # on white, values near zero would be invisible
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal", adjustable="box")  # with shared axes, "datalim" would cut points off
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel("coordinate 1", fontsize=8)
     return points

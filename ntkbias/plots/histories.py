@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ntkbias.checks import require_positive
@@ -75,9 +76,9 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
     """Draw the largest eigenvalues of K / n along training. Each mode keeps its color when eigenvalues cross.
 
     If the history has "matched_modes", a mode has the color of the initial mode that it came from; the first mode is
-    the darkest. The dotted line is 2 / learning rate: gradient descent on the squared error is unstable if an
-    eigenvalue of the kernel with outputs="all" is above it. For several runs, modes are matched by rank, and a line is
-    the median.
+    the darkest. The dotted line is 2 / learning rate. While an eigenvalue of the kernel with outputs="all" is above it,
+    each step of gradient descent on the squared error makes the error in that mode larger. Training then diverges, or
+    moves to where the eigenvalue is smaller. For several runs, modes are matched by rank, and a line is the median.
     """
     _require_history(history, "eigenvalues")
     require_positive("num_modes", num_modes)
@@ -88,11 +89,15 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
         matched = np.full(values.shape, np.nan)
         np.put_along_axis(matched, history["matched_modes"], values, 1)
         values = matched
-    for mode in range(min(num_modes, values.shape[-1])):
+    shown = min(num_modes, values.shape[-1])
+    for mode in range(shown):
         _draw(ax, history, values[..., mode], shades[mode], None)
+    shading = ScalarMappable(BoundaryNorm(np.arange(shown + 1) + 0.5, shown), ListedColormap(shades[:shown]))
+    name = "mode, by its rank at the start" if "matched_modes" in history and history.num_runs is None else "mode"
+    ax.figure.colorbar(shading, ax=ax, label=name, ticks=np.arange(1, shown + 1))
     rates = np.asarray(history.learning_rates)
     if np.isfinite(rates).all() and np.ndim(rates) == 1 and np.all(rates > 0):
-        ax.plot(steps, 2 / rates, ":", color="0.4", linewidth=1.2, label="2 / learning rate")
+        ax.plot(steps, 2 / rates, ":", color="0.4", linewidth=1.2, label="2 / learning rate: unstable above")
     ax.set(yscale="log", ylabel="eigenvalue of K / n")
     _step_axis(ax, history)
     if ax.get_legend_handles_labels()[0]:
@@ -127,7 +132,7 @@ def frequency_spectrogram(
 
     The history must be on a domain with harmonics. Steps run upwards, and each column is a frequency: the network has
     learned it where the column turns from dark to light. For several runs, the power is the geometric mean. The color
-    scale covers `decades` below the largest power.
+    scale covers `decades` below the largest power. The axis ends with the last frequency whose power reaches it.
     """
     _require_history(history, measure)
     if history.level_frequencies is None:
@@ -141,6 +146,9 @@ def frequency_spectrogram(
     frequencies, group = np.unique(np.asarray(history.level_frequencies), return_inverse=True)
     summed = np.zeros((len(power), len(frequencies)))
     np.add.at(summed.T, group, np.asarray(power).T)
+    reached = group[(np.asarray(power) > 1.001 * floor).any(0)]  # the mean of logarithms rounds
+    last = reached.max() + 1 if len(reached) else len(frequencies)
+    frequencies, summed = frequencies[:last], summed[:, :last]
     mesh = ax.pcolormesh(
         _edges(frequencies),
         _edges(np.asarray(history.steps, float)),
@@ -153,7 +161,7 @@ def frequency_spectrogram(
     ax.set_xlabel("frequency (radians per unit of length)")
     _step_axis(ax, history, vertical=True)
     title = dict(history.panels).get(measure, (measure,))[0]
-    ax.figure.colorbar(mesh, ax=ax, label=title, extend="min")
+    ax.figure.colorbar(mesh, ax=ax, label=f"{title} at this frequency", extend="min")
     return ax
 
 
@@ -202,7 +210,9 @@ def eigenfunction_frames(
             if column == 0:
                 ax.set_ylabel(f"mode {mode + 1}", fontsize=8)
     if chart.shape[1] == 2:
-        grid[0, 0].figure.colorbar(points, ax=list(grid.flat), extend="both", shrink=0.8, label="eigenfunction")
+        grid[0, 0].figure.colorbar(
+            points, ax=list(grid.flat), extend="both", shrink=0.8, label="value of the eigenfunction"
+        )
     return grid
 
 

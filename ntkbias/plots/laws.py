@@ -74,7 +74,7 @@ def learning_curve(
         ax.plot(np.asarray(predicted.sizes), curve, "-", color=color(index), linewidth=1.4, label=name)
     entries: list[Line2D] = []
     if measured is not None and points is not None:
-        spans = 1.96 * np.asarray(measured.standard_errors, float).reshape(points.shape)
+        spans = measured.half_widths().reshape(points.shape)
         for index, (values, span) in enumerate(zip(points.T, spans.T, strict=True)):
             sides = np.stack([np.minimum(span, 0.99 * values), span])  # a bar to zero has no end on a logarithmic axis
             style: dict[str, Any] = {"fmt": "o", "color": color(index), "markersize": 4, "capsize": 2}

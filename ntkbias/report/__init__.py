@@ -1,7 +1,9 @@
 """A comparison or a history as one self-contained HTML page, as figures, as a table for a terminal, and as JSON.
 
-The page holds a summary in words, tables, figures with a caption that explains how to read each one, and the settings
-and versions behind the results. It has no scripts and loads no other files.
+The page begins with a question, its answer and what is uncertain. Figures follow, each with a caption that explains how
+to read it, then tables, and how the page was made: date, command, versions, settings and papers. It loads no other
+files. The script of a comparison only adds switches, and the numbers of a mode under the pointer: the page is complete
+without it.
 
 >>> import ntkbias as nb
 >>> x, weights = nb.domains.Circle().quadrature(32)
@@ -24,6 +26,7 @@ from ntkbias.comparison import Comparison
 from ntkbias.errors import InputTypeError
 from ntkbias.report import comparison, history
 from ntkbias.report.facts import facts_as_data, on_host
+from ntkbias.report.making import how_made
 from ntkbias.report.page import framed
 from ntkbias.tracking import History
 
@@ -40,15 +43,18 @@ def write_report(
 ) -> Path:
     """Write the page to `path`, completely or not at all, and return the path.
 
-    `settings` are the settings of the run, possibly nested; the page lists them at the end. `pictures` are the SVG
-    texts of the value's `figures` by name, if you have drawn them already; drawing costs about a second per figure.
+    `settings` are the settings of the run, possibly nested; the page lists them at the end. It shows the command that
+    "command_line", or "command" with "options", names. `pictures` are the SVG texts of the value's `figures` by name,
+    if you have drawn them already; drawing costs about a second per figure. The page begins with the question, its
+    answer in two sentences (`Comparison.answer`), and what is uncertain (`Comparison.uncertainty`).
+
     Raises `InputError` if the file cannot be written.
     """
     path = files.checked_path(path)
     sections, value = _sections_for(value)
     if pictures is None:
         pictures = {name: plots.svg(figure) for name, figure in sections.figures(value).items()}
-    page = framed(sections.body(value, pictures), title, settings)
+    page = framed([*sections.body(value, pictures), how_made(value, settings)], title, sections.SCRIPT)
     files.write(path, lambda file: file.write(page.encode()))
     return path
 

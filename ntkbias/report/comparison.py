@@ -10,9 +10,11 @@
 mlp
 """
 
+import contextlib
 import dataclasses
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,22 +22,33 @@ from matplotlib.figure import Figure
 from ntkbias import plots
 from ntkbias.checks import require_positive
 from ntkbias.comparison import ComparedKernel, Comparison
+from ntkbias.domains import Images
+from ntkbias.errors import InputError
 from ntkbias.frequency import MEASURES
-from ntkbias.report.page import drawn, html_figure, html_table, slug_names
-from ntkbias.tables import Fact, Table, counted, number
+from ntkbias.report.page import drawn, html_figure, html_table, opening, slug_names, table_of
+from ntkbias.report.style import SCRIPT
+from ntkbias.report.themes import variable
+from ntkbias.tables import Printed, Table, counted, number
 
-__all__ = ["body", "figure_names", "figures", "table"]
+__all__ = ["SCRIPT", "body", "figure_names", "figures", "table"]
 
 TABLE_MODES = 20  # modes per kernel in the page's tables
 FIGURE_MODES = 8
+IMAGE_MODES = 5  # per kernel, where each has a row of images
+MOST_HOVERED = 2_000  # modes per kernel whose numbers the page shows under the pointer
+MOST_ROWS = 1_000  # of a table of comparisons
+MOST_NAMED = 4  # kernels that the question names
 FIRST_MODES = 3  # modes per kernel whose eigenvalues the table of kernels shows
 KERNELS = """Eigenvalues are those of K / n, the kernel matrix divided by the number of inputs, so they do not grow with
 n. The trace is their sum. The effective rank is exp(entropy) of their shares. Spearman's ρ is the rank correlation of
-eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the local slope of
-eigenvalue against frequency, over the modes of the dashed line. The 95 % intervals come from resampling the inputs: the
-interval of the exponent keeps the frequencies fixed, and that of ρ keeps the modes fixed. They do not show how well a
-power law fits or what more inputs would change, and they are too wide for quadrature nodes. Both numbers leave out
-modes whose frequency the inputs do not resolve."""
+eigenvalue and frequency; it is -1 if low frequencies always come first. The decay exponent is the slope of eigenvalue
+against frequency, over the modes of the dashed line. Both numbers leave out modes whose frequency the inputs do not
+resolve."""
+OF_MEANS = """Intervals of 95 % are those that the section on what is uncertain describes, each on its own. Numbers of
+several runs are means."""
+OF_RESAMPLES = """The range of the exponent spans the slopes of the thirds of the fitted modes, their trend continued by
+one third, and the 95 % errors of the fit and of the sample of inputs. The 95 % interval of ρ keeps the modes fixed: it
+shows what their uncertain frequencies change."""
 MODES = """Modes are in the order in which they are learned, fastest first. The learning time is 1 / eigenvalue, in
 units of steps × learning rate. In that time gradient flow reduces a mode's error by a factor of e, for one output or an
 infinitely wide network. Modes of one eigenspace have eigenvalues too close to distinguish, and share their frequency;
@@ -45,10 +58,12 @@ inputs do not resolve."""
 OVERVIEW = {  # one figure for all kernels
     "spectra": """The eigenvalues of each kernel, in descending order. The earlier and steeper a curve falls, the fewer
         functions are learned early. The dotted line is the noise floor; eigenvalues below it are rounding and are left
-        out.""",
-    "frequency": """Each point is a mode. Points that fall to the right show a preference for low frequencies. The
-        dashed line is the power law, over the modes of its fit. If the points bend away from it, no single exponent
-        describes them. Hollow marks are modes that the inputs do not resolve; their frequency is a lower bound.""",
+        out. For several runs of a network, a line is their median, and a band reaches from the lowest to the highest
+        run.""",
+    "frequency": """Each point is a mode, and higher points are learned sooner. Points that fall to the right show a
+        preference for low frequencies. The dashed line is the power law, over the modes of its fit. If the points bend
+        away from it, no single exponent describes them. Hollow marks, in the strip at the right, are modes whose
+        frequency the inputs do not resolve: it is higher than they can tell.""",
     "cumulative_power": """The share of the targets' power in the first k modes, summed over targets. A curve that rises
         early belongs to a kernel that learns these targets early.""",
 }
@@ -60,11 +75,17 @@ EACH = {  # one figure per kernel: heading and text
     ),
     "eigenfunctions": (
         "Eigenfunctions",
-        """The first modes over the inputs: along the angle, or as colors at the inputs in two coordinates (for images
-        and point clouds, the first two principal components). The sign of a mode is arbitrary. "of 2-3" names an
-        eigenspace, whose members are meaningful only together.""",
+        """The first modes over the inputs: along the angle, or as colors at the inputs in two coordinates (for point
+        clouds, the first two principal components). The sign of a mode is arbitrary. "of 2-3" names an eigenspace,
+        whose members are meaningful only together.""",
     ),
 }
+IMAGES = """What each of the first modes responds to. At the left are the inputs with its lowest and its highest values,
+each with that value below: the network learns early to tell these two groups apart. "By pixel" is the correlation of
+each pixel with the mode; its square is the share of the mode's variance that this pixel alone explains. Where all
+pixels are pale, the mode is no sum of single pixels. "Mean by class" is the mode's mean in each class, with its
+standard deviation within the class as a line: a mode whose means differ by more than these lines separates classes.
+The sign of a mode is arbitrary, so the two groups may change places between kernels."""
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
@@ -76,7 +97,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """
     made = {
         "spectra": drawn(plots.spectra, comparison),
-        "frequency": drawn(plots.eigenvalue_against_frequency, comparison),
+        "frequency": drawn(plots.eigenvalue_against_frequency, comparison, plots.frequency_size(len(comparison))),
     }
     if comparison.targets is not None and np.any(np.asarray(comparison.targets)):
         made["cumulative_power"] = drawn(plots.cumulative_power, comparison)
@@ -84,11 +105,29 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     for slug, ranking in zip(slugs, comparison.rankings, strict=True):
         if ranking.energy is not None:
             made[f"energy_{slug}"] = drawn(plots.energy_per_degree, ranking)
-    for index, (slug, (_, (spectrum, ranking))) in enumerate(zip(slugs, comparison.items(), strict=True)):
-        figure = made[f"eigenfunctions_{slug}"] = Figure()
-        axes = plots.panels(min(FIGURE_MODES, len(ranking.frequencies)), figure)
-        plots.eigenfunctions(spectrum, ranking, comparison.domain, FIGURE_MODES, axes, color=plots.color(index))
+    for index, (slug, name) in enumerate(zip(slugs, comparison.names, strict=True)):
+        made[f"eigenfunctions_{slug}"] = _eigenfunctions(comparison, name, plots.color(index))
     return made
+
+
+def _eigenfunctions(comparison: Comparison, name: str, color: str) -> Figure:
+    """The first modes of a kernel: as images if its inputs are images, and else over the domain's chart."""
+    spectrum, ranking = comparison[name]
+    figure, known = Figure(), min(len(ranking.frequencies), spectrum.eigenfunctions.shape[-1])
+    if not _are_images(comparison):
+        axes = plots.panels(min(FIGURE_MODES, known), figure)
+        plots.eigenfunctions(spectrum, ranking, comparison.domain, FIGURE_MODES, axes, color=color)
+        return figure
+    targets = comparison.targets
+    classes = targets is not None and plots.classes_of(targets) is not None
+    num_modes = min(IMAGE_MODES, known)
+    axes = plots.panels_of_images(num_modes, classes, figure)
+    plots.image_modes(spectrum, ranking, targets=targets, num_modes=num_modes, axes=axes, color=color)
+    return figure
+
+
+def _are_images(comparison: Comparison) -> bool:
+    return isinstance(comparison.domain, Images) and plots.are_images(comparison.spectra[0])
 
 
 def figure_names(kernels: list[str]) -> list[str]:
@@ -114,85 +153,88 @@ def table(comparison: Comparison, num_modes: int = 10) -> str:
 
 
 def body(comparison: Comparison, pictures: dict[str, str]) -> list[str]:
-    """The sections of the page as HTML: summary, kernels, figures (from `pictures`, SVG texts by name), modes."""
-    shown = [name for name in OVERVIEW if name in pictures]
-    overview = [html_figure(name, pictures[name], html.escape(OVERVIEW[name])) for name in shown]
+    """The sections of the page as HTML: question and answer, figures (from `pictures`, SVG texts by name), tables."""
+    shown = [name for name in ("frequency", *OVERVIEW) if name in pictures]  # which answers the question
+    shown = list(dict.fromkeys(shown))
+    wide = {"frequency"} if len(comparison) > 1 else set()
+    overview = [
+        html_figure(name, pictures[name], html.escape(OVERVIEW[name]), "wide" * (name in wide)) for name in shown
+    ]
     parts = [
-        f"<p>{html.escape(_summary(comparison))}</p>",
-        f"<h2>Kernels</h2>{_kernel_table(comparison)}<p class='note'>{KERNELS}</p>",
-        f"<h2>Spectra and frequencies</h2><div class='grid'>{''.join(overview)}</div>",
+        opening(_question(comparison), comparison.answer(), comparison.uncertainty()),
+        f"<h2>Spectra and frequencies</h2><p class='note'>{html.escape(_measure(comparison))}</p>",
+        f"{_switches(comparison)}<div class='grid'>{''.join(overview)}</div>",
     ]
     slugs = dict(zip(slug_names(comparison.names), comparison.names, strict=True))
     for kind, (heading, text) in EACH.items():
+        css = "named-figure" + " wide" * (kind != "energy")
         each = [
-            html_figure(f"{kind}_{slug}", pictures[f"{kind}_{slug}"], html.escape(name), "wide" * (kind != "energy"))
-            for slug, name in slugs.items()
+            html_figure(f"{kind}_{slug}", pictures[f"{kind}_{slug}"], html.escape(name), css, index)
+            for index, (slug, name) in enumerate(slugs.items())
             if f"{kind}_{slug}" in pictures
         ]
+        text = IMAGES if kind == "eigenfunctions" and _are_images(comparison) else text
         if each:
             parts.append(f"<h2>{heading}</h2><p class='note'>{text}</p><div class='grid'>{''.join(each)}</div>")
-    modes = [_mode_table(name, kernel) for name, kernel in comparison.items()]
+    intervals = OF_MEANS if any(any(kernel.is_random.values()) for _, kernel in comparison.items()) else OF_RESAMPLES
+    about = f"<p class='note'>{KERNELS} {intervals}</p>"
+    parts += [f"<h2>Kernels</h2>{_kernel_table(comparison)}{about}", *_tables(comparison)]
+    modes = [
+        f"<div data-kernel='{index}'>{_mode_table(name, kernel)}</div>"
+        for index, (name, kernel) in enumerate(comparison.items())
+    ]
     return [*parts, f"<h2>The first modes</h2><p class='note'>{MODES}</p><div class='grid'>{''.join(modes)}</div>"]
 
 
-def _summary(comparison: Comparison) -> str:
-    """Which kernel prefers low frequencies most, by rank and by decay, and the range of effective ranks."""
-    names, rankings = comparison.names, comparison.rankings
-    known = MEASURES.get(rankings[0].measure)
-    measure = f"the measure {rankings[0].measure!r}" if known is None else known.text
-    kernels = "One kernel" if len(names) == 1 else f"{len(names)} kernels"
-    inputs = counted(len(comparison.spectra[0].weights), "input")
-    sentences = [
-        f"{kernels} on {inputs} ({type(comparison.domain).__name__}). The frequency of a mode, in radians per unit of "
-        f"length, is {measure}."
-    ]
+def _question(comparison: Comparison) -> str:
+    """The question that the page answers, with the names of the kernels if they are few."""
+    names, inputs = comparison.names, counted(len(comparison.spectra[0].weights), "input")
+    where = f"on {inputs} ({type(comparison.domain).__name__})"
     if len(names) == 1:
-        return " ".join([*sentences, *_about_one(comparison)])
-    facts = _facts(comparison)
-    rhos = {name: round(r.spearman, 3) for name, r in zip(names, rankings, strict=True) if np.isfinite(r.spearman)}
-    if rhos:
-        least = min(rhos.values())
-        who = _listed(name for name in rhos if rhos[name] == least)
-        verdict = (
-            "The strongest preference for low frequencies by rank" if least < 0 else "No preference for low frequencies"
-        )
-        sentences.append(f"{verdict}: {who}, with a Spearman's ρ of {least:.3f} between eigenvalue and frequency.")
-    decays = {name: ranking.decay for name, ranking in zip(names, rankings, strict=True) if ranking.decay is not None}
-    if decays:
-        steepest = min(decays, key=lambda name: decays[name].exponent)
-        alike = [name for name in decays if name != steepest and decays[name].low <= decays[steepest].high]
-        overlap = f", whose interval overlaps with that of {_listed(alike)}" if alike else ""
-        text = facts[steepest]["decay exponent"].text
-        sentences.append(f"The steepest decay: {steepest}, with an exponent of {text}{overlap}.")
-    ranks = {name: found["effective rank"] for name, found in facts.items()}
-    low, high = min(ranks, key=lambda name: ranks[name].value), max(ranks, key=lambda name: ranks[name].value)
-    spread = "is" if low == high else f"goes from {ranks[low].text} ({low}) to"
-    sentences.append(f"The effective rank {spread} {ranks[high].text} ({high}).")
-    return " ".join(sentences)
+        return f"Which functions does {names[0]} learn first {where}?"
+    who = _listed(names) if len(names) <= MOST_NAMED else f"these {len(names)}"
+    return f"Which functions does each of {who} learn first {where}?"
 
 
-def _about_one(comparison: Comparison) -> list[str]:
-    """Whether a single kernel prefers low frequencies, by rank and by decay, and its effective rank."""
-    (ranking,), (facts,) = comparison.rankings, _facts(comparison).values()
-    sentences = []
-    if np.isfinite(ranking.spearman):
-        rho = round(ranking.spearman, 3)
-        verdict = (
-            "The kernel prefers low frequencies by rank" if rho < 0 else "The kernel does not prefer low frequencies"
-        )
-        sentences.append(f"{verdict}, with a Spearman's ρ of {rho:.3f} between eigenvalue and frequency.")
-    if ranking.decay is not None:
-        sentences.append(f"Its eigenvalues decay with an exponent of {facts['decay exponent'].text}.")
-    return [*sentences, f"Its effective rank is {facts['effective rank'].text}."]
+def _measure(comparison: Comparison) -> str:
+    """What the frequency of a mode is, and whose modes are drawn if networks have several runs."""
+    measure = comparison.rankings[0].measure
+    known = MEASURES.get(measure)
+    text = f"the measure {measure!r}" if known is None else known.text
+    runs = max(kernel.runs for _, kernel in comparison.items())
+    first = " Frequencies, modes and tables of modes are those of the first run of each." if runs > 1 else ""
+    return f"The frequency of a mode, in radians per unit of length, is {text}.{first}"
 
 
-def _facts(comparison: Comparison) -> dict[str, dict[str, Fact]]:
-    """The facts of each kernel by their labels."""
-    return {name: {fact.label: fact for fact in kernel.facts()} for name, kernel in comparison.items()}
+def _switches(comparison: Comparison) -> str:
+    """Switches for the kernels, with the numbers that the page shows under the pointer. The script makes them seen."""
+    boxes = []
+    for index, (name, kernel) in enumerate(comparison.items()):
+        ranking, known = kernel.ranking, np.asarray(kernel.ranking.resolved)
+        data: dict[str, Any] = {"kernel": index, "name": name}
+        if len(known) <= MOST_HOVERED:
+            modes = np.arange(1, len(known) + 1)
+            data["values"] = map(number, np.asarray(ranking.eigenvalues))
+            data["frequencies"] = map(number, np.asarray(ranking.frequencies))
+            data["modes"], data["bounds"] = modes[known], modes[~known]
+            data["curve"] = modes if kernel.runs == 1 else []  # of several runs, the curve is the median
+        texts = {
+            key: value if isinstance(value, str | int) else " ".join(map(str, value)) for key, value in data.items()
+        }
+        attributes = " ".join(f'data-{key}="{html.escape(str(text))}"' for key, text in texts.items())
+        boxes.append(f'<label><input type="checkbox" checked {attributes}> {_swatch(index)}{html.escape(name)}</label>')
+    return f"<div class='toggles' hidden>{''.join(boxes)}</div>"
+
+
+def _swatch(index: int) -> str:
+    return f'<span class="swatch" style="background:{variable(plots.color(index))}"></span>'
 
 
 def _listed(names: Iterable[str]) -> str:
+    """The names in a sentence; with semicolons if a name has a comma."""
     *first, last = names
+    if any("," in name for name in (*first, last)):
+        return "; ".join([*first, f"and {last}"]) if first else last
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -202,10 +244,39 @@ def _kernel_table(comparison: Comparison) -> str:
     for index, (name, kernel) in enumerate(comparison.items()):
         facts = kernel.facts()
         first = [number(value) for value in kernel.ranking.eigenvalues[:FIRST_MODES]]
-        swatch = f'<span class="swatch" style="background:{plots.color(index)}"></span>{html.escape(name)}'
-        rows.append([swatch, *(fact.text for fact in facts), *first, *["-"] * (FIRST_MODES - len(first))])
+        rows.append(
+            [
+                _swatch(index) + html.escape(name),
+                *(fact.text for fact in facts),
+                *first,
+                *["-"] * (FIRST_MODES - len(first)),
+            ]
+        )
     heads = ["kernel", *(fact.label for fact in facts), *(f"mode {mode + 1}" for mode in range(FIRST_MODES))]
-    return html_table(heads, rows, css="named")
+    return html_table(heads, rows, css="named kernels")
+
+
+def _tables(comparison: Comparison) -> list[str]:
+    """The tables of what was compared: differences, targets, learning curves, energy by frequency and similarity."""
+    found: list[Callable[[], Printed]] = []
+    if len(comparison) > 1:
+        found += [comparison.verdicts, lambda: _similarity(comparison)]
+    found += [comparison.by_target, comparison.learning_curves, comparison.by_frequency]
+    sections, said = [], comparison.uncertainty()  # at the beginning of the page
+    for make in found:
+        with contextlib.suppress(InputError):  # which says that the comparison has nothing of this kind
+            table = make().table(MOST_ROWS)
+            notes = [note.replace(said, "").strip() for note in table.notes]
+            if table.columns and table.rows:
+                content = table_of(dataclasses.replace(table, title="", notes=notes), "named")
+                sections.append(f"<h2>{html.escape(table.title)}</h2>{content}")
+    return sections
+
+
+def _similarity(comparison: Comparison) -> Printed:
+    """The similarity of the first eigenfunctions, as many as all runs have above their noise, but at most ten."""
+    known = [run.num_above_noise for _, kernel in comparison.items() for run in kernel.spectra]
+    return comparison.similarity(min(10, *known))
 
 
 def _mode_table(name: str, kernel: ComparedKernel) -> str:

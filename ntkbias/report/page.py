@@ -14,31 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ntkbias import plots
+from ntkbias.report.style import sheet
+from ntkbias.report.themes import with_variables
+from ntkbias.tables import Table
 
-__all__ = ["drawn", "framed", "html_figure", "html_table", "settings_rows", "slug_names"]
+__all__ = ["drawn", "framed", "html_figure", "html_table", "opening", "settings_rows", "slug_names", "table_of"]
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --dim: #666 }
-@media (prefers-color-scheme: dark) { :root { --dim: #aaa } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 0 auto; padding: 1rem 1.5rem 3rem }
-h1 { line-height: 1.2 } h2 { margin-top: 2.5rem } h1, p, caption, figcaption { overflow-wrap: anywhere }
-svg { display: block; max-width: 100%; height: auto; margin: auto }
-.picture + figcaption { margin-top: .4rem } .wide .picture { overflow-x: auto }
-.wide svg { width: 100%; min-width: 700px; max-width: none }
-p { max-width: 75ch } figcaption, .note { color: var(--dim); font-size: .9rem }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 1.5rem }
-.wide { grid-column: 1 / -1 } figure { margin: 0; min-width: 0 } .scroll { overflow-x: auto }
-.picture { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .5rem }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding: .3rem 0 }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top }
-td { white-space: nowrap } .text td, .text th { text-align: left }
-.named td:first-child, .text td { white-space: normal; overflow-wrap: anywhere; min-width: 9em }
-.named th:first-child, .named td:first-child { text-align: left } thead th { vertical-align: bottom }
-.modes { font-size: .85rem } .modes th, .modes td { padding: .15rem .35rem }
-.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em }
-@media print { .grid { display: block } figure, tr { break-inside: avoid } }
-"""
+TALL = 25  # rows beyond which a table scrolls in a box of its own on a screen
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -59,6 +41,16 @@ def html_table(heads: list[str], rows: list[list[str]], caption: str = "", css: 
     return f"<div class='scroll' tabindex='0'>{content}</div>"
 
 
+def table_of(value: Table, css: str = "", num_rows: int | None = None) -> str:
+    """A table of a result as HTML: its columns, with its title above and its notes below, all of them escaped."""
+    columns = {head: list(cells)[:num_rows] for head, cells in value.columns.items()}
+    rows = [[html.escape(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
+    notes = " ".join(note for note in value.notes if note)
+    below = f"<p class='note'>{html.escape(notes)}</p>" if notes else ""
+    table = html_table([html.escape(head) for head in columns], rows, html.escape(value.title), css)
+    return (table.replace("class='scroll'", "class='scroll tall'", 1) if len(rows) > TALL else table) + below
+
+
 def settings_rows(settings: dict[str, Any], prefix: str = "") -> list[list[str]]:
     """Rows (name, value) as HTML; dots join the names of nested settings."""
     rows = []
@@ -71,18 +63,26 @@ def settings_rows(settings: dict[str, Any], prefix: str = "") -> list[list[str]]
     return rows
 
 
-def html_figure(name: str, svg: str, caption: str, css: str = "") -> str:
-    """An SVG file as a figure of the page, without its header and comments, and with identifiers unique to it."""
+def html_figure(name: str, svg: str, caption: str, css: str = "", kernel: int | None = None) -> str:
+    """An SVG file as a figure of the page, without its header and comments, and with identifiers unique to it.
+
+    Its colors are variables of the page. The parts that belong to a kernel have its index in `data-kernel`.
+    """
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = with_variables(svg)
+    svg = re.sub(r'<g id="(kernel-(\d+)-(\w+))"', r'<g data-kernel="\2" data-part="\3" id="\1"', svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     label = html.escape(name.replace("_", " "))
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return f'<figure class="{css}"><div class="picture">{svg}</div><figcaption>{caption}</figcaption></figure>'
+    owner = "" if kernel is None else f' data-kernel="{kernel}"'
+    scrolls = ' tabindex="0"' if "wide" in css else ""
+    picture = f'<div class="picture"{scrolls}>{svg}</div>'
+    return f'<figure class="{css}"{owner}>{picture}<figcaption>{caption}</figcaption></figure>'
 
 
-def drawn(draw: Callable[[Any, Axes], Axes], value: Any) -> Figure:
+def drawn(draw: Callable[[Any, Axes], Axes], value: Any, size: tuple[float, float] = plots.SIZE) -> Figure:
     """A new figure of the picture, which belongs to no window."""
-    figure = Figure(figsize=plots.SIZE, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     draw(value, figure.subplots())
     return figure
 
@@ -97,8 +97,17 @@ def slug_names(names: Iterable[str]) -> list[str]:
     return slugs
 
 
-def framed(parts: list[str], title: str, settings: dict[str, Any]) -> str:
-    """A complete page: title, sections, and the settings at the end."""
-    tail = f"<h2>Settings and versions</h2>{html_table(['setting', 'value'], settings_rows(settings), css='text')}"
-    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts, tail])
-    return PAGE.format(title=html.escape(title), style=STYLE, body=body)
+def framed(parts: list[str], title: str, script: str = "") -> str:
+    """A complete page: its title and sections, its style, and a script at its end if there is one."""
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
+    last = f"\n<script>{script}</script>" if script else ""
+    return PAGE.format(title=html.escape(title), style=sheet(body), body=body + last)
+
+
+def opening(question: str, answer: str, uncertain: str) -> str:
+    """The beginning of a page: the question, its answer, and what is uncertain."""
+    return (
+        f"<p class='question'>{html.escape(question)}</p>"
+        f"<div class='answer'><p>{html.escape(answer)}</p></div>"
+        f"<h2>What is uncertain</h2><p>{html.escape(uncertain)}</p>"
+    )

@@ -55,6 +55,12 @@ def save(path: str | Path, value: Any, *, x: Any = None) -> None:
 
     Raises `InputError` if a file cannot be written, or if a file of another kind exists. Raises `InputTypeError`,
     before it writes, on a value that is not data.
+
+    >>> import tempfile, ntkbias as nb, numpy as np
+    >>> folder = tempfile.mkdtemp()
+    >>> nb.save(f"{folder}/values", {"rates": np.array([1.0, 2.0])})
+    >>> nb.load(f"{folder}/values")["rates"].tolist()
+    [1.0, 2.0]
     """
     path = _checked_path(path)
     leaves = jax.tree.leaves(x)

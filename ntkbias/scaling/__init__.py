@@ -1,7 +1,8 @@
 """Power laws: a line through logarithms, and scaling laws of error against size, with intervals."""
 
+from ntkbias.scaling.band import ErrorBand
 from ntkbias.scaling.interval import Interval
-from ntkbias.scaling.law import ErrorBand, ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
+from ntkbias.scaling.law import ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
 from ntkbias.scaling.line import PowerLaw, power_law
 
 __all__ = [

@@ -12,7 +12,12 @@ __all__ = ["Interval"]
 
 
 class Interval(AsNumber, Printed):
-    """An estimate with the ends of its 95 % interval. `number in interval` is true between the ends, inclusive."""
+    """An estimate with the ends of its 95 % interval. `number in interval` is true between the ends, inclusive.
+
+    >>> import ntkbias as nb
+    >>> 0.5 in nb.scaling.Interval(0.4, 0.3, 0.6)
+    True
+    """
 
     value: float
     low: float

@@ -20,7 +20,12 @@ __all__ = ["PowerLaw", "power_law"]
 
 
 class PowerLaw(NamedTuple):
-    """The parameters of y = exp(intercept) x^exponent."""
+    """The parameters of y = exp(intercept) x^exponent.
+
+    >>> import ntkbias as nb
+    >>> nb.scaling.PowerLaw(exponent=-1.0, intercept=0.0)
+    PowerLaw(exponent=-1.0, intercept=0.0)
+    """
 
     exponent: float
     intercept: float
@@ -30,6 +35,10 @@ def power_law(x: np.ndarray, y: np.ndarray) -> PowerLaw:
     """The least-squares line of log y against log x, for positive x and y `(n,)`.
 
     Raises `InputError` if the shapes differ, if a number is not positive, or if x has fewer than two different values.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> nb.scaling.power_law(np.array([1.0, 2.0, 4.0]), np.array([1.0, 0.5, 0.25])).exponent
+    -1.0
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim != 1:

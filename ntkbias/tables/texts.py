@@ -18,6 +18,7 @@ MEANINGS = {  # what columns with these heads hold
     "time": "Time is steps times learning rate.",
     "frequency": "Frequencies are in radians per unit of length.",
     "residual's frequency": "Frequencies are in radians per unit of length.",
+    "95 % interval": "Intervals of frequencies and of rho resample the inputs and keep each mode as it is.",
     "purity": "Purity is the share of a mode's power that lies in its main degree.",
     "learning time": "The learning time is 1 / eigenvalue, in steps times learning rate.",
     "kappa": "Regression learns a mode of rate r to the share r / (r + kappa).",

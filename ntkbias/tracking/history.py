@@ -42,6 +42,16 @@ class History(Printed):
     `params` are the parameters at the last snapshot. They are not saved, so they are None after `load` and from
     `open_history`, and also in `run(index)`. A history prints as a table of each number at the first and the last
     snapshot.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> net = nb.nets.mlp(width=16, depth=1, b_std=0.1)
+    >>> data = (x, circle.harmonics(x, 1)[:, 1])
+    >>> run = {"optimizer": optax.sgd(0.1), "num_steps": 4, "at": (0, 4)}
+    >>> history = nb.track(net.apply, net.init(jax.random.key(0), (2,)), data, **run)
+    >>> history["loss"].shape, float(history["loss"][1]) < float(history["loss"][0])
+    ((2,), True)
     """
 
     steps: Int[np.ndarray | Array, " t"]

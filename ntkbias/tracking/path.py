@@ -25,6 +25,14 @@ def path_spectrum(history: History, snapshot: int = -1) -> Spectrum:
     `history` is the history of one run with the measure "path_kernel". The kernel has to have one row per input: it has
     outputs="mean" or "sum", or the network has one output. The spectrum works with `rank_by_frequency` and the like.
     Costs an eigendecomposition. Raises `InputError` on other histories.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> net, x = nb.nets.mlp(width=16, depth=1, b_std=0.1), nb.domains.Circle().quadrature(16)[0]
+    >>> run = {"optimizer": optax.sgd(0.1), "num_steps": 4, "at": (0, 4)}
+    >>> measures = nb.tracking.measures.chosen("path_kernel")
+    >>> history = nb.track(net.apply, net.init(jax.random.key(0), (2,)), (x, x[:, 0]), measures=measures, **run)
+    >>> nb.tracking.path_spectrum(history).eigenvalues.shape
+    (16,)
     """
     if not isinstance(history, History) or "path_kernel" not in history or history["path_kernel"].ndim != 3:
         raise InputError(

@@ -42,6 +42,16 @@ class Probe:
     - `memory_budget`: the most bytes for one block of the kernel (default: a quarter of the memory).
 
     Raises `InputError` on outputs="each", and on targets without inputs. Arrays are checked when training begins.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> net = nb.nets.mlp(width=16, depth=1, b_std=0.1)
+    >>> run = {"optimizer": optax.sgd(0.1), "num_steps": 4, "at": (0, 4)}
+    >>> params, probe = net.init(jax.random.key(0), (2,)), nb.tracking.Probe(x, domain=circle)
+    >>> history = nb.track(net.apply, params, (x, x[:, 0]), probe=probe, **run)
+    >>> "frequencies" in history
+    True
     """
 
     x: Inputs | None = None

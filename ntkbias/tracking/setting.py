@@ -24,7 +24,15 @@ PROBE = 500  # training examples that are the default probe
 
 
 class Setting(NamedTuple):
-    """What all snapshots of a run share. `Setting.of` makes it."""
+    """What all snapshots of a run share. `Setting.of` makes it.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> net, x = nb.nets.mlp(width=16, depth=1, b_std=0.1), nb.domains.Circle().quadrature(16)[0]
+    >>> run = {"optimizer": optax.sgd(0.1), "num_steps": 4, "at": (0, 4)}
+    >>> measures = {"size": lambda snapshot: len(snapshot.setting.probe)}  # each snapshot has its run's Setting
+    >>> nb.track(net.apply, net.init(jax.random.key(0), (2,)), (x, x[:, 0]), measures=measures, **run)["size"].tolist()
+    [16, 16]
+    """
 
     f: ApplyFunction
     loss: losses.LossFunction

@@ -16,11 +16,11 @@ is a compiled call of its own.
 """
 
 from ntkbias.training.inputs import Forward
-from ntkbias.training.loop import train
+from ntkbias.training.loop import train, trained
 from ntkbias.training.steps import Steps, log_steps
 from ntkbias.training.time import effective_learning_rates
 
-__all__ = ["Forward", "Steps", "effective_learning_rates", "log_steps", "train"]
+__all__ = ["Forward", "Steps", "effective_learning_rates", "log_steps", "train", "trained"]
 
 
 def __dir__() -> list[str]:

@@ -10,13 +10,14 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbias import losses
 from ntkbias.checks import require_key
+from ntkbias.errors import InputError
 from ntkbias.progress import progress
 from ntkbias.training.inputs import Forward, packed_data
 from ntkbias.training.steps import Steps, checked_steps
 from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
-__all__ = ["train"]
+__all__ = ["train", "trained"]
 
 
 def train(
@@ -53,6 +54,15 @@ def train(
 
     Raises `InputError` or `InputTypeError` before the first step if targets, params, `forward` or the optimizer do not
     fit, or if `at` does not ascend.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> net = nb.nets.mlp(width=16, depth=1, b_std=0.1)
+    >>> params, settings = net.init(jax.random.key(0), (2,)), {"optimizer": optax.sgd(0.1), "num_steps": 4}
+    >>> run = nb.train(net.apply, params, (x, x[:, 0]), **settings)
+    >>> [step for step, params in run]
+    [0, 1, 2, 3, 4]
     """
     f, forward, data = packed_data(f, forward, data)
     trainer, (x, y) = Trainer.checked(f, params, data, optimizer, loss, batch_size, state, forward)
@@ -71,3 +81,36 @@ def train(
                     return
 
     return iterates()
+
+
+def trained(
+    f: ApplyFunction,
+    params: Params,
+    data: tuple[Inputs, ArrayLike],
+    *,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    loss: str | losses.LossFunction = "mse",
+    batch_size: int | None = None,
+    state: Any = None,
+    forward: Forward | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Params:
+    """The parameters after `num_steps` steps of `train`; with a `state`, the pair (params, state).
+
+    >>> import jax.numpy as jnp, optax
+    >>> data = jnp.eye(2), jnp.array([1.0, 2.0])
+    >>> trained(lambda w, x: x @ w, jnp.zeros(2), data, optimizer=optax.sgd(1.0), num_steps=20).round(3).tolist()
+    [1.0, 2.0]
+
+    Raises what `train` raises, and `InputError` if training diverges.
+    """
+    options: dict[str, Any] = {"optimizer": optimizer, "loss": loss, "batch_size": batch_size, "key": key}
+    steps = train(f, params, data, num_steps=num_steps, at=[0, num_steps], state=state, forward=forward, **options)
+    *_, (step, end) = steps
+    if step < num_steps:
+        raise InputError(
+            f"Expected training to reach step {num_steps:,}; it diverged at step {step:,}. Choose a smaller learning "
+            "rate."
+        )
+    return end

@@ -17,6 +17,10 @@ def log_steps(num_steps: int, num_snapshots: int = 30) -> tuple[int, ...]:
     """At most `num_snapshots` steps from 0 to `num_steps`: step 0, and then steps equally spaced on a logarithmic axis.
 
     There are fewer if rounding to whole numbers makes some of them equal.
+
+    >>> import ntkbias as nb
+    >>> nb.training.log_steps(100, 4)
+    (0, 1, 10, 100)
     """
     require_positive("num_steps", num_steps)
     require_positive("num_snapshots", num_snapshots)

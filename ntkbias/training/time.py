@@ -34,6 +34,10 @@ def effective_learning_rates(optimizer: Any, num_steps: int) -> Float[np.ndarray
     For gradient descent it is the learning rate or its schedule. With momentum b, it tends to rate / (1 - b). To find
     it, the optimizer runs twice on a single parameter, with gradients of one and of two. The result is None if the
     steps are not proportional to the gradient.
+
+    >>> import optax, ntkbias as nb
+    >>> [round(float(rate), 2) for rate in nb.training.effective_learning_rates(optax.sgd(0.1), 3)]
+    [0.1, 0.1, 0.1]
     """
     require_positive("num_steps", num_steps)
     once, twice = (trial_moves(optimizer, num_steps, gradient) for gradient in (1.0, 2.0))

@@ -52,7 +52,7 @@ def own(model):
 
 
 def test_a_keras_mlp(wide):
-    model, x = built((3,), layers.Dense(5, "tanh"), layers.Dropout(0.5), layers.Dense(2)), normal(4, 3)
+    model, x = built((3,), layers.Dense(5, "sigmoid"), layers.Dropout(0.5), layers.Dense(2)), normal(4, 3)
     f, params = nb.adapters.keras(model)
     assert_adapted(f, params, x, own(model))
     assert [path.rpartition("/")[2] for path in params] == ["kernel", "bias"] * 2

@@ -15,8 +15,8 @@ from damages import DAMAGES
 
 import ntkbias as nb
 from ntkbias import datasets
+from ntkbias.cli.config import with_config
 from ntkbias.cli.folder import RunFolder
-from ntkbias.cli.options import with_config
 from ntkbias.errors import InputError
 
 X, NET = nb.domains.Circle().quadrature(8)[0], nb.nets.mlp(width=4, depth=1)

@@ -325,7 +325,7 @@ def test_a_result_is_saved_and_printed(tmp_path, K):
         "time",
     ]
     assert [line.split()[:2] for line in lines] == [["first", "bb"], ["first", "a"], ["second", "bb"], ["second", "a"]]
-    assert note == "In brackets, intervals of 95 % over examples."
+    assert note == "In brackets, intervals of 95 % over samples of as many examples."
     few = str(learnability(K, {"a": RNG.normal(size=N), "bb": RNG.choice([-1, 1], N)}, modes=3))
     assert few.splitlines()[1].split()[0] == "target"
     assert "~" in few

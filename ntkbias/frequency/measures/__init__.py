@@ -51,6 +51,10 @@ def measure_on(domain: Domain, measure: str | FrequencyMeasure | None = None) ->
     """The measure of frequency on a domain: `measure` itself, or by default the first of `MEASURES` that applies.
 
     Raises `InputError` on an unknown name, and `InputTypeError` if the measure does not apply to the domain.
+
+    >>> import ntkbias as nb
+    >>> nb.frequency.measure_on(nb.domains.Circle()).name, nb.frequency.measure_on(nb.domains.PointCloud()).name
+    ('harmonic', 'graph')
     """
     require_domain(domain)
     if measure is None:

@@ -42,6 +42,14 @@ def gradient_frequency(
     and its derivative.
 
     Raises `InputError` on the cube, whose functions have no derivative.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> net = nb.nets.mlp(depth=1, b_std=0.1, activation="erf")
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(net), x, weights=weights)
+    >>> [round(value.item(), 1) for value in nb.frequency.gradient_frequency(spectrum, circle, num_modes=3)]
+    [1.0, 1.0, 0.0]
     """
     x = require_inputs(spectrum, domain)
     require_positive("num_points", num_points)

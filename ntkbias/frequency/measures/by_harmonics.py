@@ -31,6 +31,13 @@ def harmonic_energy(spectrum: Spectrum, domain: Domain, max_degree: int | None =
 
     All modes of one eigenspace get the mean over that eigenspace, which does not depend on the choice of basis. Costs
     n k h multiplications for h harmonics. Raises `InputTypeError` if the domain has no harmonics.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> nb.frequency.harmonic_energy(spectrum, circle, 2)[:3].round(2).tolist()  # a row per mode, degrees 0 to 2
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     """
     x = require_inputs(spectrum, domain)
     if not isinstance(domain, HarmonicDomain):

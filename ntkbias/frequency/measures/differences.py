@@ -30,6 +30,13 @@ def graph_frequency(spectrum: Spectrum, domain: Domain) -> Float[Array, " k"]:
     It computes the Rayleigh quotient phi^T L phi / phi^T M phi with edge weights (w_i + w_j) / d_ij^2, and returns the
     frequency of the plane wave with the same quotient. It needs no kernel. At best, it resolves wavelengths of two
     neighbor distances. Costs the neighbor search and k multiplications per edge.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> [round(value.item(), 1) for value in nb.frequency.graph_frequency(spectrum, circle)[:3]]
+    [0.0, 1.0, 1.0]
     """
     weights = np.asarray(spectrum.weights, float)[None]
     return jnp.asarray(
@@ -53,6 +60,13 @@ def dirichlet_frequency(
     frequency of the plane wave with the same mean squared difference over these steps. By default the domain chooses
     the scale; for most domains it is two median nearest-neighbor distances. The relative standard error is about
     1 / sqrt(2 num_steps) for a single mode. Costs the kernel between 2 `num_steps` and n inputs.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)), x, weights=weights)
+    >>> [round(value.item(), 1) for value in nb.frequency.dirichlet_frequency(spectrum, circle, num_modes=3)]
+    [0.0, 1.0, 1.0]
     """
     weights = np.asarray(spectrum.weights, float)[None]
     measured = measured_by_steps(

@@ -42,6 +42,10 @@ class FrequencyMeasure:
     modes (None: as many as possible) for each row of weights `(b, n)`. Row 0 has the inputs' own weights. `domain` is
     the class of domains that the measure needs, and `needs` describes it in words. `text` completes the sentence "the
     frequency of a mode is ...".
+
+    >>> import ntkbias as nb
+    >>> sorted(nb.frequency.MEASURES)
+    ['dirichlet', 'graph', 'harmonic']
     """
 
     name: str

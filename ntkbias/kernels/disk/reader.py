@@ -58,6 +58,11 @@ class GramOnDisk:
 
     `shape` is the shape of `kernel(x1, x2)`. `numpy.asarray(store)` reads the whole matrix. `store[i]`, `store[i:j]`
     and `store.rows(i, j)` read only the blocks of these rows. `store @ vectors` and `to_scipy()` multiply by it.
+
+    >>> import jax, tempfile, ntkbias as nb
+    >>> store = nb.gram_on_disk(tempfile.mkdtemp() + "/K", nb.infinite_ntk(nb.nets.mlp(depth=1)), jax.numpy.eye(4))
+    >>> store.shape, store[:2].shape
+    ((4, 4), (2, 4))
     """
 
     path: Path

@@ -76,6 +76,12 @@ def block_ntk(
     `empirical_ntk`.
 
     Raises `InputError` as `empirical_ntk` does for each function, and if names do not match.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> parts = {"value": lambda p, x: x @ p, "slope": lambda p, x: jnp.broadcast_to(p, x.shape)[:, :1]}
+    >>> K = nb.block_ntk(parts, jnp.ones(2))({"value": jnp.ones((3, 2)), "slope": jnp.ones((2, 2))})
+    >>> K.shape  # 3 rows of "value", then 2 of "slope"
+    (5, 5)
     """
     if not isinstance(functions, Mapping) or not functions or not all(isinstance(name, str) for name in functions):
         raise InputTypeError(
@@ -90,7 +96,13 @@ def block_ntk(
 
 
 class BlockNTK(Described):
-    """The joint kernel of several functions of the same parameters; made by `block_ntk`. A pytree of the parameters."""
+    """The joint kernel of several functions of the same parameters; made by `block_ntk`. A pytree of the parameters.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> kernel = nb.block_ntk({"one": lambda p, x: x @ p, "two": lambda p, x: 2 * x @ p}, jnp.ones(2))
+    >>> kernel({"one": jnp.eye(2), "two": jnp.eye(2)}).tolist()[0]
+    [1.0, 0.0, 2.0, 0.0]
+    """
 
     names: tuple[str, ...] = eqx.field(static=True)
     gradients: tuple[Gradients, ...]

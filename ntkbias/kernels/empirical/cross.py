@@ -72,7 +72,13 @@ def cross_ntk(
 
 
 class CrossNTK(Described):
-    """The inner products of two functions' gradients; made by `cross_ntk`. A pytree whose leaves are the parameters."""
+    """The inner products of two functions' gradients; made by `cross_ntk`. A pytree whose leaves are the parameters.
+
+    >>> import jax, ntkbias as nb
+    >>> kernel = nb.cross_ntk(lambda p, x: x @ p, lambda p, x: 2 * x @ p, jax.numpy.ones((2, 1)))
+    >>> isinstance(kernel, nb.kernels.CrossNTK), kernel(jax.numpy.eye(2), jax.numpy.eye(2)).tolist()
+    (True, [[2.0, 0.0], [0.0, 2.0]])
+    """
 
     outputs: Outputs = eqx.field(static=True)
     left: Gradients

@@ -31,6 +31,11 @@ def explain_ntk(
     Only a check of `f` on three examples is computed. `bytes per example` is the memory of the parameter's factors, or
     of its gradient if that is formed. `share` is the parameter's part of the multiplications for the kernel of `x` with
     itself, without the passes through `f`. Raises what `empirical_ntk` raises.
+
+    >>> import jax, ntkbias as nb
+    >>> f, params = (lambda params, x: x @ params), jax.numpy.ones((2, 1))
+    >>> print(nb.kernels.explain_ntk(f, params, jax.numpy.ones((4, 2))).splitlines()[1])
+               (2, 1)  outer product                 12  100 %
     """
     gradients = Gradients.of(f, params, outputs, wrt=wrt)
     inputs = x

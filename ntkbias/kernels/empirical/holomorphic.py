@@ -45,6 +45,11 @@ def holomorphic_ntk(
 
     Raises `InputError` on what `empirical_ntk` refuses, on real outputs, if some params are real and some complex, and
     if f is not holomorphic in complex params.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> f, params = (lambda params, x: x @ params), jnp.array([[1.0 + 2.0j]])
+    >>> nb.kernels.holomorphic_ntk(f, params, jnp.array([[1.0j]])).reshape(-1).tolist()  # i times its conjugate
+    [(1+0j)]
     """
     require_known((params, x1, x2), "holomorphic_ntk")
     x1 = x1 if are_several(x1) else require_array(x1, "x1")

@@ -49,6 +49,12 @@ def loss_weighted_ntk(
     of an input are in the order of its outputs. The eigenvalues of K_H / n on n inputs are those of the loss's
     Gauss-Newton matrix. Costs what the NTK with outputs="all" costs. Other arguments and errors are those of
     `empirical_ntk`. Raises `InputError` on a loss whose Hessian is zero almost everywhere.
+
+    >>> import jax, ntkbias as nb
+    >>> net = nb.nets.mlp(width=16, depth=1, num_outputs=3)
+    >>> params, x = net.init(jax.random.key(0), (2,)), jax.numpy.ones((4, 2))
+    >>> nb.loss_weighted_ntk(net.apply, params, "cross_entropy")(x).shape
+    (4, 3, 4, 3)
     """
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")

@@ -58,7 +58,13 @@ def empirical_nngp(
 
 
 class EmpiricalNNGP(Kernel):
-    """The products of a network's outputs as a kernel; made by `empirical_nngp`."""
+    """The products of a network's outputs as a kernel; made by `empirical_nngp`.
+
+    >>> import jax, ntkbias as nb
+    >>> kernel = nb.empirical_nngp(lambda params, x: x @ params, jax.numpy.ones((2, 1)))
+    >>> isinstance(kernel, nb.kernels.EmpiricalNNGP), kernel(jax.numpy.eye(2)).tolist()
+    (True, [[1.0, 1.0], [1.0, 1.0]])
+    """
 
     f: Function
     params: Params

@@ -77,7 +77,13 @@ def empirical_ntk(
 
 
 class EmpiricalNTK(Kernel):
-    """The inner products of a network's gradients as a kernel; made by `empirical_ntk`."""
+    """The inner products of a network's gradients as a kernel; made by `empirical_ntk`.
+
+    >>> import jax, ntkbias as nb
+    >>> kernel = nb.empirical_ntk(lambda params, x: x @ params, jax.numpy.ones((2, 1)))
+    >>> isinstance(kernel, nb.kernels.EmpiricalNTK), isinstance(kernel, nb.Kernel)
+    (True, True)
+    """
 
     gradients: Gradients
 

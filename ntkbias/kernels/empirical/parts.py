@@ -40,7 +40,15 @@ __all__ = ["Parts", "empirical_ntk_by_layer", "ntk_of_some"]
 
 @jax.tree_util.register_pytree_node_class
 class Parts(dict[str, EmpiricalNTK]):
-    """The kernel of each parameter, by path. Calling the dictionary computes all of their Gram matrices at once."""
+    """The kernel of each parameter, by path. Calling the dictionary computes all of their Gram matrices at once.
+
+    >>> import jax, ntkbias as nb
+    >>> net = nb.nets.mlp(width=16, depth=1)
+    >>> params, x = net.init(jax.random.key(0), (2,)), jax.numpy.ones((4, 2))
+    >>> parts = nb.empirical_ntk_by_layer(net.apply, params)
+    >>> len(parts), {K.shape for K in parts(x).values()}
+    (2, {(4, 4)})
+    """
 
     def __call__(self, x1: Any, x2: Any = None) -> dict[str, Array]:
         """The Gram matrix of each parameter's part, by path, for the parameters that f depends on.

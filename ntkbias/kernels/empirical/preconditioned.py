@@ -52,6 +52,11 @@ def preconditioned_ntk(
     the NTK exploits, so the Jacobian is formed, in blocks within `memory_budget`; this is slower than the NTK. Other
     arguments and errors are those of `empirical_ntk`. Raises `InputError` if the preconditioner differs from `params`
     in structure or shape, holds NaN, or is negative anywhere.
+
+    >>> import jax, ntkbias as nb
+    >>> f, params, x = (lambda p, x: x @ p), jax.numpy.ones((2, 1)), jax.numpy.array([[1.0, 2.0]])
+    >>> nb.preconditioned_ntk(f, params, jax.numpy.array([[1.0], [0.5]]))(x).tolist()  # 1 * 1^2 + 0.5 * 2^2
+    [[3.0]]
     """
     wanted, given = str(jax.tree.structure(params)), str(jax.tree.structure(preconditioner))
     if wanted != given:

@@ -56,6 +56,12 @@ def pseudo_ntk(
 
     Mohamadi et al. use the kernel of the summed outputs, `empirical_ntk` of f(params, x).sum(1, keepdims=True). Other
     arguments and errors are those of `empirical_ntk`; the cost is too, with r in place of o.
+
+    >>> import jax, ntkbias as nb
+    >>> net = nb.nets.mlp(width=16, depth=1, num_outputs=3)
+    >>> params, x = net.init(jax.random.key(0), (2,)), jax.numpy.ones((4, 2))
+    >>> nb.kernels.pseudo_ntk(net.apply, params, key=jax.random.key(1))(x).shape
+    (4, 4)
     """
     require_choice("outputs", outputs, ("mean", "sum"))
     require_positive("num_directions", num_directions)

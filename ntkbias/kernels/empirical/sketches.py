@@ -44,6 +44,13 @@ class Sketch(Described):
     """Random projections of gradients, one row per example, or per output for `outputs="all"`; made by `sketch`.
 
     `sketch[examples]` is the sketch of some of the examples.
+
+    >>> import jax, ntkbias as nb
+    >>> net = nb.nets.mlp(width=16, depth=1)
+    >>> kernel, x = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,))), jax.numpy.ones((4, 2))
+    >>> sketch = nb.kernels.sketch(kernel, x, 8, key=jax.random.key(1))
+    >>> (sketch.features @ sketch.features.T).shape  # an estimate of kernel(x)
+    (4, 4)
     """
 
     features: Float[Array, "n *o dim"]
@@ -95,6 +102,12 @@ def sketch(kernel: Any, x: Inputs, dim: int, *, key: PRNGKeyArray | None = None)
     held on the device.
 
     Raises `InputError` on inputs that the kernel refuses, for outputs="each", and on a kernel without gradients.
+
+    >>> import jax, ntkbias as nb
+    >>> net = nb.nets.mlp(width=16, depth=1)
+    >>> kernel, x = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (2,))), jax.numpy.ones((4, 2))
+    >>> nb.kernels.sketch(kernel, x, 8, key=jax.random.key(1)).features.shape
+    (4, 8)
     """
     kernel, x = kernel_on(kernel, x)
     require_positive("dim", dim)

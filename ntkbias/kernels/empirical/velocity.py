@@ -81,7 +81,13 @@ def ntk_velocity(
 
 
 class VelocityForm(SymmetricForm):
-    """The derivative of an empirical NTK along a direction. A symmetric form, not a kernel; `ntk_velocity` makes it."""
+    """The derivative of an empirical NTK along a direction. A symmetric form, not a kernel; `ntk_velocity` makes it.
+
+    >>> import jax, ntkbias as nb
+    >>> velocity = nb.ntk_velocity(lambda p, x: jax.numpy.sin(x @ p), jax.numpy.ones(2), direction=jax.numpy.ones(2))
+    >>> isinstance(velocity, nb.Kernel), velocity(jax.numpy.eye(2)).shape
+    (False, (2, 2))
+    """
 
     no_kernel = "whose Gram matrix has negative eigenvalues; use jax.numpy.linalg.eigh(velocity(x))"
     kernel: EmpiricalNTK

@@ -44,6 +44,13 @@ class KernelOperator(abc.ABC):
     `operator @ v` takes a vector `(rows,)` or a block `(rows, k)`. A block of k vectors costs far less than k products.
     A subclass chooses how its devices hold vectors: `pack` brings `(rows, k)` into that form, with the k vectors on the
     last axis and zeros as padding, and `unpack` brings them back.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(16)
+    >>> operator = nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.1)).operator(x)
+    >>> operator.shape, (operator @ x).shape, operator.diagonal().shape
+    ((16, 16), (16, 2), (16,))
     """
 
     def __init__(self, num_examples: int, num_outputs: int, dtype: Any, source: Source | None = None) -> None:

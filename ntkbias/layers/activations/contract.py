@@ -18,7 +18,13 @@ __all__ = ["Activation", "require_numbers"]
 
 
 class Activation(Layer):
-    """An elementwise function with a dual. A new one defines `apply` and `dual`."""
+    """An elementwise function with a dual. A new one defines `apply` and `dual`.
+
+    >>> import ntkbias as nb
+    >>> from ntkbias.layers import Activation
+    >>> isinstance(nb.layers.Relu(), Activation), round(nb.layers.Relu().gain, 3)  # sqrt 2
+    (True, 1.414)
+    """
 
     # The input variance at which `gain` is critical. It is zero for functions such as tanh, which pass through the
     # origin and flatten away from it: without biases their signals tend to zero (Roberts et al. 2022, chapter 5).

@@ -66,6 +66,11 @@ class Elementwise(Expansion):
     kink converges slowly: with 64 terms the dual of ReLU is off by 5e-4 and that of its derivative by 1e-2, so use
     exact activations such as `ABRelu`. Each term costs four operations per pair of inputs and eight evaluations of the
     function per input. Compiled programs are kept per function: a fresh lambda compiles again.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ntkbias.layers import Elementwise
+    >>> Elementwise(jax.numpy.tanh).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.762, 0.462]]
     """
 
     function: Callable[[Array], Array] = eqx.field(converter=held)  # type: ignore[misc]  # AbstractVar is no field
@@ -86,7 +91,13 @@ class Elementwise(Expansion):
 
 
 class Tanh(Expansion):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Tanh
+    >>> Tanh().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.762, 0.462]]
+    """
 
     num_terms: int = eqx.field(static=True, default=NUM_TERMS)
 
@@ -98,7 +109,13 @@ class Tanh(Expansion):
 
 
 class Sigmoid(Expansion):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Sigmoid
+    >>> Sigmoid().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.269, 0.622]]
+    """
 
     num_terms: int = eqx.field(static=True, default=NUM_TERMS)
 
@@ -107,7 +124,13 @@ class Sigmoid(Expansion):
 
 
 class Silu(Expansion):
-    """x / (1 + exp(-x)), also called swish."""
+    """x / (1 + exp(-x)), also called swish.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Silu
+    >>> Silu().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.269, 0.311]]
+    """
 
     num_terms: int = eqx.field(static=True, default=NUM_TERMS)
 
@@ -116,7 +139,13 @@ class Silu(Expansion):
 
 
 class Softplus(Expansion):
-    """log(1 + exp(x))."""
+    """log(1 + exp(x)).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Softplus
+    >>> Softplus().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.313, 0.974]]
+    """
 
     num_terms: int = eqx.field(static=True, default=NUM_TERMS)
 

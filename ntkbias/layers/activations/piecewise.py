@@ -23,7 +23,13 @@ __all__ = ["ABRelu", "Abs", "Hat", "LeakyRelu", "RectifiedMonomial", "Relu", "Si
 
 
 class Relu(Activation):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Relu
+    >>> Relu().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.0, 0.5]]
+    """
 
     gain = math.sqrt(2.0)
 
@@ -39,7 +45,13 @@ class Relu(Activation):
 
 
 class ABRelu(Activation):
-    """a min(x, 0) + b max(x, 0); its slope at zero is a."""
+    """a min(x, 0) + b max(x, 0); its slope at zero is a.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import ABRelu
+    >>> ABRelu(0.5, 2.0).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.5, 1.0]]
+    """
 
     a: float
     b: float
@@ -59,7 +71,13 @@ class ABRelu(Activation):
 
 
 class LeakyRelu(Activation):
-    """alpha min(x, 0) + max(x, 0)."""
+    """alpha min(x, 0) + max(x, 0).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import LeakyRelu
+    >>> LeakyRelu(0.1).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.1, 0.5]]
+    """
 
     alpha: float = 0.01
 
@@ -78,7 +96,13 @@ class LeakyRelu(Activation):
 
 
 class Abs(Activation):
-    """|x|; its slope at zero is -1."""
+    """|x|; its slope at zero is -1.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Abs
+    >>> Abs().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[1.0, 0.5]]
+    """
 
     gain = 1.0
 
@@ -90,7 +114,13 @@ class Abs(Activation):
 
 
 class RectifiedMonomial(Activation):
-    """max(x, 0)^degree: ReLU, squared ReLU, and so on (Cho and Saul 2009)."""
+    """max(x, 0)^degree: ReLU, squared ReLU, and so on (Cho and Saul 2009).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import RectifiedMonomial
+    >>> RectifiedMonomial(2).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.0, 0.25]]
+    """
 
     degree: int = eqx.field(static=True, default=2)
 
@@ -111,6 +141,11 @@ class Step(Activation):
     Its derivative is zero except at the origin, so gradient descent does not train the layers before it. The dual of
     the derivative is therefore 0, as in neural-tangents, and the NTK is that of the last layer. The NNGP is the
     arc-cosine kernel of degree 0, which Bietti and Bach (2021) study. The `gain` keeps E[phi^2] at one.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Step
+    >>> Step().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.0, 1.0]]
     """
 
     gain = math.sqrt(2.0)
@@ -124,7 +159,13 @@ class Step(Activation):
 
 
 class Sign(Activation):
-    """-1, 0 or 1 if x is below, at or above zero; E = (2 / pi) arcsin rho. Derivatives and `gain` follow `Step`."""
+    """-1, 0 or 1 if x is below, at or above zero; E = (2 / pi) arcsin rho. Derivatives and `gain` follow `Step`.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Sign
+    >>> Sign().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-1.0, 1.0]]
+    """
 
     gain = 1.0
 
@@ -142,6 +183,11 @@ class Hat(Activation):
 
     arXiv 2208.04924. The absolute error of the dual is 5 eps (1 + sqrt(a b)). A pair of inputs costs three hundred
     times as much as for ReLU.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Hat
+    >>> Hat().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.0, 0.5]]
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:

@@ -20,7 +20,13 @@ __all__ = ["Hermite", "Monomial", "Polynomial"]
 
 
 class Polynomial(Activation):
-    """coefficients[0] + coefficients[1] x + ..., in the order of numpy.polynomial.Polynomial."""
+    """coefficients[0] + coefficients[1] x + ..., in the order of numpy.polynomial.Polynomial.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Polynomial
+    >>> Polynomial((1.0, 0.0, 2.0)).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[3.0, 1.5]]
+    """
 
     coefficients: tuple[float, ...]
 
@@ -40,7 +46,13 @@ class Polynomial(Activation):
 
 
 class Monomial(Activation):
-    """x^degree."""
+    """x^degree.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Monomial
+    >>> Monomial(3).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-1.0, 0.125]]
+    """
 
     degree: int = eqx.field(static=True)
 
@@ -58,6 +70,11 @@ class Hermite(Activation):
     """The probabilists' Hermite polynomial of a degree, divided by sqrt(degree!).
 
     Its mean square is one at variance one. The dual holds at all variances; at variance one it is correlation^degree.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Hermite
+    >>> Hermite(2).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.0, -0.53]]
     """
 
     degree: int = eqx.field(static=True)

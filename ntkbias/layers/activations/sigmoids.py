@@ -22,6 +22,11 @@ class Erf(Activation):
     """a erf(b x) + c. Here erf(x) is 2 / sqrt(pi) times the integral of exp(-s^2) from 0 to x.
 
     neural-tangents' Sigmoid_like is Erf(0.5, 1 / 2.4020563531719796, 0.5).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Erf
+    >>> Erf().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.843, 0.52]]
     """
 
     a: float = 1.0
@@ -51,6 +56,11 @@ class Gelu(Activation):
     """x Phi(x), where Phi is the standard normal distribution function (Hendrycks and Gimpel 2016).
 
     The formula of the dual is from Tsuchida et al. 2020 (arXiv 2002.08517).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Gelu
+    >>> Gelu().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.159, 0.346]]
     """
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:

@@ -35,7 +35,12 @@ ACTIVATIONS: dict[str, Callable[[], Activation]] = {
 
 
 def activation(name: str | Activation) -> Activation:
-    """The activation called `name`, one of `ACTIVATIONS`. An `Activation` is returned unchanged."""
+    """The activation called `name`, one of `ACTIVATIONS`. An `Activation` is returned unchanged.
+
+    >>> import ntkbias as nb
+    >>> nb.layers.activation("relu"), nb.layers.activation("sin")
+    (Relu(), Sin())
+    """
     if isinstance(name, Activation):
         return name
     require_choice("activation", name, ACTIVATIONS)

@@ -21,7 +21,13 @@ __all__ = ["Cos", "Exp", "Gaussian", "Rbf", "Sin", "SinPlusCos"]
 
 
 class Sin(Activation):
-    """a sin(b x + c). Its `gain` is that of vanishing variance, 1 / |a b cos c|."""
+    """a sin(b x + c). Its `gain` is that of vanishing variance, 1 / |a b cos c|.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Sin
+    >>> Sin().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.841, 0.479]]
+    """
 
     a: float = 1.0
     b: float = 1.0
@@ -42,7 +48,13 @@ class Sin(Activation):
 
 
 class Cos(Activation):
-    """a cos(b x + c). With c = 0 it is even, so it tends to a constant as the variance vanishes."""
+    """a cos(b x + c). With c = 0 it is even, so it tends to a constant as the variance vanishes.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Cos
+    >>> Cos().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.54, 0.878]]
+    """
 
     a: float = 1.0
     b: float = 1.0
@@ -64,6 +76,11 @@ class SinPlusCos(Activation):
     """a (sin(b x) + cos(b x)), whose dual is a^2 exp(b^2 (c - (variance1 + variance2) / 2)).
 
     At variance one the dual is exp(t - 1) for correlation t; all of its Taylor coefficients are positive.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import SinPlusCos
+    >>> SinPlusCos().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.301, 1.357]]
     """
 
     a: float = 1.0
@@ -86,7 +103,13 @@ class SinPlusCos(Activation):
 
 
 class Rbf(Activation):
-    """sqrt(2) sin(sqrt(2 gamma) x + pi / 4), whose dual is the Gaussian kernel exp(-gamma E[(u - v)^2])."""
+    """sqrt(2) sin(sqrt(2 gamma) x + pi / 4), whose dual is the Gaussian kernel exp(-gamma E[(u - v)^2]).
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Rbf
+    >>> Rbf(0.5).apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[-0.301, 1.357]]
+    """
 
     gamma: float = 1.0
 
@@ -107,7 +130,13 @@ class Rbf(Activation):
 
 
 class Gaussian(Activation):
-    """a exp(b x^2), with b at most zero."""
+    """a exp(b x^2), with b at most zero.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Gaussian
+    >>> Gaussian().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.368, 0.779]]
+    """
 
     a: float = 1.0
     b: float = -1.0
@@ -128,7 +157,13 @@ class Gaussian(Activation):
 
 
 class Exp(Activation):
-    """a exp(b x). In float32 the dual overflows where b^2 times the variance exceeds 44."""
+    """a exp(b x). In float32 the dual overflows where b^2 times the variance exceeds 44.
+
+    >>> import jax.numpy as jnp
+    >>> from ntkbias.layers import Exp
+    >>> Exp().apply((), jnp.array([[-1.0, 0.5]])).round(3).tolist()
+    [[0.368, 1.649]]
+    """
 
     a: float = 1.0
     b: float = 1.0

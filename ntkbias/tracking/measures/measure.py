@@ -34,6 +34,13 @@ class Measure:
       its picture.
     - `column`: the head of a number's column in tables. Such a number also has a sentence in reports.
     - `costly`: it costs more than the kernel and its eigendecomposition, so it is not in `DEFAULT`.
+
+    >>> import jax, optax, ntkbias as nb
+    >>> net, x = nb.nets.mlp(width=16, depth=1, b_std=0.1), nb.domains.Circle().quadrature(16)[0]
+    >>> largest = {"largest": lambda snapshot: abs(snapshot.outputs).max()}
+    >>> run = {"optimizer": optax.sgd(0.1), "num_steps": 4, "at": (0, 4), "measures": largest}
+    >>> nb.track(net.apply, net.init(jax.random.key(0), (2,)), (x, x[:, 0]), **run)["largest"].shape
+    (2,)
     """
 
     name: str

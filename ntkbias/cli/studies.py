@@ -1,0 +1,76 @@
+"""`ntkbias study`: run a paper's experiment, and print each claim beside what was measured."""
+
+from typing import Any
+
+from ntkbias import plots
+from ntkbias.cli.folder import RunFolder
+from ntkbias.cli.inputs import settings
+from ntkbias.cli.options import StudyOptions
+from ntkbias.cli.outcome import PAGE, Outcome, file_names, found_again, plain, write_outcome
+from ntkbias.errors import InputError
+from ntkbias.files import write
+from ntkbias.studies import NAMES, StudyResult, run_study, study_of
+from ntkbias.studies.page import figures, page
+from ntkbias.tables import Table
+
+__all__ = ["run"]
+
+
+def run(options: StudyOptions) -> Outcome:
+    """Run the study that the options name and fill the run folder, or list all studies."""
+    if options.list:
+        return _listed()
+    if options.name is None:
+        raise InputError("Expected the name of a study; got none. ntkbias study --list shows all.")
+    study = study_of(options.name.replace("-", "_"))
+    described = settings(options, "study")
+    with RunFolder.claimed(options.out, file_names([], study.figures)) as folder:
+        if (again := found_again(folder, described, options.overwrite)) is not None:
+            return again
+        result = run_study(study, options.scale, num_seeds=options.num_runs, seed=options.seed)
+        outcome = Outcome(str(result), options.out, data=_data(result))
+
+        def fill(path: Any) -> None:
+            write_outcome(path, described, outcome)
+            pictures = {name: plots.save(path / name, figure) for name, figure in figures(study, result).items()}
+            text = page(study, result, pictures, {"command line": described.get("command line", "")})
+            write(path / PAGE, lambda file: file.write(text.encode()))
+
+        folder.fill(fill)
+    return outcome
+
+
+def _listed() -> Outcome:
+    studies = [study_of(name) for name in NAMES]
+    columns = {
+        "study": list(NAMES),
+        "paper": [f"{study.papers[0].authors} {study.papers[0].year}" for study in studies],
+        "claims": [str(len(study.claims)) for study in studies],
+    }
+    data = {name: [str(paper) for paper in study.papers] for name, study in zip(NAMES, studies, strict=True)}
+    return Outcome(str(Table(f"{len(NAMES)} studies", columns)), None, data={"command": "study", "studies": data})
+
+
+def _data(result: StudyResult) -> dict[str, Any]:
+    claims = [
+        {
+            "claim": each.sentence,
+            "expected": each.expected,
+            "value": each.value,
+            "low": each.low,
+            "high": each.high,
+            "holds": each.holds,
+        }
+        for each in result.claims
+    ]
+    return plain(
+        {
+            "command": "study",
+            "study": result.name,
+            "scale": result.scale,
+            "seeds": result.num_seeds,
+            "seconds": result.seconds,
+            "holds": result.holds,
+            "claims": claims,
+        }
+    )

@@ -1,0 +1,107 @@
+"""Which degrees of Boolean functions a network prefers, by depth.
+
+>>> from ntkbias.studies import run_study
+>>> run_study("hypercube", "smoke").holds
+'yes'
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+import ntkbias as nb
+from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
+
+__all__ = ["STUDY", "Settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The cube {-1, 1}^d, the depths of the networks, and the degrees whose best depth is compared."""
+
+    dimension: int = 32
+    depths: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+    degrees: tuple[int, ...] = (2, 4, 6, 8)
+    activation: str = "relu"
+    b_std: float | None = None
+
+
+def run(settings: Settings, key: Any) -> Findings:
+    """Exact spectra by depth, for the NTK and the NNGP, and the share of the trace at each degree."""
+    cube = nb.domains.Hypercube(settings.dimension)
+    shares, disorder = {}, 0.0
+    for name, kind in (("NTK", nb.infinite_ntk), ("NNGP", nb.infinite_nngp)):
+        rows = []
+        for depth in settings.depths:
+            net = nb.nets.mlp(depth=depth, activation=settings.activation, b_std=settings.b_std)
+            exact = nb.exact_spectrum(kind(net), cube, settings.dimension)
+            rows.append(exact.shares)
+            for parity in (0, 1):
+                rises = np.diff(exact.eigenvalues[parity::2]) - exact.errors[parity::2][:-1]
+                disorder = max(disorder, float(rises.max() / exact.eigenvalues[parity]))
+        shares[name] = np.array(rows)
+    best = shares["NTK"].argmax(0)[list(settings.degrees)]
+    ntk, nngp = shares["NTK"].max(0), shares["NNGP"].max(0)
+    last = max(settings.degrees) + 1
+    return {
+        "shares": shares["NTK"],
+        "depths": np.array(settings.depths),
+        "disorder": disorder,
+        "growth": int(np.diff(best).min()),
+        "constant": float(nngp[0] / ntk[0]),
+        "others": float((nngp[2:last] / ntk[2:last]).max()),
+    }
+
+
+def draw(found: Findings, ax: Axes) -> None:
+    """The share of the trace at each degree, against depth."""
+    for degree in range(9):
+        ax.plot(found["depths"], found["shares"][:, degree], "o-", ms=3, label=f"degree {degree}")
+    ax.set_xscale("log")
+    ax.set_xlabel("depth (hidden layers)")
+    ax.set_ylabel("share of the trace")
+    ax.legend(fontsize="small", ncols=3)
+
+
+STUDY = Study(
+    name="hypercube",
+    papers=(Paper("Yang and Salman", 2019, "A Fine-Grained Spectral Perspective on Neural Networks", "1907.10599"),),
+    idea="On the Boolean cube, a kernel's eigenfunctions are products of coordinates, and their degree is the "
+    "frequency. Kernels of all depths prefer low degrees to high ones of the same parity. Each degree has a depth at "
+    "which it takes the largest share of the kernel, and this depth grows with the degree.",
+    scales={
+        "smoke": Settings(dimension=16, depths=(1, 2, 4, 8, 16), degrees=(2, 6)),
+        "small": Settings(),
+        "paper": Settings(dimension=128, depths=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32)),
+    },
+    run=run,
+    claims=(
+        Claim(
+            "Eigenvalues fall with the degree within each parity.",
+            "disorder",
+            Bound(high=0.0),
+            "largest rise beyond the stated error, relative to the first eigenvalue",
+        ),
+        Claim(
+            "The depth that prefers a degree grows with the degree.",
+            "growth",
+            Bound(low=1),
+            "least step in the list of depths from one degree to the next",
+        ),
+        Claim(
+            "At degree 0 the NNGP has the larger share.",
+            "constant",
+            Bound(low=1),
+            "ratio of the largest shares over depths, NNGP to NTK",
+        ),
+        Claim(
+            "At degrees from 2 on the NTK has the larger share.",
+            "others",
+            Bound(high=1),
+            "largest ratio of the shares, NNGP to NTK; at degree 1 both are one half",
+        ),
+    ),
+    figures={"shares": Figure("The share of the NTK's trace at each degree, by depth.", draw)},
+)

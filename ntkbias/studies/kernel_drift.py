@@ -1,0 +1,110 @@
+"""The kernel moves fast at first and slowly later.
+
+>>> from ntkbias.studies import study_of
+>>> study_of("kernel_drift").claims[0].quantity
+'early share'
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import optax
+from matplotlib.axes import Axes
+
+import ntkbias as nb
+from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
+from ntkbias.tracking import measures
+
+__all__ = ["STUDY", "Settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Digits, the network and its training."""
+
+    num_examples: int = 500
+    num_probe: int = 100
+    width: int = 256
+    depth: int = 2
+    learning_rate: float = 0.5
+    batch_size: int = 50
+    num_steps: int = 2_000
+
+
+def run(settings: Settings, key: Any) -> Findings:
+    """Train on digits, and follow the kernel's distance from the start and its velocity."""
+    x, y = nb.datasets.digits(settings.num_examples)
+    net = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
+    history = nb.track(
+        net.apply,
+        net.init(key, x.shape[1:]),
+        (x, y),
+        optimizer=optax.sgd(settings.learning_rate),
+        loss="cross_entropy",
+        num_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        probe=(x[: settings.num_probe], y[: settings.num_probe]),
+        measures=measures.chosen("loss", "accuracy", "kernel_distance", "kernel_velocity", "kernel_drift"),
+        key=key,
+    )
+    distance, velocity = (np.asarray(history[name]) for name in ("kernel_distance", "kernel_velocity"))
+    steps = np.asarray(history.steps)
+    early = int(np.searchsorted(steps, settings.num_steps // 10))
+    third = len(velocity) // 3
+    return {
+        "early share": float(distance[early] / distance[-1]),
+        "slowing": float(np.nanmean(velocity[1 : third + 1]) / np.nanmean(velocity[-third:])),
+        "history": history,
+    }
+
+
+def draw(found: Findings, ax: Axes) -> None:
+    """The kernel's distance from the start, and its velocity."""
+    history = found["history"]
+    steps = np.asarray(history.steps)
+    ax.plot(steps[1:], np.asarray(history["kernel_distance"])[1:], "o-", ms=3, label="distance from the start")
+    ax.plot(steps[1:], np.asarray(history["kernel_velocity"])[1:], "s-", ms=3, label="velocity")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("step")
+    ax.legend()
+
+
+STUDY = Study(
+    name="kernel_drift",
+    papers=(
+        Paper(
+            "Fort et al.",
+            2020,
+            "Deep Learning Versus Kernel Learning: An Empirical Study of Loss Landscape Geometry "
+            "and the Time Evolution of the Neural Tangent Kernel",
+            "2010.15110",
+        ),
+    ),
+    idea="Training of a practical network has two phases. At first its kernel changes fast, and the network leaves the "
+    "kernel regime of its initialization. Later the kernel moves slowly, and training looks like regression with the "
+    "kernel that was found.",
+    scales={
+        "smoke": Settings(num_examples=200, num_probe=50, num_steps=500),
+        "small": Settings(),
+        "paper": Settings(num_examples=1_797, num_probe=500, width=1_024, num_steps=20_000),
+    },
+    run=run,
+    claims=(
+        Claim(
+            "The first tenth of training covers more than a tenth of the final distance.",
+            "early share",
+            Bound(low=0.1),
+            "share of the distance; the paper gives no number",
+        ),
+        Claim(
+            "The kernel slows down.",
+            "slowing",
+            Bound(low=1),
+            "mean velocity over the first third of the snapshots, over that of the last third",
+        ),
+    ),
+    figures={"drift": Figure("Distance and velocity of the kernel in training.", draw)},
+    num_seeds=3,
+)

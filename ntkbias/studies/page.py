@@ -1,0 +1,62 @@
+"""A study as a page and as figures: the paper's idea, each claim beside what was measured, and the settings.
+
+>>> from ntkbias.studies import run_study, study_of
+>>> from ntkbias.studies.page import figures
+>>> list(figures(study_of("hypercube"), run_study("hypercube", "smoke")))
+['shares']
+"""
+
+import dataclasses
+import html
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ntkbias import plots
+from ntkbias.report.page import framed, html_figure, html_table, settings_rows
+from ntkbias.studies.running import StudyResult
+from ntkbias.studies.study import Study
+
+__all__ = ["figures", "page"]
+
+
+def figures(study: Study, result: StudyResult) -> dict[str, Figure]:
+    """The study's figures of the first run, by name. They belong to no window and need not be closed."""
+    made = {}
+    for name, drawing in study.figures.items():
+        made[name] = Figure(figsize=plots.SIZE, layout="constrained")
+        drawing.draw(result.findings[0], made[name].subplots())
+    return made
+
+
+def page(study: Study, result: StudyResult, pictures: dict[str, str], settings: dict[str, Any]) -> str:
+    """The page of a study as HTML. `pictures` are the SVG texts of its figures by name."""
+    papers = "".join(f"<li>{html.escape(str(paper))}</li>" for paper in study.papers)
+    heads = ["claim", "expected", "measured", "holds"]
+    rows = [
+        [
+            html.escape(f"{measured.sentence}{f' ({claim.reason})' if claim.reason else ''}"),
+            *(html.escape(cell) for cell in (measured.expected, measured.text, measured.holds)),
+        ]
+        for claim, measured in zip(study.claims, result.claims, strict=True)
+    ]
+    shown = [html_figure(name, pictures[name], html.escape(drawing.caption)) for name, drawing in study.figures.items()]
+    own = dataclasses.asdict(study.scales[result.scale])
+    return framed(
+        [
+            f"<p>{html.escape(study.idea)}</p><ul>{papers}</ul>",
+            f"<h2>What was claimed, and what was measured</h2>{html_table(heads, rows, css='text')}"
+            f"<p class='note'>{html.escape(_how(result))}</p>",
+            f"<h2>Figures</h2><div class='grid'>{''.join(shown)}</div>" if shown else "",
+            f"<h2>Settings</h2>{html_table(['setting', 'value'], settings_rows(own | settings), css='text')}",
+        ],
+        f"Study: {study.name.replace('_', ' ')}",
+    )
+
+
+def _how(result: StudyResult) -> str:
+    runs = "One run" if result.num_seeds == 1 else f"{result.num_seeds} runs from different seeds"
+    return (
+        f"{runs} at the {result.scale} scale, {result.seconds:.0f} s. Numbers in brackets are the 95 % interval of the "
+        "mean over runs. A claim is unclear if its interval crosses the bound."
+    )

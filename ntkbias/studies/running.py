@@ -1,0 +1,130 @@
+"""Run a study over seeds, and compare each claim with what was measured.
+
+>>> from ntkbias.studies import run_study
+>>> result = run_study("hypercube", "smoke")
+>>> result.holds
+'yes'
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import scipy.stats
+
+from ntkbias.checks import require_positive
+from ntkbias.errors import InputError
+from ntkbias.progress import progress
+from ntkbias.studies.study import Claim, Findings, Study
+from ntkbias.studies.table import study_of
+from ntkbias.tables import Printed, Table, interval, number
+
+__all__ = ["Measured", "StudyResult", "measured", "run_study"]
+
+CONFIDENCE = 0.95
+
+
+class Measured(eqx.Module):
+    """What one claim expects and what was measured: the mean over runs with its 95 % interval, and each run's number.
+
+    `holds` is "yes", "no", or "unclear" if an end of the interval lies beyond the bound and the other does not.
+    """
+
+    sentence: str = eqx.field(static=True)
+    quantity: str = eqx.field(static=True)
+    expected: str = eqx.field(static=True)
+    text: str = eqx.field(static=True)
+    holds: str = eqx.field(static=True)
+    value: float
+    low: float
+    high: float
+
+
+class StudyResult(Printed):
+    """The claims of a study beside what was measured. It prints as a table with one row per claim.
+
+    `findings` has what each run found: the numbers of the claims, and the values for the figures.
+    """
+
+    name: str = eqx.field(static=True)
+    scale: str = eqx.field(static=True)
+    num_seeds: int = eqx.field(static=True)
+    seconds: float
+    claims: tuple[Measured, ...]
+    findings: list[Findings]
+
+    @property
+    def holds(self) -> str:
+        """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear"."""
+        found = {claim.holds for claim in self.claims}
+        return next((answer for answer in ("no", "unclear") if answer in found), "yes")
+
+    def _table(self, num_rows: int) -> Table:
+        columns = {
+            "claim": [str(place + 1) for place in range(len(self.claims))],
+            "expected": [claim.expected for claim in self.claims],
+            "measured": [claim.text for claim in self.claims],
+            "holds": [claim.holds for claim in self.claims],
+        }
+        runs = "one run" if self.num_seeds == 1 else f"{self.num_seeds} seeds"
+        title = f"{self.name}, {self.scale} scale, {runs}, {self.seconds:.0f} s"
+        sentences = [f"{place + 1}. {claim.sentence}" for place, claim in enumerate(self.claims)]
+        return Table(title, columns, sentences)
+
+
+def run_study(
+    study: str | Study,
+    scale: str = "small",
+    *,
+    num_seeds: int | None = None,
+    seed: int = 0,
+    **changes: Any,
+) -> StudyResult:
+    """Run a study by name, or one of your own, and compare its claims with what was measured.
+
+    `num_seeds` is the number of runs (default: the study's own). `changes` replace settings of the scale by name. Takes
+    seconds at "smoke" scale, at most five minutes per study at "small", and what the study's `cost` says at "paper".
+
+    Raises `InputError` on an unknown study, scale or setting.
+    """
+    study = study_of(study) if isinstance(study, str) else study
+    scales: dict[str, Any] = dict(study.scales)
+    if scale not in scales:
+        raise InputError(f"Expected scale to be one of {', '.join(scales)}; got {scale!r}.")
+    settings = scales[scale]
+    known = [field.name for field in dataclasses.fields(settings)]
+    for name in changes:
+        if name not in known:
+            raise InputError(f"Expected settings of {study.name}, {', '.join(known)}; got {name!r}.")
+    settings = dataclasses.replace(settings, **changes)
+    count = study.num_seeds if num_seeds is None else num_seeds
+    require_positive("num_seeds", count)
+    started = time.perf_counter()
+    found = [study.run(settings, key) for key in progress(list(jax.random.split(jax.random.key(seed), count)), "seeds")]
+    claims = tuple(measured(claim, found) for claim in study.claims)
+    return StudyResult(study.name, scale, count, time.perf_counter() - started, claims, found)
+
+
+def measured(claim: Claim, findings: list[Findings]) -> Measured:
+    """Compare a claim with the numbers of all runs."""
+    values = np.concatenate([np.ravel(np.asarray(found[claim.quantity], float)) for found in findings])
+    value = float(np.mean(values))
+    half = 0.0
+    if len(values) > 1:
+        error = np.std(values, ddof=1) / len(values) ** 0.5
+        half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
+    low, high = value - half, value + half
+    inside = [claim.bound.holds(each) for each in values.tolist()]
+    if claim.of == "each":
+        holds = "yes" if all(inside) else "no"
+        text = f"{number(values.min())} to {number(values.max())}, {sum(inside)} of {len(values)} within"
+    else:
+        ends = [claim.bound.holds(end) for end in (low, high)]
+        wholly_outside = not claim.bound.holds(value) and (high < claim.bound.low or low > claim.bound.high)
+        holds = "yes" if all(ends) else "no" if wholly_outside or not np.isfinite(value) else "unclear"
+        text = interval(value, low, high) if len(values) > 1 else number(value)
+    expected = f"{claim.bound}{' in each run' if claim.of == 'each' and len(values) > 1 else ''}"
+    return Measured(claim.sentence, claim.quantity, expected, text, holds, value, low, high)

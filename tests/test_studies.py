@@ -1,0 +1,99 @@
+"""Studies: each is whole and runs, and claims are judged by their bounds."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias.cli import main
+from ntkbias.errors import InputError
+from ntkbias.studies import NAMES, Bound, Claim, Study, run_study, study_of
+from ntkbias.studies.page import figures, page
+from ntkbias.studies.running import measured
+
+QUICK = ("hypercube", "gradient_starvation")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_is_whole(name):
+    study = study_of(name)
+    assert study.name == name
+    assert list(study.scales) == ["smoke", "small", "paper"]
+    assert len(re.findall(r"[.!?](?= [A-Z]|$)", study.idea)) >= 3  # the idea in three sentences
+    for paper in study.papers:
+        assert re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
+        assert 2000 < paper.year < 2100
+    for claim in study.claims:
+        assert claim.sentence[-1] in ".,"
+        assert claim.bound.low <= claim.bound.high
+        assert claim.of == "mean" or study.num_seeds > 1 or "num_networks" in _settings(study)
+
+
+def _settings(study):
+    return {field.name for field in dataclasses.fields(study.scales["small"])}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
+)
+def test_every_study_runs(name):
+    """At smoke scale: all quantities are measured, and the figures are drawn on the page."""
+    study, result = study_of(name), run_study(name, "smoke", num_seeds=1)
+    assert [np.isfinite(claim.value) for claim in result.claims] == [True] * len(study.claims)
+    drawn = figures(study, result)
+    assert all(figure.axes[0].get_ylabel() for figure in drawn.values())
+    pictures = {figure: nb.plots.svg(each) for figure, each in drawn.items()}
+    text = page(study, result, pictures, {})
+    assert study.papers[0].title in text
+    assert text.count("<svg") == len(pictures)
+    assert str(result).startswith(f"{name}, smoke scale, one run")
+    if name in QUICK:
+        assert result.holds == "yes"
+
+
+def test_claims_are_judged_by_the_interval_of_the_mean():
+    runs = [{"slope": value} for value in (0.9, 1.0, 1.1, 1.0)]  # 1.00 (0.87 to 1.13)
+    for bound, holds in ((Bound(0.8, 1.2), "yes"), (Bound(low=1.2), "no"), (Bound(low=0.95), "unclear")):
+        assert measured(Claim("It is so.", "slope", bound), runs).holds == holds
+    each = measured(Claim("It is so.", "slope", Bound(low=0.95), of="each"), runs)
+    assert (each.holds, each.text) == ("no", "0.900 to 1.10, 3 of 4 within")
+    assert measured(Claim("It is so.", "slope", Bound(low=0.0)), [{"slope": np.nan}]).holds == "no"
+    one = measured(Claim("It is so.", "slope", Bound.about(1, 0.1)), [{"slope": 1.05}])
+    assert (one.holds, one.text, one.expected) == ("yes", "1.05", "0.900 to 1.10")
+
+
+def test_settings_are_changed_by_name():
+    def run(settings, key):
+        return {"double": 2 * settings.number}
+
+    study = Study("own", (), "", {"small": _Own()}, run, (Claim("It doubles.", "double", Bound.about(8, 0)),))
+    assert run_study(study).holds == "no"
+    assert run_study(study, number=4).holds == "yes"
+    for wrong, message in (
+        (lambda: run_study(study, size=3), "Expected settings of own, number; got 'size'."),
+        (lambda: run_study(study, "huge"), "Expected scale to be one of small; got 'huge'."),
+        (lambda: run_study("hypercub"), "got 'hypercub'. Perhaps you meant hypercube."),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            wrong()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own:
+    number: int = 1
+
+
+def test_the_command(tmp_path, capsys):
+    assert main(["study", "--list"]) == 0
+    assert set(NAMES) <= set(capsys.readouterr().out.split())
+    out = tmp_path / "run"
+    assert main(["study", "gradient-starvation", "--scale", "smoke", "--out", str(out)]) == 0
+    assert "Report:" in capsys.readouterr().out
+    assert {"report.html", "result.json", "responses.svg", "settings.json"} <= {path.name for path in out.iterdir()}
+    assert "Pezeshki" in (out / "report.html").read_text()
+    assert main(["study", "gradient-starvation", "--scale", "smoke", "--out", str(out)]) == 0
+    assert "Nothing was computed" in capsys.readouterr().out
+    assert main(["study"]) == 2
+    assert "Expected the name of a study; got none." in capsys.readouterr().err
