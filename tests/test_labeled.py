@@ -139,11 +139,11 @@ def test_a_mode_on_a_torus_has_a_column_per_index():
 
 def test_stacked_values_come_first_in_the_index(values):
     for name, value in values.items():
-        arrays, rest = eqx.partition(value, eqx.is_array)
+        numbers, rest = eqx.partition(value, eqx.is_array_like)
         own = type(value)._labeled is not Printed._labeled  # made of several values, or with axes of its own
-        if not jax.tree.leaves(arrays) or own or name == "Estimate":
+        if not jax.tree.leaves(numbers) or own or name == "Estimate":
             continue
-        stacked = eqx.combine(jax.tree.map(lambda leaf: np.stack([leaf, leaf, leaf]), arrays), rest)
+        stacked = eqx.combine(jax.tree.map(lambda leaf: np.stack([leaf, leaf, leaf]), numbers), rest)
         frame = stacked.to_pandas()
         assert frame.index.names[0] == "stacked", name
         assert len(frame) == 3 * len(value.to_pandas()), name
