@@ -130,6 +130,16 @@ FIGURES = {
         "The first modes at several snapshots: whether the functions that the kernel favors change.",
         "Rows of curves: the first two eigenfunctions at several training steps.",
     ),
+    "image_modes": Figure(
+        "Eigenfunctions of images",
+        """\
+digits = nb.datasets.digits(200)
+of_digits = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2)), jnp.asarray(digits.x))
+ranked = nb.rank_by_frequency(of_digits, nb.domains.Images())
+nb.plots.image_modes(of_digits, ranked, targets=nb.datasets.one_hot(digits.y), num_modes=3)""",
+        "Which inputs lower and raise a mode, which pixels move with it, and its mean in each class.",
+        "Three rows, one per eigenfunction: digits with low values, digits with high values, a map of pixels, and bars.",
+    ),
 }
 
 
