@@ -88,7 +88,7 @@ def of_tails(seed: int) -> dict[str, bool]:
         "Hill, 100 samples": 2.0 in hill_tail_index(rng.pareto(2.0, 5_000) + 1),
         "Kesten": 2.0 in kesten_tail_index(np.exp(rng.normal(-0.25, 0.5, 2_000))),
         "stable, 63 blocks": 1.5 in stable_tail_index(stable),
-        "stable, 5 blocks": 1.5 in stable_tail_index(stable[:30], block=6),
+        "stable, 8 blocks": 1.5 in stable_tail_index(stable[:400], block=50),
     }
 
 
