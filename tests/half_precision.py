@@ -218,6 +218,13 @@ HALF_PRECISION = {
     "infinite_ntk": Half(lambda h: nb.infinite_ntk(nb.nets.mlp(depth=2))(h.x)),
     "infinite_nngp": Half(lambda h: nb.infinite_nngp(nb.nets.mlp(depth=2, activation="erf"))(h.x)),
     "gram_on_disk": Half(_stored, keeps_type=True),
+    "compare_grid": Half(
+        lambda h: (
+            nb.compare_grid(nb.nets.mlp, h.x, nb.domains.PointCloud(), width=[4], seeds=1, targets=h.y)
+            .spectra[0]
+            .eigenvalues
+        )
+    ),
     "compare": Half(
         lambda h: (
             nb.compare(
@@ -256,6 +263,7 @@ HALF_PRECISION = {
     ),
     "track_snapshots": Half(_followed, 0.1),
     "train": Half(lambda h: [p for _, p in nb.train(h.f, h.params, (h.x, h.y), **_SGD)], keeps_type=True),
+    "training.trained": Half(lambda h: nb.training.trained(h.f, h.params, (h.x, h.y), **_SGD), keeps_type=True),
     "tracking.path_spectrum": Half(
         lambda h: (
             nb.tracking.path_spectrum(
@@ -405,5 +413,7 @@ NOT_NUMERICAL = {
         for name in ("cnn", "fourier_features", "mlp", "myrtle", "patch_network", "resnet", "transformer")
     ),
     *(f"adapters.{name}" for name in ("equinox", "flax_linen", "flax_nnx", "haiku", "keras", "neural_tangents")),
+    "adapters.sklearn_kernel",  # of a kernel, and scikit-learn passes float64
+    *("studies.run_study", "studies.study_of"),
     *(f"plots.{name}" for name in nb.plots.__all__),  # of results, whose types the other lines know
 }

@@ -138,7 +138,7 @@ of_digits = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2)), jnp.asarray(digit
 ranked = nb.rank_by_frequency(of_digits, nb.domains.Images())
 nb.plots.image_modes(of_digits, ranked, targets=nb.datasets.one_hot(digits.y), num_modes=3)""",
         "Which inputs lower and raise a mode, which pixels move with it, and its mean in each class.",
-        "Three rows, one per eigenfunction: digits with low values, digits with high values, a map of pixels, and bars.",
+        "Three rows, one per eigenfunction: digits with low and with high values, a map of pixels, and bars.",
     ),
 }
 
