@@ -206,6 +206,7 @@ def test_copies_of_kernels_share_their_programs():
 EXCEPTIONS = {
     "InputError": "an exception",
     "InputTypeError": "an exception",
+    "NamedTarget": "an entry of a table of functions",
     "Setting": "inside a run",
     "Snapshot": "inside a run, with the kernel's values as they are computed",
 }
