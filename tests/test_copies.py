@@ -207,6 +207,7 @@ EXCEPTIONS = {
     "InputError": "an exception",
     "InputTypeError": "an exception",
     "NamedTarget": "an entry of a table of functions",
+    **dict.fromkeys(("Bound", "Claim", "Figure", "Paper", "Study"), "an entry of a table of studies"),
     "Setting": "inside a run",
     "Snapshot": "inside a run, with the kernel's values as they are computed",
 }

@@ -49,6 +49,8 @@ ROWS = {
     "Verdict": {},
     "Similarity": {"first": 1, "second": 1},
     "Estimates": {"name": 2, "quantity": 1, "of": 8},
+    "Measured": {},
+    "StudyResult": {"claim": 1},
 }
 
 

@@ -10,6 +10,7 @@ import optax
 import ntkbias as nb
 from ntkbias import complexity
 from ntkbias.scaling import scaling_law
+from ntkbias.studies.running import measured
 from ntkbias.tracking import track
 
 CIRCLE = nb.domains.Circle()
@@ -68,4 +69,8 @@ def results():
     comparison = found[7]
     verdicts = comparison.verdicts()
     found += [comparison["mlp"], verdicts, verdicts.rows[0], comparison.similarity(3), comparison.by_frequency()]
+    claim = nb.studies.Claim("It holds.", "slope", nb.studies.Bound(0.0, 1.0))
+    findings = [{"slope": 0.5}, {"slope": 0.6}]
+    judged = measured(claim, findings)
+    found += [judged, nb.studies.StudyResult("own", "small", 2, 1.0, (judged,), findings)]
     return {f"{index} {type(value).__name__}": value for index, value in enumerate(found)}

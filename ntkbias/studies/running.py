@@ -20,14 +20,14 @@ from ntkbias.errors import InputError
 from ntkbias.progress import progress
 from ntkbias.studies.study import Claim, Findings, Study
 from ntkbias.studies.table import study_of
-from ntkbias.tables import Printed, Table, interval, number
+from ntkbias.tables import Labeled, Printed, Table, interval, number, spread
 
 __all__ = ["Measured", "StudyResult", "measured", "run_study"]
 
 CONFIDENCE = 0.95
 
 
-class Measured(eqx.Module):
+class Measured(Printed):
     """What one claim expects and what was measured: the mean over runs with its 95 % interval, and each run's number.
 
     `holds` is "yes", "no", or "unclear" if an end of the interval lies beyond the bound and the other does not.
@@ -41,6 +41,9 @@ class Measured(eqx.Module):
     value: float
     low: float
     high: float
+
+    def _table(self, num_rows: int) -> Table:
+        return Table(f"{self.sentence} Expected {self.expected}; measured {self.text}. It holds: {self.holds}.")
 
 
 class StudyResult(Printed):
@@ -61,6 +64,11 @@ class StudyResult(Printed):
         """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear"."""
         found = {claim.holds for claim in self.claims}
         return next((answer for answer in ("no", "unclear") if answer in found), "yes")
+
+    def _labeled(self) -> Labeled:
+        """The numbers of each claim, one per row."""
+        numbers = {end: np.array([getattr(claim, end) for claim in self.claims]) for end in ("value", "low", "high")}
+        return spread({"claim": [claim.quantity for claim in self.claims]}, numbers)
 
     def _table(self, num_rows: int) -> Table:
         columns = {
