@@ -32,7 +32,7 @@ def answer_of(
     evidence: Evidence, names: Sequence[str], columns: Sequence[tuple[str, str]], population: str
 ) -> tuple[str, str]:
     """The two sentences: about targets if there are any, otherwise about frequencies."""
-    names, columns = _quoted(names), [(quantity, *_quoted([of])) for quantity, of in columns]
+    names, columns = _quoted(names), [(quantity, _quoted([of])[0]) for quantity, of in columns]
     targets = [of for quantity, of in columns if quantity == TIME]
     if len(targets) > 1:
         return _about_targets(evidence, names, columns, population)

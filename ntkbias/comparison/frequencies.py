@@ -119,6 +119,8 @@ class FrequenciesOfParts:
             x=self.x[chosen],
         )
         found = self.measure.function(sub, self.domain, weights[None], None, self.key)
+        if found.energy is None:
+            return Frequencies(found.frequencies, found.resolved, None)
         energy = np.array(found.energy[:, :MOST_LEVELS], float)  # a copy, so that the rest is freed
         return Frequencies(found.frequencies, found.resolved, energy)
 

@@ -70,15 +70,16 @@ def compare_grid(
         if not values or len({_text(value) for value in values}) < len(values):
             raise InputError(f"Expected different values in the list {name}; got {values}.")
     require_positive("seeds", seeds)
-    limits = tuple(dict.fromkeys((limits,) if isinstance(limits, str) else limits))
-    for limit in limits:
-        require_choice("limits", limit, Limit)
+    listed: Any = [limits] if isinstance(limits, str) else limits
+    limits = tuple(dict.fromkeys(listed))
+    for each in limits:
+        require_choice("limits", each, Limit)
     inputs = inputs_of(x, domain, weights, (targets,))
     key, shape = key_or_default(key), inputs[0].shape[1:]
     found: dict[str, tuple[Thing, dict[str, Any]]] = {}
     wider: dict[str, tuple[Thing, dict[str, Any]]] = {}
-    for values in itertools.product(*axes.values()):
-        chosen: dict[str, Any] = dict(zip(axes, values, strict=True))
+    for setting in itertools.product(*axes.values()):
+        chosen: dict[str, Any] = dict(zip(axes, setting, strict=True))
         net = make(**chosen, **shared)
         if not isinstance(net, Layer):
             raise InputTypeError(f"Expected make(**options) to return a network of layers; got {type(net).__name__}.")

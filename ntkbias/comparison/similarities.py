@@ -86,12 +86,13 @@ def similarity_of(
     pairs, angles, overlaps, alignments = [], [], [], []
     own = [(i, i) for i, runs in enumerate(spectra) if len(runs) > 1]
     for i, j in [*itertools.combinations(range(len(names)), 2), *own]:
-        runs = [(a, b) for a in range(len(bases[i])) for b in range(len(bases[j])) if i != j or a < b]
-        cosines = np.stack([np.linalg.svd(bases[i][a].T @ bases[j][b], compute_uv=False) for a, b in runs]).clip(0, 1)
+        both = [(a, b) for a in range(len(bases[i])) for b in range(len(bases[j])) if i != j or a < b]
+        products = [np.asarray(bases[i][a].T @ bases[j][b], float) for a, b in both]
+        cosines = np.stack([np.linalg.svd(product, compute_uv=False) for product in products]).clip(0, 1)
         pairs.append((names[i], names[j]))
         angles.append(np.degrees(np.arccos(cosines)).mean(0))
         overlaps.append(np.mean(cosines**2))
-        alignments.append(np.nan if cka is None else np.mean([cka[starts[i] + a, starts[j] + b] for a, b in runs]))
+        alignments.append(np.nan if cka is None else np.mean([cka[starts[i] + a, starts[j] + b] for a, b in both]))
     cut = [name for name, runs in zip(names, spectra, strict=True) if any(_cuts(run, k) for run in runs)]
     dtype = jnp.result_type(float)
 

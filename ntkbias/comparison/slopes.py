@@ -48,7 +48,8 @@ def slopes_of(
     if quantity not in places or not QUANTITIES[columns[places[quantity]][0]].is_log:
         known = ", ".join(repr(label) for label in places if QUANTITIES[columns[places[label]][0]].is_log)
         raise InputError(f"Expected a positive quantity of this comparison: {known}; got {quantity!r}.")
-    place, settings = places[quantity], {}
+    place = places[quantity]
+    settings: dict[Any, list[tuple[int, float]]] = {}
     for thing in range(len(names)):
         number = axes[axis][thing]
         if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < np.inf:

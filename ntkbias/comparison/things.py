@@ -58,7 +58,8 @@ def things_of(
         got = "an empty dict" if isinstance(given, Mapping) else type(given).__name__
         raise InputTypeError(f"Expected a dict of one or more kernels by name; got {got}.")
     require_positive("seeds", num_seeds)
-    limits = tuple(dict.fromkeys((limits,) if isinstance(limits, str) else limits))
+    listed: Any = [limits] if isinstance(limits, str) else limits
+    limits = tuple(dict.fromkeys(listed))
     if not limits:
         raise InputError('Expected limits to be ("finite",), ("infinite",) or both; got none.')
     for limit in limits:

@@ -41,14 +41,14 @@ def run(settings: Settings, key: Any) -> Findings:
         measured.append(nb.complexity.hill_tail_index(w, tail=settings.tail).value)
         multipliers = 1 - rate * rng.normal(size=settings.num_multipliers) ** 2
         predicted.append(nb.complexity.kesten_tail_index(multipliers).value)
-    measured, predicted = np.array(measured), np.array(predicted)
+    found = np.array([measured, predicted])
     at = int(np.argmin(np.abs(np.array(settings.learning_rates) - 0.9)))
     return {
         "rates": np.array(settings.learning_rates),
-        "measured": measured,
-        "predicted": predicted,
-        "difference": float(abs(measured[at] - predicted[at])),
-        "change": float(np.diff(measured).max()),
+        "measured": found[0],
+        "predicted": found[1],
+        "difference": float(abs(found[0, at] - found[1, at])),
+        "change": float(np.diff(found[0]).max()),
     }
 
 

@@ -34,7 +34,8 @@ class Settings:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Train on digits, and follow the kernel's distance from the start and its velocity."""
-    x, y = nb.datasets.digits(settings.num_examples)
+    data: Any = nb.datasets.digits(settings.num_examples)
+    x, y = data
     net = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
     history = nb.track(
         net.apply,

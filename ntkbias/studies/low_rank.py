@@ -52,7 +52,7 @@ def run(settings: Settings, key: Any) -> Findings:
     for depth in settings.depths:
         matrix = nb.complexity.end_to_end_matrix(product, factors(depth, size**-0.5), (size,))
         linear.append(float(nb.complexity.effective_rank(matrix)))
-        net = nb.nets.mlp(width=settings.width, depth=depth, num_outputs=10)
+        net: Any = nb.nets.mlp(width=settings.width, depth=depth, num_outputs=10)
         features = nb.complexity.activations(net, net.init(keys[1], digits.shape[1:]), digits)[-2]
         embedded.append(float(nb.complexity.embedding_effective_rank(features)))
     x = jax.random.normal(keys[2], (10, size))

@@ -36,8 +36,9 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """Train on labels with noise, and find the first layer whose nearest class centers classify the training set."""
     rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**30)))
-    x, clean = nb.datasets.digits(settings.num_examples)
-    net = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
+    data: Any = nb.datasets.digits(settings.num_examples)
+    x, clean = data
+    net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
     depths, fits, collapse, separation = [], [], [], []
     for share in settings.noise:
         y = clean.copy()

@@ -33,10 +33,11 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """The tangent kernel of the last layer beside the Gram matrix of its features, and the slopes of both limits."""
     d, keys = settings.dimension, jax.random.split(key)
-    sphere, net = nb.domains.Sphere(d), nb.nets.mlp(width=settings.width, depth=settings.depth)
+    sphere = nb.domains.Sphere(d)
+    net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth)
     x, params = sphere.sample(settings.num_inputs, key=keys[0]), net.init(keys[1], (d,))
     last = np.asarray(nb.empirical_ntk(net.apply, params, wrt=f"[{len(net.layers) - 1}]")(x))
-    features = np.asarray(nb.complexity.activations(net, params, x)[-2], float)
+    features: Any = np.asarray(nb.complexity.activations(net, params, x)[-2])
     gram = features @ features.T / settings.width
     exact = {
         "output layer (NNGP)": nb.exact_spectrum(nb.infinite_nngp(net), sphere, settings.last),

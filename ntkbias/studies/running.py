@@ -99,10 +99,9 @@ def run_study(
     Raises `InputError` on an unknown study, scale or setting.
     """
     study = study_of(study) if isinstance(study, str) else study
-    scales: dict[str, Any] = dict(study.scales)
-    if scale not in scales:
-        raise InputError(f"Expected scale to be one of {', '.join(scales)}; got {scale!r}.")
-    settings = scales[scale]
+    if scale not in study.scales:
+        raise InputError(f"Expected scale to be one of {', '.join(study.scales)}; got {scale!r}.")
+    settings = study.scales[scale]
     known = [field.name for field in dataclasses.fields(settings)]
     for name in changes:
         if name not in known:

@@ -40,7 +40,8 @@ def run(settings: Settings, key: Any) -> Findings:
         ).value
         for place, alpha in enumerate(settings.indices)
     ]
-    x, y = nb.datasets.digits(500)
+    data: Any = nb.datasets.digits(500)
+    x, y = data
     net = nb.nets.mlp(width=settings.width, depth=2, num_outputs=10)
     params = net.init(key, x.shape[1:])
     options: dict[str, Any] = {"num_draws": settings.num_draws, "key": key, "loss": "cross_entropy"}

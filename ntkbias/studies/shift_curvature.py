@@ -49,8 +49,12 @@ def run(settings: Settings, key: Any) -> Findings:
         here, best = minimum(x, y), minimum(x_test, y_test)
         predicted.append(float(nb.complexity.shift_curvature(f, best, here - best, x_test, y_test)))
         measured.append(float(jnp.mean((x_test @ here - y_test) ** 2) - jnp.mean((x_test @ best - y_test) ** 2)) / 2)
-    predicted, measured = np.array(predicted), np.array(measured)
-    return {"error": float(np.abs(predicted / measured - 1).max()), "predicted": predicted, "measured": measured}
+    losses = np.array([predicted, measured])
+    return {
+        "error": float(np.abs(losses[0] / losses[1] - 1).max()),
+        "predicted": losses[0],
+        "measured": losses[1],
+    }
 
 
 def draw(found: Findings, ax: Axes) -> None:

@@ -35,10 +35,11 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """Train on slabs, and measure the AUC after shuffling the simple coordinate, or all others, between examples."""
     seed = int(jax.random.randint(key, (), 0, 2**30))
-    (x, y), (x_test, y_test) = (
+    data: Any = [
         nb.datasets.slabs(settings.num_examples, settings.num_coordinates, num_slabs=settings.num_slabs, seed=s)
         for s in (seed, seed + 1)
-    )
+    ]
+    (x, y), (x_test, y_test) = data
     net = nb.nets.mlp(width=settings.width, depth=settings.depth, b_std=0.1)
     params = nb.training.trained(
         net.apply,

@@ -19,9 +19,8 @@ from matplotlib.axes import Axes
 
 from ntkbias.tables import number
 
-__all__ = ["Bound", "Claim", "Figure", "Findings", "Paper", "Scale", "Study"]
+__all__ = ["Bound", "Claim", "Figure", "Findings", "Paper", "Study"]
 
-Scale = Literal["smoke", "small", "paper"]
 Findings = Mapping[str, Any]  # what one run of a study found: numbers of its claims, and values for its figures
 
 
@@ -96,7 +95,7 @@ class Study:
     name: str
     papers: tuple[Paper, ...]
     idea: str
-    scales: Mapping[Scale, Any]
+    scales: Mapping[str, Any]
     run: Callable[[Any, Any], Findings]
     claims: tuple[Claim, ...]
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
