@@ -16,7 +16,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias import types
-from ntkbias.cli import main, options, programs
+from ntkbias.cli import groups, main, options, programs
 from ntkbias.cli.folder import RunFolder
 from ntkbias.cli.inputs import inputs
 from ntkbias.cli.outcome import Outcome, print_outcome
@@ -37,9 +37,9 @@ def run(capsys, *arguments):
 
 
 def test_the_names_of_the_options_are_those_of_the_tables():
-    assert get_args(options.MeasureName) == tuple(nb.frequency.MEASURES)
-    assert get_args(options.LossName) == tuple(nb.losses.NAMED)
-    assert options.Parameterization == types.Parameterization
+    assert get_args(groups.MeasureName) == tuple(nb.frequency.MEASURES)
+    assert get_args(groups.LossName) == tuple(nb.losses.NAMED)
+    assert groups.Parameterization == types.Parameterization
 
 
 @pytest.mark.parametrize("command", options.COMMANDS)
@@ -226,8 +226,8 @@ def test_bad_command_is_named(capsys):
     code, _, err = run(capsys, "spektrum", "--width", "3")
     assert code == 2
     assert err == (
-        "ntkbias: Expected one of spectrum, compare, track, learn, exact, info, report; got 'spektrum'. Perhaps you "
-        "meant spectrum. See ntkbias --help.\n"
+        "ntkbias: Expected one of spectrum, compare, track, learn, exact, info, report, study; got 'spektrum'. Perhaps "
+        "you meant spectrum. See ntkbias --help.\n"
     )
 
 
@@ -291,7 +291,7 @@ PROCESSES = {
     "no command": (
         "ntkbias",
         [],
-        "Expected one of spectrum, compare, track, learn, exact, info, report; got no command.",
+        "Expected one of spectrum, compare, track, learn, exact, info, report, study; got no command.",
     ),
 }
 

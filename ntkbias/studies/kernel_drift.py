@@ -69,6 +69,7 @@ def draw(found: Findings, ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("step")
+    ax.set_ylabel("distance; velocity per unit of time")
     ax.legend()
 
 

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def run(settings: Settings, key: Any) -> Findings:
     """Train on labels with noise, and find the first layer whose nearest class centers classify the training set."""
     rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**30)))
     data: Any = nb.datasets.digits(settings.num_examples)
-    x, clean = data
+    x, clean = jnp.asarray(data.x), data.y
     net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
     depths, fits, collapse, separation = [], [], [], []
     for share in settings.noise:

@@ -184,7 +184,6 @@ def test_other_mistakes_get_one_sentence():
     cases += [
         (lambda: nb.spectrum(K), "got ArrayImpl. For a matrix use nb.eigen.eigh(K)."),
         (lambda: nb.spectrum(KERNEL), "Expected spectrum(kernel, x); got no x"),
-        (lambda: nb.compare({"net": NET}, X, CLOUD), "got Sequential. For a network use infinite_ntk(net), or"),
         (lambda: nb.compare({"k": KERNEL}, X), "got no domain. Give domain=, e.g. nb.domains.PointCloud()"),
         (lambda: nb.learning_curve(KERNEL, X, Y, [4, N + 1]), f"Expected sizes of at most {N}, the number of inputs"),
     ]

@@ -226,7 +226,7 @@ def test_measured_curves_are_printed():
     curve = measured_learning_curve(np.eye(4) + 1, np.arange(4.0), [2, 4], key=jax.random.key(0))
     lines = str(curve).splitlines()
     assert lines[1].split() == ["n", "test", "error", "+-", "learned", "+-"]
-    assert [line.split()[0] for line in lines[2:]] == ["2", "4"]
+    assert [line.split()[0] for line in lines[2:4]] == ["2", "4"]
     assert float(lines[2].split()[1]) == pytest.approx(float(curve.errors[0]), rel=5e-3)
 
 
