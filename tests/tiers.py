@@ -35,7 +35,7 @@ _LAYER_VARIANTS = "|".join(
     )
 )
 
-# Laws of tables: each law meets a tenth of the cases, and each case a tenth of the laws, in turn.
+# Laws of tables: each law meets one case in `SHARE`, and each case one law in `SHARE`, in turn.
 SAMPLED = (
     r"layers/test_(layers|repeats|activations|attention|encodings|combine)\.py::test_\w+\[",
     r"layers/test_against_stax\.py::test_kernels_of_layers\[",
@@ -53,9 +53,17 @@ SAMPLED = (
     r"test_(lifetimes|arrays_in_files|saved_kernels)\.py::test_\w+\[",
 )
 MESSAGES = r"(?i)bad_?input|message|refuse|named|error"  # tests that read a message: all of them stay
-SHARE = 10  # a law of fewer cases keeps one of them
+SHARE = 14  # a law of fewer cases keeps one of them
 
 WIDE = {
+    r"test_copies\.py::test_values_are_equal_after\[(copy|deepcopy)\]": "pickle takes values apart and puts them together too",
+    r"test_copies\.py::test_kernels_work_in_another_process": "the same values are pickled and loaded in this process",
+    r"test_compare\.py::TestGrid::test_every_combination_has_its_limit": "the example of `compare_grid` has the same slope",
+    r"statistics/test_coverage\.py::test_intervals_cover": "coverage by many draws; benchmarks/coverage.py has more",
+    r"test_docs\.py::test_examples_print_what_they_say": "pages repeat what the docstrings' examples show",
+    r"test_docs\.py::test_numbers_of_other_libraries_are_converted": "two ways to one number, with other libraries",
+    r"test_commands\.py::test_(a_comparison_is_found_again|learn_of_several)": "another command is found again, one net learns",
+    r"test_studies\.py::test_every_study_runs\[hypercube\]": "another study runs",
     rf"layers/test_layers\.py.*\[({_LAYER_VARIANTS})\]": "options of a layer whose law another line of LAYERS tests",
     r"test_empirical\.py::test_ntk_is_the_product.*-each and mean\]": "'each' and 'mean' sum the blocks of 'all' anew",
     r"test_empirical\.py::test_blocks_do_not_change.*\[mlp-": "the function with axes of outputs has all four outputs",
