@@ -62,7 +62,7 @@ WIDE = {
     r"statistics/test_coverage\.py::test_intervals_cover": "coverage by many draws; benchmarks/coverage.py has more",
     r"test_docs\.py::test_examples_print_what_they_say": "pages repeat what the docstrings' examples show",
     r"test_docs\.py::test_numbers_of_other_libraries_are_converted": "two ways to one number, with other libraries",
-    r"test_commands\.py::test_(a_comparison_is_found_again|learn_of_several)": "another command is found again, one net learns",
+    r"test_commands\.py::test_(a_comparison_is_found_again|learn_of_several)": "other commands do it",
     r"test_studies\.py::test_every_study_runs\[hypercube\]": "another study runs",
     rf"layers/test_layers\.py.*\[({_LAYER_VARIANTS})\]": "options of a layer whose law another line of LAYERS tests",
     r"test_empirical\.py::test_ntk_is_the_product.*-each and mean\]": "'each' and 'mean' sum the blocks of 'all' anew",
