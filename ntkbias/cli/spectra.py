@@ -1,5 +1,6 @@
 """`ntkbias spectrum` and `ntkbias compare`: compute kernels on the data, rank their modes, and fill a run folder."""
 
+import dataclasses
 import textwrap
 import time
 from typing import Any
@@ -53,6 +54,9 @@ def run(options: SpectrumOptions | CompareOptions) -> Outcome:
             key=jax.random.key(options.seed),
             **_seeds(options),
         )
+        # One run of a network is given as its kernel; it is still one of many initializations.
+        drawn = [name.endswith(", finite") and not getattr(options, "model", None) for name in comparison.names]
+        comparison = dataclasses.replace(comparison, networks=tuple(drawn))
         table = report.table(comparison, options.num_modes)
         text = f"{table}\n\n{_answer(comparison)}" if len(comparison) > 1 else table
         outcome = Outcome(text, options.out, data=comparison_data(comparison, command, options.num_modes))
@@ -92,7 +96,8 @@ def _seeds(options: SpectrumOptions | CompareOptions) -> dict[str, Any]:
 
 def _answer(comparison: Comparison) -> str:
     """The table of differences, and the answer in two sentences below it, where a terminal shows it last."""
-    return f"{comparison.verdicts()}\n\n" + "\n".join(textwrap.wrap(comparison.answer(), WIDTH))
+    verdicts = comparison.verdicts()
+    return f"{verdicts.table(len(verdicts)).text()}\n\n" + "\n".join(textwrap.wrap(comparison.answer(), WIDTH))
 
 
 def comparison_data(comparison: Comparison, command: str, num_modes: int) -> dict[str, Any]:
@@ -103,5 +108,17 @@ def comparison_data(comparison: Comparison, command: str, num_modes: int) -> dic
         ranking = kernel.ranking
         modes = {"eigenvalues": ranking.eigenvalues[:num_modes], "frequencies": ranking.frequencies[:num_modes]}
         kernels[name] = {"facts": facts.get(name, {}), **modes}
-    answer = {"answer": comparison.answer(), "uncertainty": comparison.uncertainty()} if len(kernels) > 1 else {}
+    if len(kernels) == 1:
+        return plain({"command": command, "kernels": kernels})
+    verdicts = [
+        {
+            "quantity": row.quantity,
+            "first": row.first,
+            "second": row.second,
+            "ratio" if row.is_ratio else "difference": [row.difference.value, row.difference.low, row.difference.high],
+            "outcome": row.outcome,
+        }
+        for row in comparison.verdicts().rows
+    ]
+    answer = {"answer": comparison.answer(), "uncertainty": comparison.uncertainty(), "verdicts": verdicts}
     return plain({"command": command, **answer, "kernels": kernels})

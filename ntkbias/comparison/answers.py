@@ -3,14 +3,14 @@
 >>> import numpy as np
 >>> from ntkbias.comparison.answers import answer_of
 >>> from ntkbias.comparison.evidence import Evidence, Sample
->>> noise = np.array([[-0.1], [0.0], [0.1]])
+>>> noise = np.array([[-0.02], [0.0], [0.02]])
 >>> evidence = Evidence([Sample(noise * [1, 2, 1] + [1.0, 2.0, 2.1], None)])
 >>> columns = tuple(("learning time", target) for target in ("sine", "parity", "bump"))
 >>> first, sure = answer_of(evidence, ("mlp",), columns, "over new initializations")
 >>> print(first)
 The function learned first is sine in mlp.
 >>> print(sure.partition(", the next ")[2])
-function takes longer: in mlp, parity takes 2.72 times as long (1.75 to 4.23).
+function takes longer: in mlp, parity takes 2.72 times as long (2.49 to 2.97).
 """
 
 import itertools
@@ -62,7 +62,10 @@ def _about_targets(
     said = [f"the next function takes longer: {'; '.join(leads)}"] if leads else []
     said += [TIES] if any(len(kept) > 1 for kept in first) else []
     sure = f"How sure: at 95 % confidence {population} for all of this at once, "
-    return f"The function learned first is {'; '.join(clauses)}.", f"{sure}{'; '.join(said) or 'nothing else is said'}."
+    return (
+        f"The function learned first is {'; '.join(clauses)}.",
+        f"{sure}{'; '.join(said) or 'there is no difference to judge'}.",
+    )
 
 
 def _about_one_target(
@@ -112,6 +115,8 @@ def _about_frequencies(
     level = LEVEL / len(pairs)
     contrasts = {pair: evidence.difference((pair[0], place), (pair[1], place)) for pair in pairs}
     ties = [pair for pair, found in contrasts.items() if found.is_unsure or not found.differs(level)]
+    if any(found.is_unsure for found in contrasts.values()) and len(ties) == len(pairs):
+        return sentence, f"{sure}; the differences between them are not judged, or ties."
     if len(ties) == len(pairs):
         return sentence, f"{sure}; the differences between them are ties."
     kept = [names[known[at]] for at in evidence.least([(thing, place) for thing in known], level)]
@@ -119,11 +124,21 @@ def _about_frequencies(
     return sentence, f"{sure}; {verdict}."
 
 
-def population_of(runs: Sequence[int], resampled: int | None) -> str:
+def population_of(runs: Sequence[int], networks: Sequence[bool], resampled: int | None, sampled: bool) -> str:
     """What the intervals are over, as in "over new initializations and new draws of 512 inputs"."""
     parts = ["new initializations"] if any(count > 1 for count in runs) else []
     parts += [f"new draws of {counted(resampled, 'input')}"] if resampled else []
-    return f"over {listed(parts)}" if parts else "(of no width, since nothing is random)"
+    single = any(net and count == 1 for count, net in zip(runs, networks, strict=True))
+    one = (
+        "of one initialization of each network"
+        if all(count == 1 for count in runs)
+        else "of one initialization of some"
+    )
+    if parts:
+        return f"over {listed(parts)}{f', {one},' if single else ''}"
+    if sampled:
+        return "(of no width: the inputs are too few to judge a difference)"
+    return f"(of no width, {one if single else 'since nothing is random'})"
 
 
 def uncertainty_of(
@@ -153,6 +168,8 @@ def uncertainty_of(
             f"{'has' if len(single) == 1 else 'have'} one: they are about {which}, not about architectures."
         )
     if not resampled and not many:
+        if sampled or single:
+            return " ".join([*sentences, "Differences without an error are not judged."])
         return " ".join([*sentences, f"Nothing is random in {listed(names)}: differences are exact."])
     if given:
         sentences.append(f"Beyond that, nothing is random in {listed(given)}.")

@@ -95,9 +95,11 @@ class Survey:
         }
         if self.targets:
             outputs = int(np.prod(part.functions.shape[1:-1]))
-            found = of_targets(known, part.power, part.beyond, part.trace, part.tail, self.sizes, outputs)
-            if not complete:
-                found = {name: np.full(np.shape(values), np.nan) for name, values in found.items()}
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = of_targets(known, part.power, part.beyond, part.trace, part.tail, self.sizes, outputs)
+            # A target that is constant on a part, or whose power is not all known, has no numbers there.
+            defined = complete & (part.power.sum(0) + part.beyond > 0)
+            found = {name: np.where(defined, values, np.nan) for name, values in found.items()}
             for place, target in enumerate(self.targets):
                 numbers |= {(name, target): float(found[name][place]) for name in OF_TARGETS}
                 for row, size in enumerate(self.sizes):

@@ -133,7 +133,7 @@ def compared(
     """The comparison of these things. It refuses bad input before the expensive work."""
     if keep is not None:
         require_positive("keep", keep)
-    named, shown = _targets(targets, x)
+    named, shown = _targets(targets, x, weights)
     chosen = measure_on(domain, measure)
     domain.check(x)
     survey = Survey(x, domain, chosen, weights, named, key)
@@ -184,12 +184,12 @@ def compared(
         )
 
 
-def _targets(targets: Any, x: Array) -> tuple[dict[str, np.ndarray], Array | None]:
+def _targets(targets: Any, x: Array, weights: Any) -> tuple[dict[str, np.ndarray], Array | None]:
     """The columns of each target, and the values that the comparison shows."""
     if targets is None:
         return {}, None
     if isinstance(targets, Mapping):
-        named = {name: target.columns for name, target in targets_on(targets, x, (len(x),), True).items()}
+        named = {name: target.columns for name, target in targets_on(targets, x, (len(x),), True, weights).items()}
         return named, jnp.asarray(np.concatenate(list(named.values()), 1), jnp.result_type(float))
     values = require_wide(targets, "targets")
     if values.shape[:1] != x.shape[:1]:
@@ -197,7 +197,7 @@ def _targets(targets: Any, x: Array) -> tuple[dict[str, np.ndarray], Array | Non
     require_finite(values, "targets")
     require_no_labels(values)
     columns = np.asarray(values, float).reshape(len(x), -1)
-    columns = columns - columns.mean(0)
+    columns = columns - np.average(columns, 0, None if weights is None else np.asarray(weights, float))
     varies = np.max(np.abs(columns), initial=0.0) > 0
     return {"target": columns} if varies else {}, values
 

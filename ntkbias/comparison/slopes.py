@@ -12,8 +12,8 @@ so that its interval has the same two sources of error as they have.
 >>> names, column = tuple(f"width {width}" for width in widths), (("distance to the limit", ""),)
 >>> print(slopes_of(evidence, names, column, (("width", widths),), "distance to the limit", "width"))
 Slopes: exponent of distance to the limit against width
-kernel                              slope
-width 16 to 256  -0.500 (-0.509 to -0.491)
+kernel                               slope
+width 16 to 256  -0.500 (-0.513 to -0.487)
 Intervals of 95 %, each on its own.
 """
 

@@ -29,6 +29,8 @@ EXACT = 640  # rows up to which a part of the matrix is decomposed: 0.1 s
 FIRST = 400  # modes that are decomposed again of a larger matrix
 SMALL = 256  # rows up to which NumPy's threads cost more time than they save
 
+RARE = 1e-12  # of a target's power: below, only rounding is left of it on a part
+
 
 class Part(NamedTuple):
     """The eigenvalues, functions and power of targets on some inputs, for as many modes as are known each."""
@@ -99,6 +101,8 @@ class Modes(NamedTuple):
         per_input = int(np.prod(outputs))
         targets = self.targets.reshape(len(self.squares), per_input, self.targets.shape[1])[chosen]
         targets = (targets - targets.mean(0)).reshape(rows, self.targets.shape[1])
+        power = np.mean(targets**2, 0)
+        targets = np.where(power > RARE * np.mean(self.targets**2, 0), targets, 0.0)  # constant on this part
         with blas().limit(limits=1 if min(rows, count) <= SMALL else None, user_api="blas"):
             if count >= rows:
                 values, vectors = np.linalg.eigh(features @ features.T / m)

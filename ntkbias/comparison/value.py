@@ -129,7 +129,7 @@ class Comparison(Printed):
         whether low frequencies come first. The second sentence has the intervals. Ties are joined by "or".
         """
         evidence, columns = self._evidence(), self.columns or FALLBACK
-        return " ".join(answer_of(evidence, self.names, columns, population_of(self.runs, self._setting()[2])))
+        return " ".join(answer_of(evidence, self.names, columns, population_of(*self._setting())))
 
     def uncertainty(self) -> str:
         """What the intervals include, and what they do not."""
@@ -211,10 +211,15 @@ class Comparison(Printed):
                 return np.where(logs, np.log(found), found)
 
         without = self.replicates or (None,) * len(self)
+        runs, networks, resampled, sampled = self._setting()
+        lacks = [
+            "nothing" if resampled else "inputs" if sampled else "runs" if net and count == 1 else "nothing"
+            for count, net in zip(runs, networks, strict=True)
+        ]
         return Evidence(
             [
-                Sample(scaled(runs), None if groups is None else scaled(groups))
-                for runs, groups in zip(self.values, without, strict=True)
+                Sample(scaled(numbers), None if groups is None else scaled(groups), lack)
+                for numbers, groups, lack in zip(self.values, without, lacks, strict=True)
             ]
         )
 

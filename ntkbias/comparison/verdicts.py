@@ -6,14 +6,14 @@ at most (Bonferroni). This holds for any dependence between them. A table of few
 >>> import numpy as np
 >>> from ntkbias.comparison.evidence import Evidence, Sample
 >>> from ntkbias.comparison.verdicts import verdicts_of
->>> noise = np.array([-0.1, 0.0, 0.1])[:, None]
+>>> noise = np.array([-0.05, 0.0, 0.05])[:, None]
 >>> evidence = Evidence([Sample(noise + mean, None) for mean in (-0.9, -0.2, -0.3)])
 >>> print(verdicts_of(evidence, ("mlp", "cnn", "resnet"), (("Spearman's rho", ""),), None))
 Verdicts: 3 differences, simultaneous 95 % intervals
-quantity        pair                         difference  verdict
-Spearman's rho  mlp - cnn     -0.700 (-1.023 to -0.377)  mlp lower
-Spearman's rho  mlp - resnet  -0.600 (-0.923 to -0.277)  mlp lower
-Spearman's rho  cnn - resnet    0.100 (-0.223 to 0.423)  tie
+quantity        pair                          difference  verdict
+Spearman's rho  mlp - cnn      -0.700 (-1.012 to -0.388)  mlp lower
+Spearman's rho  mlp - resnet   -0.600 (-0.912 to -0.288)  mlp lower
+Spearman's rho  cnn - resnet  0.1000 (-0.2123 to 0.4123)  tie
 All intervals hold at once with probability 95 % (Bonferroni, for 3 differences). A / marks a ratio,
 - a difference. A tie is a difference within its interval: neither name wins.
 """
@@ -41,7 +41,7 @@ class Verdict(Printed):
     """One difference of two things, `first` minus `second`, with its simultaneous 95 % interval.
 
     `is_ratio` says that it is the ratio `first` / `second`, for quantities on a logarithmic scale. `outcome` is "tie",
-    "not defined", or says which of the two is lower or higher.
+    "not defined", "not judged" if it has no error to be judged by, or says which of the two is lower or higher.
     """
 
     quantity: str = eqx.field(static=True)  # with its target, as "learning time: parity"
@@ -111,13 +111,15 @@ class Verdicts(Printed):
             "difference": [row._interval() for row in shown],
             "verdict": [row.outcome for row in shown],
         }
-        defined = sum(row.outcome != "not defined" for row in self.rows)
+        defined = sum(row.outcome not in ("not defined", "not judged") for row in self.rows)
         notes = [
             f"All intervals hold at once with probability 95 % (Bonferroni, for {counted(defined, 'difference')}). "
             "A / marks a ratio, - a difference. A tie is a difference within its interval: neither name wins."
         ]
         if any(row.difference.low == row.difference.high for row in self.rows):
-            notes.append("A number without an interval is exact, or was the same in all runs and without each group.")
+            notes.append(
+                "A number without an interval is exact, or did not vary over runs and groups, or is not judged."
+            )
         title = f"Verdicts: {counted(len(self.rows), 'difference')}, simultaneous 95 % intervals"
         return Table(
             title, columns, notes if shown else ["One kernel has no differences."], len(self.rows) - len(shown)
@@ -151,8 +153,10 @@ def verdicts_of(
         about = QUANTITIES[quantity]
         ends = np.array([contrast.value, *contrast.ends(level)])
         difference = Interval(*(float(each) for each in (np.exp(ends) if about.is_log else ends)))
-        if not np.isfinite(contrast.value) or contrast.is_unsure:
+        if not np.isfinite(contrast.value):
             outcome = "not defined"
+        elif contrast.is_unsure:
+            outcome = "not judged"
         elif not contrast.differs(level):
             outcome = "tie"
         else:

@@ -97,8 +97,8 @@ class Target(NamedTuple):
         return float(np.mean(np.argmax(nearness, 1) == self.labels))
 
 
-def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> dict[str, Target]:
-    """The targets by name, as columns on inputs of `shape` `(n,)` or `(n, o)`."""
+def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool, weights: Any = None) -> dict[str, Target]:
+    """The targets by name, as columns on inputs of `shape` `(n,)` or `(n, o)`. Means are over the `weights` `(n,)`."""
     if not isinstance(targets, Mapping):
         targets = {"target": targets}
     if not targets:
@@ -109,7 +109,7 @@ def targets_on(targets: Any, x: Any, shape: tuple[int, ...], centered: bool) -> 
             raise InputTypeError(f"Expected names of targets to be strings; got {name!r}.")
         values, labeled = _values(target, name, x, shape)
         values = values.reshape(*shape, -1)
-        mean = values.mean(0) if centered else np.zeros(values.shape[1:])
+        mean = np.average(values, 0, weights) if centered else np.zeros(values.shape[1:])
         columns = (values - mean).reshape(int(np.prod(shape)), -1)
         if not np.max(np.abs(columns)) > ROUNDING * np.max(np.abs(values)):
             how = " after its mean is subtracted" if centered else ""
