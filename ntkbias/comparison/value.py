@@ -212,7 +212,7 @@ class Comparison(Printed):
 
         without = self.replicates or (None,) * len(self)
         runs, networks, resampled, sampled = self._setting()
-        lacks = [
+        lacks: list[Any] = [
             "nothing" if resampled else "inputs" if sampled else "runs" if net and count == 1 else "nothing"
             for count, net in zip(runs, networks, strict=True)
         ]
