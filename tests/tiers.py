@@ -72,7 +72,6 @@ WIDE = {
     r"test_copies\.py::test_values_are_equal_after\[(copy|deepcopy)\]": "pickle takes values apart, too",
     r"test_copies\.py::test_kernels_work_in_another_process": "the same values are pickled and loaded in this process",
     r"test_compare\.py::TestGrid::test_every_combination_has_its_limit": "the docstring has the same slope",
-    r"statistics/test_coverage\.py::test_intervals_cover": "coverage by many draws; benchmarks/coverage.py has more",
     r"test_docs\.py::test_examples_print_what_they_say": "pages repeat what the docstrings' examples show",
     r"test_docs\.py::test_numbers_of_other_libraries_are_converted": "two ways to one number, with other libraries",
     r"test_commands\.py::test_(a_comparison_is_found_again|learn_of_several)": "other commands do it",
