@@ -164,29 +164,39 @@ class HarmonicDomain(Domain):
     def energy(
         self, functions: Array | np.ndarray, x: Array, weights: Array, max_degree: int
     ) -> Float[Array, "k levels"]:
-        """The power of each function `(n, *o, k)` in the harmonics of each level, from its values on the inputs.
+        """The power that each level adds to the lower ones, for each function `(n, *o, k)` by its values on the inputs.
 
-        The result is exact on nodes on which the harmonics are orthonormal. On a random sample of n inputs each
-        harmonic adds an error of about 1/n. With h harmonics as a basis the cost is n h k multiplications. If there are
-        more harmonics than inputs, `projectors` are used in blocks of bounded memory, which costs n^2 k per level.
+        The powers of a function sum to at most its mean square under the weights. The result is exact on nodes on which
+        the harmonics are orthonormal. Otherwise, as on a random sample of n inputs, the harmonics are orthonormalized
+        under the weights, in the order of the levels, and each harmonic still adds an error of about 1/n. With h
+        harmonics the cost is n h (h + k) multiplications. If there are more harmonics than inputs, `projectors` are
+        used in blocks of bounded memory, which costs n^2 k per level; then the powers can sum to more.
         """
+        return self.energy_on(x, weights, max_degree)(functions)
+
+    def energy_on(
+        self, x: Array, weights: Array, max_degree: int
+    ) -> Callable[[Array | np.ndarray], Float[Array, "k levels"]]:
+        """`energy` as a function of `functions` alone, for many calls on the same inputs."""
         max_degree = whole_number("max_degree", max_degree)
-        if self._num_harmonics(max_degree) <= len(x):
-            levels = self.levels(max_degree)
-            columns = _level_indices(self.degrees(max_degree), levels)
-            return _power_per_level(self.harmonics(x, max_degree), functions, weights, columns, len(levels))
-        values = jnp.asarray(functions).reshape(len(x), -1)
-        power = self._projector_energy(values, x, weights, max_degree)
-        return power.reshape(-1, functions.shape[-1], power.shape[-1]).sum(0)
+        if self._num_harmonics(max_degree) > len(x):
+            return lambda functions: self._projector_energy(functions, x, weights, max_degree)
+        levels = self.levels(max_degree)
+        columns = _level_indices(self.degrees(max_degree), levels)
+        by_level = np.argsort(columns, kind="stable")
+        basis, _ = orthonormalized(self.harmonics(x, max_degree)[:, by_level], weights)
+        return lambda functions: _power_per_level(basis, jnp.asarray(functions), columns[by_level], len(levels))
 
     def _num_harmonics(self, max_degree: int) -> int:
         return sum(self.multiplicity(level) for level in _as_keys(self.levels(max_degree)))
 
-    def _projector_energy(self, values: Array, x: Array, weights: Array, max_degree: int) -> Float[Array, "f levels"]:
+    def _projector_energy(
+        self, functions: Array | np.ndarray, x: Array, weights: Array, max_degree: int
+    ) -> Float[Array, "k levels"]:
         """The power per level as a double sum over the inputs: weighted values times projectors."""
-        weighted = jnp.asarray(weights)[:, None] * values
+        weighted = jnp.asarray(weights)[:, None] * jnp.asarray(functions).reshape(len(x), -1)
         num_levels = len(self.levels(max_degree))
-        rows = max(1, _BLOCK_BYTES // (num_levels * (len(x) + values.shape[1]) * weighted.dtype.itemsize))
+        rows = max(1, _BLOCK_BYTES // (num_levels * (len(x) + weighted.shape[1]) * weighted.dtype.itemsize))
 
         @jax.jit
         def block(part: Array, points: Array) -> Array:
@@ -194,10 +204,11 @@ class HarmonicDomain(Domain):
             return jnp.einsum("bf,lbn,nf->fl", part, projectors, weighted, precision="highest")
 
         starts = range(0, len(x), rows)
-        return sum(
+        power = sum(
             (block(weighted[i : i + rows], x[i : i + rows]) for i in starts),
-            jnp.zeros((values.shape[1], num_levels), weighted.dtype),
+            jnp.zeros((weighted.shape[1], num_levels), weighted.dtype),
         )
+        return power.reshape(-1, functions.shape[-1], num_levels).sum(0)
 
     def _degree_by_count(self, num_inputs: int) -> int:
         """The largest degree up to which there are at most half as many harmonics as inputs."""
@@ -224,13 +235,23 @@ def require_harmonics(domain: HarmonicDomain, degree: object) -> int:
     return number
 
 
+def orthonormalized(basis: Array, weights: Array | np.ndarray) -> tuple[Float[Array, "n h"], np.ndarray]:
+    """Functions times the weights, after each is made orthonormal to those before it, and which ones are independent.
+
+    A function that is a combination of those before it becomes zero. Costs n h^2, in double precision.
+    """
+    roots = np.sqrt(np.asarray(weights, float))[:, None]
+    orthonormal, factor = np.linalg.qr(roots * np.asarray(basis, float))
+    eps = float(jnp.finfo(basis.dtype).eps)
+    independent = np.abs(np.diag(factor)) > len(roots) * eps * np.linalg.norm(factor, axis=0)
+    return jnp.asarray(roots * orthonormal * independent, jnp.result_type(basis.dtype)), independent
+
+
 @functools.partial(jax.jit, static_argnames="num_levels")
-def _power_per_level(
-    basis: Array, functions: Array, weights: Array, columns: Array, num_levels: int
-) -> Float[Array, "k levels"]:
-    """The squares of each function's coefficients, summed by level. The caller forms the basis: it compiles longer."""
+def _power_per_level(basis: Array, functions: Array, columns: Array, num_levels: int) -> Float[Array, "k levels"]:
+    """The squares of each function's coefficients, summed by level. The basis has the weights."""
     values = functions.reshape(len(basis), -1)
-    coefficients = jnp.einsum("nh,n,nf->hf", basis, weights, values, precision="highest")
+    coefficients = jnp.einsum("nh,nf->hf", basis, values, precision="highest")
     power = jnp.zeros((num_levels, values.shape[1]), coefficients.dtype).at[columns].add(coefficients**2).T
     return power.reshape(-1, functions.shape[-1], num_levels).sum(0)
 

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import require_finite
-from ntkbias.domains.domain import Domain, Edges, HarmonicDomain, whole_number
+from ntkbias.domains.domain import Domain, Edges, HarmonicDomain, orthonormalized, whole_number
 from ntkbias.domains.point_cloud import PointCloud
 from ntkbias.errors import InputError, InputTypeError
 
@@ -103,29 +103,22 @@ class FromHarmonics(HarmonicDomain):
         counts = np.cumsum([self.multiplicity(level) for level in range(len(self._levels))])
         return max(int(np.searchsorted(counts, num_inputs / 2, side="right")) - 1, 0)
 
-    def energy(
-        self, functions: Array | np.ndarray, x: Array, weights: Array, max_degree: int
-    ) -> Float[Array, "k levels"]:
-        """The power of functions `(n, *o, k)` that each level adds to the lower ones. Costs n h (h + k).
+    def energy_on(
+        self, x: Array, weights: Array, max_degree: int
+    ) -> Callable[[Array | np.ndarray], Float[Array, "k levels"]]:
+        """`energy` as a function of `functions` alone.
 
         Raises `InputError` if the harmonics are not linearly independent on these inputs.
         """
-        max_degree = whole_number("max_degree", max_degree)
-        roots = np.sqrt(np.asarray(weights, float))[:, None]
-        basis = np.asarray(self.harmonics(x, max_degree))
-        values = np.asarray(functions, float).reshape(len(x), -1)
-        orthonormal, factor = np.linalg.qr(roots * basis.astype(float))
-        independent = np.abs(np.diag(factor)) > len(x) * np.finfo(basis.dtype).eps * np.linalg.norm(factor, axis=0)
-        if basis.shape[1] > len(x) or not independent.all():
+        basis = self.harmonics(x, whole_number("max_degree", max_degree))
+        few = basis.shape[1] > len(x)
+        independent = np.arange(basis.shape[1]) < len(x) if few else orthonormalized(basis, weights)[1]
+        if not independent.all():
             raise InputError(
                 f"Expected harmonics that are linearly independent on the {len(x)} inputs; got "
                 f"{int(np.sum(~independent))} of {basis.shape[1]} that are combinations of others. Leave those out."
             )
-        coefficients = orthonormal.T @ (roots * values)
-        members = self.degrees(max_degree) == self.levels(max_degree)[:, None]
-        power = members @ coefficients**2
-        power = power.reshape(len(power), -1, functions.shape[-1]).sum(1)
-        return jnp.asarray(power.T, jnp.result_type(functions.dtype, float))
+        return super().energy_on(x, weights, max_degree)
 
     def sample(self, num_inputs: int, *, key: PRNGKeyArray) -> Array:
         raise InputError(

@@ -29,8 +29,8 @@ def harmonic_energy(spectrum: Spectrum, domain: Domain, max_degree: int | None =
     `domain.levels(max_degree)` lists the levels: the degrees 0 .. `max_degree` on a circle, sphere or cube, the degrees
     that occur on a torus, and tuples of degrees on a product of spheres.
 
-    All modes of one eigenspace get the mean over that eigenspace, which does not depend on the choice of basis. Costs
-    n k h multiplications for h harmonics. Raises `InputTypeError` if the domain has no harmonics.
+    All modes of one eigenspace get the mean over that eigenspace, which does not depend on the choice of basis. The
+    powers of a mode sum to at most one. Costs n h (h + k) multiplications for h harmonics. Raises `InputTypeError` if the domain has no harmonics.
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
@@ -101,19 +101,20 @@ def _resampled_energy(
 ) -> Float[np.ndarray, "b k levels"]:
     """The share of each mode's power in each level, under each row of other weights.
 
-    The energy of phi under weights w' is the energy of phi w' / w under w. So many resamples become functions of a
-    single call.
+    With the orthonormal functions kept, the energy of phi under weights w' is the energy of phi w' / w under w. So many
+    resamples become functions of a single call.
     """
     assert spectrum.x is not None
     own, eigenspace = np.asarray(spectrum.weights), np.asarray(spectrum.eigenspace)[modes]
     functions = np.asarray(spectrum.eigenfunctions)[..., modes]
     outputs = tuple(range(1, functions.ndim - 1))
     block_size = max(1, _BLOCK_BYTES // functions.nbytes)
+    energy_of = domain.energy_on(spectrum.x, spectrum.weights, max_degree)
     rows: list[np.ndarray] = []
     for block in (weights[i : i + block_size] for i in range(0, len(weights), block_size)):
         ratio = (block / own).astype(functions.dtype).T.reshape(len(own), *(1,) * len(outputs), -1, 1)
         scaled = (ratio * functions[..., None, :]).reshape(*functions.shape[:-1], -1)
-        energy = np.asarray(domain.energy(scaled, spectrum.x, spectrum.weights, max_degree), np.float64)
+        energy = np.asarray(energy_of(scaled), np.float64)
         power = block @ np.sum(functions**2, outputs)
         energies = energy.reshape(len(block), len(modes), -1)
         rows += [shared(e, eigenspace) / shared(p, eigenspace)[:, None] for e, p in zip(energies, power, strict=True)]
