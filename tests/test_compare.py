@@ -184,6 +184,17 @@ def test_the_answer_names_ties():
     assert "in cnn, x1 takes 7.39 times as long" in sure
 
 
+def test_the_answer_claims_no_order_without_an_error():
+    steady = np.full((3, 1), -1.0)
+    evidence = Evidence([Sample(steady, None), Sample(np.full((3, 1), np.nan), None)])
+    first, _ = answer_of(evidence, ("mlp", "cnn"), (("Spearman's rho", ""),), "over new initializations")
+    assert "seem to come first, without an error to judge by, in mlp (-1.00)" in first
+    assert "they have no order to speak of in cnn" in first
+    few = nb.compare({"a": NETS["limit"]}, X[:4], nb.domains.PointCloud(num_neighbors=2))  # four modes
+    assert "have no order to speak of in a" in few.answer()
+    assert "Spearman's rho" not in str(few["a"]) or "not defined" in str(few["a"])
+
+
 def test_one_target_is_learned_from_the_fewest_examples_by_one(exact):
     assert exact.answer().startswith("The fewest examples of target are needed by depth ")
 
@@ -252,7 +263,7 @@ class TestGrid:
         np.testing.assert_allclose(distances[0][0], np.linalg.norm(own - limit) / np.linalg.norm(limit), rtol=1e-4)
         assert np.isnan(distances[-1]).all()
         slopes = found.slopes("distance to the limit")
-        assert slopes.names == ("width 8, depth 1 to 128", "width 8, depth 2 to 128")
+        assert slopes.names == ("width 8 to 128, depth 1", "width 8 to 128, depth 2")
         assert np.all(slopes.low < -0.5)
         assert np.all(slopes.high > -0.5)
 
@@ -268,6 +279,8 @@ class TestGrid:
             nb.compare_grid("mlp", X, POINTS, width=[8])
         with pytest.raises(TypeError, match=r"Expected make\(\*\*options\) to return a network of layers; got int"):
             nb.compare_grid(lambda width: width, X, POINTS, width=[8])
+        with pytest.raises(TypeError, match="Expected options of mlp; got an error: .*unexpected keyword.*'widht'"):
+            nb.compare_grid(nb.nets.mlp, X, POINTS, widht=[8])
         found = nb.compare({"a": NETS["limit"]}, X, POINTS)
         with pytest.raises(InputError, match="Expected an axis of a grid, of compare_grid: none; got 'width'"):
             found.slopes("effective rank")
@@ -288,6 +301,12 @@ def test_bad_input_is_named(unchecked):
         nb.compare({"a": jnp.eye(8)}, x, CIRCLE)
     with pytest.raises(TypeError, match="Expected the names of kernels to be strings; got 3"):
         nb.compare({3: KERNELS["depth 1"]}, x, CIRCLE)
+    with pytest.raises(InputError, match="Expected a name for each kernel; got ' '"):
+        nb.compare({" ": KERNELS["depth 1"]}, x, CIRCLE)
+    with pytest.raises(InputError, match="Expected targets that vary over the inputs; got constant ones"):
+        nb.compare(KERNELS, x, CIRCLE, targets=jnp.ones(8))
+    with pytest.warns(UserWarning, match="12 of the 24 inputs repeat others"):
+        nb.compare({"a": NETS["limit"]}, np.repeat(X[:12], 2, 0), POINTS)
     with pytest.raises(InputError, match="Expected one row of targets for each of 8 inputs"):
         nb.compare(KERNELS, x, CIRCLE, targets=jnp.ones(7))
     with pytest.raises(InputError, match="Expected finite numbers in targets"):

@@ -53,11 +53,12 @@ class Inputs(NamedTuple):
 
     @property
     def targets(self) -> Array | None:
-        """The targets, each shifted to mean zero: the one-hot columns of the labels, or the values y."""
+        """The targets, each shifted to mean zero: one-hot columns of labels, or values. None if they are constant."""
         if self.y is None:
             return None
         columns = datasets.one_hot(self.y) if self.labeled else self.y.astype(np.float32)
-        return jnp.asarray(columns - columns.mean(0))
+        shifted = columns - columns.mean(0)
+        return jnp.asarray(shifted) if np.ptp(columns, 0).any() else None
 
     @property
     def digest(self) -> str:

@@ -186,7 +186,13 @@ def _own(text: str, input_shape: tuple[int, ...], num_outputs: int) -> Network:
         named = [name for name in OFFERED if name in inspect.signature(function).parameters]
     except (TypeError, ValueError):  # a function without a signature, as some of C have none
         named = []
-    made = function(**{name: offered[name] for name in named})
+    try:
+        made = function(**{name: offered[name] for name in named})
+    except Exception as error:  # whatever the user's function raises
+        raise InputError(
+            f"Expected --model {text} to return a network; got {type(error).__name__}: {error}. It is called with "
+            f"{', '.join(f'{name}={offered[name]!r}' for name in named) or 'no arguments'}."
+        ) from error
     if isinstance(made, Layer):
         made.output_shape(input_shape)
         return Network(text, made.apply, lambda key: made.init(key, input_shape), layer=made, limit_name=text)

@@ -102,8 +102,11 @@ def _about_frequencies(
         if not np.isfinite(found.value):
             kinds.setdefault("have no order to speak of", []).append(name)
             continue
-        ordered = found.differs(LEVEL / len(names)) or found.is_unsure
-        kind = ("come first" if found.value < 0 else "come last") if ordered else "come neither first nor last"
+        order = "come first" if found.value < 0 else "come last"
+        if found.is_unsure:  # without an error, nothing is claimed
+            kinds.setdefault(f"seem to {order}, without an error to judge by,", []).append(f"{name} ({number})")
+            continue
+        kind = order if found.differs(LEVEL / len(names)) else "come neither first nor last"
         kinds.setdefault(kind, []).append(f"{name} ({number.replace(' (', ', ').rstrip(')')})")
     clauses = [f"{kind} in {listed(own)}" for kind, own in kinds.items()]
     sentence = f"Functions of low frequency {'; they '.join(clauses)}."

@@ -76,15 +76,17 @@ class ComparedKernel(Printed):
     def _fact(self, fact: Fact) -> Fact:
         label = fact.label
         found = self.estimates.get(label)
-        if found is None or not np.isfinite(found.value):
+        if found is None:
             return fact
+        if not np.isfinite(found.value):  # the number of the first run is not that of all
+            return Fact(label, None, "not defined" if self.runs == 1 else "not defined in each run")
         if label == "modes above the noise floor":
             rows = self.spectrum.num_missing + len(self.spectrum.eigenvalues)
             method = "" if self.spectrum.method == "dense" else f" ({self.spectrum.method})"
             return Fact(label, round(found.value), f"{round(found.value):,} of {rows:,}{method}")
         if not self.is_random[label]:
             return Fact.of_number(label, found.value) if label == "effective rank" else fact
-        text = number(found.value) if found.low == found.high else interval(found.value, found.low, found.high)
+        text = interval(found.value, found.low, found.high)
         if label == "decay exponent":
             text += " against frequency"
         return Fact.of_interval(label, found.value, found.low, found.high, text)

@@ -89,4 +89,4 @@ def exactly(value: float, low: float, high: float) -> str:
     """The number with its interval as text, and alone if the interval has no width."""
     if math.isnan(value):
         return "not defined"
-    return number(value) if low == high else interval(value, low, high)
+    return interval(value, low, high)

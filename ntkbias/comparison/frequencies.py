@@ -36,6 +36,7 @@ __all__ = ["MOST_LEVELS", "Frequencies", "FrequenciesOfParts", "decay_of", "ener
 
 MOST_LEVELS = 8  # degrees, or bands of frequency, whose share of the trace is an estimate of its own
 NUM_BANDS = 4  # at most
+FEWEST_ORDERED = 5  # modes of known frequency for a rank correlation
 
 
 class Frequencies(NamedTuple):
@@ -126,8 +127,13 @@ class FrequenciesOfParts:
 
 
 def rho_of(part: Part, found: Frequencies) -> float:
-    """Spearman's rho of eigenvalue and frequency, over the resolved modes above the noise that have both."""
+    """Spearman's rho of eigenvalue and frequency, over the resolved modes above the noise that have both.
+
+    NaN if these are fewer than five: four modes in random order are wholly ordered with a probability of 8 %.
+    """
     count = min(len(found.frequencies), len(part.eigenspace))
+    if np.sum(found.resolved[:count] & (part.eigenvalues[:count] > 0)) < FEWEST_ORDERED:
+        return float("nan")
     kept, dtype = np.flatnonzero(part.eigenvalues[:count] > 0), jnp.result_type(float)
     eigenvalues = jnp.asarray(part.eigenvalues[kept], dtype)
     return FrequencyRanking(

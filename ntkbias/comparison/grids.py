@@ -27,6 +27,7 @@ from ntkbias.domains import Domain
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.frequency import FrequencyMeasure
 from ntkbias.layers import Layer
+from ntkbias.tables import name_of
 
 __all__ = ["compare_grid"]
 
@@ -80,7 +81,10 @@ def compare_grid(
     wider: dict[str, tuple[Thing, dict[str, Any]]] = {}
     for setting in itertools.product(*axes.values()):
         chosen: dict[str, Any] = dict(zip(axes, setting, strict=True))
-        net = make(**chosen, **shared)
+        try:
+            net = make(**chosen, **shared)
+        except TypeError as error:  # such as a misspelt option
+            raise InputTypeError(f"Expected options of {name_of(make)}; got an error: {error}.") from error
         if not isinstance(net, Layer):
             raise InputTypeError(f"Expected make(**options) to return a network of layers; got {type(net).__name__}.")
         wide = chosen | {WIDTH: float("inf")} if WIDTH in chosen else chosen

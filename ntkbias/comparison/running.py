@@ -11,6 +11,7 @@
 The function learned first is wave 1 in relu and erf
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def compare(
     curve; see `Comparison`.
 
     Intervals count two sources of error. Initializations: the scatter of the runs. Inputs: a jackknife over 20 random
-    groups of inputs, if x is a sample. With `weights` (quadrature nodes, or a domain as x) the inputs count as fixed.
+    groups of inputs, if x is a sample; such intervals are up to twice as wide as needed. With `weights` (quadrature nodes, or a domain as x) the inputs count as fixed.
     `Comparison.uncertainty` says which apply.
 
     The result keeps the functions of the first `keep` modes of each run (None: all modes), and all eigenvalues. The
@@ -117,7 +118,21 @@ def inputs_of(x: Any, domain: Domain | None, weights: Any, others: Any) -> Input
             "nb.domains.PointCloud() for data."
         )
     require_known((others, x, weights), "compare")
-    return require_wide(x, "x"), weights, domain
+    x = require_wide(x, "x")
+    if weights is None:
+        _remark_on_repeats(np.asarray(x))
+    return x, weights, domain
+
+
+def _remark_on_repeats(x: np.ndarray) -> None:
+    """Warn if more than one input in a hundred repeats another one."""
+    repeated = len(x) - len(np.unique(x.reshape(len(x), -1), axis=0))
+    if repeated > len(x) / 100:
+        warnings.warn(
+            f"{repeated} of the {len(x)} inputs repeat others. Intervals count all of them as independent draws, and "
+            "are then too narrow. Leave out repeated inputs, or give weights=, if the inputs are fixed.",
+            stacklevel=4,
+        )
 
 
 def compared(
@@ -198,8 +213,9 @@ def _targets(targets: Any, x: Array, weights: Any) -> tuple[dict[str, np.ndarray
     require_no_labels(values)
     columns = np.asarray(values, float).reshape(len(x), -1)
     columns = columns - np.average(columns, 0, None if weights is None else np.asarray(weights, float))
-    varies = np.max(np.abs(columns), initial=0.0) > 0
-    return {"target": columns} if varies else {}, values
+    if not np.max(np.abs(columns), initial=0.0) > 0:
+        raise InputError("Expected targets that vary over the inputs; got constant ones. Leave them out.")
+    return {"target": columns}, values
 
 
 def _kept(found: Spectrum, keep: int | None, with_kernel: bool) -> Spectrum:

@@ -56,13 +56,14 @@ def slopes_of(
             other = tuple((key, values[thing]) for key, values in axes.items() if key != axis)
             settings.setdefault(other, []).append((thing, float(number)))
     rows = []
-    for members in settings.values():
+    for setting, members in settings.items():
         things, numbers = [thing for thing, _ in members], np.log([number for _, number in members])
         if len(set(numbers)) < 2:
             continue
         factors = (numbers - numbers.mean()) / np.sum((numbers - numbers.mean()) ** 2)
         found = evidence.sum([Term(thing, place, float(factor)) for thing, factor in zip(things, factors, strict=True)])
-        name = f"{names[things[0]]} to {np.exp(numbers.max()):.6g}"
+        low, high = (f"{np.exp(end):.6g}" for end in (numbers.min(), numbers.max()))
+        name = ", ".join([f"{axis} {low} to {high}", *(f"{key} {value}" for key, value in setting)])
         rows.append((name, "slope", "", Interval(found.value, *found.ends(LEVEL))))
     if not rows:
         raise InputError(f"Expected two different numbers or more on the axis {axis!r}; got {axes[axis]}.")

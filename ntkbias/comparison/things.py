@@ -68,6 +68,8 @@ def things_of(
     for name, thing in given.items():
         if not isinstance(name, str):
             raise InputTypeError(f"Expected the names of kernels to be strings; got {name!r}.")
+        if not name.strip():
+            raise InputError(f"Expected a name for each kernel; got {name!r}.")
         if isinstance(thing, Layer):
             for limit in limits:
                 own = name if len(limits) == 1 else f"{name}, {limit}"

@@ -40,10 +40,12 @@ def interval(value: Any, low: Any, high: Any) -> str:
     """A number and the ends of its interval, all with the same number of decimals: "1.23 (1.20 to 1.26)".
 
     The number has three significant digits, but at most one decimal more than three digits of the largest end need. A
-    narrow interval gets more decimals, so that its ends differ.
+    narrow interval gets more decimals, so that its ends differ. An interval of no width beyond rounding is left out.
     """
     numbers = [float(each) for each in (value, low, high)]
     largest = max(map(abs, numbers))
+    if math.isfinite(largest) and max(numbers) - min(numbers) <= EXACT * largest:
+        return number(value)
     if not all(map(math.isfinite, numbers)) or not 1e-3 <= largest < 999.5:
         value_text, low_text, high_text = map(number, numbers)
         return f"{value_text} ({low_text} to {high_text})"
