@@ -340,6 +340,9 @@ def test_a_finished_run_is_found_again(here, capsys):
     found = json.loads(text)
     assert (code, found["command"], found["computed"], found["out"]) == (0, "exact", False, "run")
     np.testing.assert_array_equal(found["eigenvalues"], nb.load("run/exact").eigenvalues)
+    page = (here / "run" / "report.html").read_text()
+    assert "It learns first the functions of degree 0, with " in page
+    assert page.count("<svg") == 1
     for changed in (["--overwrite"], ["--max-degree", "3"]):
         assert json.loads(run(capsys, *command, *changed, "--json")[1])["computed"]
     run(capsys, *command)
@@ -373,6 +376,11 @@ def test_learn_ranks_functions_and_predicts_their_errors(here, capsys):
     curve = nb.load("run/curves_mlp_infinite")
     assert curve.errors.shape == (2, 8)  # the labels have a column per class
     assert (here / "run" / "curves_mlp_infinite.svg").exists()
+    page = (here / "run" / "report.html").read_text()
+    first, second, *_ = found.ranking()
+    time = found[first].learning_time
+    assert f"In mlp, infinite, {first} has the shortest learning time, {time}, and half of it needs" in page
+    assert f"; {second} follows with " in page
 
 
 def test_learn_of_several_networks(here, capsys):

@@ -4,6 +4,7 @@ Without --targets, these are all named functions that the inputs allow (`ntkbias
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from ntkbias.errors import InputError
 from ntkbias.learning import Learnability, LearningCurve, learnability, learning_curve
 from ntkbias.progress import phase, progress
 from ntkbias.report.page import slug_names
+from ntkbias.report.sections import Sections
 from ntkbias.tables import Table, counted, number
 
 __all__ = ["run"]
@@ -52,11 +54,12 @@ def run(options: LearnOptions) -> Outcome:
         about = f"{counted(len(targets), 'target')} on {counted(len(data.x), 'input')}"
         phase(f"{counted(len(kernels), 'kernel')}, {about}")
         found, curves = _predicted(options, kernels, data, targets, sizes)
-        table = _table(found, curves, targets)
+        table = "\n\n".join(map(str, _tables(found, curves, targets)))
         outcome = Outcome(table, options.out, data=_data(found, curves, targets))
         values = {"learnability": found, **{curves_of[name]: curve for name, curve in curves.items()}}
         figures = {curves_of[name]: _figure(curve, targets, name) for name, curve in curves.items()}
-        folder.fill(lambda path: fill(path, values, described, outcome, figures))
+        sections = _sections(found, curves, targets, about)
+        folder.fill(lambda path: fill(path, values, described, outcome, figures, sections))
     return outcome._replace(text=f"{table}\n\n{about}, {time.perf_counter() - started:.0f} s.")
 
 
@@ -110,9 +113,9 @@ def _errors(curve: LearningCurve, targets: dict[str, np.ndarray]) -> dict[str, n
     return _by_target(curve.errors, targets)
 
 
-def _table(found: Learnability, curves: dict[str, LearningCurve], targets: dict[str, np.ndarray]) -> str:
+def _tables(found: Learnability, curves: dict[str, LearningCurve], targets: dict[str, np.ndarray]) -> Sequence[Table]:
     """The table of learnability, and one of predicted test errors per kernel."""
-    parts = [str(found.table(len(targets)))]
+    tables = [found.table(len(targets))]
     for kernel, curve in curves.items():
         errors = _errors(curve, targets)
         order = found.ranking(kernel)
@@ -121,8 +124,43 @@ def _table(found: Learnability, curves: dict[str, LearningCurve], targets: dict[
             columns[f"n = {size:,}"] = [number(errors[name][place]) for name in order]
         of = f" of {kernel}" if len(curves) > 1 else ""
         title = f"Predicted test error{of} on n examples, as a share of the target's variance"
-        parts.append(Table(title, columns).text())
-    return "\n\n".join(parts)
+        tables.append(Table(title, columns))
+    return tables
+
+
+def _sections(
+    found: Learnability, curves: dict[str, LearningCurve], targets: dict[str, np.ndarray], about: str
+) -> Sections:
+    """The page: what each network learns first, and whether the next target may be as quick."""
+    slugs = dict(zip(slug_names(found.kernels), found.kernels, strict=True))
+    captions = {
+        f"curves_{slug}": f"{name}: the predicted test error of kernel regression, as a share of the target's "
+        "variance. A curve that falls early belongs to a target that is learned from few."
+        for slug, name in slugs.items()
+    }
+    kernels = found.kernels[0] if len(found.kernels) == 1 else "each network"
+    return Sections(
+        f"Which functions does {kernels} learn first, and from how many examples ({about})?",
+        " ".join(_first(found, kernel) for kernel in found.kernels),
+        "Each interval is for one target alone, at 95 %, over samples of as many examples as were given; two that do "
+        "not overlap differ. They do not count how much initializations differ. Learning times are predictions for "
+        "gradient flow on the squared error with a constant kernel; test errors are predictions for kernel regression.",
+        captions,
+        _tables(found, curves, targets),
+        ("jacot2018", "canatar2021"),
+    )
+
+
+def _first(found: Learnability, kernel: str) -> str:
+    """A sentence on the target with the shortest learning time, and the next one."""
+    first, *others = found.ranking(kernel)
+    time, samples = found[kernel, first].learning_time, found[kernel, first].samples_needed
+    said = f"In {kernel}, {first} has the shortest learning time, {time}, and half of it needs {samples} examples"
+    if not others:
+        return f"{said}."
+    following = found[kernel, others[0]].learning_time
+    surely = following.low > time.high
+    return f"{said}; {others[0]} follows with {following}{'' if surely else ', which may be as short'}."
 
 
 def _data(found: Learnability, curves: dict[str, LearningCurve], targets: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -143,7 +181,8 @@ def _figure(curve: LearningCurve, targets: dict[str, np.ndarray], kernel: str) -
     figure = Figure(figsize=plots.SIZE, layout="constrained")
     ax = figure.subplots()
     for index, (name, errors) in enumerate(_errors(curve, targets).items()):
-        ax.plot(np.asarray(curve.sizes), errors, "o-", color=plots.color(index), markersize=4, label=name)
+        line = ("o-", "s--", "^:")[index // 8 % 3]  # after eight targets the colors repeat
+        ax.plot(np.asarray(curve.sizes), errors, line, color=plots.color(index), markersize=4, label=name)
     ax.set(xscale="log", yscale="log", xlabel="number of examples", ylabel="predicted test error", title=kernel)
     ax.legend(fontsize="small", ncols=2)
     return figure

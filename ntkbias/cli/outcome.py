@@ -25,6 +25,7 @@ from ntkbias import files, plots, report, results
 from ntkbias.cli.folder import RunFolder
 from ntkbias.comparison import Comparison
 from ntkbias.progress import phase, progress
+from ntkbias.report.sections import Sections, page_of
 from ntkbias.tracking import History
 
 __all__ = ["DIVERGED", "NOT_PRINTED", "PAGE", "Outcome"]
@@ -60,10 +61,12 @@ def fill(
     settings: dict[str, Any],
     outcome: Outcome,
     figures: Mapping[str, Figure] | None = None,
+    sections: Sections | None = None,
 ) -> None:
     """Write the values by name, the settings, the table, the result as JSON, the figures and the report into a folder.
 
-    A comparison or a history has its own figures, its facts and a report. Other values have the `figures` given.
+    A comparison or a history has its own figures, its facts and a report. Other values have the `figures` given, and a
+    report of these `sections`.
     """
     for name, value in values.items():
         results.save(folder / name, value)
@@ -76,8 +79,10 @@ def fill(
         phase("figures and page" if paged else "figures")
     drawn = progress((report.figures(first) if paged else figures or {}).items(), "figures")
     pictures = {figure: plots.save(folder / figure, picture) for figure, picture in drawn}
+    title = f"ntkbias {settings['command']}: {settings['options']['data']}"
+    if sections is not None:
+        _write(folder / PAGE, page_of(sections, pictures, title, settings))
     if paged:
-        title = f"ntkbias {settings['command']}: {settings['options']['data']}"
         report.write_report(folder / PAGE, first, title=title, settings=settings, pictures=pictures)
 
 

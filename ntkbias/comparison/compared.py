@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from ntkbias.frequency import MEASURES, FrequencyRanking
 from ntkbias.scaling import Interval
 from ntkbias.spectra import Spectrum
-from ntkbias.tables import Fact, Labeled, Printed, Table, counted, explained, interval, number, percent
+from ntkbias.tables import Fact, Labeled, Printed, Table, counted, explained, interval, percent
 
 __all__ = ["ComparedKernel"]
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from ntkbias.comparison.evidence import LEVEL, Contrast
 from ntkbias.comparison.quantities import QUANTITIES
 from ntkbias.scaling import Interval
-from ntkbias.tables import Labeled, Printed, Table, interval, number, spread
+from ntkbias.tables import Labeled, Printed, Table, interval, spread
 
 __all__ = ["Estimates", "estimate_of", "estimates_of", "exactly"]
 

@@ -76,8 +76,8 @@ def compare(
     curve; see `Comparison`.
 
     Intervals count two sources of error. Initializations: the scatter of the runs. Inputs: a jackknife over 20 random
-    groups of inputs, if x is a sample; such intervals are up to twice as wide as needed. With `weights` (quadrature nodes, or a domain as x) the inputs count as fixed.
-    `Comparison.uncertainty` says which apply.
+    groups of inputs, if x is a sample; such intervals are up to twice as wide as needed. With `weights` (quadrature
+    nodes, or a domain as x) the inputs count as fixed. `Comparison.uncertainty` says which apply.
 
     The result keeps the functions of the first `keep` modes of each run (None: all modes), and all eigenvalues. The
     parameters of the first run stay with its spectrum, those of other runs are not kept. `weights` and `measure` are

@@ -28,6 +28,7 @@ from ntkbias.report import comparison, history
 from ntkbias.report.facts import facts_as_data, on_host
 from ntkbias.report.making import how_made
 from ntkbias.report.page import framed
+from ntkbias.report.papers import papers_of
 from ntkbias.tracking import History
 
 __all__ = ["figure_names", "figures", "table", "write_facts", "write_report"]
@@ -54,7 +55,7 @@ def write_report(
     sections, value = _sections_for(value)
     if pictures is None:
         pictures = {name: plots.svg(figure) for name, figure in sections.figures(value).items()}
-    page = framed([*sections.body(value, pictures), how_made(value, settings)], title, sections.SCRIPT)
+    page = framed([*sections.body(value, pictures), how_made(papers_of(value), settings)], title, sections.SCRIPT)
     files.write(path, lambda file: file.write(page.encode()))
     return path
 

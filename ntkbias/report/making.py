@@ -10,24 +10,22 @@ import html
 import platform
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import ntkbias
-from ntkbias.comparison import Comparison
 from ntkbias.report.page import html_table, settings_rows
-from ntkbias.report.papers import PAPERS, bibtex, papers_of
-from ntkbias.tracking import History
+from ntkbias.report.papers import PAPERS, bibtex
 
 __all__ = ["command_line", "how_made"]
 
 PACKAGES = ("jax", "numpy", "scipy", "equinox", "optax", "matplotlib")
 
 
-def how_made(value: Comparison | History, settings: dict[str, Any]) -> str:
-    """The section of the page that says how it was made, as HTML."""
+def how_made(keys: Sequence[str], settings: dict[str, Any]) -> str:
+    """The section of the page that says how it was made, as HTML, with the papers of these keys."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     rows = [["date", now]]
     if command := command_line(settings):
@@ -37,7 +35,6 @@ def how_made(value: Comparison | History, settings: dict[str, Any]) -> str:
         rows.append(["versions", ", ".join(f"{name} {number}" for name, number in versions.items())])
     if commit := _commit():
         rows.append(["commit", html.escape(commit)])
-    keys = papers_of(value)
     papers = "".join(f"<li>{html.escape(_cited(key))}</li>" for key in keys)
     return (
         f"<h2>How this page was made</h2>{html_table(['', ''], rows, css='text')}"

@@ -102,6 +102,14 @@ PAPERS = {
         "2006.13198",
         kind="article",
     ),
+    "bietti2021": Paper(
+        "the decay of eigenvalues from the kernel's singularities",
+        "Bietti, Alberto and Bach, Francis",
+        "Deep Equals Shallow for {R}e{LU} Networks in Kernel Regimes",
+        "International Conference on Learning Representations",
+        2021,
+        "2009.14397",
+    ),
     "kornblith2019": Paper(
         "CKA, the similarity of two kernels",
         "Kornblith, Simon and Norouzi, Mohammad and Lee, Honglak and Hinton, Geoffrey",

@@ -30,7 +30,8 @@ def harmonic_energy(spectrum: Spectrum, domain: Domain, max_degree: int | None =
     that occur on a torus, and tuples of degrees on a product of spheres.
 
     All modes of one eigenspace get the mean over that eigenspace, which does not depend on the choice of basis. The
-    powers of a mode sum to at most one. Costs n h (h + k) multiplications for h harmonics. Raises `InputTypeError` if the domain has no harmonics.
+    powers of a mode sum to at most one. Costs n h (h + k) multiplications for h harmonics. Raises `InputTypeError` if
+    the domain has no harmonics.
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
