@@ -164,3 +164,34 @@ def test_bad_input_is_named_before_training(unchecked):
     refused("loss to be one of mse, logistic, hinge, cross_entropy; got 'absolute'", loss="absolute")
     refused("Expected f to be a function", f=3, error=TypeError)
     refused("Expected a key of jax.random", key="zero", error=TypeError)
+
+
+def test_training_stops_early_where_it_is_told(unchecked):
+    params, settings = jnp.zeros(3), {"optimizer": optax.sgd(0.1), "num_steps": 40}
+
+    def f(params, x):
+        return x @ params
+
+    seen = dict(train(f, params, (X, X[:, 0]), at=range(41), **settings))
+    losses_seen = {step: float(jnp.mean((f(w, X) - X[:, 0]) ** 2)) for step, w in seen.items()}
+
+    def fits(w):
+        return float(jnp.mean((f(w, X) - X[:, 0]) ** 2)) < losses_seen[10]
+
+    assert nb.training.steps_until(f, params, (X, X[:, 0]), fits, **settings) == 11
+    assert nb.training.steps_until(f, params, (X, X[:, 0]), fits, every=4, **settings) == 12
+    assert nb.training.steps_until(f, params, (X, X[:, 0]), lambda w: False, **settings) is None
+    np.testing.assert_array_equal(
+        nb.training.trained(f, params, (X, X[:, 0]), until=fits, every=4, **settings), seen[12]
+    )
+    np.testing.assert_array_equal(nb.training.trained(f, params, (X, X[:, 0]), **settings), seen[40])
+    with pytest.raises(TypeError, match="Expected until to be a function of the parameters that returns a bool; got"):
+        nb.training.trained(f, params, (X, X[:, 0]), until=0.1, **settings)
+
+
+def test_accuracy_takes_labels_probabilities_and_signs(unchecked):
+    outputs, labels = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]]), np.array([0, 1])
+    assert nb.training.accuracy(outputs, labels) == nb.training.accuracy(outputs, np.eye(3)[labels]) == 0.5
+    assert nb.training.accuracy([[1.0], [-2.0]], [1.0, 1.0]) == 0.5
+    with pytest.raises(InputError, match=r"Expected labels from 0 to o - 1, .* got targets of shape \(2,\)"):
+        nb.training.accuracy([1.0, 2.0], [0.5, 1.0])

@@ -37,6 +37,7 @@ from ntkbias.tables import Axes, Printed, Table, number
 
 __all__ = ["SpectralDensity", "checked_ridge"]
 
+ROUNDING = 1e-12  # relative to tr A^2: a smaller variance is that of equal eigenvalues
 DECADES, LEAST = 38, 1e-38  # the range of the printed eigenvalues: powers of ten up to 38, and the least eigenvalue
 
 
@@ -215,7 +216,19 @@ class SpectralDensity(Printed):
         gauss, radau = sums(0.0)
         middle = np.mean(gauss + radau, -1) / 2
         low, high = ([np.mean(one, -1) for one in sums(shift)] for shift in (-floor, floor))
-        return mean_over_probes((gauss + radau) / 2, np.maximum(np.maximum(*high) - middle, middle - np.minimum(*low)))
+        errors = np.maximum(np.maximum(*high) - middle, middle - np.minimum(*low))
+        return mean_over_probes((gauss + radau) / 2, errors, self._variance(function))
+
+    def _variance(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The variance of v^T A v for A = f(K) of n unknown eigenvalues and v uniform on the sphere of radius sqrt n.
+
+        It is 2 n / (n + 2) (tr A^2 - (tr A)^2 / n), from the fourth moments of v. Both traces come from the rules.
+        """
+        nodes, weights = self._rule()
+        values, n = function(np.maximum(nodes, 0)), self.num_rows - len(self.eigenvalues)
+        first, second = (np.mean(np.sum(weights * values**power, -1), -1) for power in (1, 2))
+        variance = 2 * n / (n + 2) * (second - first**2 / max(n, 1))
+        return np.where(variance > ROUNDING * second, variance, 0.0)
 
 
 def _log10(values: np.ndarray) -> np.ndarray:

@@ -24,7 +24,9 @@ class Estimate(AsNumber, Printed):
     """Numbers estimated from random probes, with their errors. A single number converts by `float()`.
 
     `standard_error` is that of the mean over probes, which is printed as ± (probes): one standard error. With 16
-    probes, the exact value lies within two standard errors in 94 of 100 cases, apart from the numerical error.
+    probes, the exact value lies within two standard errors in about 94 of 100 cases, apart from the numerical error.
+    For sums over eigenvalues it is the larger of the scatter and the one that theory gives: if few eigenvalues
+    dominate, the scatter of few probes is often too small.
     `numerical_error` comes from the finite number of Lanczos steps and from rounding. It is a bound unless the method
     that made the estimate says otherwise. More probes do not reduce it. More steps reduce it until only rounding is
     left.
@@ -58,7 +60,9 @@ def at_each(at_point: Callable[[float], tuple[np.ndarray, Any]], points: Float[n
     return mean_over_probes(values, np.array([error for _, error in found], float).reshape(points.shape))
 
 
-def mean_over_probes(values: Float[np.ndarray, "*q p"], numerical_error: ArrayLike) -> Estimate:
-    """The mean over the last axis, that of probes, with its errors."""
-    error = np.std(values, -1, ddof=1) / values.shape[-1] ** 0.5
+def mean_over_probes(
+    values: Float[np.ndarray, "*q p"], numerical_error: ArrayLike, variance: ArrayLike = 0.0
+) -> Estimate:
+    """The mean over the last axis, that of probes, with its errors. One value has at least the given `variance`."""
+    error = np.sqrt(np.maximum(np.var(values, -1, ddof=1), variance) / values.shape[-1])
     return Estimate(*(jnp.asarray(part) for part in (np.mean(values, -1), error, np.maximum(numerical_error, 0))))

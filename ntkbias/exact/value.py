@@ -14,12 +14,15 @@ the mean of K(x, x).
 [0, 1, 1, 2, 2]
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_finite, require_known, require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.scaling import power_law
 from ntkbias.spectra import Spectrum
@@ -76,6 +79,51 @@ class ExactSpectrum(Printed):
     frequencies: Float[Array | np.ndarray, " k"]  # square roots of the Laplacian's eigenvalues
     trace: Float[Array | np.ndarray, ""]
     labels: tuple[str, ...] = eqx.field(static=True, default=("degree",))
+
+    @classmethod
+    def of(
+        cls,
+        eigenvalues: ArrayLike | Sequence[float],
+        multiplicities: ArrayLike | Sequence[float] = 1,
+        *,
+        degrees: ArrayLike | Sequence[int] | None = None,
+        frequencies: ArrayLike | Sequence[float] | None = None,
+        trace: float | None = None,
+    ) -> "ExactSpectrum":
+        """A spectrum of eigenvalues of your own `(k,)`, e.g. a power law for `learning_curve`.
+
+        `multiplicities` is one number or `(k,)`. Degrees are by default 0, 1, ..., frequencies the degrees, and the
+        trace the sum of all eigenvalues. Keep rows of eigenvalue zero, so that a target may have power there.
+
+        Raises `InputError` on eigenvalues below zero, multiplicities below one, other shapes, and a trace below the sum
+        of the eigenvalues.
+
+        >>> import numpy as np, ntkbias as nb
+        >>> k = np.arange(1, 1001)
+        >>> law = nb.exact.ExactSpectrum.of(k**-2.0)
+        >>> curve = nb.learning_curve(law, k**-3.0, [10, 20, 40])
+        >>> curve.errors.shape, round(float(law.trace), 3)
+        ((3,), 1.644)
+        """
+        values = _row("eigenvalues", eigenvalues, None)
+        if values.ndim != 1 or not values.size or values.min() < 0:
+            raise InputError(f"Expected eigenvalues (k,) of zero or more; got {_seen(values)}.")
+        counts = _row("multiplicities", multiplicities, len(values))
+        if counts.min() < 1:
+            raise InputError(f"Expected multiplicities of one or more; got {counts.min():g}.")
+        own = np.arange(len(values)) if degrees is None else _row("degrees", degrees, len(values))
+        known = own if frequencies is None else _row("frequencies", frequencies, len(values))
+        total = float(counts @ values)
+        if trace is not None and not total <= trace * (1 + 1e-6) < np.inf:
+            raise InputError(f"Expected a trace of at least the sum of the eigenvalues, {total:.6g}; got {trace}.")
+        return cls(
+            eigenvalues=values,
+            degrees=np.asarray(own, int),
+            multiplicities=counts,
+            errors=np.zeros(len(values)),
+            frequencies=np.asarray(known, float),
+            trace=np.asarray(total if trace is None else trace, float),
+        )
 
     @property
     def remainder(self) -> float:
@@ -163,6 +211,22 @@ class ExactSpectrum(Printed):
         }
         sums = f"trace {float(self.trace):.6g}, of which {self.remainder:.3g} beyond these rows"
         return Table(f"ExactSpectrum: {counted(count, 'row')}", columns, [sums], count - len(shown))
+
+
+def _row(name: str, values: Any, count: int | None) -> np.ndarray:
+    """The values as float64, repeated to `count` numbers if it is one."""
+    require_known((values,), name)
+    found = np.asarray(values, float)
+    require_finite(found, name)
+    if count is None:
+        return found
+    if found.shape not in ((), (count,)):
+        raise InputError(f"Expected one number or ({count},) {name}, one per eigenvalue; got shape {found.shape}.")
+    return np.broadcast_to(found, (count,)).copy()
+
+
+def _seen(values: np.ndarray) -> str:
+    return f"shape {values.shape}" if values.ndim != 1 or not values.size else f"{values.min():.4g} as the smallest"
 
 
 def beside(exact: ExactSpectrum, measured: Spectrum, num_modes: int = BESIDE) -> str:

@@ -23,10 +23,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias.checks import key_or_default, require_known, require_positive, require_scale
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.kernels import Kernel
 from ntkbias.kernels.on_inputs import on_inputs, operator_on
-from ntkbias.learning.curves import checked_sizes
-from ntkbias.learning.modes import gram_of, require_squares, values_on
+from ntkbias.learning.curves import checked_sizes, examples_until
+from ntkbias.learning.modes import gram_of, gram_rows, require_squares, values_on
 from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.progress import progress
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
@@ -61,10 +62,25 @@ class MeasuredLearningCurve(Printed):
     noise: float
     num_draws: int
 
+    @property
+    def errors_without_noise(self) -> Float[Array, "s *t"]:
+        """The mean squared error of the function itself, without the noise of test targets."""
+        return self.errors - self.noise
+
+    def examples_until(self, level: float, *, noise: bool = True) -> Float[np.ndarray, "*t"]:
+        """The number of examples at which each target's error falls through `level`, between sizes by logarithms.
+
+        It is the last crossing: beyond it, no error is above the level. It is NaN if the error at the first size is not
+        above the level, and infinite if the last one is. Without `noise`, it is the function's own error that falls.
+        """
+        errors = self.errors if noise else self.errors_without_noise
+        return examples_until(self.sizes, np.asarray(errors, float), level)
+
     def half_widths(self) -> Float[np.ndarray, "s *t"]:
         """Half the width of the 95 % interval of each mean test error: Student's t times the standard error.
 
-        The interval covers the mean over all draws from these inputs with this kernel. With few draws it is wide.
+        The interval covers the mean over all draws from these inputs with this kernel. With few draws it is wide, and
+        with one it is NaN.
         """
         quantile = scipy.special.stdtrit(self.num_draws - 1, LEVEL)
         return np.asarray(quantile * np.asarray(self.standard_errors, float))
@@ -98,6 +114,7 @@ def measured_learning_curve(
     num_draws: int = 20,
     replace: bool = False,
     held_out: bool = False,
+    test: tuple[Inputs, ArrayLike] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> MeasuredLearningCurve:
     """Measure the test error of kernel regression on `num_draws` random sets of each of `sizes` `(s,)` examples.
@@ -107,11 +124,13 @@ def measured_learning_curve(
     includes this variance. `key` draws the sets and the noise (default: a fixed key). Examples are drawn without
     replacement unless `replace`. With replacement and ridge zero, equal inputs share the mean of their labels. The test
     error is the mean over all N inputs, as in `learning_curve`; if `held_out`, it is the mean over the inputs that were
-    not drawn.
+    not drawn; with `test`, a pair (inputs, targets), it is the mean over this fixed set. One draw has no standard
+    errors: they are NaN.
 
     Costs n^3 / 3 + N n operations per draw, in float64, and the whole matrix. A progress bar counts draws.
 
-    Raises `InputError` on targets of another length, sizes beyond N, and, if `held_out`, sizes of N.
+    Raises `InputError` on targets of another length, sizes beyond N, and, if `held_out`, sizes of N; and on `test`
+    beside `held_out`, or with an operator or a matrix, which knows no other inputs.
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
@@ -127,8 +146,6 @@ def measured_learning_curve(
     require_flag("replace", replace)
     require_flag("held_out", held_out)
     require_positive("num_draws", num_draws)
-    if num_draws < 2:
-        raise InputError("Expected at least 2 draws, whose differences give the standard error; got 1.")
     key = key_or_default(key)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     counts = checked_sizes(sizes)
@@ -146,14 +163,18 @@ def measured_learning_curve(
     if not np.all(np.sum(columns**2, 0) > 0):
         raise InputError("Expected targets that are not zero everywhere; got one of zeros. Leave it out.")
     epsilon = operator.epsilon
+    tests = None if test is None else _tests(kernel, x, test, held_out, columns.shape, values.shape[1:])
     errors = np.empty((len(counts), num_draws, columns.shape[1]))
     learned = np.empty_like(errors)
     for place, draw in progress([(i, j) for i in range(len(counts)) for j in range(num_draws)], "draws"):
         rows = rng.choice(total, counts[place], replace=replace)
         labels = columns[rows] + noise**0.5 * rng.normal(size=(len(rows), columns.shape[1]))
-        outputs = matrix[:, rows] @ _solved(matrix[np.ix_(rows, rows)], labels, ridge, epsilon)
-        tested = np.setdiff1d(np.arange(total), rows) if held_out else slice(None)
-        left, right = outputs[tested], columns[tested]
+        solved = _solved(matrix[np.ix_(rows, rows)], labels, ridge, epsilon)
+        if tests is None:
+            tested = np.setdiff1d(np.arange(total), rows) if held_out else np.arange(total)
+            left, right = matrix[np.ix_(tested, rows)] @ solved, columns[tested]
+        else:
+            left, right = tests[0][:, rows] @ solved, tests[1]
         errors[place, draw] = np.mean((left - right) ** 2, 0) + noise
         learned[place, draw] = np.sum(left * right, 0) / np.maximum(np.sum(right**2, 0), np.finfo(float).tiny)
 
@@ -161,19 +182,38 @@ def measured_learning_curve(
         return jnp.asarray(drawn.mean(1).reshape(-1, *values.shape[1:]), jnp.result_type(float))
 
     def standard_error(drawn: np.ndarray) -> Array:
-        spread = drawn.std(1, ddof=1) / num_draws**0.5
+        spread = drawn.std(1, ddof=1) / num_draws**0.5 if num_draws > 1 else np.full_like(drawn[:, 0], np.nan)
         return jnp.asarray(spread.reshape(-1, *values.shape[1:]), jnp.result_type(float))
 
-    return MeasuredLearningCurve(
-        sizes=jnp.asarray(counts),
-        errors=mean(errors),
-        standard_errors=standard_error(errors),
-        learned=mean(learned),
-        learned_standard_errors=standard_error(learned),
-        ridge=float(ridge),
-        noise=float(noise),
-        num_draws=num_draws,
-    )
+    with jax.debug_nans(False):  # one draw has no standard error
+        return MeasuredLearningCurve(
+            sizes=jnp.asarray(counts),
+            errors=mean(errors),
+            standard_errors=standard_error(errors),
+            learned=mean(learned),
+            learned_standard_errors=standard_error(learned),
+            ridge=float(ridge),
+            noise=float(noise),
+            num_draws=num_draws,
+        )
+
+
+def _tests(
+    kernel: Any, x: Any, test: Any, held_out: bool, columns: tuple[int, ...], extra: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel between the test inputs and all others `(m, N)`, and the test targets `(m, columns)`."""
+    if held_out:
+        raise InputError("Expected test= or held_out=True; got both.")
+    if not isinstance(kernel, Kernel):
+        raise InputError("Expected a kernel and its inputs with test=, whose rows it computes; got no kernel.")
+    if not isinstance(test, tuple) or len(test) != 2:
+        raise InputTypeError(f"Expected test to be a pair (inputs, targets); got {type(test).__name__}.")
+    rows = gram_rows(kernel(test[0], x), columns[:1])
+    targets = values_on(test[1], "the targets of test", (len(rows),))
+    require_no_labels(test[1])
+    if targets.shape[1:] != extra:
+        raise InputError(f"Expected targets of test of shape {(len(rows), *extra)}; got {targets.shape}.")
+    return rows, np.asarray(targets, float).reshape(len(rows), -1)
 
 
 def _solved(matrix: np.ndarray, labels: np.ndarray, ridge: float, epsilon: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """One training run as an iterator of (step, params)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,15 +9,15 @@ from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
 from ntkbias import losses
-from ntkbias.checks import require_key
-from ntkbias.errors import InputError
+from ntkbias.checks import require_key, require_positive
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.progress import progress
 from ntkbias.training.inputs import Forward, packed_data
 from ntkbias.training.steps import Steps, checked_steps
 from ntkbias.training.trainer import Trainer
 from ntkbias.types import ApplyFunction, Inputs, Params
 
-__all__ = ["train", "trained"]
+__all__ = ["steps_until", "train", "trained"]
 
 
 def train(
@@ -92,25 +92,84 @@ def trained(
     num_steps: int,
     loss: str | losses.LossFunction = "mse",
     batch_size: int | None = None,
+    until: Callable[[Params], bool] | None = None,
+    every: int = 100,
     state: Any = None,
     forward: Forward | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Params:
     """The parameters after `num_steps` steps of `train`; with a `state`, the pair (params, state).
 
-    >>> import jax.numpy as jnp, optax
+    With `until`, training stops early: at the first multiple of `every` steps at which until(params) is true.
+
+    >>> import jax.numpy as jnp, optax, ntkbias as nb
     >>> data = jnp.eye(2), jnp.array([1.0, 2.0])
-    >>> trained(lambda w, x: x @ w, jnp.zeros(2), data, optimizer=optax.sgd(1.0), num_steps=20).round(3).tolist()
+    >>> f, settings = lambda w, x: x @ w, {"optimizer": optax.sgd(1.0), "num_steps": 20}
+    >>> trained(f, jnp.zeros(2), data, **settings).round(3).tolist()
     [1.0, 2.0]
+    >>> trained(f, jnp.zeros(2), data, until=lambda w: w[1] > 1.5, every=2, **settings).round(3).tolist()
+    [0.938, 1.875]
 
     Raises what `train` raises, and `InputError` if training diverges.
     """
     options: dict[str, Any] = {"optimizer": optimizer, "loss": loss, "batch_size": batch_size, "key": key}
-    steps = train(f, params, data, num_steps=num_steps, at=[0, num_steps], state=state, forward=forward, **options)
-    *_, (step, end) = steps
-    if step < num_steps:
-        raise InputError(
-            f"Expected training to reach step {num_steps:,}; it diverged at step {step:,}. Choose a smaller learning "
-            "rate."
+    return _last(f, params, data, num_steps, until, every, {**options, "state": state, "forward": forward})[1]
+
+
+def steps_until(
+    f: ApplyFunction,
+    params: Params,
+    data: tuple[Inputs, ArrayLike],
+    until: Callable[[Params], bool],
+    *,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    loss: str | losses.LossFunction = "mse",
+    batch_size: int | None = None,
+    every: int = 1,
+    state: Any = None,
+    forward: Forward | None = None,
+    key: PRNGKeyArray | None = None,
+) -> int | None:
+    """The first multiple of `every` steps of `train` at which until(params) is true; None if `num_steps` do not do.
+
+    With a `state`, `until` gets the pair (params, state).
+
+    >>> import jax.numpy as jnp, optax, ntkbias as nb
+    >>> data = jnp.eye(2), jnp.array([1.0, 2.0])
+    >>> def close(w):
+    ...     return abs(w - data[1]).max() < 0.1
+    >>> nb.training.steps_until(lambda w, x: x @ w, jnp.zeros(2), data, close, optimizer=optax.sgd(1.0), num_steps=20)
+    5
+
+    Raises what `train` raises, and `InputError` if training diverges.
+    """
+    options: dict[str, Any] = {"optimizer": optimizer, "loss": loss, "batch_size": batch_size, "key": key}
+    step, end = _last(f, params, data, num_steps, until, every, {**options, "state": state, "forward": forward})
+    return step if step < num_steps or bool(until(end)) else None
+
+
+def _last(
+    f: ApplyFunction,
+    params: Params,
+    data: tuple[Inputs, ArrayLike],
+    num_steps: int,
+    until: Callable[[Params], bool] | None,
+    every: int,
+    options: dict[str, Any],
+) -> tuple[int, Params]:
+    """The step at which training ends, and the parameters there."""
+    if until is not None and not callable(until):
+        raise InputTypeError(
+            f"Expected until to be a function of the parameters that returns a bool; got {type(until).__name__}."
         )
-    return end
+    require_positive("every", every)
+    require_positive("num_steps", num_steps)
+    at = [0, num_steps] if until is None else sorted({*range(0, num_steps, every), num_steps})
+    step, end = 0, params
+    for step, end in train(f, params, data, num_steps=num_steps, at=at, **options):
+        if step == num_steps or (step in at and until is not None and bool(until(end))):
+            return step, end
+    raise InputError(
+        f"Expected training to reach step {num_steps:,}; it diverged at step {step:,}. Choose a smaller learning rate."
+    )

@@ -17,15 +17,8 @@ SIZES = [1, 4, 16, 64]
 def spectrum_of(eigenvalues, multiplicities=None, beyond=0.0):
     """An exact spectrum with these eigenvalues, and a trace that exceeds their sum."""
     k = len(eigenvalues)
-    multiplicities = np.ones(k) if multiplicities is None else multiplicities
-    return ExactSpectrum(
-        eigenvalues=eigenvalues,
-        degrees=np.arange(k),
-        multiplicities=multiplicities,
-        errors=np.zeros(k),
-        frequencies=np.arange(float(k)),
-        trace=np.asarray(multiplicities @ eigenvalues + beyond),
-    )
+    counts = np.ones(k) if multiplicities is None else multiplicities
+    return ExactSpectrum.of(eigenvalues, counts, trace=float(counts @ eigenvalues) + beyond)
 
 
 EXACT = spectrum_of(np.arange(1.0, 101) ** -2, 1.0 + np.arange(100) % 3, beyond=0.01)
@@ -137,6 +130,8 @@ def compared(kernel, domain, num_points, y, sizes, key=0, num_draws=200, **optio
     return np.asarray(predicted.errors / measured.errors), np.asarray(deviations), predicted, measured
 
 
+SMALL_X = nb.domains.Hypercube(6).quadrature(64)[0]
+SMALL_Y = SMALL_X[:, 0] * SMALL_X[:, 1]
 CUBE, DEEP = nb.domains.Hypercube(8), nb.infinite_ntk(nb.nets.mlp(depth=4))
 
 
@@ -274,7 +269,19 @@ def test_errors_say_what_to_do():
             lambda: measured_learning_curve(K, np.zeros(4), [2], key=key),
             "Expected targets that are not zero everywhere",
         ),
-        (lambda: measured_learning_curve(K, np.ones(4), [2], num_draws=1, key=key), "Expected at least 2 draws"),
+        (lambda: measured_learning_curve(K, np.ones(4), [2], test=(K, K)), "Expected a kernel and its inputs with te"),
+        (
+            lambda: measured_learning_curve(DEEP, SMALL_X, SMALL_Y, [2], test=(SMALL_X, SMALL_Y), held_out=True),
+            "Expected test= or held_out=True; got both",
+        ),
+        (
+            lambda: measured_learning_curve(DEEP, SMALL_X, SMALL_Y, [2], test=SMALL_X),
+            "Expected test to be a pair (inputs, targets); got",
+        ),
+        (
+            lambda: measured_learning_curve(DEEP, SMALL_X, SMALL_Y, [2], test=(SMALL_X, SMALL_X)),
+            "Expected targets of test of shape (64,); got (64, 6)",
+        ),
         (lambda: measured_learning_curve(everything, np.ones(3), [2], key=key), "Expected a kernel with one value per"),
         (lambda: measured_learning_curve(K, np.ones(4), [2], key=0), "Expected a key of jax.random"),
     ]
@@ -282,3 +289,46 @@ def test_errors_say_what_to_do():
         with pytest.raises(InputError) as error:
             call()
         assert message in str(error.value)
+
+
+def test_a_fixed_test_set_and_one_draw():
+    """All inputs as the test set give the same errors; one draw of all examples is regression by hand."""
+    options = {"ridge": 0.1, "num_draws": 4}
+    own = measured_learning_curve(DEEP, SMALL_X, SMALL_Y, [8, 32], **options)
+    given = measured_learning_curve(DEEP, SMALL_X, SMALL_Y, [8, 32], test=(SMALL_X, SMALL_Y), **options)
+    np.testing.assert_allclose(given.errors, own.errors, rtol=1e-5)
+    x, y = SMALL_X[:40], SMALL_Y[:40]
+    one = measured_learning_curve(DEEP, x, y, [40], test=(SMALL_X[40:], SMALL_Y[40:]), ridge=0.1, num_draws=1)
+    wanted = nb.kernel_regression(DEEP, x, y, ridge=0.1).predict(SMALL_X[40:]) - SMALL_Y[40:]
+    np.testing.assert_allclose(one.errors, [np.mean(np.asarray(wanted) ** 2)], rtol=1e-4)
+    assert np.isnan(one.standard_errors).all()
+    assert np.isnan(one.half_widths()).all()
+
+
+def test_errors_fall_through_a_level_between_two_sizes():
+    curve = learning_curve(EXACT, np.stack([POWER, 100 * POWER], 1), [10, 20, 40, 80], noise=0.01)
+    between = float(np.sqrt(np.prod(np.asarray(curve.errors)[1:3, 0])))
+    first, second = curve.examples_until(between)
+    assert first == pytest.approx((20 * 40) ** 0.5)
+    assert second == np.inf
+    assert np.isnan(curve.examples_until(1e3)[0])
+    assert curve.examples_until(between, noise=False)[0] < first
+    np.testing.assert_allclose(curve.errors_without_noise, np.asarray(curve.errors) - 0.01, rtol=1e-6)
+
+
+def test_a_row_of_eigenvalue_zero_keeps_its_power():
+    two = learning_curve(ExactSpectrum.of([1.0, 0.0]), np.array([1.0, 0.5]), [1, 100])
+    assert np.all(np.asarray(two.errors) >= 0.5)
+
+
+def test_eigenvalues_of_ones_own_are_checked(unchecked):
+    for arguments, message in (
+        (([-1.0],), "Expected eigenvalues .k,. of zero or more; got -1 as the smallest"),
+        (([1.0], 0), "Expected multiplicities of one or more; got 0"),
+        (([1.0, 2.0], [1.0, 1.0, 1.0]), "Expected one number or .2,. multiplicities, one per eigenvalue; got shape"),
+        (([np.nan],), "Expected finite numbers in eigenvalues"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ExactSpectrum.of(*arguments)
+    with pytest.raises(InputError, match="Expected a trace of at least the sum of the eigenvalues, 3; got 2"):
+        ExactSpectrum.of([1.0, 2.0], trace=2)

@@ -3,17 +3,14 @@
 The class is that of each input or, for outputs `(n, positions, o)`, that of each position.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float
 
 from ntkbias.tracking.measures.measure import measured
 from ntkbias.tracking.snapshot import Snapshot
+from ntkbias.training.fit import classes_of, share_right
 
 __all__ = ["MEASURES"]
-
-ROUNDING = 2.0**-7  # of probabilities in bfloat16, which the cross entropy accepts
 
 
 @measured(title="loss", line="probe", scale="log", column="loss")
@@ -62,7 +59,7 @@ def test_accuracy(at: Snapshot) -> float | None:
 @measured(title="margin", line="smallest")
 def margin(at: Snapshot) -> float | None:
     """The smallest margin on the probe: y f for labels -1 and 1, else the right output minus the largest other one."""
-    found = None if at.setting.probe_y is None else _classes(at, at.outputs, at.setting.probe_y)
+    found = None if at.setting.probe_y is None else classes_of(at.outputs, at.output_shape, at.setting.probe_y)
     if found is None:
         return None
     scores, right = found
@@ -90,34 +87,7 @@ MEASURES = (
 )
 
 
-class _Classes(NamedTuple):
-    """The outputs and the right class of each input or position."""
-
-    scores: Float[np.ndarray, "rows o"]
-    right: np.ndarray  # (rows,): the index of the class, or -1 and 1 for one output
-
-
 def _accuracy(at: Snapshot, outputs: np.ndarray, y: object) -> float | None:
     """The fraction of rows with the right class. None if the targets are not classes."""
-    found = _classes(at, outputs, y)
-    if found is None:
-        return None
-    scores, right = found
-    return float(np.mean((np.sign(scores[:, 0]) if scores.shape[1] == 1 else scores.argmax(1)) == right))
-
-
-def _classes(at: Snapshot, outputs: np.ndarray, y: object) -> _Classes | None:
-    """The outputs and right classes for targets in any form that losses accept. None if they are not classes."""
-    values = np.asarray(y)
-    *positions, count = at.output_shape or (1,)
-    scores = outputs.reshape(-1, count)
-    if count == 1:
-        signs = values.size == len(scores) and np.all(np.abs(values) == 1)
-        return _Classes(scores, values.reshape(-1)) if signs else None
-    if values.shape == (len(outputs), *positions):
-        return _Classes(scores, values.reshape(-1)) if values.dtype.kind in "iub" else None
-    if values.shape != (len(outputs), *positions, count):
-        return None
-    shares = values.reshape(-1, count)
-    classes = np.all(shares >= 0) and np.allclose(shares.sum(1), 1, atol=ROUNDING)
-    return _Classes(scores, shares.argmax(1)) if classes else None
+    found = classes_of(outputs, at.output_shape, y)
+    return None if found is None else share_right(found)
