@@ -7,6 +7,7 @@ from .named import NAMED, NamedTarget, named_targets
 from .rates import critical_learning_rate, learning_times
 from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
+from .steps import steps_to_learn
 from .targets import Contrast
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "linearize",
     "measured_learning_curve",
     "named_targets",
+    "steps_to_learn",
 ]

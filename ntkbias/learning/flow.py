@@ -40,7 +40,7 @@ from ntkbias.mistaken import require_no_labels
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
-__all__ = ["Trajectory", "gradient_descent", "gradient_flow"]
+__all__ = ["Trajectory", "checked_step", "gradient_descent", "gradient_flow"]
 
 SCALE = "Divide targets and initial outputs by their scale."
 HALF = 0.5  # a mode that keeps more than this share of its error counts as not yet learned
@@ -203,7 +203,7 @@ def gradient_descent(
     arguments = (kernel, x, targets, steps, learning_rate, momentum, x_test, K_test, f0, f0_test, P)
     require_known(arguments, "gradient_descent")
     whole = require_whole_numbers(steps, "Expected steps (t,) of whole numbers of zero or more", 0)
-    _checked_step(learning_rate, momentum)
+    checked_step(learning_rate, momentum)
     problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), targets, f0, f0_test)
     decay, gain = _steps(problem.modes.rates, whole, float(learning_rate), float(momentum))
 
@@ -309,7 +309,8 @@ def _steps(rates: np.ndarray, steps: np.ndarray, rate: float, momentum: float) -
     return decay, gain
 
 
-def _checked_step(learning_rate: Any, momentum: Any) -> None:
+def checked_step(learning_rate: Any, momentum: Any) -> None:
+    """Raise an `InputError` unless the learning rate is above zero and the momentum in [0, 1)."""
     if np.ndim(learning_rate) or not np.isfinite(learning_rate) or not learning_rate > 0:
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
     if np.ndim(momentum) or not 0 <= momentum < 1:

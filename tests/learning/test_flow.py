@@ -253,3 +253,24 @@ def test_errors_say_what_to_do():
         with pytest.raises(InputError) as error:
             call()
         assert message in str(error.value)
+
+
+def test_steps_to_learn_are_those_of_the_descent(unchecked):
+    """One step fewer is not enough, under each loss, for each of several targets."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    matrix, targets = root @ root.T + np.eye(6), rng.normal(size=(6, 3))
+    for P in (None, rng.uniform(0.5, 1.5, 6)):
+        rate = float(nb.critical_learning_rate(matrix, P=np.full(6, 1 / 6) if P is None else P)) / 2
+        found = nb.learning.steps_to_learn(matrix, targets, 0.05, rate, P=P)
+        for column, steps in zip(targets.T, found, strict=True):
+            loss = np.asarray(gradient_descent(matrix, column, [0, int(steps) - 1, int(steps)], rate, P=P).loss)
+            assert loss[1] > 0.05**2 * loss[0] >= loss[2]
+    assert nb.learning.steps_to_learn(np.diag([1.0, 0.0]), np.ones(2), 0.5, 1.0) == np.inf
+    for arguments, message in (
+        ((matrix, targets, 1.0, rate), "Expected a tolerance above 0 and below 1; got 1.0"),
+        ((matrix, targets, 0.1, 1e3), "Expected a learning rate below the critical one, "),
+        ((matrix, 0 * targets, 0.1, 1e-3), "Expected targets that are not zero under the loss"),
+    ):
+        with pytest.raises(InputError, match=message):
+            nb.learning.steps_to_learn(*arguments)
