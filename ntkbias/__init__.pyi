@@ -8,6 +8,7 @@ from . import (
     errors,
     exact,
     frequency,
+    inference,
     kernels,
     layers,
     learning,
@@ -26,6 +27,7 @@ from .eigen import nystrom, spectral_density, spectrum, top_modes
 from .errors import InputError
 from .exact import ExactSpectrum, exact_spectrum, predicted_decay
 from .frequency import FrequencyRanking, rank_by_frequency
+from .inference import kernel_posterior
 from .kernels import (
     Kernel,
     block_ntk,
@@ -87,8 +89,10 @@ __all__ = [
     "gradient_descent",
     "gradient_flow",
     "gram_on_disk",
+    "inference",
     "infinite_nngp",
     "infinite_ntk",
+    "kernel_posterior",
     "kernel_regression",
     "kernels",
     "layers",

@@ -175,6 +175,17 @@ def law():
     return nb.scaling_law(sizes, 3 * sizes**-0.5 * noise, num_resamples=50)
 
 
+DATA = np.array([-1.0, 0.5]), np.array([0.8, -0.5])
+
+
+def ensemble():
+    """Two times, in which the mean moves to the data and the spread shrinks there."""
+    x = np.linspace(-2, 2, 25)
+    means = np.stack([0 * x, -0.5 * x])
+    covariances = np.stack([np.eye(25), np.diag(0.1 + 0.1 * x**2)])
+    return nb.inference.Ensemble(*(jnp.asarray(part) for part in (np.array([0.0, 10.0]), means, covariances)))
+
+
 def modes_as_images(classes):
     spectrum, ranking, targets = images()
     grid = plots.panels_of_images(3, classes, Figure())
@@ -225,6 +236,7 @@ PICTURES = {
     "eigenfunction_frames": frames,
     "scaling_laws": lambda: drawn(plots.scaling_laws, {"net": law()}),
     "learning_curve": lambda: drawn(plots.learning_curve, *curves()),
+    "posterior": lambda: drawn(plots.posterior, ensemble(), np.linspace(-2, 2, 25), data=DATA),
 }
 # Helpers, files and sizes: what draws nothing of its own.
 NOT_PICTURES = {

@@ -100,6 +100,16 @@ FIGURES = {
         "Error against size, the fitted law with its band, and the level at which it ends.",
         "Points that fall and flatten, with a fitted curve and its band, on logarithmic axes.",
     ),
+    "posterior": Figure(
+        "A posterior, or an ensemble in training",
+        "grid = jnp.linspace(-2, 2, 41)[:, None]\n"
+        "few = jnp.array([[-1.5], [-0.8], [0.1], [0.6], [1.4]])\n"
+        'net = nb.nets.mlp(depth=2, activation="erf", b_std=0.5)\n'
+        "ensemble = nb.inference.ensemble_flow(net, few, jnp.sin(3 * few[:, 0]), grid, [0.0, 10.0, jnp.inf])\n"
+        "nb.plots.posterior(ensemble, grid, data=(few, jnp.sin(3 * few[:, 0])))",
+        "The mean of infinitely wide networks and the interval that holds 95 % of them, at three times of training.",
+        "Three curves with bands through five points. The later the time, the nearer to the points.",
+    ),
     "evolution": Figure(
         "A kernel through training",
         "nb.plots.evolution(history)",

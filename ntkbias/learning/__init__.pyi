@@ -9,6 +9,7 @@ from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
 from .steps import steps_to_learn
 from .targets import Contrast
+from .under_loss import LossTrajectory
 
 __all__ = [
     "NAMED",
@@ -18,6 +19,7 @@ __all__ = [
     "Learnability",
     "LearningCurve",
     "Linearized",
+    "LossTrajectory",
     "MeasuredLearningCurve",
     "NamedTarget",
     "Readiness",

@@ -29,13 +29,17 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ntkbias import losses
 from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
+from ntkbias.learning.decays import decay_of_flow, decay_of_steps
 from ntkbias.learning.modes import Modes, modes_of, values_on
+from ntkbias.learning.under_loss import LossTrajectory, descent_under, flow_under
 from ntkbias.mistaken import require_no_labels
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
@@ -123,7 +127,8 @@ def gradient_flow(
     f0: ArrayLike | None = None,
     f0_test: ArrayLike | None = None,
     P: ArrayLike | None = None,
-) -> Trajectory:
+    loss: str | losses.LossFunction | None = None,
+) -> Trajectory | LossTrajectory:
     """The outputs under gradient flow on 1/2 (f - y)^T P (f - y) at `times` `(t,)`; `inf` is the limit.
 
     `kernel` comes with its inputs `x`. An operator, a matrix `(n, n)` or `(n, o, n, o)`, or a `Spectrum` replaces both.
@@ -139,8 +144,12 @@ def gradient_flow(
     network with several outputs, "mean" and "sum" give a warning. `critical_learning_rate` raises an error there,
     because it promises a bound.
 
+    With `loss`, a name or a function as for `train`, the flow is that of this loss instead, integrated to a relative
+    accuracy of 1e-9, and the result is a `LossTrajectory`. A kernel `(n, n)` then serves each output. `targets` are
+    those of the loss, such as labels `(n,)` for "cross_entropy".
+
     Costs an eigendecomposition, 10 N^3 operations for N = n o rows, unless a spectrum is given; then N k
-    multiplications per time.
+    multiplications per time. With `loss`, it costs N^2 multiplications per step of the solver.
 
     Raises `InputError` on shapes that do not fit, on NaN, on labels as targets, on outputs or losses beyond the largest
     float, and on a P or a kernel that is not symmetric and positive semi-definite.
@@ -158,13 +167,16 @@ def gradient_flow(
     times = require_wide(times, "times")
     if times.ndim != 1 or not times.size or not bool(jnp.all(times >= 0)):
         raise InputError(f"Expected times (t,) of zero or more; got {_seen(times)}.")
-    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), targets, f0, f0_test)
     moments = np.asarray(times, float)
+    if loss is not None:
+        _require_no_metric(P)
+        return flow_under(kernel, x, targets, moments, loss, x_test, K_test, f0, f0_test)
+    problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), targets, f0, f0_test)
 
     def advice(place: int) -> str:
         return f"at time {moments[place]:.4g}. {SCALE}"
 
-    return problem.trajectory(moments, *_flow(problem.modes.rates, moments), advice)
+    return problem.trajectory(moments, *decay_of_flow(problem.modes.rates, moments), advice)
 
 
 @on_inputs
@@ -173,7 +185,7 @@ def gradient_descent(
     x: Inputs,
     targets: ArrayLike,
     steps: ArrayLike | Sequence[int],
-    learning_rate: float,
+    learning_rate: float | optax.GradientTransformation,
     *,
     momentum: float = 0.0,
     x_test: Inputs | None = None,
@@ -181,15 +193,19 @@ def gradient_descent(
     f0: ArrayLike | None = None,
     f0_test: ArrayLike | None = None,
     P: ArrayLike | None = None,
-) -> Trajectory:
+    loss: str | losses.LossFunction | None = None,
+) -> Trajectory | LossTrajectory:
     """The outputs after `steps` `(t,)` steps of full-batch gradient descent, or of the heavy ball with `momentum`.
 
     The result is exact at each step for any learning rate. Above `critical_learning_rate` the outputs grow without
     bound. Steps of one mode are powers of a 3 x 3 matrix, so s steps cost log s products. The other arguments, the
     result and the costs are those of `gradient_flow`. `times` are steps * learning rate / (1 - momentum).
 
-    Raises `InputError` as `gradient_flow` does, and also on steps that are not whole numbers, a learning rate that is
-    not above zero, and a momentum outside [0, 1).
+    With `loss`, each step is computed, and the result is a `LossTrajectory`. `learning_rate` may then be an optax
+    optimizer that is linear in the gradient, such as `optax.sgd` with momentum or a schedule; `times` are its steps.
+
+    Raises `InputError` as `gradient_flow` does, and also on an optimizer that is not linear in the gradient, on steps
+    that are not whole numbers, a learning rate that is not above zero, and a momentum outside [0, 1).
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
@@ -203,9 +219,18 @@ def gradient_descent(
     arguments = (kernel, x, targets, steps, learning_rate, momentum, x_test, K_test, f0, f0_test, P)
     require_known(arguments, "gradient_descent")
     whole = require_whole_numbers(steps, "Expected steps (t,) of whole numbers of zero or more", 0)
+    if loss is not None or isinstance(learning_rate, optax.GradientTransformation):
+        _require_no_metric(P)
+        if isinstance(learning_rate, optax.GradientTransformation):
+            optimizer, times = learning_rate, whole.astype(float)
+        else:
+            checked_step(learning_rate, momentum)
+            optimizer, times = optax.sgd(learning_rate, momentum), whole * learning_rate / (1 - momentum)
+        named = "mse" if loss is None else loss
+        return descent_under(kernel, x, targets, whole, optimizer, times, named, x_test, K_test, f0, f0_test)
     checked_step(learning_rate, momentum)
     problem = _Problem.of(modes_of(kernel, x, x_test, K_test, P), targets, f0, f0_test)
-    decay, gain = _steps(problem.modes.rates, whole, float(learning_rate), float(momentum))
+    decay, gain = decay_of_steps(problem.modes.rates, whole, float(learning_rate), float(momentum))
 
     def advice(place: int) -> str:
         bound = 2 * (1 + momentum) / np.max(problem.modes.rates, initial=0.0)
@@ -282,39 +307,17 @@ class _Problem(NamedTuple):
         )
 
 
-def _flow(rates: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """exp(-r t), and its integral from 0 to t."""
-    exponents = times[:, None] * rates
-    return np.exp(-exponents), -np.expm1(-exponents) / rates
-
-
-def _steps(rates: np.ndarray, steps: np.ndarray, rate: float, momentum: float) -> tuple[np.ndarray, np.ndarray]:
-    """The factor p of each mode's error after each number of steps, and q = (1 - p) / r.
-
-    q follows its own recurrence, q_{s+1} = q_s + b (q_s - q_{s-1}) + h (1 - r q_s) from q = 0, because 1 - p would
-    cancel.
-    """
-    once = np.zeros((len(rates), 3, 3))
-    once[:, 0, 0], once[:, 0, 1], once[:, 0, 2] = 1 + momentum - rate * rates, -momentum, rate
-    once[:, 1, 0] = once[:, 2, 2] = 1.0
-    decay, gain = np.empty((len(steps), len(rates))), np.empty((len(steps), len(rates)))
-    power, done = np.broadcast_to(np.eye(3), once.shape), 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for place in np.argsort(steps, kind="stable"):
-            power = np.linalg.matrix_power(once, int(steps[place]) - done) @ power
-            done = int(steps[place])
-            gain[place] = power[:, 0, 2]
-            # The error follows the recurrence without the constant term, from p_0 = p_-1 = 1.
-            decay[place] = power[:, 0, 0] + power[:, 0, 1]
-    return decay, gain
-
-
 def checked_step(learning_rate: Any, momentum: Any) -> None:
     """Raise an `InputError` unless the learning rate is above zero and the momentum in [0, 1)."""
     if np.ndim(learning_rate) or not np.isfinite(learning_rate) or not learning_rate > 0:
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
     if np.ndim(momentum) or not 0 <= momentum < 1:
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
+
+
+def _require_no_metric(P: Any) -> None:
+    if P is not None:
+        raise InputError("Expected P= without loss=, or an optimizer; got both. P belongs to the squared error.")
 
 
 def _seen(values: Array) -> str:

@@ -26,6 +26,7 @@ from ntkbias.plots.histories import (
 )
 from ntkbias.plots.images import are_images, classes_of, image_modes, panels_of_images
 from ntkbias.plots.laws import learning_curve, scaling_laws
+from ntkbias.plots.posteriors import posterior
 
 __all__ = [
     "PANEL",
@@ -49,6 +50,7 @@ __all__ = [
     "num_panels",
     "panels",
     "panels_of_images",
+    "posterior",
     "save",
     "scaling_laws",
     "spectra",
