@@ -7,11 +7,13 @@ from .named import NAMED, NamedTarget, named_targets
 from .rates import critical_learning_rate, learning_times
 from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
+from .sizes import DataScaling, data_scaling
 from .targets import Contrast
 
 __all__ = [
     "NAMED",
     "Contrast",
+    "DataScaling",
     "KernelRegression",
     "Lazy",
     "Learnability",
@@ -22,6 +24,7 @@ __all__ = [
     "Readiness",
     "Trajectory",
     "critical_learning_rate",
+    "data_scaling",
     "gradient_descent",
     "gradient_flow",
     "kernel_regression",
