@@ -244,6 +244,14 @@ HALF_PRECISION = {
     "measured_learning_curve": Half(
         lambda h: nb.measured_learning_curve(h.gram, h.y[:, 0], [2, 4, 8], key=_key()).errors
     ),
+    "learning.data_scaling": Half(
+        lambda h: (
+            nb.learning.data_scaling(
+                h.f, jax.tree.map(lambda p: p[None], h.params), (h.x, h.y), (h.x, h.y), [4, 8], key=_key(), **_SGD
+            ).errors
+        ),
+        0.1,
+    ),
     "learning.learning_times": Half(lambda h: nb.learning.learning_times(h.spectrum)),
     "kernel_regression": Half(lambda h: nb.kernel_regression(h.gram, h.y).outputs),
     "kernel_regression with a ridge": Half(
@@ -277,6 +285,11 @@ HALF_PRECISION = {
     ),
     "rank_by_frequency of a kernel": Half(
         lambda h: nb.rank_by_frequency(nb.spectrum(h.kernel, h.x), nb.domains.PointCloud(), num_modes=1).eigenvalues
+    ),
+    "frequency.local_frequency": Half(
+        lambda h: nb.frequency.local_frequency(
+            h.cast(np.cos(np.arange(32.0))), np.arange(32.0), h.cast([0.0, 15.0, 31.0])
+        )
     ),
     "frequency.graph_frequency": Half(
         lambda h: nb.frequency.graph_frequency(_points(h), nb.domains.PointCloud())[:3], 0.1
@@ -384,6 +397,7 @@ HALF_PRECISION = {
     ),
     "losses.weighted_mse": Half(lambda h: nb.losses.weighted_mse(h.cast([1 / 16] * 8 + [1 / 8] * 4))(h.y, 0 * h.y)),
     "losses.checked_targets": Half(lambda h: nb.losses.checked_targets("mse", h.y, h.y), keeps_type=True),
+    "scaling.crossing": Half(lambda h: nb.scaling.crossing(*map(h.cast, _law()), 0.3)),
     "scaling.power_law": Half(lambda h: nb.scaling.power_law(*(np.asarray(h.cast(v)) for v in _law())).exponent),
 }
 # Public functions that take no parameters or data, or of which another line has the values.

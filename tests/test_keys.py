@@ -54,6 +54,7 @@ CALLS = {
     "named_targets": lambda key: nb.learning.named_targets(X, CIRCLE, key=key),
     "learnability": lambda key: nb.learnability(K, Y, key=key),
     "measured_learning_curve": lambda key: nb.measured_learning_curve(K, Y, [2], key=key),
+    "data_scaling": lambda key: nb.learning.data_scaling(f, PARAMS[None], (X, Y), (X, Y), [2], **SGD, key=key),
     "critical_learning_rate": lambda key: nb.critical_learning_rate(K, key=key),
     "scaling_law": lambda key: nb.scaling_law(*CURVE, key=key),
     "preferred_scaling_law": lambda key: nb.scaling.preferred_scaling_law(*CURVE, key=key),

@@ -6,7 +6,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.scaling import Interval, exponent_difference, power_law, preferred_scaling_law, scaling_law
+from ntkbias.scaling import Interval, crossing, exponent_difference, power_law, preferred_scaling_law, scaling_law
 from ntkbias.scaling.forms import FORMS, fit
 
 SIZES = 2.0 ** np.arange(5, 14)
@@ -293,3 +293,27 @@ def test_a_band_is_a_table():
         ["1,000", "0.00200", "(0.00200", "to", "0.00200)"],
         ["In", "brackets,", "intervals", "of", "95", "%."],
     ]
+
+
+def test_power_laws_cross_where_their_formulas_do():
+    """Between sizes a law is a straight line of logarithms: 2 n^-1/2 is 1/8 at 256, 8 n^-1/2 below n^-1/4 at 4096."""
+    curves = np.stack([2 * SIZES**-0.5, 2 * SIZES**-0.5 + 1, SIZES**0.5 / 128], 1)
+    np.testing.assert_allclose(crossing(SIZES, curves, 0.125), [256, np.nan, np.nan])
+    assert crossing(SIZES, 8 * SIZES**-0.5 / SIZES**-0.25, 1.0) == pytest.approx(4096)
+    assert np.isnan(crossing(SIZES, 2 * SIZES**-0.5, 3.0))  # below it from the start
+    assert crossing([1, 2, 4, 8], [4.0, 1.0, 4.0, 1.0], 2.0) == pytest.approx(2**0.5)  # the first of two
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_curves_that_cannot_cross_are_refused():
+    for wrong, message in (
+        (lambda: crossing([2, 1], [1.0, 2.0], 1.0), "Expected sizes that ascend"),
+        (lambda: crossing([1, 2], [1.0, 0.0], 1.0), "Expected values and a level above zero"),
+        (lambda: crossing([1, 2], [1.0, 2.0], 0.0), "Expected values and a level above zero"),
+        (lambda: crossing([1, 2], [1.0, np.nan], 1.0), "Expected values and a level above zero"),
+        (lambda: crossing([1, 2], [1.0], 1.0), "Expected values (2,) or (2, t), one row per size; got shape (1,)"),
+        (lambda: crossing([1, 2], [1.0, 2.0], "low"), "Expected level to be"),
+    ):
+        with pytest.raises(InputError) as error:
+            wrong()
+        assert message in str(error.value)

@@ -52,6 +52,7 @@ def results():
         nb.learnability({name: kernel(X) for name, kernel in kernels.items()}, {"y": y, AWKWARD: X[:, 0]}),
         nb.learning_curve(spectrum, y, [2, 4]),
         nb.measured_learning_curve(limit(X), y, [2, 4], num_draws=2, key=jax.random.key(0)),
+        nb.learning.DataScaling(jnp.array([2, 4]), jnp.ones((2, 3, 2)), ("network", AWKWARD)),
         nb.kernel_regression(limit(X), y, ridge=0.1),
         nb.gradient_flow(limit(X), y, [0.0, 1.0]),
         law,

@@ -51,6 +51,7 @@ EXTRA_NODES_OF_MANY = (6, 9)  # for three active leaves or more
 DEVIATIONS = 3  # standard deviations of the draws' mean, and of its rounding, that the errors allow for
 NUM_SHUFFLES = 4  # a single one may leave everything in place
 MAX_BATCH = 2**22  # cosines in one batch
+PART, LEAST_ROWS = 2**16, 256  # cosines, and inputs at least, that one call of the kernel takes: it compiles once
 ROUNDINGS = 8  # the rounding error of a kernel's value, in eps times the largest value
 
 Tree = int | tuple
@@ -138,7 +139,14 @@ class _Cosines:
         self.dimension = self._least_dimension(t, values)
 
     def __call__(self, cosines: Float[np.ndarray, "q u"]) -> Float[np.ndarray, " q"]:
-        return kernel_values(self.kernel, *self._inputs(cosines, self.dimension))[0]
+        """The kernel's values, in parts of one size, so that one program serves all rows of degrees."""
+        size = max(LEAST_ROWS, PART // self.leaves)
+        values = []
+        for start in range(0, len(cosines), size):
+            part = cosines[start : start + size]
+            padded = np.concatenate([part, np.broadcast_to(part[-1:], (size - len(part), self.leaves))])
+            values.append(kernel_values(self.kernel, *self._inputs(padded, self.dimension))[0][: len(part)])
+        return np.concatenate(values)
 
     def _inputs(self, cosines: np.ndarray, dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """A pole on the first axis, and points at these cosines to it.

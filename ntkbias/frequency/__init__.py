@@ -2,9 +2,10 @@
 
 `measures` defines the frequency of a mode, and `ranking` orders the modes by it. `images` measures a function's
 sensitivity to each spatial frequency of an image. `paths` measures how fast a network's output changes between two
-examples. `waves` makes labels with a given frequency.
+examples. `crossings` counts sign changes along a curve. `waves` makes labels with a given frequency.
 """
 
+from ntkbias.frequency.crossings import local_frequency
 from ntkbias.frequency.images import ImageFrequencies, image_frequencies, image_gradient_frequencies
 from ntkbias.frequency.measures import (
     MEASURES,
@@ -35,6 +36,7 @@ __all__ = [
     "image_gradient_frequencies",
     "interpolation_path",
     "interpolation_spectrum",
+    "local_frequency",
     "measure_on",
     "radial_wave",
     "rank_by_frequency",

@@ -118,6 +118,12 @@ class Window(NamedTuple):
         size, stride, dilation = self.sizes[axis], self.strides[axis], self.dilation[axis]
         if size == stride == 1:
             return array
+        places = list(places)
+        if size == stride and dilation == 1 and len(places) == 1:  # windows side by side: one sum, whatever the size
+            (place,) = places
+            after = array.shape[place] // size
+            whole = lax.slice_in_dim(array, 0, after * size, axis=place)
+            return whole.reshape(*array.shape[:place], after, size, *array.shape[place + 1 :]).sum(place + 1)
         array = materialized(array)
         parts = [array] * size
         for place in places:

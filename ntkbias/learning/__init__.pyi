@@ -7,6 +7,7 @@ from .named import NAMED, NamedTarget, named_targets
 from .rates import critical_learning_rate, learning_times
 from .readiness import Readiness
 from .regression import KernelRegression, kernel_regression
+from .sizes import DataScaling, data_scaling
 from .steps import steps_to_learn
 from .targets import Contrast
 from .under_loss import LossTrajectory
@@ -14,6 +15,7 @@ from .under_loss import LossTrajectory
 __all__ = [
     "NAMED",
     "Contrast",
+    "DataScaling",
     "KernelRegression",
     "Lazy",
     "Learnability",
@@ -25,6 +27,7 @@ __all__ = [
     "Readiness",
     "Trajectory",
     "critical_learning_rate",
+    "data_scaling",
     "gradient_descent",
     "gradient_flow",
     "kernel_regression",

@@ -3,6 +3,7 @@
 from ntkbias.scaling.band import ErrorBand
 from ntkbias.scaling.interval import Interval
 from ntkbias.scaling.law import ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
+from ntkbias.scaling.level import crossing
 from ntkbias.scaling.line import PowerLaw, power_law
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Interval",
     "PowerLaw",
     "ScalingLaw",
+    "crossing",
     "exponent_difference",
     "power_law",
     "preferred_scaling_law",

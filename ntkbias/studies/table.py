@@ -32,6 +32,13 @@ NAMES = (
     "feature_alignment",
     "frequency_tuning",
     "kernel_drift",
+    "hat_activation",
+    "fourier_features",
+    "data_scaling",
+    "eigenspace_restructuring",
+    "linearized_networks",
+    "function_frequency",
+    "circle_densities",
 )
 
 

@@ -12,6 +12,7 @@ import scipy.stats
 import ntkbias as nb
 from ntkbias.domains import Circle, merge_coinciding, quadrature_weights
 from ntkbias.losses import sobolev
+from ntkbias.studies import run_study
 
 CIRCLE = Circle()
 ANGLES = np.concatenate(
@@ -153,29 +154,7 @@ def test_a_finite_network_shows_the_same_order():
 
 
 @pytest.mark.slow
-def test_local_frequency_follows_the_root_of_the_density(x64):
-    """Piecewise constant density p: where it is nine times higher, eigenfunctions turn three times as often."""
-    half = np.pi * (np.arange(600) + 0.5) / 600
-    angles = np.concatenate([half, np.pi + half])
-    shares = np.concatenate([np.full(600, 0.9), np.full(600, 0.1)]) / 600
-    kernel = nb.kernels.DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(jnp.clip(u, -1, 1))) / (4 * jnp.pi))
-    spectrum = nb.spectrum(kernel, CIRCLE.point(jnp.asarray(angles)), jnp.asarray(shares), num_modes=40)
-    functions = np.asarray(spectrum.eigenfunctions)
-    crossings = [
-        np.sum(np.diff(np.sign(functions[half, 20:40]), axis=0) != 0) for half in (slice(600), slice(600, None))
-    ]
-    assert crossings[0] / crossings[1] == pytest.approx(3, rel=0.1)
-
-
-@pytest.mark.slow
-def test_eigenvalues_have_basris_limit(x64):
-    """lambda_k k^2 -> (integral of sqrt p)^2 / pi^3, k the index: of the density (1 + 0.8 cos) / (2 pi), within 3 %."""
-    n = 1_600
-    angles = 2 * np.pi * np.arange(n) / n
-    weights = (1 + 0.8 * np.cos(angles)) / n
-    kernel = nb.kernels.DotProductKernel(lambda u: (u + 1) * (jnp.pi - jnp.arccos(jnp.clip(u, -1, 1))) / (4 * jnp.pi))
-    spectrum = nb.spectrum(kernel, CIRCLE.point(jnp.asarray(angles)), jnp.asarray(weights), num_modes=80)
-    root_integral = np.sqrt((1 + 0.8 * np.cos(angles)) / (2 * np.pi)).mean() * 2 * np.pi
-    index = np.arange(40, 80)
-    found = np.asarray(spectrum.eigenvalues)[index - 1] * index**2
-    np.testing.assert_allclose(found.mean(), root_integral**2 / np.pi**3, rtol=0.03)
+def test_uneven_densities():
+    """Basri et al. 2020: local frequencies and eigenvalues."""
+    result = run_study("circle_densities")
+    assert result.holds == "yes", result

@@ -1,0 +1,61 @@
+"""The size at which a curve falls through a level: how many examples an error needs, or where two curves cross.
+
+Between two sizes the curve is a straight line of log value against log size, as a power law is.
+
+>>> import numpy as np
+>>> from ntkbias.scaling import crossing
+>>> n = np.array([10.0, 100.0, 1000.0])
+>>> round(float(crossing(n, 100 / n, 0.5)), 6)                          # the error falls through 1/2
+200.0
+>>> round(float(crossing(n, 100 / n / n**-0.5, 1.0)), 6)                # 100 / n falls below n^-1/2
+nan
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from ntkbias.checks import require_host, require_scale
+from ntkbias.errors import InputError
+from ntkbias.scaling.curve import checked_sizes
+
+__all__ = ["crossing"]
+
+
+def crossing(
+    sizes: ArrayLike | Sequence[float], values: ArrayLike | Sequence[float], level: float
+) -> Float[np.ndarray, "*t"]:
+    """The first size at which `values` fall from above `level` to `level` or below.
+
+    `sizes` `(s,)` ascend, and `values` are `(s,)`, or `(s, t)` for t curves: the result has shape `()` or `(t,)`. It is
+    interpolated between the logarithms of neighboring sizes. It is NaN for a curve that never falls through the level,
+    as one that is below it from the start. For the size from which on one error is below another, give their ratio and
+    level 1.
+
+    Raises `InputError` if sizes do not ascend, or if a value or the level is not a number above zero.
+
+    >>> import ntkbias as nb, numpy as np
+    >>> float(nb.scaling.crossing([16, 64], [4.0, 1.0], 2.0))
+    32.0
+    """
+    n = checked_sizes(require_host(sizes, "sizes"))
+    curves = np.asarray(require_host(values, "values"), float)
+    require_scale("level", level)
+    if curves.ndim not in (1, 2) or curves.shape[:1] != n.shape:
+        raise InputError(f"Expected values ({len(n)},) or ({len(n)}, t), one row per size; got shape {curves.shape}.")
+    if np.any(np.diff(n) <= 0):
+        raise InputError("Expected sizes that ascend; got some that do not. Sort both by size.")
+    if not (np.all(curves > 0) and np.isfinite(curves).all() and level > 0):
+        raise InputError(
+            "Expected values and a level above zero; got zero, less, or NaN. Their logarithms are compared."
+        )
+    rows, log_n = np.log(curves.reshape(len(n), -1) / level), np.log(n)
+    falls = (rows[:-1] > 0) & (rows[1:] <= 0)
+    found = np.full(rows.shape[1], np.nan)
+    for column in np.flatnonzero(falls.any(0)):
+        at = int(falls[:, column].argmax())
+        above, below = rows[at : at + 2, column]
+        found[column] = np.exp(log_n[at] + (log_n[at + 1] - log_n[at]) * above / (above - below))
+    return found.reshape(curves.shape[1:])

@@ -1,0 +1,190 @@
+"""Networks learn faster with the number of examples than their kernels do, because the kernels change.
+
+>>> from ntkbias.studies import study_of
+>>> [claim.quantity for claim in study_of("data_scaling").claims][:3]
+['network over limit', 'limit over kernel after t', 'kernel after t over start']
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array
+from matplotlib.axes import Axes
+
+import ntkbias as nb
+from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
+from ntkbias.tracking import measures
+
+__all__ = ["STUDY", "Settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The cube, the numbers of examples, the networks and their training."""
+
+    dimension: int = 20
+    sizes: tuple[int, ...] = (256, 512, 1024, 2048)
+    num_before: int = 256  # t: the examples that one of the kernels has seen
+    num_test: int = 1_000
+    num_probe: int = 200
+    width: int = 128
+    num_networks: int = 3
+    learning_rate: float = 2e-3
+    num_steps: int = 1_000
+    ridge: float = 1e-5  # relative to the mean diagonal
+
+
+def network(width: int, parameterization: Any) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    dense, relu = partial(nb.layers.Dense, parameterization=parameterization), nb.layers.Relu()
+    return nb.layers.Sequential(dense(width, 2**0.5), relu, dense(width, 2**0.5), relu, dense(1))
+
+
+def staircase(x: Array) -> Array:
+    """(x1 + x1 x2 + x1 x2 x3) / sqrt 3: each term makes the next one easier to find."""
+    return sum(x[:, :degree].prod(1) for degree in (1, 2, 3)) / 3**0.5
+
+
+def run(settings: Settings, key: Any) -> Findings:
+    """Errors by number of examples, their exponents, and how the kernel of the largest training set moves."""
+    cube, keys = nb.domains.Hypercube(settings.dimension), jax.random.split(key, 3)
+    x = cube.sample(max(settings.sizes) + settings.num_test, key=keys[0])
+    x, x_test = x[settings.num_test :], x[: settings.num_test]
+    net: Any = network(settings.width, "standard")
+    params = jax.vmap(lambda k: net.init(k, x.shape[1:]))(jax.random.split(keys[1], settings.num_networks))
+    options: dict[str, Any] = {
+        "optimizer": optax.adam(optax.cosine_decay_schedule(settings.learning_rate, settings.num_steps)),
+        "num_steps": settings.num_steps,
+    }
+    scaling = nb.learning.data_scaling(
+        net.apply,
+        params,
+        (x, staircase(x)),
+        (x_test, staircase(x_test)),
+        settings.sizes,
+        num_before=settings.num_before,
+        kernels={"infinite NTK": nb.infinite_ntk(network(settings.width, "ntk"))},
+        ridges=(settings.ridge,),
+        key=keys[2],
+        **options,
+    )
+    slopes = {name: _exponents(scaling, name) for name in scaling.learners}
+    steep, limit, start, before, after = slopes.values()
+    ratios = scaling.of("network") / scaling.of("infinite NTK")
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    history = nb.track(
+        net.apply,
+        first,
+        (x, staircase(x) + net.apply(first, x)[:, 0]),
+        at=[0, settings.num_steps // 2, settings.num_steps],
+        probe=x_test[: settings.num_probe],
+        measures=measures.chosen("kernel_drift"),
+        **options,
+    )
+    _, half, end = np.asarray(history["kernel_drift"])
+    return {
+        "network over limit": steep - limit,
+        "limit over kernel after t": limit - before,
+        "kernel after t over start": before - start,
+        "network over start": steep - start,
+        "kernel after n over t": after - before,
+        "small": ratios[:, 0],
+        "large": ratios[:, -1],
+        "moving": float(end / half),
+        "scaling": scaling,
+    }
+
+
+def _exponents(scaling: nb.learning.DataScaling, learner: str) -> np.ndarray:
+    """The power with which each run's error falls, over the sizes at which the learner was measured."""
+    errors = scaling.of(learner)
+    known = np.isfinite(errors[0])
+    sizes = np.asarray(scaling.sizes, float)[known]
+    return np.array([-nb.scaling.power_law(sizes, row[known]).exponent for row in errors])
+
+
+def draw(found: Findings, ax: Axes) -> None:
+    """Test error against the number of examples, means over networks."""
+    scaling = found["scaling"]
+    for name in scaling.learners:
+        ax.loglog(np.asarray(scaling.sizes), scaling.of(name).mean(0), "o-", label=name)
+    ax.set_xlabel("examples")
+    ax.set_ylabel("test error")
+    ax.legend()
+
+
+STUDY = Study(
+    name="data_scaling",
+    papers=(
+        Paper(
+            "Vyas, Bansal and Nakkiran",
+            2022,
+            "Limitations of the NTK for Understanding Generalization in Deep Learning",
+            "2206.10012",
+        ),
+    ),
+    idea="If a network were regression with its kernel, both would gain equally from more data. Here the network's "
+    "error falls with a steeper power of the number of examples. Kernels of partly trained networks lie between, so "
+    "the difference comes from how the kernel changes during training.",
+    scales={
+        "smoke": Settings(
+            sizes=(64, 128, 256), num_before=64, num_test=300, num_probe=50, width=32, num_networks=2, num_steps=300
+        ),
+        "small": Settings(),
+        "paper": Settings(
+            sizes=(256, 512, 1024, 2048, 4096, 8192),
+            num_before=512,
+            num_test=4_000,
+            width=512,
+            num_networks=5,
+            num_steps=3_000,
+        ),
+    },
+    run=run,
+    claims=(
+        Claim(
+            "The error of the network falls with a steeper power than that of the infinite NTK,",
+            "network over limit",
+            Bound(low=0.0),
+            "difference of the exponents; the paper's exponents are of other data",
+        ),
+        Claim(
+            "which is steeper than that of a kernel after a few examples,",
+            "limit over kernel after t",
+            Bound(low=0.0),
+            "difference of the exponents",
+        ),
+        Claim(
+            "which is steeper than that of the kernel at the start.",
+            "kernel after t over start",
+            Bound(low=0.0),
+            "difference of the exponents",
+        ),
+        Claim("The network is far steeper than its kernel at the start.", "network over start", Bound(low=0.4)),
+        Claim(
+            "A kernel that has seen all examples is steeper than one that has seen a few.",
+            "kernel after n over t",
+            Bound(low=0.0),
+            "difference of the exponents",
+        ),
+        Claim(
+            "With few examples the network is worse than the infinite NTK.",
+            "small",
+            Bound(low=1.0),
+            "its error over that of the kernel, at the smallest size",
+        ),
+        Claim("With many it is better.", "large", Bound(high=1.0), "the same at the largest size"),
+        Claim(
+            "The kernel goes on moving through most of training.",
+            "moving",
+            Bound(low=1.0),
+            "its distance from the start at the end, over that at half of training",
+        ),
+    ),
+    figures={"errors": Figure("Test error by number of examples. Straight lines are power laws.", draw)},
+    cost="three hours on two cores",
+)
