@@ -17,6 +17,7 @@ from . import (
     report,
     scaling,
     studies,
+    tasks,
     tracking,
     training,
 )
@@ -117,6 +118,7 @@ __all__ = [
     "spectral_density",
     "spectrum",
     "studies",
+    "tasks",
     "top_modes",
     "track",
     "track_many",

@@ -32,6 +32,12 @@ NAMES = (
     "feature_alignment",
     "frequency_tuning",
     "kernel_drift",
+    "gradient_regularization",
+    "geometric_complexity",
+    "sgd_diffusion",
+    "increasing_complexity",
+    "spiral",
+    "information_plane",
 )
 
 

@@ -15,12 +15,13 @@ is a compiled call of its own.
 {0: [0.0, 0.0], 1: [0.5, 1.0], 4: [0.938, 1.875], 20: [1.0, 2.0]}
 """
 
+from ntkbias.training.flow import parameter_flow
 from ntkbias.training.inputs import Forward
 from ntkbias.training.loop import train, trained
 from ntkbias.training.steps import Steps, log_steps
 from ntkbias.training.time import effective_learning_rates
 
-__all__ = ["Forward", "Steps", "effective_learning_rates", "log_steps", "train", "trained"]
+__all__ = ["Forward", "Steps", "effective_learning_rates", "log_steps", "parameter_flow", "train", "trained"]
 
 
 def __dir__() -> list[str]:
