@@ -25,15 +25,15 @@ class Settings:
 
     sizes: tuple[int, ...] = (1_000, 10_000)
     num_test: int = 4_000
-    turns: float = 3.0
+    turns: float = 2.0
     unevenness: float = 5.0
     scatter: float = 0.02
     far: float = 0.1  # the share of test points that are farthest from the training points
     width: int = 64
-    depth: int = 2
-    learning_rate: float = 3e-3
+    depth: int = 3
+    learning_rate: float = 1e-2
     batch_size: int = 128
-    num_steps: int = 5_000
+    num_steps: int = 3_000
     num_neighbors: int = 5
 
 
@@ -99,7 +99,7 @@ STUDY = Study(
     scales={
         "smoke": Settings(sizes=(500, 2_000), num_steps=1_000, num_test=1_000),
         "small": Settings(),
-        "paper": Settings(num_test=20_000, width=256, depth=3, num_steps=20_000),
+        "paper": Settings(num_test=20_000, width=256, num_steps=20_000),
     },
     run=run,
     claims=(
