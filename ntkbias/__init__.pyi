@@ -18,6 +18,7 @@ from . import (
     report,
     scaling,
     studies,
+    tasks,
     tracking,
     training,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "spectral_density",
     "spectrum",
     "studies",
+    "tasks",
     "top_modes",
     "track",
     "track_many",

@@ -22,7 +22,7 @@ from ntkbias.errors import InputError
 from ntkbias.files import Unreadable, opened, read_array, read_arrays, reason_of
 from ntkbias.memory import default_memory_budget
 
-__all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot", "slabs"]
+__all__ = ["Dataset", "Split", "cifar10", "digits", "from_file", "mnist", "one_hot"]
 
 
 def __dir__() -> list[str]:
@@ -166,45 +166,6 @@ def from_file(path: str | Path, num_examples: int | None = None) -> Dataset:
                 "Remove those rows, or rescale."
             )
     return Dataset(x, y)
-
-
-def slabs(
-    num_examples: int, num_coordinates: int, *, num_slabs: int = 5, margin: float = 0.1, seed: int = 0
-) -> Dataset:
-    """Inputs `(n, d)` with one simple coordinate; each of the others predicts the class as well (LMS-k).
-
-    The construction is from Shah et al. 2020 (arXiv 2006.07710). Labels y are -1 and 1. Coordinate 0 is y times a
-    number from `margin` to 1, so a threshold on it separates the classes. Every other coordinate lies in one of
-    `num_slabs` slabs of alternating class, so no threshold on it does. An inner slab of the positive class holds twice
-    as many examples as an outer one. Coordinates are independent given the class and lie in [-1, 1]. Each one alone
-    determines the class without error.
-
-    Raises `InputError` for an even number of slabs, or for a margin that is not between 0 and 1.
-
-    >>> import ntkbias as nb
-    >>> x, labels = nb.datasets.slabs(16, 3)
-    >>> x.shape, sorted(set(labels.tolist()))
-    ((16, 3), [-1.0, 1.0])
-    """
-    for name, value in (("num_examples", num_examples), ("num_coordinates", num_coordinates), ("num_slabs", num_slabs)):
-        require_positive(name, value)
-    if num_slabs < 3 or num_slabs % 2 == 0:
-        raise InputError(f"Expected an odd number of slabs, 3 or more; got {num_slabs}.")
-    if not 0 < margin < 1:
-        raise InputError(f"Expected a margin between 0 and 1; got {margin}.")
-    require_seed("seed", seed)
-    rng = np.random.default_rng(seed)
-    y = rng.permutation(np.where(np.arange(num_examples) % 2, 1.0, -1.0))
-    x = np.empty((num_examples, num_coordinates))
-    x[:, 0] = y * rng.uniform(margin, 1, num_examples)
-    gap = 2 * margin / (num_slabs - 1)
-    width = (2 - gap * (num_slabs - 1)) / num_slabs
-    positive, negative = np.arange(0, num_slabs, 2), np.arange(1, num_slabs, 2)  # the outer slabs are positive
-    shares = np.where((positive == 0) | (positive == num_slabs - 1), 1, 2) / (num_slabs - 1)
-    for column in range(1, num_coordinates):
-        slab = np.where(y > 0, rng.choice(positive, num_examples, p=shares), rng.choice(negative, num_examples))
-        x[:, column] = -1 + slab * (width + gap) + rng.uniform(0, width, num_examples)
-    return Dataset(x.astype(np.float32), y)
 
 
 def one_hot(labels: Num[np.ndarray, " n"]) -> Float[np.ndarray, "n t"]:

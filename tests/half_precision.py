@@ -398,6 +398,10 @@ HALF_PRECISION = {
     "losses.weighted_mse": Half(lambda h: nb.losses.weighted_mse(h.cast([1 / 16] * 8 + [1 / 8] * 4))(h.y, 0 * h.y)),
     "losses.checked_targets": Half(lambda h: nb.losses.checked_targets("mse", h.y, h.y), keeps_type=True),
     "scaling.crossing": Half(lambda h: nb.scaling.crossing(*map(h.cast, _law()), 0.3)),
+    "tasks.polar": Half(lambda h: nb.tasks.polar(h.x[:, :2])),
+    "training.parameter_flow": Half(
+        lambda h: nb.training.parameter_flow(lambda p: nb.losses.mse(h.f(p, h.x), h.y), h.params, [0.5])
+    ),
     "scaling.power_law": Half(lambda h: nb.scaling.power_law(*(np.asarray(h.cast(v)) for v in _law())).exponent),
 }
 # Public functions that take no parameters or data, or of which another line has the values.
@@ -421,7 +425,20 @@ NOT_NUMERICAL = {
         "report.write_report",
     ),
     *("losses.named", "layers.activation", "layers.split_fixed"),
-    *(f"datasets.{name}" for name in ("cifar10", "digits", "from_file", "mnist", "one_hot", "slabs")),
+    *(f"datasets.{name}" for name in ("cifar10", "digits", "from_file", "mnist", "one_hot")),
+    *(
+        f"tasks.{name}"
+        for name in (
+            "disk",
+            "eigenfunction_labels",
+            "power_law_signal",
+            "slabs",
+            "spiral",
+            "staircase",
+            "uneven_circle",
+        )
+    ),
+    "tasks.with_random_labels",
     *(
         f"nets.{name}"
         for name in ("cnn", "fourier_features", "mlp", "myrtle", "patch_network", "resnet", "transformer")

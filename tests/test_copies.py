@@ -120,6 +120,8 @@ def others(folder):
         "power law": nb.scaling.PowerLaw(-1.0, 0.5),
         "unloaded kernel": nb.kernels.UnloadedKernel("Expected f=; got none."),
         "data": nb.datasets.digits(5),
+        "task": nb.tasks.disk(5, key=jax.random.key(0)),
+        "labels": nb.tasks.with_random_labels(np.arange(4), 0.5, key=jax.random.key(0)),
         "linearization": nb.linearize(f, PARAMS),
         "lazy function": nb.learning.lazy(f, PARAMS, 2.0),
         "needs": nb.layers.Needs(nb.layers.Positions.ALL, nb.layers.Positions.EQUAL),

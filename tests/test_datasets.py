@@ -123,8 +123,6 @@ def test_seeds_are_of_32_bits(seed):
     message = rf"Expected seed to be zero or more, and below 2\^32; got {seed}"
     with pytest.raises(InputError, match=message):
         datasets.digits(50, seed=seed)
-    with pytest.raises(InputError, match=message):
-        datasets.slabs(50, 2, seed=seed)
 
 
 def idx(array):
@@ -286,31 +284,6 @@ def test_real_cifar():
         first, second = (np.take(x, at, axis).ravel() for at in (1, 2))
         assert np.corrcoef(first, second)[0, 1] > 0.9
     assert x.std(dtype=float) == pytest.approx(1, abs=1e-5)
-
-
-def test_slabs_are_told_apart_by_a_line_along_the_first_coordinate_alone():
-    x, y = datasets.slabs(2_000, 3)
-    assert np.abs(x).max() <= 1
-    assert np.all(np.sign(x[:, 0]) == y)
-    thresholds = np.linspace(-1, 1, 101)
-    for column in (1, 2):
-        right = np.mean(np.sign(x[:, column : column + 1] - thresholds) == y[:, None], 0)
-        assert np.maximum(right, 1 - right).max() < 0.75
-        slab = np.minimum((x[:, column] + 1) // 0.4, 4)  # five slabs of equal width, including gaps
-        assert np.all((slab % 2 == 0) == (y > 0))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_slabs": 4}, "Expected an odd number of slabs, 3 or more; got 4."),
-        ({"margin": 1.5}, "Expected a margin between 0 and 1; got 1.5."),
-        ({"num_coordinates": 0}, "Expected num_coordinates to be at least 1; got 0."),
-    ],
-)
-def test_slabs_that_cannot_be(arguments, message):
-    with pytest.raises(InputError, match=message):
-        datasets.slabs(**{"num_examples": 10, "num_coordinates": 2} | arguments)
 
 
 def test_an_npy_file_holds_inputs_alone(tmp_path):

@@ -46,7 +46,7 @@ def test_every_study_runs(name):
     assert all(figure.axes[0].get_ylabel() for figure in drawn.values())
     pictures = {figure: nb.plots.svg(each) for figure, each in drawn.items()}
     text = page(study, result, pictures, {})
-    assert study.papers[0].title in text
+    assert all(paper.title in text for paper in study.papers)
     assert text.count("<svg") == len(pictures)
     assert str(result).startswith(f"{name}, smoke scale, one run")
     if name in QUICK:

@@ -9,7 +9,7 @@ import pytest
 import ntkbias as nb
 from ntkbias import losses
 from ntkbias.errors import InputError
-from ntkbias.training import effective_learning_rates, log_steps, train
+from ntkbias.training import effective_learning_rates, log_steps, parameter_flow, train
 from ntkbias.training.trainer import Trainer
 
 NET = nb.nets.mlp(width=8, depth=1)
@@ -195,3 +195,75 @@ def test_accuracy_takes_labels_probabilities_and_signs(unchecked):
     assert nb.training.accuracy([[1.0], [-2.0]], [1.0, 1.0]) == 0.5
     with pytest.raises(InputError, match=r"Expected labels from 0 to o - 1, .* got targets of shape \(2,\)"):
         nb.training.accuracy([1.0, 2.0], [0.5, 1.0])
+
+
+class TestParameterFlow:
+    def test_of_linear_regression_is_known(self, precision):
+        """w(t) = w* + exp(-t H)(w(0) - w*). At ten steps or so, errors add up to less than ten tolerances."""
+        rng = np.random.default_rng(0)
+        x, ends, start = rng.normal(size=(9, 3)), rng.normal(size=3), rng.normal(size=3)
+        eigenvalues, vectors = np.linalg.eigh(x.T @ x / 9)
+        times = np.array([0.0, 0.5, 3.0])
+        data = jnp.asarray(x), jnp.asarray(x @ ends)
+        found = parameter_flow(
+            lambda p: losses.mse(data[0] @ p["w"], data[1]), {"w": jnp.asarray(start)}, times, tolerance=1e-6
+        )
+        decays = np.exp(-times[:, None] * eigenvalues)
+        expected = ends + (decays * (vectors.T @ (start - ends))) @ vectors.T
+        np.testing.assert_allclose(found["w"], expected, atol=1e-5)
+        assert found["w"].dtype == jnp.result_type(float)
+        np.testing.assert_array_equal(found["w"][0], jnp.asarray(start))
+
+    def test_is_the_limit_of_small_steps(self, x64):
+        """Euler's error is halved with the step: extrapolated, it is the flow up to an error quadratic in the step."""
+        net = nb.nets.mlp(width=8, depth=1, activation="tanh")  # at kinks the error is not smooth in the step
+        params = net.init(jax.random.key(0), (3,))
+        objective = lambda p: losses.mse(net.apply(p, X), Y)  # noqa: E731
+        flow = jax.tree.map(lambda leaf: leaf[0], parameter_flow(objective, params, [1.0], tolerance=1e-9))
+        step = jax.jit(lambda p, h: jax.tree.map(lambda a, b: a - h * b, p, jax.grad(objective)(p)))
+        ends = []
+        for count in (400, 800):
+            end = params
+            for _ in range(count):
+                end = step(end, 1 / count)
+            ends.append(end)
+        for coarse, fine, leaf in zip(*map(jax.tree.leaves, (*ends, flow)), strict=True):
+            scale = float(jnp.abs(coarse - leaf).max())
+            np.testing.assert_allclose(2 * fine - coarse, leaf, atol=0.02 * scale)
+
+    def test_tolerance_bounds_the_error(self, x64):
+        """Of a pendulum-like path, at three tolerances."""
+        objective = lambda w: jnp.sum(jnp.cos(3 * w)) + jnp.sum(w**2) / 2  # noqa: E731
+        exact, *others = (
+            parameter_flow(objective, jnp.array([0.3, 2.0]), [2.0], tolerance=t) for t in (1e-12, 1e-4, 1e-6, 1e-8)
+        )
+        for tolerance, found in zip((1e-4, 1e-6, 1e-8), others, strict=True):
+            assert np.abs(found - exact).max() < 10 * tolerance
+
+    @pytest.mark.usefixtures("unchecked")
+    def test_bad_input_is_named(self):
+        loss = lambda w: jnp.sum(w**2)  # noqa: E731
+        w = jnp.ones(2)
+        cases = [
+            (
+                lambda: parameter_flow(loss, w, [2.0, 1.0]),
+                "Expected times (t,) that ascend from zero or more; got [2.0",
+            ),
+            (lambda: parameter_flow(loss, w, [-1.0]), "Expected times (t,) that ascend from zero or more; got [-1.0]."),
+            (lambda: parameter_flow(loss, w, []), "Expected times (t,) that ascend from zero or more; got []."),
+            (lambda: parameter_flow(loss, w, [np.nan]), "Expected finite numbers in times"),
+            (lambda: parameter_flow(loss, w, [1.0], tolerance=0.0), "Expected a tolerance from 1e-13 to below 1; got"),
+            (lambda: parameter_flow(loss, {}, [1.0]), "Expected params to hold at least one array; got an empty"),
+            (lambda: parameter_flow(loss, {"a": jnp.nan}, [1.0]), "Expected finite numbers in params['a']"),
+            (lambda: parameter_flow(loss, jnp.arange(2), [1.0]), "Expected floating-point numbers in params; got int"),
+            (lambda: parameter_flow(lambda w: w, w, [1.0]), "Expected objective(params) to return one real number"),
+            (lambda: parameter_flow(3, w, [1.0]), "Expected objective to be a function of params; got int."),
+            (lambda: parameter_flow(lambda w: -jnp.sum(w**4), w, [1.0]), "Expected a gradient flow up to time 1; it"),
+            (lambda: parameter_flow(lambda w: jnp.sum(jnp.log(w - 2)), -w / 0, [1.0]), "Expected finite numbers"),
+            (lambda: parameter_flow(lambda w: jnp.sum(jnp.sqrt(w - 2)), w, [1.0]), "Expected a finite gradient of"),
+            (lambda: parameter_flow(lambda w: jnp.sum(jnp.sqrt(w)), w, [9.0]), "Expected a gradient flow up to time 9"),
+        ]
+        for call, message in cases:
+            with pytest.raises(InputError) as error:
+                call()
+            assert message in str(error.value)

@@ -44,7 +44,7 @@ def _listed() -> Outcome:
     studies = [study_of(name) for name in NAMES]
     columns = {
         "study": list(NAMES),
-        "paper": [f"{study.papers[0].authors} {study.papers[0].year}" for study in studies],
+        "paper": ["; ".join(f"{paper.authors} {paper.year}" for paper in study.papers[:1]) or "-" for study in studies],
         "claims": [str(len(study.claims)) for study in studies],
     }
     data = {name: [str(paper) for paper in study.papers] for name, study in zip(NAMES, studies, strict=True)}

@@ -9,10 +9,8 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 
 import ntkbias as nb
@@ -36,12 +34,6 @@ class Settings:
     growth: float = 1.15  # of the distance between snapshots
 
 
-def disk(key: PRNGKeyArray, num_points: int) -> tuple[Array, Array]:
-    """Uniform points of the square [-1, 1]^2, and +1 inside a disk of half its area, -1 outside."""
-    x = jax.random.uniform(key, (num_points, 2), minval=-1, maxval=1)
-    return x, jnp.where(jnp.sum(x**2, 1) < 2 / jnp.pi, 1.0, -1.0)
-
-
 def run(settings: Settings, key: Any) -> Findings:
     """Train networks together, and follow the kernel on test points: alignment, trace and effective ranks."""
     keys = jax.random.split(key, settings.num_networks + 2)
@@ -52,12 +44,12 @@ def run(settings: Settings, key: Any) -> Findings:
     history = nb.track_many(
         f,
         jax.vmap(init)(keys[2:]),
-        disk(keys[0], settings.num_points),
+        nb.tasks.disk(settings.num_points, key=keys[0]).data,
         optimizer=optax.sgd(settings.learning_rate),
         loss="logistic",
         num_steps=last,
         at=sorted(at),
-        probe=disk(keys[1], settings.num_points),
+        probe=nb.tasks.disk(settings.num_points, key=keys[1]).data,
         measures=measures.chosen("accuracy", "alignment", "trace", "effective_rank", "centered_effective_rank"),
     )
     aligned, ranks = np.asarray(history["alignment"]), np.asarray(history["centered_effective_rank"])

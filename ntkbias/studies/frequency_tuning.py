@@ -33,14 +33,6 @@ class Settings:
     width: int = 4_096
 
 
-def nodes(settings: Settings) -> Any:
-    """Points that cover the circle and crowd in two arcs; coinciding ones are merged."""
-    turn = 2 * np.pi
-    even = turn * np.arange(1, 101) / 100
-    arcs = np.linspace(0, 0.15 * turn, 40), np.linspace(0.7 * turn, 0.9 * turn, settings.num_dense)
-    return nb.domains.merge_coinciding(nb.domains.Circle().point(jnp.asarray(np.concatenate([even, *arcs])))).x
-
-
 def two_layers(cosine: Any) -> Any:
     """The kernel of a ReLU layer with biases from zero and fixed outer weights."""
     cosine = jnp.clip(cosine, -1, 1)
@@ -58,10 +50,11 @@ def residual(settings: Settings) -> float:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Gradient descent of the kernel under each loss, and the error at each degree on evenly spaced points."""
-    circle, x = nb.domains.Circle(), nodes(settings)
+    circle, turn = nb.domains.Circle(), 2 * np.pi
     kernel = nb.kernels.DotProductKernel(two_layers)
     degrees = np.arange(1, settings.num_degrees + 1)
-    y = jnp.sin(circle.angle(x)[:, None] * degrees).sum(1)
+    arcs = [(0, turn, 101), (0, 0.15 * turn, 40), (0.7 * turn, 0.9 * turn, settings.num_dense)]
+    x, y = nb.tasks.uneven_circle(arcs, degrees.tolist()).data
     grid = circle.grid(100)
     weights = nb.domains.quadrature_weights(circle, x, 2 * settings.max_degree)
     sobolev = {

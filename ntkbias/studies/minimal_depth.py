@@ -8,7 +8,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -36,15 +35,12 @@ class Settings:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Train on labels with noise, and find the first layer whose nearest class centers classify the training set."""
-    rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**30)))
     data: Any = nb.datasets.digits(settings.num_examples)
     x, clean = jnp.asarray(data.x), data.y
     net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
     depths, fits, collapse, separation = [], [], [], []
     for share in settings.noise:
-        y = clean.copy()
-        random = rng.random(len(y)) < share
-        y[random] = rng.integers(0, 10, random.sum())
+        y = nb.tasks.with_random_labels(clean, share, key=key).y
         params = nb.training.trained(
             net.apply,
             net.init(key, x.shape[1:]),

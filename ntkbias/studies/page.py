@@ -44,7 +44,7 @@ def page(study: Study, result: StudyResult, pictures: dict[str, str], settings: 
     own = dataclasses.asdict(study.scales[result.scale])
     return framed(
         [
-            f"<p>{html.escape(study.idea)}</p><ul>{papers}</ul>",
+            f"<p>{html.escape(study.idea)}</p>{papers and f'<ul>{papers}</ul>'}",
             f"<h2>What was claimed, and what was measured</h2>{html_table(heads, rows, css='text')}"
             f"<p class='note'>{html.escape(_how(result))}</p>",
             f"<h2>Figures</h2><div class='grid'>{''.join(shown)}</div>" if shown else "",

@@ -8,7 +8,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import optax
 from matplotlib.axes import Axes
 
@@ -34,24 +33,20 @@ class Settings:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Train on slabs, and measure the AUC after shuffling the simple coordinate, or all others, between examples."""
-    seed = int(jax.random.randint(key, (), 0, 2**30))
-    data: Any = [
-        nb.datasets.slabs(settings.num_examples, settings.num_coordinates, num_slabs=settings.num_slabs, seed=s)
-        for s in (seed, seed + 1)
-    ]
-    (x, y), (x_test, y_test) = data
+    both = nb.tasks.slabs(2 * settings.num_examples, settings.num_coordinates, num_slabs=settings.num_slabs, key=key)
+    train, test = both.split(settings.num_examples)
     net = nb.nets.mlp(width=settings.width, depth=settings.depth, b_std=0.1)
     params = nb.training.trained(
         net.apply,
-        net.init(key, x.shape[1:]),
-        (x, y),
+        net.init(key, train.x.shape[1:]),
+        train.data,
         optimizer=optax.sgd(settings.learning_rate),
         loss="logistic",
         num_steps=settings.num_steps,
         batch_size=settings.batch_size,
         key=key,
     )
-    found = nb.complexity.shuffled_auc(net.apply, params, x_test, y_test, [0], key=key)
+    found = nb.complexity.shuffled_auc(net.apply, params, *test.data, [0], key=key)
     return {
         "plain": float(found.plain),
         "simple shuffled": float(found.shuffled),

@@ -85,7 +85,7 @@ class Figure(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A paper's experiment.
+    """A paper's experiment. `papers` is empty if it comes from an article that is not on arXiv.
 
     `scales` has the settings for "smoke" (seconds: it runs), "small" (at most five minutes on two cores: it shows) and
     "paper" (the paper's own size). `run(settings, key)` returns the findings of one run as a dict. A number may have an

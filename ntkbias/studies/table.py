@@ -39,6 +39,12 @@ NAMES = (
     "linearized_networks",
     "function_frequency",
     "circle_densities",
+    "gradient_regularization",
+    "geometric_complexity",
+    "sgd_diffusion",
+    "increasing_complexity",
+    "spiral",
+    "information_plane",
 )
 
 

@@ -16,12 +16,23 @@ is a compiled call of its own.
 """
 
 from ntkbias.training.fit import accuracy
+from ntkbias.training.flow import parameter_flow
 from ntkbias.training.inputs import Forward
 from ntkbias.training.loop import steps_until, train, trained
 from ntkbias.training.steps import Steps, log_steps
 from ntkbias.training.time import effective_learning_rates
 
-__all__ = ["Forward", "Steps", "accuracy", "effective_learning_rates", "log_steps", "steps_until", "train", "trained"]
+__all__ = [
+    "Forward",
+    "Steps",
+    "accuracy",
+    "effective_learning_rates",
+    "log_steps",
+    "parameter_flow",
+    "steps_until",
+    "train",
+    "trained",
+]
 
 
 def __dir__() -> list[str]:

@@ -8,14 +8,14 @@ import scipy.optimize
 
 import ntkbias as nb
 from ntkbias.complexity import feature_responses, shuffle_coordinates, shuffled_auc
-from ntkbias.datasets import slabs
 from ntkbias.errors import InputError
+from ntkbias.tasks import slabs
 
 
 class TestShuffledAUC:
     def test_tells_what_a_known_function_uses(self):
         """On LMS-5 data, the block coordinate or one slab decides alone: the AUC is 1 with it, and 1/2 without it."""
-        x, y = slabs(4_000, num_coordinates=4, seed=0)
+        x, y = slabs(4_000, num_coordinates=4, key=jax.random.key(0)).data
         key = jax.random.key(0)
         simple = shuffled_auc(lambda w, x: x @ w, jnp.array([1.0, 0, 0, 0]), x, y, [0], key=key)
         assert (simple.plain, simple.others_shuffled) == (1.0, 1.0)
@@ -30,7 +30,7 @@ class TestShuffledAUC:
 
     @pytest.mark.slow
     def test_an_inverted_score_inverts_the_auc(self):
-        x, y = slabs(300, num_coordinates=2, seed=1)
+        x, y = slabs(300, num_coordinates=2, key=jax.random.key(1)).data
         linear = lambda w, x: x @ w + 0.5 * x[:, 1]  # noqa: E731
         plain, inverted = (
             shuffled_auc(lambda w, x, s=sign: s * linear(w, x), jnp.array([0.2, 0.0]), x, y, [0], key=jax.random.key(0))
@@ -102,7 +102,7 @@ def test_values_are_saved(tmp_path):
 
 @pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named():
-    x, y = slabs(20, num_coordinates=3, seed=0)
+    x, y = slabs(20, num_coordinates=3, key=jax.random.key(0)).data
     f, w, key = (lambda w, x: x @ w), jnp.ones(3), jax.random.key(0)
     cases = [
         (lambda: shuffled_auc(f, w, x, y[:3], [0], key=key), "Expected labels (20,) of two values"),

@@ -1,0 +1,20 @@
+from .circle import uneven_circle
+from .cube import slabs, staircase
+from .labels import RandomLabels, eigenfunction_labels, with_random_labels
+from .line import power_law_signal
+from .plane import disk, polar, spiral
+from .task import Task
+
+__all__ = [
+    "RandomLabels",
+    "Task",
+    "disk",
+    "eigenfunction_labels",
+    "polar",
+    "power_law_signal",
+    "slabs",
+    "spiral",
+    "staircase",
+    "uneven_circle",
+    "with_random_labels",
+]
