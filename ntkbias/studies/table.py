@@ -32,6 +32,13 @@ NAMES = (
     "feature_alignment",
     "frequency_tuning",
     "kernel_drift",
+    "shattered_gradients",
+    "shallow_ensembles",
+    "shared_order",
+    "phase_transitions",
+    "natural_clustering",
+    "path_kernel",
+    "washout",
 )
 
 
