@@ -68,13 +68,13 @@ def local_energy(
         problem.loss = Function.of(_errors if several else _sign_errors)
     else:
         problem = Problem(f, params, x, y, loss, batch_size)
-    start = float(problem.value(problem.params))
+    start = problem.value(problem.params)
     rises = []
     for size in spreads:
         draws = jax.random.split(key_or_default(key), num_draws)
-        values = [float(problem.value(_moved(problem.params, size, draw))) for draw in draws]
-        rises.append(sum(values) / num_draws - start)
-    return jnp.asarray(rises, jnp.result_type(float))
+        values = jnp.stack([problem.value(_moved(problem.params, size, draw)) for draw in draws])
+        rises.append(jnp.mean(values) - start)
+    return jnp.stack(rises).astype(jnp.result_type(float))
 
 
 @compiled

@@ -19,9 +19,9 @@ def linear(w, x):
 def test_of_a_linear_model_is_known():
     """The squared error rises by s^2 / 2 times the mean over inputs of sum_j (x_j w_j)^2, on average."""
     w = jnp.asarray(RNG.normal(size=(4, 1)))
-    found = local_energy(linear, w, X, X @ w, [0.0, 0.1, 0.3], loss="mse", num_draws=2_000)
+    found = local_energy(linear, w, X, X @ w, [0.0, 0.1, 0.3], loss="mse", num_draws=200)
     expected = np.mean(np.sum((X * np.asarray(w)[:, 0]) ** 2, 1)) / 2
-    np.testing.assert_allclose(found, expected * np.array([0, 0.01, 0.09]), rtol=0.1)  # four standard errors
+    np.testing.assert_allclose(found, expected * np.array([0, 0.01, 0.09]), rtol=0.3)  # four standard errors
     assert found[0] == 0
 
 
