@@ -27,12 +27,13 @@ GAIN = (1 / 2 - 1 / (2 * np.pi)) ** -0.5  # that keeps the variance one behind a
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Points of [-2, 2], the width, the hidden layers of shallow and of deep networks, and how many are drawn."""
+    """Points of the circle, the width, the depths between which correlations fall, deep networks, and how many."""
 
-    num_points: int = 256
+    num_points: int = 64
     width: int = 100
-    depth: int = 6
-    num_networks: int = 600
+    first: int = 5
+    depth: int = 9
+    num_networks: int = 1_000
     deep: int = 24
     num_deep: int = 40
 
@@ -46,41 +47,39 @@ def architecture(kind: str, width: int) -> tuple[Layer, Layer, Layer]:
     """The first layer, the layer that is repeated, and the nonlinearity in front of a readout."""
     phi, gain = (Elementwise(centered), GAIN) if kind == "centered" else (Relu(), 2**0.5)
     hidden = Sequential(phi, Dense(width, gain))
-    return Dense(width, 1.0, 1.0), Residual(hidden) if kind == "residual" else hidden, phi
+    return Dense(width, 2**0.5), Residual(hidden) if kind == "residual" else hidden, phi
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def slopes(kind: str, width: int, depth: int, num_points: int, key: Any) -> Float[Array, "depth points width"]:
-    """The derivatives in x of a random network's features, layer by layer: a random readout mixes the channels."""
+    """The derivatives in the angle of a random network's features, layer by layer; a readout mixes the channels."""
     first, later, phi = architecture(kind, width)
     start, *keys = jax.random.split(key, depth)
-    params = first.init(start, (1,)), jax.vmap(lambda own: later.init(own, (width,)))(jnp.stack(keys))
+    params = first.init(start, (2,)), jax.vmap(lambda own: later.init(own, (width,)))(jnp.stack(keys))
 
     def layers(x: Array) -> Array:
         x = first.apply(params[0], x)
         _, found = jax.lax.scan(lambda x, own: (later.apply(own, x),) * 2, x, params[1])
         return phi.apply((), jnp.concatenate([x[None], found]))
 
-    x = jnp.linspace(-2, 2, num_points)[:, None]
-    return jax.jvp(layers, (x,), (jnp.ones_like(x),))[1]
+    angle = 2 * jnp.pi * jnp.arange(num_points) / num_points
+    return jax.jvp(lambda angle: layers(nb.domains.Circle().point(angle)), (angle,), (jnp.ones_like(angle),))[1]
 
 
 def run(settings: Settings, key: Any) -> Findings:
-    """Correlations of gradients half of the interval apart, by depth, and the exponents of their power spectra."""
+    """Correlations of gradients a quarter of the circle apart, by depth, and exponents of their power spectra."""
     found: dict[str, Any] = {"depths": np.arange(1, settings.depth + 1)}
-    half, band = settings.num_points // 2, slice(2, settings.num_points // 8)
+    band = slice(4, settings.num_points // 4)  # no aliases, and no first degrees
     keys = jax.random.split(key, settings.num_networks)
     for kind in ("plain", "centered", "residual"):
-        moments, power = np.zeros((3, settings.depth)), np.zeros((2, settings.num_points // 2 + 1))
+        products, power = np.zeros(settings.depth), np.zeros((2, settings.num_points // 2 + 1))
         for own in keys:
             each = np.asarray(slopes(kind, settings.width, settings.depth, settings.num_points, own))
             each = each / np.sqrt(np.mean(each**2, (1, 2), keepdims=True))
-            left, right = each[:, :half], each[:, half : 2 * half]
-            moments += [np.mean(a * b, (1, 2)) for a, b in ((left, right), (left, left), (right, right))]
-        correlations = moments[0] / np.sqrt(moments[1] * moments[2])
-        ends = np.log2(np.abs(correlations[[0, -1]]))
-        found[f"{kind} correlations"] = np.abs(correlations)
-        found[kind] = float(ends[1] - ends[0]) / (settings.depth - 1)
+            products += np.mean(each * np.roll(each, settings.num_points // 4, 1), (1, 2))
+        found[f"{kind} correlations"] = np.abs(products) / len(keys)
+        first, last = np.log2(found[f"{kind} correlations"][[settings.first - 1, -1]])
+        found[kind] = float(last - first) / (settings.depth - settings.first)
         for own in keys[: settings.num_deep]:
             each = np.asarray(slopes(kind, settings.width, settings.deep, settings.num_points, own))[[0, -1]]
             each = each / np.sqrt(np.mean(each**2, (1, 2), keepdims=True))
@@ -99,7 +98,7 @@ def draw(found: Findings, ax: Axes) -> None:
     ax.plot(found["depths"], 0.5 ** found["depths"], color="0.5", ls=":", label="2^-depth")
     ax.set_yscale("log")
     ax.set_xlabel("hidden layers")
-    ax.set_ylabel("size of the correlation, half of the interval apart")
+    ax.set_ylabel("size of the correlation, a quarter of the circle apart")
     ax.legend()
 
 
@@ -107,7 +106,7 @@ def draw_power(found: Findings, ax: Axes) -> None:
     """The power spectra of the gradients."""
     for name in ("shallow plain", "deep plain", "deep centered", "deep residual"):
         ax.loglog(found["frequencies"], found[f"{name} power"], label=name)
-    ax.set_xlabel("cycles per interval")
+    ax.set_xlabel("cycles per turn")
     ax.set_ylabel("power of the gradient")
     ax.legend()
 
@@ -122,13 +121,13 @@ STUDY = Study(
             "1702.08591",
         ),
     ),
-    idea="Along a line of inputs, the gradient of a shallow ReLU network is like a random walk. With each layer of a "
+    idea="Along a curve of inputs, the gradient of a shallow ReLU network is like a random walk. With each layer of a "
     "plain one, gradients at different inputs lose correlation, until they are like white noise, which is hard to "
     "train on. Gradients of residual networks keep their correlation far longer.",
     scales={
-        "smoke": Settings(num_points=64, width=50, depth=4, num_networks=30, deep=12, num_deep=5),
+        "smoke": Settings(num_points=32, width=50, first=1, depth=4, num_networks=30, deep=12, num_deep=5),
         "small": Settings(),
-        "paper": Settings(width=200, depth=10, num_networks=50_000, deep=50, num_deep=1_000),
+        "paper": Settings(num_points=256, width=200, num_networks=20_000, deep=50, num_deep=1_000),
     },
     run=run,
     claims=(
@@ -178,7 +177,7 @@ STUDY = Study(
     ),
     figures={
         "correlation": Figure("Correlation of the gradients at two inputs, over random networks.", draw),
-        "power": Figure("Power spectra of gradients along the interval.", draw_power),
+        "power": Figure("Power spectra of gradients along the circle.", draw_power),
     },
     num_seeds=3,
 )
