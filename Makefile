@@ -20,7 +20,7 @@ PEERS     := .peers/.installed-neural-tangents .peers/.installed-torch
 PINS      := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slow test-matrix check pictures format notebooks check-notebooks docs bench bench-peers pin clean check-wheel
+.PHONY: help demo studies test test-all test-slow test-matrix check pictures format notebooks check-notebooks docs bench bench-peers pin clean check-wheel
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,14 @@ help: ## list these targets
 demo: $(CORE) ## compare architectures on the digits, and write a report
 	$(BIN)/ntkbias compare --data digits --out runs/demo
 	@echo "The report is in $(CURDIR)/runs/demo: open its .html file in a browser."
+
+# Where `make studies` keeps its results: a study that is finished there is not computed again.
+STUDIES ?= runs/studies
+JOBS    ?= 1
+
+studies: $(CORE) ## all papers' experiments at small scale, and docs/studies.md from them; resumes; hours
+	status=0; $(BIN)/ntkbias study all --scale small --jobs $(JOBS) --out $(STUDIES) || status=$$?; \
+	$(BIN)/python .ci/studies $(STUDIES) && exit $$status
 
 test: $(DEV) ## every law, layer, domain, message and README block once: some minutes
 	$(TESTS) $(if $(LIMIT),--most-processor-time $(LIMIT))

@@ -13,11 +13,11 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import scipy.stats  # noqa: E402
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
 
-import ntkbias as nb  # noqa: E402
+import ntkbias as nb
 
 NUM_MODES = 100
 

@@ -321,6 +321,7 @@ HALF_PRECISION = {
     "frequency.image_gradient_frequencies": Half(
         lambda h: nb.frequency.image_gradient_frequencies(_bright, _image(h), num_bands=3).energy
     ),
+    "frequency.power_spectrum": Half(lambda h: nb.frequency.power_spectrum(h.x[:, 0])),
     "scaling_law": Half(lambda h: nb.scaling_law(*map(h.cast, _law()), num_resamples=4).exponent.value),
     "scaling.preferred_scaling_law": Half(
         lambda h: nb.scaling.preferred_scaling_law(*map(h.cast, _law()), num_resamples=4).exponent.value
@@ -329,6 +330,10 @@ HALF_PRECISION = {
         lambda h: nb.scaling.exponent_difference(*[nb.scaling_law(*map(h.cast, _law()), num_resamples=4)] * 2).value
     ),
     "complexity.activations": Half(lambda h: nb.complexity.activations(*_net(h), h.x), keeps_type=True),
+    "complexity.agreement": Half(lambda h: nb.complexity.agreement(h.cast(np.stack([h.labels, h.labels[::-1]])))),
+    "complexity.local_energy": Half(
+        lambda h: nb.complexity.local_energy(h.f, h.params, h.x, h.y, [0.0, 0.5], loss="mse", num_draws=4)
+    ),
     "complexity.class_distance_variance": Half(lambda h: nb.complexity.class_distance_variance(h.x, h.labels)),
     "complexity.conditional_mutual_information": Half(
         lambda h: nb.complexity.conditional_mutual_information(h.cast(h.labels), h.labels, h.labels)

@@ -1,7 +1,12 @@
 """Studies: each is whole and runs, and claims are judged by their bounds."""
 
 import dataclasses
+import importlib.machinery
+import importlib.util
+import json
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from ntkbias.studies import NAMES, Bound, Claim, Study, run_study, study_of
 from ntkbias.studies.page import figures, page
 from ntkbias.studies.running import measured
 
+ROOT = Path(__file__).parent.parent
 QUICK = ("hypercube", "gradient_starvation")
 
 
@@ -97,3 +103,68 @@ def test_the_command(tmp_path, capsys):
     assert "Nothing was computed" in capsys.readouterr().out
     assert main(["study"]) == 2
     assert "Expected the name of a study; got none." in capsys.readouterr().err
+
+
+def test_all_studies(tmp_path, capsys, monkeypatch):
+    """What is finished is not computed again, and what fails stops nothing else."""
+    names, out = ("gradient_starvation", "hypercube"), tmp_path / "all"
+    for module in ("ntkbias.cli.all_studies", "ntkbias.studies.page"):
+        monkeypatch.setattr(f"{module}.NAMES", names)
+    options = ["--scale", "smoke", "--out"]
+    assert main(["study", names[0], *options, str(out / names[0])]) == 0
+    with monkeypatch.context() as failing:
+        command = [sys.executable, "-c", "raise ValueError('no luck')"]
+        failing.setattr("ntkbias.cli.all_studies._command", lambda options: command)
+        assert main(["study", "all", *options, str(out)]) == 4
+    shown = capsys.readouterr()
+    assert "hypercube failed: ValueError: no luck" in shown.out
+    assert "Expected all studies to run; 1 failed: hypercube." in shown.err
+    assert "Traceback" in (out / "failures.txt").read_text()
+    assert main(["study", "all", *options, str(out), "--jobs", "2"]) == 0  # one process, for the one that failed
+    results = json.loads((out / "result.json").read_text())
+    assert [found["study"] for found in results["studies"]] == list(names)
+    assert not (out / "failures.txt").exists()
+    text = (out / "report.html").read_text()
+    assert all(f"<a href='{name}/report.html'>" in text and (out / name / "report.html").exists() for name in names)
+    assert text.count("<td>yes</td>") == sum(len(study_of(name).claims) for name in names)
+    assert main(["study", "all", *options, str(out)]) == 0
+    assert "Nothing was computed" in capsys.readouterr().out
+    assert main(["study", "all", *options, str(out), "--jobs", "0"]) == 2
+
+
+def page_of_studies():
+    """The script that writes docs/studies.md, as a module."""
+    path = str(ROOT / ".ci" / "studies")
+    spec = importlib.util.spec_from_loader("ci_studies", importlib.machinery.SourceFileLoader("ci_studies", path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_studies_is_about_the_studies_of_today():
+    """`.ci/studies` adds a new study, and removes the numbers of claims that have changed."""
+    script = page_of_studies()
+    found = script.sections((ROOT / "docs" / "studies.md").read_text())
+    assert list(found) == list(NAMES)
+    for name, (rows, below) in found.items():
+        study = study_of(name)
+        assert script.belongs(rows, study), name
+        assert [row[0] for row in rows] == [script.cell(claim) for claim in study.claims]
+        assert below == script.ABSENT or re.search(r" on \d{4}-\d\d-\d\d\.$", below)
+
+
+def test_the_page_keeps_numbers_of_the_same_claims(monkeypatch):
+    script = page_of_studies()
+    monkeypatch.setattr(script, "NAMES", ("own",))
+    claims = (Claim("A | B holds.", "double", Bound.about(8, 0)),)
+    study = Study("own", study_of("hypercube").papers, "", {}, lambda settings, key: {}, claims)
+    monkeypatch.setattr(script, "study_of", lambda name: study)
+    result = {"study": "own", "scale": "small", "seeds": 3, "seconds": 7.0, "date": "2026-01-02"}
+    claim = {"claim": "A | B holds.", "expected": "8.00 to 8.00", "measured": "8.01", "holds": "no"}
+    empty, full = script.page({}, ""), script.page({"own": {**result, "claims": [claim]}}, "")
+    assert "| A \\| B holds. | 8.00 to 8.00 | 8.01 | no |" in full
+    assert "3 runs at small scale, 7 s, on 2026-01-02." in full
+    assert script.page({}, full) == full
+    assert script.ABSENT in empty
+    study = dataclasses.replace(study, claims=(dataclasses.replace(study.claims[0], bound=Bound.about(9, 0)),))
+    assert script.ABSENT in script.page({}, full)

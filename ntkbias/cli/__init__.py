@@ -7,7 +7,7 @@
     exact       the spectrum of an infinitely wide network on a domain, without sampling
     info        versions and memory, and what the data and the network are
     report      the page of saved results again
-    study       a paper's experiment: each claim beside what was measured
+    study       a paper's experiment: each claim beside what was measured; or all of them
 
 All but `info` and `report` fill a run folder and print a table. The folder holds
 
@@ -64,8 +64,8 @@ __all__ = [
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0: success. 1: the results are saved but could not be printed. 2: wrong input. 3: training diverged. 130: Ctrl-C.
-    Every code but 0 comes with one sentence on standard error.
+    0: success. 1: the results are saved but could not be printed. 2: wrong input. 3: training diverged. 4: some of all
+    studies failed. 130: Ctrl-C. Every code but 0 comes with one sentence on standard error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -97,7 +97,7 @@ def _run(options: Options) -> int:
     """Run a command with checked options. JAX is imported only here, since its import is slow."""
     import jax
 
-    from ntkbias.cli import exact, info, learning, pages, programs, spectra, studies, tracking
+    from ntkbias.cli import all_studies, exact, info, learning, pages, programs, spectra, tracking
     from ntkbias.cli.outcome import print_outcome
 
     runs: dict[type, Any] = {
@@ -108,7 +108,7 @@ def _run(options: Options) -> int:
         ExactOptions: exact.run,
         InfoOptions: info.run,
         ReportOptions: pages.run,
-        StudyOptions: studies.run,
+        StudyOptions: all_studies.run,
     }
     if getattr(options, "cache", False):
         programs.enable_cache()

@@ -45,7 +45,15 @@ RUN_FILES = re.compile(
 )
 STATE = "state.npz"  # exists from the first snapshot on
 ADVICE = "Move it, or choose another --out."
-UNIMPORTANT = {"out", "json", "cache", "config", "overwrite", "resume"}  # options that do not change the results
+UNIMPORTANT = {
+    "out",
+    "json",
+    "cache",
+    "config",
+    "overwrite",
+    "resume",
+    "jobs",
+}  # options that do not change the results
 
 
 class RunFolder:

@@ -251,10 +251,12 @@ class StudyGroup:
     """
 
     name: Annotated[tyro.conf.Positional[str | None], NO_DEFAULT] = None
-    """the study: a name that --list shows"""
+    """the study: a name that --list shows, or all for every one of them, each in a folder of its own below --out"""
     list: bool = False
     """list all studies, and run none"""
     scale: Literal["smoke", "small", "paper"] = "small"
     """smoke takes seconds, small at most some minutes; paper has the paper's own size"""
     num_runs: Annotated[int | None, NO_DEFAULT] = None
     """number of runs from different seeds: by default the study's own"""
+    jobs: int = 1
+    """number of studies that run at once, if all run"""

@@ -28,17 +28,18 @@ from ntkbias.progress import phase, progress
 from ntkbias.report.sections import Sections, page_of
 from ntkbias.tracking import History
 
-__all__ = ["DIVERGED", "NOT_PRINTED", "PAGE", "Outcome"]
+__all__ = ["DIVERGED", "FAILED", "FAILURES", "NOT_PRINTED", "PAGE", "Outcome"]
 __all__ += ["file_names", "fill", "found_again", "plain", "print_outcome", "write_outcome"]
 
-NOT_PRINTED, DIVERGED = 1, 3  # exit codes
-PAGE = "report.html"
+NOT_PRINTED, DIVERGED, FAILED = 1, 3, 4  # exit codes
+PAGE, FAILURES = "report.html", "failures.txt"
 
 
 class Outcome(NamedTuple):
     """The text that a command prints once its results are in the folder `out`. `stopped` says why it ended early.
 
-    `data` is the same as JSON. `again` says that the results were there before the command.
+    `data` is the same as JSON. `again` says that the results were there before the command. `failed` are the parts of a
+    command that failed while the others went on, such as studies.
     """
 
     text: str
@@ -46,11 +47,12 @@ class Outcome(NamedTuple):
     stopped: str | None = None
     data: Mapping[str, Any] = MappingProxyType({})
     again: bool = False
+    failed: tuple[str, ...] = ()
 
 
 def file_names(values: Iterable[str], figures: Iterable[str]) -> list[str]:
     """The names of all files of a run, given those of its values (such as "comparison") and of its figures."""
-    fixed = ["settings.json", "result.json", "table.txt", "facts.json", PAGE]
+    fixed = ["settings.json", "result.json", "table.txt", "facts.json", PAGE, FAILURES]
     saved = [f"{value}{suffix}" for value in values for suffix in (".npz", ".json")]
     return [*fixed, *saved, *(f"{figure}{suffix}" for figure in figures for suffix in (".svg", ".png"))]
 
@@ -145,6 +147,13 @@ def print_outcome(outcome: Outcome, as_json: bool = False) -> int:
             file=sys.stderr,
         )
         code = DIVERGED
+    if outcome.failed:
+        print(
+            f"ntkbias: Expected all studies to run; {len(outcome.failed)} failed: {', '.join(outcome.failed)}. "
+            f"{outcome.out}/{FAILURES} has their messages; the same command runs these again.",
+            file=sys.stderr,
+        )
+        code = FAILED
     return code
 
 

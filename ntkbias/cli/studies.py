@@ -1,5 +1,9 @@
-"""`ntkbias study`: run a paper's experiment, and print each claim beside what was measured."""
+"""`ntkbias study NAME`: run a paper's experiment, and print each claim beside what was measured."""
 
+import datetime
+import hashlib
+import inspect
+import sys
 from typing import Any
 
 from ntkbias import plots
@@ -9,11 +13,11 @@ from ntkbias.cli.options import StudyOptions
 from ntkbias.cli.outcome import PAGE, Outcome, file_names, found_again, plain, write_outcome
 from ntkbias.errors import InputError
 from ntkbias.files import write
-from ntkbias.studies import NAMES, StudyResult, run_study, study_of
+from ntkbias.studies import NAMES, Study, StudyResult, run_study, study_of
 from ntkbias.studies.page import figures, page
 from ntkbias.tables import Table
 
-__all__ = ["run"]
+__all__ = ["finished", "run"]
 
 
 def run(options: StudyOptions) -> Outcome:
@@ -23,7 +27,7 @@ def run(options: StudyOptions) -> Outcome:
     if options.name is None:
         raise InputError("Expected the name of a study; got none. ntkbias study --list shows all.")
     study = study_of(options.name.replace("-", "_"))
-    described = settings(options, "study")
+    described = _described(options, study)
     with RunFolder.claimed(options.out, file_names([], study.figures)) as folder:
         if (again := found_again(folder, described, options.overwrite)) is not None:
             return again
@@ -38,6 +42,21 @@ def run(options: StudyOptions) -> Outcome:
 
         folder.fill(fill)
     return outcome
+
+
+def finished(options: StudyOptions) -> Outcome | None:
+    """The outcome that the run folder holds of the study with these options; None if it has to be computed."""
+    study = study_of(str(options.name))
+    with RunFolder.claimed(options.out, file_names([], study.figures)) as folder:
+        return found_again(folder, _described(options, study), options.overwrite)
+
+
+def _described(options: StudyOptions, study: Study) -> dict[str, Any]:
+    """Everything that the results depend on. A study whose file has been edited is another study."""
+    source = inspect.getsource(sys.modules[study.run.__module__])
+    found = settings(options, "study")
+    found["options"]["name"] = study.name
+    return {**found, "source": hashlib.sha256(source.encode()).hexdigest()}
 
 
 def _listed() -> Outcome:
@@ -56,6 +75,7 @@ def _data(result: StudyResult) -> dict[str, Any]:
         {
             "claim": each.sentence,
             "expected": each.expected,
+            "measured": each.text,
             "value": each.value,
             "low": each.low,
             "high": each.high,
@@ -70,6 +90,7 @@ def _data(result: StudyResult) -> dict[str, Any]:
             "scale": result.scale,
             "seeds": result.num_seeds,
             "seconds": result.seconds,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "holds": result.holds,
             "claims": claims,
         }

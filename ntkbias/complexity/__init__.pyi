@@ -1,3 +1,4 @@
+from .agreements import Agreement, agreement
 from .curvature import hessian_eigenvalues, hessian_operator, sharpness, shift_curvature
 from .gradients import (
     example_gradient_norms,
@@ -14,6 +15,7 @@ from .information import (
     layer_information,
     mutual_information,
 )
+from .perturbations import local_energy
 from .ranks import effective_rank, embedding_effective_rank, end_to_end_matrix, stable_rank
 from .separation import activations, class_distance_variance, effective_depth, layer_separation, nearest_center_accuracy
 from .simplicity import FeatureResponses, ShuffledAUC, feature_responses, shuffle_coordinates, shuffled_auc
@@ -28,10 +30,12 @@ from .trajectories import (
 )
 
 __all__ = [
+    "Agreement",
     "FeatureResponses",
     "LayerInformation",
     "ShuffledAUC",
     "activations",
+    "agreement",
     "class_distance_variance",
     "conditional_mutual_information",
     "displacement_exponent",
@@ -53,6 +57,7 @@ __all__ = [
     "layer_information",
     "layer_separation",
     "local_displacement_exponents",
+    "local_energy",
     "loss_gradient",
     "mean_squared_displacement",
     "modified_loss",

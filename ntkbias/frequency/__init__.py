@@ -18,6 +18,7 @@ from ntkbias.frequency.measures import (
 )
 from ntkbias.frequency.paths import InterpolationSpectrum, interpolation_path, interpolation_spectrum
 from ntkbias.frequency.ranking import Eigenspaces, FrequencyRanking, rank_by_frequency
+from ntkbias.frequency.signals import PowerSpectrum, power_spectrum
 from ntkbias.frequency.waves import directional_wave, radial_wave, smoothed_labels
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "FrequencyRanking",
     "ImageFrequencies",
     "InterpolationSpectrum",
+    "PowerSpectrum",
     "directional_wave",
     "dirichlet_frequency",
     "gradient_frequency",
@@ -38,6 +40,7 @@ __all__ = [
     "interpolation_spectrum",
     "local_frequency",
     "measure_on",
+    "power_spectrum",
     "radial_wave",
     "rank_by_frequency",
     "smoothed_labels",

@@ -8,6 +8,7 @@
 
 import dataclasses
 import html
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,8 +17,9 @@ from ntkbias import plots
 from ntkbias.report.page import framed, html_figure, html_table, settings_rows
 from ntkbias.studies.running import StudyResult
 from ntkbias.studies.study import Study
+from ntkbias.studies.table import NAMES, study_of
 
-__all__ = ["figures", "page"]
+__all__ = ["figures", "index_page", "page"]
 
 
 def figures(study: Study, result: StudyResult) -> dict[str, Figure]:
@@ -52,6 +54,28 @@ def page(study: Study, result: StudyResult, pictures: dict[str, str], settings: 
         ],
         f"Study: {study.name.replace('_', ' ')}",
     )
+
+
+def index_page(results: Mapping[str, Any], failures: Mapping[str, str], scale: str) -> str:
+    """The page of all studies as HTML: one row per claim, and the studies that failed.
+
+    `results` are their `result.json` by name. Each study's own page is in a folder of its name, beside this page.
+    """
+    rows = []
+    for name in NAMES:
+        link = f"<a href='{name}/report.html'>{name}</a><br>{html.escape(str(study_of(name).papers[0]))}"
+        if name not in results:
+            rows.append([link, html.escape(failures[name].splitlines()[-1]), "", "", "failed", ""])
+        for place, claim in enumerate(results[name]["claims"] if name in results else ()):
+            cells = [html.escape(claim[part]) for part in ("claim", "expected", "measured", "holds")]
+            rows.append([link, *cells, f"{results[name]['seconds']:.0f}"] if place == 0 else ["", *cells, ""])
+    heads = ["paper", "claim", "expected", "measured", "holds", "seconds"]
+    claims = [claim["holds"] for found in results.values() for claim in found["claims"]]
+    summary = (
+        f"{len(results)} studies ran at the {scale} scale, and {len(failures)} failed. Of {len(claims)} claims, "
+        f"{claims.count('yes')} hold, {claims.count('no')} do not, and {claims.count('unclear')} are unclear."
+    )
+    return framed([f"<p>{summary}</p>", html_table(heads, rows, css="text")], "All studies")
 
 
 def _how(result: StudyResult) -> str:

@@ -45,6 +45,13 @@ NAMES = (
     "increasing_complexity",
     "spiral",
     "information_plane",
+    "shattered_gradients",
+    "shallow_ensembles",
+    "shared_order",
+    "phase_transitions",
+    "natural_clustering",
+    "path_kernel",
+    "washout",
 )
 
 
