@@ -258,3 +258,5 @@ class StudyGroup:
     """smoke takes seconds, small at most some minutes; paper has the paper's own size"""
     num_runs: Annotated[int | None, NO_DEFAULT] = None
     """number of runs from different seeds: by default the study's own"""
+    weights: Annotated[Path | None, NO_DEFAULT] = None
+    """the folder of the GGUF file that the study language-model reads"""

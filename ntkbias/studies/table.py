@@ -32,6 +32,7 @@ NAMES = (
     "feature_alignment",
     "frequency_tuning",
     "kernel_drift",
+    "language_model",
 )
 
 
