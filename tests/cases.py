@@ -441,6 +441,23 @@ def _convolved(strides=(1, 1), padding="SAME", **options):
     return f
 
 
+def _likelihoods(params, tokens):
+    """The log-likelihoods of the last token, and of the two before it, under logits by the table of embeddings."""
+    table = params["e"]
+    hidden = jnp.cumsum(jnp.tanh(table[tokens] @ params["w"]), 1)
+    logs = jax.nn.log_softmax(hidden[:, :-1] @ table.T)
+    each = jnp.take_along_axis(logs, (tokens % len(table))[:, 1:, None], 2)[..., 0]
+    return jnp.stack([each[:, -1], each[:, :-1].sum(1)], 1)
+
+
+def _unrolled(params, x):
+    """A recurrent net whose steps are written one after the other."""
+    state = jnp.zeros((len(x), 5))
+    for step in range(x.shape[1]):
+        state = jnp.tanh(state @ params["w"] + x[:, step] @ params["v"])
+    return state @ params["o"]
+
+
 def _heads(params, x):
     q, k, v = (jnp.einsum("nti,ihd->nhtd", x, params[name]) for name in "qkv")
     mixed = jax.nn.softmax(q @ k.swapaxes(2, 3)) @ v
@@ -580,6 +597,30 @@ FUNCTIONS = {
         lambda p, x: jnp.tanh(jnp.tanh(x @ p["w"]) @ p["v"]).mean(1), _dict(w=(3, 4), v=(4, 2)), _normal(5, 3)
     ),
     "tied embedding": Function(lambda p, t: jnp.tanh(p["e"][t]).sum(1) @ p["e"].T, _dict(e=(6, 4)), _tokens),
+    "tied table": Function(  # a contrast of logits: all examples share the cotangent of the product
+        lambda p, t: jnp.tanh(p["e"][t]).sum(1) @ p["w"] @ p["e"].T @ jnp.eye(41, 2),
+        _dict(e=(41, 3), w=(3, 3)),
+        _tokens,
+    ),
+    "likelihoods by a tied table": Function(
+        _likelihoods, _dict(e=(90, 3), w=(3, 3)), lambda rng, n: rng.integers(-5, 90, (n, 4))
+    ),
+    "table used in three ways": Function(
+        lambda p, t: (
+            jnp.tanh(p["e"][t[:, 1:]].sum(1) + 2 * jax.nn.one_hot(t[:, 0], 70) @ p["e"]) @ p["e"].T @ jnp.eye(70, 2)
+        ),
+        _dict(e=(70, 3)),
+        _tokens,
+    ),
+    "one-hot tokens and a tied table": Function(
+        lambda p, t: (
+            jnp.cos(jnp.tanh(jax.nn.one_hot(t, 80) @ p["e"]).sum(1) @ p["e"].T) @ jnp.eye(80, 2)
+            + jnp.sin(p["e"][t]).sum((1, 2))[:, None]
+        ),
+        _dict(e=(80, 3)),
+        _tokens,
+    ),
+    "unrolled recurrence": Function(_unrolled, _dict(w=(5, 5), v=(2, 5), o=(5, 2)), _normal(3, 2)),
     "weight on the left": Function(lambda p, x: jnp.tanh(p["w"] @ x.T).T, _dict(w=(4, 3)), _normal(3)),
     "scaled by constants": Function(lambda p, x: -3.0 * (x @ (0.5 * p["w"])), _dict(w=(3, 2)), _normal(3)),
     "parameter times parameter": Function(lambda p, x: p["a"] * (x @ p["w"]), _dict(a=(), w=(3, 2)), _normal(3)),

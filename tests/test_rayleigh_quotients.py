@@ -54,8 +54,9 @@ def test_every_way_gives_the_matrix_s_quotient(x64, monkeypatch, outputs, weight
     phi = targets_of((19, 3, 5) if outputs == "all" else (19, 5))
     weights = weights_of() if weighted else None
     expected = by_matrix(kernel(X), phi, weights_of() if weighted else np.full(19, 1 / 19))
-    for passes in (False, True):
+    for passes, whole in ((False, False), (True, False), (False, True)):
         monkeypatch.setattr(JacobianOperator, "uses_vjp", lambda self, count, passes=passes: passes)
+        monkeypatch.setattr(JacobianOperator, "uses_matrix", lambda self, count, halves, whole=whole: whole)
         np.testing.assert_allclose(rayleigh_quotient(kernel.operator(X), phi, weights=weights), expected, rtol=1e-10)
     np.testing.assert_allclose(rayleigh_quotient(kernel(X), phi, weights=weights), expected, rtol=1e-10)
     np.testing.assert_allclose(
@@ -80,6 +81,7 @@ def test_it_is_the_squared_norm_of_the_paper_s_sum_of_gradients(x64):
 
 def test_an_empirical_kernel_takes_half_a_product(monkeypatch):
     operator = nb.empirical_ntk(NET.apply, PARAMS).operator(X)
+    monkeypatch.setattr(JacobianOperator, "uses_matrix", lambda self, count, halves: False)
     pulls = []
 
     def refuse(*_):
@@ -92,6 +94,26 @@ def test_an_empirical_kernel_takes_half_a_product(monkeypatch):
         monkeypatch.setattr(JacobianOperator, name, refuse)
     rayleigh_quotient(operator, targets_of((19, 7)))
     assert pulls == [7]
+
+
+def test_few_rows_and_many_targets_take_the_matrix(monkeypatch):
+    """If it takes fewer operations: for a large network on few examples, and not for one vector of many."""
+    net = nb.nets.mlp(width=256, depth=2)
+    kernel = nb.empirical_ntk(net.apply, net.init(jax.random.key(0), (4,)), memory_budget=2**20)
+    few, many = kernel.operator(X), kernel.operator(np.tile(X, (60, 1)))
+    assert few.uses_matrix(8, halves=1)
+    assert few.uses_matrix(8, halves=2)
+    assert not many.uses_matrix(1, halves=1)
+
+    def refuse(*_):
+        raise AssertionError
+
+    for name in ("pull", "push", "pull_by_vjp", "push_by_jvp"):
+        monkeypatch.setattr(JacobianOperator, name, refuse)
+    phi = targets_of((19, 8))
+    expected = by_matrix(kernel(X), phi, weights_of())
+    np.testing.assert_allclose(rayleigh_quotient(few, phi, weights=weights_of()), expected, rtol=1e-5)
+    np.testing.assert_allclose(few @ phi, np.asarray(kernel(X)) @ phi, rtol=1e-3, atol=1e-4)
 
 
 def test_scale_and_shape_of_targets(precision):

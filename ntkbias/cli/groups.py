@@ -260,3 +260,5 @@ class StudyGroup:
     """number of runs from different seeds: by default the study's own"""
     jobs: int = 1
     """number of studies that run at once, if all run"""
+    weights: Annotated[Path | None, NO_DEFAULT] = None
+    """the folder of the GGUF file that the study language-model reads"""

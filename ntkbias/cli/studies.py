@@ -31,7 +31,8 @@ def run(options: StudyOptions) -> Outcome:
     with RunFolder.claimed(options.out, file_names([], study.figures)) as folder:
         if (again := found_again(folder, described, options.overwrite)) is not None:
             return again
-        result = run_study(study, options.scale, num_seeds=options.num_runs, seed=options.seed)
+        changes = {} if options.weights is None else {"weights": str(options.weights)}
+        result = run_study(study, options.scale, num_seeds=options.num_runs, seed=options.seed, **changes)
         outcome = Outcome(str(result), options.out, data=_data(result))
 
         def fill(path: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from ntkbias.checks import require_choice
 from ntkbias.compilation import Function
@@ -132,17 +132,22 @@ class Gradients(Described):
         """
         with jax.default_matmul_precision(self.precision):
             found = factors(self.f, self.params, x, self.outputs, self.precision, output_range)
-            return {path: found[path].kept() for path in self._used(found)}
+            features = {path: found[path].kept() for path in self._used(found)}
+            others = _unchecked_lookups({path: factor for path, factor in found.items() if path not in features})
+            if others:  # their gradients are left out, but f read some other row: no number would be right
+                outside = jnp.any(jnp.concatenate([jnp.reshape(o.out_of_bounds(), (len(x), -1)) for o in others], 1), 1)
+                first = next(iter(features))
+                features[first] = _undefined_where(outside, features[first])
+            return features
 
     def has_unchecked_lookups(self, x: Array) -> bool:
         """Whether f looks up rows of a table with indices that it promises to be in bounds, so that JAX checks none."""
-        return any(isinstance(factor, Lookup) and factor.assumes_in_bounds for factor in self.shapes(x).values())
+        return bool(_unchecked_lookups(self.shapes(x)))
 
     def out_of_bounds(self, x: Array) -> Array:
         """Whether any of these indices is out of bounds."""
         found = factors(self.f, self.params, x, self.outputs, self.precision)
-        lookups = [factor for factor in found.values() if isinstance(factor, Lookup) and factor.assumes_in_bounds]
-        return jnp.any(jnp.array([jnp.any(factor.out_of_bounds()) for factor in lookups]))
+        return jnp.any(jnp.array([jnp.any(factor.out_of_bounds()) for factor in _unchecked_lookups(found)]))
 
     def contract(self, features1: dict[str, Factor], features2: dict[str, Factor] | None) -> Array:
         """The inner products of two sets of gradients, or of the first set with itself if the second is None."""
@@ -217,6 +222,23 @@ class Gradients(Described):
                 return scale * self.f(rebuild(chosen), x).reshape(len(x), -1)
 
         return function, chosen
+
+
+def _unchecked_lookups(found: dict[str, Factor]) -> list[Lookup]:
+    """The look-ups among these factors whose indices f promises to be in bounds."""
+    terms = [term for factor in found.values() for term in factor.terms]
+    return [term for term in terms if isinstance(term, Lookup) and term.assumes_in_bounds]
+
+
+def _undefined_where(examples: Bool[Array, " n"], factor: Factor) -> Factor:
+    """The factor, with NaN in place of the gradients of some examples."""
+
+    def marked(leaf: Array) -> Array:
+        if len(leaf) < len(examples) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return jnp.where(examples.reshape(-1, *[1] * (leaf.ndim - 1)), jnp.nan, leaf)
+
+    return jax.tree.map(marked, factor)
 
 
 def square_rows(memory_budget: int, num_outputs: int, outputs: Outputs) -> int:

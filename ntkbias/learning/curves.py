@@ -44,6 +44,7 @@ from ntkbias.exact import ExactSpectrum
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.modes import require_squares, spectrum_of, values_on
 from ntkbias.mistaken import require_no_labels
+from ntkbias.scaling import crossing
 from ntkbias.spectra import Spectrum
 from ntkbias.tables import Axes, Printed, Table, counted, explained, number, spaced
 from ntkbias.types import Inputs
@@ -134,9 +135,11 @@ class LearningCurve(Printed):
         return self.errors - self.noise
 
     def examples_until(self, level: float, *, noise: bool = True) -> Float[np.ndarray, "*t"]:
-        """The number of examples at which each target's error falls through `level`; see `examples_until`."""
-        errors = self.errors if noise else self.errors_without_noise
-        return examples_until(self.sizes, np.asarray(errors, float), level)
+        """The number of examples at which each target's error falls through `level`; NaN if it does not.
+
+        See `scaling.crossing`. Without `noise`, it is the function's own error that falls.
+        """
+        return crossing(self.sizes, self.errors if noise else self.errors_without_noise, level)
 
     @property
     def learned(self) -> Float[Array | np.ndarray, "s *t"]:
@@ -237,28 +240,6 @@ def learning_curve(
         ridge=float(ridge),
         noise=float(noise),
     )
-
-
-def examples_until(sizes: Any, errors: np.ndarray, level: float) -> Float[np.ndarray, "*t"]:
-    """The number of examples at which errors `(s, *t)` fall through `level`, between sizes by their logarithms.
-
-    It is the last crossing: beyond it, no error is above the level. It is NaN if the error at the first size is not
-    above the level, and infinite if the last one is.
-    """
-    require_scale("level", level)
-    logs, flat = np.log(np.asarray(sizes, float)), errors.reshape(len(errors), -1)
-    if np.any(np.diff(logs) <= 0):
-        raise InputError("Expected sizes in ascending order, each once, for the number of examples at a level.")
-    found = np.full(flat.shape[1], np.nan)
-    for column, values in enumerate(flat.T):
-        above = np.flatnonzero(values > level)
-        if len(above) and above[-1] == len(values) - 1:
-            found[column] = np.inf
-        elif len(above):
-            low, high = values[above[-1]], max(values[above[-1] + 1], np.finfo(float).tiny)
-            share = np.log(low / level) / np.log(low / high) if level > 0 else 1.0
-            found[column] = np.exp(logs[above[-1]] + min(share, 1.0) * (logs[above[-1] + 1] - logs[above[-1]]))
-    return found.reshape(errors.shape[1:])
 
 
 def levels_of(spectrum: Spectrum | ExactSpectrum) -> Levels:

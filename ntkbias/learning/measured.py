@@ -26,10 +26,11 @@ from ntkbias.checks import key_or_default, require_known, require_positive, requ
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import Kernel
 from ntkbias.kernels.on_inputs import on_inputs, operator_on
-from ntkbias.learning.curves import checked_sizes, examples_until
+from ntkbias.learning.curves import checked_sizes
 from ntkbias.learning.modes import gram_of, gram_rows, require_squares, values_on
 from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.progress import progress
+from ntkbias.scaling import crossing
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.types import Inputs
 
@@ -68,13 +69,11 @@ class MeasuredLearningCurve(Printed):
         return self.errors - self.noise
 
     def examples_until(self, level: float, *, noise: bool = True) -> Float[np.ndarray, "*t"]:
-        """The number of examples at which each target's error falls through `level`, between sizes by logarithms.
+        """The number of examples at which each target's error falls through `level`; NaN if it does not.
 
-        It is the last crossing: beyond it, no error is above the level. It is NaN if the error at the first size is not
-        above the level, and infinite if the last one is. Without `noise`, it is the function's own error that falls.
+        See `scaling.crossing`. Without `noise`, it is the function's own error that falls.
         """
-        errors = self.errors if noise else self.errors_without_noise
-        return examples_until(self.sizes, np.asarray(errors, float), level)
+        return crossing(self.sizes, self.errors if noise else self.errors_without_noise, level)
 
     def half_widths(self) -> Float[np.ndarray, "s *t"]:
         """Half the width of the 95 % interval of each mean test error: Student's t times the standard error.

@@ -27,6 +27,7 @@ FEW = [("mlp", "all"), ("shared read-outs", "sum"), ("Fourier layer", "mean")]
 
 def take(monkeypatch, way, rows=None):
     """Force one way to compute products. With `rows`, batches have that many examples, and twice as many in passes."""
+    monkeypatch.setattr(JacobianOperator, "uses_matrix", lambda operator, k, halves: False)
     monkeypatch.setattr(JacobianOperator, "uses_vjp", lambda operator, k: way == "passes")
     monkeypatch.setattr(Jacobian, "_can_keep", lambda jacobian: way == "gradients held")
     if rows:

@@ -85,6 +85,11 @@ class Factor(eqx.Module):
     def num_outputs(self) -> int:
         """The number of gradients per example. It is less than the number of outputs if those were folded."""
 
+    @property
+    def terms(self) -> tuple["Factor", ...]:
+        """The factors that this one is the sum of: itself, if the parameter is used in one way."""
+        return (self,)
+
     def kept(self) -> "Factor":
         """The form to keep until the contraction: this factor, or its gradients if they are smaller."""
         return self

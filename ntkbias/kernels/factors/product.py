@@ -126,7 +126,13 @@ class Product(Formable):
         if self.activation.shape[2] == 1:
             inner, outer = jnp.sum(self.activation[:, :, 0] ** 2, -1), jnp.sum(self.cotangent[..., 0, :] ** 2, -1)
             return self.scale**2 * jnp.sum(inner[:, None] * outer, -1)
-        return self.formed().squares()
+        o, _, t, j = self.cotangent.shape[1:]
+        i = self.activation.shape[-1]
+        if t * (i + o * j) > o * i * j:
+            return self.formed().squares()
+        inner = jnp.einsum("nbti,nbsi->nbts", self.activation, self.activation)
+        outer = jnp.einsum("nobtj,nobsj->nobts", self.cotangent, self.cotangent)
+        return self.scale**2 * jnp.einsum("nbts,nobts->no", inner, outer)
 
     def num_coordinates(self, rows: int) -> int:
         _, o, b, _, j = self.cotangent.shape

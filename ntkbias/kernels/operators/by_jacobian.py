@@ -22,12 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbias.checks import are_known
 from ntkbias.errors import InputError
 from ntkbias.kernels.operators.by_gradients import Coordinates
 from ntkbias.kernels.operators.jacobian import Jacobian
 from ntkbias.kernels.operators.operator import MANY_PRODUCTS, KernelOperator, Source
 
 __all__ = ["JacobianOperator", "ParameterOperator"]
+
+FEW_ROWS = 5_000  # a matrix of more rows is not formed in place of products
 
 
 class JacobianOperator(KernelOperator):
@@ -76,7 +79,7 @@ class JacobianOperator(KernelOperator):
 
     def matrix(self) -> np.ndarray:
         scales = np.repeat(self.scales, self.num_outputs)
-        return scales[:, None] * np.asarray(self.evaluate(self.jacobian.x)).reshape(self.shape) * scales
+        return scales[:, None] * self.jacobian.gram(self.evaluate).reshape(self.shape) * scales
 
     def on_parameters(self) -> "ParameterOperator":
         """J^T J over the parameters, the Gauss-Newton matrix of the squared error: the same nonzero eigenvalues."""
@@ -84,12 +87,18 @@ class JacobianOperator(KernelOperator):
 
     def product(self, vectors: Array) -> Array:
         count = vectors.shape[-1]
+        if are_known(vectors) and self.uses_matrix(count, halves=2):
+            found = self.matrix().astype(np.float64) @ self.unpack(vectors)
+            return self.pack(found.astype(self.dtype))
         pull, push, step = self._way(count)
         parts = [push(pull(vectors[..., start : start + step])) for start in range(0, count, step)]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
 
     def quadratic_forms(self, vectors: np.ndarray) -> np.ndarray:
         """||J^T v||^2 of each vector, which needs only half of a product."""
+        if self.uses_matrix(vectors.shape[1], halves=1):
+            products = self.matrix().astype(np.float64) @ vectors
+            return np.sum(vectors.astype(np.float64) * products, 0)
         pull, _, step = self._way(vectors.shape[1])
         found = []
         for start in range(0, vectors.shape[1], step):
@@ -107,15 +116,42 @@ class JacobianOperator(KernelOperator):
         """How many vectors a VJP or JVP takes at a time: one on a CPU, where more would save nothing."""
         return 1 if jax.default_backend() == "cpu" else min(num_vectors, self.jacobian.vectors_at_once())
 
+    def uses_matrix(self, num_vectors: int, halves: int) -> bool:
+        """Whether to multiply this many vectors, by J^T and J or by one of these `halves`, by the matrix itself.
+
+        For few examples and many vectors it takes fewer operations. A product on its own counts; those that follow are
+        free, because the matrix is kept.
+        """
+        jacobian, n = self.jacobian, self.num_examples
+        if self.shape[0] > FEW_ROWS:
+            return False
+        layers, applied, outputs = self._counts()
+        side = min(n, jacobian.gradients.block_rows(jnp.asarray(jacobian.x[:1])))
+        readings = 1 + (-(-n // side) - 1) / 2  # features of columns are computed again for each row of blocks
+        own = sum(factor.operations(n, jacobian.gradients.outputs) for factor in jacobian.factors.values()) / 2
+        matrix = readings * (1 + 2 * outputs) * layers + own
+        if self.uses_vjp(num_vectors):
+            products = halves * layers * (1 + 2 * num_vectors * jacobian.summed)
+        else:
+            readings = 1 / self.num_products if jacobian.keeps else halves
+            sums = self.num_parameters / jacobian.layout.small  # each batch adds to sums of a number per coordinate
+            products = readings * (1 + 2 * outputs) * layers + halves * num_vectors * (applied + sums)
+        return matrix < products
+
+    def _counts(self) -> tuple[float, float, int]:
+        """Multiplications per example of the layers, and of one vector by its gradients; and the number of outputs."""
+        jacobian = self.jacobian
+        layers = sum(factor.layer_operations() for factor in jacobian.factors.values())
+        applied = sum(factor.operations_per_vector() for factor in jacobian.factors.values())
+        return layers, applied, jacobian.summed * jacobian.num_outputs
+
     def uses_vjp(self, num_vectors: int) -> bool:
         """Whether to multiply this many vectors by VJPs and JVPs: they are available, fit, and take fewer operations.
 
         The cost of factors that are kept is spread over all expected products.
         """
         jacobian = self.jacobian
-        layers = sum(factor.layer_operations() for factor in jacobian.factors.values())
-        applied = sum(factor.operations_per_vector() for factor in jacobian.factors.values())
-        outputs = jacobian.summed * jacobian.num_outputs
+        layers, applied, outputs = self._counts()
         # VJP and JVP are two programs: each runs forward once, and then, per vector, by inputs and by weights.
         passes = 2 * layers + 4 * num_vectors * jacobian.summed * layers
         readings = 1 / self.num_products if jacobian.keeps else 2

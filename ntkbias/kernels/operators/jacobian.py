@@ -16,7 +16,7 @@ are two ways to pull vectors over the rows to the parameters, J^T v, and to push
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -71,6 +71,7 @@ class Jacobian:
         self.replicated = self.layout.replicated(gradients)
         self.keeps = self._can_keep() if keeps is None else keeps
         self._held: list[Any] | None = None  # the factors of all batches
+        self._gram: np.ndarray | None = None  # J J^T, once it was asked for
         self._squares: Array | None = None  # squared norms of the rows: the diagonal
         if gradients.has_unchecked_lookups(one):
             _require_rows(gradients, x, self.layout.large)
@@ -130,6 +131,12 @@ class Jacobian:
 
     def _inputs(self, size: int) -> Iterator[tuple[Array, np.ndarray]]:
         return self.layout.batches(self.x, size)
+
+    def gram(self, evaluate: Callable[[np.ndarray], Array]) -> np.ndarray:
+        """J J^T as `evaluate` computes it from the inputs. It is kept."""
+        if self._gram is None:
+            self._gram = np.asarray(evaluate(self.x))
+        return self._gram
 
     def squares(self) -> Float[Array, "devices share o one"]:
         """The squared norms of the rows."""
@@ -215,6 +222,8 @@ def _are_out_of_bounds(gradients: Gradients, x: Array) -> Array:
 
 def _pass_bytes(factor: Factor) -> int:
     """Bytes per example in a pass for one output: the inputs of the layer, and the derivatives by its outputs."""
+    if len(factor.terms) > 1:
+        return sum(map(_pass_bytes, factor.terms))
     *inputs, gradients = jax.tree.leaves(factor)
     rows = [math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in (*inputs, gradients)]
     return sum(rows[:-1]) + rows[-1] // gradients.shape[1]

@@ -29,7 +29,7 @@ from jaxtyping import Array
 from ntkbias.kernels.reading.programs import Program, results_of
 from ntkbias.kernels.reading.scans import Scan, is_scan
 from ntkbias.kernels.reading.separation import is_zero
-from ntkbias.kernels.reading.walks import walk_back
+from ntkbias.kernels.reading.walks import terms_of, walk_back
 
 __all__ = ["with_products_hoisted"]
 
@@ -54,8 +54,7 @@ def _hoist_products(closed: jex.ClosedJaxpr, program: Program, gradients: Sequen
     """The same program, with products hoisted out of the scans that the walks back from `gradients` reach."""
     places = {id(equation): place for place, equation in enumerate(closed.jaxpr.eqns)}
     wanted: dict[int, set[int]] = {}  # places of results, by the place of their scan
-    for gradient in gradients:
-        source = walk_back(gradient, program).source
+    for source in (term.source for gradient in gradients for term in terms_of(gradient, program)):
         equation = program.producer(source)
         if equation is not None and is_scan(equation) and equation.params["length"] and program.of_cotangent(source):
             wanted.setdefault(places[id(equation)], set()).add(equation.outvars.index(source))

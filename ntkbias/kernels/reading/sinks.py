@@ -14,6 +14,7 @@ returns its sink, or None. If no kind applies, the full gradient is taken, which
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax.extend.core as jex
@@ -24,7 +25,8 @@ from jaxtyping import Array, Float
 from ntkbias.kernels.factors import Convolution, Factor, FullJacobian, Lookup, Product
 from ntkbias.kernels.reading.programs import Operand, Program
 from ntkbias.kernels.reading.separation import is_zero, separated
-from ntkbias.kernels.reading.walks import walk_back
+from ntkbias.kernels.reading.sums import combined, layout_of
+from ntkbias.kernels.reading.walks import Walk, terms_of
 
 __all__ = ["Sink", "sink_of"]
 
@@ -42,13 +44,10 @@ def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
     `summed` says that the kernel is a sum over outputs. Outputs whose cotangents differ only by weights are then folded
     into one.
     """
-    walk = walk_back(gradient, program)
-    equation = program.producer(walk.source)
-    known = {"dot_general": _product, "conv_general_dilated": _convolution, "scatter-add": _lookup}
-    if equation is not None and equation.primitive.name in known and not any(map(program.is_complex, equation.invars)):
-        sink = known[equation.primitive.name](equation, walk.scale, program, summed)
-        if sink is not None:
-            return sink
+    terms = [term for term in terms_of(gradient, program) if not is_zero(program, term.source)]
+    sink = _sink_of_term(terms[0], program, summed) if len(terms) == 1 else _sink_of_sum(gradient, terms, program)
+    if sink is not None:
+        return sink
 
     cotangent = _cotangent(gradient, program, summed, ())
 
@@ -57,6 +56,15 @@ def sink_of(gradient: Any, program: Program, summed: bool) -> Sink:
         return FullJacobian(1.0, jacobian.reshape(*jacobian.shape[:2], -1))
 
     return Sink(cotangent.operands, full)
+
+
+def _sink_of_term(walk: Walk, program: Program, summed: bool) -> Sink | None:
+    """The sink of a gradient, or of a term of it, if the equation that makes it is of a known kind."""
+    equation = program.producer(walk.source)
+    known = {"dot_general": _product, "conv_general_dilated": _convolution, "scatter-add": _lookup}
+    if equation is None or equation.primitive.name not in known or any(map(program.is_complex, equation.invars)):
+        return None
+    return known[equation.primitive.name](equation, walk.scale, program, summed)
 
 
 class Cotangent(NamedTuple):
@@ -101,6 +109,31 @@ def _for_every_example(cotangent: Array, num_examples: int) -> Array:
         return cotangent
     # The barrier avoids a bug: XLA on CPUs (JAX 0.10) computes reduced products of two broadcast arrays wrongly.
     return lax.optimization_barrier(jnp.broadcast_to(cotangent, (num_examples, *cotangent.shape[1:])))
+
+
+def _sink_of_sum(gradient: Any, terms: list[Walk], program: Program) -> Sink | None:
+    """The sink of a gradient that is a sum: of a table that is looked up and multiplied by, or used several times.
+
+    None if a term is of another kind, or if terms order the parameter's numbers in ways that do not agree. Outputs are
+    not folded, since products between terms would not be those of the sum.
+    """
+    shape = gradient.aval.shape
+    layouts = [layout_of(term, program, shape) for term in terms]
+    if None in layouts or len({layout.num_rows for layout in layouts if layout is not None}) > 1:
+        return None
+    sinks = [_sink_of_term(term, program, False) for term in terms]
+    known = [sink for sink in sinks if sink is not None]
+    if len(known) < len(sinks):
+        return None
+    ends = list(accumulate(len(sink.operands) for sink in known))
+    turned = [layout.turned for layout in layouts if layout is not None]
+
+    def build(x: Array, *values: Array) -> Factor:
+        starts = [0, *ends[:-1]]
+        parts = [sink.build(x, *values[start:end]) for sink, start, end in zip(known, starts, ends, strict=True)]
+        return combined(parts, turned, len(x))
+
+    return Sink(tuple(operand for sink in known for operand in sink.operands), build)
 
 
 def _product(equation: Any, scale: float, program: Program, summed: bool) -> Sink | None:

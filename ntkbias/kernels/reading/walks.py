@@ -16,9 +16,10 @@ import numpy as np
 
 from ntkbias.kernels.reading.programs import Program
 
-__all__ = ["Walk", "walk_back"]
+__all__ = ["Walk", "terms_of", "walk_back"]
 
 RELABELINGS = {"transpose", "reshape", "squeeze", "convert_element_type", "copy"}
+SUMS = {"add_any", "add"}
 
 
 class Walk(NamedTuple):
@@ -51,6 +52,22 @@ def walk_back(gradient: Any, program: Program) -> Walk:
         scale, variable = scale * found[0], found[1]
         passed.append(equation)
     return Walk(variable, scale, tuple(passed))
+
+
+def terms_of(gradient: Any, program: Program) -> list[Walk]:
+    """The walks back to the terms of a gradient that is a sum: one walk if it is none.
+
+    A parameter that is used several times has one term for each use.
+    """
+    walk = walk_back(gradient, program)
+    equation = program.producer(walk.source)
+    if equation is None or equation.primitive.name not in SUMS or program.is_complex(walk.source):
+        return [walk]
+    shapes = {variable.aval.shape for variable in equation.invars}
+    if shapes != {equation.outvars[0].aval.shape}:  # one of them is broadcast
+        return [walk]
+    inner = [term for variable in equation.invars for term in terms_of(variable, program)]
+    return [Walk(term.source, walk.scale * term.scale, walk.passed + term.passed) for term in inner]
 
 
 def _number_times_variable(equation: Any) -> tuple[float, Any] | None:

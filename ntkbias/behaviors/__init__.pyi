@@ -1,0 +1,17 @@
+from .contrasts import ContinuationContrast, Contrast, continuation_contrast, contrast
+from .easiness import Ease, ease
+from .fine_tuning import FineTuning, fine_tuning_prediction
+from .null_weights import permuted_weights, random_weights
+
+__all__ = [
+    "ContinuationContrast",
+    "Contrast",
+    "Ease",
+    "FineTuning",
+    "continuation_contrast",
+    "contrast",
+    "ease",
+    "fine_tuning_prediction",
+    "permuted_weights",
+    "random_weights",
+]

@@ -1,0 +1,283 @@
+"""Ease: how readily a kernel learns a labeling of contexts, compared with chance.
+
+    e(K, y) = (n - 1) y~^T K y~ / (|y~|^2 tr H K H),        y~ = H y,   H = I - 1 1^T / n
+
+y~ is the labeling minus its mean. e is the rate at which gradient descent begins to learn y, divided by the mean rate
+over all directions of centered labelings. So its mean over random orders of y is exactly 1, and e is n - 1 at most. It
+depends on n: a kernel of few directions has larger values for more contexts. `learnability` has learning times and
+examples needed, with their own intervals.
+
+>>> import jax, jax.numpy as jnp, ntkbias as nb
+>>> x = jax.random.normal(jax.random.key(0), (48, 4))
+>>> behaviors = {"first": x[:, 0] > 0, "parity": x[:, 0] * x[:, 1] > 0}
+>>> found = nb.behaviors.ease(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, behaviors)
+>>> found.ranking(), bool(found["first"].ease.low > 1), bool(found["first"].p_value < 0.01)
+(('first', 'parity'), True, True)
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbias.checks import key_or_default, require_finite, require_host, require_known, require_name, require_positive
+from ntkbias.errors import InputError, InputTypeError
+from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
+from ntkbias.scaling import Interval
+from ntkbias.tables import Axes, Printed, Table, counted, interval, number
+from ntkbias.types import Inputs
+
+__all__ = ["Ease", "EaseOfOne", "ease"]
+
+CONFIDENCE = 0.975  # below the upper end of a 95 % interval
+END = 1e-12  # shares closer to 0 or 1 count as that close
+PROBABILITIES = (0.005, 0.5, 0.995, 0.999)  # of the quantiles of random labelings
+ROUNDING = 1e-12  # relative to a labeling: far above the rounding of a float64 mean
+
+
+class EaseOfOne(NamedTuple):
+    """The ease of one labeling under one kernel, and its comparison with random labelings.
+
+    >>> from ntkbias.scaling import Interval
+    >>> EaseOfOne(Interval(4.0, 3.0, 5.0), 0.001, (0.2, 0.9, 2.5, 3.1)).p_value
+    0.001
+    """
+
+    ease: Interval
+    p_value: float
+    quantiles: tuple[float, ...]
+
+
+class Ease(Printed):
+    """Ease `(q, b)` of b labelings under q kernels, with 95 % intervals `(q, b, 2)`; made by `ease`. 1 is chance.
+
+    `quantiles` `(q, b, 4)` are those of random labelings, at probabilities 0.005, 0.5, 0.995 and 0.999. `null_mean` is
+    their mean, which is 1 but for the error `null_error`. `p_value` is the share of random labelings that are as easy.
+    `found[kernel, labeling]`, or `found[labeling]` of one kernel, has the numbers of one pair.
+
+    >>> import numpy as np, ntkbias as nb
+    >>> K = np.diag([1.0, 2.0, 3.0, 4.0]) + 1
+    >>> nb.behaviors.ease(K, {"last": np.array([-1.0, -1.0, 1.0, 1.0])}).ease.shape
+    (1, 1)
+    """
+
+    named_axes = Axes(
+        "kernel",
+        "labeling",
+        index={"kernel": "kernels", "labeling": "labelings"},
+        q="kernel",
+        b="labeling",
+        p="probability",
+    )
+
+    kernels: tuple[str, ...] = eqx.field(static=True)
+    labelings: tuple[str, ...] = eqx.field(static=True)
+    num_labelings: int = eqx.field(static=True)  # random ones
+    ease: Float[Array, "q b"]
+    ease_interval: Float[Array, "q b 2"]
+    p_value: Float[Array, "q b"]
+    quantiles: Float[Array, "q b p"]
+    null_mean: Float[Array, "q b"]
+    null_error: Float[Array, "q b"]  # standard error of `null_mean`
+
+    def ranking(self, kernel: str | None = None) -> tuple[str, ...]:
+        """The names of the labelings under one kernel (by default the first), the easiest first."""
+        if kernel is not None:
+            require_name(kernel, self.kernels, "a kernel")
+        values = np.asarray(self.ease)[0 if kernel is None else self.kernels.index(kernel)]
+        return tuple(self.labelings[place] for place in np.argsort(-values, kind="stable"))
+
+    def __getitem__(self, names: str | tuple[str, str]) -> EaseOfOne:
+        kernel, name = names if isinstance(names, tuple) and len(names) == 2 else (None, names)
+        if kernel is None and len(self.kernels) > 1:
+            raise InputError(
+                f"Expected the names of a kernel and a labeling, as [{self.kernels[0]!r}, {self.labelings[0]!r}], "
+                f"since there are {len(self.kernels)} kernels; got {names!r}."
+            )
+        kernel = self.kernels[0] if kernel is None else kernel
+        require_name(kernel, self.kernels, "a kernel")
+        require_name(name, self.labelings, "a labeling")
+        place = self.kernels.index(kernel), self.labelings.index(name)
+        low, high = np.asarray(self.ease_interval, float)[place]
+        value = Interval(float(np.asarray(self.ease)[place]), float(low), float(high))
+        return EaseOfOne(
+            value, float(np.asarray(self.p_value)[place]), tuple(np.asarray(self.quantiles)[place].tolist())
+        )
+
+    def _table(self, num_rows: int) -> Table:
+        pairs = [*itertools.product(range(len(self.kernels)), range(len(self.labelings)))]
+        shown = pairs[:num_rows]
+        columns = {
+            "kernel": [self.kernels[row] for row, _ in shown],
+            "labeling": [self.labelings[column] for _, column in shown],
+            "ease": [interval(self.ease[pair], *self.ease_interval[pair]) for pair in shown],
+            "random labelings, 99.9 %": [number(self.quantiles[pair][-1]) for pair in shown],
+            "p": [number(self.p_value[pair]) for pair in shown],
+        }
+        if len(self.kernels) == 1:
+            del columns["kernel"]
+        notes = [f"1 is chance. In brackets, 95 % intervals. {self.num_labelings:,} random orders of each labeling."]
+        if len(shown) < len(pairs):
+            notes.append(f"{len(pairs) - len(shown)} more pairs.")
+        return Table(
+            f"Ease: {counted(len(self.kernels), 'kernel')}, {counted(len(self.labelings), 'labeling')}", columns, notes
+        )
+
+
+@on_inputs
+def ease(
+    kernels: Any,
+    x: Inputs,
+    labelings: Any,
+    *,
+    num_labelings: int = 1_000,
+    key: PRNGKeyArray | None = None,
+) -> Ease:
+    """The ease (n - 1) y~^T K y~ / (|y~|^2 tr H K H) of labelings y `(n,)`, beside that of random labelings.
+
+    `kernels` is a kernel with one value per pair of inputs, or a dict of kernels by name, with inputs `x` `(n, ...)`.
+    An operator, a matrix `(n, n)`, or a dict of these replaces both. For the k matrices of
+    `empirical_ntk(f, params, outputs="each")(x)` give `dict(zip(names, K))`; for kernels by layer, `parts(x)` of
+    `empirical_ntk_by_layer`. `labelings` is an array `(n,)` or a dict of arrays by name: True and False, two whole
+    numbers, which become -1 and 1, or real numbers, used as they are. Ease has no unit: the scale of K and y cancels.
+
+    The null is `num_labelings` random orders of the same labels, drawn with `key` (default: a fixed one). Single ones
+    scatter widely if the kernel has few directions. `p_value` is (1 + how many are as easy) / (1 + `num_labelings`).
+
+    The interval is for the mean over samples of n contexts. It is the jackknife's, on the logarithm of e / (n - 1 - e),
+    with the quantile of Student's distribution (Tukey 1958; Efron 1982). It takes contexts as independent draws:
+    variants of one template are fewer than their number. In 1,500 fresh samples each of 32, 64 and 200 contexts, it
+    held that mean in 94 to 99 of 100 cases, for labelings from chance to nearly half of the largest ease.
+
+    Costs the matrix of each kernel, and n^2 multiplications per labeling, random ones included.
+
+    Raises `InputError` on kernels with several values per pair, on kernels that do not vary over the inputs, and on
+    labelings of another length, of more than two whole numbers, not finite, or constant.
+
+    >>> import numpy as np
+    >>> y = np.array([-1.0, -1.0, 1.0, 1.0])
+    >>> float(ease(np.outer(y, y), y)["labeling"].ease)  # the kernel has this direction alone
+    3.0
+    """
+    require_known((kernels, x, labelings), "ease")
+    require_positive("num_labelings", num_labelings)
+    named = dict(kernels) if isinstance(kernels, Mapping) else {"kernel": kernels}
+    if not named:
+        raise InputError("Expected kernels to be a kernel, or a dict of one or more by name; got an empty dict.")
+    if not all(isinstance(name, str) for name in named):
+        raise InputTypeError(f"Expected names of kernels to be strings; got {', '.join(map(repr, named))}.")
+    operators = {name: operator_on(kernel, x) for name, kernel in named.items()}
+    counts = {operator.num_examples for operator in operators.values()}
+    if len(counts) > 1:
+        raise InputError(f"Expected kernels on the same inputs; got {', '.join(map(str, sorted(counts)))} of them.")
+    for name, operator in operators.items():
+        if operator.num_outputs > 1:
+            raise InputError(
+                f"Expected kernels with one value per pair of inputs; got {operator.num_outputs} outputs of {name!r}. "
+                "Use outputs='each', and give each output's matrix."
+            )
+    columns = _labelings_on(labelings, counts.pop())
+    orders = _orders(key_or_default(key), len(next(iter(columns.values()))), num_labelings)
+    rows = [[_of_one(matrix, y, orders) for y in columns.values()] for matrix in _matrices(operators)]
+    dtype = jnp.result_type(float)
+
+    def stacked(place: int) -> Array:
+        return jnp.asarray(np.array([[found[place] for found in row] for row in rows]), dtype)
+
+    return Ease(tuple(named), tuple(columns), num_labelings, *(stacked(place) for place in range(6)))
+
+
+def _matrices(operators: dict[str, Any]) -> Any:
+    for name, operator in operators.items():
+        matrix = symmetric_matrix(operator)
+        require_finite(matrix, f"the kernel {name!r}")
+        centered = matrix - matrix.mean(0)
+        trace = np.trace(centered)
+        if not trace > matrix.shape[0] * operator.epsilon * np.abs(matrix).max():
+            raise InputError(
+                f"Expected a kernel that varies over the inputs; got one whose centered trace is {trace:.3g}."
+            )
+        yield matrix
+
+
+def _labelings_on(labelings: Any, n: int) -> dict[str, np.ndarray]:
+    """The labelings by name, as numbers minus their mean."""
+    given = labelings if isinstance(labelings, Mapping) else {"labeling": labelings}
+    if not given:
+        raise InputError("Expected a labeling, or a dict of one or more by name; got an empty dict.")
+    found = {}
+    for name, labels in given.items():
+        if not isinstance(name, str):
+            raise InputTypeError(f"Expected names of labelings to be strings; got {name!r}.")
+        array = require_host(labels, f"the labeling {name!r}")
+        if array.shape != (n,):
+            raise InputError(f"Expected the labeling {name!r} of shape ({n},), one label per input; got {array.shape}.")
+        require_finite(array, f"the labeling {name!r}")
+        if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer):
+            values = np.unique(array)
+            if len(values) > 2:
+                raise InputError(
+                    f"Expected two labels in {name!r}; got {len(values)} whole numbers. Give a labeling per class, as "
+                    "y == 3, or real numbers."
+                )
+            array = np.where(array == values[-1], 1.0, -1.0)
+        centered = np.asarray(array, float) - np.mean(np.asarray(array, float))
+        if not np.max(np.abs(centered)) > ROUNDING * np.max(np.abs(array)):
+            raise InputError(f"Expected a labeling that varies over the inputs; got a constant for {name!r}.")
+        found[name] = centered
+    return found
+
+
+def _orders(key: PRNGKeyArray, n: int, count: int) -> np.ndarray:
+    """Random orders of n labels, `(n, count)`, the same for all labelings."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
+    return rng.permuted(np.tile(np.arange(n)[:, None], count), axis=0)
+
+
+def _logit(share: Any) -> Any:
+    """log(share / (1 - share)), on which samples of shares from 0 to 1 scatter evenly."""
+    inside = np.clip(share, END, 1 - END)
+    return np.log(inside / (1 - inside))
+
+
+def _logistic(number: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-number)))
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Half the width of a 95 % interval, from the values of a statistic without each of n examples: the jackknife."""
+    n = len(values)
+    error = np.sqrt((n - 1) / n * np.sum((values - values.mean()) ** 2))
+    return float(error * scipy.stats.t.ppf(CONFIDENCE, n - 1))
+
+
+def _of_one(matrix: np.ndarray, y: np.ndarray, orders: np.ndarray) -> tuple[Any, ...]:
+    """Ease, its interval, p-value, quantiles, and the mean of random labelings with its standard error."""
+    n = len(y)
+    sums, diagonal = matrix.sum(0), np.diag(matrix)
+    power, trace = y @ y, diagonal.sum() - sums.sum() / n
+    along = matrix @ y
+    share = max(0.0, float(y @ along)) / (power * trace)
+    value = (n - 1) * share
+    shuffled = y[orders]
+    null = (n - 1) * np.sum(shuffled * (matrix @ shuffled), 0) / (power * trace)
+    # The share without each context, whose mean label moves to -y / (n - 1).
+    mean = -y / (n - 1)
+    total = sums.sum() - 2 * sums + diagonal
+    mixed = sums @ y - y * sums - along + y * diagonal
+    forms = y @ along - 2 * y * along + y**2 * diagonal - 2 * mean * mixed + mean**2 * total
+    powers = power - y**2 - (n - 1) * mean**2
+    traces = diagonal.sum() - diagonal - total / (n - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = np.where((powers > 0) & (traces > 0), forms / powers / traces, share)
+    low, high = (n - 1) * _logistic(_logit(share) + _deviation(_logit(without)) * np.array([-1, 1]))
+    low, high = min(low, value), max(high, value)  # rounding at the ends, 0 and n - 1
+    p_value = (1 + np.sum(null >= value * (1 - ROUNDING))) / (1 + len(null))
+    error = np.std(null, ddof=1) / len(null) ** 0.5 if len(null) > 1 else np.nan
+    return value, (low, high), p_value, np.quantile(null, PROBABILITIES), np.mean(null), error

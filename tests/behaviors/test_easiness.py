@@ -1,0 +1,119 @@
+"""Ease of labelings: its formula, its null, its interval on a case with a known truth, and its messages."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbias as nb
+from ntkbias.behaviors import ease
+
+
+def features_of(rng, n, strength):
+    """Features of n contexts, of which the first carries the labeling."""
+    y = rng.choice([-1.0, 1.0], n)
+    scales = np.array([strength, 1.0, 0.7, 0.5, 0.3, 0.3, 0.2, 0.2])
+    features = rng.normal(size=(n, 8)) * scales
+    features[:, 0] += strength * y
+    return features, y
+
+
+def by_definition(K, y):
+    n = len(y)
+    H = np.eye(n) - 1 / n
+    centered = H @ y
+    return (n - 1) * centered @ K @ centered / (centered @ centered * np.trace(H @ K @ H))
+
+
+def test_ease_is_its_formula():
+    features, y = features_of(np.random.default_rng(0), 20, 1.0)
+    K, other = features @ features.T, np.diag(np.arange(1.0, 21))
+    found = ease({"a": K, "b": other}, {"label": y > 0, "number": np.arange(20.0)}, num_labelings=50)
+    for kernel, matrix in (("a", K), ("b", other)):
+        for name, values in (("label", y), ("number", np.arange(20.0))):
+            assert found[kernel, name].ease.value == pytest.approx(by_definition(matrix, values), rel=1e-5)
+    assert found.ease.shape == (2, 2)
+    assert set(found.ranking("a")) == {"label", "number"}
+    assert "random labelings, 99.9 %" in str(found)
+    # The scale and the shift of kernels and labelings do not matter.
+    again = ease(3 * K + 5, 2 * y - 7, num_labelings=50)["labeling"]
+    assert again.ease.value == pytest.approx(found["a", "label"].ease.value, rel=1e-4)
+
+
+def test_the_largest_ease_is_that_of_a_kernel_of_one_direction():
+    y = np.array([-1.0, 1.0] * 6)
+    assert ease(np.outer(y, y), y)["labeling"].ease.value == pytest.approx(11)
+    assert ease(np.eye(12), y)["labeling"].ease.value == pytest.approx(1)
+
+
+def test_random_orders_have_mean_one():
+    features, y = features_of(np.random.default_rng(1), 40, 1.0)
+    found = ease(features @ features.T, y, num_labelings=4_000, key=jax.random.key(3))
+    assert abs(float(found.null_mean[0, 0]) - 1) < 3 * float(found.null_error[0, 0])
+    K = features @ features.T
+    rng = np.random.default_rng(5)
+    drawn = [by_definition(K, rng.permutation(y)) for _ in range(4_000)]
+    got = np.asarray(found.quantiles[0, 0])[1:3]
+    np.testing.assert_allclose(got, np.quantile(drawn, [0.5, 0.995]), rtol=0.15)
+    assert found["labeling"].p_value < 0.01
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("n", [32, pytest.param(200, marks=pytest.mark.slow)])
+def test_intervals_cover_the_mean_over_samples(strength, n):
+    """The mean over samples of n contexts, known from many of them; at chance and far from it."""
+    rng = np.random.default_rng(7)
+
+    def of_sample():
+        features, y = features_of(rng, n, strength)
+        found = ease(features @ features.T, y, num_labelings=1)["labeling"].ease
+        return found.value, found.low, found.high
+
+    values, lows, highs = np.array([of_sample() for _ in range(400)]).T
+    truth = np.mean(values)
+    covered = np.mean((lows <= truth) & (truth <= highs))
+    assert covered > 0.95 - 3 * (0.95 * 0.05 / 400) ** 0.5
+
+
+def test_a_kernel_comes_with_its_inputs_or_as_a_matrix():
+    x = jax.random.normal(jax.random.key(0), (10, 3))
+    kernel, y = nb.infinite_ntk(nb.nets.mlp(depth=1)), np.asarray(x[:, 0] > 0)
+    values = [ease(kernel, x, y), ease(kernel(x), y), ease({"one": kernel.operator(x)}, y)]
+    assert len({round(float(found.ease[0, 0]), 4) for found in values}) == 1
+
+
+Y = np.array([-1.0, 1.0, 1.0, -1.0])
+ALL = nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 2)), outputs="all")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ease(np.ones((4, 4)), Y), "Expected a kernel that varies over the inputs"),
+        (
+            lambda: ease(np.eye(4), Y[:3]),
+            "Expected the labeling 'labeling' of shape (4,), one label per input; got (3,).",
+        ),
+        (
+            lambda: ease(np.eye(4), {"a": np.ones(4)}),
+            "Expected a labeling that varies over the inputs; got a constant for 'a'.",
+        ),
+        (lambda: ease(np.eye(4), np.arange(4)), "Expected two labels in 'labeling'; got 4 whole numbers."),
+        (lambda: ease(np.eye(4), {}), "Expected a labeling, or a dict of one or more by name; got an empty dict."),
+        (lambda: ease({}, Y), "Expected kernels to be a kernel, or a dict of one or more by name; got an empty dict."),
+        (lambda: ease({"a": np.eye(4), "b": np.eye(3)}, Y), "Expected kernels on the same inputs; got 3, 4 of them."),
+        (lambda: ease(ALL, jnp.eye(4)[:, :2], Y), "Expected kernels with one value per pair of inputs; got 2 outputs"),
+        (lambda: ease(np.eye(4), Y, num_labelings=0), "num_labelings"),
+        (lambda: ease(np.eye(4), Y)["label"], "Expected the name of a labeling; got 'label'."),
+        (
+            lambda: ease({"a": np.eye(4), "b": np.eye(4)}, Y)["labeling"],
+            "Expected the names of a kernel and a labeling",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_messages(call, message):
+    with pytest.raises(nb.InputError, match=re.escape(message)):
+        call()

@@ -1,0 +1,115 @@
+"""Predictions of fine-tuning: exact where they must be, beside real training, and messages; and null weights."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import assert_near
+
+import ntkbias as nb
+from ntkbias.behaviors import fine_tuning_prediction, permuted_weights, random_weights
+
+RNG = np.random.default_rng(0)
+X, HELD_OUT = RNG.normal(size=(9, 3)).astype(np.float32), RNG.normal(size=(5, 3)).astype(np.float32)
+Y, Y_HELD_OUT = RNG.normal(size=(9, 2)).astype(np.float32), RNG.normal(size=(5, 2)).astype(np.float32)
+LINEAR = {"w": jnp.asarray(RNG.normal(size=(3, 2))), "b": jnp.asarray(RNG.normal(size=2))}
+
+
+def linear(params, x):
+    return x @ params["w"] + params["b"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"wrt": "['b']"},
+        {"preconditioner": {"w": np.full((3, 2), 0.5), "b": np.array([2.0, 1.0])}},
+        {"preconditioner": {"w": np.full((3, 2), 0.5), "b": np.array([2.0, 1.0])}, "wrt": "['w']"},
+    ],
+    ids=["all", "some", "preconditioned", "some preconditioned"],
+)
+def test_it_is_exact_for_a_linear_network(options, x64):
+    params = jax.tree.map(lambda leaf: leaf.astype(float), LINEAR)
+    held_out = {"x_held_out": HELD_OUT.astype(float), "y_held_out": Y_HELD_OUT}
+    found = fine_tuning_prediction(
+        linear, params, X.astype(float), Y, num_steps=30, measured=True, **held_out, **options
+    )
+    for name in ("outputs", "loss", "held_out_outputs", "held_out_loss"):
+        assert_near(getattr(found, f"measured_{name}"), getattr(found, name), 1e-9)
+    assert found.outputs.shape[1:] == (9, 2)
+    assert found.held_out_outputs.shape[1:] == (5, 2)
+    assert found.kernel_change < 1e-12
+    assert found.kernel_alignment == pytest.approx(1)
+    assert found.correlation > 0.999999
+    assert "held out, measured" in str(found)
+
+
+def test_measured_steps_are_those_of_gradient_descent():
+    """By optax itself, for a network whose kernel moves."""
+    net = nb.nets.mlp(width=16, depth=1, num_outputs=2, activation="tanh")
+    params = net.init(jax.random.key(0), (3,))
+    found = fine_tuning_prediction(net.apply, params, X, Y, num_steps=20, learning_rate=0.3, measured=True)
+    optimizer, moving = optax.sgd(0.3), params
+    state = optimizer.init(params)
+    loss = lambda p: jnp.mean(jnp.sum((net.apply(p, jnp.asarray(X)) - Y) ** 2, 1)) / 2  # noqa: E731
+    for _ in range(20):
+        updates, state = optimizer.update(jax.grad(loss)(moving), state)
+        moving = optax.apply_updates(moving, updates)
+    assert_near(found.measured_outputs[-1], net.apply(moving, jnp.asarray(X)), 1e-4)
+    assert found.measured_loss[-1] == pytest.approx(float(loss(moving)), rel=1e-4)
+    before, after = (np.asarray(nb.empirical_ntk(net.apply, p, outputs="all")(X)) for p in (params, moving))
+    assert found.kernel_change == pytest.approx(np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-3)
+    assert found.held_out_outputs is found.measured_held_out_loss is None
+    assert np.isnan(found.held_out_correlation)
+
+
+def test_a_wide_network_follows_its_prediction():
+    """The wider, the closer; contrasts of logits are `(n,)` or `(n, 1)`."""
+    errors = []
+    for width in (16, 1024):
+        net = nb.nets.mlp(width=width, depth=1)
+        params = net.init(jax.random.key(0), (3,))
+        f = lambda p, x, net=net: net.apply(p, x)[:, 0]  # noqa: E731
+        found = fine_tuning_prediction(f, params, X, Y[:, 0], x_held_out=HELD_OUT, num_steps=50, measured=True)
+        errors.append(float(jnp.max(jnp.abs(found.outputs - found.measured_outputs))))
+    assert errors[1] < errors[0] / 3
+    assert found.held_out_correlation > 0.99
+    assert found.held_out_loss is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"y": Y[:, 0]}, "Expected y of the shape of the outputs, (9, 2); got (9,)."),
+        ({"y": np.where(Y > 0, np.nan, Y)}, "NaN"),
+        ({"y": np.arange(18).reshape(9, 2)}, "which may be labels"),
+        ({"y_held_out": Y_HELD_OUT}, "Expected x_held_out= with y_held_out=; got no inputs."),
+        ({"num_steps": 0}, "num_steps"),
+        ({"learning_rate": -1.0}, "Expected a learning rate above zero; got -1.0."),
+        ({"measured": "no"}, "Expected measured to be True or False; got 'no'."),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_messages(options, message):
+    with pytest.raises(nb.InputError, match=re.escape(message)):
+        fine_tuning_prediction(linear, LINEAR, X, **{"y": Y, **options})
+
+
+def test_null_weights_keep_numbers_or_moments():
+    params = {"w": jnp.arange(600.0).reshape(20, 30), "ids": jnp.arange(4), "b": jnp.ones(3)}
+    shuffled = permuted_weights(params, key=jax.random.key(0), only="['w']")
+    assert sorted(shuffled["w"].ravel().tolist()) == list(range(600))
+    assert not np.array_equal(shuffled["w"], params["w"])
+    drawn = random_weights(params, key=jax.random.key(0))
+    assert float(jnp.mean(drawn["w"])) == pytest.approx(299.5, abs=4 * 173 / 600**0.5)
+    assert float(jnp.std(drawn["w"])) == pytest.approx(173.2, rel=0.15)
+    assert drawn["ids"].tolist() == shuffled["ids"].tolist() == [0, 1, 2, 3]
+    assert drawn["b"].tolist() == [1, 1, 1]
+    with pytest.raises(nb.InputError, match="Expected params with one array or more; got none."):
+        random_weights({}, key=jax.random.key(0))
+    with pytest.raises(nb.InputError, match="Expected wrt= to name parameters"):
+        permuted_weights(params, key=jax.random.key(0), only="['v']")
