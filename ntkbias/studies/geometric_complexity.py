@@ -40,7 +40,7 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """The complexity of a linear model, of networks at equal training loss, and of networks with weight decay."""
     data: Any = nb.datasets.digits(settings.num_examples)
-    x, y = data.x.reshape(len(data.x), -1), nb.datasets.one_hot(data.y)
+    x, y = jnp.asarray(data.x.reshape(len(data.x), -1)), jnp.asarray(nb.datasets.one_hot(data.y))
     net = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=y.shape[1])
     start, loss = net.init(key, x.shape[1:]), jax.jit(lambda params: nb.losses.mse(net.apply(params, x), y))
 

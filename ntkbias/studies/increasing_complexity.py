@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def run(settings: Settings, key: Any) -> Findings:
     keys = jax.random.split(key)
     digits: Any = nb.datasets.digits()
     order = np.asarray(jax.random.permutation(keys[0], len(digits.x)))
-    x, y = digits.x[order].reshape(len(order), -1), np.where(digits.y[order] >= 5, 1.0, -1.0)
+    x, y = jnp.asarray(digits.x[order].reshape(len(order), -1)), np.where(digits.y[order] >= 5, 1.0, -1.0)
     seen, held = slice(settings.num_train), slice(settings.num_train, None)
     linear = LogisticRegression(C=1 / settings.penalty).fit(x[seen], y[seen]).predict(x[held])
     net = nb.nets.mlp(width=settings.width, depth=settings.depth)

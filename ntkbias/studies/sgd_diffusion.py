@@ -58,12 +58,13 @@ def run(settings: Settings, key: Any) -> Findings:
     local = [np.asarray(nb.complexity.local_displacement_exponents(path, lags)) for path in (brownian, confined)]
     long = lags[:-1] >= settings.long_lag
     data: Any = nb.datasets.digits(settings.num_examples)
+    x = jnp.asarray(data.x)
     net = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
     at = range(0, settings.num_steps + 1, settings.every)
     steps = nb.train(
         net.apply,
-        net.init(keys[2], data.x.shape[1:]),
-        tuple(data),
+        net.init(keys[2], x.shape[1:]),
+        (x, data.y),
         optimizer=optax.chain(optax.add_decayed_weights(settings.decay), optax.sgd(settings.learning_rate)),
         loss="cross_entropy",
         num_steps=at[-1],
@@ -78,7 +79,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "local brownian": float(np.abs(local[0] - 1).max()),
         "confined": nb.complexity.displacement_exponent(confined, first=100),
         "local confined": float(np.abs(local[1][long]).max()),
-        "accuracy": float(np.mean(np.argmax(net.apply(path[0], data.x), 1) == data.y)),
+        "accuracy": float(np.mean(np.argmax(net.apply(path[0], x), 1) == data.y)),
         "network": nb.complexity.displacement_exponent(path),
         "lags": near,
         "squares": {

@@ -97,7 +97,7 @@ STUDY = Study(
     "something of the geometry win, since they carry over to places without data. With ten times the points, methods "
     "that know nothing of it come near, because data are then almost everywhere.",
     scales={
-        "smoke": Settings(sizes=(500, 2_000), num_steps=1_000, num_test=1_000),
+        "smoke": Settings(sizes=(200, 1_000), width=32, num_steps=300, num_test=1_000),
         "small": Settings(),
         "paper": Settings(num_test=20_000, width=256, num_steps=20_000),
     },
