@@ -97,3 +97,11 @@ def test_the_command(tmp_path, capsys):
     assert "Nothing was computed" in capsys.readouterr().out
     assert main(["study"]) == 2
     assert "Expected the name of a study; got none." in capsys.readouterr().err
+
+
+def test_weights_are_a_setting_of_the_language_model_alone(tmp_path, capsys):
+    out = ["--scale", "smoke", "--out", str(tmp_path / "run")]
+    assert main(["study", "hypercube", "--weights", str(tmp_path), *out]) == 2
+    assert "Expected settings of hypercube" in capsys.readouterr().err
+    assert main(["study", "language-model", "--weights", str(tmp_path / "none"), *out]) == 2
+    assert "Expected a GGUF file, or a folder with one; got" in capsys.readouterr().err
