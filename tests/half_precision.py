@@ -87,6 +87,10 @@ def _modes(spectrum):
     return spectrum.eigenvalues, spectrum.trace
 
 
+def _ensemble(found):
+    return found.mean, found.variance
+
+
 def _trained(path):
     return [params for _, params in path]
 
@@ -402,6 +406,24 @@ HALF_PRECISION = {
     ),
     "losses.weighted_mse": Half(lambda h: nb.losses.weighted_mse(h.cast([1 / 16] * 8 + [1 / 8] * 4))(h.y, 0 * h.y)),
     "losses.checked_targets": Half(lambda h: nb.losses.checked_targets("mse", h.y, h.y), keeps_type=True),
+    "exact.predicted_spectrum": Half(
+        lambda h: (
+            nb.exact.predicted_spectrum(
+                nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.5)), h.cast(np.eye(4)), 5
+            ).eigenvalues
+        )
+    ),
+    "inference.ensemble_flow": Half(
+        lambda h: _ensemble(nb.inference.ensemble_flow(nb.nets.mlp(b_std=0.5), h.x, h.y, h.x[:2], [0.0, 1.0]))
+    ),
+    "inference.log_marginal_likelihood": Half(
+        lambda h: nb.inference.log_marginal_likelihood(h.gram.astype(jnp.float32), h.y, 0.1)
+    ),
+    "kernel_posterior": Half(
+        lambda h: _ensemble(nb.kernel_posterior(nb.infinite_nngp(nb.nets.mlp()), h.x, h.y, h.x[:2], noise=0.1))
+    ),
+    "learning.steps_to_learn": Half(lambda h: nb.learning.steps_to_learn(h.gram, h.y, 0.5, 0.5)),
+    "training.accuracy": Half(lambda h: nb.training.accuracy(h.y, jnp.sign(h.y))),
     "scaling.crossing": Half(lambda h: nb.scaling.crossing(*map(h.cast, _law()), 0.3)),
     "tasks.polar": Half(lambda h: nb.tasks.polar(h.x[:, :2])),
     "training.parameter_flow": Half(
@@ -414,6 +436,7 @@ NOT_NUMERICAL = {
     *(
         "kernels.explain_ntk",
         "training.log_steps",
+        "training.steps_until",
         "training.effective_learning_rates",
         "load",
         "open_gram",

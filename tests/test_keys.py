@@ -65,6 +65,12 @@ CALLS = {
     "shuffle_coordinates": lambda key: nb.complexity.shuffle_coordinates(X, [0], key=key),
     "train": lambda key: nb.train(f, PARAMS, (X, Y), **SGD, key=key),
     "trained": lambda key: nb.training.trained(f, PARAMS, (X, Y), **SGD, key=key),
+    "steps_until": lambda key: nb.training.steps_until(f, PARAMS, (X, Y), lambda p: True, **SGD, key=key),
+    "local_energy": lambda key: nb.complexity.local_energy(f, PARAMS, X, np.sign(Y), [0.1], key=key),
+    "kernel_posterior": lambda key: nb.kernel_posterior(KERNEL, X, Y, X, noise=1.0, method="products", key=key),
+    "Posterior.samples": lambda key: nb.kernel_posterior(KERNEL, X, Y, X, noise=1.0, covariance=True).samples(
+        1, key=key
+    ),
     "disk": lambda key: nb.tasks.disk(5, key=key),
     "spiral": lambda key: nb.tasks.spiral(5, key=key),
     "staircase": lambda key: nb.tasks.staircase(5, 3, key=key),

@@ -168,3 +168,11 @@ def test_the_page_keeps_numbers_of_the_same_claims(monkeypatch):
     assert script.ABSENT in empty
     study = dataclasses.replace(study, claims=(dataclasses.replace(study.claims[0], bound=Bound.about(9, 0)),))
     assert script.ABSENT in script.page({}, full)
+
+
+def test_weights_are_a_setting_of_the_language_model_alone(tmp_path, capsys):
+    out = ["--scale", "smoke", "--out", str(tmp_path / "run")]
+    assert main(["study", "hypercube", "--weights", str(tmp_path), *out]) == 2
+    assert "Expected settings of hypercube" in capsys.readouterr().err
+    assert main(["study", "language-model", "--weights", str(tmp_path / "none"), *out]) == 2
+    assert "Expected a GGUF file, or a folder with one; got" in capsys.readouterr().err

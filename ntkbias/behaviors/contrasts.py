@@ -10,8 +10,8 @@ The kernel of a contrast says which labelings of contexts the model learns readi
 >>> logits = lambda params, tokens: params["table"][tokens].cumsum(1) @ params["table"].T
 >>> f = nb.behaviors.contrast(logits, 3, 1)
 >>> kernel = nb.empirical_ntk(f, {"table": jnp.ones((5, 2))})
->>> kernel(jnp.array([[0, 3], [2, 4]])).tolist()  # only the first context has a token of the contrast
-[[26.0, 18.0], [18.0, 16.0]]
+>>> kernel(jnp.array([[0, 3], [2, 4]])).tolist()
+[[16.0, 16.0], [16.0, 16.0]]
 """
 
 import dataclasses

@@ -15,7 +15,7 @@ the network as well, and says how far its kernel moved.
 >>> options = {"x_held_out": x[1::2], "y_held_out": x[1::2, :1], "num_steps": 40, "measured": True}
 >>> found = nb.behaviors.fine_tuning_prediction(net.apply, params, x[::2], x[::2, :1], **options)
 >>> found.outputs.shape, found.held_out_outputs.shape, found.held_out_correlation > 0.95
-((12, 12, 1), (12, 12, 1), True)
+((11, 12, 1), (11, 12, 1), True)
 """
 
 from typing import Any

@@ -128,7 +128,7 @@ class PredictedSpectrum(Printed):
         """A domain with the first functions as harmonics, whose frequencies are their degrees.
 
         `rank_by_frequency(spectrum, predicted.domain(50))` gives each mode of data the degree that holds most of its
-        power. Centre the inputs first, and use at most half as many functions as inputs.
+        power. Center the inputs first, and use at most half as many functions as inputs.
         """
         count = len(self.eigenvalues) if num_modes is None else num_modes
         require_positive("num_modes", count)
@@ -273,7 +273,8 @@ def _largest(levels: np.ndarray, shares: np.ndarray, count: int) -> list[tuple[f
         (-value((0,) * degree), (0,) * degree) for degree in range(len(levels))
     ]
     heapq.heapify(waiting)
-    seen, found = {factors for _, factors in waiting}, []
+    seen = {factors for _, factors in waiting}
+    found: list[tuple[float, tuple[int, ...]]] = []
     while waiting and len(found) < count:
         negative, factors = heapq.heappop(waiting)
         if not -negative > 0:

@@ -141,6 +141,23 @@ class Transformer:
         """The logits of the token after each context: those at its last token that is not padding."""
         return self.last_hidden(params, tokens) @ params["table"].T
 
+    def preferences(self, params: Params, tokens: Tokens) -> Float[Array, "n k"]:
+        """Differences of the logits of k pairs of next tokens, where `params` is {"model": ..., "pairs": (k, 2)}.
+
+        These are the values of `behaviors.contrast`. As the pairs are an argument, one compiled program serves all
+        contrasts; and only the rows of the table that they name are multiplied. Kernels need `wrt="['model']"`.
+
+        >>> import jax, jax.numpy as jnp, ntkbias as nb
+        >>> model = Transformer(num_heads=1, num_key_heads=1)
+        >>> params = model.init(jax.random.key(0), vocabulary=9, width=4, hidden=6, depth=1)
+        >>> variables = {"model": params, "pairs": jnp.array([[3, 4], [5, 6]])}
+        >>> nb.empirical_ntk(model.preferences, variables, outputs="each", wrt="['model']")(jnp.array([[1, 2]])).shape
+        (2, 1, 1)
+        """
+        table = params["model"]["table"]
+        read_outs = table[params["pairs"][:, 0]] - table[params["pairs"][:, 1]]
+        return self.last_hidden(params["model"], tokens) @ read_outs.T
+
     def mean_embedding(self, params: Params, tokens: Tokens) -> Float[Array, "n d"]:
         """The mean of the embeddings of each context's tokens: what the table knows without a network."""
         known = tokens != self.padding

@@ -34,7 +34,20 @@ class Family(NamedTuple):
     paraphrase: tuple[str, str]
 
 
-ANIMALS = ("dog", "cat", "bird", "horse", "cow", "lion", "tiger", "rabbit", "teacher", "doctor", "lawyer", "student")
+ANIMALS: tuple[str, ...] = (
+    "dog",
+    "cat",
+    "bird",
+    "horse",
+    "cow",
+    "lion",
+    "tiger",
+    "rabbit",
+    "teacher",
+    "doctor",
+    "lawyer",
+    "student",
+)
 ANIMALS += ("car", "boat", "tree", "house")
 PLACES = ("river", "road", "school", "garden", "bridge", "forest", "tower", "park")
 WOMEN = ("woman", "girl", "mother", "sister", "daughter", "queen", "wife", "actress", "aunt", "lady", "waitress")

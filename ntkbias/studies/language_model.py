@@ -41,6 +41,7 @@ class Words:
     def __init__(self, texts: Sequence[str]) -> None:
         words = dict.fromkeys(word for text in texts for word in text.split())
         self._ids = {word: place for place, word in enumerate(words)}
+        self._length = max(len(text.split()) for text in texts)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -50,10 +51,9 @@ class Words:
         return self._ids[text.strip()]
 
     def encode_batch(self, texts: Sequence[str]) -> np.ndarray:
-        """The ids of texts, filled up with -1."""
+        """The ids of texts, filled up with -1 to one length for all families, so that they share programs."""
         rows = [[self._ids[word] for word in text.split()] for text in texts]
-        length = max(map(len, rows))
-        return np.array([row + [-1] * (length - len(row)) for row in rows], np.int32)
+        return np.array([row + [-1] * (self._length - len(row)) for row in rows], np.int32)
 
 
 def model_of(settings: Settings, texts: list[str], key: Any) -> Any:
@@ -148,9 +148,8 @@ def random_transformer(params: Any, *, key: Any) -> Any:
 
 def kernels_of(transformer: Any, params: Any, tokens: np.ndarray, pairs: list[list[int]]) -> Array:
     """The kernels `(k, n, n)` of k contrasts of next tokens, in one pass over the contexts."""
-    firsts, seconds = zip(*pairs, strict=True)
-    f = nb.behaviors.contrast(transformer.last_logits, firsts, seconds)
-    return nb.empirical_ntk(f, params, outputs="each")(tokens)
+    variables = {"model": params, "pairs": np.array(pairs)}
+    return nb.empirical_ntk(transformer.preferences, variables, outputs="each", wrt="['model']")(tokens)
 
 
 def draw_map(found: Findings, ax: Axes) -> None:
@@ -192,7 +191,7 @@ STUDY = Study(
     "package's own: the papers have the kernel's alignment with what is learned, and kernels of language models. "
     "Without the option for weights, a transformer with random weights stands in.",
     scales={
-        "smoke": Settings(num_contexts=32, num_labelings=200),
+        "smoke": Settings(num_contexts=16, num_labelings=200),
         "small": Settings(num_contexts=64),
         "paper": Settings(num_contexts=128, num_null_networks=3),
     },

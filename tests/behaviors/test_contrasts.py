@@ -52,6 +52,14 @@ def test_the_kernel_of_contrasts_is_that_of_jacobians(outputs, x64):
     assert_near(parts, np.einsum(rule, rows, rows), 1e-12)
 
 
+def test_preferences_are_contrasts_with_pairs_as_an_argument(x64):
+    params = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
+    f, variables = contrast(MODEL.last_logits, [3, 5], [7, 9]), {"model": params, "pairs": np.array([[3, 7], [5, 9]])}
+    assert_near(MODEL.preferences(variables, TOKENS), f(params, TOKENS), 1e-12)
+    kernel = nb.empirical_ntk(MODEL.preferences, variables, outputs="each", wrt="['model']")
+    assert_near(kernel(TOKENS), nb.empirical_ntk(f, params, outputs="each")(TOKENS), 1e-12)
+
+
 def test_the_kernel_of_continuations_is_that_of_jacobians(x64):
     params, tokens = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS), TOKENS[[0, 3, 4]]
     f = continuation_contrast(MODEL.logits, [6, 7], [9])

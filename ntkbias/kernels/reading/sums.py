@@ -9,7 +9,7 @@ rows and one over its columns (`factors.tied`), if its axes can be followed thro
 >>> scores = lambda table, ids, c: jnp.vdot(table[ids].sum(0) @ table.T, c)
 >>> program = flat_jaxpr(jax.grad(scores), jnp.ones((9, 2)), jnp.array([1, 3]), jnp.ones(9))
 >>> [layout_of(term, Program(program), (9, 2)) for term in terms_of(program.jaxpr.outvars[0], Program(program))]
-[Layout(num_rows=9, turned=False), Layout(num_rows=9, turned=True)]
+[Layout(num_rows=9, turned=True), Layout(num_rows=9, turned=False)]
 """
 
 import dataclasses
