@@ -251,7 +251,14 @@ HALF_PRECISION = {
     "learning.data_scaling": Half(
         lambda h: (
             nb.learning.data_scaling(
-                h.f, jax.tree.map(lambda p: p[None], h.params), (h.x, h.y), (h.x, h.y), [4, 8], key=_key(), **_SGD
+                h.f,
+                jax.tree.map(lambda p: p[None], h.params),
+                (h.x, h.y),
+                (h.x, h.y),
+                [4, 8],
+                ridges=(1e-2,),
+                key=_key(),
+                **_SGD,
             ).errors
         ),
         0.1,

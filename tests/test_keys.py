@@ -29,6 +29,7 @@ def f(params, x):
 KERNEL = nb.kernels.DotProductKernel(lambda t: t + 0.1)
 K = X @ X.T + 0.1
 LABELS = np.arange(8) % 2
+POSTERIOR = nb.kernel_posterior(KERNEL, X, Y, X, noise=1.0, covariance=True)
 
 CALLS = {
     "spectrum": lambda key: nb.spectrum(KERNEL, X, key=key),
