@@ -175,9 +175,7 @@ STUDY = Study(
     "learning index L adds up the degrees and the length of the tree that joins the patches. An architecture is such a "
     "tree, so it decides which functions are learned from few examples.",
     scales={
-        "smoke": Settings(
-            branchings=(4, 8), sizes=(16, 64, 256), num_test=200, num_trained=200, width=16, num_steps=60
-        ),
+        "smoke": Settings((3, 4), 2, sizes=(16, 64, 256), num_test=100, num_trained=100, width=16, num_steps=30),
         "small": Settings(),
         "paper": Settings(
             num_draws=16,

@@ -133,7 +133,7 @@ STUDY = Study(
     "is well conditioned. A network with the hat as its activation therefore learns high frequencies almost as soon as "
     "low ones.",
     scales={
-        "smoke": Settings(grids=(16, 32), max_degree=9, waves=(1, 3, 5), num_points=64, width=64, num_steps=(300, 300)),
+        "smoke": Settings((16, 32), 5, (1, 3), num_points=32, width=32, num_networks=2, num_steps=(200, 200), every=20),
         "small": Settings(),
         "paper": Settings(grids=(16, 32, 64, 128, 256), max_degree=31, num_networks=8, num_steps=(20_000, 4_000)),
     },

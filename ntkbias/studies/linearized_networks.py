@@ -127,7 +127,7 @@ STUDY = Study(
     "linearized network and the network find the same tasks easy. But the linearized network is often better on the "
     "hard ones, so the kernel ranks tasks without telling how well the network learns them.",
     scales={
-        "smoke": Settings(num_train=400, num_test=200, tasks=(1, 10, 50, 100), num_epochs=20),
+        "smoke": Settings(num_train=300, num_test=100, tasks=(1, 50, 100), width=50, num_epochs=20),
         "small": Settings(),
         "paper": Settings(tasks=(1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 150, 200)),
     },
