@@ -66,6 +66,15 @@ def results():
         complexity.feature_responses(jnp.eye(2), jnp.ones(2), jnp.array([1.0, -1.0])),
         complexity.ShuffledAUC(1.0, 0.5, 1.0),
         complexity.LayerInformation(jnp.ones(2), jnp.ones(2), 30),
+        complexity.Agreement(jnp.ones(2), 0.8, 0.6),
+        nb.learning.LossTrajectory(jnp.arange(2.0), jnp.ones((2, 3)), None, jnp.ones(2)),
+        nb.inference.Ensemble(jnp.arange(2.0), jnp.ones((2, 3)), jnp.ones((2, 3, 3))),
+        nb.inference.Posterior(jnp.ones(3), jnp.ones(3), None, 0.1, jnp.ones(4), jnp.ones(4), -1.5, 0.0),
+        nb.exact.PredictedSpectrum(
+            jnp.array([0.5, 0.2]), jnp.array([[-1], [0]]), jnp.array([2.0, 1.0]), jnp.eye(2), jnp.ones(())
+        ),
+        nb.behaviors.ease(limit(X), {"y": np.sign(y + 0.1), AWKWARD: np.sign(X[:, 0] + 0.1)}, num_labelings=50),
+        nb.behaviors.fine_tuning_prediction(f, PARAMS, X, y[:, None], num_steps=2),
     ]
     comparison = found[7]
     verdicts = comparison.verdicts()

@@ -64,7 +64,7 @@ def _listed() -> Outcome:
     studies = [study_of(name) for name in NAMES]
     columns = {
         "study": list(NAMES),
-        "paper": ["; ".join(f"{paper.authors} {paper.year}" for paper in study.papers[:1]) or "-" for study in studies],
+        "paper": [study.source for study in studies],
         "claims": [str(len(study.claims)) for study in studies],
     }
     data = {name: [str(paper) for paper in study.papers] for name, study in zip(NAMES, studies, strict=True)}

@@ -90,7 +90,7 @@ def draw(found: Findings, ax: Axes) -> None:
         ax.annotate("end", (with_input[-1], with_label[-1]))
     ax.set_xlabel("information about the input (bits)")
     ax.set_ylabel("information about the label (bits)")
-    ax.legend()
+    ax.legend(loc="lower right")
 
 
 STUDY = Study(

@@ -44,7 +44,7 @@ def run(settings: Settings, key: Any) -> Findings:
     keys = jax.random.split(key, 3)
     shape: dict[str, Any] = {"turns": settings.turns, "scatter": settings.scatter}
     test = nb.tasks.spiral(settings.num_test, **shape, key=keys[0])
-    everything = nb.tasks.spiral(max(settings.sizes), unevenness=settings.unevenness, **shape, key=keys[1])
+    everything: Any = nb.tasks.spiral(max(settings.sizes), unevenness=settings.unevenness, **shape, key=keys[1])
     features: dict[str, Any] = {"xy": lambda x: x, "polar": nb.tasks.polar, "spiral": everything.truth.unrolled}
     net = nb.nets.mlp(settings.width, settings.depth, b_std=0.1)
     start = net.init(keys[2], (2,))

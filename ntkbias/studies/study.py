@@ -101,3 +101,8 @@ class Study:
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
     num_seeds: int = 1
     cost: str = ""  # time and memory at the paper's scale, if two cores cannot run it in an hour
+
+    @property
+    def source(self) -> str:
+        """The first paper in short, such as "Huh et al. 2021"."""
+        return f"{self.papers[0].authors} {self.papers[0].year}" if self.papers else "an article, not on arXiv"

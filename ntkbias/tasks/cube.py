@@ -96,8 +96,8 @@ def slabs(
     for column in range(1, num_coordinates):
         slab = np.where(y > 0, rng.choice(positive, num_examples, p=shares), rng.choice(negative, num_examples))
         x[:, column] = -1 + slab * (width + gap) + rng.uniform(0, width, num_examples)
-    inputs, targets = (jnp.asarray(each, jnp.result_type(float)) for each in (x, y))
-    return Task(inputs, targets, SignOfFirst())
+    kind = jnp.result_type(float)
+    return Task(jnp.asarray(x, kind), jnp.asarray(y, kind), SignOfFirst())
 
 
 def _rows(x: ArrayLike, least: int) -> Array:
