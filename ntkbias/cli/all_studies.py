@@ -59,7 +59,9 @@ def run(options: StudyOptions) -> Outcome:
 def _results(options: StudyOptions) -> tuple[dict[str, Any], dict[str, str], int]:
     """What each study found and the messages of those that failed, by name, and how many were computed."""
     own = {name: dataclasses.replace(options, name=name, out=options.out / name) for name in NAMES}
-    found, failures, waiting = {}, {}, []
+    found: dict[str, Any] = {}
+    failures: dict[str, Any] = {}
+    waiting = []
     for name in NAMES:
         try:
             outcome = studies.finished(own[name])
@@ -81,7 +83,8 @@ def _results(options: StudyOptions) -> tuple[dict[str, Any], dict[str, str], int
             computed += 1
             found[name] = outcome.data
             announce(f"{name}: holds: {outcome.data['holds']}, {outcome.data['seconds']:.0f} s.")
-    return *({name: part[name] for name in NAMES if name in part} for part in (found, failures)), computed
+    found, failures = ({name: part[name] for name in NAMES if name in part} for part in (found, failures))
+    return found, failures, computed
 
 
 def _run_each(commands: dict[str, list[str]], jobs: int) -> Any:
@@ -90,7 +93,8 @@ def _run_each(commands: dict[str, list[str]], jobs: int) -> Any:
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                name, errors = waiting.pop(0), tempfile.TemporaryFile()
+                name = waiting.pop(0)
+                errors: IO = tempfile.TemporaryFile()
                 quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
                 running[name] = subprocess.Popen(commands[name], **quiet), errors
             time.sleep(POLL)

@@ -34,10 +34,11 @@ class Settings:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Train on random groups of digits; compare the kernel and the hidden layers with the digits themselves."""
-    x, digits = nb.datasets.digits(settings.num_examples)
+    data: Any = nb.datasets.digits(settings.num_examples)
+    x, digits = data
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     coarse = np.isin(digits, rng.permutation(10)[:5]).astype(int)
-    others = [within(coarse, np.asarray(digits), rng) for _ in range(settings.num_random)]
+    others = [within(coarse, digits, rng) for _ in range(settings.num_random)]
     net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=2)
     steps, fine, random, separation = [], [], [], []
     path = nb.train(
@@ -98,6 +99,7 @@ def draw_layers(found: Findings, ax: Axes) -> None:
     for when, marker, row in zip(("start", "end"), ("o--", "o-"), found["layers"], strict=True):
         for color, (name, values) in enumerate(zip(names, row, strict=True)):
             ax.plot(range(1, len(values) + 1), values, marker, color=nb.plots.color(color), label=f"{name}, {when}")
+    ax.set_xticks(range(1, len(values) + 1))
     ax.set_xlabel("hidden layer")
     ax.set_ylabel("accuracy of nearest class centers")
     ax.legend()

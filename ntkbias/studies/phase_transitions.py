@@ -38,7 +38,8 @@ class Settings:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Train networks of each width to the end, and measure the error under noise."""
-    x, y = nb.datasets.digits(settings.num_examples)
+    data: Any = nb.datasets.digits(settings.num_examples)
+    x, y = data
     energies, errors = [], []
     for width in settings.widths:
         net = nb.nets.mlp(width=width, depth=settings.depth, num_outputs=10, b_std=0.1)

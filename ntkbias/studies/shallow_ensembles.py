@@ -57,7 +57,7 @@ def gated(value: Array, gate: Array) -> Array:
     return gate * value + jax.lax.stop_gradient((1 - gate) * value)
 
 
-def along_paths(net: Sequential, params: Any) -> Any:
+def along_paths(net: Any, params: Any) -> Any:
     """The network as a function of its first dense layer and of (x, gates): gradients take one path per row of gates.
 
     The path goes through the branch of each block whose gate is one, and through the shortcut of the others.

@@ -45,7 +45,8 @@ def centered(x: Array) -> Array:
 
 def architecture(kind: str, width: int) -> tuple[Layer, Layer, Layer]:
     """The first layer, the layer that is repeated, and the nonlinearity in front of a readout."""
-    phi, gain = (Elementwise(centered), GAIN) if kind == "centered" else (Relu(), 2**0.5)
+    phi: Any = Elementwise(function=centered) if kind == "centered" else Relu()
+    gain = GAIN if kind == "centered" else 2**0.5
     hidden = Sequential(phi, Dense(width, gain))
     return Dense(width, 2**0.5), Residual(hidden) if kind == "residual" else hidden, phi
 
@@ -142,7 +143,7 @@ STUDY = Study(
             "It does so if units are centered, as batch normalization does.",
             "centered",
             Bound.about(-1, 0.1),
-            "binary logarithm per layer",
+            "binary logarithm per layer; -1 is the limit for wide and deep networks, and 100 units lie above it",
         ),
         Claim(
             "In residual networks it falls much slower.",
