@@ -225,7 +225,12 @@ def test_structures_that_save_did_not_write_are_refused(tmp_path):
 
 # Files hold the public names of types, so no file depends on the module that defines a type.
 
-PARTS = ("adapters", "kernels", "tasks", "training")  # subpackages whose values, except kernels, occur only within others
+PARTS = (
+    "adapters",
+    "kernels",
+    "tasks",
+    "training",
+)  # subpackages whose values, except kernels, occur only within others
 
 
 def module_types():

@@ -150,7 +150,7 @@ def fine_tuning_prediction(
     sides = {"y": (x, y)} | ({} if x_held_out is None else {"y_held_out": (x_held_out, y_held_out)})
     f, params, _ = checked_function(f, params, wrt)
     starts = {name: _outputs(f, params, inputs) for name, (inputs, _) in sides.items()}
-    targets = {name: _targets(given, name, starts[name].shape) for name, (_, given) in sides.items()}
+    targets: dict[str, Any] = {name: _targets(given, name, starts[name].shape) for name, (_, given) in sides.items()}
 
     def kernel_at(params: Params) -> Kernel:
         outputs: Any = "all" if starts["y"].shape[1] > 1 else "sum"
@@ -186,18 +186,14 @@ def fine_tuning_prediction(
             return None
         return jnp.asarray(np.mean(np.sum((values[name] - targets[name]) ** 2, 2), 1) / 2)
 
-    return FineTuning(
-        jnp.asarray(steps),
-        rate,
-        *(
-            part
-            for values in (predicted, found)
-            for name in ("y", "y_held_out")
-            for part in (at(values, name), loss(values, name))
-        ),
-        change,
-        aligned,
-    )
+    of: dict[str, Any] = {
+        f"{prefix}{side}{what}": part(values, name)
+        for prefix, values in (("", predicted), ("measured_", found))
+        for side, name in (("", "y"), ("held_out_", "y_held_out"))
+        for what, part in (("outputs", at), ("loss", loss))
+    }
+    of |= {"kernel_change": change, "kernel_alignment": aligned}
+    return FineTuning(steps=jnp.asarray(steps), learning_rate=rate, **of)
 
 
 def _outputs(f: ApplyFunction, params: Params, x: Inputs) -> np.ndarray:

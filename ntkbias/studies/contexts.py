@@ -34,21 +34,10 @@ class Family(NamedTuple):
     paraphrase: tuple[str, str]
 
 
-ANIMALS: tuple[str, ...] = (
-    "dog",
-    "cat",
-    "bird",
-    "horse",
-    "cow",
-    "lion",
-    "tiger",
-    "rabbit",
-    "teacher",
-    "doctor",
-    "lawyer",
-    "student",
+NOUNS = (
+    *("dog", "cat", "bird", "horse", "cow", "lion", "tiger", "rabbit"),
+    *("teacher", "doctor", "lawyer", "student", "car", "boat", "tree", "house"),
 )
-ANIMALS += ("car", "boat", "tree", "house")
 PLACES = ("river", "road", "school", "garden", "bridge", "forest", "tower", "park")
 WOMEN = ("woman", "girl", "mother", "sister", "daughter", "queen", "wife", "actress", "aunt", "lady", "waitress")
 MEN = ("man", "boy", "father", "brother", "son", "king", "husband", "actor", "uncle", "gentleman", "waiter")
@@ -65,7 +54,7 @@ def _plural(words: tuple[str, ...]) -> tuple[str, ...]:
 FAMILIES = {
     "number": Family(
         "The {0} near the {1}",
-        (_plural(ANIMALS), ANIMALS),
+        (_plural(NOUNS), NOUNS),
         (_plural(PLACES), PLACES),
         (" are", " is"),
         (" were", " was"),
