@@ -210,6 +210,7 @@ EXCEPTIONS = {
     "InputTypeError": "an exception",
     "NamedTarget": "an entry of a table of functions",
     **dict.fromkeys(("Bound", "Claim", "Figure", "Paper", "Study"), "an entry of a table of studies"),
+    "PowerSpectrum": "a pair of arrays",
     **dict.fromkeys(("Contrast", "ContinuationContrast"), "functions, tested in tests/behaviors"),
     **dict.fromkeys(("LanguageModel", "Tokenizer", "Transformer"), "parts of a model, tested in tests/language"),
     "Setting": "inside a run",

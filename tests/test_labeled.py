@@ -45,7 +45,7 @@ ROWS = {
     "ShuffledAUC": {},
     "LayerInformation": {"layer": 2},
     "Agreement": {"example": 2},
-    "DataScaling": {"size": 2},
+    "DataScaling": {"learner": 2, "run": 3, "size": 2},
     "LossTrajectory": {"time": 2},
     "Ensemble": {"time": 2, "new_example": 3},
     "Posterior": {"new_example": 3},

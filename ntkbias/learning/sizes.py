@@ -66,7 +66,9 @@ class DataScaling(Printed):
     (-1.0, 16.0)
     """
 
-    named_axes = Axes("size", index={"size": "sizes", "learner": "learners"}, s="size", l="learner", r="run")
+    named_axes = Axes(
+        *("learner", "run", "size"), index={"size": "sizes", "learner": "learners"}, s="size", l="learner", r="run"
+    )
 
     sizes: Int[Array, " s"]
     errors: Float[Array, "l r s"]

@@ -163,7 +163,7 @@ def _stacked_axes(value: Any) -> tuple[int, ...]:
     """The axes that a value has beyond those of its annotations: several values, as `vmap` returns them."""
     for field in dataclasses.fields(value):
         part = getattr(value, field.name)
-        own = _num_axes(field.type)
+        own = None if field.metadata.get("static") else _num_axes(field.type)
         if own is not None:
             shape = np.shape(part)
             return shape[: max(0, len(shape) - own)]
