@@ -413,6 +413,10 @@ HALF_PRECISION = {
     ),
     "losses.weighted_mse": Half(lambda h: nb.losses.weighted_mse(h.cast([1 / 16] * 8 + [1 / 8] * 4))(h.y, 0 * h.y)),
     "losses.checked_targets": Half(lambda h: nb.losses.checked_targets("mse", h.y, h.y), keeps_type=True),
+    "behaviors.ease": Half(lambda h: nb.behaviors.ease(h.gram, h.labels, num_labelings=20, key=_key()).ease),
+    "behaviors.fine_tuning_prediction": Half(
+        lambda h: nb.behaviors.fine_tuning_prediction(h.f, h.params, h.x, h.y, num_steps=4).outputs
+    ),
     "exact.predicted_spectrum": Half(
         lambda h: (
             nb.exact.predicted_spectrum(
@@ -459,6 +463,8 @@ NOT_NUMERICAL = {
         "report.write_facts",
         "report.write_report",
     ),
+    *(f"behaviors.{name}" for name in ("continuation_contrast", "contrast", "permuted_weights", "random_weights")),
+    "language.read_gguf",
     *("losses.named", "layers.activation", "layers.split_fixed"),
     *(f"datasets.{name}" for name in ("cifar10", "digits", "from_file", "mnist", "one_hot")),
     *(

@@ -72,6 +72,9 @@ CALLS = {
     "Posterior.samples": lambda key: nb.kernel_posterior(KERNEL, X, Y, X, noise=1.0, covariance=True).samples(
         1, key=key
     ),
+    "ease": lambda key: nb.behaviors.ease(K, LABELS, key=key),
+    "random_weights": lambda key: nb.behaviors.random_weights({"w": X}, key=key),
+    "permuted_weights": lambda key: nb.behaviors.permuted_weights({"w": X}, key=key),
     "disk": lambda key: nb.tasks.disk(5, key=key),
     "spiral": lambda key: nb.tasks.spiral(5, key=key),
     "staircase": lambda key: nb.tasks.staircase(5, 3, key=key),
