@@ -52,7 +52,7 @@ class Ensemble(Printed):
     (2, 3, 3)
     """
 
-    named_axes = Axes("time", index={"time": "times"}, t="time", m="new_example", o="output")
+    named_axes = Axes("time", "new_example", index={"time": "times"}, t="time", m="new_example", o="output")
 
     times: Float[Array, " t"]
     mean: Float[Array, "t m *o"]
