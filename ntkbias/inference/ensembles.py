@@ -52,11 +52,13 @@ class Ensemble(Printed):
     (2, 3, 3)
     """
 
-    named_axes = Axes("time", "new_example", index={"time": "times"}, t="time", m="new_example", o="output")
+    named_axes = Axes(
+        "time", "new_example", index={"time": "times"}, t="time", m="new_example", q="other_new_example", o="output"
+    )
 
     times: Float[Array, " t"]
     mean: Float[Array, "t m *o"]
-    covariance: Float[Array, "t m m"]
+    covariance: Float[Array, "t m q"]  # q = m
 
     @property
     def variance(self) -> Float[Array, "t m"]:

@@ -57,11 +57,11 @@ class Posterior(Printed):
     ((3,), (3,), (3, 2))
     """
 
-    named_axes = Axes("new_example", m="new_example", n="example", o="output")
+    named_axes = Axes("new_example", m="new_example", q="other_new_example", n="example", o="output")
 
     mean: Float[Array, "m *o"]
     variance: Float[Array, " m"]
-    covariance: Float[Array, "m m"] | None
+    covariance: Float[Array, "m q"] | None  # q = m
     noise: float
     left_out: Float[Array, "n *o"] | None  # the mean for each training example by a fit to all others
     left_out_variance: Float[Array, " n"] | None  # of the function there
