@@ -100,7 +100,7 @@ STUDY = Study(
     scales={
         "smoke": Settings(rates=(1.0, 5.0), loss=0.05, decays=(0.0, 1e-3), num_steps=1_000),
         "small": Settings(),
-        "paper": Settings(num_examples=1_500, width=500, depth=3, num_steps=40_000, time=40_000),
+        "paper": Settings(num_examples=1_500, width=256, depth=3, num_steps=20_000, time=10_000),
     },
     run=run,
     claims=(

@@ -115,7 +115,7 @@ STUDY = Study(
     scales={
         "smoke": Settings(num_steps=2_000),
         "small": Settings(),
-        "paper": Settings(num_examples=1_797, width=512, depth=3, num_steps=100_000, every=50),
+        "paper": Settings(num_examples=1_797, width=256, depth=3, num_steps=100_000, every=100),
     },
     run=run,
     claims=(
