@@ -33,6 +33,7 @@ from ntkbias.exact.sphere_product import product_spectrum
 from ntkbias.kernels import Kernel
 from ntkbias.layers import ABRelu, Conv, Dense, Flatten, Relu, Residual, Sequential, SinPlusCos
 from ntkbias.scaling import power_law
+from ntkbias.studies.eigenspace_restructuring import inputs_and_targets, learning_indices, networks
 
 DIGITS = 50
 EPS = np.finfo(float).eps
@@ -522,57 +523,35 @@ def mlp(p):
     return Sequential((Flatten(), *(Dense(8), SinPlusCos()) * 3, Dense(1)))
 
 
-def shallow_cnn(p):
-    return Sequential((Conv(8, (1,)), SinPlusCos(), Flatten(), Dense(8), SinPlusCos(), Dense(1)))
-
-
 def deep_cnn(p):
     joined = (Conv(8, (p,), (p,), "VALID"), SinPlusCos())
     return Sequential((Conv(8, (1,)), SinPlusCos(), *joined, Flatten(), Dense(8), SinPlusCos(), Dense(1)))
 
 
-XIAO = {
-    "mlp": (mlp, (1, 2, 3, 2, 2, 3)),
-    "shallow": (shallow_cnn, (1, 4 / 3, 5 / 3, 2, 2, 3)),
-    "deep": (deep_cnn, (1, 4 / 3, 5 / 3, 5 / 3, 2, 7 / 3)),
-}
-
-
-def targets(p):
-    """One leaf with degree 1, 2 and 3; two leaves of one patch and of different ones; three leaves of one patch."""
-    rows = np.zeros((6, p * p), int)
-    for row, active in enumerate([{0: 1}, {0: 2}, {0: 3}, {0: 1, 1: 1}, {0: 1, p: 1}, {0: 1, 1: 1, 2: 1}]):
-        rows[row, list(active)] = list(active.values())
-    return rows
-
-
-def eigenvalues_at(net, p, num_draws):
-    domain = SphereProduct.regular((p, p), p)
-    exact = spectrum_of_degrees(nb.infinite_ntk(net(p)), domain, targets(p), num_draws=num_draws)
-    assert np.all(exact.errors < 0.05 * exact.eigenvalues)
-    return exact.eigenvalues
+def exponents(name, branchings, num_draws):
+    """The powers of d = p^3 with which the eigenvalues of the study's targets fall between two p."""
+    found = []
+    for p in branchings:
+        kernel = nb.infinite_ntk(networks(p)[name])
+        exact = spectrum_of_degrees(kernel, *inputs_and_targets(p), num_draws=num_draws)
+        assert np.all(exact.errors < 0.05 * exact.eigenvalues)
+        found.append(exact.eigenvalues)
+    return -np.log(found[1] / found[0]) / math.log(8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", XIAO)
+@pytest.mark.parametrize("name", ["mlp", "shallow", "deep"])
 def test_learning_index_of_xiao(name):
     """Eigenvalues fall as d^-L when p doubles from 32 to 64, and d = p^3 grows eightfold."""
-    net, expected = XIAO[name]
-    small, large = (eigenvalues_at(net, p, num_draws=4) for p in (32, 64))
-    exponents = -np.log(large / small) / math.log(8)
-    assert_allclose(exponents, expected, atol=0.06)
-    domain = SphereProduct.regular((64, 64), 64)
-    if name == "deep":
-        assert_allclose([domain.learning_index(row) for row in targets(64).tolist()], expected)
+    assert_allclose(exponents(name, (32, 64), num_draws=4), learning_indices(64, name), atol=0.06)
 
 
 @pytest.mark.slow
 def test_learning_index_of_a_small_tree():
     """Eigenvalues approach d^-L as p grows, and the D-CNN distinguishes pairs in one patch from others."""
-    small, large = (eigenvalues_at(deep_cnn, p, num_draws=8) for p in (8, 16))
-    exponents = -np.log(large / small) / math.log(8)
-    assert_allclose(exponents, XIAO["deep"][1], atol=0.15)
-    assert exponents[4] - exponents[3] > 0.2
+    found = exponents("deep", (8, 16), num_draws=8)
+    assert_allclose(found, learning_indices(16, "deep"), atol=0.15)
+    assert found[4] - found[3] > 0.2
 
 
 def test_one_leaf_is_a_sphere():

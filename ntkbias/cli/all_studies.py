@@ -124,8 +124,7 @@ def _text(results: dict[str, Any], failures: dict[str, str], options: StudyOptio
     """A row per study, and below it each claim that does not hold."""
     rows, notes = [], []
     for name in NAMES:
-        paper = study_of(name).papers[0]
-        first = [name, f"{paper.authors} {paper.year}"]
+        first = [name, study_of(name).source]
         if name not in results:
             rows.append([*first, "-", "failed", "-"])
             notes.append(f"{name} failed: {failures[name].splitlines()[-1]}")

@@ -9,7 +9,7 @@ over all inputs.
 >>> s = np.linspace(0, 2 * np.pi, 1_000)
 >>> wave = np.where(s < np.pi, np.sin(20 * s), np.sin(10 * s))
 >>> local_frequency(wave, s, [0.1, np.pi - 0.1, np.pi + 0.1, 2 * np.pi - 0.1]).round(0).tolist()[::2]
-[19.0, 10.0]
+[20.0, 10.0]
 """
 
 from collections.abc import Sequence

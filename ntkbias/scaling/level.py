@@ -37,7 +37,7 @@ def crossing(
     Raises `InputError` if sizes do not ascend, or if a value or the level is not a number above zero.
 
     >>> import ntkbias as nb, numpy as np
-    >>> float(nb.scaling.crossing([16, 64], [4.0, 1.0], 2.0))
+    >>> round(float(nb.scaling.crossing([16, 64], [4.0, 1.0], 2.0)), 6)
     32.0
     """
     n = checked_sizes(require_host(sizes, "sizes"))

@@ -63,7 +63,7 @@ def index_page(results: Mapping[str, Any], failures: Mapping[str, str], scale: s
     """
     rows = []
     for name in NAMES:
-        link = f"<a href='{name}/report.html'>{name}</a><br>{html.escape(str(study_of(name).papers[0]))}"
+        link = f"<a href='{name}/report.html'>{name}</a><br>{html.escape(study_of(name).source)}"
         if name not in results:
             rows.append([link, html.escape(failures[name].splitlines()[-1]), "", "", "failed", ""])
         for place, claim in enumerate(results[name]["claims"] if name in results else ()):
