@@ -1,6 +1,7 @@
 """Studies: each is whole and runs, and claims are judged by their bounds."""
 
 import dataclasses
+import html
 import importlib.machinery
 import importlib.util
 import json
@@ -52,7 +53,7 @@ def test_every_study_runs(name):
     assert all(figure.axes[0].get_ylabel() for figure in drawn.values())
     pictures = {figure: nb.plots.svg(each) for figure, each in drawn.items()}
     text = page(study, result, pictures, {})
-    assert study.papers[0].title in text
+    assert html.escape(study.papers[0].title) in text
     assert text.count("<svg") == len(pictures)
     assert str(result).startswith(f"{name}, smoke scale, one run")
     if name in QUICK:
