@@ -164,7 +164,7 @@ def test_the_page_keeps_numbers_of_the_same_claims(monkeypatch):
     claim = {"claim": "A | B holds.", "expected": "8.00 to 8.00", "measured": "8.01", "holds": "no"}
     empty, full = script.page({}, ""), script.page({"own": {**result, "claims": [claim]}}, "")
     assert "| A \\| B holds. | 8.00 to 8.00 | 8.01 | no |" in full
-    assert "3 runs at small scale, 7 s, on 2026-01-02." in full
+    assert "3 runs at small scale, on 2026-01-02." in full
     assert script.page({}, full) == full
     assert script.ABSENT in empty
     study = dataclasses.replace(study, claims=(dataclasses.replace(study.claims[0], bound=Bound.about(9, 0)),))
