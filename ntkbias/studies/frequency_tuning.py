@@ -39,10 +39,17 @@ def two_layers(cosine: Any) -> Any:
     return (cosine + 1) * (jnp.pi - jnp.arccos(cosine)) / (4 * jnp.pi)
 
 
+def nodes(settings: Settings, degrees: np.ndarray) -> tuple[Any, Any]:
+    """Points that cover the circle and crowd in two arcs, and the sum of sines of these degrees there."""
+    turn = 2 * np.pi
+    arcs = [(0, turn, 101), (0, 0.15 * turn, 40), (0.7 * turn, 0.9 * turn, settings.num_dense)]
+    return nb.tasks.uneven_circle(arcs, degrees.tolist()).data
+
+
 def residual(settings: Settings) -> float:
     """The largest integral of a harmonic by the quadrature weights, in float64."""
     with jax.enable_x64(True):
-        x = nodes(settings)
+        x, _ = nodes(settings, np.arange(1, 2))
         weights = nb.domains.quadrature_weights(nb.domains.Circle(), x, 2 * settings.max_degree)
         harmonics = np.asarray(nb.domains.Circle().harmonics(x, 2 * settings.max_degree))[:, 1:]
         return float(np.abs(np.asarray(weights) @ harmonics).max())
@@ -50,11 +57,10 @@ def residual(settings: Settings) -> float:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Gradient descent of the kernel under each loss, and the error at each degree on evenly spaced points."""
-    circle, turn = nb.domains.Circle(), 2 * np.pi
+    circle = nb.domains.Circle()
     kernel = nb.kernels.DotProductKernel(two_layers)
     degrees = np.arange(1, settings.num_degrees + 1)
-    arcs = [(0, turn, 101), (0, 0.15 * turn, 40), (0.7 * turn, 0.9 * turn, settings.num_dense)]
-    x, y = nb.tasks.uneven_circle(arcs, degrees.tolist()).data
+    x, y = nodes(settings, degrees)
     grid = circle.grid(100)
     weights = nb.domains.quadrature_weights(circle, x, 2 * settings.max_degree)
     sobolev = {
@@ -86,12 +92,12 @@ def run(settings: Settings, key: Any) -> Findings:
         end = nb.training.trained(centered, start, (x, y), loss=sobolev[name], **options)
         record(f"network, {name}", centered(end, grid))
     found["flat"] = float(np.ptp(found["order 1.0 errors"][2:]))
-    higher = np.arange(3, settings.num_degrees + 2)
+    higher = np.arange(3.0, settings.num_degrees + 2)
     waves = jnp.sin(circle.angle(x)[:, None] * higher)
     P = losses["order 0.0"]
     rate = float(nb.critical_learning_rate(kernel, x, P=P)) / 2
-    steps = nb.learning.steps_to_learn(kernel, x, waves, 1e-3, rate, P=P)
-    found["growth"] = float(nb.scaling.power_law(higher, steps).exponent)
+    needed = nb.learning.steps_to_learn(kernel, x, waves, 1e-3, rate, P=P)
+    found["growth"] = float(nb.scaling.power_law(higher, needed).exponent)
     return found
 
 

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """Train on random groups of digits; compare the kernel and the hidden layers with the digits themselves."""
     data: Any = nb.datasets.digits(settings.num_examples)
-    x, digits = data
+    x, digits = jnp.asarray(data.x), data.y
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     coarse = np.isin(digits, rng.permutation(10)[:5]).astype(int)
     others = [within(coarse, digits, rng) for _ in range(settings.num_random)]

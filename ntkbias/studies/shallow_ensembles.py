@@ -78,7 +78,8 @@ def run(settings: Settings, key: Any) -> Findings:
     """Train both networks, remove blocks, and measure gradients and the kernel's trace path by path."""
     keys = jax.random.split(key, 3)
     data: Any = nb.datasets.digits(settings.num_train + settings.num_test)
-    (x, y), (x_test, y_test) = ((d[: settings.num_train] for d in data), (d[settings.num_train :] for d in data))
+    x, x_test = jnp.split(jnp.asarray(data.x), [settings.num_train])
+    y, y_test = np.split(data.y, [settings.num_train])
     rng, count = np.random.default_rng(np.asarray(jax.random.key_data(keys[0]))), settings.num_blocks
     found: dict[str, Any] = {}
     for kind in ("residual", "plain"):

@@ -8,6 +8,7 @@
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.axes import Axes
@@ -37,8 +38,8 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """Train each architecture on growing sets, and compare the first eigenfunctions on held-out digits."""
     data: Any = nb.datasets.digits(max(settings.sizes) + settings.num_probe)
-    x, y = (each[settings.num_probe :] for each in data)
-    probe = data.x[: settings.num_probe]
+    probe, x = jnp.split(jnp.asarray(data.x), [settings.num_probe])
+    y = data.y[settings.num_probe :]
     options: dict[str, Any] = {"depth": settings.depth, "num_outputs": 10}
     nets: dict[str, Any] = {
         "ReLU": nb.nets.mlp(width=settings.width, **options),
