@@ -84,6 +84,18 @@ def test_a_kernel_comes_with_its_inputs_or_as_a_matrix():
     assert len({round(float(found.ease[0, 0]), 4) for found in values}) == 1
 
 
+def test_kernels_by_layer_have_an_ease_each():
+    """Their traces weight them: the ease of the whole is the mean of theirs."""
+    x = jax.random.normal(jax.random.key(0), (10, 3))
+    net, y = nb.nets.mlp(width=8, depth=1), np.asarray(x[:, 0] > 0)
+    params = net.init(jax.random.key(1), (3,))
+    grams = {path: np.asarray(K, float) for path, K in nb.empirical_ntk_by_layer(net.apply, params)(x).items()}
+    found = ease(grams | {"whole": sum(grams.values())}, y, num_labelings=10)
+    traces = {path: np.trace(K - K.mean(0)) for path, K in grams.items()}
+    mean = sum(found[path, "labeling"].ease.value * trace for path, trace in traces.items()) / sum(traces.values())
+    assert found["whole", "labeling"].ease.value == pytest.approx(mean, rel=1e-4)
+
+
 Y = np.array([-1.0, 1.0, 1.0, -1.0])
 ALL = nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 2)), outputs="all")
 
