@@ -181,7 +181,7 @@ def draw_kinds(found: Findings, ax: Axes) -> None:
 STUDY = Study(
     name="language_model",
     papers=(
-        Paper("Baratin et al.", 2021, "Implicit Regularization via Neural Feature Alignment", "2008.00938"),
+        Paper("Baratin et al.", 2020, "Implicit Regularization via Neural Feature Alignment", "2008.00938"),
         Paper("Malladi et al.", 2023, "A Kernel-Based View of Language Model Fine-Tuning", "2210.05643"),
     ),
     idea="A behavior of a language model is a labeling of contexts that decides between two next words. The kernel of "
