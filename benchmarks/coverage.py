@@ -23,6 +23,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import of_decay  # noqa: E402
+import of_ease  # noqa: E402
 import of_fits  # noqa: E402
 import of_frequencies  # noqa: E402
 import of_learnability  # noqa: E402
@@ -73,6 +74,7 @@ TRAINING = [
 ]
 CASES = [
     *of_decay.CASES,
+    *of_ease.CASES,
     *of_frequencies.CASES,
     *of_learnability.CASES,
     *of_fits.CASES,

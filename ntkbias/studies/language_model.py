@@ -83,6 +83,7 @@ def run(settings: Settings, key: Any) -> Findings:
         for place, one in enumerate(jax.random.split(null_key, settings.num_null_networks))
     }
 
+    main = "pretrained" if settings.weights else "stand-in"
     grid, names, found, shuffled = [], [], {}, []
     aligned: dict[str, list[float]] = {"same": [], "unrelated": []}
     for name, (texts, labelings) in drawn.items():
@@ -104,7 +105,7 @@ def run(settings: Settings, key: Any) -> Findings:
             kind: kernels_of(transformer, weights, tokens, pairs[:1])[0] for kind, weights in nulls.items()
         }
         null = nb.behaviors.ease(others, own, **options)
-        found[name] = {"pretrained": result[name, "feature"]} | {kind: null[kind, "feature"] for kind in others}
+        found[name] = {main: result[name, "feature"]} | {kind: null[kind, "feature"] for kind in others}
         errors = np.abs(np.asarray(result.null_mean) - 1) / np.asarray(result.null_error)
         shuffled.append(float(errors[0, 0]))
     eases = np.array(grid).reshape(
@@ -124,12 +125,10 @@ def run(settings: Settings, key: Any) -> Findings:
         "columns": list(next(iter(drawn.values()))[1]),
         "families": list(FAMILIES),
         "by kind": values,
-        "null range": np.array(
-            [[each["pretrained"].quantiles[0], each["pretrained"].quantiles[2]] for each in found.values()]
-        ),
+        "null range": np.array([[each[main].quantiles[0], each[main].quantiles[2]] for each in found.values()]),
         "matched ease": float(matched.min()),
         "beyond random labelings": float(
-            np.mean([each["pretrained"].ease.value > each["pretrained"].quantiles[-1] for each in found.values()])
+            np.mean([each[main].ease.value > each[main].quantiles[-1] for each in found.values()])
         ),
         "error of random labelings": max(shuffled),
         "unmatched share": float((eases[:, 1:, 0].max(1) / matched).max()),
@@ -172,7 +171,7 @@ def draw_kinds(found: Findings, ax: Axes) -> None:
             [place - 0.4, place + 0.4], low, high, color="0.85", label=None if place else "random labels, 99 %"
         )
     for kind, values in found["by kind"].items():
-        ax.plot(range(len(values)), values, "o" if kind == "pretrained" else "x", label=kind)
+        ax.plot(range(len(values)), values, "o" if kind in ("pretrained", "stand-in") else "x", label=kind)
     ax.set_xticks(range(len(found["families"])), found["families"])
     ax.set_yscale("log")
     ax.set_ylabel("ease of the feature")
@@ -182,7 +181,7 @@ def draw_kinds(found: Findings, ax: Axes) -> None:
 STUDY = Study(
     name="language_model",
     papers=(
-        Paper("Baratin et al.", 2021, "Implicit Regularization via Neural Feature Alignment", "2008.00938"),
+        Paper("Baratin et al.", 2020, "Implicit Regularization via Neural Feature Alignment", "2008.00938"),
         Paper("Malladi et al.", 2023, "A Kernel-Based View of Language Model Fine-Tuning", "2210.05643"),
     ),
     idea="A behavior of a language model is a labeling of contexts that decides between two next words. The kernel of "

@@ -60,28 +60,23 @@ def test_random_orders_have_mean_one():
     assert found["labeling"].p_value < 0.01
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.5, 4.0])
-@pytest.mark.parametrize("n", [32, pytest.param(200, marks=pytest.mark.slow)])
-def test_intervals_cover_the_mean_over_samples(strength, n):
-    """The mean over samples of n contexts, known from many of them; at chance and far from it."""
-    rng = np.random.default_rng(7)
-
-    def of_sample():
-        features, y = features_of(rng, n, strength)
-        found = ease(features @ features.T, y, num_labelings=1)["labeling"].ease
-        return found.value, found.low, found.high
-
-    values, lows, highs = np.array([of_sample() for _ in range(400)]).T
-    truth = np.mean(values)
-    covered = np.mean((lows <= truth) & (truth <= highs))
-    assert covered > 0.95 - 3 * (0.95 * 0.05 / 400) ** 0.5
-
-
 def test_a_kernel_comes_with_its_inputs_or_as_a_matrix():
     x = jax.random.normal(jax.random.key(0), (10, 3))
     kernel, y = nb.infinite_ntk(nb.nets.mlp(depth=1)), np.asarray(x[:, 0] > 0)
     values = [ease(kernel, x, y), ease(kernel(x), y), ease({"one": kernel.operator(x)}, y)]
     assert len({round(float(found.ease[0, 0]), 4) for found in values}) == 1
+
+
+def test_kernels_by_layer_have_an_ease_each():
+    """Their traces weight them: the ease of the whole is the mean of theirs."""
+    x = jax.random.normal(jax.random.key(0), (10, 3))
+    net, y = nb.nets.mlp(width=8, depth=1), np.asarray(x[:, 0] > 0)
+    params = net.init(jax.random.key(1), (3,))
+    grams = {path: np.asarray(K, float) for path, K in nb.empirical_ntk_by_layer(net.apply, params)(x).items()}
+    found = ease(grams | {"whole": sum(grams.values())}, y, num_labelings=10)
+    traces = {path: np.trace(K - K.mean(0)) for path, K in grams.items()}
+    mean = sum(found[path, "labeling"].ease.value * trace for path, trace in traces.items()) / sum(traces.values())
+    assert found["whole", "labeling"].ease.value == pytest.approx(mean, rel=1e-4)
 
 
 Y = np.array([-1.0, 1.0, 1.0, -1.0])

@@ -113,3 +113,17 @@ def test_null_weights_keep_numbers_or_moments():
         random_weights({}, key=jax.random.key(0))
     with pytest.raises(nb.InputError, match="Expected wrt= to name parameters"):
         permuted_weights(params, key=jax.random.key(0), only="['v']")
+
+
+def test_a_transformer_s_preference_is_fine_tuned():
+    """In a small step, with some of the parameters, at training and held-out contexts."""
+    model = nb.language.Transformer(num_heads=2, num_key_heads=1)
+    params = model.init(jax.random.key(0), vocabulary=12, width=16, hidden=16, depth=1)
+    tokens = jax.random.randint(jax.random.key(1), (14, 3), 0, 12)
+    f, y = nb.behaviors.contrast(model.last_logits, 3, 7), np.where(tokens[:, -1] < 6, 0.1, -0.1)
+    options = {"x_held_out": tokens[8:], "y_held_out": y[8:], "wrt": "['layers']", "num_steps": 8}
+    found = fine_tuning_prediction(f, params, tokens[:8], y[:8], learning_rate=0.002, measured=True, **options)
+    assert found.outputs.shape[1:] == (8, 1)
+    assert found.correlation > 0.99
+    assert found.held_out_correlation > 0.97
+    assert 0 < found.kernel_change < 0.2

@@ -1,6 +1,7 @@
 """Every interval holds the truth as often as it says: the cases of `covering.py`, in `benchmarks/coverage.py` too."""
 
 import of_decay
+import of_ease
 import of_fits
 import of_frequencies
 import of_learnability
@@ -10,12 +11,13 @@ from covering import DRAWS, Case, Row, least, rows
 
 CASES = [
     *of_decay.CASES,
+    *of_ease.CASES,
     *of_frequencies.CASES,
     *of_learnability.CASES,
     *of_fits.CASES,
     *of_probes.CASES,
 ]
-QUICK = {"tail index", "alignment, 2 se"}  # a second or two for 200 draws
+QUICK = {"tail index", "alignment, 2 se", "ease of a labeling"}  # a second or two for 200 draws
 
 
 @pytest.mark.parametrize(
