@@ -73,7 +73,7 @@ def run(settings: Settings, key: Any) -> Findings:
         rate = settings.learning_rate / float(limit(x_test[:1])[0, 0])
         steps = [settings.num_steps]
         descent = nb.gradient_descent(limit, x_test[train], y_test[train], steps, rate, x_test=x_test)
-        by_kernel.append(psnr(descent.test_outputs[0], y_test))
+        by_kernel.append(psnr(jnp.asarray(descent.test_outputs)[0], y_test))
         some = y_test[:, : settings.num_outputs]
         end = nb.training.trained(
             net.apply,
