@@ -36,7 +36,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbias import losses
-from ntkbias.checks import key_or_default, require_name, require_positive
+from ntkbias.checks import key_or_default, require_name, require_positive, widened
 from ntkbias.errors import InputError
 from ntkbias.kernels import Kernel, empirical_ntk
 from ntkbias.kernels.kernel import require_kernel
@@ -137,8 +137,8 @@ def data_scaling(
     `ridges` are relative to the mean diagonal of each Gram matrix. Of several, each regression takes the one with the
     least leave-one-out error. Kernels of networks with several outputs are their means over outputs.
 
-    Costs one training per run and size, and n^3 operations per run, size, kernel and ridge. A progress bar counts
-    trainings and regressions.
+    Parameters and data of half precision are computed with in float32. Costs one training per run and size, and n^3
+    operations per run, size, kernel and ridge. A progress bar counts trainings and regressions.
 
     Raises `InputError` on sizes beyond the number of examples, ridges or names that do not fit, targets of another
     shape than the outputs, and if training diverges.
@@ -207,12 +207,13 @@ def _runs(params: Params) -> list[Params]:
             f"{sorted(lengths)}. Use jax.vmap(lambda key: net.init(key, shape))(keys)."
         )
     (count,) = lengths.pop()
-    return [jax.tree.map(lambda leaf, run=run: jnp.asarray(leaf)[run], params) for run in range(count)]
+    return [jax.tree.map(lambda leaf, run=run: widened(jnp.asarray(leaf))[run], params) for run in range(count)]
 
 
 def _fitting(f: ApplyFunction, params: Params, data: Any, name: str) -> tuple[Array, Array]:
     """The inputs, and the targets in the shape of the outputs."""
     x, y = checked_data(data, name)
+    x = widened(x)  # a Gram matrix in half precision is too rough for a small ridge
     outputs = output_shape(f, params, x)
     return x, losses.checked_targets("mse", outputs, y).reshape(outputs.shape)
 
