@@ -43,6 +43,7 @@ ROWS = {
     "InterpolationSpectrum": {"frequency": 3},
     "FeatureResponses": {"feature": 2},
     "ShuffledAUC": {},
+    "Agreement": {"example": 3},
     "LayerInformation": {"layer": 2},
     "ComparedKernel": {"mode": 24},
     "Verdicts": {"quantity": 3, "first": 1, "second": 1},
