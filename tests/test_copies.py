@@ -118,6 +118,7 @@ def others(folder):
         "measure of frequency": nb.frequency.MEASURES["graph"],
         "covariance": nb.layers.Covariance(jnp.ones((2, 2)), None, jnp.ones(2), jnp.ones(2), ()),
         "power law": nb.scaling.PowerLaw(-1.0, 0.5),
+        "power spectrum": nb.frequency.power_spectrum(np.arange(8.0)),
         "unloaded kernel": nb.kernels.UnloadedKernel("Expected f=; got none."),
         "data": nb.datasets.digits(5),
         "task": nb.tasks.disk(5, key=jax.random.key(0)),

@@ -43,6 +43,7 @@ ROWS = {
     "InterpolationSpectrum": {"frequency": 3},
     "FeatureResponses": {"feature": 2},
     "ShuffledAUC": {},
+    "Agreement": {"example": 3},
     "LayerInformation": {"layer": 2},
     "Agreement": {"example": 2},
     "DataScaling": {"learner": 2, "run": 3, "size": 2},

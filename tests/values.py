@@ -65,6 +65,7 @@ def results():
         nb.frequency.InterpolationSpectrum(jnp.arange(3.0), jnp.ones((2, 3)), jnp.ones((1, 3))),
         complexity.feature_responses(jnp.eye(2), jnp.ones(2), jnp.array([1.0, -1.0])),
         complexity.ShuffledAUC(1.0, 0.5, 1.0),
+        complexity.agreement(np.array([[True, True, False], [True, False, False]])),
         complexity.LayerInformation(jnp.ones(2), jnp.ones(2), 30),
         complexity.Agreement(jnp.ones(2), 0.8, 0.6),
         nb.learning.LossTrajectory(jnp.arange(2.0), jnp.ones((2, 3)), None, jnp.ones(2)),
