@@ -45,7 +45,6 @@ ROWS = {
     "ShuffledAUC": {},
     "Agreement": {"example": 3},
     "LayerInformation": {"layer": 2},
-    "Agreement": {"example": 2},
     "DataScaling": {"learner": 2, "run": 3, "size": 2},
     "LossTrajectory": {"time": 2},
     "Ensemble": {"time": 2, "new_example": 3},

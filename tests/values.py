@@ -67,7 +67,6 @@ def results():
         complexity.ShuffledAUC(1.0, 0.5, 1.0),
         complexity.agreement(np.array([[True, True, False], [True, False, False]])),
         complexity.LayerInformation(jnp.ones(2), jnp.ones(2), 30),
-        complexity.Agreement(jnp.ones(2), 0.8, 0.6),
         nb.learning.LossTrajectory(jnp.arange(2.0), jnp.ones((2, 3)), None, jnp.ones(2)),
         nb.inference.Ensemble(jnp.arange(2.0), jnp.ones((2, 3)), jnp.ones((2, 3, 3))),
         nb.inference.Posterior(jnp.ones(3), jnp.ones(3), None, 0.1, jnp.ones(4), jnp.ones(4), -1.5, 0.0),
