@@ -52,7 +52,6 @@ def permuted_weights(params: Params, *, key: PRNGKeyArray, only: Which | None = 
     >>> sorted(permuted_weights(jnp.array([1.0, 2.0]), key=jax.random.key(0)).tolist())
     [1.0, 2.0]
     """
-
     require_known((params, key), "permuted_weights", "it draws orders on the host")
 
     def shuffled(key: PRNGKeyArray, leaf: Array) -> Array:
