@@ -129,4 +129,5 @@ STUDY = Study(
         ),
     ),
     figures={"alignment": Figure("Each line is a network.", draw)},
+    num_seeds=3,
 )
