@@ -177,3 +177,5 @@ def test_weights_are_a_setting_of_the_language_model_alone(tmp_path, capsys):
     assert "Expected settings of hypercube" in capsys.readouterr().err
     assert main(["study", "language-model", "--weights", str(tmp_path / "none"), *out]) == 2
     assert "Expected a GGUF file, or a folder with one; got" in capsys.readouterr().err
+    assert main(["study", "language-model", "--out", str(tmp_path / "run")]) == 2
+    assert "Expected the setting weights (--weights on the command line) for language_model" in capsys.readouterr().err

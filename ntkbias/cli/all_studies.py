@@ -58,11 +58,15 @@ def run(options: StudyOptions) -> Outcome:
 
 def _results(options: StudyOptions) -> tuple[dict[str, Any], dict[str, str], int]:
     """What each study found and the messages of those that failed, by name, and how many were computed."""
-    own = {name: dataclasses.replace(options, name=name, out=options.out / name) for name in NAMES}
+    names = [name for name in NAMES if options.scale == "smoke" or not study_of(name).needs]
+    for name in NAMES:
+        if name not in names:
+            announce(f"{name} is left out: it needs --{study_of(name).needs}. Run it by its name.")
+    own = {name: dataclasses.replace(options, name=name, out=options.out / name) for name in names}
     found: dict[str, Any] = {}
     failures: dict[str, Any] = {}
     waiting = []
-    for name in NAMES:
+    for name in names:
         try:
             outcome = studies.finished(own[name])
         except InputError as error:  # the folder is in use, or holds files of someone else
@@ -72,7 +76,7 @@ def _results(options: StudyOptions) -> tuple[dict[str, Any], dict[str, str], int
             waiting.append(name)
         else:
             found[name] = outcome.data
-    announce(f"{len(found)} of {len(NAMES)} studies are finished already; {len(waiting)} will run.")
+    announce(f"{len(found)} of {len(names)} studies are finished already; {len(waiting)} will run.")
     computed = 0
     for name, message in _run_each({name: _command(own[name]) for name in waiting}, options.jobs):
         outcome = studies.finished(dataclasses.replace(own[name], overwrite=False)) if message is None else None
@@ -123,7 +127,7 @@ def _command(options: StudyOptions) -> list[str]:
 def _text(results: dict[str, Any], failures: dict[str, str], options: StudyOptions, computed: int) -> str:
     """A row per study, and below it each claim that does not hold."""
     rows, notes = [], []
-    for name in NAMES:
+    for name in (name for name in NAMES if name in results or name in failures):
         first = [name, study_of(name).source]
         if name not in results:
             rows.append([*first, "-", "failed", "-"])
@@ -143,4 +147,4 @@ def _text(results: dict[str, Any], failures: dict[str, str], options: StudyOptio
     columns = dict(zip(heads, map(list, zip(*rows, strict=True)), strict=True))
     if not computed and not failures:
         notes.append("Nothing was computed: all studies are finished. --overwrite computes them again.")
-    return str(Table(f"{len(NAMES)} studies at {options.scale} scale", columns, notes))
+    return str(Table(f"{len(rows)} studies at {options.scale} scale", columns, notes))

@@ -25,7 +25,7 @@ __all__ = ["STUDY", "Settings"]
 class Settings:
     """The folder of the weights, contexts per family, networks per null, random labelings, and layers that are kept.
 
-    Without `weights`, a small transformer with random weights stands in, for which the claims about features must fail.
+    At smoke scale without `weights`, a small transformer with random weights stands in.
     """
 
     weights: str = ""
@@ -188,7 +188,7 @@ STUDY = Study(
     "the difference of two logits says how readily fine-tuning would teach it. The kernel of a pretrained model "
     "should favor what the model already represents, and that of random weights should not. These claims are this "
     "package's own: the papers have the kernel's alignment with what is learned, and kernels of language models. "
-    "Without the option for weights, a transformer with random weights stands in.",
+    "At smoke scale, a transformer with random weights stands in, for which claims about features must fail.",
     scales={
         "smoke": Settings(num_contexts=16, num_labelings=200),
         "small": Settings(num_contexts=64),
@@ -253,4 +253,5 @@ STUDY = Study(
         ),
     },
     cost="with weights of 135 million parameters, hours on two cores and 8 GB",
+    needs="weights",
 )

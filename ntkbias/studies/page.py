@@ -62,7 +62,7 @@ def index_page(results: Mapping[str, Any], failures: Mapping[str, str], scale: s
     `results` are their `result.json` by name. Each study's own page is in a folder of its name, beside this page.
     """
     rows = []
-    for name in NAMES:
+    for name in (name for name in NAMES if name in results or name in failures):
         link = f"<a href='{name}/report.html'>{name}</a><br>{html.escape(study_of(name).source)}"
         if name not in results:
             rows.append([link, html.escape(failures[name].splitlines()[-1]), "", "", "failed", ""])

@@ -107,6 +107,11 @@ def run_study(
         if name not in known:
             raise InputError(f"Expected settings of {study.name}, {', '.join(known)}; got {name!r}.")
     settings = dataclasses.replace(settings, **changes)
+    if study.needs and scale != "smoke" and not getattr(settings, study.needs):
+        raise InputError(
+            f"Expected the setting {study.needs} (--{study.needs} on the command line) for {study.name} at the {scale} "
+            "scale; got none. At smoke scale a small model with random weights stands in."
+        )
     count = study.num_seeds if num_seeds is None else num_seeds
     require_positive("num_seeds", count)
     started = time.perf_counter()

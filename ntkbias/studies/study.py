@@ -101,6 +101,7 @@ class Study:
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
     num_seeds: int = 1
     cost: str = ""  # time and memory at the paper's scale, if two cores cannot run it in an hour
+    needs: str = ""  # a setting that a user has to give beyond the smoke scale, such as the place of a file
 
     @property
     def source(self) -> str:
