@@ -91,7 +91,7 @@ class TestPosterior:
         found = jax.grad(evidence, (0, 1))(0.5, 0.1)
         for place, step in enumerate(([1e-5, 0], [0, 1e-5])):
             slope = (evidence(0.5 + step[0], 0.1 + step[1]) - evidence(0.5 - step[0], 0.1 - step[1])) / 2e-5
-            assert found[place] == pytest.approx(slope, rel=1e-5)
+            assert float(found[place]) == pytest.approx(float(slope), rel=1e-5)
 
     def test_it_is_saved_whole(self, tmp_path):
         x, y, new = given(X, Y, NEW)
