@@ -52,6 +52,7 @@ NAMES = (
     "natural_clustering",
     "path_kernel",
     "washout",
+    "learned_order",
     "language_model",
 )
 
