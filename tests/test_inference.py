@@ -106,6 +106,7 @@ class TestPosterior:
             ({"y": y[:3]}, "Expected y of shape"),
             ({"kernel": nb.infinite_nngp(NET, outputs="all")}, "Expected a kernel with one value per pair of inputs"),
             ({"method": "magic"}, "Expected method to be one of"),
+            ({"method": "products", "tolerance": 2.0}, "Expected a tolerance above 0 and below 1; got 2.0"),
             ({"y": jnp.arange(12)}, "labels"),
         ):
             arguments = {"kernel": GAUSSIAN, "x": x, "y": y, "x_new": new, "noise": 0.1} | change

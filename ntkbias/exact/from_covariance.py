@@ -182,6 +182,7 @@ def predicted_spectrum(
     if (
         values.ndim != 2
         or values.shape[0] != values.shape[1]
+        or not values.size
         or not np.allclose(values, values.T, atol=1e-6 * np.abs(values).max())
     ):
         raise InputError(f"Expected a symmetric covariance (d, d); got shape {values.shape}, or another matrix.")

@@ -198,6 +198,9 @@ def kernel_posterior(
     else:
         require_positive("num_landmarks", num_landmarks)
         require_positive("max_products", max_products)
+        require_scale("tolerance", tolerance)
+        if not 0 < tolerance < 1:
+            raise InputError(f"Expected a tolerance above 0 and below 1; got {tolerance!r}.")
         rough = nystrom(kernel, x, min(num_landmarks, n), key=key_or_default(key))
         solved, residuals = by_products(
             lambda block: np.asarray(operator @ block.astype(operator.dtype), float) + noise * block,

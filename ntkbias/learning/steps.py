@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from ntkbias.checks import require_known
+from ntkbias.checks import require_known, require_scale
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.flow import checked_step
@@ -57,13 +57,14 @@ def steps_to_learn(
     """
     require_known((kernel, x, targets, P), "steps_to_learn")
     checked_step(learning_rate, 0.0)
+    require_scale("tolerance", tolerance)
     if not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance above 0 and below 1; got {tolerance!r}.")
     modes = modes_of(kernel, x, None, None, P)
     values = values_on(targets, "targets", modes.shape)
     require_no_labels(targets)
-    factors = np.abs(1 - learning_rate * modes.rates)
-    if np.any(factors >= 1):
+    moved = learning_rate * modes.rates
+    if np.any(moved >= 2):
         raise InputError(
             f"Expected a learning rate below the critical one, {2 / modes.rates.max():.4g}; got {learning_rate:.4g}."
         )
@@ -72,11 +73,14 @@ def steps_to_learn(
     total = np.sum(columns * weighted, 0)
     if not np.all(total > 0):
         raise InputError("Expected targets that are not zero under the loss; got one of zeros. Leave it out.")
+    with np.errstate(divide="ignore"):  # a mode that one step learns has the factor 0
+        logs = np.where(moved < 1, np.log1p(-np.minimum(moved, 1.0)), np.log(np.maximum(moved - 1, 0.0)))
     power = (modes.analysis @ columns) ** 2
     beyond = np.maximum(total - power.sum(0), 0.0) * (total - power.sum(0) > 1e-9 * total)  # else it is rounding
 
     def learned(steps: np.ndarray) -> np.ndarray:
-        left = np.sum(np.exp(2 * steps * np.log(np.maximum(factors, 1e-300))[:, None]) * power, 0) + beyond
+        exponents = np.where(steps > 0, steps * np.maximum(logs, -1e6)[:, None], 0.0)
+        left = np.sum(np.exp(2 * exponents) * power, 0) + beyond
         return left <= tolerance**2 * total
 
     low, high = np.zeros(columns.shape[1]), np.full(columns.shape[1], 2.0**DOUBLINGS)

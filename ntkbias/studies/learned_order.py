@@ -20,7 +20,7 @@ from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
 
 __all__ = ["STUDY", "Settings"]
 
-LEARNED = 0.5  # of a function's power: PAPERS has no level, and the learning time of `learnability` uses this one
+LEARNED = 0.5  # of a function's power, as for the learning time of `learnability`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def run(settings: Settings, key: Any) -> Findings:
     rho = {name: float(scipy.stats.spearmanr(each, measured).statistic) for name, each in times.items()}
     return {
         **rho,
-        "random last": float(measured.argmax() == list(named).index("random-labels")),
+        "random last": float(measured[list(named).index("random-labels")] == measured.max()),
         "names": list(named),
         "predicted": times["order"],
         "measured": measured,

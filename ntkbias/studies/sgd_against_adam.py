@@ -80,7 +80,7 @@ STUDY = Study(
     ),
     idea="If gradient noise has a heavy tail, rare large steps take stochastic gradient descent out of narrow minima. "
     "Adam divides each coordinate by its own scale, which makes the tail lighter, so it stays longer. The tail index "
-    "of the noise is therefore the quantity to measure.",
+    "of the noise is therefore the quantity to measure. This study tests the measure; it trains nothing.",
     scales={
         "smoke": Settings(num_samples=40_000, num_draws=60),
         "small": Settings(),

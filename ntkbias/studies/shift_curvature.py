@@ -69,7 +69,8 @@ STUDY = Study(
     name="shift_curvature",
     papers=(Paper("Bradley, Gomez-Uribe and Vuyyuru", 2021, "Shift-Curvature, SGD, and Generalization", "2108.09507"),),
     idea="The minimum of the training loss is not the minimum of the test loss. The shift between the two costs half "
-    "of its square in the Hessian of the test loss. A sharper minimum thus generalizes worse at an equal shift.",
+    "of its square in the Hessian of the test loss. A sharper minimum thus generalizes worse at an equal shift. This "
+    "study tests the formula, on linear regression.",
     scales={"smoke": Settings(num_problems=3), "small": Settings(), "paper": Settings(num_problems=200)},
     run=run,
     claims=(

@@ -97,35 +97,35 @@ STUDY = Study(
     "something of the geometry win, since they carry over to places without data. With ten times the points, methods "
     "that know nothing of it come near, because data are then almost everywhere.",
     scales={
-        "smoke": Settings(sizes=(200, 1_000), width=32, num_steps=300, num_test=1_000),
+        "smoke": Settings(sizes=(200, 400), width=32, num_steps=300, num_test=1_000),
         "small": Settings(),
         "paper": Settings(num_test=20_000, width=256, num_steps=20_000),
     },
     run=run,
     claims=(
         Claim(
-            "With 1,000 points the prior wins: polar coordinates beat the plain ones.",
+            "With few points the prior wins: polar coordinates beat the plain ones.",
             "prior",
             Bound(low=0.0),
             "accuracy of the network on polar coordinates minus that on plain ones",
         ),
         Claim(
-            "With 10,000 points scale wins: plain coordinates beat polar ones.",
+            "With many points scale wins: plain coordinates beat polar ones.",
             "scale",
             Bound(low=0.0),
-            "accuracy on plain coordinates minus that on polar ones, both with 10,000 points",
+            "accuracy on plain coordinates minus that on polar ones, both with the larger size",
         ),
         Claim(
-            "Ten times the points make up for the prior.",
+            "Many points make up for the prior.",
             "ten times",
             Bound(low=0.0),
-            "accuracy on plain coordinates with 10,000 points minus that on polar ones with 1,000",
+            "accuracy on plain coordinates with the larger size minus that on polar ones with the smaller one",
         ),
         Claim(
             "Far from data the right features beat nearest neighbors.",
             "far",
             Bound(low=0.0),
-            "difference of accuracies with 1,000 points, on the tenth of test points farthest from them",
+            "difference of accuracies with few points, on the tenth of test points farthest from them",
         ),
     ),
     figures={"accuracy": Figure("Dashed: on the tenth of test points that are farthest from training points.", draw)},

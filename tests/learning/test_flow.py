@@ -270,7 +270,11 @@ def test_steps_to_learn_are_those_of_the_descent(unchecked):
     for arguments, message in (
         ((matrix, targets, 1.0, rate), "Expected a tolerance above 0 and below 1; got 1.0"),
         ((matrix, targets, 0.1, 1e3), "Expected a learning rate below the critical one, "),
+        ((matrix, targets, "0.1", rate), "Expected .*tolerance"),
+        ((matrix, targets, 0.1, "0.5"), "Expected .*the learning rate"),
         ((matrix, 0 * targets, 0.1, 1e-3), "Expected targets that are not zero under the loss"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises((InputError, TypeError), match=message):
             nb.learning.steps_to_learn(*arguments)
+    slow = nb.learning.steps_to_learn(np.eye(2), np.ones(2), 0.5, 1e-12, P=np.ones(2))  # a factor near one is no one
+    assert float(slow) == pytest.approx(np.log(2) / 1e-12, rel=1e-9)
