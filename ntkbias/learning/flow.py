@@ -34,7 +34,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkbias import losses
-from ntkbias.checks import require_known, require_scale, require_whole_numbers, require_wide
+from ntkbias.checks import require_known, require_whole_numbers, require_wide
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning.decays import decay_of_flow, decay_of_steps
@@ -309,11 +309,12 @@ class _Problem(NamedTuple):
 
 def checked_step(learning_rate: Any, momentum: Any) -> None:
     """Raise an `InputError` unless the learning rate is above zero and the momentum in [0, 1)."""
-    require_scale("the learning rate", learning_rate)
-    require_scale("the momentum", momentum)
-    if not learning_rate > 0:
+    for name, value in (("learning rate", learning_rate), ("momentum", momentum)):
+        if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+            raise InputError(f"Expected a {name} that is one number; got {value!r}.")
+    if not np.isfinite(learning_rate) or not learning_rate > 0:
         raise InputError(f"Expected a learning rate above zero; got {learning_rate!r}.")
-    if not momentum < 1:
+    if not 0 <= momentum < 1:
         raise InputError(f"Expected a momentum of at least 0 and below 1; got {momentum!r}.")
 
 
