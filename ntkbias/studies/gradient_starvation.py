@@ -93,7 +93,7 @@ STUDY = Study(
             "Features that are not coupled do not starve.",
             "uncoupled",
             Bound(high=1e-3),
-            "relative change of the weak response",
+            "relative change of the weak response; a control, which holds by construction",
         ),
     ),
     figures={"responses": Figure("Responses of two coupled features.", draw)},

@@ -43,6 +43,7 @@ def run(settings: Settings, key: Any) -> Findings:
     options: dict[str, Any] = {"depth": settings.depth, "num_outputs": 10}
     nets: dict[str, Any] = {
         "ReLU": nb.nets.mlp(width=settings.width, **options),
+        # Without biases a hat is zero for half of the inputs; ReLU networks have none, as in their other studies.
         "hat": nb.nets.mlp(width=settings.width, activation="hat", b_std=1.0, **options),
         "CNN": nb.nets.cnn(width=settings.channels, **options),
     }
