@@ -81,6 +81,12 @@ def mnist(folder: str | Path, split: Split = "train", num_examples: int | None =
     all pixels to mean zero and variance one over the whole split.
 
     Raises `InputError` if a file is missing, truncated or of another kind.
+
+    >>> import ntkbias as nb
+    >>> nb.datasets.mnist("no such folder")
+    Traceback (most recent call last):
+        ...
+    ntkbias.errors.InputError: Expected a folder of data files at no such folder; got none.
     """
     require_choice("split", split, Split)
     prefix = {"train": "train", "test": "t10k"}[split]
@@ -102,6 +108,12 @@ def cifar10(folder: str | Path, split: Split = "train", num_examples: int | None
     the first ones. One shift and one scale bring all pixels to mean zero and variance one over the whole split.
 
     Raises `InputError` if files are missing, truncated or of another kind.
+
+    >>> import ntkbias as nb
+    >>> nb.datasets.cifar10("no such folder")
+    Traceback (most recent call last):
+        ...
+    ntkbias.errors.InputError: Expected a folder of data files at no such folder; got none.
     """
     patterns = {"train": ("data_batch_*.bin", "train*.bin"), "test": ("test*.bin",)}
     require_choice("split", split, Split)

@@ -55,6 +55,12 @@ class Spectrum(Printed):
     eigenfunctions `(n, o, k)`, whose squares are summed over outputs before the mean over inputs. Modes with the same
     number in `eigenspace` have eigenvalues too close to distinguish. Their span is meaningful, but the single
     eigenfunctions within it are arbitrary. Eigenvalues below `noise_floor` are rounding.
+
+    >>> import ntkbias as nb
+    >>> x, weights = nb.domains.Circle().quadrature(16)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2)), x, weights=weights)
+    >>> spectrum.eigenvalues.shape, spectrum.eigenfunctions.shape, spectrum.eigenspace[:3].tolist()
+    ((16,), (16, 16), [0, 1, 1])
     """
 
     named_axes = Axes("mode", k="mode", n="input", o="output", m="landmark")

@@ -71,7 +71,7 @@ def test_it_is_the_squared_norm_of_the_paper_s_sum_of_gradients(x64):
     net = nb.nets.mlp(8, 1, 1)
     params = jax.tree.map(lambda leaf: leaf.astype(float), net.init(jax.random.key(0), (4,)))
     phi = targets_of(19)
-    jacobian = jax.jacrev(lambda p: net.apply(p, X)[:, 0])(params)
+    jacobian = jax.jit(jax.jacrev(lambda p: net.apply(p, X)[:, 0]))(params)
     summed = [np.tensordot(phi, leaf, 1) for leaf in jax.tree.leaves(jacobian)]
     expected = sum(np.sum(leaf**2) for leaf in summed) / np.sum(phi**2)
     found = rayleigh_quotient(nb.empirical_ntk(net.apply, params).operator(X), phi)

@@ -7,119 +7,130 @@ line matches. `conftest.py` gives the matching tests the mark `wide`, and refuse
 import re
 import zlib
 
-_LAYER_VARIANTS = "|".join(
-    re.escape(name)
-    for name in (
-        "dense, bias from zero",
-        "conv, 1-D even window",
-        "conv, 1-D strides",
-        "conv, 2-D circular strides",
-        "conv, 4-D",
-        "conv, window of one",
-        "conv, stride beyond window",
-        "conv, window beyond image",
-        "conv, dilation circular",
-        "relu, image",
-        "erf, image",
-        "flatten, vector",
-        "pool, vector",
-        "sequential, empty",
-        "residual, convolutions",
-        "residual, shortcut",
-        "average pool, edges",
-        "layer norm, all",
-        "attention, sqrt",
-        "positional encoding, decay",
-        "positional encoding, concat",
-        "sinusoidal encoding, concat",
-    )
+# A test with cases is a law that each case meets. `make test` takes one case of each law, and some of a law with many
+# cases, in turn, so that each case meets one law in `SHARE`. All cases of these laws stay: they read messages, pages,
+# pictures or files, and hardly compile.
+ALL_CASES = (
+    r"(?i)bad_?input|message|refuse|named|errors?_say|test_errors\[|says_why",
+    r"^(tests/)?test_(house|site|readme|pictures|studies|notebooks|keys|annotations|tables)\.py",
 )
+SHARE = 24
 
-# Laws of tables: each law meets one case in `SHARE`, and each case one law in `SHARE`, in turn.
-SAMPLED = (
-    r"layers/test_(layers|repeats|activations|attention|encodings|combine)\.py::test_\w+\[",
-    r"layers/test_against_stax\.py::test_kernels_of_layers\[",
-    r"kernels/test_infinite\.py::test_(symmetric|cnn|float32|mlp)\w*\[",
-    r"kernels/test_(kernel|tiles|store|jaxprs|derived|cross|mixing|inputs|preconditioned|operator|on_inputs|tied)\.py::(\w+::)?test_\w+\[",
-    r"kernels/test_empirical\.py::test_ntk_is_the_product\w*\[",
-    r"test_half_precision\.py::test_half_precision_is\w*\[",
-    r"tracking/test_training_measures\.py::test_\w+\[",
-    r"domains/test_\w+\.py::test_\w+\[",
-    r"test_(nets|losses|eigen|exact|scaling|plots|datasets)\.py::(\w+::)?test_\w+\[",
-    r"eigen/test_\w+\.py::(\w+::)?test_\w+\[",
-    r"frequency/test_\w+\.py::test_\w+\[",
-    r"faults/test_damages\.py::test_\w+\[",
-    r"tracking/test_resuming\.py::test_\w+\[",
-    r"test_(lifetimes|arrays_in_files|saved_kernels)\.py::test_\w+\[",
-)
-MESSAGES = r"(?i)bad_?input|message|refuse|named|error"  # tests that read a message: all of them stay
-SHARE = 24  # a law of fewer cases keeps one of them
-
+# Patterns of tests, by the reason why another test of `make test` suffices.
 WIDE = {
-    r"test_docs\.py::test_(the_guide|physics_informed_networks)": "pages repeat docstrings",
-    r"test_cross\.py::test_(inputs_of_several|functions_of_several|blocks_and_formed|ratios_of)": "products stay",
-    r"test_cross\.py::test_(a_step_on_one|undecided_layers|gradients_of_it|block_kernel_governs)": "products stay",
-    r"test_report\.py::test_(names_are_text|page_of_one_kernel_without)": "others hold it",
-    r"test_history_plots\.py::test_several_runs_are": "test_pictures.py has a band of runs",
-    r"test_plots\.py::test_(nothing_is_clipped|modes_that_inputs_do_not|saved_files_load)": "pictures hold it",
-    r"test_repeats\.py::test_(second_derivatives_are|under_vmap)": "first derivatives stay",
-    r"test_inputs\.py::test_(inputs_of_any_type|training_tracking|blocks_and_stores)": "others hold it",
-    r"test_saved_kernels\.py::test_(loaded_spectra_extend|kernels_of_a_float64|inputs_of_several)": "others hold it",
-    r"test_alignments\.py::test_(every_way_to_give_a_kernel\[all\]|standard_errors_are)": "the mean of outputs stays",
-    r"test_sequences\.py::test_measures_of_sequences": "losses of sequences are tested alone",
-    r"test_krylov\.py::TestCheckpoints::test_resumes_to_the_same_bits": "test_faults.py kills a search",
-    r"test_kernel\.py::test_features_are_made_in_passes": "blocks of features are tested against the whole",
-    r"test_copies\.py::test_values_are_equal_after\[(copy|deepcopy)\]": "pickle takes values apart, too",
-    r"test_copies\.py::test_kernels_work_in_another_process": "the same values are pickled and loaded in this process",
-    r"test_compare\.py::TestGrid::test_every_combination_has_its_limit": "the docstring has the same slope",
-    r"test_docs\.py::test_examples_print_what_they_say": "pages repeat what the docstrings' examples show",
-    r"test_docs\.py::test_numbers_of_other_libraries_are_converted": "two ways to one number, with other libraries",
-    r"test_contrasts\.py::test_the_kernel_of_contrasts_is_that_of_jacobians\[each\]": "all pairs of outputs stay",
-    r"test_commands\.py::test_(a_comparison_is_found_again|learn_of_several)": "other commands do it",
-    r"test_studies\.py::test_every_study_runs\[hypercube\]": "another study runs",
-    rf"layers/test_layers\.py.*\[({_LAYER_VARIANTS})\]": "options of a layer whose law another line of LAYERS tests",
-    r"test_empirical\.py::test_ntk_is_the_product.*-each and mean\]": "'each' and 'mean' sum the blocks of 'all' anew",
-    r"test_empirical\.py::test_blocks_do_not_change.*\[mlp-": "the function with axes of outputs has all four outputs",
-    r"test_empirical\.py::test_pieces_and_strips.*\[embedding\]": "the two other functions cross the same pieces",
-    r"\[(.*-)?float32(-.*)?\]$": "laws held in float64, where tolerances are tighter; float32 has tests of its own",
-    r"test_infinite\.py::test_cnn_is_the_slow_sum.*\(\d, \d, ?\d?\).*flatten\]": "the same windows are pooled",
-    r"test_infinite\.py::test_mlp_is_the_closed_form\[[13]-": "one depth, with biases, tests the recursion",
-    r"test_infinite\.py::test_gradient_agrees.*\[cnn, flatten\]": "the pooled network carries more pairs",
-    r"test_infinite\.py::test_derivatives_are_finite.*\[None-": "the case with biases meets the same kinks",
-    r"test_against_stax\.py::test_kernels_of_layers\[attention, (abs|relu|sqrt)\]": "tested in test_attention.py",
-    r"test_kernel\.py::test_features_are_made_in_passes\[1-(mlp|shared read-outs)\]": "passes of three have it",
-    r"test_kernel\.py::test_derivative_by_inputs\[sum-": "the two summands are tested alone",
-    r"test_kernel\.py::test_blocks_inside_jit\[sum\]": "the two summands are tested alone",
-    r"test_tiles\.py::test_is_the_matrix_at_once\[(1|5)-1\]": "one set of inputs tests the mirrored tiles",
-    r"test_jaxprs\.py::test_what_a_strided.*\[length(0|2|5)-": "windows and strides, of which four of seven stay",
-    r"test_activations\.py::test_both_modes_of_diff.*\[(hat|sin|polynomial)\]": "one activation of each kind stays",
-    r"test_activations\.py::test_float32\[": "the extremes of float32 have test_any_scale_in_float32",
-    r"test_repeats\.py::test_values_and_.*\[(tanh|gelu|leaky relu|product)\]": "long to compile; others stay",
-    r"test_derived\.py::TestVelocity::test_is_the_difference_quotient\[(mlp|cnn)\]": "three functions stay",
-    r"test_derived\.py::TestCentered::test_is_the_doubly_centered_gram_matrix\[(each|sum)\]": "'mean' and 'all' stay",
-    r"test_nets\.py::test_stds\[.*-cnn\]": "the MLP of each activation stays",
-    r"test_krylov\.py::test_eigenvalues_with_their_multiplicity\[pairs-1\]": "blocks of several vectors stay",
-    r"test_rayleigh_quotients\.py::test_every_way.*\[mean-": "all outputs stay",
-    r"test_store\.py::test_a_store_killed_twice": "test_store.py interrupts a store in one process too",
-    r"test_store\.py::test_every_kernel_can_be_stored\[(sum|infinite NTK)\]": "a kernel of each maker stays",
-    r"test_faults\.py::test_nothing.*\[(company-track|kills-store)-1\]": "test_locks.py and test_store.py hold it",
-    r"test_preconditioned\.py::test_with_complex_numbers_inside": "TestComplexNumbers of test_inputs.py has them",
-    r"test_tiles\.py::test_second_derivatives_by_tiles": "test_repeats.py takes second derivatives at such inputs",
-    r"test_cross\.py::test_block_kernel_is_the_product": "the page on physics-informed networks has such a kernel",
-    r"test_cli\.py::test_as_a_process_there_is_no_traceback": "the same errors are read within one process",
-    r"test_keras\.py::test_other_keras_models\[(lstm|shared layer)\]": "the model with attention stays",
-    r"test_neural_tangents\.py::test_the_import_leaves_jax": "the import itself is made by every test of the adapter",
-    r"test_nets\.py::test_patch_network_is_the_recursion.*\[branching1\]": "the other tree stays",
-    r"test_neural_tangents\.py::test_the_kernels_are_those.*\[normalized\]": "its layers are tested against stax alone",
+    "a damaged search stays": (r"test_faults\.py::test_nothing.*\[kills-track-1\]",),
+    "the truth of each task stays": (
+        r"test_tasks\.py::TestSpiral::test_(scatter|radii|arms)",
+        r"test_tasks\.py::Test(PowerLaw|RandomLabels|Eigen)\w+::test_(is_one|amplitudes|as_many|any_two|follow)",
+    ),
+    "products stay": (
+        r"test_operator\.py::test_(weights_are_of|nothing_is_compiled_or|a_small_budget|narrow|one_example|scipy)",
+        r"test_operator\.py::test_(a_function_without_a_jvp|products_in_float32|matrices_in|the_kernel_of_one)",
+        r"test_operator\.py::test_(a_compiled_program_is|kernels_of_infinite|a_product_does_not)",
+        r"test_cross\.py::test_(of_a_function_with|exchanged|its_matrix)",
+        r"test_cross\.py::test_(inputs_of_several|functions_of_several|blocks_and_formed|ratios_of)",
+        r"test_cross\.py::test_(a_step_on_one|undecided_layers|gradients_of_it|block_kernel_governs)",
+    ),
+    "others hold it": (
+        r"test_saved_kernels\.py::test_(programs_are_shared|a_spectrum_is_saved|models_of_other|several)",
+        r"test_saved_kernels\.py::test_(functions_that_agree|kernels_of_parts)",
+        r"test_track\.py::test_(a_network_with_running|all_snapshots_share|a_training_loop)",
+        r"test_report\.py::test_(names_are_text|page_of_one_kernel_without)",
+        r"test_inputs\.py::test_(inputs_of_any_type|training_tracking|blocks_and_stores)",
+        r"test_saved_kernels\.py::test_(loaded_spectra_extend|kernels_of_a_float64|inputs_of_several)",
+    ),
+    "densities of known spectra stay": (
+        r"test_density\.py::test_(identity|probes_in_blocks|all_modes|more_steps|gauss_rule)",
+    ),
+    "pictures hold it": (
+        r"test_plots\.py::test_(spectra_show|modes_of_images|spectral_density_shows|vector_valued|scaling_laws)",
+        r"test_history_plots\.py::test_(the_page_of_a_history|evolution_draws|alignments_and)",
+        r"test_plots\.py::test_(nothing_is_clipped|modes_that_inputs_do_not|saved_files_load)",
+    ),
+    "pages of more modes stay": (r"test_report\.py::test_kernel_of_one_mode",),
+    "each type is printed once": (r"test_tables\.py::test_(nan_and|values_of_files|traced_values|one_fact)",),
+    "energies stay": (r"test_harmonics\.py::test_(steps_have|a_harmonic_has|a_kernel_of)",),
+    "the programs of one function stay": (r"test_lifetimes\.py::test_programs_of_two",),
+    "its product stays": (
+        r"test_inputs\.py::(test_what_a_layout|test_other_parameters|TestSeveralArrays::test_operators)",
+        r"test_derived\.py::(TestVelocity::test_(multiplies|is_a_form)|TestCentered::test_(blocks|infinite))",
+    ),
+    "derivatives by parameters stay": (
+        r"test_kernel\.py::test_(derivative_by_inputs|blocks_inside_jit|sum_and_product|scales_of_an)",
+    ),
+    "closed forms and gradients stay": (r"test_infinite\.py::test_(width_matters|derivatives_are_finite|float32)",),
+    "its slow sum stays": (
+        r"test_attention\.py::test_(parameterizations_are|an_input_and|transformer_has|equal_weights)",
+    ),
+    "values and derivatives stay": (
+        r"test_repeats\.py::test_(layers_whose|deep_kernels|a_program_is|kernels_of_deep|numbers_that)",
+    ),
+    "messages and other models stay": (r"test_perturbations\.py::test_of_a_linear",),
+    "all learners of a linear model stay": (r"test_data_scaling\.py::test_(training_sets|networks_of|the_best)",),
+    "the formula stays": (r"test_inference\.py::TestPosterior::test_(left_out|products_give|it_is_saved)",),
+    "a transformer stays": (r"test_fine_tuning\.py::test_(a_wide|measured_steps)",),
+    "the formulas stay": (r"test_language\.py::test_padding",),
+    "kernels of contrasts stay": (r"test_contrasts\.py::test_(preferences|a_contrast_is)",),
+    "every way to them stays": (r"test_rayleigh_quotients\.py::test_(few_rows|a_relative|an_empirical)",),
+    "one output stays": (r"test_snapshot_measures\.py::test_(several_outputs|trajectory|a_kernel_too_large)",),
+    "each command is run once": (
+        r"test_commands\.py::test_(a_finished_run_is|the_default_learning|a_run_with_a_model|exact_prints)",
+    ),
+    "laws of measures stay": (
+        r"test_ranking\.py::test_(three_measures|infinite_network|a_spectrum_of|without_bias|vector_valued)",
+    ),
+    "the measures themselves stay": (r"test_frequency_measures\.py::test_the_whole_comparison",),
+    "errors against many digits stay": (
+        r"test_exact\.py::test_(cube_in_float64|rows_of_a|one_leaf|nngp_is|two_circles|depth_that)",
+    ),
+    "a CNN stays": (r"test_keras\.py::test_other_keras",),
+    "others of flax stay": (r"test_flax\.py::test_a_linen_mlp",),
+    "its kernels stay": (r"test_neural_tangents\.py::test_(a_layer_in_everything|positions_that)",),
+    "numbers of all modes stay": (r"test_learnability\.py::test_(ways_to_name|with_few_modes_times)",),
+    "the rates stay": (r"test_rates\.py::test_(the_network_itself|infinite_kernels)",),
+    "several networks stay": (r"test_compare\.py::test_(numbers_are_those|vector_valued|similarity_is)",),
+    "rows of each type stay": (r"test_labeled\.py::test_(kernels_of_different|a_history_of)",),
+    "Hessians stay": (r"test_losses\.py::test_(weighted_mean|a_loss_with_arrays|the_hessian_is_the_square)",),
+    "one rule finds all of these": (
+        r"test_resuming\.py::test_a_run_with_different.*\[(another lambda|a cap|weight|clipping|the rate)",
+        r"test_resuming\.py::test_a_run_with_different.*\[(the memory|a schedule|the gradients of)",
+    ),
+    "pages repeat docstrings": (r"test_docs\.py::test_(the_guide|physics_informed_networks)",),
+    "test_pictures.py has a band of runs": (r"test_history_plots\.py::test_several_runs_are",),
+    "first derivatives stay": (r"test_repeats\.py::test_(second_derivatives_are|under_vmap)",),
+    "losses of sequences are tested alone": (r"test_sequences\.py::test_measures_of_sequences",),
+    "test_faults.py kills a search": (r"test_krylov\.py::TestCheckpoints::test_resumes_to_the_same_bits",),
+    "blocks of features are tested against the whole": (r"test_kernel\.py::test_features_are_made_in_passes",),
+    "the same values are pickled and loaded in this process": (
+        r"test_copies\.py::test_kernels_work_in_another_process",
+    ),
+    "the docstring has the same slope": (r"test_compare\.py::TestGrid::test_every_combination_has_its_limit",),
+    "docstrings show the same": (r"test_docs\.py::test_examples_print_what_they_say",),
+    "two ways to one number, with other libraries": (r"test_docs\.py::test_numbers_of_other_libraries_are_converted",),
+    "another study runs": (r"test_studies\.py::test_every_study_runs\[hypercube\]",),
+    "numbers without errors stay": (
+        r"test_alignments\.py::test_standard_errors_are",
+        r"test_tiles\.py::test_second_derivatives_by_tiles",
+    ),
+    "other commands do it": (r"test_commands\.py::test_(a_comparison_is_found_again|learn_of_several)",),
+    "laws held in float64, where tolerances are tighter; float32 has tests of its own": (r"\[(.*-)?float32(-.*)?\]$",),
+    "long to compile; others stay": (r"test_repeats\.py::test_values_and_.*\[(tanh|gelu|leaky relu|product)\]",),
+    "test_store.py interrupts a store in one process too": (r"test_store\.py::test_a_store_killed_twice",),
+    "TestComplexNumbers of test_inputs.py has them": (r"test_preconditioned\.py::test_with_complex_numbers_inside",),
+    "the page on physics-informed networks has such a kernel": (r"test_cross\.py::test_block_kernel_is_the_product",),
+    "the same errors are read within one process": (r"test_cli\.py::test_as_a_process_there_is_no_traceback",),
+    "the import itself is made by every test of the adapter": (
+        r"test_neural_tangents\.py::test_the_import_leaves_jax",
+    ),
 }
 
 
 def sampled_out(nodeids: list[str]) -> set[str]:
-    """Of the tests that `SAMPLED` matches, those that wait for `make test-all`."""
+    """The cases of laws that wait for `make test-all`."""
     laws: dict[str, list[str]] = {}
     for nodeid in nodeids:
-        law = nodeid.partition("[")[0]
-        if any(re.search(pattern, nodeid) for pattern in SAMPLED) and not re.search(MESSAGES, law):
+        law, has_cases, _ = nodeid.partition("[")
+        if has_cases and not any(re.search(pattern, f"{law}[") for pattern in ALL_CASES):
             laws.setdefault(law, []).append(nodeid)
     out = set()
     for law, cases in laws.items():
@@ -130,4 +141,4 @@ def sampled_out(nodeids: list[str]) -> set[str]:
 
 def matched(nodeid: str) -> list[str]:
     """The patterns that match a test."""
-    return [pattern for pattern in WIDE if re.search(pattern, nodeid)]
+    return [pattern for patterns in WIDE.values() for pattern in patterns if re.search(pattern, nodeid)]

@@ -30,6 +30,13 @@ class ComparedKernel(Printed):
     `spectra` holds the first modes of each run, and `eigenvalues` `(r, k)` all eigenvalues of all runs. `ranking` is
     that of the first run. `values` has the numbers `(r,)` of all runs, and `estimates` their means with 95 % intervals,
     by the names of quantities, as "effective rank" or "samples needed: parity".
+
+    >>> import ntkbias as nb
+    >>> things = {"narrow": nb.nets.mlp(width=16, depth=2), "wide": nb.nets.mlp(width=64, depth=2)}
+    >>> found = nb.compare(things, nb.domains.Circle(), seeds=3)
+    >>> spectrum, ranking = found["wide"]
+    >>> sorted(found["wide"].estimates)[:2], found["wide"].values["effective rank"].shape
+    (["Spearman's rho", 'decay exponent'], (3,))
     """
 
     spectra: tuple[Spectrum, ...]

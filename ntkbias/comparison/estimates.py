@@ -29,6 +29,13 @@ class Estimates(Printed):
 
     `names`, `quantities` and `of` say what each row is: the thing, the quantity, and its target, degree or number of
     examples, if any. An exact number has an interval of zero width. A number that is not defined is NaN.
+
+    >>> import ntkbias as nb
+    >>> things = {"narrow": nb.nets.mlp(width=16, depth=2), "wide": nb.nets.mlp(width=64, depth=2)}
+    >>> found = nb.compare(things, nb.domains.Circle(), seeds=3)
+    >>> rows = found.by_frequency()
+    >>> rows.names[0], rows.quantities[0], rows.of[0], bool(rows.low[0] <= rows.value[0] <= rows.high[0])
+    ('narrow', 'energy', 'degree 0', True)
     """
 
     title: str = eqx.field(static=True)

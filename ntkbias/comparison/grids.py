@@ -58,6 +58,11 @@ def compare_grid(
 
     The other arguments, the cost and the errors are those of `compare`. Also raises `InputError` if no option is a
     list, or a list is empty or repeats a value.
+
+    >>> import ntkbias as nb
+    >>> found = nb.compare_grid(nb.nets.mlp, nb.domains.Circle(), seeds=2, width=[16, 64], depth=2)
+    >>> found.names, found.grid
+    (('width 16', 'width 64'), (('width', (16, 64)),))
     """
     if not callable(make):
         raise InputTypeError(

@@ -36,6 +36,13 @@ class Similarity(Printed):
     `(p, k)` are in degrees, ascending. `overlap` is the mean squared cosine of the angles: the share of one span that
     lies in the other, and k / n for random spans. `cka` is that of the whole kernels, centered. All are means over the
     pairs of runs. CKA is NaN if it was not computed, since matrices did not fit in memory or modes were missing.
+
+    >>> import ntkbias as nb
+    >>> things = {"narrow": nb.nets.mlp(width=16, depth=2), "wide": nb.nets.mlp(width=64, depth=2)}
+    >>> found = nb.compare(things, nb.domains.Circle(), seeds=3)
+    >>> alike = found.similarity(3)
+    >>> alike.pairs, alike.angles.shape
+    ((('narrow', 'wide'), ('narrow', 'narrow'), ('wide', 'wide')), (3, 3))
     """
 
     pairs: tuple[tuple[str, str], ...] = eqx.field(static=True)

@@ -61,6 +61,14 @@ class Comparison(Printed):
 
     `targets` are the columns of all targets, `eigenvalues` all eigenvalues of each run, `columns` the quantities, and
     `values` and `replicates` their numbers: of each run, and of each run without each group of inputs.
+
+    >>> import ntkbias as nb
+    >>> things = {"narrow": nb.nets.mlp(width=16, depth=2), "wide": nb.nets.mlp(width=64, depth=2)}
+    >>> found = nb.compare(things, nb.domains.Circle(), seeds=3)
+    >>> "wide" in found, found["wide"].runs, found.eigenvalues[0].shape
+    (True, 3, (3, 256))
+    >>> [row.pair for row in found.verdicts("effective rank").rows]
+    ['narrow / wide']
     """
 
     names: tuple[str, ...] = eqx.field(static=True)

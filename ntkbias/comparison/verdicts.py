@@ -42,6 +42,13 @@ class Verdict(Printed):
 
     `is_ratio` says that it is the ratio `first` / `second`, for quantities on a logarithmic scale. `outcome` is "tie",
     "not defined", "not judged" if it has no error to be judged by, or says which of the two is lower or higher.
+
+    >>> import ntkbias as nb
+    >>> things = {"narrow": nb.nets.mlp(width=16, depth=2), "wide": nb.nets.mlp(width=64, depth=2)}
+    >>> found = nb.compare(things, nb.domains.Circle(), seeds=3)
+    >>> verdict = found.verdicts("effective rank")["effective rank", "narrow", "wide"]
+    >>> verdict.pair, verdict.difference.low <= verdict.difference.value <= verdict.difference.high
+    ('narrow / wide', True)
     """
 
     quantity: str = eqx.field(static=True)  # with its target, as "learning time: parity"
@@ -72,6 +79,13 @@ class Verdicts(Printed):
     """All pairwise differences of some quantities. It prints as a table with one row each.
 
     `rows` are the verdicts, and `ties` those of them that are ties. `verdicts[quantity, first, second]` is one of them.
+
+    >>> import ntkbias as nb
+    >>> things = {"narrow": nb.nets.mlp(width=16, depth=2), "wide": nb.nets.mlp(width=64, depth=2)}
+    >>> found = nb.compare(things, nb.domains.Circle(), seeds=3)
+    >>> verdicts = found.verdicts("effective rank")
+    >>> len(verdicts), len(verdicts.ties) <= 1
+    (1, True)
     """
 
     rows: tuple[Verdict, ...]

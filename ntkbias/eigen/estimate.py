@@ -30,6 +30,13 @@ class Estimate(AsNumber, Printed):
     `numerical_error` comes from the finite number of Lanczos steps and from rounding. It is a bound unless the method
     that made the estimate says otherwise. More probes do not reduce it. More steps reduce it until only rounding is
     left.
+
+    >>> import jax, ntkbias as nb
+    >>> kernel = nb.infinite_ntk(nb.nets.mlp())
+    >>> density = nb.eigen.spectral_density(kernel.operator(jax.random.normal(jax.random.key(0), (64, 3))))
+    >>> rank = density.effective_dimension(0.1)
+    >>> float(rank) > 0, rank.standard_error.shape, bool(rank.numerical_error >= 0)
+    (True, (), True)
     """
 
     named_axes = Axes("number", q="number")

@@ -51,6 +51,12 @@ class SymmetricForm(Described):
 
     `form(x1, x2)` is `(n, m)` for `outputs` "mean" and "sum", `(o, n, m)` for "each" and `(n, o, m, o)` for "all".
     A subclass computes one block from the features of its two sides, and says how many examples a side may have.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.array([[1.0, 0.5], [0.2, -1.0], [0.3, 0.4]])
+    >>> form = nb.ntk_velocity(lambda params, x: jnp.sin(x @ params), jnp.ones(2), direction=jnp.ones(2))
+    >>> isinstance(form, nb.kernels.SymmetricForm), form(x).shape
+    (True, (3, 3))
     """
 
     outputs: Outputs = eqx.field(static=True)
@@ -225,7 +231,15 @@ class SymmetricForm(Described):
 
 
 class FormSum(SymmetricForm):
-    """The sum of two forms with the same `outputs`; write `form1 + form2`."""
+    """The sum of two forms with the same `outputs`; write `form1 + form2`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.array([[1.0, 0.5], [0.2, -1.0], [0.3, 0.4]])
+    >>> form = nb.ntk_velocity(lambda params, x: jnp.sin(x @ params), jnp.ones(2), direction=jnp.ones(2))
+    >>> twice = form + form
+    >>> type(twice).__name__, bool(jnp.allclose(twice(x), 2 * form(x)))
+    ('FormSum', True)
+    """
 
     left: SymmetricForm
     right: SymmetricForm
@@ -266,7 +280,15 @@ class FormSum(SymmetricForm):
 
 
 class FormScaled(SymmetricForm):
-    """A form times a number; write `factor * form`."""
+    """A form times a number; write `factor * form`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.array([[1.0, 0.5], [0.2, -1.0], [0.3, 0.4]])
+    >>> form = nb.ntk_velocity(lambda params, x: jnp.sin(x @ params), jnp.ones(2), direction=jnp.ones(2))
+    >>> minus = -1.0 * form
+    >>> type(minus).__name__, bool(jnp.allclose(minus(x), -form(x)))
+    ('FormScaled', True)
+    """
 
     kernel: SymmetricForm
     factor: float | Array
@@ -298,7 +320,15 @@ class FormScaled(SymmetricForm):
 
 
 class FormCentered(SymmetricForm):
-    """A form whose features have mean zero over the inputs `reference`; write `form.centered(reference)`."""
+    """A form whose features have mean zero over the inputs `reference`; write `form.centered(reference)`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x = jnp.array([[1.0, 0.5], [0.2, -1.0], [0.3, 0.4]])
+    >>> form = nb.ntk_velocity(lambda params, x: jnp.sin(x @ params), jnp.ones(2), direction=jnp.ones(2))
+    >>> centered = form.centered(x)
+    >>> type(centered).__name__, bool(jnp.allclose(centered(x).sum(0), 0, atol=1e-4))
+    ('FormCentered', True)
+    """
 
     kernel: SymmetricForm
     reference: Array

@@ -86,6 +86,12 @@ class Learnability(Printed):
 
     `found[kernel, target]`, or `found[target]` of one kernel, has the numbers of one pair of names. As in a dictionary
     keyed by such pairs, there are `in`, `len`, iteration, `keys` and `items`.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x, _ = nb.domains.Circle().quadrature(32)
+    >>> found = nb.learnability(nb.infinite_ntk(nb.nets.mlp(depth=2)), x, {"side": jnp.sign(x[:, 0] + 0.01)})
+    >>> found["side"].learning_time.low < found["side"].learning_time.value, found.learning_time.shape
+    (True, (1, 1))
     """
 
     named_axes = Axes("kernel", "target", index={"kernel": "kernels", "target": "targets"}, q="kernel", b="target")
@@ -225,6 +231,15 @@ def learnability(
     Raises `InputError` on whatever `kernel.operator` refuses; on targets that have another shape, are not finite, or
     are constant while `centered`; on a function target without inputs; on kernels on different numbers of inputs; on
     traced arrays; and on a contrast with a kernel of one value per pair.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> x, _ = nb.domains.Circle().quadrature(64)
+    >>> angle = jnp.arctan2(x[:, 1], x[:, 0])
+    >>> half, wave = lambda x: jnp.sign(x[:, 0] + 0.01), jnp.sin(angle)
+    >>> targets = {"fast wave": jnp.sin(9 * angle), "right half": half, "wave": wave}
+    >>> found = nb.learnability(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, targets)
+    >>> found.ranking()
+    ('wave', 'right half', 'fast wave')
     """
     require_known((kernels, x, targets, modes, ridge), "learnability")
     require_scale("ridge", ridge)

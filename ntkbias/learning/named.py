@@ -47,6 +47,11 @@ class NamedTarget(NamedTuple):
     """A function of the inputs, or a family of them.
 
     `of` returns the values by name, `(n,)` or `(n, t)`; nothing if the inputs do not have what `needs` says.
+
+    >>> import ntkbias as nb
+    >>> from ntkbias.learning.named import NAMED
+    >>> isinstance(NAMED["parity"], nb.learning.NamedTarget), NAMED["parity"].about
+    (True, 'the product of all coordinates')
     """
 
     about: str
@@ -148,6 +153,12 @@ def named_targets(
 
     Costs a pass over the inputs per function. Raises `InputError` on a name that is not known, or whose function the
     inputs do not have or is constant on them.
+
+    >>> import ntkbias as nb
+    >>> digits = nb.datasets.digits(40)
+    >>> targets = nb.learning.named_targets(digits.x, labels=digits.y, names=["brightness", "class-3"])
+    >>> {name: values.shape for name, values in targets.items()}
+    {'brightness': (40,), 'class-3': (40,)}
     """
     key = key_or_default(key)
     given = Given(

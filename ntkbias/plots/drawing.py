@@ -64,12 +64,22 @@ MAX_NAME = 40  # characters of a kernel's name in a legend
 
 
 def color(index: int) -> str:
-    """The color of the kernel at this index, from 0, in a comparison. After eight kernels the colors repeat."""
+    """The color of the kernel at this index, from 0, in a comparison. After eight kernels the colors repeat.
+
+    >>> import ntkbias as nb
+    >>> nb.plots.color(0), nb.plots.color(8) == nb.plots.color(0)
+    ('#0072B2', True)
+    """
     return PALETTE[index % len(PALETTE)]
 
 
 def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
-    """A grid of axes with four columns and room for `num_panels` panels, on a new figure or on `figure`, resized."""
+    """A grid of axes with four columns and room for `num_panels` panels, on a new figure or on `figure`, resized.
+
+    >>> import ntkbias as nb
+    >>> nb.plots.panels(6).shape
+    (2, 4)
+    """
     require_positive("num_panels", num_panels)
     figure = new_figure() if figure is None else figure
     columns = min(NUM_COLUMNS, num_panels)
@@ -80,7 +90,13 @@ def panels(num_panels: int, figure: Figure | None = None) -> np.ndarray:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG text. It has no date, so equal figures give equal text."""
+    """The figure as SVG text. It has no date, so equal figures give equal text.
+
+    >>> import ntkbias as nb
+    >>> from matplotlib.figure import Figure
+    >>> nb.plots.svg(Figure(figsize=(2, 2))).count("<svg")
+    1
+    """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "ntkbias"}), _laid_out(figure):
         figure.savefig(buffer, format="svg", dpi=DPI_WITHIN_SVG, metadata={"Date": None})
@@ -113,6 +129,14 @@ def save(path: str | Path, figure: Figure) -> str:
 
     A path that ends in .svg or .png stands for both files. The figure stays open. Raises `InputError` if a file cannot
     be written, and `InputTypeError` for a path that is none, or what is no figure.
+
+    >>> import tempfile, ntkbias as nb
+    >>> from matplotlib.figure import Figure
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     text = nb.plots.save(f"{folder}/empty", Figure(figsize=(2, 2)))
+    ...     print(sorted(path.name for path in Path(folder).iterdir()))
+    ['empty.png', 'empty.svg']
     """
     path = files.checked_path(path)
     path = path.with_suffix("") if path.suffix in (".svg", ".png") else path

@@ -53,6 +53,14 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
     Modes whose frequency the inputs do not resolve are hollow marks in a strip of their own on the right: for these
     only a lower bound of the frequency is known. Both axes are logarithmic. If some modes have a frequency of zero or
     nearly zero, the frequency axis is linear up to the smallest other frequency, and its label says so.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(32)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+    >>> ax = nb.plots.eigenvalue_against_frequency(nb.rank_by_frequency(spectrum, circle))
+    >>> ax.get_xlabel()
+    'frequency (radians per unit of length; the axis is linear below 1)'
     """
     rankings = by_name(comparison, FrequencyRanking, "rankings")
     if ax is None and len(rankings) > 1:
@@ -100,7 +108,12 @@ def eigenvalue_against_frequency(comparison: Comparison | FrequencyRanking, ax: 
 
 
 def frequency_size(num_kernels: int) -> tuple[float, float]:
-    """Inches of a figure that has room for `eigenvalue_against_frequency` of so many kernels."""
+    """Inches of a figure that has room for `eigenvalue_against_frequency` of so many kernels.
+
+    >>> import ntkbias as nb
+    >>> nb.plots.frequency_size(1), nb.plots.frequency_size(4)
+    ((7.0, 5.0), (7.4, 6.1))
+    """
     if num_kernels == 1:
         return SIZE
     columns = _columns(num_kernels)
@@ -157,6 +170,14 @@ def energy_per_degree(ranking: FrequencyRanking, ax: Axes | None = None, num_mod
 
     It shows the first `num_modes` modes, up to the last degree whose share is at least 5 % of the largest share. Raises
     `InputError` if the ranking was not made with harmonics.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(32)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+    >>> ax = nb.plots.energy_per_degree(nb.rank_by_frequency(spectrum, circle))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('mode index', 'degree of the harmonics')
     """
     if not isinstance(ranking, FrequencyRanking):
         raise InputTypeError(f"Expected a FrequencyRanking; got {type(ranking).__name__}. Use comparison.rankings[i].")

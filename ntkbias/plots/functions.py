@@ -43,6 +43,14 @@ def eigenfunctions(
     means that modes 2 to 3 share an eigenvalue: any rotation among them is as good. Panels without a mode stay empty.
 
     See also `image_modes`, which shows the modes on images as images.
+
+    >>> import ntkbias as nb
+    >>> circle = nb.domains.Circle()
+    >>> x, weights = circle.quadrature(32)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1)), x, weights=weights)
+    >>> axes = nb.plots.eigenfunctions(spectrum, nb.rank_by_frequency(spectrum, circle), circle, num_modes=4)
+    >>> axes.shape
+    (1, 4)
     """
     if not (isinstance(spectrum, Spectrum) and isinstance(ranking, FrequencyRanking) and isinstance(domain, Domain)):
         got = ", ".join(type(value).__name__ for value in (spectrum, ranking, domain))

@@ -49,6 +49,15 @@ def evolution(history: History, axes: np.ndarray | Sequence[Axes] | None = None)
 
     There is one panel per title. A measure without a title is not drawn. Values of a run after it diverged are left
     out. Raises `InputError` if the history has no measure with a title.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+    >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+    >>> data = x, jnp.sign(x[:, 0] + 0.1)
+    >>> params = net.init(jax.random.key(0), (2,))
+    >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=10)
+    >>> axes = nb.plots.evolution(history)
+    >>> axes.size >= nb.plots.num_panels(history)
+    True
     """
     shown = _panels_of(history)
     grid = np.atleast_2d(_new_grid(len(shown)) if axes is None else np.asarray(axes))
@@ -79,6 +88,14 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
     the darkest. The dotted line is 2 / learning rate. While an eigenvalue of the kernel with outputs="all" is above it,
     each step of gradient descent on the squared error makes the error in that mode larger. Training then diverges, or
     moves to where the eigenvalue is smaller. For several runs, modes are matched by rank, and a line is the median.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+    >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+    >>> data = x, jnp.sign(x[:, 0] + 0.1)
+    >>> params = net.init(jax.random.key(0), (2,))
+    >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=10)
+    >>> len(nb.plots.eigenvalue_trajectories(history, num_modes=3).lines) >= 3
+    True
     """
     _require_history(history, "eigenvalues")
     require_positive("num_modes", num_modes)
@@ -106,7 +123,16 @@ def eigenvalue_trajectories(history: History, ax: Axes | None = None, *, num_mod
 
 
 def alignments(history: History, ax: Axes | None = None) -> Axes:
-    """Draw the alignment of the kernel with the labels along training: uncentered, centered, and for each class."""
+    """Draw the alignment of the kernel with the labels along training: uncentered, centered, and for each class.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+    >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+    >>> data = x, jnp.sign(x[:, 0] + 0.1)
+    >>> params = net.init(jax.random.key(0), (2,))
+    >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=10)
+    >>> nb.plots.alignments(history).get_ylabel()
+    'alignment of kernel and labels'
+    """
     _require_history(history)
     panels = dict(history.panels)
     shown = {name: panels[name][1] for name in ("uncentered_alignment", "alignment") if name in history}
@@ -133,6 +159,14 @@ def frequency_spectrogram(
     The history must be on a domain with harmonics. Steps run upwards, and each column is a frequency: the network has
     learned it where the column turns from dark to light. For several runs, the power is the geometric mean. The color
     scale covers `decades` below the largest power. The axis ends with the last frequency whose power reaches it.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+    >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+    >>> data = x, jnp.sign(x[:, 0] + 0.1)
+    >>> params = net.init(jax.random.key(0), (2,))
+    >>> probe = nb.tracking.Probe(domain=nb.domains.Circle())
+    >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=10, probe=probe)
+    >>> nb.plots.frequency_spectrogram(history).get_xlabel()
     """
     _require_history(history, measure)
     if history.level_frequencies is None:
@@ -179,6 +213,15 @@ def eigenfunction_frames(
     two coordinates, all frames share one color scale. For vector-valued modes, the first output is drawn.
 
     Raises `InputError` on a history of several runs or without that measure.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+    >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+    >>> data = x, jnp.sign(x[:, 0] + 0.1)
+    >>> params = net.init(jax.random.key(0), (2,))
+    >>> circle, taken = nb.domains.Circle(), nb.tracking.measures.chosen("eigenfunctions")
+    >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=10, measures=taken)
+    >>> nb.plots.eigenfunction_frames(history, circle, num_modes=2, num_frames=3).shape
+    (2, 3)
     """
     _require_history(history, "eigenfunctions")
     if not isinstance(domain, Domain):
@@ -217,7 +260,16 @@ def eigenfunction_frames(
 
 
 def num_panels(history: History) -> int:
-    """The number of panels that `evolution` draws."""
+    """The number of panels that `evolution` draws.
+
+    >>> import jax, jax.numpy as jnp, ntkbias as nb, optax
+    >>> net, (x, _) = nb.nets.mlp(width=16, depth=1), nb.domains.Circle().quadrature(12)
+    >>> data = x, jnp.sign(x[:, 0] + 0.1)
+    >>> params = net.init(jax.random.key(0), (2,))
+    >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=2)
+    >>> nb.plots.num_panels(history) == nb.plots.evolution(history).size
+    True
+    """
     return len(_panels_of(history))
 
 

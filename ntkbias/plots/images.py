@@ -54,6 +54,13 @@ def image_modes(
     channels)` or if there are too few axes.
 
     See also `eigenfunctions`, for other inputs.
+
+    >>> import ntkbias as nb
+    >>> images = nb.datasets.digits(60)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), images.x)
+    >>> ranking = nb.rank_by_frequency(spectrum, nb.domains.Images())
+    >>> nb.plots.image_modes(spectrum, ranking, targets=nb.datasets.one_hot(images.y), num_modes=2).shape
+    (2, 4)
     """
     if not (isinstance(spectrum, Spectrum) and isinstance(ranking, FrequencyRanking)):
         got = ", ".join(type(value).__name__ for value in (spectrum, ranking))
@@ -106,6 +113,10 @@ def panels_of_images(num_modes: int, classes: bool = True, figure: Figure | None
     """The axes that `image_modes` needs, on a new figure or on `figure`, resized: rows of three, or four with classes.
 
     Raises `InputError` unless `num_modes` is at least 1.
+
+    >>> import ntkbias as nb
+    >>> nb.plots.panels_of_images(2, classes=False).shape
+    (2, 3)
     """
     require_positive("num_modes", num_modes)
     figure = new_figure() if figure is None else figure
@@ -116,14 +127,26 @@ def panels_of_images(num_modes: int, classes: bool = True, figure: Figure | None
 
 
 def are_images(spectrum: Spectrum) -> bool:
-    """Whether the inputs of a spectrum can be drawn as images: arrays of at least 2 by 2 pixels."""
+    """Whether the inputs of a spectrum can be drawn as images: arrays of at least 2 by 2 pixels.
+
+    >>> import ntkbias as nb
+    >>> images = nb.datasets.digits(60)
+    >>> spectrum = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1)), images.x)
+    >>> nb.plots.are_images(spectrum)
+    True
+    """
     shape = np.shape(spectrum.x) if spectrum.x is not None else ()
     packed = spectrum.kernel is not None and spectrum.inputs is not spectrum.x
     return len(shape) == 4 and min(shape[1:3]) > 1 and not packed
 
 
 def classes_of(targets: ArrayLike) -> Int[np.ndarray, " n"] | None:
-    """The class of each row of one-hot columns `(n, t)`, each of them shifted or scaled or not; None for others."""
+    """The class of each row of one-hot columns `(n, t)`, each of them shifted or scaled or not; None for others.
+
+    >>> import ntkbias as nb
+    >>> nb.plots.classes_of(nb.datasets.one_hot([2, 0, 1])).tolist()
+    [2, 0, 1]
+    """
     columns = np.asarray(targets, float)
     if columns.ndim != 2 or not 2 <= columns.shape[1] <= MOST_CLASSES:
         return None

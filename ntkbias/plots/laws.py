@@ -29,6 +29,12 @@ def scaling_laws(laws: Mapping[str, ScalingLaw] | ScalingLaw, ax: Axes | None = 
     sizes, they assume the same form of law. The legend gives each law and the interval of its exponent.
 
     Raises `InputTypeError` on other values and on an empty dictionary.
+
+    >>> import numpy as np, ntkbias as nb
+    >>> sizes = 2 ** np.arange(4, 10)
+    >>> errors = 3 * sizes**-0.5 * np.random.default_rng(0).uniform(0.9, 1.1, (5, 6))
+    >>> nb.plots.scaling_laws({"a network": nb.scaling_law(sizes, errors, num_resamples=50)}).get_ylabel()
+    'error'
     """
     named = {"": laws} if isinstance(laws, ScalingLaw) else laws
     if not isinstance(named, Mapping) or not named or not all(isinstance(law, ScalingLaw) for law in named.values()):
@@ -60,6 +66,12 @@ def learning_curve(
 
     Both axes are logarithmic. Each target has its own color. Raises `InputTypeError` on other values, and `InputError`
     if the two curves have different numbers of targets.
+
+    >>> import jax, ntkbias as nb
+    >>> x = nb.domains.Sphere(3).sample(64, key=jax.random.key(0))
+    >>> predicted = nb.learning_curve(nb.infinite_ntk(nb.nets.mlp(depth=1)), x, x[:, 0], [4, 8, 16])
+    >>> nb.plots.learning_curve(predicted).get_xlabel()
+    'number of examples'
     """
     if not isinstance(predicted, LearningCurve) or not isinstance(measured, MeasuredLearningCurve | None):
         got = f"{type(predicted).__name__} and {type(measured).__name__}"

@@ -50,6 +50,15 @@ def write_report(
     answer in two sentences (`Comparison.answer`), and what is uncertain (`Comparison.uncertainty`).
 
     Raises `InputError` if the file cannot be written.
+
+    >>> import tempfile, ntkbias as nb
+    >>> x, weights = nb.domains.Circle().quadrature(16)
+    >>> kernels = {"mlp": nb.infinite_ntk(nb.nets.mlp(depth=2))}
+    >>> found = nb.compare(kernels, x, nb.domains.Circle(), weights=weights)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = nb.report.write_report(f"{folder}/page.html", found, title="One kernel", settings={"depth": 2})
+    ...     print(page.name, page.read_text().count("<h1>"))
+    page.html 1
     """
     path = files.checked_path(path)
     sections, value = _sections_for(value)
@@ -66,6 +75,15 @@ def write_facts(path: str | Path, value: Comparison | History) -> Path:
     The JSON maps labels to numbers; a comparison has one such dictionary per kernel. A number that is not defined is
     null. An interval is {"value", "low", "high"}, and a change over a history is [first, last]. Raises `InputError` if
     the file cannot be written.
+
+    >>> import json, tempfile, ntkbias as nb
+    >>> x, weights = nb.domains.Circle().quadrature(16)
+    >>> kernels = {"mlp": nb.infinite_ntk(nb.nets.mlp(depth=2))}
+    >>> found = nb.compare(kernels, x, nb.domains.Circle(), weights=weights)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     facts = json.loads(nb.report.write_facts(f"{folder}/facts.json", found).read_text())
+    >>> list(facts)
+    ['mlp']
     """
     path = files.checked_path(path)
     text = json.dumps(facts_as_data(_sections_for(value)[1]), indent=1) + "\n"
@@ -80,18 +98,38 @@ def figures(value: Comparison | History) -> dict[str, Figure]:
     has harmonics, and "eigenfunctions_<kernel>". <kernel> is the kernel's name in lower-case letters, digits and
     underscores. A history has "evolution", and "eigenvalues", "alignments", "residual_spectrum" and "output_spectrum"
     if they were measured. The figures belong to no window and need not be closed.
+
+    >>> import ntkbias as nb
+    >>> x, weights = nb.domains.Circle().quadrature(16)
+    >>> kernels = {"mlp": nb.infinite_ntk(nb.nets.mlp(depth=2))}
+    >>> found = nb.compare(kernels, x, nb.domains.Circle(), weights=weights)
+    >>> list(nb.report.figures(found))
+    ['spectra', 'frequency', 'energy_mlp', 'eigenfunctions_mlp']
     """
     sections, value = _sections_for(value)
     return sections.figures(value)
 
 
 def figure_names(kernels: list[str] | None) -> list[str]:
-    """The names that `figures` may return for a comparison of these kernels, or for a history if `kernels` is None."""
+    """The names that `figures` may return for a comparison of these kernels, or for a history if `kernels` is None.
+
+    >>> import ntkbias as nb
+    >>> nb.report.figure_names(["an MLP"])
+    ['spectra', 'frequency', 'cumulative_power', 'energy_an_mlp', 'eigenfunctions_an_mlp']
+    """
     return history.figure_names() if kernels is None else comparison.figure_names(kernels)
 
 
 def table(value: Comparison | History, num_rows: int = 10) -> str:
-    """A comparison's table of kernels and of each one's first modes, or snapshots, as text of about 100 columns."""
+    """A comparison's table of kernels and of each one's first modes, or snapshots, as text of about 100 columns.
+
+    >>> import ntkbias as nb
+    >>> x, weights = nb.domains.Circle().quadrature(16)
+    >>> kernels = {"mlp": nb.infinite_ntk(nb.nets.mlp(depth=2))}
+    >>> found = nb.compare(kernels, x, nb.domains.Circle(), weights=weights)
+    >>> print(nb.report.table(found, num_rows=2).splitlines()[0])
+    mlp
+    """
     sections, value = _sections_for(value)
     return sections.table(value, num_rows)
 

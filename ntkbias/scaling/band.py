@@ -17,7 +17,16 @@ __all__ = ["ErrorBand"]
 
 
 class ErrorBand(Printed):
-    """The errors that a law predicts at `sizes`, with 95 % intervals: the result of `ScalingLaw.extrapolate`."""
+    """The errors that a law predicts at `sizes`, with 95 % intervals: the result of `ScalingLaw.extrapolate`.
+
+    >>> import numpy as np, ntkbias as nb
+    >>> sizes = 2 ** np.arange(4, 10)
+    >>> errors = 3 * sizes**-0.5 * np.random.default_rng(0).uniform(0.9, 1.1, (5, 6))
+    >>> law = nb.scaling_law(sizes, errors, num_resamples=50)
+    >>> band = law.extrapolate([4096])
+    >>> bool(band.low[0] < band.errors[0] < band.high[0])
+    True
+    """
 
     named_axes = Axes("size", index={"size": "sizes"}, m="size")
 

@@ -48,6 +48,12 @@ class DecayExponent(AsNumber, Printed):
 
     `sample_low` and `sample_high` are the ends of a 95 % interval for the mean slope of these modes over samples of n
     inputs. It measures less: it ignores lack of fit, and the splitting of equal eigenvalues on every finite sample.
+
+    >>> import ntkbias as nb
+    >>> x, weights = nb.domains.Circle().quadrature(64)
+    >>> decay = nb.spectrum(nb.infinite_ntk(nb.nets.mlp(depth=1, b_std=0.5)), x, weights=weights).decay_exponent()
+    >>> decay.low < decay.exponent < decay.high, -2 in decay
+    (True, True)
     """
 
     exponent: float

@@ -250,7 +250,9 @@ def test_transforms_inside_a_model_are_read(make):
     x = normal(3, 5, 3)
     gradients = Gradients.of(f, params, "all")
     found = gradients.features(x)
-    jacobian = jnp.concatenate([leaf.reshape(3, 2, -1) for leaf in jax.tree.leaves(jax.jacrev(f)(params, x))], -1)
+    jacobian = jnp.concatenate(
+        [leaf.reshape(3, 2, -1) for leaf in jax.tree.leaves(jax.jit(jax.jacrev(f))(params, x))], -1
+    )
     explicit = jnp.einsum("nap,mbp->namb", jacobian, jacobian)
     assert_near(gradients.contract(found, None), explicit, 100 * np.finfo(np.float32).eps)  # over five steps
     assert all(isinstance(factor, Product) for path, factor in gradients.shapes(x).items() if "kernel" in path)

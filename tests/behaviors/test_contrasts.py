@@ -40,7 +40,7 @@ def test_the_kernel_of_contrasts_is_that_of_jacobians(outputs, x64):
     """Of a whole transformer with a tied table, layers in a scan, and contexts of several lengths."""
     params = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
     f = contrast(MODEL.last_logits, [3, 5], [7, 9])
-    jacobian = jax.jacrev(f)(params, TOKENS)
+    jacobian = jax.jit(jax.jacrev(f))(params, TOKENS)
     rows = np.concatenate([np.reshape(leaf, (5, 2, -1)) for leaf in jax.tree.leaves(jacobian)], 2)
     rule = {"each": "nop,mop->onm", "all": "nap,mbp->namb"}[outputs]
     kernel = nb.empirical_ntk(f, params, outputs=outputs)
@@ -63,7 +63,9 @@ def test_preferences_are_contrasts_with_pairs_as_an_argument(x64):
 def test_the_kernel_of_continuations_is_that_of_jacobians(x64):
     params, tokens = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS), TOKENS[[0, 3, 4]]
     f = continuation_contrast(MODEL.logits, [6, 7], [9])
-    rows = np.concatenate([np.reshape(leaf, (3, -1)) for leaf in jax.tree.leaves(jax.jacrev(f)(params, tokens))], 1)
+    rows = np.concatenate(
+        [np.reshape(leaf, (3, -1)) for leaf in jax.tree.leaves(jax.jit(jax.jacrev(f))(params, tokens))], 1
+    )
     assert_near(nb.empirical_ntk(f, params)(tokens), rows @ rows.T, 1e-12)
 
 

@@ -63,7 +63,7 @@ class TestGeometricComplexity:
         net = nb.nets.cnn(width=4, depth=1, num_outputs=2)
         x = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
         params = net.init(jax.random.key(1), (4, 4, 1))
-        jacobian = jax.jacobian(lambda x: net.apply(params, x))(x)  # (3, 2, 3, 4, 4, 1), zero between examples
+        jacobian = jax.jit(jax.jacobian(lambda x: net.apply(params, x)))(x)  # (3, 2, 3, 4, 4, 1), zero between examples
         expected = jnp.sum(jacobian**2) / 3
         np.testing.assert_allclose(geometric_complexity(net.apply, params, x), expected, rtol=1e-5)
 

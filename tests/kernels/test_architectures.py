@@ -334,7 +334,7 @@ def assert_ntk_is_the_product_of_jacobians(network, outputs, sizes, seed):
         x = jnp.concatenate(batches)
         shape = (len(x), math.prod(jax.eval_shape(network, params, x).shape[1:]), -1)
         # Forward mode shares nothing with the kernel, which reads the gradient.
-        leaves = jax.tree.leaves(jax.jacfwd(network)(params, x))
+        leaves = jax.tree.leaves(jax.jit(jax.jacfwd(network))(params, x))
         jacobian = jnp.concatenate([leaf.reshape(shape) for leaf in leaves], -1)
         explicit = jnp.einsum("nap,mbp->namb", jacobian[: sizes[0]], jacobian[-sizes[-1] :])
         return explicit, nb.empirical_ntk(network, params, outputs=outputs)(*batches)

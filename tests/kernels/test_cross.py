@@ -23,7 +23,7 @@ def factors_everywhere(monkeypatch):
 def jacobian(f, params, x):
     """The Jacobian `(n, o, p)` by all parameters."""
     shape = (len(x), math.prod(jax.eval_shape(f, params, x).shape[1:]), -1)
-    return jnp.concatenate([leaf.reshape(shape) for leaf in jax.tree.leaves(jax.jacfwd(f)(params, x))], -1)
+    return jnp.concatenate([leaf.reshape(shape) for leaf in jax.tree.leaves(jax.jit(jax.jacfwd(f))(params, x))], -1)
 
 
 def explicit(f, g, params, x1, x2):
@@ -83,7 +83,7 @@ def test_exchanged_functions_transpose_it(x64):
 
 def test_a_step_on_one_function_moves_the_other_by_it(x64):
     f, g, params, x1, x2 = cross_case("a derivative by inputs")
-    gradient = jax.grad(lambda p: g(p, x2)[1, 0])(params)
+    gradient = jax.jit(jax.grad(lambda p: g(p, x2)[1, 0]))(params)
     moved = [f(jax.tree.map(lambda p, d, s=sign: p + s * 1e-5 * d, params, gradient), x1) for sign in (1, -1)]
     kernel = nb.cross_ntk(f, g, params, outputs="all")(x1, x2)
     assert_near((moved[0] - moved[1]) / 2e-5, kernel[:, :, 1, 0], 1e-7)  # the error of a central difference: step^2
@@ -148,7 +148,7 @@ def explicit_of(f, g, params, x1, x2):
     sides = []
     for function, x in ((f, x1), (g, x2)):
         n = len(jax.tree.leaves(x)[0])
-        leaves = jax.tree.leaves(jax.jacfwd(function)(params, x))
+        leaves = jax.tree.leaves(jax.jit(jax.jacfwd(function))(params, x))
         sides.append(
             jnp.concatenate(
                 [
@@ -253,7 +253,7 @@ def test_block_kernel_governs_gradient_flow(x64):
     def errors(params):
         return jnp.concatenate([WEIGHTS[name] ** 0.5 * f(params, x[name]) for name, f in functions.items()])
 
-    gradient = jax.grad(lambda p: jnp.sum(errors(p) ** 2) / 2)(params)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(errors(p) ** 2) / 2))(params)
     moved = [errors(jax.tree.map(lambda p, g, s=sign: p - s * 1e-6 * g, params, gradient)) for sign in (1, -1)]
     weights, x = ({name: of_all[name] for name in functions} for of_all in (WEIGHTS, x))
     expected = -nb.block_ntk(functions, params, weights=weights)(x) @ errors(params)

@@ -173,7 +173,7 @@ def test_ntk_is_what_a_step_of_gradient_descent_moves(x64):
 
     @jax.jit
     def moved(params, x):
-        gradient = jax.grad(lambda p: FUNCTIONS["mlp"].f(p, x)[1, 0])(params)
+        gradient = jax.jit(jax.grad(lambda p: FUNCTIONS["mlp"].f(p, x)[1, 0]))(params)
         ahead = FUNCTIONS["mlp"].f(jax.tree.map(lambda p, g: p + 1e-5 * g, params, gradient), x)
         behind = FUNCTIONS["mlp"].f(jax.tree.map(lambda p, g: p - 1e-5 * g, params, gradient), x)
         return (ahead - behind) / 2e-5, nb.empirical_ntk(FUNCTIONS["mlp"].f, params, outputs="all")(x)[:, :, 1, 0]
@@ -399,7 +399,7 @@ def test_narrow_arithmetic_in_f_does_not_narrow_the_kernel():
     x = jnp.asarray(rng.normal(size=(30, 3)), jnp.float32)
     gram = nb.empirical_ntk(f, params)(x)
     assert gram.dtype == jnp.float32
-    leaves = jax.tree.leaves(jax.jacrev(f)(params, x))
+    leaves = jax.tree.leaves(jax.jit(jax.jacrev(f))(params, x))
     explicit = sum(leaf.reshape(30, -1) @ leaf.reshape(30, -1).T for leaf in leaves)
     assert_near(gram, explicit, 4 * 2.0**-8)  # a bfloat16 gradient is itself rounded by up to 2^-9
     values = np.linalg.eigvalsh(np.asarray(gram, float))

@@ -30,7 +30,7 @@ def real_jacobian(f, params, x):
         found = jnp.stack([found.real, found.imag], 1) if jnp.iscomplexobj(found) else found
         return found.reshape(len(found), -1)
 
-    found = jax.tree.leaves(jax.jacrev(outputs)(parts))
+    found = jax.tree.leaves(jax.jit(jax.jacrev(outputs))(parts))
     return np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in found], 2)
 
 
@@ -268,9 +268,9 @@ class TestComplexNumbers:
     def test_the_hermitian_kernel_is_j_j_h(self, name, x64):
         f, params, x, holomorphic = self.case(name)
         if holomorphic:
-            found = jax.tree.leaves(jax.jacrev(f, holomorphic=True)(params, x.astype(complex)))
+            found = jax.tree.leaves(jax.jit(jax.jacrev(f, holomorphic=True))(params, x.astype(complex)))
         elif name == "complex outputs":
-            parts = [jax.jacrev(lambda p, part=part: part(f(p, x)))(params) for part in (jnp.real, jnp.imag)]
+            parts = [jax.jit(jax.jacrev(lambda p, part=part: part(f(p, x))))(params) for part in (jnp.real, jnp.imag)]
             found = jax.tree.leaves(jax.tree.map(lambda re, im: re + 1j * im, *parts))
         else:
             with pytest.raises(nb.InputError, match="to be holomorphic in its|to return complex numbers"):
@@ -287,7 +287,7 @@ def test_the_gradient_of_complex_parameters_is_that_of_their_parts(x64):
     params = {"w": jnp.array([[1.0 + 2.0j], [0.5 - 1.0j]])}
     x, y = jnp.array([[1.0, 2.0], [0.3, -1.0]]), jnp.zeros((2, 1))
     found = nb.complexity.loss_gradient(f, params, x, y)["w"]
-    expected = jax.grad(lambda p: jnp.sum(f(p, x) ** 2) / 4)(params)["w"].conj()
+    expected = jax.jit(jax.grad(lambda p: jnp.sum(f(p, x) ** 2) / 4))(params)["w"].conj()
     assert_near(np.stack([found.real, found.imag]), np.stack([expected.real, expected.imag]), 1e-12)
     with pytest.raises(nb.InputError, match="real params; got complex ones. Keep the real"):
         nb.learning.linearize(f, params)

@@ -22,7 +22,7 @@ def problem():
     params = NET.init(jax.random.key(0), (2,))
     flat, unravel = ravel_pytree(params)
     x = X.astype(flat.dtype)
-    return params, x, jax.jacobian(lambda v: NET.apply(unravel(v), x).reshape(-1))(flat)
+    return params, x, jax.jit(jax.jacobian(lambda v: NET.apply(unravel(v), x).reshape(-1)))(flat)
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_with_complex_numbers_inside(x64):
     """J P J^T and R J J^T R^T of a real function that computes with complex numbers, from its Jacobian."""
     f, params, x, _ = function_case("log psi", n=3)
     flat, unravel = ravel_pytree(params)
-    J = jax.jacobian(lambda v: f(unravel(v), x))(flat)
+    J = jax.jit(jax.jacobian(lambda v: f(unravel(v), x)))(flat)
     P = jnp.linspace(0.5, 2, len(flat))
     found = preconditioned_ntk(f, params, unravel(P), outputs="all")(x)
     assert_near(found, jnp.einsum("nap,p,mbp->namb", J, P, J), 1e-12)
@@ -84,7 +84,7 @@ def test_loss_weighted_has_the_eigenvalues_of_the_gauss_newton_matrix(x64, name,
         return
     flat, unravel = ravel_pytree(params)
     outputs = f(params, x)
-    J = jax.jacobian(lambda v: f(unravel(v), x).reshape(-1))(flat)
+    J = jax.jit(jax.jacobian(lambda v: f(unravel(v), x).reshape(-1)))(flat)
     H = jax.hessian(lambda u: loss(u.reshape(outputs.shape), targets))(outputs.reshape(-1))
     wanted = np.linalg.eigvalsh(J.T @ H @ J)[::-1]
     found = nb.spectrum(loss_weighted_ntk(f, params, name), x).eigenvalues

@@ -100,7 +100,7 @@ def test_columns_are_in_the_span_of_the_gradients(x64):
 
     params, x = {"w": jnp.array([0.3, -0.7]), "b": jnp.array(0.2)}, inputs(20)
     features = np.asarray(sketch(nb.empirical_ntk(f, params), x, 6, key=KEY).features)
-    jacobian = np.column_stack(jax.tree.leaves(jax.jacobian(lambda p: f(p, x))(params)))  # (20, 3)
+    jacobian = np.column_stack(jax.tree.leaves(jax.jit(jax.jacobian(lambda p: f(p, x)))(params)))  # (20, 3)
     solution, _, rank, _ = np.linalg.lstsq(jacobian, features, rcond=None)
     np.testing.assert_allclose(jacobian @ solution, features, atol=1e-12)
     assert rank == np.linalg.matrix_rank(features) == 3

@@ -43,7 +43,7 @@ def test_it_is_the_first_order_expansion(x64):
     np.testing.assert_allclose(model(params, x), f(params, x), rtol=1e-12)
     np.testing.assert_allclose(linearize(f, params, centered=True)(params, x), 0)
     away = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape), params)
-    jacobian = jax.jacrev(f)(params, x)
+    jacobian = jax.jit(jax.jacrev(f))(params, x)
     products = jax.tree.map(lambda j, d: np.tensordot(j, d, d.ndim), jacobian, away)
     moved = jax.tree.map(jnp.add, params, away)
     np.testing.assert_allclose(model(moved, x), f(params, x) + sum(jax.tree.leaves(products)), rtol=1e-10)

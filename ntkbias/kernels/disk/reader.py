@@ -297,6 +297,13 @@ def open_gram(path: str | Path) -> GramOnDisk:
 
     It does not check the contents of blocks; `verify` does. Raises `InputError` if the folder holds no Gram matrix, or
     if blocks are missing.
+
+    >>> import tempfile, jax, ntkbias as nb
+    >>> kernel, x = nb.infinite_ntk(nb.nets.mlp()), jax.random.normal(jax.random.key(0), (6, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stored = nb.gram_on_disk(f"{folder}/gram", kernel, x)
+    ...     print(nb.open_gram(f"{folder}/gram").shape)
+    (6, 6)
     """
     folder = checked_path(path)
     manifest = manifest_of(folder)
