@@ -46,8 +46,9 @@ def plane_wave_frequency(
     lengths = np.array([distances[group].mean() for group in groups])
     shares = np.array([coefficients[group].sum() for group in groups])
     waves = np.linspace(0, (dimension + 2 * np.pi) / np.average(lengths, weights=shares), 4_001)
-    mean = plane_wave(np.outer(waves, lengths), dimension)
-    if correlation is not None:
+    if correlation is None:
+        mean = plane_wave(np.outer(waves, lengths), dimension)
+    else:
         mean = correlation(waves, lengths, dimension)
     table = 2 * (1 - mean) @ shares / (shares @ lengths**2)
     rising = slice(int(table.argmax()) + 1)

@@ -161,8 +161,8 @@ def calibrated(
     saturates.
     """
     dimension = domain.intrinsic_dimension(x)
-    edges = (distance, coefficients, dimension, domain.correlation)
-    limit = plane_wave_frequency(np.array([np.inf]), *edges)[0]
-    frequencies, *resamples = plane_wave_frequency(ratios.ravel(), *edges).reshape(ratios.shape)
+    all_ratios = np.append(ratios.ravel(), np.inf)
+    *found, limit = plane_wave_frequency(all_ratios, distance, coefficients, dimension, domain.correlation)
+    frequencies, *resamples = np.reshape(found, ratios.shape)
     spread = 1.96 * np.std(resamples, 0) if resamples else 0.0
     return Measured(frequencies, np.reshape(resamples, (-1, len(frequencies))), frequencies + spread < 0.99 * limit)
