@@ -64,9 +64,8 @@ class ScalingLaw(Printed):
     in log n. `draws` holds the coordinates of the bootstrap refits, with positive parameters as logarithms.
 
     >>> import numpy as np, ntkbias as nb
-    >>> sizes = 2 ** np.arange(4, 10)
-    >>> errors = 3 * sizes**-0.5 * np.random.default_rng(0).uniform(0.9, 1.1, (5, 6))
-    >>> law = nb.scaling_law(sizes, errors, num_resamples=50)
+    >>> sizes, noise = 2 ** np.arange(4, 10), np.random.default_rng(0).uniform(0.9, 1.1, (5, 6))
+    >>> law = nb.scaling_law(sizes, 3 * sizes**-0.5 * noise, num_resamples=50)
     >>> law.exponent.low < law.exponent.value < law.exponent.high, round(law.exponent.value, 1)
     (True, -0.5)
     """

@@ -171,14 +171,6 @@ def open_history(path: str | Path) -> History:
     The run may be finished, killed or still going on. `params` of the history is None.
 
     Raises `InputError` if the folder holds no run or no snapshot, or if a file is damaged.
-
-    >>> import tempfile, jax, ntkbias as nb, optax
-    >>> net, (x, _) = nb.nets.mlp(width=8, depth=1), nb.domains.Circle().quadrature(8)
-    >>> params, data = net.init(jax.random.key(0), (2,)), (x, x[:, 0])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     run = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=4, checkpoint=f"{folder}/run")
-    ...     print(nb.open_history(f"{folder}/run").steps)
-    [0 1 2 3 4]
     """
     folder = checked_folder(path)
     first = folder / "snapshots/00000.npz"
