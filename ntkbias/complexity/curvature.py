@@ -56,7 +56,7 @@ def hessian_operator(
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
     wrt: Which | None = None,
-) -> CurvatureOperator:
+) -> KernelOperator:
     """The Hessian of the loss, or a matrix like it, as an operator over the flattened parameters `(p, p)`.
 
     `matrix` is

@@ -32,7 +32,7 @@ from ntkbias.checks import (
     require_positive,
     require_weights,
 )
-from ntkbias.eigen.distribution import SpectralDensity, checked_ridge
+from ntkbias.eigen.distribution import SpectralDensity, checked_ridge, require_definite
 from ntkbias.eigen.estimate import Estimate
 from ntkbias.eigen.lanczos import (
     GROUP,
@@ -155,6 +155,7 @@ def log_determinant(
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
+    require_definite(op.definite, "log determinant")
     density = spectral_density(
         op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )
@@ -183,6 +184,7 @@ def effective_dimension(
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
+    require_definite(op.definite, "effective dimension")
     density = spectral_density(
         op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )

@@ -36,7 +36,7 @@ from ntkbias.eigen.lanczos import (
 from ntkbias.errors import InputError
 from ntkbias.tables import Axes, Printed, Table, number
 
-__all__ = ["SpectralDensity", "checked_ridge"]
+__all__ = ["SpectralDensity", "checked_ridge", "require_definite"]
 
 ROUNDING = 1e-12  # relative to tr A^2: a smaller variance is that of equal eigenvalues
 DECADES, LEAST = 38, 1e-38  # the range of the printed eigenvalues: powers of ten up to 38, and the least eigenvalue
@@ -145,7 +145,7 @@ class SpectralDensity(Printed):
         The numerical error grows if the ridge is smaller than n times the noise floor, because rounding then determines
         some terms. Raises `InputError` unless the ridge is above zero, and on an operator that is not `definite`.
         """
-        self._require_definite("log determinant")
+        require_definite(self.definite, "log determinant")
         shift = checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: np.log(self.num_examples * x + shift))
 
@@ -155,7 +155,7 @@ class SpectralDensity(Printed):
         It falls from the rank of K for a small ridge to zero for a large one. The ridge is added to K, not to K / n.
         Raises `InputError` unless the ridge is above zero, and on an operator that is not `definite`.
         """
-        self._require_definite("effective dimension")
+        require_definite(self.definite, "effective dimension")
         shift = checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
 
@@ -181,13 +181,6 @@ class SpectralDensity(Printed):
             "rule; cumulative() also gives the error of the steps."
         ]
         return Table(title, columns, notes)
-
-    def _require_definite(self, name: str) -> None:
-        if not self.definite:
-            raise InputError(
-                f"Expected an operator without negative eigenvalues for the {name}; got one that may have them, such "
-                "as a Hessian. Use cumulative, linear_density or moment, or the Gauss-Newton matrix."
-            )
 
     def _smoothed(
         self, axis: Callable[[np.ndarray], np.ndarray], points: Float[np.ndarray, "*q"], width: float
@@ -285,6 +278,15 @@ class SpectralDensity(Printed):
 def _log10(values: np.ndarray) -> np.ndarray:
     """Logarithms; zero and negative values count as the smallest positive float64."""
     return np.asarray(np.log10(np.maximum(values, np.finfo(float).tiny)))
+
+
+def require_definite(definite: bool, name: str) -> None:
+    """Raise an `InputError` if an operator may have negative eigenvalues, for which a number has no meaning."""
+    if not definite:
+        raise InputError(
+            f"Expected an operator without negative eigenvalues for the {name}; got one that may have them, such as a "
+            "Hessian. Use cumulative, linear_density or moment of its spectral_density, or the Gauss-Newton matrix."
+        )
 
 
 def checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:
