@@ -137,6 +137,7 @@ def test_both_ends_of_an_indefinite_matrix(x64):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, rtol=1e-12)
 
 
+@pytest.mark.wide
 def test_repeated_eigenvalues_at_the_end(x64):
     """A Gauss-Newton matrix of 100 parameters and 18 outputs has 82 eigenvalues of zero."""
     options = {"matrix": "gauss-newton", "tolerance": 1e-4, **BATCH}
@@ -144,6 +145,7 @@ def test_repeated_eigenvalues_at_the_end(x64):
     np.testing.assert_allclose(found, 0, atol=1e-4 * np.linalg.eigvalsh(hessian_and_gauss_newton(mse)[1])[-1])
 
 
+@pytest.mark.wide
 def test_spectral_density_is_that_of_the_matrix(x64):
     """The same probes meet the same matrix, which as an array would be divided by its rows."""
     H = hessian_and_gauss_newton(mse)[0]

@@ -45,7 +45,7 @@ def test_is_the_mean_of_squared_jacobians(x64):
     np.testing.assert_allclose(np.trace(found), geometric_complexity(NET.apply, PARAMS, X), rtol=1e-12)
 
 
-@pytest.mark.parametrize("start", [None, START], ids=["weights", "their change"])
+@pytest.mark.parametrize("start", [None, pytest.param(START, marks=pytest.mark.wide)], ids=["weights", "their change"])
 def test_correlations_are_those_of_the_matrices(x64, start):
     found = feature_correlations(NET.apply, PARAMS, X, start=start, **BATCH)
     moved = {path: W - (0 if start is None else weights(start)[path]) for path, W in weights(PARAMS).items()}
@@ -54,6 +54,7 @@ def test_correlations_are_those_of_the_matrices(x64, start):
     np.testing.assert_allclose([*found.values()], [*expected.values()], rtol=1e-5)
 
 
+@pytest.mark.wide
 def test_transposed_weights_have_the_same_correlations(x64):
     """Square matrices are told from their transposes by the gradient."""
     plain = feature_correlations(NET.apply, PARAMS, X, **BATCH)
