@@ -21,7 +21,7 @@ empirical Fisher matrix is another matrix: it vanishes where the network fits th
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +103,8 @@ class CurvatureOperator(KernelOperator):
         if self.kind == "empirical-fisher":
             squares = [_squared_norms(problem.f, problem.loss, problem.params, x, y) for x, y, _ in problem.parts()]
             return float(sum(np.sum(np.asarray(part), dtype=np.float64) for part in squares)) / len(problem.x)
-        weighted = loss_weighted_ntk(problem.f, problem.params, problem.loss.f)
+        loss: Any = problem.loss.f  # a Loss, as the matrix is definite
+        weighted = loss_weighted_ntk(problem.f, problem.params, loss)
         return weighted.operator(problem.x).trace() / len(problem.x)
 
 
@@ -132,7 +133,7 @@ def _add_gauss_newton(
 
 @compiled
 def _add_fisher(
-    f: ApplyFunction, loss: Function, params: Params, vector: Array, total: Array, x: Array, _: Array, share: Array
+    f: ApplyFunction, loss: Any, params: Params, vector: Array, total: Array, x: Array, _: Array, share: Array
 ) -> Array:
     def curved(outputs: Array, tangent: Array) -> Array:  # S S^T, which needs no targets
         u = outputs[:, None] if outputs.ndim == 1 else outputs
