@@ -68,7 +68,7 @@ class Spectrum(Printed):
     eigenvalues: Float[Array, " k"]
     eigenfunctions: Float[Array, "n *o k"]
     eigenspace: Int[Array, " k"]
-    trace: Float[Array, ""]  # of the whole operator, even if only the top k modes are known
+    trace: Float[Array, ""]  # of the whole operator, even if only the top k modes are known; NaN if some are negative
     residuals: Float[Array, " k"]  # ||K phi - eigenvalue phi|| / ||phi||
     noise_floor: Float[Array, ""]
     weights: Float[Array, " n"]
@@ -88,13 +88,14 @@ class Spectrum(Printed):
 
     @property
     def converged(self) -> Bool[Array, " k"]:
-        """Whether the residual of each mode is at most `tolerance` times its eigenvalue.
+        """Whether the residual of each mode is at most `tolerance` times its eigenvalue, or the size of a negative one.
 
         Modes below the noise floor, and all modes of a spectrum without a tolerance (as of a decomposed matrix), need a
         residual within the noise floor instead.
         """
         asked = self.above_noise & (self.tolerance > 0)
-        return self.residuals <= jnp.where(asked, self.tolerance * self.eigenvalues, self.noise_floor)
+        relative = self.tolerance * self.eigenvalues
+        return self.residuals <= jnp.where(asked, relative, jnp.maximum(self.noise_floor, -relative))
 
     @property
     def above_noise(self) -> Bool[Array, " k"]:

@@ -1170,6 +1170,9 @@ TRAINING_MEASURES: dict[str, tuple[int, ...]] = {
     "gradient_norm": (),
     "geometric_complexity": (),
     "sharpness": (),
+    "sharpness_limit": (),
+    "feature_correlation": (2,),
+    "feature_change_correlation": (2,),
 }
 SEVERAL_OUTPUTS = ("alignment_by_class",)  # the measures that networks of one output have not
 

@@ -387,6 +387,12 @@ HALF_PRECISION = {
     "complexity.hessian_operator": Half(
         lambda h: nb.complexity.hessian_operator(*_problem(h)) @ np.ones(32, np.float32)
     ),
+    "complexity.average_gradient_outer_product": Half(
+        lambda h: nb.complexity.average_gradient_outer_product(h.f, h.params, h.x)
+    ),
+    "complexity.feature_correlations": Half(
+        lambda h: jnp.stack([*nb.complexity.feature_correlations(h.f, h.params, h.x).values()])
+    ),
     "complexity.sharpness": Half(lambda h: nb.complexity.sharpness(*_problem(h))),
     "complexity.shift_curvature": Half(lambda h: nb.complexity.shift_curvature(h.f, h.params, h.params, h.x, h.y)),
     "complexity.shuffle_coordinates": Half(

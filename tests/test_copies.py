@@ -73,6 +73,7 @@ def operators():
         "sum": (2 * kernel + limit).operator(X),
         "centered": kernel.centered(X).operator(X),
         "of a matrix": as_operator(limit(X)),
+        "of a loss": nb.complexity.hessian_operator(f, PARAMS, X, Y),
         "of SciPy": as_operator(scipy.sparse.linalg.aslinearoperator(np.asarray(limit(X)))),
     }
 

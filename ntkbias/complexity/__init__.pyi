@@ -15,6 +15,7 @@ from .information import (
     layer_information,
     mutual_information,
 )
+from .outer_products import average_gradient_outer_product, feature_correlations
 from .perturbations import local_energy
 from .ranks import effective_rank, embedding_effective_rank, end_to_end_matrix, stable_rank
 from .separation import activations, class_distance_variance, effective_depth, layer_separation, nearest_center_accuracy
@@ -36,6 +37,7 @@ __all__ = [
     "ShuffledAUC",
     "activations",
     "agreement",
+    "average_gradient_outer_product",
     "class_distance_variance",
     "conditional_mutual_information",
     "displacement_exponent",
@@ -45,6 +47,7 @@ __all__ = [
     "end_to_end_matrix",
     "example_gradient_norms",
     "explained_information",
+    "feature_correlations",
     "feature_responses",
     "geometric_complexity",
     "gradient_noise",

@@ -4,8 +4,8 @@
     Gauss-Newton        G = mean_i J_i^T L_i J_i: H without the curvature of f
     shift-curvature     1/2 delta^T H_test delta          (Bradley, Gomez-Uribe and Vuyyuru 2021, arXiv 2108.09507)
 
-J_i is the Jacobian of f at input i, and L_i the Hessian of the loss in the outputs. For the squared error, L_i is the
-identity. Then G = J^T J / n, and its nonzero eigenvalues are those of K / n = J J^T / n, where K is the NTK with
+J_i is the Jacobian of f at input i, and L_i the Hessian of the loss in the outputs. The nonzero eigenvalues of G are
+those of K_H / n, where K_H is the `loss_weighted_ntk`. For the squared error, L_i is the identity and K_H the NTK with
 outputs="all". Gradient descent is stable if the learning rate is below 2 / sharpness; training tends to raise the
 sharpness until it reaches that limit (Cohen et al. 2021, arXiv 2103.00065).
 
@@ -19,30 +19,31 @@ sharpness until it reaches that limit (Cohen et al. 2021, arXiv 2103.00065).
 True
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+import warnings
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import key_or_default, require_choice, require_finite, require_positive, require_wide
-from ntkbias.compilation import compiled
 from ntkbias.complexity.problem import Problem
+from ntkbias.complexity.products import Curvature, CurvatureOperator
+from ntkbias.eigen import top_modes
 from ntkbias.errors import InputError
+from ntkbias.kernels import KernelOperator
+from ntkbias.kernels.operators import Products
 from ntkbias.losses import LossFunction
 from ntkbias.parameters import Which
-from ntkbias.progress import progress
 from ntkbias.types import ApplyFunction, Inputs, Params
 
-__all__ = ["Curvature", "hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
+__all__ = ["hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
 
-Curvature = Literal["hessian", "gauss-newton"]
-DENSE = 64  # with at most so many parameters, the matrix itself is decomposed
+End = Literal["largest", "smallest"]
+SPARE = 3  # vectors of a block beyond the eigenvalues asked for: they find repeated eigenvalues and neighbors
 
 
 def hessian_operator(
@@ -55,25 +56,41 @@ def hessian_operator(
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
     wrt: Which | None = None,
-) -> scipy.sparse.linalg.LinearOperator:
-    """The Hessian of the loss, or its Gauss-Newton part, as a SciPy operator over the flattened parameters `(p, p)`.
+) -> KernelOperator:
+    """The Hessian of the loss, or a matrix like it, as an operator over the flattened parameters `(p, p)`.
 
-    Parameters are in the order of `jax.flatten_util.ravel_pytree`. The arguments are those of `loss_gradient`. Each
-    product costs a forward and a backward pass over x, both with their derivatives, and the memory of one batch.
-    `nb.kernels.as_operator` accepts the result, as it accepts every SciPy operator; `nb.spectral_density` accepts the
-    Gauss-Newton matrix.
+    `matrix` is
 
-    Raises `InputError` on whatever `loss_gradient` refuses. The Gauss-Newton matrix needs the JVP of `f`: if `f` has a
-    `custom_vjp`, its products raise JAX's `TypeError`. Products with the Hessian differentiate that rule instead.
+        "hessian"            the second derivatives of the loss
+        "gauss-newton"       mean_i J_i^T L_i J_i, with the Hessian L_i of the loss in the outputs of input i
+        "fisher"             mean_i E_y g_i(y) g_i(y)^T, with labels y drawn from the network's own distribution
+        "empirical-fisher"   mean_i g_i g_i^T, with the gradients g_i of each example's loss at its own target
+
+    The Fisher matrix needs the distribution of labels of which the loss is the negative logarithm. The function takes
+    "mse" (a normal distribution of variance one), "logistic", "cross_entropy", and each `losses.Loss` with a `root`. It
+    is then equal to the Gauss-Newton matrix, but is computed without the targets (Martens 2014, arXiv 1412.1193).
+
+    `operator @ v` multiplies a vector `(p,)` or a block `(p, k)`. Parameters are in the order of
+    `jax.flatten_util.ravel_pytree`; `wrt` restricts them, for instance to one layer, and they are then in the order of
+    their paths. `nb.top_modes` and `nb.spectral_density` accept the operator, and find the eigenvalues of the matrix
+    itself. The Hessian may have negative eigenvalues: `top_modes(operator, k)` has the largest eigenvalues,
+    `top_modes(-operator, k)` the negatives of the smallest. `to_scipy()` is the operator for SciPy.
+
+    The other arguments are those of `loss_gradient`. Each product costs a forward and a backward pass over x per
+    vector, both with their derivatives, and the memory of one batch. Raises `InputError` on whatever `loss_gradient`
+    refuses, `InputTypeError` if the loss has no Fisher matrix, and products raise an `InputError` if they are not
+    finite. All matrices but the Hessian need the JVP of `f`: if `f` has a `custom_vjp`, their products raise JAX's
+    `TypeError`. Products with the Hessian differentiate that rule instead.
 
     >>> import jax.numpy as jnp, ntkbias as nb
     >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
-    >>> (nb.complexity.hessian_operator(f, w, x, y) @ jnp.ones(2)).tolist()
-    [2.0, 0.5]
+    >>> hessian = nb.complexity.hessian_operator(f, w, x, y)
+    >>> (hessian @ jnp.ones(2)).tolist(), nb.top_modes(hessian, 1).eigenvalues.tolist()
+    ([2.0, 0.5], [2.0])
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
     require_choice("matrix", matrix, Curvature)
-    return _operator(problem, matrix, lambda: None)
+    return CurvatureOperator(problem, matrix)
 
 
 def hessian_eigenvalues(
@@ -83,6 +100,7 @@ def hessian_eigenvalues(
     y: ArrayLike,
     num_eigenvalues: int = 1,
     *,
+    end: End = "largest",
     matrix: Curvature = "hessian",
     loss: str | LossFunction = "mse",
     batch_size: int = 1_024,
@@ -90,15 +108,18 @@ def hessian_eigenvalues(
     key: PRNGKeyArray | None = None,
     wrt: Which | None = None,
 ) -> Float[Array, " k"]:
-    """The largest eigenvalues of the Hessian of the loss, or of its Gauss-Newton part, in descending order.
+    """The largest or the smallest eigenvalues of the Hessian of the loss, or of another `matrix`, from that end on.
 
-    Largest means largest by value: negative eigenvalues of the Hessian may have larger magnitudes. Lanczos's method
-    (ARPACK) starts from a random vector, drawn with `key` (default: a fixed key), and stops when the residual is below
-    `tolerance` times the eigenvalue. The relative error of the eigenvalue is then about the square of `tolerance`.
-    Lanczos may miss copies of repeated eigenvalues. With up to 64 parameters, the matrix itself is decomposed.
+    `matrix` is one of those of `hessian_operator`. Largest and smallest are by value: the Hessian may have negative
+    eigenvalues, of larger magnitude than the positive ones. The search is that of `nb.top_modes`, which also finds
+    repeated eigenvalues; call it with `hessian_operator` for eigenvectors. It starts from random vectors, drawn with
+    `key` (default: a fixed key), and stops when the residual is below `tolerance` times the eigenvalue, or for the
+    smallest eigenvalues, times their distance to the largest one. The error of the eigenvalue is at most `tolerance`
+    times the same number, and usually about its square times that.
 
-    Costs some 10 to 100 products with `hessian_operator`; a bar counts them. Raises `InputError` if there are fewer
-    parameters than eigenvalues asked for, if a product holds NaN, or if Lanczos does not converge.
+    Costs some 30 to 100 products with `hessian_operator`, twice that for the smallest eigenvalues. A matrix of some 80
+    parameters or fewer is decomposed. Raises `InputError` if there are fewer parameters than eigenvalues asked for, if
+    a product holds NaN, or if the search does not converge.
 
     >>> import jax.numpy as jnp, ntkbias as nb
     >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
@@ -106,15 +127,13 @@ def hessian_eigenvalues(
     [2.0, 0.5]
     """
     problem = Problem(f, params, x, y, loss, batch_size, wrt)
+    require_choice("end", end, End)
     require_choice("matrix", matrix, Curvature)
     require_positive("num_eigenvalues", num_eigenvalues)
     if not isinstance(tolerance, float | int) or not 0 < tolerance < 1:
         raise InputError(f"Expected a tolerance between 0 and 1, relative to each eigenvalue; got {tolerance!r}.")
     start = key_or_default(key)
-    with progress(None, f"{matrix} products") as bar:
-        operator = _operator(problem, matrix, bar.update)
-        values = _largest(operator, num_eigenvalues, float(tolerance), start)
-    return jnp.asarray(values, jnp.result_type(float))
+    return _extreme(CurvatureOperator(problem, matrix), num_eigenvalues, end, float(tolerance), start)
 
 
 def sharpness(
@@ -179,74 +198,36 @@ def shift_curvature(
         raise InputError(f"Expected shift to have the shapes of params, {shapes}; got {[a.shape for a in arrays]}.")
     direction = jnp.concatenate([array.ravel() for array in arrays]).astype(flat.dtype)
     require_finite(direction, "shift")
-    return direction @ _product(problem, "hessian", direction) / 2
+    return direction @ CurvatureOperator(problem, "hessian").product(direction[:, None])[:, 0] / 2
 
 
-def _product(problem: Problem, matrix: Curvature, vector: Float[Array, " p"]) -> Float[Array, " p"]:
-    """The product of the matrix with a vector of flattened parameters, summed over batches."""
-    total = jnp.zeros_like(vector)
-    plus = _plus_hessian_times if matrix == "hessian" else _plus_gauss_newton_times
-    for x, y, share in problem.parts():
-        total = plus(problem.f, problem.loss, problem.params, vector, total, x, y, share)
-    return total
-
-
-@compiled
-def _plus_hessian_times(
-    f: ApplyFunction, loss: LossFunction, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
-) -> Array:
-    direction = ravel_pytree(params)[1](vector)
-    with jax.default_matmul_precision("highest"):
-        product = jax.jvp(jax.grad(lambda p: loss(f(p, x), y)), (params,), (direction,))[1]
-    return total + share.astype(total.dtype) * ravel_pytree(product)[0]
-
-
-@compiled
-def _plus_gauss_newton_times(
-    f: ApplyFunction, loss: LossFunction, params: Params, vector: Array, total: Array, x: Array, y: Array, share: Array
-) -> Array:
-    direction = ravel_pytree(params)[1](vector)
-    with jax.default_matmul_precision("highest"):
-        outputs, pull = jax.vjp(lambda p: f(p, x), params)
-        tangent = jax.jvp(lambda p: f(p, x), (params,), (direction,))[1]
-        curved = jax.jvp(jax.grad(lambda u: loss(u, y)), (outputs,), (tangent,))[1]
-        product = pull(curved)[0]
-    return total + share.astype(total.dtype) * ravel_pytree(product)[0]
-
-
-def _operator(problem: Problem, matrix: Curvature, report: Callable[[], Any]) -> scipy.sparse.linalg.LinearOperator:
-    flat, _ = ravel_pytree(problem.params)
-
-    def times(vector: np.ndarray) -> np.ndarray:
-        product = np.asarray(_product(problem, matrix, jnp.asarray(vector.ravel(), flat.dtype)))
-        if not np.isfinite(product).all():
-            raise InputError(
-                "Expected finite products with the Hessian; got NaN or infinity. Check the scale of inputs and "
-                "parameters, and that the loss is twice differentiable there."
-            )
-        report()
-        return product
-
-    return scipy.sparse.linalg.LinearOperator((flat.size, flat.size), matvec=times, rmatvec=times, dtype=flat.dtype)
-
-
-def _largest(
-    operator: scipy.sparse.linalg.LinearOperator, count: int, tolerance: float, key: PRNGKeyArray
-) -> Float[np.ndarray, " k"]:
+def _extreme(
+    operator: CurvatureOperator, count: int, end: End, tolerance: float, key: PRNGKeyArray
+) -> Float[Array, " k"]:
+    """The first eigenvalues from one end."""
     size = operator.shape[0]
     if count > size:
         raise InputError(f"Expected num_eigenvalues to be at most the number of parameters, {size}; got {count}.")
-    if size <= max(DENSE, 2 * count):
-        dense = operator.matmat(np.eye(size, dtype=operator.dtype)).astype(float)
-        return np.linalg.eigvalsh((dense + dense.T) / 2)[::-1][:count]
-    start = np.asarray(jax.random.normal(key, (size,)), operator.dtype)
-    try:
-        values = scipy.sparse.linalg.eigsh(
-            operator, count, which="LA", v0=start, tol=tolerance, return_eigenvectors=False
-        )
-    except scipy.sparse.linalg.ArpackNoConvergence as error:
-        raise InputError(
-            f"Expected Lanczos's method to converge to {count} eigenvalues; got {len(error.eigenvalues)} of them. "
-            "Raise tolerance, or ask for fewer."
-        ) from None
-    return np.sort(values)[::-1]
+    operator.definite = False  # so that the search needs no trace
+
+    def largest(of: KernelOperator, count: int) -> Array:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Expected [0-9]+ modes to converge")
+            modes = top_modes(of, count, tolerance=tolerance, block_size=count + SPARE, key=key)
+        if not bool(jnp.all(modes.converged | (modes.method == "dense"))):
+            raise InputError(
+                f"Expected the search to converge to {count} eigenvalues; got {int(jnp.sum(modes.converged))} of them. "
+                "Raise tolerance, or ask for fewer."
+            )
+        return modes.eigenvalues
+
+    if end == "largest":
+        return largest(operator, count)
+    top = largest(operator, 1)[0]  # eigenvalues near zero have no relative residual; top minus them has
+
+    def below_top(vectors: np.ndarray) -> np.ndarray:
+        return np.asarray(top * vectors - operator.product(jnp.asarray(vectors)))
+
+    distances = Products(1, size, operator.dtype, below_top, operator.diagonal)
+    distances.definite = False
+    return top - largest(distances, count)

@@ -134,6 +134,7 @@ def _subspace(problem: Problem, arrays: dict[str, np.ndarray]) -> Subspace:
         for name in ("vectors", "products")
     )
     numbers: dict[str, Any] = {**counts, "scale": scale, "first": arrays["first"]}
+    numbers["definite"] = problem.operator.definite
     return Subspace(vectors, products, arrays["projected"], arrays["norms"], **numbers)
 
 

@@ -32,7 +32,7 @@ from ntkbias.checks import (
     require_positive,
     require_weights,
 )
-from ntkbias.eigen.distribution import SpectralDensity, checked_ridge
+from ntkbias.eigen.distribution import SpectralDensity, checked_ridge, require_definite
 from ntkbias.eigen.estimate import Estimate
 from ntkbias.eigen.lanczos import (
     GROUP,
@@ -69,19 +69,20 @@ def spectral_density(
     """The distribution of the eigenvalues of K / n, or with `weights` of W^1/2 K W^1/2, from products alone.
 
     `kernel` comes with its inputs `x`. An operator, or any value that `as_operator` takes, replaces both. The operator
-    must be symmetric without negative eigenvalues. `modes` are its first modes, from `top_modes` or `eigh`. They count
-    exactly, and the probes estimate only the rest, which removes most of the variance of moments and traces. The
-    function recomputes their residuals, and uses the modes before the first one with a residual above 1 % of its
-    eigenvalue. `key` (default: a fixed one) and i determine probe i, so a run with more probes repeats the probes of a
-    run with fewer.
+    must be symmetric. All kernels are `definite`, without negative eigenvalues; the Hessian of a loss, made by
+    `complexity.hessian_operator`, and `as_operator(matrix, definite=False)` are not. `modes` are its first modes, from
+    `top_modes` or `eigh`. They count exactly, and the probes estimate only the rest, which removes most of the variance
+    of moments and traces. The function recomputes their residuals, and uses the modes before the first one with a
+    residual above 1 % of its eigenvalue. `key` (default: a fixed one) and i determine probe i, so a run with more
+    probes repeats the probes of a run with fewer.
 
     Costs `num_steps` products with a block of `num_probes` vectors, and one product with the modes. `num_steps` is
     clipped to the number of rows. All Lanczos vectors are kept, which takes rows * `num_steps` numbers per probe, and
     each new one is orthogonalized against them twice. `memory_budget` in bytes (default: a quarter of the device's
     memory) limits how many probes share a round of products, but at least one does. A progress bar counts the steps.
 
-    Raises `InputError` for a single probe, for an operator that is not symmetric, has a negative eigenvalue or has NaN
-    products, and for modes of another operator.
+    Raises `InputError` for a single probe, for an operator that is not symmetric, has NaN products, or has a negative
+    eigenvalue although it is `definite`, and for modes of another operator.
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
@@ -114,7 +115,8 @@ def spectral_density(
             "Expected an operator whose squared products do not overflow; got overflow. Divide it by its scale first."
         )
     nodes, shares = gauss_rule(diagonals, off_diagonals[:, :-1])
-    require_nonnegative(nodes, largest, op.dtype)
+    if op.definite:
+        require_nonnegative(nodes, largest, op.dtype)
     squares = np.sum(eigenvalues**2) + (rows - len(eigenvalues)) * np.mean(np.sum(shares * nodes**2, -1))
     dtype = jnp.result_type(float)
     return SpectralDensity(
@@ -124,6 +126,7 @@ def spectral_density(
         noise_floor=jnp.asarray(op.epsilon * np.sqrt(squares), dtype),
         num_examples=n,
         num_rows=rows,
+        definite=op.definite,
     )
 
 
@@ -152,6 +155,7 @@ def log_determinant(
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
+    require_definite(op.definite, "log determinant")
     density = spectral_density(
         op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )
@@ -180,6 +184,7 @@ def effective_dimension(
     """
     checked_ridge(ridge)
     op = operator_on(kernel, x)
+    require_definite(op.definite, "effective dimension")
     density = spectral_density(
         op, num_probes=num_probes, num_steps=num_steps, modes=modes, memory_budget=memory_budget, key=key
     )

@@ -1,8 +1,9 @@
 """The distribution of a kernel's eigenvalues, as `spectral_density` returns it, and the numbers that follow from it.
 
-Each number is a sum over eigenvalues, which the Gauss rule of each probe estimates. No eigenvalue is below zero.
-Therefore the Gauss-Radau rule with one node at zero bounds sums of log(x + r) and x / (x + r) from the other side
-(Golub and Meurant 1994).
+Each number is a sum over eigenvalues, which the Gauss rule of each probe estimates. No eigenvalue of a kernel is below
+zero. Therefore the Gauss-Radau rule with one node at zero bounds sums of log(x + r) and x / (x + r) from the other side
+(Golub and Meurant 1994). Counts need no such condition (Chebyshev, Markov and Stieltjes), so the distribution of an
+operator with negative eigenvalues, such as the Hessian of a loss, has bounds as well.
 
 >>> import ntkbias as nb
 >>> kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
@@ -35,7 +36,7 @@ from ntkbias.eigen.lanczos import (
 from ntkbias.errors import InputError
 from ntkbias.tables import Axes, Printed, Table, number
 
-__all__ = ["SpectralDensity", "checked_ridge"]
+__all__ = ["SpectralDensity", "checked_ridge", "require_definite"]
 
 ROUNDING = 1e-12  # relative to tr A^2: a smaller variance is that of equal eigenvalues
 DECADES, LEAST = 38, 1e-38  # the range of the printed eigenvalues: powers of ten up to 38, and the least eigenvalue
@@ -46,7 +47,8 @@ class SpectralDensity(Printed):
 
     `diagonals` and `off_diagonals` hold the tridiagonal matrices, which determine `nodes`, `weights` and other rules.
     The methods return an `Estimate` with both errors. They need no further products with K; each costs the eigenvalues
-    of p matrices `(s, s)`, on the host in float64.
+    of p matrices `(s, s)`, on the host in float64. If the operator is not `definite`, eigenvalues may be negative:
+    `cumulative`, `linear_density` and `moment` count them, and `log_determinant` and `effective_dimension` are refused.
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
@@ -64,6 +66,7 @@ class SpectralDensity(Printed):
     noise_floor: Float[Array, ""]  # eps ||K||_F / n: eigenvalues below are rounding
     num_examples: int = eqx.field(static=True)
     num_rows: int = eqx.field(static=True)  # examples times outputs
+    definite: bool = eqx.field(static=True, default=True)  # whether no eigenvalue is below zero
 
     @property
     def nodes(self) -> Float[np.ndarray, "p s"]:
@@ -84,10 +87,10 @@ class SpectralDensity(Printed):
         """The number of eigenvalues per decade at each of `at` `(q,)`; its integral over log10 is their number.
 
         Each eigenvalue contributes a normal density in log10 with standard deviation `width`. Eigenvalues of zero or
-        less are not on this axis; see `cumulative`. The value is the mean of the Gauss rule and the Gauss-Radau rule
-        with a node at zero, which mostly err on different sides. The numerical error is the largest half difference
-        between the two within one width. It is an estimate, not a bound, and it is meaningless below the smallest
-        nodes. A large error means that nodes lie farther apart than `width`.
+        less are not on this axis; see `cumulative` and `linear_density`. The value is the mean of the Gauss rule and
+        the Gauss-Radau rule with a node at zero, which mostly err on different sides. The numerical error is the
+        largest half difference between the two within one width. It is an estimate, not a bound, and it is meaningless
+        below the smallest nodes. A large error means that nodes lie farther apart than `width`.
 
         Raises `InputError` unless `at` and `width` are positive.
         """
@@ -95,19 +98,19 @@ class SpectralDensity(Printed):
         require_scale("width", width)
         if not np.all(points > 0) or not width > 0:
             raise InputError("Expected eigenvalues and a width above zero, on a logarithmic axis; got zero or less.")
-        rules = [(_log10(nodes), weights) for nodes, weights in (self._rule(), self._rule_with(0.0))]
-        known = _log10(np.asarray(self.eigenvalues, float))
-        near = width * np.linspace(-1, 1, 9)[:, None, None]
+        return self._smoothed(_log10, _log10(points), width)
 
-        def smoothed(log_nodes: np.ndarray, log_point: Any) -> np.ndarray:
-            return np.exp(-(((log_nodes - log_point) / width) ** 2) / 2) / (width * (2 * np.pi) ** 0.5)
+    def linear_density(self, at: ArrayLike, width: float) -> Estimate:
+        """The number of eigenvalues per unit at each of `at` `(q,)`, negative ones too; its integral is their number.
 
-        def at_point(log_point: float) -> tuple[np.ndarray, Any]:
-            gauss, radau = (np.sum(w * smoothed(nodes, log_point + near), -1) for nodes, w in rules)
-            error = np.max(np.abs(np.mean(gauss - radau, -1))) / 2
-            return (gauss[4] + radau[4]) / 2 + np.sum(smoothed(known, log_point)), error
-
-        return at_each(at_point, _log10(points))
+        Each eigenvalue contributes a normal density with standard deviation `width`, in the unit of the eigenvalues.
+        The errors are those of `density`. Raises `InputError` unless `width` is positive.
+        """
+        points = _checked_points(at)
+        require_scale("width", width)
+        if not width > 0:
+            raise InputError(f"Expected a width above zero, in the unit of the eigenvalues; got {width!r}.")
+        return self._smoothed(lambda values: values, points, width)
 
     def cumulative(self, at: ArrayLike) -> Estimate:
         """The number of eigenvalues of K / n above each of `at` `(q,)`.
@@ -134,14 +137,15 @@ class SpectralDensity(Printed):
         bound.
         """
         require_positive("power", power)
-        return self._of_increasing(lambda x: x**power)
+        return self._of_increasing(lambda x: x**power) if self.definite else self._of_power(power)
 
     def log_determinant(self, ridge: ArrayLike) -> Estimate:
         """log det(K + ridge I) for each ridge, added to K and not to K / n. With weights, n W^1/2 K W^1/2 replaces K.
 
         The numerical error grows if the ridge is smaller than n times the noise floor, because rounding then determines
-        some terms. Raises `InputError` unless the ridge is above zero.
+        some terms. Raises `InputError` unless the ridge is above zero, and on an operator that is not `definite`.
         """
+        require_definite(self.definite, "log determinant")
         shift = checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: np.log(self.num_examples * x + shift))
 
@@ -149,8 +153,9 @@ class SpectralDensity(Printed):
         """tr K (K + ridge I)^-1 for each ridge: the number of modes that ridge regression learns.
 
         It falls from the rank of K for a small ridge to zero for a large one. The ridge is added to K, not to K / n.
-        Raises `InputError` unless the ridge is above zero.
+        Raises `InputError` unless the ridge is above zero, and on an operator that is not `definite`.
         """
+        require_definite(self.definite, "effective dimension")
         shift = checked_ridge(ridge)[..., None, None]
         return self._of_increasing(lambda x: self.num_examples * x / (self.num_examples * x + shift))
 
@@ -167,12 +172,33 @@ class SpectralDensity(Printed):
             "± (probes)": [f"{np.std(each, ddof=1) / len(each) ** 0.5:.2g}" for each in counts],
         }
         probes, steps = self.diagonals.shape
-        title = f"SpectralDensity: {self.num_rows:,} eigenvalues of K / n, {len(known):,} of them known"
-        notes = [
+        of = " of K / n" if self.num_examples > 1 else ""
+        title = f"SpectralDensity: {self.num_rows:,} eigenvalues{of}, {len(known):,} of them known"
+        negative = np.sum(weights * (nodes < -float(self.noise_floor)), -1) + np.sum(known < 0)
+        notes = [] if self.definite else [f"About {number(np.mean(negative))} eigenvalues are below zero."]
+        notes += [
             f"{probes} probes, {steps} steps, noise floor {number(self.noise_floor)}. The counts come from Gauss' "
             "rule; cumulative() also gives the error of the steps."
         ]
         return Table(title, columns, notes)
+
+    def _smoothed(
+        self, axis: Callable[[np.ndarray], np.ndarray], points: Float[np.ndarray, "*q"], width: float
+    ) -> Estimate:
+        """The number of eigenvalues per unit of an axis: the mean of two rules, and half of their difference nearby."""
+        rules = [(axis(nodes), weights) for nodes, weights in (self._rule(), self._rule_with(0.0))]
+        known = axis(np.asarray(self.eigenvalues, float))
+        near = width * np.linspace(-1, 1, 9)[:, None, None]
+
+        def smoothed(nodes: np.ndarray, point: Any) -> np.ndarray:
+            return np.exp(-(((nodes - point) / width) ** 2) / 2) / (width * (2 * np.pi) ** 0.5)
+
+        def at_point(point: float) -> tuple[np.ndarray, Any]:
+            gauss, radau = (np.sum(w * smoothed(nodes, point + near), -1) for nodes, w in rules)
+            error = np.max(np.abs(np.mean(gauss - radau, -1))) / 2
+            return (gauss[4] + radau[4]) / 2 + np.sum(smoothed(known, point)), error
+
+        return at_each(at_point, points)
 
     def _rule(self) -> tuple[Float[np.ndarray, "p s"], Float[np.ndarray, "p s"]]:
         """The nodes (ascending) and weights of the Gauss rules."""
@@ -189,7 +215,7 @@ class SpectralDensity(Printed):
         return nodes, (self.num_rows - len(self.eigenvalues)) * shares
 
     def _shares_above(self, point: float) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-        """Lower and upper bounds of each probe's count above a point, given that no eigenvalue is below zero."""
+        """Lower and upper bounds of each probe's count above a point. None is negative if the operator is definite."""
         nodes, weights = self._rule()
         exact = np.sum(weights * (nodes > point), -1)
         nodes, weights = self._rule_with(point)
@@ -198,6 +224,8 @@ class SpectralDensity(Printed):
         low, high = (
             np.where(self.exhausted, exact, np.sum(weights * above, -1)) for above in (places > own, places >= own)
         )
+        if not self.definite:
+            return low, high
         total = np.sum(weights, -1)
         return total if point < 0 else low, total if point <= 0 else high
 
@@ -219,13 +247,29 @@ class SpectralDensity(Printed):
         errors = np.maximum(np.maximum(*high) - middle, middle - np.minimum(*low))
         return mean_over_probes((gauss + radau) / 2, errors, self._variance(function))
 
+    def _of_power(self, power: int) -> Estimate:
+        """The sum of a power over all eigenvalues of both signs. Rounding moves each by at most the noise floor."""
+        known, floor = np.asarray(self.eigenvalues, float), float(self.noise_floor)
+
+        def moved(values: np.ndarray) -> np.ndarray:
+            return np.maximum(
+                abs((values + floor) ** power - values**power), abs((values - floor) ** power - values**power)
+            )
+
+        sums, rounding = [], 0.0
+        for nodes, weights in (self._rule(), self._rule_with(0.0)):
+            sums.append(np.sum(weights * nodes**power, -1) + np.sum(known**power))
+            rounding = max(rounding, float(np.mean(np.sum(weights * moved(nodes), -1)) + np.sum(moved(known))))
+        errors = abs(np.mean(sums[0] - sums[1])) / 2 + rounding
+        return mean_over_probes((sums[0] + sums[1]) / 2, errors, self._variance(lambda x: x**power))
+
     def _variance(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The variance of v^T A v for A = f(K) of n unknown eigenvalues and v uniform on the sphere of radius sqrt n.
 
         It is 2 n / (n + 2) (tr A^2 - (tr A)^2 / n), from the fourth moments of v. Both traces come from the rules.
         """
         nodes, weights = self._rule()
-        values, n = function(np.maximum(nodes, 0)), self.num_rows - len(self.eigenvalues)
+        values, n = function(np.maximum(nodes, 0) if self.definite else nodes), self.num_rows - len(self.eigenvalues)
         first, second = (np.mean(np.sum(weights * values**power, -1), -1) for power in (1, 2))
         variance = 2 * n / (n + 2) * (second - first**2 / max(n, 1))
         return np.where(variance > ROUNDING * second, variance, 0.0)
@@ -234,6 +278,15 @@ class SpectralDensity(Printed):
 def _log10(values: np.ndarray) -> np.ndarray:
     """Logarithms; zero and negative values count as the smallest positive float64."""
     return np.asarray(np.log10(np.maximum(values, np.finfo(float).tiny)))
+
+
+def require_definite(definite: bool, name: str) -> None:
+    """Raise an `InputError` if an operator may have negative eigenvalues, for which a number has no meaning."""
+    if not definite:
+        raise InputError(
+            f"Expected an operator without negative eigenvalues for the {name}; got one that may have them, such as a "
+            "Hessian. Use cumulative, linear_density or moment of its spectral_density, or the Gauss-Newton matrix."
+        )
 
 
 def checked_ridge(ridge: ArrayLike) -> Float[np.ndarray, "*q"]:

@@ -44,6 +44,7 @@ from ntkbias.eigen.subspace import (
     Subspace,
     expanded,
     fresh_products,
+    norm_of,
     restarted,
     ritz_pairs,
     rounding_of,
@@ -97,6 +98,9 @@ def top_modes(
     `(n, o, k)`, of mean square one. `residuals` are ||K phi - eigenvalue phi|| / ||phi|| for K / n. They are computed,
     not estimated, so each eigenvalue is within its residual of a true one. A mode has `converged` if its residual is
     below `tolerance` times its eigenvalue, or below the noise floor.
+
+    Eigenvalues may be negative if the operator is not `definite`: a Hessian, or `as_operator(matrix, definite=False)`.
+    The largest are those by value; `-operator` has the other end. The `trace` is then NaN, as both signs cancel in it.
 
     Whether eigenvalues between those found were missed is not certain. In exact arithmetic, the probability is zero for
     eigenvalues of multiplicity up to `block_size`, because `key` (default: a fixed one) draws random start vectors. The
@@ -177,7 +181,8 @@ def _search(problem: Problem, path: Path | None) -> RitzPairs:
         while True:
             values, rotation, errors = ritz_pairs(state)
             noise = rounding_of(values, problem.operator.dtype)
-            allowed = np.where(values > noise, MARGIN * problem.tolerance * values, noise)
+            relative = MARGIN * problem.tolerance * values
+            allowed = np.where(values > noise, relative, np.maximum(noise, -relative))
             converged = (errors <= allowed)[: problem.num_modes]
             bar.n = int(np.sum(converged))
             worst = _worst(values, errors, problem)
@@ -227,7 +232,7 @@ def _all_copies_found(problem: Problem, state: Subspace, values: np.ndarray, err
     if state.num_starts > problem.block_size:  # vectors beyond the wanted ones come from the last chain alone
         unwanted = problem.num_modes  # the first pair beyond the wanted ones
         noise = rounding_of(values, problem.operator.dtype)
-        if len(values) > unwanted and errors[unwanted] > max(LOOSE * values[unwanted], noise):
+        if len(values) > unwanted and errors[unwanted] > max(LOOSE * abs(values[unwanted]), noise):
             return False
     return state.num_starts > _most_copies(values[: problem.num_modes])
 
@@ -294,7 +299,8 @@ def _dense(operator: KernelOperator, num_modes: int) -> RitzPairs:
     require_finite_products(matrix)
     require_symmetric_products(matrix - matrix.T, np.linalg.norm(matrix, axis=0), operator.dtype)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    require_positive_definite(jnp.asarray(values[::-1]), operator.epsilon)
+    if operator.definite:
+        require_positive_definite(jnp.asarray(values[::-1]), operator.epsilon)
     # Round first, as the returned values are, so that the residuals include this rounding.
     values = values[::-1][:num_modes].astype(operator.dtype).astype(np.float64)
     vectors = vectors[:, ::-1][:, :num_modes].astype(operator.dtype).astype(np.float64)
@@ -324,11 +330,9 @@ def _spectrum(
     errors = np.linalg.norm(operator.unpack(found.residuals).astype(np.float64), axis=0)
     roots = np.repeat(np.sqrt(measure.astype(np.float64)), o)[:, None]
     functions = signed(*(jnp.asarray(each.astype(operator.dtype)) for each in (vectors / norms / roots, roots)))
-    trace = operator.trace()
-    known = float(np.sum(found.values))
-    rest = max(0.0, found.values[-1] * (trace - known))  # bounds the sum of squares of the unknown eigenvalues
+    trace = operator.trace() if operator.definite else math.nan
     epsilon = operator.epsilon
-    noise_floor = epsilon * float(np.sqrt(np.sum(found.values**2) + rest))
+    noise_floor = epsilon * norm_of(operator, found.values, trace)
     dtype = functions.dtype
     values = jnp.asarray(found.values, dtype)
     return Spectrum(

@@ -168,7 +168,7 @@ def known_modes(operator: KernelOperator, modes: Spectrum | None) -> tuple[list[
     products = operator.unpack(operator.product(operator.pack(vectors))).astype(np.float64)
     values = np.sum(vectors * products, 0)
     residuals = np.linalg.norm(products - vectors * values, axis=0)
-    poor = residuals > WELL_KNOWN * values
+    poor = residuals > WELL_KNOWN * np.abs(values)
     count = int(np.argmax(poor)) if poor.any() else len(poor)
     if len(poor) and not count:
         raise InputError(
@@ -200,5 +200,6 @@ def require_nonnegative(nodes: np.ndarray, largest: float, dtype: Any) -> None:
     if least < -(float(np.finfo(dtype).eps) ** 0.5) * largest:
         raise InputError(
             f"Expected an operator without negative eigenvalues; got one of about {least:.3g} of K / n, with a largest "
-            f"of {largest:.3g}. A kernel of inner products has none: check how it was made."
+            f"of {largest:.3g}. A kernel of inner products has none: check how it was made. For another matrix write "
+            "as_operator(matrix, definite=False)."
         )

@@ -32,6 +32,7 @@ __all__ = [
     "expanded",
     "first_product",
     "fresh_products",
+    "norm_of",
     "random_key",
     "restarted",
     "ritz_pairs",
@@ -43,7 +44,7 @@ __all__ = [
 BLOCKS = 10  # blocks in a subspace, besides the wanted modes, before it restarts
 SUBSPACE_BYTES = 2**29  # limit on the size of the subspace and its products, but they hold at least MIN_BLOCKS
 MIN_BLOCKS = 3
-FIRST = 4  # columns of the first product that identify the operator
+FIRST = 4  # columns of the first product that identify the operator; random vectors that estimate its norm
 
 
 class Problem(NamedTuple):
@@ -82,13 +83,15 @@ class Subspace:
     scale: float = 0.0  # power of two that divides the products, so that squares neither underflow nor overflow
     first: np.ndarray | None = None  # some columns of the first product, which identify the operator
     is_of_operator: bool = True  # whether these columns are equal bit for bit; False if they differ by rounding
+    definite: bool = True  # whether a negative eigenvalue is an error
 
     @classmethod
     def empty(cls, problem: Problem) -> "Subspace":
         """The subspace without vectors."""
         rows, width, dtype = problem.operator.shape[0], problem.width, problem.operator.dtype
         vectors, products = (problem.operator.pack(np.zeros((rows, width), dtype)) for _ in range(2))
-        return cls(vectors, products, np.zeros((width, width)), np.zeros(width))
+        definite = problem.operator.definite
+        return cls(vectors, products, np.zeros((width, width)), np.zeros(width), definite=definite)
 
 
 def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,11 +103,12 @@ def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     values = values[::-1]
     if not filled:
         return values, rotation, values
-    if values[-1] < -(np.finfo(state.vectors.dtype).eps ** 0.5) * max(values[0], -values[-1]):
+    least = -(np.finfo(state.vectors.dtype).eps ** 0.5) * max(values[0], -values[-1])
+    if state.definite and values[-1] < least:
         raise InputError(
             f"Expected a positive semi-definite operator; got an eigenvalue of {state.scale * values[-1]:.3g}, with a "
             f"largest of {state.scale * values[0]:.3g} (both of K / n). A kernel of inner products has no negative "
-            "eigenvalues: check how it was made."
+            "eigenvalues: check how it was made. For another matrix write as_operator(matrix, definite=False)."
         )
     padded = np.zeros((width, width))
     padded[:, :filled] = rotation
@@ -118,6 +122,19 @@ def ritz_pairs(state: Subspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def rounding_of(values: np.ndarray, dtype: Any) -> float:
     """The rounding error of eigenvalues: eps ||K||_F, from the known eigenvalues."""
     return float(np.finfo(dtype).eps) * float(np.linalg.norm(values))
+
+
+def norm_of(operator: KernelOperator, values: np.ndarray, trace: float) -> float:
+    """||K||_F for a noise floor: a bound from the first eigenvalues and the trace, or an estimate if some are negative.
+
+    The estimate is the root of the mean of ||K v||^2 over random vectors v.
+    """
+    squares = float(np.sum(values**2))
+    if operator.definite:
+        return math.sqrt(squares + max(0.0, float(values[-1]) * (trace - float(np.sum(values)))))
+    vectors = np.asarray(jax.random.normal(jax.random.key(0), (operator.shape[0], FIRST), operator.dtype))
+    products = operator.unpack(operator.product(operator.pack(vectors)))
+    return math.sqrt(max(squares, float(np.sum(products.astype(np.float64) ** 2)) / FIRST))
 
 
 def first_product(problem: Problem) -> tuple[Array, np.ndarray]:

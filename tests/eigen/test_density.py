@@ -432,6 +432,49 @@ def test_errors_say_what_to_do():
         assert message in str(error.value)
 
 
+SIGNED = np.concatenate([10.0 ** np.linspace(0, -3, N // 2), -(10.0 ** np.linspace(0.2, -3, N // 2))])
+
+
+def signed_density(**options):
+    return spectral_density(nb.kernels.as_operator(matrix_of(SIGNED), definite=False), key=KEY, num_probes=2, **options)
+
+
+def test_eigenvalues_of_both_signs_are_counted_within_the_bounds(x64):
+    """The bounds of counts, and the moments, are those of what the probes hold."""
+    at = np.concatenate([-np.geomspace(2, 3e-4, 9), np.geomspace(3e-4, 2, 9)])
+    errors = []
+    for num_steps in (4, 30):
+        density = signed_density(num_steps=num_steps)
+        held, found = np.mean(drawn(density), 0), density.cumulative(at)
+        assert np.all(np.abs(found.value - (SIGNED > at[:, None]) @ held) <= found.numerical_error + 1e-9)
+        errors.append(np.mean(found.numerical_error))
+        for power in (1, 2, 3, 4):
+            moment = density.moment(power)
+            assert abs(moment.value - held @ SIGNED**power) <= moment.numerical_error + 1e-12
+            assert moment.numerical_error < 1e-9
+    assert errors[1] < errors[0] / 2
+
+
+def test_linear_density_is_the_sum_of_bumps(x64):
+    density, at = signed_density(num_steps=N), np.array([-1.0, -0.1, 0.0, 0.5])
+    bumps = np.exp(-(((SIGNED - at[:, None]) / 0.1) ** 2) / 2) / (0.1 * np.sqrt(2 * np.pi))
+    found = density.linear_density(at, 0.1)
+    np.testing.assert_allclose(found.value, bumps @ np.mean(drawn(density), 0), rtol=1e-6)
+    assert np.max(found.numerical_error) < 1e-6
+    few = signed_density(num_steps=6).linear_density(at, 0.3)
+    wide = np.exp(-(((SIGNED - at[:, None]) / 0.3) ** 2) / 2) / (0.3 * np.sqrt(2 * np.pi))
+    assert np.all(np.abs(few.value - wide @ np.mean(drawn(density), 0)) <= 3 * few.numerical_error)
+
+
+def test_bad_input_for_both_signs_is_named(x64):
+    density = signed_density(num_steps=4)
+    for call in (lambda: density.log_determinant(1.0), lambda: density.effective_dimension(1.0)):
+        with pytest.raises(InputError, match="Expected an operator without negative eigenvalues for the"):
+            call()
+    with pytest.raises(InputError, match="Expected a width above zero, in the unit of the eigenvalues"):
+        density.linear_density(0.0, 0.0)
+
+
 def test_keys_of_both_kinds_do(x64):
     keys = jax.random.PRNGKey(0), KEY
     old, new = (spectral_density(matrix_of(VALUES), key=key, num_probes=2, num_steps=4) for key in keys)

@@ -430,6 +430,19 @@ class TestBadInput:
             nb.top_modes(1e6 * matrix_of(np.linspace(1, -1, 300)), 3, key=KEY)
         assert -1e6 / 300 <= float(re.search(message, str(caught.value))[2]) <= -1e6 / 600  # the user's scale
 
+    @pytest.mark.parametrize("dense", [0, pytest.param(2, marks=pytest.mark.wide)])
+    def test_negative_eigenvalues_of_operators_that_may_have_them(self, dense, monkeypatch, x64):
+        monkeypatch.setattr(krylov, "DENSE", dense)
+        values = np.concatenate([np.linspace(1, 0.5, 40), np.zeros(220), -np.linspace(1.5, 0.7, 40)])
+        operator = nb.kernels.as_operator(matrix_of(values), definite=False)
+        for sign, expected in ((1, values[:3]), (-1, -values[260:263])):
+            modes = nb.top_modes(sign * operator, 3, key=KEY, tolerance=1e-6)
+            assert bool(jnp.all(modes.converged))
+            assert np.isnan(modes.trace)
+            np.testing.assert_allclose(300 * modes.eigenvalues, expected, rtol=1e-9)
+        modes = nb.top_modes(operator - operator, 1, key=KEY)
+        assert float(modes.eigenvalues[0]) == 0
+
     def test_arguments(self):
         with pytest.raises(InputError, match="Expected num_modes to be at most the number of rows, 300; got 301"):
             nb.top_modes(self.K, 301, key=KEY)

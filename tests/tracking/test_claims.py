@@ -48,6 +48,24 @@ def pytorch_mlp(*sizes):
     return init, f
 
 
+def test_the_sharpness_rises_to_the_edge_of_stability():
+    """Cohen et al. 2021 (arXiv 2103.00065): by full-batch descent on the squared error of digits, to 2 / rate.
+
+    `benchmarks/curvature.py` has more rates and seeds.
+    """
+    data, rate = nb.datasets.digits(500), 0.3
+    x = (data.x - data.x.mean(0)) / np.sqrt(np.mean((data.x - data.x.mean(0)) ** 2))
+    options = {"w_std": 3**-0.5, "b_std": 1.0, "b_init": 0.0, "parameterization": "standard"}
+    net = nb.nets.mlp(width=64, depth=2, num_outputs=10, activation="tanh", **options)
+    params, taken = net.init(jax.random.key(0), x.shape[1:]), measures.chosen("sharpness", "sharpness_limit")
+    run = {"optimizer": optax.sgd(rate), "num_steps": 1_600, "at": range(0, 1_601, 80), "probe": x[:20]}
+    history = track(net.apply, params, (x, nb.datasets.one_hot(data.y)), measures=taken, **run)
+    relative = history["sharpness"] / history["sharpness_limit"]
+    assert relative[0] < 0.6
+    assert np.all(np.diff(relative[:3]) > 0)
+    assert abs(np.median(relative[history.steps >= 800]) - 1) < 0.1
+
+
 def disk(key):
     """100 points of the square, +1 inside a disk of half its area (Baratin et al. 2020, arXiv 2008.00938)."""
     x = jax.random.uniform(key, (100, 2), minval=-1, maxval=1)

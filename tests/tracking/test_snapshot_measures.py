@@ -142,6 +142,11 @@ def test_measures_of_the_network(history, path, data, network):
     close(history["geometric_complexity"][-1], float(complexity.geometric_complexity(f, params[-1], x)), 1)
     close(history["gradient_norm"][-1], float(complexity.gradient_norm(f, params[-1], x, y)), 1)
     close(history["sharpness"][-1], float(complexity.sharpness(f, params[-1], x, y)), 1)
+    np.testing.assert_allclose(history["sharpness_limit"], 2 / history.learning_rates, rtol=1e-6)
+    for name, start in (("feature_correlation", None), ("feature_change_correlation", params[0])):
+        found = complexity.feature_correlations(f, params[-1], x, start=start)
+        assert dict(history.labels)["matrix"] == tuple(found)
+        close(history[name][-1], [float(value) for value in found.values()], 1)
     squares = sum(np.sum(np.asarray(leaf) ** 2) for leaf in jax.tree.leaves(params[-1]))
     close(history["weight_norm"][-1], squares**0.5)
     close(np.sum(history["weight_norm_by_layer"][-1] ** 2), squares)

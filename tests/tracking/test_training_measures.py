@@ -39,7 +39,7 @@ def test_a_measure_returns_numbers_of_one_shape_with_named_axes(history, name):
     assert len(axes) == len(shape)
     if axes and axes[-1] in dict(history.labels):
         assert len(dict(history.labels)[axes[-1]]) == shape[-1]
-    start = 1 if name == "kernel_velocity" else 0  # the first snapshot has none before it
+    start = 1 if name in ("kernel_velocity", "feature_change_correlation") else 0  # the first has none before it
     values = history[name][start:]
     # The gradient by the last bias is the same at all inputs, so its centered kernel is zero.
     assert np.isfinite(values).all() or name == "alignment_by_layer"

@@ -6,6 +6,7 @@
 ((3, 3), [0.0, 1.0, 2.0])
 """
 
+import copy
 import functools
 import operator
 import sys
@@ -88,18 +89,28 @@ class Products(KernelOperator):
         return np.asarray(self.diagonal_of())
 
 
-def as_operator(matrix: Any) -> KernelOperator:
+def as_operator(matrix: Any, *, definite: bool = True) -> KernelOperator:
     """A symmetric matrix, in any form, as a `KernelOperator`.
 
     `matrix` is an operator already, an array `(n, n)` or `(n, o, n, o)`, a `GramOnDisk`, or SciPy's `LinearOperator`.
     A product with a `GramOnDisk` reads all its blocks once. The diagonal of a `LinearOperator` costs a product with
-    the identity, in blocks. Symmetry is not checked here; `top_modes` notices if it is missing.
+    the identity, in blocks. Symmetry is not checked here; `top_modes` notices if it is missing. `definite=False` says
+    that eigenvalues may be negative, as those of a difference of kernels; `top_modes` and `spectral_density` then
+    accept them.
 
     Raises `InputTypeError` on anything else, and `InputError` on a matrix that is not square or holds NaN.
 
     >>> as_operator(jnp.diag(jnp.arange(3.0))).trace()
     3.0
     """
+    operator = _as_operator(matrix)
+    if not definite:
+        operator = copy.copy(operator)
+        operator.definite = False
+    return operator
+
+
+def _as_operator(matrix: Any) -> KernelOperator:
     if isinstance(matrix, KernelOperator):
         return matrix
     if callable(getattr(matrix, "to_scipy", None)):  # a Gram matrix on disk

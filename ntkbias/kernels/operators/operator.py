@@ -43,7 +43,8 @@ class KernelOperator(abc.ABC):
 
     `operator @ v` takes a vector `(rows,)` or a block `(rows, k)`. A block of k vectors costs far less than k products.
     A subclass chooses how its devices hold vectors: `pack` brings `(rows, k)` into that form, with the k vectors on the
-    last axis and zeros as padding, and `unpack` brings them back.
+    last axis and zeros as padding, and `unpack` brings them back. `definite` says that no eigenvalue is below zero, as
+    for every kernel; functions that rely on it refuse a negative one.
 
     >>> import ntkbias as nb
     >>> circle = nb.domains.Circle()
@@ -52,6 +53,8 @@ class KernelOperator(abc.ABC):
     >>> operator.shape, (operator @ x).shape, operator.diagonal().shape
     ((16, 16), (16, 2), (16,))
     """
+
+    definite = True
 
     def __init__(self, num_examples: int, num_outputs: int, dtype: Any, source: Source | None = None) -> None:
         self.num_examples, self.num_outputs = num_examples, num_outputs
@@ -175,6 +178,7 @@ class _Derived(KernelOperator):
         dtype = operator.dtype if dtype is None else dtype
         super().__init__(operator.num_examples, operator.num_outputs, dtype, source)
         self.operator, self.epsilon = operator, max(self.epsilon, operator.epsilon)
+        self.definite = operator.definite
 
     def pack(self, rows: np.ndarray) -> Array:
         return self.operator.pack(rows)
@@ -196,6 +200,9 @@ class Scaled(_Derived):
     def diagonal(self) -> np.ndarray:
         return self.factor * self.operator.diagonal()
 
+    def trace(self) -> float:
+        return self.factor * self.operator.trace()
+
 
 class Sum(_Derived):
     """The sum of two operators, which holds vectors as the first one does."""
@@ -203,6 +210,7 @@ class Sum(_Derived):
     def __init__(self, operator: KernelOperator, other: KernelOperator, source: Source | None = None) -> None:
         super().__init__(operator, source, np.result_type(operator.dtype, other.dtype))
         self.other, self.epsilon = other, max(operator.epsilon, other.epsilon)
+        self.definite = operator.definite and other.definite
 
     def product(self, vectors: Array) -> Array:
         second = self.other.product(self.other.pack(self.unpack(vectors).astype(self.other.dtype)))
