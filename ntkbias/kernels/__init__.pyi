@@ -9,6 +9,7 @@ from .empirical import (
     Sketch,
     VelocityForm,
     adam_preconditioner,
+    asymmetric_sign_ntk,
     block_ntk,
     cross_ntk,
     empirical_nngp,
@@ -20,6 +21,8 @@ from .empirical import (
     ntk_velocity,
     preconditioned_ntk,
     pseudo_ntk,
+    sign_ntk,
+    sign_preconditioner,
     sketch,
 )
 from .form import FormCentered, FormScaled, FormSum, SymmetricForm
@@ -52,6 +55,7 @@ __all__ = [
     "UnloadedKernel",
     "VelocityForm",
     "adam_preconditioner",
+    "asymmetric_sign_ntk",
     "as_operator",
     "block_ntk",
     "cross_ntk",
@@ -68,5 +72,7 @@ __all__ = [
     "open_gram",
     "preconditioned_ntk",
     "pseudo_ntk",
+    "sign_ntk",
+    "sign_preconditioner",
     "sketch",
 ]
