@@ -99,7 +99,7 @@ class SelfAttention(Layer):
         if self.parameterization == "mup" and self.scaling == "sqrt":
             raise InputError(
                 'Expected scaling="linear" of SelfAttention with parameterization="mup", which divides logits by '
-                "num_keys (Yang et al. 2022); got \"sqrt\". Change either."
+                'num_keys (Yang et al. 2022); got "sqrt". Change either.'
             )
         for name in ("w_query_std", "w_key_std", "w_value_std", "w_out_std", "b_std", "b_init"):
             if (value := getattr(self, name)) is not None:
@@ -159,7 +159,10 @@ class SelfAttention(Layer):
         logit_scale = 1 / self.num_keys ** (1.0 if self.scaling == "linear" else 0.5)
         output_scale = bias_scale = 1.0
         if self.parameterization != "standard":
-            out, key, value = self._out_scales, *(self._scales(x.shape[-1], s) for s in (self.num_keys, self.num_values))
+            out, key, value = (
+                self._out_scales,
+                *(self._scales(x.shape[-1], s) for s in (self.num_keys, self.num_values)),
+            )
             logit_scale *= self.w_query_std * self.w_key_std * key.multiplier(1.0) ** 2
             output_scale = value.multiplier(self.w_value_std) * out.multiplier(self.w_out_std)
             bias_scale = 0.0 if self.b_std is None else out.bias_multiplier(self.b_std)

@@ -69,4 +69,12 @@ def transformer(
     before, after = ((LayerNorm(),) if norm == where else () for where in ("pre", "post"))
     block = (Residual(Sequential((*before, attention))), *after, Residual(Sequential((*before, *perceptron))), *after)
     embedding = (dense(width, first), *(() if encoding is None else (encoding,)))
-    return Sequential((*embedding, *block * depth, *before, READOUTS[readout], dense(num_outputs, last, readout=is_mup(parameterization))))
+    return Sequential(
+        (
+            *embedding,
+            *block * depth,
+            *before,
+            READOUTS[readout],
+            dense(num_outputs, last, readout=is_mup(parameterization)),
+        )
+    )

@@ -68,7 +68,14 @@ def resnet(
         for group, stride in enumerate(strides)
         for place in range(block_size)
     ]
-    return Sequential((conv(width, 1, first), *blocks, READOUTS[readout], Dense(num_outputs, last, readout=is_mup(parameterization), **options)))
+    return Sequential(
+        (
+            conv(width, 1, first),
+            *blocks,
+            READOUTS[readout],
+            Dense(num_outputs, last, readout=is_mup(parameterization), **options),
+        )
+    )
 
 
 def myrtle(

@@ -75,7 +75,9 @@ def cnn(
     strides, dilation = (None if sizes is None else tuple(sizes) for sizes in (strides, dilation))
     convs = [Conv(width, tuple(kernel_size), strides, padding, std, dilation=dilation, **options) for std in stds[:-1]]
     hidden = [layer for conv in convs for layer in (conv, phi)]
-    return Sequential((*hidden, READOUTS[readout], Dense(num_outputs, stds[-1], readout=is_mup(parameterization), **options)))
+    return Sequential(
+        (*hidden, READOUTS[readout], Dense(num_outputs, stds[-1], readout=is_mup(parameterization), **options))
+    )
 
 
 def fourier_features(

@@ -55,7 +55,9 @@ def patch_network(
     for p, std in zip(joins, stds[1:-1], strict=True):
         nodes += [Conv(width, (p,), (p,), "VALID", w_std=std, **options), phi]
     leaves = (Leaves(math.prod(branching)), Dense(width, stds[0], **options), phi)
-    return Sequential((*leaves, *nodes, Flatten(), Dense(num_outputs, stds[-1], readout=is_mup(parameterization), **options)))
+    return Sequential(
+        (*leaves, *nodes, Flatten(), Dense(num_outputs, stds[-1], readout=is_mup(parameterization), **options))
+    )
 
 
 class Leaves(Identity):

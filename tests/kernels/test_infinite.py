@@ -293,7 +293,6 @@ def test_hidden_layers_under_mup_count_by_their_width_over_the_fan_in_of_the_rea
     assert_near(parts[1][1], parts[0][1], 1e-12)
 
 
-
 def test_width_matters_only_in_the_standard_parameterization(x64):
     x = inputs((3,))
     ntk = [np.asarray(nb.infinite_ntk(nb.nets.mlp(w, 2))(x)) for w in (10, 1000)]

@@ -139,15 +139,29 @@ def test_bad_input_is_named():
     for call, error, message in (
         (lambda: lora(3, params, 1, key=key), InputTypeError, "Expected f to be a function"),
         (lambda: lora(f, params, 0, key=key), InputError, "Expected rank to be at least 1; got 0"),
-        (lambda: lora(f, params, 4, key=key), InputError, r"Expected a rank of at most 3, the rows of params\['w'\]; got 4"),
+        (
+            lambda: lora(f, params, 4, key=key),
+            InputError,
+            r"Expected a rank of at most 3, the rows of params\['w'\]; got 4",
+        ),
         (lambda: lora(f, params, 1, key=key, wrt="['b']"), InputError, r"to select matrices .*; got params\['b'\]"),
-        (lambda: lora(f, params, 1, key=key, wrt="['ids']"), InputError, r"got params\['ids'\], of shape \(2, 2\) and type int"),
+        (
+            lambda: lora(f, params, 1, key=key, wrt="['ids']"),
+            InputError,
+            r"got params\['ids'\], of shape \(2, 2\) and type int",
+        ),
         (lambda: lora(f, params["b"], 1, key=key), InputError, "Expected params to hold a matrix"),
         (lambda: sign_ntk(3, params), InputTypeError, "Expected f to be a function"),
         (lambda: sign_ntk(f, params), InputTypeError, "Expected floating-point numbers in params"),
-        (lambda: sign_preconditioner({"w": jnp.arange(3)}), InputTypeError, r"floating-point numbers in gradient\['w'\]"),
+        (
+            lambda: sign_preconditioner({"w": jnp.arange(3)}),
+            InputTypeError,
+            r"floating-point numbers in gradient\['w'\]",
+        ),
         (lambda: sign_preconditioner(jnp.array([jnp.nan])), InputError, "Expected finite numbers in gradient"),
     ):
         with pytest.raises(error, match=message):
             call()
-    assert_near(sign_ntk(f, params, wrt=["['w']", "['b']"])(x), np.eye(3) + 1, 0)  # whole numbers beside are no obstacle
+    assert_near(
+        sign_ntk(f, params, wrt=["['w']", "['b']"])(x), np.eye(3) + 1, 0
+    )  # whole numbers beside are no obstacle

@@ -154,7 +154,8 @@ def slow_limit(scaling, mechanism, nngp, ntk, own1, own2, added):
 
 @pytest.mark.parametrize(
     ("scaling", "mechanism", "parameterization"),
-    [(*limit, "ntk") for limit in LIMITS] + [("linear", "softmax", "standard"), ("sqrt", "relu", "standard"), ("linear", "softmax", "mup")],
+    [(*limit, "ntk") for limit in LIMITS]
+    + [("linear", "softmax", "standard"), ("sqrt", "relu", "standard"), ("linear", "softmax", "mup")],
 )
 def test_limit_is_the_slow_sum(scaling, mechanism, parameterization, x64):
     x = normal(4, 3, 2)
@@ -328,7 +329,9 @@ class TestBadInput:
             InputError, match="Expected mechanism to be one of softmax, identity, abs, relu; got 'gelu'"
         ):
             attention(mechanism="gelu")
-        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard, mup; got 'mean field'"):
+        with pytest.raises(
+            InputError, match="Expected parameterization to be one of ntk, standard, mup; got 'mean field'"
+        ):
             attention(parameterization="mean field")
         with pytest.raises(InputError, match='Expected scaling="linear" of SelfAttention with parameterization="mup"'):
             attention("sqrt", parameterization="mup")
