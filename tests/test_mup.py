@@ -81,7 +81,7 @@ def movement(width, parameterization, rule, num_seeds=4):
     ],
 )
 def test_features_move_alike_at_all_widths_under_mup(parameterization, rule, low, high):
-    """The coordinate check of Yang et al. (2022, their appendix on it), for hidden features."""
+    """The coordinate check of Yang et al. (2022), for hidden features."""
     narrow, wide = (movement(width, parameterization, rule) for width in (64, 512))
     assert low < np.log(wide / narrow) / np.log(8) < high
 

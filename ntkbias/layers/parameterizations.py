@@ -12,10 +12,10 @@ m_b, and the standard deviations s and s_b (times b_init) of W and b at initiali
 Only products matter: m s is the size of the weights, and gradient descent of rate h moves them by h m^2 times their own
 gradient. The maximal update parameterization (Yang and Hu 2021, arXiv 2011.14522) is written so that gradient descent
 has one rate, which does not depend on the width: the exponents of its abc-parameterization with c = 0. In the readout
-the size of the weights is w_std / d, and m^2 = w_std^2 / d; in all other layers it is w_std / sqrt(d) and m^2 grows with
-c / d. These are the powers of Table 3 of Yang et al. (2022, arXiv 2203.03466): initial variance 1 / d, 1 / d^2 in the
-readout; rates of gradient descent c for the inputs' weights and for biases, 1 for hidden weights, 1 / d for the
-readout's. The table leaves constants free, such as the number of features of the inputs.
+the size of the weights is w_std / d, and m^2 = w_std^2 / d; in all other layers the size is w_std / sqrt(d), and m^2
+is w_std^2 c / d. These are the powers of Table 3 of Yang et al. (2022, arXiv 2203.03466): initial variance 1 / d, and
+1 / d^2 in the readout; rates of gradient descent c for the inputs' weights and for biases, 1 for hidden weights, 1 / d
+for the readout's. The table leaves constants free, such as the number of features of the inputs.
 
 >>> from ntkbias.layers.parameterizations import Scales
 >>> hidden, readout = Scales("mup", 100, 100), Scales("mup", 100, 1, readout=True)

@@ -1,4 +1,4 @@
-"""Kernels of sign descent and of low-rank factors, alone, with `wrt=` and with preconditioners, from dense Jacobians."""
+"""Kernels of sign descent and of low-rank factors, with `wrt=` and preconditioners, against dense Jacobians."""
 
 import jax
 import jax.numpy as jnp
