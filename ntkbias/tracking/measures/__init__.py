@@ -36,8 +36,8 @@ from ntkbias.tracking.measures import (
     spectra,
     watched,
 )
+from ntkbias.tracking.measures.by_preconditioner import preconditioned
 from ntkbias.tracking.measures.measure import Measure, measured
-from ntkbias.tracking.measures.preconditioned import preconditioned
 from ntkbias.tracking.snapshot import Snapshot
 
 __all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen", "measured", "preconditioned"]
