@@ -51,6 +51,15 @@ def test_output_shape_is_that_of_apply(name):
 
 
 @each_layer
+def test_rates_under_mup_are_numbers_like_the_parameters(name):
+    layer, shape, _ = case(name)
+    params = jax.eval_shape(lambda key: layer.init(key, shape), jax.random.key(0))
+    rates = layer.adam_rates(shape)
+    assert jax.tree.structure(rates) == jax.tree.structure(params)
+    assert all(0 < rate <= 1 for rate in jax.tree.leaves(rates))
+
+
+@each_layer
 def test_examples_do_not_mix(name):
     layer, shape, x = case(name)
 
