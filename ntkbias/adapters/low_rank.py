@@ -82,7 +82,7 @@ def lora(
         *rows, columns = jnp.shape(leaf)
         if rank > math.prod(rows):
             raise InputError(f"Expected a rank of at most {math.prod(rows)}, the rows of params{path}; got {rank}.")
-        a = jax.random.normal(own, (math.prod(rows), rank), jnp.result_type(leaf)) / rank**0.5
+        a = (jax.random.normal(own, (math.prod(rows), rank)) / rank**0.5).astype(jnp.result_type(leaf))
         factors[path] = {"a": a, "b": jnp.zeros((rank, columns), a.dtype)}
     return LowRank(f), {"factors": factors, "frozen": params}
 
