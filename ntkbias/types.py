@@ -20,5 +20,5 @@ Params = Any
 Inputs = Any  # an array, or a pytree of arrays as f takes it, with the examples on their first axes
 ApplyFunction = Callable[[Params, Array], Array]
 Outputs = Literal["mean", "sum", "each", "all"]
-Parameterization = Literal["ntk", "standard"]
+Parameterization = Literal["ntk", "standard", "mup"]
 Precision = Literal["highest", "high", "default"]  # of matrix products, as jax.lax.Precision

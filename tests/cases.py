@@ -64,6 +64,7 @@ LAYERS = {
     "dense, bias": (Dense(3, 1.5, 0.7), (4,)),
     "dense, bias from zero": (Dense(3, 1.5, 0.7, 0.0), (4,)),
     "dense, standard": (Dense(3, 1.5, 0.7, 0.5, "standard"), (4,)),
+    "dense, mup": (Dense(3, 1.5, 0.7, 0.5, "mup"), (4,)),
     "conv, 1-D same": (Conv(3, (3,)), (5, 2)),
     "conv, 1-D even window": (Conv(3, (4,)), (5, 2)),
     "conv, 1-D strides": (Conv(3, (3,), (2,), "SAME", 1.5, 0.7), (6, 2)),
@@ -71,6 +72,10 @@ LAYERS = {
     "conv, 2-D circular": (Conv(3, (3, 2), None, "CIRCULAR", 1.5), (3, 4, 2)),
     "conv, 2-D circular strides": (Conv(3, (3, 3), (2, 1), "CIRCULAR"), (4, 3, 2)),
     "conv, 2-D standard": (Conv(3, (2, 2), None, "SAME", 1.5, 0.7, 0.5, "standard"), (3, 2, 2)),
+    "conv, 2-D mup readout": (
+        Conv(3, (2, 2), None, "SAME", 1.5, 0.7, 0.5, "mup", readout=True),
+        (3, 2, 2),
+    ),
     "conv, 3-D": (Conv(2, (2, 2, 1), (1, 1, 2), "SAME", b_std=0.7, b_init=0.0), (2, 3, 3, 2)),
     "conv, 4-D": (Conv(2, (2, 1, 2, 1)), (2, 1, 2, 2, 2)),
     "conv, window of one": (Conv(3, (1, 1)), (2, 3, 2)),
@@ -116,6 +121,7 @@ LAYERS = {
     "random Fourier features": (RandomFourierFeatures(4, 1.5), (2, 3)),
     "positional encoding": (PositionalEncoding(0.7), (3, 2)),
     "positional encoding, decay": (PositionalEncoding(0.7, decay=_decay, parameterization="standard"), (2, 3, 2)),
+    "positional encoding, mup": (PositionalEncoding(0.7, decay=_decay, parameterization="mup"), (2, 3, 2)),
     "positional encoding, concat": (PositionalEncoding(0.7, "concat", 3, _decay, 1), (4, 2)),
     "sinusoidal encoding": (SinusoidalEncoding(0.7), (4, 2)),
     "sinusoidal encoding, concat": (SinusoidalEncoding(0.7, "concat"), (3, 2, 3)),
@@ -160,7 +166,7 @@ NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
                 Conv(w, (2,), padding="VALID", parameterization=p),
                 GlobalAvgPool(),
                 Relu(),
-                Dense(2, 1.4, 0.5, parameterization=p),
+                Dense(2, 1.4, 0.5, parameterization=p, readout=True),
             )
         ),
         (4, 2),
@@ -171,7 +177,7 @@ NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
                 Dense(w, parameterization=p),
                 Residual(Sequential((Relu(), Dense(w, 1.4, 0.5, parameterization=p)))),
                 Relu(),
-                Dense(2, parameterization=p),
+                Dense(2, parameterization=p, readout=True),
             )
         ),
         (3,),
@@ -183,7 +189,7 @@ NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
                 Sum((Sequential((Erf(), Dense(w, parameterization=p))), Dense(w, 0.5, parameterization=p), Identity())),
                 Concatenate((Relu(), Scale(-0.7))),
                 Product((Dense(w, 0.5, 1.0, parameterization=p), Frozen(Dense(w, 0.5, 1.0, parameterization=p)))),
-                Dense(2, parameterization=p),
+                Dense(2, parameterization=p, readout=True),
             )
         ),
         (3,),
@@ -198,7 +204,7 @@ NETS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...]]] = {
                 Relu(),
                 SumPool((2,)),
                 Flatten(),
-                Dense(2, 0.5, parameterization=p),
+                Dense(2, 0.5, parameterization=p, readout=True),
             )
         ),
         (4, 2),
@@ -277,7 +283,7 @@ EXACT_ZEROS = {
     "sphere product, tree": ZeroCase(SphereProduct(((0, 1), 2), 4), 5),
 }
 
-PARAMETERIZATIONS = ("ntk", "standard")
+PARAMETERIZATIONS = ("ntk", "standard", "mup")
 OUTPUTS = ("mean", "sum", "each", "all")
 
 

@@ -91,6 +91,12 @@ def _ensemble(found):
     return found.mean, found.variance
 
 
+def _scaled_by_mup(h):
+    net = nb.nets.mlp(8, 1, parameterization="mup")
+    updates = jax.tree.map(h.cast, net.init(_key(), (3,)))
+    return nb.training.scale_by_mup(net, (3,), "adam").update(updates, optax.EmptyState())[0]
+
+
 def _trained(path):
     return [params for _, params in path]
 
@@ -166,6 +172,10 @@ def _problem(h):
     return h.f, h.params, h.x, h.y
 
 
+def _low_rank(h):
+    return nb.empirical_ntk(*nb.adapters.lora(h.f, h.params, 1, key=_key()), wrt="['factors']")
+
+
 # name -> what is asked of it; further words tell the lines of one function apart
 HALF_PRECISION = {
     "kernels.adam_preconditioner": Half(
@@ -218,6 +228,12 @@ HALF_PRECISION = {
     "preconditioned_ntk": Half(
         lambda h: nb.preconditioned_ntk(h.f, h.params, jax.tree.map(jnp.abs, h.params))(h.x), keeps_type=True
     ),
+    "kernels.sign_ntk": Half(lambda h: nb.kernels.sign_ntk(h.f, h.params)(h.x), keeps_type=True),
+    "kernels.asymmetric_sign_ntk": Half(
+        lambda h: nb.kernels.asymmetric_sign_ntk(h.f, h.params)(h.x, h.x), keeps_type=True
+    ),
+    "kernels.sign_preconditioner": Half(lambda h: nb.kernels.sign_preconditioner(h.params)["w"], keeps_type=True),
+    "adapters.lora": Half(lambda h: _low_rank(h)(h.x), keeps_type=True),
     "kernels.pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=_key())(h.x), keeps_type=True),
     "infinite_ntk": Half(lambda h: nb.infinite_ntk(nb.nets.mlp(depth=2))(h.x)),
     "infinite_nngp": Half(lambda h: nb.infinite_nngp(nb.nets.mlp(depth=2, activation="erf"))(h.x)),
@@ -443,6 +459,7 @@ HALF_PRECISION = {
     "training.accuracy": Half(lambda h: nb.training.accuracy(h.y, jnp.sign(h.y))),
     "scaling.crossing": Half(lambda h: nb.scaling.crossing(*map(h.cast, _law()), 0.3)),
     "tasks.polar": Half(lambda h: nb.tasks.polar(h.x[:, :2])),
+    "training.scale_by_mup": Half(_scaled_by_mup, keeps_type=True),
     "training.parameter_flow": Half(
         lambda h: nb.training.parameter_flow(lambda p: nb.losses.mse(h.f(p, h.x), h.y), h.params, [0.5])
     ),

@@ -72,6 +72,7 @@ CALLS = {
     "Posterior.samples": lambda key: nb.kernel_posterior(KERNEL, X, Y, X, noise=1.0, covariance=True).samples(
         1, key=key
     ),
+    "lora": lambda key: nb.adapters.lora(f, PARAMS[:, None], 1, key=key),
     "ease": lambda key: nb.behaviors.ease(K, LABELS, key=key),
     "random_weights": lambda key: nb.behaviors.random_weights({"w": X}, key=key),
     "permuted_weights": lambda key: nb.behaviors.permuted_weights({"w": X}, key=key),

@@ -227,8 +227,8 @@ class TestBadInput:
             make(activation=value)
 
     def test_parameterization(self, make):
-        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard; got 'mup'"):
-            make(parameterization="mup")
+        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard, mup; got 'NTP'"):
+            make(parameterization="NTP")
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -261,7 +261,7 @@ class TestBadNets:
             ("width", 0, "at least 1; got 0"),
             ("num_outputs", 2.5, "a whole number; got 2.5"),
             ("activation", "tan", "one of .*; got 'tan'"),
-            ("parameterization", "mup", "one of ntk, standard; got 'mup'"),
+            ("parameterization", "NTP", "one of ntk, standard, mup; got 'NTP'"),
         ):
             with pytest.raises(InputError, match=f"Expected {name}.* to be {message}"):
                 make(**{name: value})

@@ -60,6 +60,10 @@ WHOLE = {
     "pseudo": lambda: nb.kernels.pseudo_ntk(NET.apply, PARAMS, key=jax.random.key(1)),
     "loss weighted": lambda: nb.loss_weighted_ntk(NET.apply, PARAMS, "cross_entropy"),
     "preconditioned": lambda: nb.preconditioned_ntk(NET.apply, PARAMS, jax.tree.map(jnp.ones_like, PARAMS)),
+    "signs": lambda: nb.kernels.sign_ntk(NET.apply, PARAMS, outputs="all", wrt="[1]"),
+    "low rank": lambda: nb.empirical_ntk(
+        *nb.adapters.lora(NET.apply, PARAMS, 2, key=jax.random.key(1)), wrt="['factors']"
+    ),
 }
 # name -> a kernel with a user's function, and that function
 OF_USERS = {

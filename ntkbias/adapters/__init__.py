@@ -16,6 +16,10 @@ A network of neural-tangents also knows its infinite-width limit, so it becomes 
     from_stax(init_fn, apply_fn, kernel_fn)   what a function of `stax` returned, after
                                               `from ntkbias.adapters.neural_tangents import stax`
 
+Any f(params, x) becomes a function of low-rank factors that are trained in place of its matrices:
+
+    lora(f, params, rank, key=key)            LoRA, with its parameters {"factors": ..., "frozen": params}
+
 The other way, a kernel goes into the estimators of scikit-learn, which needs nothing further:
 
     sklearn_kernel(kernel, input_shape)       `kernel=` of KernelRidge, SVC, SVR, GaussianProcessRegressor
@@ -51,9 +55,10 @@ from ntkbias.adapters.from_equinox import equinox
 from ntkbias.adapters.from_flax import flax_linen, flax_nnx
 from ntkbias.adapters.from_haiku import haiku
 from ntkbias.adapters.from_keras import keras
+from ntkbias.adapters.low_rank import lora
 from ntkbias.adapters.to_sklearn import sklearn_kernel
 
-__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku", "keras", "sklearn_kernel"]
+__all__ = ["equinox", "flax_linen", "flax_nnx", "haiku", "keras", "lora", "sklearn_kernel"]
 
 
 def __getattr__(name: str) -> Any:

@@ -48,6 +48,7 @@ from ntkbias.layers import (
     SinPlusCos,
     Step,
 )
+from ntkbias.layers.parameterizations import Scales
 
 __all__ = ["UnknownFormula", "kernel_digits"]
 
@@ -153,13 +154,12 @@ def _(layer: Dense, before: Moments, shape: tuple[int, ...]) -> Moments:
     if len(shape) != 1:
         raise UnknownFormula("inputs with positions")
     weight, bias, at_start = (mpmath.mpf(float(value)) for value in (layer.w_std, layer.b_std or 0.0, layer.b_init))
-    if layer.parameterization == "ntk":
-        own = weight**2 * before.nngp + bias**2
-    else:
-        own = shape[0] * before.nngp + (0 if layer.b_std is None else 1)
+    scales = Scales(layer.parameterization, shape[0], layer.num_outputs, layer.readout)
+    gain = scales.gain(weight)
+    own = scales.trained(weight) * before.nngp + (0 if layer.b_std is None else scales.bias_trained(bias))
     constant = (bias * at_start) ** 2
-    nngp, *variances = (weight**2 * array + constant for array in (before.nngp, before.variance1, before.variance2))
-    return Moments(nngp, weight**2 * before.ntk + own, *variances)
+    nngp, *variances = (gain * array + constant for array in (before.nngp, before.variance1, before.variance2))
+    return Moments(nngp, gain * before.ntk + own, *variances)
 
 
 @_propagate.register

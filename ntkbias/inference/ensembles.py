@@ -31,6 +31,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import infinite_nngp, infinite_ntk
 from ntkbias.kernels.on_inputs import symmetric_matrix
 from ntkbias.layers import Layer
+from ntkbias.layers.wrappers import linear_layers
 from ntkbias.learning.modes import require_squares, values_on
 from ntkbias.mistaken import require_no_labels
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
@@ -116,6 +117,11 @@ def ensemble_flow(
     if not isinstance(net, Layer):
         raise InputTypeError(
             f"Expected a network of layers, which has an NTK and an NNGP kernel; got {type(net).__name__}."
+        )
+    if any(layer.parameterization == "mup" for layer in linear_layers(net)):
+        raise InputError(
+            'Expected a network whose kernel stays constant as it trains; got parameterization="mup", under which '
+            'features move at every width. Use "ntk", or train finite networks.'
         )
     require_known((x, y, x_new, times, ridge), "ensemble_flow")
     require_scale("ridge", ridge)

@@ -9,6 +9,7 @@ from .empirical import (
     Sketch,
     VelocityForm,
     adam_preconditioner,
+    asymmetric_sign_ntk,
     block_ntk,
     cross_ntk,
     empirical_nngp,
@@ -20,6 +21,8 @@ from .empirical import (
     ntk_velocity,
     preconditioned_ntk,
     pseudo_ntk,
+    sign_ntk,
+    sign_preconditioner,
     sketch,
 )
 from .form import FormCentered, FormScaled, FormSum, SymmetricForm
@@ -53,6 +56,7 @@ __all__ = [
     "VelocityForm",
     "adam_preconditioner",
     "as_operator",
+    "asymmetric_sign_ntk",
     "block_ntk",
     "cross_ntk",
     "empirical_nngp",
@@ -68,5 +72,7 @@ __all__ = [
     "open_gram",
     "preconditioned_ntk",
     "pseudo_ntk",
+    "sign_ntk",
+    "sign_preconditioner",
     "sketch",
 ]

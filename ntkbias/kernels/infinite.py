@@ -45,6 +45,11 @@ def infinite_ntk(net: Layer, *, outputs: Outputs = "mean", memory_budget: int | 
     `memory_budget` bounds the bytes of one block (default: a quarter of the device's memory). In the standard
     parameterization each layer's term is multiplied by its fan-in, so the widths in `net` matter.
 
+    Under muP this is the kernel at initialization only: it says how outputs begin to move under gradient descent of a
+    rate that does not depend on the width, and changes as features move, at every width. With equal widths it is the
+    NTK of the NTK parameterization; in general each hidden layer's term is multiplied by its fan-out over the fan-in of
+    the readout.
+
     >>> import ntkbias as nb
     >>> infinite_ntk(nb.nets.mlp(depth=1))(jnp.eye(3)).shape
     (3, 3)
@@ -56,7 +61,8 @@ def infinite_nngp(net: Layer, *, outputs: Outputs = "mean", memory_budget: int |
     """The covariance of the outputs of `net` over its random parameters, in the limit of infinite hidden widths.
 
     Arguments, costs and errors are those of `infinite_ntk`. Kernel regression with it is Bayesian inference under the
-    network's prior. It is also the result of training only the last layer.
+    network's prior. It is also the result of training only the last layer. Under muP outputs vanish at initialization
+    as width^-1/2: this is their covariance at the widths in `net`, to first order in 1 / width.
 
     >>> import ntkbias as nb
     >>> infinite_nngp(nb.nets.mlp(depth=1))(jnp.eye(3), jnp.ones((2, 3))).shape

@@ -35,7 +35,8 @@ from ntkbias.checks import require_choice, require_key, require_positive, requir
 from ntkbias.errors import InputError
 from ntkbias.layers.activations import Abs, Relu
 from ntkbias.layers.covariance import Covariance, Needs, Positions
-from ntkbias.layers.layer import Layer, affine_init, require_some_positions
+from ntkbias.layers.layer import Layer, affine_init, affine_rates, require_some_positions
+from ntkbias.layers.parameterizations import Scales
 from ntkbias.types import Parameterization, Params
 
 __all__ = ["Mechanism", "Scaling", "SelfAttention"]
@@ -58,6 +59,9 @@ class SelfAttention(Layer):
 
     `num_keys` and `num_values` are numbers of features per head. `b_std=None` means no bias, and `b_init` is as in
     `Dense`. With `scaling="linear"` queries and keys share a matrix, and their stds enter only as a product.
+
+    With `parameterization="mup"` the scaling is linear, as Yang et al. (2022, arXiv 2203.03466) divide logits by
+    num_keys. The layer is not a readout: end the network with `Dense(..., readout=True)`.
 
     The infinite-width limit has many keys and values, and with `scaling="sqrt"` many heads too. With sqrt scaling
     `mechanism="softmax"` has no limit in closed form: `apply` works, but an infinite-width kernel raises `InputError`.
@@ -92,6 +96,11 @@ class SelfAttention(Layer):
         require_choice("scaling", self.scaling, Scaling)
         require_choice("mechanism", self.mechanism, Mechanism)
         require_choice("parameterization", self.parameterization, Parameterization)
+        if self.parameterization == "mup" and self.scaling == "sqrt":
+            raise InputError(
+                'Expected scaling="linear" of SelfAttention with parameterization="mup", which divides logits by '
+                'num_keys (Yang et al. 2022); got "sqrt". Change either.'
+            )
         for name in ("w_query_std", "w_key_std", "w_value_std", "w_out_std", "b_std", "b_init"):
             if (value := getattr(self, name)) is not None:
                 require_scale(f"{name} of SelfAttention", value)
@@ -107,7 +116,7 @@ class SelfAttention(Layer):
         query_key, key_key, value_key, out_key = jax.random.split(require_key(key), 4)
 
         def weights(key: PRNGKeyArray, size: int, w_std: float) -> Array:
-            scale = w_std / channels**0.5 if self.parameterization == "standard" else 1.0
+            scale = self._scales(channels, size).std(w_std)
             return scale * jax.random.normal(key, (channels, self.num_heads, size))
 
         if self.scaling == "linear":  # one matrix carries both stds
@@ -120,13 +129,27 @@ class SelfAttention(Layer):
         out = affine_init(
             out_key,
             (self.num_heads, self.num_values, self.num_outputs),
-            self.num_heads * self.num_values,
+            scales=self._out_scales,
             w_std=self.w_out_std,
             b_std=self.b_std,
             b_init=self.b_init,
-            parameterization=self.parameterization,
         )
         return {**params, "value": weights(value_key, self.num_values, self.w_value_std), "out": out}
+
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        self.output_shape(input_shape)
+        keys, values = (self._scales(input_shape[-1], size).adam_rate for size in (self.num_keys, self.num_values))
+        queries = {} if self.scaling == "linear" else {"query": keys}
+        out = affine_rates(self._out_scales, self.b_std is not None)
+        return {**queries, "key": keys, "value": values, "out": out}
+
+    def _scales(self, channels: int, size: int) -> Scales:
+        """The scales of the weights of queries, keys or values, which have `size` features per head."""
+        return Scales(self.parameterization, channels, self.num_heads * size)
+
+    @property
+    def _out_scales(self) -> Scales:
+        return Scales(self.parameterization, self.num_heads * self.num_values, self.num_outputs)
 
     def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions o"]:
         shape = self.output_shape(x.shape[1:])
@@ -135,11 +158,14 @@ class SelfAttention(Layer):
         queries = keys if self.scaling == "linear" else jnp.einsum("npc,chd->nhpd", tokens, params["query"])
         logit_scale = 1 / self.num_keys ** (1.0 if self.scaling == "linear" else 0.5)
         output_scale = bias_scale = 1.0
-        if self.parameterization == "ntk":
-            logit_scale *= self.w_query_std * self.w_key_std / x.shape[-1]
-            fan_in = x.shape[-1] * self.num_heads * self.num_values
-            output_scale = self.w_value_std * self.w_out_std / fan_in**0.5
-            bias_scale = 0.0 if self.b_std is None else self.b_std
+        if self.parameterization != "standard":
+            out, key, value = (
+                self._out_scales,
+                *(self._scales(x.shape[-1], s) for s in (self.num_keys, self.num_values)),
+            )
+            logit_scale *= self.w_query_std * self.w_key_std * key.multiplier(1.0) ** 2
+            output_scale = value.multiplier(self.w_value_std) * out.multiplier(self.w_out_std)
+            bias_scale = 0.0 if self.b_std is None else out.bias_multiplier(self.b_std)
         weights = MECHANISMS[self.mechanism](logit_scale * jnp.einsum("nhpd,nhqd->nhpq", queries, keys))
         heads = jnp.einsum("nhpq,nhqd->nhpd", weights, values)
         outputs = output_scale * jnp.einsum("nhpd,hdo->npo", heads, params["out"]["w"])
@@ -168,20 +194,26 @@ class SelfAttention(Layer):
             b_init=self.b_init,
             fan_in=self.num_heads * self.num_values,
             parameterization=self.parameterization,
+            fan_out=self.num_outputs,
         )
         return _with_positions(after, shape[:-1]).reshaped(shape)
 
-    def _projected(self, covariance: Covariance, w_std: float | Array) -> Covariance:
-        """The covariance of queries, keys or values."""
+    def _projected(self, covariance: Covariance, w_std: float | Array, size: int) -> Covariance:
+        """The covariance of queries, keys or values, which have `size` features per head."""
         return covariance.affine(
-            w_std=w_std, b_std=None, b_init=1.0, fan_in=covariance.shape[-1], parameterization=self.parameterization
+            w_std=w_std,
+            b_std=None,
+            b_init=1.0,
+            fan_in=covariance.shape[-1],
+            parameterization=self.parameterization,
+            fan_out=self.num_heads * size,
         )
 
     def _linear_heads(self, covariance: Covariance) -> Covariance:
         """The covariance of a head's outputs under linear scaling, where the attention weights are not random."""
         std = self.w_query_std * self.w_key_std
         mechanism = MECHANISMS[self.mechanism]
-        values = self._projected(covariance, self.w_value_std)
+        values = self._projected(covariance, self.w_value_std, self.num_values)
 
         def mixed(array: Any, weights1: Array, weights2: Array, letters: str) -> Any:
             return None if array is None else jnp.einsum(letters, weights1, array, weights2)
@@ -203,7 +235,12 @@ class SelfAttention(Layer):
                 'got softmax with scaling="sqrt", whose limit has no closed form. Change either, or use empirical_ntk.'
             )
         query, key, value = (
-            self._projected(covariance, std) for std in (self.w_query_std, self.w_key_std, self.w_value_std)
+            self._projected(covariance, std, size)
+            for std, size in (
+                (self.w_query_std, self.num_keys),
+                (self.w_key_std, self.num_keys),
+                (self.w_value_std, self.num_values),
+            )
         )
         mixed = partial(_sum_of_duals, DUALS[self.mechanism]) if self.mechanism in DUALS else _sum_of_products
         variances = [each.variances for each in (query, key)] if covariance.own else []

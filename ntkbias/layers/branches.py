@@ -83,6 +83,9 @@ class _Branches(Layer):
         keys = jax.random.split(require_key(key), len(self.branches))
         return [branch.init(key, input_shape) for branch, key in zip(self.branches, keys, strict=True)]
 
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        return [branch.adam_rates(input_shape) for branch in self.branches]
+
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         self.output_shape(x.shape[1:])
         pairs = zip(self.branches, params, strict=True)
@@ -243,6 +246,9 @@ class Residual(Layer):
             "branch": self.branch.init(branch_key, input_shape),
             "shortcut": self.shortcut.init(shortcut_key, input_shape),
         }
+
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        return {name: getattr(self, name).adam_rates(input_shape) for name in ("branch", "shortcut")}
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         return self.branch.apply(params["branch"], x) + self.shortcut.apply(params["shortcut"], x)

@@ -31,7 +31,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import require_choice, require_key, require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs, Positions, materialized
-from ntkbias.layers.layer import Layer, affine_init, require_positions, require_scales
+from ntkbias.layers.layer import Layer, affine_init, affine_rates, require_positions, require_scales
+from ntkbias.layers.parameterizations import Scales
+from ntkbias.mistaken import require_flag
 from ntkbias.types import Parameterization, Params
 
 __all__ = ["Conv", "LocallyConnected", "Padding", "Window"]
@@ -148,10 +150,12 @@ class _Convolution(Layer):
     b_init: float = 1.0
     parameterization: Parameterization = eqx.field(static=True, default="ntk")
     dilation: tuple[int, ...] | None = eqx.field(static=True, default=None, converter=as_tuple)
+    readout: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require_positive(f"num_outputs of {type(self).__name__}", self.num_outputs)
         require_choice("parameterization", self.parameterization, Parameterization)
+        require_flag(f"readout of {type(self).__name__}", self.readout)
         require_scales(self)
         _ = self.window
 
@@ -176,26 +180,35 @@ class _Convolution(Layer):
             b_init=self.b_init,
             fan_in=math.prod(self.kernel_size) * covariance.shape[-1],
             parameterization=self.parameterization,
+            fan_out=self.num_outputs,
+            readout=self.readout,
         )
         return after.reshaped(self.output_shape(covariance.shape))
+
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        self.output_shape(input_shape)
+        return affine_rates(self._scales(math.prod(self.kernel_size) * input_shape[-1]), self.b_std is not None)
+
+    def _scales(self, fan_in: int) -> Scales:
+        return Scales(self.parameterization, fan_in, self.num_outputs, self.readout)
 
     def _init(self, key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> dict[str, Array]:
         return affine_init(
             key,
             (*shape, self.num_outputs),
-            fan_in,
+            scales=self._scales(fan_in),
             w_std=self.w_std,
             b_std=self.b_std,
             b_init=self.b_init,
-            parameterization=self.parameterization,
         )
 
     def _scaled(self, outputs: Array, params: Params, fan_in: int) -> Array:
         """The sums over the window, scaled and with the bias added."""
         if self.parameterization == "standard":
             return outputs + params["b"] if "b" in params else outputs
-        outputs = self.w_std / fan_in**0.5 * outputs
-        return outputs + self.b_std * params["b"] if "b" in params else outputs
+        scales = self._scales(fan_in)
+        outputs = scales.multiplier(self.w_std) * outputs
+        return outputs + scales.bias_multiplier(self.b_std) * params["b"] if "b" in params else outputs
 
 
 class Conv(_Convolution):

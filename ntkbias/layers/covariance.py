@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ntkbias.errors import InputError
+from ntkbias.layers.parameterizations import Scales
 from ntkbias.types import Parameterization
 
 __all__ = ["Covariance", "Needs", "Positions", "materialized"]
@@ -193,6 +194,8 @@ class Covariance(eqx.Module):
         b_init: float | Array,
         fan_in: int,
         parameterization: Parameterization,
+        fan_out: int = 1,
+        readout: bool = False,
     ) -> "Covariance":
         """The covariance after a linear layer with independent Gaussian weights and biases.
 
@@ -200,19 +203,19 @@ class Covariance(eqx.Module):
         Write A for this average. The layer gives nngp' = w_std^2 A(nngp) + (b_std b_init)^2, and ntk' = w_std^2 A(ntk)
         plus the contribution of its own parameters. That contribution is w_std^2 A(nngp) + b_std^2 in the NTK
         parameterization. In the standard one it is fan_in A(nngp) + 1, which grows with the width (Sohl-Dickstein et
-        al. 2020, arXiv 2001.07301).
+        al. 2020, arXiv 2001.07301). Under muP it is `fan_out` times that of the NTK parameterization; the `readout`
+        has w_std^2 / fan_in in place of w_std^2 before A(nngp) in nngp' and before A(ntk), which cancels that growth.
         """
         after = self if mean is None else self.map(mean)
         bias = 0.0 if b_std is None else (b_std * b_init) ** 2
-        self1, self2 = (None if own is None else w_std**2 * own + bias for own in (after.self1, after.self2))
-        ntk = None if after.ntk is None else w_std**2 * after.ntk
+        scales = Scales(parameterization, fan_in, fan_out, readout)
+        gain = scales.gain(w_std)
+        self1, self2 = (None if own is None else gain * own + bias for own in (after.self1, after.self2))
+        ntk = None if after.ntk is None else gain * after.ntk
         if self.trained:
-            if parameterization == "ntk":
-                added = w_std**2 * after.nngp + (0.0 if b_std is None else b_std**2)
-            else:
-                added = fan_in * after.nngp + (0.0 if b_std is None else 1.0)
+            added = scales.trained(w_std) * after.nngp + (0.0 if b_std is None else scales.bias_trained(b_std))
             ntk = added if ntk is None else ntk + added
-        nngp = w_std**2 * after.nngp + bias
+        nngp = gain * after.nngp + bias
         return dataclasses.replace(after, nngp=nngp, ntk=ntk, self1=self1, self2=self2, gaussian=True)
 
     def activate(

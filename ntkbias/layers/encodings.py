@@ -29,6 +29,7 @@ from ntkbias.compilation import held, remembered
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Positions
 from ntkbias.layers.layer import Layer, require_some_positions
+from ntkbias.layers.parameterizations import Scales
 from ntkbias.types import Parameterization, Params
 
 __all__ = ["Combine", "PositionalEncoding", "SinusoidalEncoding"]
@@ -43,7 +44,8 @@ class PositionalEncoding(Layer):
     The entries are Gaussian with standard deviation `std`. They are independent between channels. Between positions
     their correlation is R[p, q] = `decay(sum over axes of |p - q|^power)`; with `decay=None` they are independent. The
     vectors are trained and add std^2 R to the ntk. In the standard parameterization the parameters are the vectors
-    themselves, and add 1 at equal positions. `combine="concat"` adds `num_channels` channels, by default as many as the
+    themselves, and add 1 at equal positions. Under muP the vectors have the scales of biases, and add std^2 R times the
+    number of added channels. `combine="concat"` adds `num_channels` channels, by default as many as the
     inputs have.
 
     The limit has many channels, so raw inputs with few channels should pass a `Dense` layer first. After "concat",
@@ -89,14 +91,21 @@ class PositionalEncoding(Layer):
         *positions, channels = input_shape
         vectors = jax.random.normal(require_key(key), (*positions, self._added_channels(channels)))
         if self.parameterization == "standard":
-            vectors = self.std * self._correlated(vectors)
-        return {"encoding": vectors}
+            return {"encoding": self.std * self._correlated(vectors)}
+        return {"encoding": self._scales(channels).bias_std(self.std) * vectors}
+
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        self.output_shape(input_shape)
+        return {"encoding": self._scales(input_shape[-1]).adam_bias_rate}
+
+    def _scales(self, channels: int) -> Scales:
+        return Scales(self.parameterization, 1, self._added_channels(channels))
 
     def apply(self, params: Params, x: Float[Array, "n *positions c"]) -> Float[Array, "n *positions o"]:
         self.output_shape(x.shape[1:])
         vectors = params["encoding"]
-        if self.parameterization == "ntk":
-            vectors = self.std * self._correlated(vectors)
+        if self.parameterization != "standard":
+            vectors = self._scales(x.shape[-1]).bias_multiplier(self.std) * self._correlated(vectors)
         return _combined(x, vectors.astype(x.dtype), self.combine)
 
     def _correlated(self, vectors: Float[Array, "*positions c"]) -> Float[Array, "*positions c"]:
@@ -114,7 +123,8 @@ class PositionalEncoding(Layer):
         after = _encoded(covariance, self.std**2 * jnp.asarray(correlation, covariance.nngp.dtype), self.combine, shape)
         if not covariance.trained:
             return after
-        own = self.std**2 * correlation if self.parameterization == "ntk" else np.eye(len(correlation))
+        own = np.eye(len(correlation)) if self.parameterization == "standard" else correlation
+        own = self._scales(channels).bias_trained(self.std) * own
         share = 1 - channels / shape[-1] if self.combine == "concat" else 1.0
         added = share * _carried(jnp.asarray(own, after.nngp.dtype), covariance.cross, covariance.positions)
         ntk = jnp.broadcast_to(added, after.nngp.shape) if after.ntk is None else after.ntk + added

@@ -22,12 +22,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbias.checks import require_key, require_positive, require_scale
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers.covariance import Covariance, Needs
+from ntkbias.layers.parameterizations import Scales
 from ntkbias.tables import Described
 from ntkbias.types import Params
 
 __all__ = [
     "Layer",
     "affine_init",
+    "affine_rates",
     "layers_of",
     "require_depth",
     "require_positions",
@@ -74,6 +76,14 @@ class Layer(Described):
         """Random parameters for inputs of `input_shape` (without the batch axis); `()` if there are none."""
         require_key(key)
         return ()
+
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        """The factors of Adam's learning rate under muP, a pytree like the parameters: ones unless "mup" says more.
+
+        `training.scale_by_mup` is the optax transformation that applies them.
+        """
+        like = jax.eval_shape(lambda: self.init(jax.random.key(0), input_shape))
+        return jax.tree.map(lambda _: 1.0, like)
 
     @abc.abstractmethod
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -123,26 +133,23 @@ def _written(value: Any) -> str:
 def affine_init(
     key: PRNGKeyArray,
     shape: tuple[int, ...],
-    fan_in: int,
     *,
+    scales: Scales,
     w_std: float,
     b_std: float | None,
     b_init: float,
-    parameterization: str,
 ) -> dict[str, Array]:
-    """Random weights of `shape`, outputs last, and biases if `b_std` is given, as Dense and Conv draw them.
-
-    In the NTK parameterization weights have standard deviation 1 and biases b_init; `apply` multiplies them by
-    w_std / sqrt(fan_in) and b_std. In the standard one they are drawn at their final scale.
-    """
+    """Random weights of `shape`, outputs last, and biases if `b_std` is given, at the scales of a parameterization."""
     w_key, b_key = jax.random.split(require_key(key))
-    standard = parameterization == "standard"
-    w_scale = w_std / fan_in**0.5 if standard else 1.0
-    params = {"w": w_scale * jax.random.normal(w_key, shape)}
+    params = {"w": scales.std(w_std) * jax.random.normal(w_key, shape)}
     if b_std is not None:
-        b_scale = b_init * (b_std if standard else 1.0)
-        params["b"] = b_scale * jax.random.normal(b_key, shape[-1:])
+        params["b"] = b_init * scales.bias_std(b_std) * jax.random.normal(b_key, shape[-1:])
     return params
+
+
+def affine_rates(scales: Scales, has_bias: bool) -> dict[str, float]:
+    """The factors of Adam's learning rate for the parameters that `affine_init` draws."""
+    return {"w": scales.adam_rate, **({"b": scales.adam_bias_rate} if has_bias else {})}
 
 
 def require_depth(name: str, value: object) -> None:

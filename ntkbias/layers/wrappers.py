@@ -30,7 +30,7 @@ from ntkbias.layers.repeats import propagated
 from ntkbias.tables import Table
 from ntkbias.types import Params
 
-__all__ = ["Frozen", "Sequential", "split_fixed"]
+__all__ = ["Frozen", "Sequential", "linear_layers", "split_fixed"]
 
 MOST_LAYERS, LONGEST = 24, 60  # layers, and characters of one, that are printed
 
@@ -91,6 +91,13 @@ class Sequential(Layer):
             input_shape = layer.output_shape(input_shape)
         return params
 
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        rates = []
+        for layer in self.layers:
+            rates.append(layer.adam_rates(input_shape))
+            input_shape = layer.output_shape(input_shape)
+        return rates
+
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         for layer, layer_params in zip(self.layers, params, strict=True):
             x = layer.apply(layer_params, x)
@@ -150,6 +157,9 @@ class Frozen(Layer):
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...]) -> Params:
         return self.layer.init(key, input_shape)
 
+    def adam_rates(self, input_shape: tuple[int, ...]) -> Params:
+        return self.layer.adam_rates(input_shape)
+
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         return self.layer.apply(jax.lax.stop_gradient(params), x)
 
@@ -162,6 +172,15 @@ class Frozen(Layer):
 
     def needs(self, after: Needs) -> Needs:
         return self.layer.needs(after)
+
+
+def linear_layers(net: Layer) -> list[Any]:
+    """The layers in `net` that have a parameterization, in the order in which they are written."""
+    if hasattr(net, "parameterization"):
+        return [net]
+    fields = (getattr(net, field.name) for field in dataclasses.fields(net))
+    parts = [part for value in fields for part in (value if isinstance(value, tuple) else (value,))]
+    return [each for part in parts if isinstance(part, Layer) for each in linear_layers(part)]
 
 
 def split_fixed(net: Layer) -> tuple[Sequential, Sequential]:

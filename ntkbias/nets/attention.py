@@ -8,7 +8,7 @@ from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Activation, Dense, Layer, LayerNorm, Residual, SelfAttention, Sequential
 from ntkbias.layers.attention import Mechanism, Scaling
 from ntkbias.layers.layer import require_depth
-from ntkbias.nets.options import READOUTS, Norm, Readout, activation_and_stds
+from ntkbias.nets.options import READOUTS, Norm, Readout, activation_and_stds, is_mup
 from ntkbias.types import Parameterization
 
 __all__ = ["transformer"]
@@ -69,4 +69,12 @@ def transformer(
     before, after = ((LayerNorm(),) if norm == where else () for where in ("pre", "post"))
     block = (Residual(Sequential((*before, attention))), *after, Residual(Sequential((*before, *perceptron))), *after)
     embedding = (dense(width, first), *(() if encoding is None else (encoding,)))
-    return Sequential((*embedding, *block * depth, *before, READOUTS[readout], dense(num_outputs, last)))
+    return Sequential(
+        (
+            *embedding,
+            *block * depth,
+            *before,
+            READOUTS[readout],
+            dense(num_outputs, last, readout=is_mup(parameterization)),
+        )
+    )

@@ -8,7 +8,7 @@ from ntkbias.errors import InputError
 from ntkbias.layers import Activation, AvgPool, Conv, Dense, GlobalAvgPool, Identity, Layer, Residual, Sequential
 from ntkbias.layers.conv import Padding
 from ntkbias.layers.layer import require_depth
-from ntkbias.nets.options import READOUTS, Readout, activation_and_stds, require_counts
+from ntkbias.nets.options import READOUTS, Readout, activation_and_stds, is_mup, require_counts
 from ntkbias.types import Parameterization
 
 __all__ = ["myrtle", "resnet"]
@@ -68,7 +68,14 @@ def resnet(
         for group, stride in enumerate(strides)
         for place in range(block_size)
     ]
-    return Sequential((conv(width, 1, first), *blocks, READOUTS[readout], Dense(num_outputs, last, **options)))
+    return Sequential(
+        (
+            conv(width, 1, first),
+            *blocks,
+            READOUTS[readout],
+            Dense(num_outputs, last, readout=is_mup(parameterization), **options),
+        )
+    )
 
 
 def myrtle(
@@ -107,4 +114,4 @@ def myrtle(
         for _ in range(count):
             layers += [Conv(width, (3, 3), w_std=next(scales), **options), phi]
         layers.append(pool)
-    return Sequential((*layers, Dense(num_outputs, next(scales), **options)))
+    return Sequential((*layers, Dense(num_outputs, next(scales), readout=is_mup(parameterization), **options)))

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_choice, require_positive
 from ntkbias.errors import InputTypeError
 from ntkbias.layers import Activation, Flatten, GlobalAvgPool, Layer, activation
 from ntkbias.layers.layer import require_depth
+from ntkbias.types import Parameterization
 
-__all__ = ["READOUTS", "Norm", "Readout", "activation_and_stds", "require_counts"]
+__all__ = ["READOUTS", "Norm", "Readout", "activation_and_stds", "is_mup", "require_counts"]
 
 Readout = Literal["flatten", "pool"]
 Norm = Literal["pre", "post", "none"]
@@ -21,6 +22,12 @@ def require_counts(name: str, values: object) -> None:
         raise InputTypeError(f"Expected {name} to be whole numbers, as (2, 2); got {values!r}.")
     for value in values:
         require_positive(f"every number in {name}", value)
+
+
+def is_mup(parameterization: Parameterization) -> bool:
+    """Whether the last layer has to be marked as the readout, which only muP treats apart."""
+    require_choice("parameterization", parameterization, Parameterization)
+    return parameterization == "mup"
 
 
 def activation_and_stds(name: str | Activation, depth: int, w_std: float | None) -> tuple[Activation, list[float]]:

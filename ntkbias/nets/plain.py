@@ -8,7 +8,7 @@ from ntkbias.checks import require_array, require_choice, require_finite, requir
 from ntkbias.errors import InputTypeError
 from ntkbias.layers import Activation, Angle, Conv, Dense, Flatten, FourierFeatures, Layer, Sequential
 from ntkbias.layers.conv import Padding
-from ntkbias.nets.options import READOUTS, Readout, activation_and_stds
+from ntkbias.nets.options import READOUTS, Readout, activation_and_stds, is_mup
 from ntkbias.types import Parameterization
 
 __all__ = ["cnn", "fourier_features", "mlp"]
@@ -27,7 +27,8 @@ def mlp(
 ) -> Layer:
     """A multi-layer perceptron with `depth` hidden layers of `width` units, on inputs of any shape (flattened first).
 
-    `b_std=None` means no biases. At infinite width, `width` matters only in the standard parameterization.
+    `b_std=None` means no biases. At infinite width, `width` matters in the standard parameterization only, and under
+    muP for the NNGP kernel, as outputs vanish at initialization.
 
     >>> import jax, ntkbias as nb
     >>> net = nb.nets.mlp(width=16, depth=2, num_outputs=3)
@@ -38,7 +39,7 @@ def mlp(
     require_positive("width", width)
     dense = partial(Dense, b_std=b_std, b_init=b_init, parameterization=parameterization)
     hidden = [layer for std in stds[:-1] for layer in (dense(width, std), phi)]
-    return Sequential((Flatten(), *hidden, dense(num_outputs, stds[-1])))
+    return Sequential((Flatten(), *hidden, dense(num_outputs, stds[-1], readout=is_mup(parameterization))))
 
 
 def cnn(
@@ -74,7 +75,9 @@ def cnn(
     strides, dilation = (None if sizes is None else tuple(sizes) for sizes in (strides, dilation))
     convs = [Conv(width, tuple(kernel_size), strides, padding, std, dilation=dilation, **options) for std in stds[:-1]]
     hidden = [layer for conv in convs for layer in (conv, phi)]
-    return Sequential((*hidden, READOUTS[readout], Dense(num_outputs, stds[-1], **options)))
+    return Sequential(
+        (*hidden, READOUTS[readout], Dense(num_outputs, stds[-1], readout=is_mup(parameterization), **options))
+    )
 
 
 def fourier_features(

@@ -9,7 +9,7 @@ import equinox as eqx
 from ntkbias.checks import require_positive
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Activation, Conv, Dense, Flatten, Identity, Layer, Sequential
-from ntkbias.nets.options import activation_and_stds, require_counts
+from ntkbias.nets.options import activation_and_stds, is_mup, require_counts
 from ntkbias.types import Parameterization
 
 __all__ = ["Leaves", "patch_network"]
@@ -55,7 +55,9 @@ def patch_network(
     for p, std in zip(joins, stds[1:-1], strict=True):
         nodes += [Conv(width, (p,), (p,), "VALID", w_std=std, **options), phi]
     leaves = (Leaves(math.prod(branching)), Dense(width, stds[0], **options), phi)
-    return Sequential((*leaves, *nodes, Flatten(), Dense(num_outputs, stds[-1], **options)))
+    return Sequential(
+        (*leaves, *nodes, Flatten(), Dense(num_outputs, stds[-1], readout=is_mup(parameterization), **options))
+    )
 
 
 class Leaves(Identity):

@@ -19,6 +19,7 @@ from ntkbias.training.fit import accuracy
 from ntkbias.training.flow import parameter_flow
 from ntkbias.training.inputs import Forward
 from ntkbias.training.loop import steps_until, train, trained
+from ntkbias.training.mup import scale_by_mup
 from ntkbias.training.steps import Steps, log_steps
 from ntkbias.training.time import effective_learning_rates
 
@@ -29,6 +30,7 @@ __all__ = [
     "effective_learning_rates",
     "log_steps",
     "parameter_flow",
+    "scale_by_mup",
     "steps_until",
     "train",
     "trained",

@@ -13,7 +13,7 @@ from cases import NETS, OUTPUTS, PARAMETERIZATIONS, assert_near, budget_for, net
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.layers import Conv, Dense, Flatten, GlobalAvgPool, Relu, Sequential
+from ntkbias.layers import Conv, Dense, Flatten, Frozen, GlobalAvgPool, Relu, Sequential
 
 each_net = pytest.mark.parametrize("name", NETS)
 MAKERS = {"ntk": nb.infinite_ntk, "nngp": nb.infinite_nngp}
@@ -47,10 +47,15 @@ def dual(activation, gram):
     return 2 / np.pi * np.arcsin(2 * gram / np.sqrt(outer)), 4 / np.pi / np.sqrt(outer - 4 * gram**2)
 
 
-def linear(nngp, ntk, fan_in, w_std, b_std, b_init, parameterization):
-    """One linear layer whose inputs have the mean products `nngp`."""
-    weights, bias = (w_std**2, b_std**2) if parameterization == "ntk" else (fan_in, float(b_std > 0))
-    return w_std**2 * nngp + (b_std * b_init) ** 2, w_std**2 * ntk + weights * nngp + bias
+def linear(nngp, ntk, fan_in, w_std, b_std, b_init, parameterization, fan_out=None):
+    """One linear layer whose inputs have the mean products `nngp`; `fan_out=None` is the readout."""
+    weights, bias = (fan_in, float(b_std > 0)) if parameterization == "standard" else (w_std**2, b_std**2)
+    gain = w_std**2
+    if parameterization == "mup" and fan_out is None:
+        gain /= fan_in
+    elif parameterization == "mup":
+        weights, bias = fan_out * weights, fan_out * bias
+    return gain * nngp + (b_std * b_init) ** 2, gain * ntk + weights * nngp + bias
 
 
 def window_matrices(size, window, stride, padding):
@@ -94,7 +99,7 @@ def reference(x, widths, activation, w_stds, b_std, b_init, parameterization, wi
             nngp = sum(a @ nngp @ a.T for a in actions) / len(actions)
             ntk = 0.0 if layer == 0 else sum(a @ ntk @ a.T for a in actions) / len(actions)
             fan_in *= len(actions)
-        nngp, ntk = linear(nngp, ntk, fan_in, w_stds[layer], b_std, b_init, parameterization)
+        nngp, ntk = linear(nngp, ntk, fan_in, w_stds[layer], b_std, b_init, parameterization, width)
         nngp, slope = dual(activation, nngp)
         ntk, fan_in = ntk * slope, width
     if windows is not None:
@@ -263,8 +268,29 @@ def test_pooling_makes_shifts_invisible(padding, x64):
 @pytest.mark.parametrize("name", ["mlp, biases", "cnn, pool", "residual"])
 def test_nngp_does_not_know_the_parameterization(name, x64):
     build, shape = NETS[name]
-    ntk, standard = (nb.infinite_nngp(build(8, p))(inputs(shape)) for p in PARAMETERIZATIONS)
+    ntk, standard, _ = (nb.infinite_nngp(build(8, p))(inputs(shape)) for p in PARAMETERIZATIONS)
     np.testing.assert_allclose(ntk, standard, rtol=1e-12)
+
+
+def test_mup_has_the_ntk_of_equal_widths_and_outputs_that_vanish(x64):
+    x = inputs((3,))
+    for options in ({}, {"b_std": 0.5, "b_init": 0.6}):
+        ntk, mup = (nb.nets.mlp(40, 2, 2, parameterization=p, **options) for p in ("ntk", "mup"))
+        assert_near(nb.infinite_ntk(mup)(x), nb.infinite_ntk(ntk)(x), 1e-13)
+        bias = (options.get("b_std", 0) * options.get("b_init", 0)) ** 2
+        assert_near(40 * (nb.infinite_nngp(mup)(x) - bias), nb.infinite_nngp(ntk)(x) - bias, 1e-12)
+
+
+@pytest.mark.parametrize(("readout", "positions"), [("pool", 1), ("flatten", 6)])
+def test_hidden_layers_under_mup_count_by_their_width_over_the_fan_in_of_the_readout(readout, positions, x64):
+    x = inputs((2, 3, 1))
+    parts = []
+    for parameterization in ("ntk", "mup"):
+        *hidden, last = nb.nets.cnn(9, 1, readout=readout, parameterization=parameterization).layers
+        whole, own = (nb.infinite_ntk(Sequential((*ends, last)))(x) for ends in (hidden, map(Frozen, hidden)))
+        parts.append((whole - own, own))
+    assert_near(positions * parts[1][0], parts[0][0], 1e-12)
+    assert_near(parts[1][1], parts[0][1], 1e-12)
 
 
 def test_width_matters_only_in_the_standard_parameterization(x64):

@@ -92,6 +92,10 @@ def test_parameterizations_are_one_function_of_scaled_parameters(scaling):
     scaled["out"] = {"w": 0.8 / 12**0.5 * params["out"]["w"], "b": 0.7 * params["out"]["b"]}
     x = normal(2, *shape)
     assert_near(ntk.apply(params, x), standard.apply(scaled, x), 1e-5)  # float32
+    if scaling == "linear":
+        mup = attention(scaling, b_std=0.7, b_init=0.5, parameterization="mup")
+        like = mup.init(jax.random.key(0), shape)  # of the same key, at other scales
+        assert_near(ntk.apply(params, x), mup.apply(like, x), 1e-5)
     drawn = SelfAttention(40, 50, 60, 4, scaling, parameterization="standard", **STDS, b_std=0.7, b_init=0.5)
     drawn = drawn.init(jax.random.key(1), (5, 30))
     expected = {name: scale * (3 / 30) ** 0.5 for name, scale in scales.items()}
@@ -150,14 +154,15 @@ def slow_limit(scaling, mechanism, nngp, ntk, own1, own2, added):
 
 @pytest.mark.parametrize(
     ("scaling", "mechanism", "parameterization"),
-    [(*limit, "ntk") for limit in LIMITS] + [("linear", "softmax", "standard"), ("sqrt", "relu", "standard")],
+    [(*limit, "ntk") for limit in LIMITS]
+    + [("linear", "softmax", "standard"), ("sqrt", "relu", "standard"), ("linear", "softmax", "mup")],
 )
 def test_limit_is_the_slow_sum(scaling, mechanism, parameterization, x64):
     x = normal(4, 3, 2)
     layer = SelfAttention(5, 6, 7, 2, scaling, mechanism, b_std=0.4, b_init=0.5, parameterization=parameterization)
     before = Dense(8, 1.2, 0.3).propagate(Covariance.of_inputs(x[:2], x[2:], Needs(Positions.ALL, Positions.ALL)))
     after = layer.propagate(before)
-    added, last, bias = (1, 1, 0.4**2) if parameterization == "ntk" else (8, 14, 1)
+    added, last, bias = {"ntk": (1, 1, 0.4**2), "standard": (8, 14, 1), "mup": (14, 5, 5 * 0.4**2)}[parameterization]
     for i, j in itertools.product(range(2), repeat=2):
         own = np.asarray(before.self1[i]), np.asarray(before.self2[j])
         pair = np.asarray(before.nngp[i, j]), np.asarray(before.ntk[i, j])
@@ -324,8 +329,12 @@ class TestBadInput:
             InputError, match="Expected mechanism to be one of softmax, identity, abs, relu; got 'gelu'"
         ):
             attention(mechanism="gelu")
-        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard; got 'mup'"):
-            attention(parameterization="mup")
+        with pytest.raises(
+            InputError, match="Expected parameterization to be one of ntk, standard, mup; got 'mean field'"
+        ):
+            attention(parameterization="mean field")
+        with pytest.raises(InputError, match='Expected scaling="linear" of SelfAttention with parameterization="mup"'):
+            attention("sqrt", parameterization="mup")
 
     def test_transformer(self):
         make = nb.nets.transformer

@@ -186,7 +186,7 @@ def correlation(positions, decay=exponential, power=2):
 
 
 @pytest.mark.parametrize("combine", ["sum", "concat"])
-@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard", "mup"])
 def test_encoding_adds_its_correlation(combine, parameterization, x64):
     num_channels = 2 if combine == "concat" else None
     layer = PositionalEncoding(0.6, combine, num_channels, exponential, parameterization=parameterization)
@@ -196,14 +196,15 @@ def test_encoding_adds_its_correlation(combine, parameterization, x64):
     own = correlation((2, 3)).reshape(2, 3, 2, 3)
     assert_near(after.nngp, old * np.asarray(before.nngp) + new * 0.36 * own, 1e-14)
     assert_near(after.self2, old * np.asarray(before.self2) + new * 0.36 * own, 1e-14)
-    trained = 0.36 * own if parameterization == "ntk" else np.eye(6).reshape(own.shape)
+    trained = np.eye(6).reshape(own.shape) if parameterization == "standard" else 0.36 * own
+    trained *= (num_channels or 6) if parameterization == "mup" else 1
     assert_near(after.ntk, old * np.asarray(before.ntk) + new * trained, 1e-14)
     assert after.gaussian == (combine == "sum")
     assert after.shape == (2, 3, 6 if combine == "sum" else 8)
 
 
 @pytest.mark.parametrize("decay", [None, exponential])
-@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard", "mup"])
 def test_encodings_have_their_correlation(decay, parameterization):
     layer = PositionalEncoding(0.6, decay=decay, parameterization=parameterization)
     shape = (2, 3, 20_000)

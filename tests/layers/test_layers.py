@@ -51,6 +51,15 @@ def test_output_shape_is_that_of_apply(name):
 
 
 @each_layer
+def test_rates_under_mup_are_numbers_like_the_parameters(name):
+    layer, shape, _ = case(name)
+    params = jax.eval_shape(lambda key: layer.init(key, shape), jax.random.key(0))
+    rates = layer.adam_rates(shape)
+    assert jax.tree.structure(rates) == jax.tree.structure(params)
+    assert all(0 < rate <= 1 for rate in jax.tree.leaves(rates))
+
+
+@each_layer
 def test_examples_do_not_mix(name):
     layer, shape, x = case(name)
 
@@ -187,8 +196,14 @@ STDS = {
 @pytest.mark.parametrize("b_init", [1.0, 0.5, 0.0])
 def test_variance_of_parameters(name, b_init):
     make, shape, fan_in = STDS[name]
-    for parameterization, w_std, b_std in (("ntk", 1.0, 1.0), ("standard", 1.5 / fan_in**0.5, 0.7)):
-        params = init(make(b_init=b_init, parameterization=parameterization), shape)
+    wide = make().num_outputs ** -0.5
+    for parameterization, readout, w_std, b_std in (
+        ("ntk", False, 1.0, 1.0),
+        ("standard", True, 1.5 / fan_in**0.5, 0.7),
+        ("mup", False, wide, wide),
+        ("mup", True, fan_in**-0.5, 1.0),
+    ):
+        params = init(make(b_init=b_init, parameterization=parameterization, readout=readout), shape)
         weights, biases = np.asarray(params["w"]), np.asarray(params["b"])
         num_outputs = make().num_outputs
         assert weights.size == fan_in * biases.size
@@ -202,11 +217,16 @@ def test_variance_of_parameters(name, b_init):
 @pytest.mark.parametrize("name", STDS)
 def test_parameterizations_are_one_function_of_scaled_parameters(name):
     make, shape, fan_in = STDS[name]
-    ntk, standard = (make(parameterization=p) for p in ("ntk", "standard"))
+    ntk, standard, mup = (make(parameterization=p) for p in ("ntk", "standard", "mup"))
     params = init(ntk, shape)
     scaled = {"w": params["w"] * 1.5 / fan_in**0.5, "b": 0.7 * params["b"]}
     x = normal(2, *shape)
-    assert_near(ntk.apply(params, x), standard.apply(scaled, x), 1e-5)  # sums of 200 products in different orders
+    outputs = ntk.apply(params, x)
+    assert_near(outputs, standard.apply(scaled, x), 1e-5)  # sums of 200 products in different orders
+    wide = jax.tree.map(lambda leaf: leaf * mup.num_outputs**-0.5, params)  # smaller, at larger multipliers
+    assert_near(outputs, mup.apply(wide, x), 1e-5)
+    readout = make(parameterization="mup", readout=True)
+    assert_near(outputs, readout.apply(params, x), 1e-5)
 
 
 def test_keys_decide():
@@ -247,7 +267,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("make", [Dense, lambda n, **options: Conv(n, (3,), **options)])
     def test_parameterization(self, make):
-        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard; got 'NTK'"):
+        with pytest.raises(InputError, match="Expected parameterization to be one of ntk, standard, mup; got 'NTK'"):
             make(3, parameterization="NTK")
 
     def test_padding(self):

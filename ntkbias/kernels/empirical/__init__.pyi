@@ -8,6 +8,7 @@ from .ntk import EmpiricalNTK, empirical_ntk
 from .parts import Parts, empirical_ntk_by_layer, ntk_of_some
 from .preconditioned import adam_preconditioner, preconditioned_ntk
 from .pseudo import pseudo_ntk
+from .signs import asymmetric_sign_ntk, sign_ntk, sign_preconditioner
 from .sketches import Sketch, sketch
 from .velocity import VelocityForm, ntk_velocity
 
@@ -20,6 +21,7 @@ __all__ = [
     "Sketch",
     "VelocityForm",
     "adam_preconditioner",
+    "asymmetric_sign_ntk",
     "block_ntk",
     "cross_ntk",
     "empirical_nngp",
@@ -32,5 +34,7 @@ __all__ = [
     "ntk_velocity",
     "preconditioned_ntk",
     "pseudo_ntk",
+    "sign_ntk",
+    "sign_preconditioner",
     "sketch",
 ]

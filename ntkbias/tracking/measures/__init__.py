@@ -9,7 +9,8 @@ A measure may also fail later: it raises, returns None or changes its shape. The
 whole numbers, a warning names it, and training continues.
 
 `measures.loss` is the measure "loss". `ALL` holds all measures, and `DEFAULT` those that are not `costly`. Each family
-of measures has its own file, which lists them in `MEASURES`.
+of measures has its own file, which lists them in `MEASURES`. `preconditioned` makes measures of the kernel of
+preconditioned training.
 
 >>> from ntkbias.tracking import measures
 >>> def ratio(at):
@@ -35,10 +36,11 @@ from ntkbias.tracking.measures import (
     spectra,
     watched,
 )
+from ntkbias.tracking.measures.by_preconditioner import preconditioned
 from ntkbias.tracking.measures.measure import Measure, measured
 from ntkbias.tracking.snapshot import Snapshot
 
-__all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen", "measured"]
+__all__ = ["ALL", "DEFAULT", "Measure", "checked", "chosen", "measured", "preconditioned"]
 
 FAMILIES = (fit, spectra, alignments, drift, modes, by_frequency, watched, frozen, paths, networks)
 ALL: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
