@@ -67,6 +67,8 @@ def test_claims_are_judged_by_the_interval_of_the_mean():
     each = measured(Claim("It is so.", "slope", Bound(low=0.95), of="each"), runs)
     assert (each.holds, each.text) == ("no", "0.900 to 1.10, 3 of 4 within")
     assert measured(Claim("It is so.", "slope", Bound(low=0.0)), [{"slope": np.nan}]).holds == "no"
+    for tie, holds in ((0.2, "tie"), (0.1, "unclear")):  # 1.00 (0.87 to 1.13): within 0.2 of the bound, not within 0.1
+        assert measured(Claim("It wins.", "slope", Bound(low=1.0), tie=tie), runs).holds == holds
     one = measured(Claim("It is so.", "slope", Bound.about(1, 0.1)), [{"slope": 1.05}])
     assert (one.holds, one.text, one.expected) == ("yes", "1.05", "0.900 to 1.10")
 

@@ -1,4 +1,5 @@
 from .disk import GramOnDisk, gram_on_disk, open_gram
+from .distance import relative_distance
 from .dot_product import DotProductKernel
 from .empirical import (
     BlockNTK,
@@ -68,5 +69,6 @@ __all__ = [
     "open_gram",
     "preconditioned_ntk",
     "pseudo_ntk",
+    "relative_distance",
     "sketch",
 ]

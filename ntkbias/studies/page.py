@@ -73,7 +73,8 @@ def index_page(results: Mapping[str, Any], failures: Mapping[str, str], scale: s
     claims = [claim["holds"] for found in results.values() for claim in found["claims"]]
     summary = (
         f"{len(results)} studies ran at the {scale} scale, and {len(failures)} failed. Of {len(claims)} claims, "
-        f"{claims.count('yes')} hold, {claims.count('no')} do not, and {claims.count('unclear')} are unclear."
+        f"{claims.count('yes')} hold, {claims.count('no')} do not, {claims.count('unclear')} are unclear, and "
+        f"{claims.count('tie')} are ties."
     )
     return framed([f"<p>{summary}</p>", html_table(heads, rows, css="text")], "All studies")
 
@@ -82,5 +83,6 @@ def _how(result: StudyResult) -> str:
     runs = "One run" if result.num_seeds == 1 else f"{result.num_seeds} runs from different seeds"
     return (
         f"{runs} at the {result.scale} scale, {result.seconds:.0f} s. Numbers in brackets are the 95 % interval of the "
-        "mean over runs. A claim is unclear if its interval crosses the bound."
+        "mean over runs. A claim is unclear if its interval crosses the bound. A tie is a result so near to the bound "
+        "that the claim counts it as equal."
     )

@@ -30,7 +30,8 @@ CONFIDENCE = 0.95
 class Measured(Printed):
     """What one claim expects and what was measured: the mean over runs with its 95 % interval, and each run's number.
 
-    `holds` is "yes", "no", or "unclear" if an end of the interval lies beyond the bound and the other does not.
+    `holds` is "yes", "no", "unclear" if an end of the interval lies beyond the bound and the other does not, or "tie"
+    if the whole interval is so near to the bound that the claim counts it as equal.
     """
 
     sentence: str = eqx.field(static=True)
@@ -61,9 +62,9 @@ class StudyResult(Printed):
 
     @property
     def holds(self) -> str:
-        """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear"."""
+        """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear", or "tie"."""
         found = {claim.holds for claim in self.claims}
-        return next((answer for answer in ("no", "unclear") if answer in found), "yes")
+        return next((answer for answer in ("no", "unclear", "tie") if answer in found), "yes")
 
     def _labeled(self) -> Labeled:
         """The numbers of each claim, one per row."""
@@ -137,6 +138,9 @@ def measured(claim: Claim, findings: list[Findings]) -> Measured:
         ends = [claim.bound.holds(end) for end in (low, high)]
         wholly_outside = not claim.bound.holds(value) and (high < claim.bound.low or low > claim.bound.high)
         holds = "yes" if all(ends) else "no" if wholly_outside or not np.isfinite(value) else "unclear"
+        edges = [edge for edge in (claim.bound.low, claim.bound.high) if np.isfinite(edge)]
+        if claim.tie and any(max(abs(low - edge), abs(high - edge)) <= claim.tie for edge in edges):
+            holds = "tie"
         text = interval(value, low, high) if len(values) > 1 else number(value)
     expected = f"{claim.bound}{' in each run' if claim.of == 'each' and len(values) > 1 else ''}"
     return Measured(claim.sentence, claim.quantity, expected, text, holds, value, low, high)
