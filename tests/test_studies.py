@@ -1,5 +1,6 @@
 """Studies: each is whole and runs, and claims are judged by their bounds."""
 
+import ast
 import dataclasses
 import html
 import importlib.machinery
@@ -40,6 +41,26 @@ def test_every_study_is_whole(name):
 
 def _settings(study):
     return {field.name for field in dataclasses.fields(study.scales["small"])}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_has_its_architecture_in_one_place_and_computes_nothing_by_hand(name):
+    """A user changes a module-level function `network...`, and the toolkit computes kernels, fits and frequencies."""
+    source = (ROOT / "ntkbias" / "studies" / f"{name}.py").read_text()
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    assert any(function.name.startswith("network") for function in functions)
+    builders = {"pytorch_mlp", "two_layers", *nb.nets.__all__, *nb.layers.__all__} - EDITING
+    for function in functions:
+        called = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
+        built = {name for name in called if name.rpartition(".")[2] in builders and name.startswith(("nb.", *builders))}
+        assert function.name.startswith("network") or not built, (function.name, built)
+    by_hand = re.findall(
+        r"linalg|np\.fft|polyfit|corrcoef|lstsq|eigh\(|jac\w+\(|jax\.grad|jvp|vjp|LogisticReg|DotProd", source
+    )
+    assert by_hand == (["DotProd"] if name == "sphere_decay" else [])  # its Laplace kernel belongs to no network
+
+
+EDITING = {"Sequential", "Identity", "activation"}  # these make one network of another
 
 
 @pytest.mark.parametrize(

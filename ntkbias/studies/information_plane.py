@@ -37,6 +37,11 @@ class Settings:
     num_snapshots: int = 24
 
 
+def network(settings: Settings, activation: str) -> Any:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(settings.width, settings.depth, activation=activation, b_std=0.1)
+
+
 def labeled(bits: np.ndarray, key: Any) -> np.ndarray:
     """Labels -1 and 1, half of each: a random quadratic form of the bits, cut at its median."""
     first, second = np.asarray(jax.random.normal(key, (2, bits.shape[1])))
@@ -52,7 +57,7 @@ def run(settings: Settings, key: Any) -> Findings:
     at = nb.training.log_steps(settings.num_steps, settings.num_snapshots)
     found: dict[str, Any] = {"steps": np.array(at), "fit": []}
     for activation, kind in {"tanh": nb.layers.Tanh, "relu": nb.layers.Relu}.items():
-        net: Any = nb.nets.mlp(settings.width, settings.depth, activation=activation, b_std=0.1)
+        net = network(settings, activation)
         last = max(place for place, layer in enumerate(net.layers) if isinstance(layer, kind))
         steps = nb.train(
             net.apply,
@@ -76,9 +81,11 @@ def run(settings: Settings, key: Any) -> Findings:
         lost = with_input.max() - with_input
         found[activation] = with_input, with_label
         found[f"{activation} label"], found[f"{activation} loss"] = float(with_label[-1]), float(lost[-1])
-        halfway = np.argmax(lost > lost.max() / 2), np.argmax(with_label > (with_label[0] + with_label.max()) / 2)
-        found[f"{activation} order"] = float(found["steps"][halfway[0]] / max(found["steps"][halfway[1]], 1))
-        found["fit"].append(float(np.mean(np.sign(layers[-1][-1])[:, 0] == y)))
+        curves = np.stack([lost, with_label], 1)
+        halfway = [lost.max() / 2, (with_label[0] + with_label.max()) / 2]
+        forgotten, fitted = nb.scaling.first_passage(at, curves, halfway)
+        found[f"{activation} order"] = float(forgotten / max(fitted, 1))
+        found["fit"].append(nb.training.accuracy(layers[-1][-1], y))
     return found | {"fit": min(found["fit"])}
 
 
