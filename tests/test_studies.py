@@ -101,8 +101,23 @@ def test_settings_are_changed_by_name():
     study = Study("own", (), "", {"small": _Own()}, run, (Claim("It doubles.", "double", Bound.about(8, 0)),))
     assert run_study(study).holds == "no"
     assert run_study(study, number=4).holds == "yes"
+    assert run_study(study, rates=[1, np.float64(2)]).settings == {"number": 1, "rates": (1.0, 2.0), "name": None}
     for wrong, message in (
-        (lambda: run_study(study, size=3), "Expected settings of own, number; got 'size'."),
+        (lambda: run_study(study, size=3), "Expected settings of own, number, rates, name; got 'size'."),
+        (lambda: run_study(study, numbr=3), "got 'numbr'. Perhaps you meant number."),
+        (lambda: run_study(study, number=0), "Expected the setting number of own to be at least 1; got 0."),
+        (lambda: run_study(study, number=2.5), "Expected the setting number of own to be a whole number; got 2.5."),
+        (lambda: run_study(study, number=True), "Expected the setting number of own to be a whole number; got True."),
+        (
+            lambda: run_study(study, rates=0.5),
+            "Expected the setting rates of own to be a list, each a number; got 0.5.",
+        ),
+        (lambda: run_study(study, rates=(0.5,)), "Expected the setting rates of own to have 2 values or more; got 1"),
+        (lambda: run_study(study, rates=(0.5, 0.1)), "Expected the setting rates of own in ascending order"),
+        (lambda: run_study(study, rates=(0.0, 0.1)), "Expected the setting rates of own to be above zero; got 0.0."),
+        (lambda: run_study(study, rates=(0.1, np.inf)), "Expected the setting rates of own to be finite; got inf."),
+        (lambda: run_study(study, name=3), "Expected the setting name of own to be text; got 3."),
+        (lambda: run_study(study, seed=-1), "Expected seed to be zero or more"),
         (lambda: run_study(study, "huge"), "Expected scale to be one of small; got 'huge'."),
         (lambda: run_study("hypercub"), "got 'hypercub'. Perhaps you meant hypercube."),
     ):
@@ -113,6 +128,8 @@ def test_settings_are_changed_by_name():
 @dataclasses.dataclass(frozen=True)
 class _Own:
     number: int = 1
+    rates: tuple[float, ...] = (0.1, 0.2)
+    name: str | None = None
 
 
 def test_the_command(tmp_path, capsys):
@@ -125,8 +142,27 @@ def test_the_command(tmp_path, capsys):
     assert "Pezeshki" in (out / "report.html").read_text()
     assert main(["study", "gradient-starvation", "--scale", "smoke", "--out", str(out)]) == 0
     assert "Nothing was computed" in capsys.readouterr().out
-    assert main(["study"]) == 2
-    assert "Expected the name of a study; got none." in capsys.readouterr().err
+    other = ["study", "gradient-starvation", "--scale", "smoke", "--out", str(out), "--set", "strengths=1.2,2"]
+    assert main([*other, "--set", "num-steps=100"]) == 0  # another run: the same folder is filled again
+    assert "Nothing was computed" not in capsys.readouterr().out
+    options = json.loads((out / "settings.json").read_text())["options"]
+    assert options["set"] == ["num_steps=100", "strengths=1.2,2.0"]
+    assert json.loads((out / "result.json").read_text())["changed"] == {"num_steps": 100, "strengths": [1.2, 2.0]}
+    assert re.search(r"num[_ ]steps</td><td>100<", (out / "report.html").read_text())
+    assert main(["--config", str(out / "settings.json")]) == 0
+    assert "Nothing was computed" in capsys.readouterr().out
+    for words, message in (
+        ([], "Expected the name of a study; got none."),
+        (["all", "--set", "width=3"], "Expected --set with the name of one study"),
+        (["hypercube", "--set", "dimension"], "Expected --set name=value, such as --set dimension=1; got 'dimension'."),
+        (["hypercube", "--set", "dimensio=4"], "got 'dimensio'. Perhaps you meant dimension."),
+        (["hypercube", "--set", "dimension=four"], "Expected --set dimension= to be a whole number; got 'four'."),
+        (["hypercube", "--set", "depths=4;5,6"], "Expected --set depths= to be a whole number; got '4;5'."),
+        (["hypercube", "--set", "dimension=4", "--set", "dimension=5"], "Expected each setting once; got dimension"),
+        (["hypercube", "--set", "depths=0,1"], "Expected the setting depths of hypercube to be at least 1; got 0."),
+    ):
+        assert main(["study", *words]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_all_studies(tmp_path, capsys, monkeypatch):

@@ -6,7 +6,6 @@
 ['shares']
 """
 
-import dataclasses
 import html
 from collections.abc import Mapping
 from typing import Any
@@ -42,15 +41,15 @@ def page(study: Study, result: StudyResult, pictures: dict[str, str], settings: 
         ]
         for claim, measured in zip(study.claims, result.claims, strict=True)
     ]
+    rows_of_settings = settings_rows(result.settings | settings)
     shown = [html_figure(name, pictures[name], html.escape(drawing.caption)) for name, drawing in study.figures.items()]
-    own = dataclasses.asdict(study.scales[result.scale])
     return framed(
         [
             f"<p>{html.escape(study.idea)}</p>{papers and f'<ul>{papers}</ul>'}",
             f"<h2>What was claimed, and what was measured</h2>{html_table(heads, rows, css='text')}"
             f"<p class='note'>{html.escape(_how(result))}</p>",
             f"<h2>Figures</h2><div class='grid'>{''.join(shown)}</div>" if shown else "",
-            f"<h2>Settings</h2>{html_table(['setting', 'value'], settings_rows(own | settings), css='text')}",
+            f"<h2>Settings</h2>{html_table(['setting', 'value'], rows_of_settings, css='text')}",
         ],
         f"Study: {study.name.replace('_', ' ')}",
     )

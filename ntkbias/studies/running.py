@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import scipy.stats
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_positive, require_seed
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
+from ntkbias.studies.settings import changed
 from ntkbias.studies.study import Claim, Findings, Study
 from ntkbias.studies.table import study_of
 from ntkbias.tables import Labeled, Printed, Table, interval, number, spread
@@ -50,7 +51,8 @@ class Measured(Printed):
 class StudyResult(Printed):
     """The claims of a study beside what was measured. It prints as a table with one row per claim.
 
-    `findings` has what each run found: the numbers of the claims, and the values for the figures.
+    `findings` has what each run found: the numbers of the claims, and the values for the figures. `settings` are those
+    that it ran with, by name.
     """
 
     name: str = eqx.field(static=True)
@@ -59,6 +61,7 @@ class StudyResult(Printed):
     seconds: float
     claims: tuple[Measured, ...]
     findings: list[Findings]
+    settings: dict[str, Any] = eqx.field(default_factory=dict)
 
     @property
     def holds(self) -> str:
@@ -97,17 +100,12 @@ def run_study(
     `num_seeds` is the number of runs (default: the study's own). `changes` replace settings of the scale by name. Takes
     seconds at "smoke" scale, at most five minutes per study at "small", and what the study's `cost` says at "paper".
 
-    Raises `InputError` on an unknown study, scale or setting.
+    Raises `InputError` on an unknown study, scale or setting, and on a setting whose value makes no sense, such as a
+    number of steps below 1; `InputTypeError` on one of another type than its field.
     """
     study = study_of(study) if isinstance(study, str) else study
-    if scale not in study.scales:
-        raise InputError(f"Expected scale to be one of {', '.join(study.scales)}; got {scale!r}.")
-    settings = study.scales[scale]
-    known = [field.name for field in dataclasses.fields(settings)]
-    for name in changes:
-        if name not in known:
-            raise InputError(f"Expected settings of {study.name}, {', '.join(known)}; got {name!r}.")
-    settings = dataclasses.replace(settings, **changes)
+    settings = changed(study, scale, changes)
+    require_seed("seed", seed)
     if study.needs and scale != "smoke" and not getattr(settings, study.needs):
         raise InputError(
             f"Expected the setting {study.needs} (--{study.needs} on the command line) for {study.name} at the {scale} "
@@ -118,7 +116,8 @@ def run_study(
     started = time.perf_counter()
     found = [study.run(settings, key) for key in progress(list(jax.random.split(jax.random.key(seed), count)), "seeds")]
     claims = tuple(measured(claim, found) for claim in study.claims)
-    return StudyResult(study.name, scale, count, time.perf_counter() - started, claims, found)
+    seconds = time.perf_counter() - started
+    return StudyResult(study.name, scale, count, seconds, claims, found, dataclasses.asdict(settings))
 
 
 def measured(claim: Claim, findings: list[Findings]) -> Measured:
