@@ -349,6 +349,7 @@ HALF_PRECISION = {
         lambda h: nb.scaling.exponent_difference(*[nb.scaling_law(*map(h.cast, _law()), num_resamples=4)] * 2).value
     ),
     "complexity.activations": Half(lambda h: nb.complexity.activations(*_net(h), h.x), keeps_type=True),
+    "complexity.hidden_activations": Half(lambda h: nb.complexity.hidden_activations(*_net(h), h.x), keeps_type=True),
     "complexity.agreement": Half(lambda h: nb.complexity.agreement(h.cast(np.stack([h.labels, h.labels[::-1]])))),
     "complexity.local_energy": Half(
         lambda h: nb.complexity.local_energy(h.f, h.params, h.x, h.y, [0.0, 0.5], loss="mse", num_draws=4)

@@ -28,10 +28,10 @@ class Settings:
     dimension: int = 20
     sizes: tuple[int, ...] = (256, 512, 1024, 2048)
     num_before: int = 256  # t: the examples that one of the kernels has seen
-    num_test: int = 500
+    num_test: int = 1_000
     num_probe: int = 200
     width: int = 128
-    num_networks: int = 4
+    num_networks: int = 5
     learning_rate: float = 2e-3
     num_steps: int = 1_000
     ridge: float = 1e-5  # relative to the mean diagonal

@@ -56,9 +56,8 @@ def run(settings: Settings, key: Any) -> Findings:
     y = labeled(np.asarray(x), keys[0])
     at = nb.training.log_steps(settings.num_steps, settings.num_snapshots)
     found: dict[str, Any] = {"steps": np.array(at), "fit": []}
-    for activation, kind in {"tanh": nb.layers.Tanh, "relu": nb.layers.Relu}.items():
+    for activation in ("tanh", "relu"):
         net = network(settings, activation)
-        last = max(place for place, layer in enumerate(net.layers) if isinstance(layer, kind))
         steps = nb.train(
             net.apply,
             net.init(keys[1], x.shape[1:]),
@@ -70,8 +69,8 @@ def run(settings: Settings, key: Any) -> Findings:
             batch_size=settings.batch_size,
             key=keys[1],
         )
-        layers = [nb.complexity.activations(net, params, x) for _, params in steps]
-        hidden = [each[last] for each in layers]
+        path = [params for _, params in steps]
+        hidden = [list(nb.complexity.hidden_activations(net, params, x).values())[-1] for params in path]
         limits = (-1.0, 1.0) if activation == "tanh" else (0.0, float(jnp.max(jnp.stack(hidden))))
         options: dict[str, Any] = {"num_bins": settings.num_bins, "limits": limits}
         information = [nb.complexity.layer_information([each], y, **options) for each in hidden]
@@ -85,7 +84,7 @@ def run(settings: Settings, key: Any) -> Findings:
         halfway = [lost.max() / 2, (with_label[0] + with_label.max()) / 2]
         forgotten, fitted = nb.scaling.first_passage(at, curves, halfway)
         found[f"{activation} order"] = float(forgotten / max(fitted, 1))
-        found["fit"].append(nb.training.accuracy(layers[-1][-1], y))
+        found["fit"].append(nb.training.accuracy(net.apply(path[-1], x), y))
     return found | {"fit": min(found["fit"])}
 
 

@@ -58,8 +58,8 @@ def run(settings: Settings, key: Any) -> Findings:
         matrix = nb.complexity.end_to_end_matrix(linear_network, factors(depth, size**-0.5), (size,))
         linear.append(float(nb.complexity.effective_rank(matrix)))
         net = network(settings, depth)
-        features = nb.complexity.activations(net, net.init(keys[1], digits.shape[1:]), digits)[-2]
-        embedded.append(float(nb.complexity.embedding_effective_rank(features)))
+        hidden = nb.complexity.hidden_activations(net, net.init(keys[1], digits.shape[1:]), digits)
+        embedded.append(float(nb.complexity.embedding_effective_rank(list(hidden.values())[-1])))
     x = jax.random.normal(keys[2], (10, size))
     left, right = jax.random.normal(keys[3], (2, size, 2))
     y = x @ (left @ right.T) / 4

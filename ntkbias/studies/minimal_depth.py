@@ -56,8 +56,7 @@ def run(settings: Settings, key: Any) -> Findings:
             batch_size=settings.batch_size,
             key=key,
         )
-        layers = zip(nb.complexity.activations(net, params, x), net.layers, strict=True)
-        hidden = [values for values, layer in layers if isinstance(layer, nb.layers.Relu)]
+        hidden = list(nb.complexity.hidden_activations(net, params, x).values())
         depths.append(nb.complexity.effective_depth(hidden, y, max_error=settings.max_error))
         separation.append(np.asarray(nb.complexity.layer_separation(hidden, y)))
         variances = np.array([nb.complexity.class_distance_variance(layer, y) for layer in hidden])

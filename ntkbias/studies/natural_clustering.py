@@ -61,8 +61,7 @@ def run(settings: Settings, key: Any) -> Findings:
     for step, params in path:
         gram = nb.empirical_ntk(net.apply, params)(x)
         aligned = [float(nb.alignment(gram, nb.datasets.one_hot(labels))) for labels in (digits, *others)]
-        layers = zip(nb.complexity.activations(net, params, x), net.layers, strict=True)
-        hidden = [values for values, layer in layers if isinstance(layer, nb.layers.Relu)]
+        hidden = list(nb.complexity.hidden_activations(net, params, x).values())
         separation.append([nb.complexity.layer_separation(hidden, labels) for labels in (digits, others[0])])
         steps.append(step)
         fine.append(aligned[0])
