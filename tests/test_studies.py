@@ -96,14 +96,18 @@ def test_claims_are_judged_by_the_interval_of_the_mean():
 
 def test_settings_are_changed_by_name():
     def run(settings, key):
-        return {"double": 2 * settings.number}
+        return {"double": 2 * settings.number, "rate": settings.rates[settings.number % 7]}
 
     study = Study("own", (), "", {"small": _Own()}, run, (Claim("It doubles.", "double", Bound.about(8, 0)),))
     assert run_study(study).holds == "no"
-    assert run_study(study, number=4).holds == "yes"
+    assert run_study(study, number=4, rates=[1, 2, 3, 4, 5]).holds == "yes"
     assert run_study(study, rates=[1, np.float64(2)]).settings == {"number": 1, "rates": (1.0, 2.0), "name": None}
     for wrong, message in (
         (lambda: run_study(study, size=3), "Expected settings of own, number, rates, name; got 'size'."),
+        (
+            lambda: run_study(study, number=5),
+            "Expected settings of own that fit together; with number=5 it failed: IndexError: tuple index out of range",
+        ),
         (lambda: run_study(study, numbr=3), "got 'numbr'. Perhaps you meant number."),
         (lambda: run_study(study, number=0), "Expected the setting number of own to be at least 1; got 0."),
         (lambda: run_study(study, number=2.5), "Expected the setting number of own to be a whole number; got 2.5."),

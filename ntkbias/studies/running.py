@@ -18,7 +18,7 @@ import scipy.stats
 from ntkbias.checks import require_positive, require_seed
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
-from ntkbias.studies.settings import changed
+from ntkbias.studies.settings import as_text, changed
 from ntkbias.studies.study import Claim, Findings, Study
 from ntkbias.studies.table import study_of
 from ntkbias.tables import Labeled, Printed, Table, interval, number, spread
@@ -100,8 +100,9 @@ def run_study(
     `num_seeds` is the number of runs (default: the study's own). `changes` replace settings of the scale by name. Takes
     seconds at "smoke" scale, at most five minutes per study at "small", and what the study's `cost` says at "paper".
 
-    Raises `InputError` on an unknown study, scale or setting, and on a setting whose value makes no sense, such as a
-    number of steps below 1; `InputTypeError` on one of another type than its field.
+    Raises `InputError` on an unknown study, scale or setting, on a setting whose value makes no sense, such as a number
+    of steps below 1, and on changed settings with which the study fails because they do not fit together;
+    `InputTypeError` on a setting of another type than its field.
     """
     study = study_of(study) if isinstance(study, str) else study
     settings = changed(study, scale, changes)
@@ -114,7 +115,20 @@ def run_study(
     count = study.num_seeds if num_seeds is None else num_seeds
     require_positive("num_seeds", count)
     started = time.perf_counter()
-    found = [study.run(settings, key) for key in progress(list(jax.random.split(jax.random.key(seed), count)), "seeds")]
+    keys = list(jax.random.split(jax.random.key(seed), count))
+    try:
+        found = [study.run(settings, key) for key in progress(keys, "seeds")]
+    except InputError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if not changes:
+            raise
+        values = ", ".join(f"{name}={as_text(getattr(settings, name))}" for name in changes)
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"Expected settings of {study.name} that fit together; with {values} it failed: {type(error).__name__}: "
+            f"{reason}"
+        ) from error
     claims = tuple(measured(claim, found) for claim in study.claims)
     seconds = time.perf_counter() - started
     return StudyResult(study.name, scale, count, seconds, claims, found, dataclasses.asdict(settings))
