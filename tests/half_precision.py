@@ -187,6 +187,7 @@ HALF_PRECISION = {
     "alignment by probes": Half(lambda h: nb.alignment(h.kernel, h.x, h.gram, num_probes=4).value),
     "rayleigh_quotient": Half(lambda h: nb.rayleigh_quotient(h.gram, h.y)),
     "rayleigh_quotient over the trace": Half(lambda h: nb.rayleigh_quotient(h.gram, h.y, relative=True)),
+    "kernels.relative_distance": Half(lambda h: nb.kernels.relative_distance(h.gram, 2 * h.gram.astype(jnp.float32))),
     "kernels.as_operator": Half(lambda h: nb.kernels.as_operator(h.gram) @ h.y),
     "kernels.as_operator of NumPy's": Half(lambda h: nb.kernels.as_operator(np.asarray(h.gram)).trace()),
     "critical_learning_rate": Half(lambda h: nb.critical_learning_rate(h.gram)),
@@ -348,6 +349,13 @@ HALF_PRECISION = {
     "frequency.image_gradient_frequencies": Half(
         lambda h: nb.frequency.image_gradient_frequencies(_bright, _image(h), num_bands=3).energy
     ),
+    "frequency.autocorrelation": Half(lambda h: nb.frequency.autocorrelation(h.x[:, 0], 1, periodic=True)),
+    "frequency.derivative_along": Half(
+        lambda h: nb.frequency.derivative_along(lambda w, x: x @ w, h.x[0, :2], _CIRCLE.point, h.x[:, 0])
+    ),
+    "frequency.wave_correlation": Half(
+        lambda h: nb.frequency.wave_correlation(h.x[:, :2], h.labels, h.cast(np.linspace(0, 2, 12)))
+    ),
     "frequency.power_spectrum": Half(lambda h: nb.frequency.power_spectrum(h.x[:, 0])),
     "scaling_law": Half(lambda h: nb.scaling_law(*map(h.cast, _law()), num_resamples=4).exponent.value),
     "scaling.preferred_scaling_law": Half(
@@ -357,6 +365,7 @@ HALF_PRECISION = {
         lambda h: nb.scaling.exponent_difference(*[nb.scaling_law(*map(h.cast, _law()), num_resamples=4)] * 2).value
     ),
     "complexity.activations": Half(lambda h: nb.complexity.activations(*_net(h), h.x), keeps_type=True),
+    "complexity.hidden_activations": Half(lambda h: nb.complexity.hidden_activations(*_net(h), h.x), keeps_type=True),
     "complexity.agreement": Half(lambda h: nb.complexity.agreement(h.cast(np.stack([h.labels, h.labels[::-1]])))),
     "complexity.local_energy": Half(
         lambda h: nb.complexity.local_energy(h.f, h.params, h.x, h.y, [0.0, 0.5], loss="mse", num_draws=4)
@@ -458,6 +467,7 @@ HALF_PRECISION = {
     "learning.steps_to_learn": Half(lambda h: nb.learning.steps_to_learn(h.gram, h.y, 0.5, 0.5)),
     "training.accuracy": Half(lambda h: nb.training.accuracy(h.y, jnp.sign(h.y))),
     "scaling.crossing": Half(lambda h: nb.scaling.crossing(*map(h.cast, _law()), 0.3)),
+    "scaling.first_passage": Half(lambda h: nb.scaling.first_passage([0, 1, 2], h.x[:3, 0], h.x[1, 0] - 0.1)),
     "tasks.polar": Half(lambda h: nb.tasks.polar(h.x[:, :2])),
     "training.scale_by_mup": Half(_scaled_by_mup, keeps_type=True),
     "training.parameter_flow": Half(
@@ -500,6 +510,7 @@ NOT_NUMERICAL = {
             "spiral",
             "staircase",
             "uneven_circle",
+            "whitened",
         )
     ),
     "tasks.with_random_labels",

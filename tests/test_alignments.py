@@ -9,7 +9,7 @@ import ntkbias as nb
 from ntkbias import alignments
 from ntkbias.alignments import alignment
 from ntkbias.errors import InputError
-from ntkbias.kernels import as_operator
+from ntkbias.kernels import as_operator, relative_distance
 
 N, OUT = 15, 2
 RNG = np.random.default_rng(0)
@@ -203,3 +203,20 @@ def test_errors_say_what_to_do():
         with pytest.raises(InputError) as error:
             call()
         assert message in str(error.value)
+
+
+def test_the_relative_distance_is_that_of_the_matrices(x64):
+    K, L = gram(), gram(rank=3, seed=1)
+    assert relative_distance(K, L) == pytest.approx(np.sqrt(np.sum((K - L) ** 2) / np.sum(L**2)), rel=1e-12)
+    assert relative_distance(2.5 * L, L) == pytest.approx(1.5)
+    assert relative_distance(10 * K, 10 * L) == pytest.approx(relative_distance(K, L))
+    kernel, limit = nb.empirical_ntk(NET.apply, PARAMS), nb.infinite_ntk(NET)
+    assert relative_distance(kernel, X, limit) == pytest.approx(relative_distance(kernel(X), limit(X)))
+    assert relative_distance(kernel, X, kernel) == 0
+    for wrong, message in (
+        (lambda: relative_distance(K, L[:3, :3]), "Expected two kernels on the same inputs"),
+        (lambda: relative_distance(K, 0 * L), "Expected another kernel that is not zero"),
+        (lambda: relative_distance(K, kernel), "Give other.operator"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wrong()

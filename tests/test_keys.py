@@ -81,6 +81,7 @@ CALLS = {
     "staircase": lambda key: nb.tasks.staircase(5, 3, key=key),
     "slabs": lambda key: nb.tasks.slabs(5, 2, key=key),
     "power_law_signal": lambda key: nb.tasks.power_law_signal(5, key=key),
+    "whitened": lambda key: nb.tasks.whitened(5, 2, key=key),
     "with_random_labels": lambda key: nb.tasks.with_random_labels(LABELS, 0.5, key=key),
     "Task.split": lambda key: nb.tasks.Task(X, Y, np.abs).split(2, key=key),
     "track": lambda key: nb.track(f, PARAMS, (X, Y), **SGD, key=key),

@@ -6,7 +6,15 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.scaling import Interval, crossing, exponent_difference, power_law, preferred_scaling_law, scaling_law
+from ntkbias.scaling import (
+    Interval,
+    crossing,
+    exponent_difference,
+    first_passage,
+    power_law,
+    preferred_scaling_law,
+    scaling_law,
+)
 from ntkbias.scaling.forms import FORMS, fit
 
 SIZES = 2.0 ** np.arange(5, 14)
@@ -302,6 +310,27 @@ def test_power_laws_cross_where_their_formulas_do():
     assert crossing(SIZES, 8 * SIZES**-0.5 / SIZES**-0.25, 1.0) == pytest.approx(4096)
     assert np.isnan(crossing(SIZES, 2 * SIZES**-0.5, 3.0))  # below it from the start
     assert crossing([1, 2, 4, 8], [4.0, 1.0, 4.0, 1.0], 2.0) == pytest.approx(2**0.5)  # the first of two
+
+
+def test_the_first_passage_is_the_first_position_beyond_the_level():
+    rng = np.random.default_rng(0)
+    at, curves, levels = np.arange(12) * 5.0, rng.normal(size=(12, 40)), rng.normal(size=40)
+    curves[3, :4] = np.nan
+    for falling in (False, True):
+        slow = [
+            next((s for s, v in zip(at, row, strict=True) if (v < level if falling else v > level)), np.nan)
+            for row, level in zip(curves.T, levels, strict=True)
+        ]
+        np.testing.assert_array_equal(first_passage(at, curves, levels, falling=falling), slow)
+    np.testing.assert_array_equal(first_passage(at, -curves, -levels, falling=True), first_passage(at, curves, levels))
+    assert first_passage(at, curves[:, 9], 0.3).shape == ()
+    for wrong, message in (
+        (lambda: first_passage([1, 1], [0.0, 1.0], 0.5), "Expected positions at (s,) that ascend"),
+        (lambda: first_passage([0, 1], [0.0], 0.5), "Expected values (2,) or (2, t), one row per position"),
+        (lambda: first_passage([0, 1], [0.0, 1.0], [0.5, 0.5]), "Expected one level, or one per curve, ()"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            wrong()
 
 
 @pytest.mark.usefixtures("unchecked")

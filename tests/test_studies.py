@@ -1,5 +1,6 @@
 """Studies: each is whole and runs, and claims are judged by their bounds."""
 
+import ast
 import dataclasses
 import html
 import importlib.machinery
@@ -42,6 +43,26 @@ def _settings(study):
     return {field.name for field in dataclasses.fields(study.scales["small"])}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_has_its_architecture_in_one_place_and_computes_nothing_by_hand(name):
+    """A user changes a module-level function `network...`, and the toolkit computes kernels, fits and frequencies."""
+    source = (ROOT / "ntkbias" / "studies" / f"{name}.py").read_text()
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    assert any(function.name.startswith("network") for function in functions)
+    builders = {"pytorch_mlp", "two_layers", *nb.nets.__all__, *nb.layers.__all__} - EDITING
+    for function in functions:
+        called = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
+        built = {name for name in called if name.rpartition(".")[2] in builders and name.startswith(("nb.", *builders))}
+        assert function.name.startswith("network") or not built, (function.name, built)
+    by_hand = re.findall(
+        r"linalg|np\.fft|polyfit|corrcoef|lstsq|eigh\(|jac\w+\(|jax\.grad|jvp|vjp|LogisticReg|DotProd", source
+    )
+    assert by_hand == (["DotProd"] if name == "sphere_decay" else [])  # its Laplace kernel belongs to no network
+
+
+EDITING = {"Sequential", "Identity", "activation"}  # these make one network of another
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
 )
@@ -67,19 +88,40 @@ def test_claims_are_judged_by_the_interval_of_the_mean():
     each = measured(Claim("It is so.", "slope", Bound(low=0.95), of="each"), runs)
     assert (each.holds, each.text) == ("no", "0.900 to 1.10, 3 of 4 within")
     assert measured(Claim("It is so.", "slope", Bound(low=0.0)), [{"slope": np.nan}]).holds == "no"
+    for tie, holds in ((0.2, "tie"), (0.1, "unclear")):  # 1.00 (0.87 to 1.13): within 0.2 of the bound, not within 0.1
+        assert measured(Claim("It wins.", "slope", Bound(low=1.0), tie=tie), runs).holds == holds
     one = measured(Claim("It is so.", "slope", Bound.about(1, 0.1)), [{"slope": 1.05}])
     assert (one.holds, one.text, one.expected) == ("yes", "1.05", "0.900 to 1.10")
 
 
 def test_settings_are_changed_by_name():
     def run(settings, key):
-        return {"double": 2 * settings.number}
+        return {"double": 2 * settings.number, "rate": settings.rates[settings.number % 7]}
 
     study = Study("own", (), "", {"small": _Own()}, run, (Claim("It doubles.", "double", Bound.about(8, 0)),))
     assert run_study(study).holds == "no"
-    assert run_study(study, number=4).holds == "yes"
+    assert run_study(study, number=4, rates=[1, 2, 3, 4, 5]).holds == "yes"
+    assert run_study(study, rates=[1, np.float64(2)]).settings == {"number": 1, "rates": (1.0, 2.0), "name": None}
     for wrong, message in (
-        (lambda: run_study(study, size=3), "Expected settings of own, number; got 'size'."),
+        (lambda: run_study(study, size=3), "Expected settings of own, number, rates, name; got 'size'."),
+        (
+            lambda: run_study(study, number=5),
+            "Expected settings of own that fit together; with number=5 it failed: IndexError: tuple index out of range",
+        ),
+        (lambda: run_study(study, numbr=3), "got 'numbr'. Perhaps you meant number."),
+        (lambda: run_study(study, number=0), "Expected the setting number of own to be at least 1; got 0."),
+        (lambda: run_study(study, number=2.5), "Expected the setting number of own to be a whole number; got 2.5."),
+        (lambda: run_study(study, number=True), "Expected the setting number of own to be a whole number; got True."),
+        (
+            lambda: run_study(study, rates=0.5),
+            "Expected the setting rates of own to be a list, each a number; got 0.5.",
+        ),
+        (lambda: run_study(study, rates=(0.5,)), "Expected the setting rates of own to have 2 values or more; got 1"),
+        (lambda: run_study(study, rates=(0.5, 0.1)), "Expected the setting rates of own in ascending order"),
+        (lambda: run_study(study, rates=(0.0, 0.1)), "Expected the setting rates of own to be above zero; got 0.0."),
+        (lambda: run_study(study, rates=(0.1, np.inf)), "Expected the setting rates of own to be finite; got inf."),
+        (lambda: run_study(study, name=3), "Expected the setting name of own to be text; got 3."),
+        (lambda: run_study(study, seed=-1), "Expected seed to be zero or more"),
         (lambda: run_study(study, "huge"), "Expected scale to be one of small; got 'huge'."),
         (lambda: run_study("hypercub"), "got 'hypercub'. Perhaps you meant hypercube."),
     ):
@@ -90,6 +132,8 @@ def test_settings_are_changed_by_name():
 @dataclasses.dataclass(frozen=True)
 class _Own:
     number: int = 1
+    rates: tuple[float, ...] = (0.1, 0.2)
+    name: str | None = None
 
 
 def test_the_command(tmp_path, capsys):
@@ -102,8 +146,27 @@ def test_the_command(tmp_path, capsys):
     assert "Pezeshki" in (out / "report.html").read_text()
     assert main(["study", "gradient-starvation", "--scale", "smoke", "--out", str(out)]) == 0
     assert "Nothing was computed" in capsys.readouterr().out
-    assert main(["study"]) == 2
-    assert "Expected the name of a study; got none." in capsys.readouterr().err
+    other = ["study", "gradient-starvation", "--scale", "smoke", "--out", str(out), "--set", "strengths=1.2,2"]
+    assert main([*other, "--set", "num-steps=100"]) == 0  # another run: the same folder is filled again
+    assert "Nothing was computed" not in capsys.readouterr().out
+    options = json.loads((out / "settings.json").read_text())["options"]
+    assert options["set"] == ["num_steps=100", "strengths=1.2,2.0"]
+    assert json.loads((out / "result.json").read_text())["changed"] == {"num_steps": 100, "strengths": [1.2, 2.0]}
+    assert re.search(r"num[_ ]steps</td><td>100<", (out / "report.html").read_text())
+    assert main(["--config", str(out / "settings.json")]) == 0
+    assert "Nothing was computed" in capsys.readouterr().out
+    for words, message in (
+        ([], "Expected the name of a study; got none."),
+        (["all", "--set", "width=3"], "Expected --set with the name of one study"),
+        (["hypercube", "--set", "dimension"], "Expected --set name=value, such as --set dimension=1; got 'dimension'."),
+        (["hypercube", "--set", "dimensio=4"], "got 'dimensio'. Perhaps you meant dimension."),
+        (["hypercube", "--set", "dimension=four"], "Expected --set dimension= to be a whole number; got 'four'."),
+        (["hypercube", "--set", "depths=4;5,6"], "Expected --set depths= to be a whole number; got '4;5'."),
+        (["hypercube", "--set", "dimension=4", "--set", "dimension=5"], "Expected each setting once; got dimension"),
+        (["hypercube", "--set", "depths=0,1"], "Expected the setting depths of hypercube to be at least 1; got 0."),
+    ):
+        assert main(["study", *words]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_all_studies(tmp_path, capsys, monkeypatch):

@@ -25,6 +25,7 @@ TASKS = {
     "staircase": lambda key: tasks.staircase(60, 8, key=key),
     "slabs": lambda key: tasks.slabs(60, 4, key=key),
     "power_law_signal": lambda key: tasks.power_law_signal(60, key=key),
+    "whitened": lambda key: tasks.whitened(60, 5, key=key),
     "uneven_circle": lambda key: tasks.uneven_circle([(0.0, TURN, 61), (0.0, 1.0, 9)], [1, 3]),
     "eigenfunction_labels": lambda key: tasks.eigenfunction_labels(nb.spectrum(LIMIT, CIRCLE.grid(60)), 2),
 }
@@ -95,6 +96,13 @@ class TestSpiral:
     def test_polar_coordinates(self):
         found = tasks.polar(jnp.array([[3.0, 4.0], [-1.0, 0.0]]))
         np.testing.assert_allclose(found, [[5, math.atan2(4, 3)], [1, math.pi]], rtol=1e-6)
+
+
+def test_whitened_inputs_have_no_direction_but_the_targets():
+    task = tasks.whitened(40, 6, key=KEY)
+    np.testing.assert_allclose(task.x.T @ task.x / 40, np.eye(6), atol=1e-5)
+    assert float(jnp.mean(task.y**2)) == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(task.x.T @ task.y / 40, task.truth.direction, atol=1e-5)  # regression finds it
 
 
 def test_the_staircase_has_one_monomial_per_degree():
@@ -193,6 +201,8 @@ def test_bad_input_is_named():
         (lambda: tasks.spiral(5, scatter=-1.0, key=KEY), "Expected scatter to be zero or more; got -1.0."),
         (lambda: tasks.spiral(5, unevenness=np.nan, key=KEY), "Expected finite numbers in unevenness"),
         (lambda: tasks.staircase(5, 2, key=KEY), "Expected a degree of at most the number of coordinates, 2; got 3."),
+        (lambda: tasks.whitened(3, 4, key=KEY), "Expected as many examples as coordinates, 4, or more; got 3."),
+        (lambda: TASKS["whitened"](KEY).truth(jnp.ones((2, 3))), "Expected inputs (m, 5); got shape (2, 3)."),
         (lambda: tasks.slabs(10, 2, num_slabs=4, key=KEY), "Expected an odd number of slabs, 3 or more; got 4."),
         (lambda: tasks.slabs(10, 2, margin=1.5, key=KEY), "Expected a margin between 0 and 1; got 1.5."),
         (lambda: tasks.slabs(10, 0, key=KEY), "Expected num_coordinates to be at least 1; got 0."),

@@ -34,6 +34,8 @@ def run(options: StudyOptions) -> Outcome:
     if options.name != "all" or options.list:
         return studies.run(options)
     require_positive("jobs", options.jobs)
+    if options.set:
+        raise InputError("Expected --set with the name of one study, whose settings it changes; got it with all.")
     with RunFolder.claimed(options.out, file_names([], ())) as folder:
         results, failures, computed = _results(options)
         outcome = Outcome(

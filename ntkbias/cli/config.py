@@ -21,6 +21,8 @@ from ntkbias.errors import InputError
 
 __all__ = ["with_config"]
 
+POSITIONAL = {"study": "name", "report": "run"}  # what stands without an option
+
 
 def with_config(argv: list[str]) -> list[str]:
     """The arguments, with those of the --config file placed first, so that the command line takes precedence.
@@ -87,6 +89,10 @@ def _arguments(command: str, values: dict[str, Any], path: str, skip_defaults: b
             raise InputError(f"Expected {name} in {path} to be true or false; got {value!r}.")
         if isinstance(default, bool):
             words = [option if value else option.replace("--", "--no-", 1)]
+        elif POSITIONAL.get(command) == field:
+            words = [str(value)]
+        elif name == "set":  # each word of its own, since values have commas
+            words = [word for one in (value if isinstance(value, list) else [value]) for word in (option, str(one))]
         else:
             words = [option, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
         found[name] = words

@@ -260,5 +260,7 @@ class StudyGroup:
     """number of runs from different seeds: by default the study's own"""
     jobs: int = 1
     """number of studies that run at once, if all run"""
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], NO_DEFAULT] = ()
+    """name=value: replaces a setting of the study, which its page lists; may be given several times"""
     weights: Annotated[Path | None, NO_DEFAULT] = None
     """the folder of the GGUF file that the study language-model reads"""

@@ -15,6 +15,7 @@ from ntkbias.errors import InputError
 from ntkbias.files import write
 from ntkbias.studies import NAMES, Study, StudyResult, run_study, study_of
 from ntkbias.studies.page import figures, page
+from ntkbias.studies.settings import as_text, changed, changes_of
 from ntkbias.tables import Table
 
 __all__ = ["finished", "run"]
@@ -27,13 +28,13 @@ def run(options: StudyOptions) -> Outcome:
     if options.name is None:
         raise InputError("Expected the name of a study; got none. ntkbias study --list shows all.")
     study = study_of(options.name.replace("-", "_"))
+    changes = _changes(options, study)
     described = _described(options, study)
     with RunFolder.claimed(options.out, file_names([], study.figures)) as folder:
         if (again := found_again(folder, described, options.overwrite)) is not None:
             return again
-        changes = {} if options.weights is None else {"weights": str(options.weights)}
         result = run_study(study, options.scale, num_seeds=options.num_runs, seed=options.seed, **changes)
-        outcome = Outcome(str(result), options.out, data=_data(result))
+        outcome = Outcome(str(result), options.out, data=_data(result, changes))
 
         def fill(path: Any) -> None:
             write_outcome(path, described, outcome)
@@ -52,11 +53,25 @@ def finished(options: StudyOptions) -> Outcome | None:
         return found_again(folder, _described(options, study), options.overwrite)
 
 
+def _changes(options: StudyOptions, study: Study) -> dict[str, Any]:
+    """The settings that the options change, by name; checked before anything is computed."""
+    changes = changes_of(study, options.set)
+    if options.weights is not None:
+        if "weights" in changes:
+            raise InputError("Expected --weights, or --set weights=, and not both.")
+        changes["weights"] = str(options.weights)
+    changed(study, options.scale, changes)
+    return changes
+
+
 def _described(options: StudyOptions, study: Study) -> dict[str, Any]:
     """Everything that the results depend on. A study whose file has been edited is another study."""
     source = inspect.getsource(sys.modules[study.run.__module__])
     found = settings(options, "study")
     found["options"]["name"] = study.name
+    found["options"]["set"] = sorted(
+        f"{name}={as_text(value)}" for name, value in changes_of(study, options.set).items()
+    )
     return {**found, "source": hashlib.sha256(source.encode()).hexdigest()}
 
 
@@ -71,7 +86,7 @@ def _listed() -> Outcome:
     return Outcome(str(Table(f"{len(NAMES)} studies", columns)), None, data={"command": "study", "studies": data})
 
 
-def _data(result: StudyResult) -> dict[str, Any]:
+def _data(result: StudyResult, changes: dict[str, Any]) -> dict[str, Any]:
     claims = [
         {
             "claim": each.sentence,
@@ -93,6 +108,8 @@ def _data(result: StudyResult) -> dict[str, Any]:
             "seconds": result.seconds,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "holds": result.holds,
+            "changed": changes,
+            "settings": result.settings,
             "claims": claims,
         }
     )

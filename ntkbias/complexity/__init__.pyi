@@ -18,7 +18,14 @@ from .information import (
 from .outer_products import average_gradient_outer_product, feature_correlations
 from .perturbations import local_energy
 from .ranks import effective_rank, embedding_effective_rank, end_to_end_matrix, stable_rank
-from .separation import activations, class_distance_variance, effective_depth, layer_separation, nearest_center_accuracy
+from .separation import (
+    activations,
+    class_distance_variance,
+    effective_depth,
+    hidden_activations,
+    layer_separation,
+    nearest_center_accuracy,
+)
 from .simplicity import FeatureResponses, ShuffledAUC, feature_responses, shuffle_coordinates, shuffled_auc
 from .tails import gradient_noise, hill_tail_index, kesten_tail_index, stable_tail_index
 from .trajectories import (
@@ -54,6 +61,7 @@ __all__ = [
     "gradient_norm",
     "hessian_eigenvalues",
     "hessian_operator",
+    "hidden_activations",
     "hill_tail_index",
     "implicit_gradient_regularization",
     "kesten_tail_index",

@@ -28,13 +28,14 @@ from jaxtyping import Array, Float, Int
 from ntkbias.checks import require_finite, require_positive, require_wide
 from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError, InputTypeError
-from ntkbias.layers import Sequential
+from ntkbias.layers import Activation, Sequential
 from ntkbias.types import Inputs, Params
 
 __all__ = [
     "activations",
     "class_distance_variance",
     "effective_depth",
+    "hidden_activations",
     "layer_separation",
     "nearest_center_accuracy",
 ]
@@ -70,6 +71,35 @@ def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int =
             values = layer.apply(layer_params, values)
             kept.append(values)
     return [jnp.concatenate(parts) for parts in found]
+
+
+def hidden_activations(
+    net: Sequential, params: Params, x: Inputs, *, batch_size: int = 1_024
+) -> dict[str, Float[Array, "n ..."]]:
+    """The hidden activations behind each nonlinearity of a `Sequential` network, by name: "relu 1", "relu 2", ...
+
+    The names are those of the layers' types, counted from the inputs on. Cost and errors are those of `activations`.
+    Nonlinearities inside a block, such as a residual one, are not seen: give the block as a network of its own.
+
+    Raises `InputError` if the network has no nonlinearity among its layers.
+
+    >>> import jax, ntkbias as nb
+    >>> net, x = nb.nets.mlp(width=16, depth=2), jax.numpy.ones((4, 2))
+    >>> hidden = nb.complexity.hidden_activations(net, net.init(jax.random.key(0), (2,)), x)
+    >>> {name: values.shape for name, values in hidden.items()}
+    {'relu 1': (4, 16), 'relu 2': (4, 16)}
+    """
+    layers = activations(net, params, x, batch_size=batch_size)
+    found: dict[str, Array] = {}
+    counts: dict[str, int] = {}
+    for layer, values in zip(net.layers, layers, strict=True):
+        if isinstance(layer, Activation):
+            kind = type(layer).__name__.lower()
+            counts[kind] = counts.get(kind, 0) + 1
+            found[f"{kind} {counts[kind]}"] = values
+    if not found:
+        raise InputError("Expected a network with nonlinearities among its layers; got none. Use activations.")
+    return found
 
 
 def nearest_center_accuracy(

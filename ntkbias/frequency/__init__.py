@@ -18,8 +18,8 @@ from ntkbias.frequency.measures import (
 )
 from ntkbias.frequency.paths import InterpolationSpectrum, interpolation_path, interpolation_spectrum
 from ntkbias.frequency.ranking import Eigenspaces, FrequencyRanking, rank_by_frequency
-from ntkbias.frequency.signals import PowerSpectrum, power_spectrum
-from ntkbias.frequency.waves import directional_wave, radial_wave, smoothed_labels
+from ntkbias.frequency.signals import PowerSpectrum, autocorrelation, derivative_along, power_spectrum
+from ntkbias.frequency.waves import directional_wave, radial_wave, smoothed_labels, wave_correlation
 
 __all__ = [
     "MEASURES",
@@ -29,6 +29,8 @@ __all__ = [
     "ImageFrequencies",
     "InterpolationSpectrum",
     "PowerSpectrum",
+    "autocorrelation",
+    "derivative_along",
     "directional_wave",
     "dirichlet_frequency",
     "gradient_frequency",
@@ -44,6 +46,7 @@ __all__ = [
     "radial_wave",
     "rank_by_frequency",
     "smoothed_labels",
+    "wave_correlation",
 ]
 
 

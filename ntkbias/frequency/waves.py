@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from ntkbias.checks import require_finite, require_positive, require_scale, require_wide
 from ntkbias.errors import InputError, InputTypeError
 
-__all__ = ["directional_wave", "radial_wave", "smoothed_labels"]
+__all__ = ["directional_wave", "radial_wave", "smoothed_labels", "wave_correlation"]
 
 
 def radial_wave(x: ArrayLike, frequency: float, phase: float = 0.0) -> Float[Array, " n"]:
@@ -90,6 +90,41 @@ def smoothed_labels(labels: ArrayLike, wave: ArrayLike, amount: float, num_class
         raise InputError(f"Expected an amount from 0 to 0.5, so that no label is negative; got {amount!r}.")
     noise = (amount * waves)[:, None]
     return (1 - noise) * jax.nn.one_hot(classes, num_classes, dtype=noise.dtype) + noise / num_classes
+
+
+def wave_correlation(outputs: ArrayLike, labels: ArrayLike, wave: ArrayLike) -> float:
+    """The correlation over inputs of -w with the confidence, the softmax of `outputs` `(n, c)` at the right class.
+
+    It is 1 if a classifier's confidence follows the labels that `smoothed_labels` made with the wave w `(n,)`, and
+    about 0 +- 1 / sqrt(n) if it has not fitted the wave. `labels` `(n,)` are the classes before smoothing. It is NaN if
+    the confidence, or the wave, is the same everywhere.
+
+    Raises `InputError` on labels out of range, and if shapes do not fit.
+
+    >>> import jax.numpy as jnp, ntkbias as nb
+    >>> outputs, wave = jnp.array([[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]), jnp.array([0.0, 1.0, 2.0])
+    >>> round(nb.frequency.wave_correlation(outputs, jnp.array([0, 0, 0]), wave), 2)
+    0.99
+    """
+    scores, classes, waves = (
+        require_wide(part, name) for part, name in ((outputs, "outputs"), (labels, "labels"), (wave, "wave"))
+    )
+    if scores.ndim != 2 or classes.shape != scores.shape[:1] or waves.shape != scores.shape[:1]:
+        raise InputError(
+            "Expected outputs (n, c), labels (n,) and a wave (n,); got shapes "
+            f"{scores.shape}, {classes.shape} and {waves.shape}."
+        )
+    for part, name in ((scores, "outputs"), (waves, "wave")):
+        require_finite(part, name)
+    if not jnp.issubdtype(classes.dtype, jnp.integer):
+        raise InputTypeError(f"Expected whole-number labels (n,); got {classes.dtype}.")
+    own = np.asarray(classes)
+    if own.size and not (own.min() >= 0 and own.max() < scores.shape[1]):
+        raise InputError(f"Expected labels from 0 to {scores.shape[1] - 1}; got {own.min()} to {own.max()}.")
+    confidence = np.asarray(jax.nn.softmax(scores), float)[np.arange(len(own)), own]
+    first, second = (each - each.mean() for each in (confidence, -np.asarray(waves, float)))
+    size = float(np.sqrt(np.sum(first**2) * np.sum(second**2)))
+    return float(np.sum(first * second)) / size if size > 0 else float("nan")
 
 
 def _flat(x: ArrayLike) -> Float[Array, "n d"]:

@@ -1,4 +1,5 @@
 from .disk import GramOnDisk, gram_on_disk, open_gram
+from .distance import relative_distance
 from .dot_product import DotProductKernel
 from .empirical import (
     BlockNTK,
@@ -72,6 +73,7 @@ __all__ = [
     "open_gram",
     "preconditioned_ntk",
     "pseudo_ntk",
+    "relative_distance",
     "sign_ntk",
     "sign_preconditioner",
     "sketch",

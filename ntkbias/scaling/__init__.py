@@ -3,7 +3,7 @@
 from ntkbias.scaling.band import ErrorBand
 from ntkbias.scaling.interval import Interval
 from ntkbias.scaling.law import ScalingLaw, exponent_difference, preferred_scaling_law, scaling_law
-from ntkbias.scaling.level import crossing
+from ntkbias.scaling.level import crossing, first_passage
 from ntkbias.scaling.line import PowerLaw, power_law
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ScalingLaw",
     "crossing",
     "exponent_difference",
+    "first_passage",
     "power_law",
     "preferred_scaling_law",
     "scaling_law",

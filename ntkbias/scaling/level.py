@@ -9,6 +9,13 @@ Between two sizes the curve is a straight line of log value against log size, as
 200.0
 >>> round(float(crossing(n, 100 / n / n**-0.5, 1.0)), 6)                # 100 / n falls below n^-1/2
 nan
+
+`first_passage` is the first of given positions at which a curve of any sign lies beyond a level, without interpolation:
+the step of training, among those that were looked at, from which on an accuracy is above 0.9.
+
+>>> from ntkbias.scaling import first_passage
+>>> float(first_passage([0, 10, 20], [-0.2, 0.5, 0.95], 0.9))
+20.0
 """
 
 from collections.abc import Sequence
@@ -17,11 +24,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from ntkbias.checks import require_host, require_scale
+from ntkbias.checks import require_finite, require_host, require_scale
 from ntkbias.errors import InputError
 from ntkbias.scaling.curve import checked_sizes
 
-__all__ = ["crossing"]
+__all__ = ["crossing", "first_passage"]
 
 
 def crossing(
@@ -59,3 +66,43 @@ def crossing(
         above, below = rows[at : at + 2, column]
         found[column] = np.exp(log_n[at] + (log_n[at + 1] - log_n[at]) * above / (above - below))
     return found.reshape(curves.shape[1:])
+
+
+def first_passage(
+    at: ArrayLike | Sequence[float],
+    values: ArrayLike | Sequence[float],
+    level: ArrayLike,
+    *,
+    falling: bool = False,
+) -> Float[np.ndarray, "*t"]:
+    """The first of the positions `at` `(s,)` at which `values` lie above `level`; with `falling`, below it.
+
+    `at` ascends, such as the steps of a history's snapshots. `values` are `(s,)`, or `(s, t)` for t curves: the result
+    has shape `()` or `(t,)`. `level` is one number, or one per curve `(t,)`. Nothing is interpolated, so the result is
+    late by up to the distance of two positions; `crossing` interpolates curves above zero. It is NaN for a curve that
+    never passes the level. Values may have any sign; NaN does not pass.
+
+    Raises `InputError` if positions do not ascend, or if shapes do not fit.
+
+    >>> import ntkbias as nb
+    >>> nb.scaling.first_passage([0, 10, 20], [[0.1, 3.0], [0.7, 2.0], [0.9, 1.0]], [0.5, 5.0]).tolist()
+    [10.0, nan]
+    >>> float(nb.scaling.first_passage([0, 10, 20], [3.0, 2.0, 1.0], 1.5, falling=True))
+    20.0
+    """
+    positions, curves, levels = (
+        np.asarray(require_host(part, name), float) for part, name in ((at, "at"), (values, "values"), (level, "level"))
+    )
+    if positions.ndim != 1 or not positions.size or np.any(np.diff(positions) <= 0):
+        raise InputError(f"Expected positions at (s,) that ascend; got shape {positions.shape}. Sort both by position.")
+    require_finite(positions, "at")
+    require_finite(levels, "level")
+    if curves.ndim not in (1, 2) or curves.shape[:1] != positions.shape:
+        raise InputError(
+            f"Expected values ({len(positions)},) or ({len(positions)}, t), one row per position; got shape "
+            f"{curves.shape}."
+        )
+    if levels.shape not in ((), curves.shape[1:]):
+        raise InputError(f"Expected one level, or one per curve, {curves.shape[1:]}; got shape {levels.shape}.")
+    passed = curves < levels if falling else curves > levels
+    return np.asarray(np.where(passed.any(0), positions[passed.argmax(0)], np.nan))

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
+from ntkbias.studies.two_layers import two_layers
 
 __all__ = ["STUDY", "Settings"]
 
@@ -34,13 +34,13 @@ class Settings:
     num_stretches: int = 8
 
 
-def two_layers(cosine: Array) -> Array:
-    """The kernel of a ReLU layer with biases from zero and fixed outer weights."""
-    return (cosine + 1) * (jnp.pi - jnp.arccos(jnp.clip(cosine, -1, 1))) / (4 * jnp.pi)
+def network() -> nb.layers.Layer:
+    """The architecture. Change it here; `formula` is about this one."""
+    return two_layers()
 
 
 def formula(max_degree: int) -> np.ndarray:
-    """The eigenvalues of this kernel under d theta, by degree."""
+    """The eigenvalues of its kernel under d theta, by degree, as the paper gives them."""
     k = np.arange(2, max_degree + 1)
     others = np.where(k % 2 == 0, (k**2 + 1) / (np.pi * (k**2 - 1.0) ** 2), 1 / (np.pi * k**2))
     return np.concatenate([[1 / np.pi + np.pi / 4, 1 / np.pi + np.pi / 8], others])
@@ -48,7 +48,7 @@ def formula(max_degree: int) -> np.ndarray:
 
 def run(settings: Settings, key: Any) -> Findings:
     """Exact eigenvalues beside their formula; eigenvalues and local frequencies under two uneven densities."""
-    circle, kernel = nb.domains.Circle(), nb.kernels.DotProductKernel(two_layers)
+    circle, kernel = nb.domains.Circle(), nb.infinite_ntk(network())
     exact = nb.exact_spectrum(kernel, circle, settings.max_degree)
     expected = formula(settings.max_degree)
     angles = TURN * (np.arange(settings.num_inputs) + 0.5) / settings.num_inputs

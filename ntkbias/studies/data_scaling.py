@@ -10,10 +10,8 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
@@ -45,16 +43,12 @@ def network(width: int, parameterization: Any) -> nb.layers.Layer:
     return nb.layers.Sequential(dense(width, 2**0.5), relu, dense(width, 2**0.5), relu, dense(1))
 
 
-def staircase(x: Array) -> Array:
-    """(x1 + x1 x2 + x1 x2 x3) / sqrt 3: each term makes the next one easier to find."""
-    return jnp.stack([x[:, :degree].prod(1) for degree in (1, 2, 3)]).sum(0) / 3**0.5
-
-
 def run(settings: Settings, key: Any) -> Findings:
     """Errors by number of examples, their exponents, and how the kernel of the largest training set moves."""
-    cube, keys = nb.domains.Hypercube(settings.dimension), jax.random.split(key, 3)
-    x = cube.sample(max(settings.sizes) + settings.num_test, key=keys[0])
-    x, x_test = x[settings.num_test :], x[: settings.num_test]
+    keys = jax.random.split(key, 3)
+    both = nb.tasks.staircase(max(settings.sizes) + settings.num_test, settings.dimension, key=keys[0])
+    test, train = both.split(settings.num_test)
+    x, y = train.data
     net: Any = network(settings.width, "standard")
     params = jax.vmap(lambda k: net.init(k, x.shape[1:]))(jax.random.split(keys[1], settings.num_networks))
     options: dict[str, Any] = {
@@ -64,8 +58,8 @@ def run(settings: Settings, key: Any) -> Findings:
     scaling = nb.learning.data_scaling(
         net.apply,
         params,
-        (x, staircase(x)),
-        (x_test, staircase(x_test)),
+        train.data,
+        test.data,
         settings.sizes,
         num_before=settings.num_before,
         kernels={"infinite NTK": nb.infinite_ntk(network(settings.width, "ntk"))},
@@ -80,9 +74,9 @@ def run(settings: Settings, key: Any) -> Findings:
     history = nb.track(
         net.apply,
         first,
-        (x, staircase(x) + net.apply(first, x)[:, 0]),
+        (x, y + net.apply(first, x)[:, 0]),
         at=np.linspace(0, settings.num_steps, 21).astype(int),
-        probe=x_test[: settings.num_probe],
+        probe=test.x[: settings.num_probe],
         measures=measures.chosen("kernel_drift"),
         **options,
     )
@@ -95,7 +89,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "kernel after n over t": after - before,
         "small": ratios[:, 0],
         "large": ratios[:, -1],
-        "moving": float(np.argmax(drift >= 0.95 * drift[-1]) / (len(drift) - 1)),
+        "moving": float(nb.scaling.first_passage(history.steps, drift, 0.95 * drift[-1])) / settings.num_steps,
         "scaling": scaling,
     }
 

@@ -39,9 +39,9 @@ class Settings:
     num_draws: int = 4
     p: int = 4
     sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024, 2048)
-    num_test: int = 1_000
+    num_test: int = 500
     num_trained: int = 1_024
-    width: int = 64
+    width: int = 32
     learning_rate: float = 3e-3
     num_steps: int = 400
 

@@ -34,10 +34,15 @@ class Settings:
     growth: float = 1.15  # of the distance between snapshots
 
 
+def network(settings: Settings) -> Any:
+    """The architecture: its init(key) and f(params, x). Change it here."""
+    return pytorch_mlp(2, *[settings.width] * settings.depth, 1)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train networks together, and follow the kernel on test points: alignment, trace and effective ranks."""
     keys = jax.random.split(key, settings.num_networks + 2)
-    init, f = pytorch_mlp(2, *[settings.width] * settings.depth, 1)
+    init, f = network(settings)
     last, at = settings.num_steps, {0}
     for i in range(200):
         at.add(min(int(5 * settings.growth**i), last))
@@ -57,10 +62,10 @@ def run(settings: Settings, key: Any) -> Findings:
         name: np.asarray(history[name])[:, -1] / np.asarray(history[name])[:, 0]
         for name in ("trace", "effective_rank", "centered_effective_rank")
     }
-    passed = [
-        int(np.argmax(row > 0.9)) if (row > 0.9).any() else len(row) - 1 for row in np.asarray(history["accuracy"])
-    ]
-    dips = np.array([1 - row[: end + 1].min() / row[0] for row, end in zip(ranks, passed, strict=True)])
+    steps = np.asarray(history.steps)
+    passed = nb.scaling.first_passage(steps, np.asarray(history["accuracy"]).T, 0.9)
+    before = ~(steps > passed[:, None])  # all of training, if the accuracy stays below
+    dips = 1 - np.where(before, ranks, np.inf).min(1) / ranks[:, 0]
     growth = aligned[:, -1] / aligned[:, 0]
     return {
         "aligned": growth,
@@ -70,7 +75,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "share of dips": float(np.mean(dips >= 0.1)),
         "uncentered rank": change["effective_rank"],
         "centered rank": change["centered_effective_rank"],
-        "steps": np.asarray(history.steps),
+        "steps": steps,
         "alignment": aligned,
         "ranks": ranks,
     }

@@ -40,6 +40,12 @@ class Settings:
     num_steps: int = 500
 
 
+def network(settings: Settings, num_frequencies: int, decay: float) -> nb.layers.Layer:
+    """The architecture behind features of one decay. Change it here."""
+    inner = nb.nets.mlp(settings.width, settings.depth, settings.num_outputs)
+    return nb.nets.fourier_features(inner, num_frequencies=num_frequencies, decay=decay, domain="circle")
+
+
 def signals(settings: Settings, key: Any, x: Array, degrees: np.ndarray) -> Array:
     """Random signals on the circle, of the range 1: waves of Gaussian coefficients that fall with their degree."""
     scales = np.where(degrees > 0, np.maximum(degrees, 1.0) ** -settings.signal_decay, 0.0)
@@ -64,8 +70,7 @@ def run(settings: Settings, key: Any) -> Findings:
     found: dict[str, Any] = {"decays": np.array(settings.decays), "degrees": degrees, "spectra": []}
     exponents, by_kernel, by_network = [], [], []
     for decay in settings.decays:
-        inner = nb.nets.mlp(settings.width, settings.depth, settings.num_outputs)
-        net: Any = nb.nets.fourier_features(inner, num_frequencies=num_frequencies, decay=decay, domain="circle")
+        net: Any = network(settings, num_frequencies, decay)
         limit = nb.infinite_ntk(net)
         eigenvalues = np.asarray(nb.exact_spectrum(limit, circle, num_frequencies).eigenvalues)[degrees]
         found["spectra"].append(eigenvalues / eigenvalues[0])

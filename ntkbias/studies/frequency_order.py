@@ -41,14 +41,19 @@ class Settings:
     activation: str = "relu"
 
 
+def network(settings: Settings) -> Any:
+    """The architecture: its init(key) and f(params, z). Change it here."""
+    return pytorch_mlp(1, *[settings.width] * settings.depth, 1, activation=settings.activation)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train networks on sines of equal and of growing amplitude, and note when each frequency passes 0.8."""
     circle, frequencies = nb.domains.Circle(), np.array(settings.frequencies)
     x, _ = circle.quadrature(settings.num_points)
-    init, network = pytorch_mlp(1, *[settings.width] * settings.depth, 1, activation=settings.activation)
+    init, on_line = network(settings)
 
     def f(params: Any, x: Array) -> Array:  # a function of z in [0, 1), which is the circle cut open
-        return network(params, circle.angle(x)[:, None] / (2 * jnp.pi))
+        return on_line(params, circle.angle(x)[:, None] / (2 * jnp.pi))
 
     keys = jax.random.split(key, settings.num_networks + 1)
     params = jax.vmap(init)(keys[1:])
@@ -67,8 +72,9 @@ def run(settings: Settings, key: Any) -> Findings:
             probe=nb.tracking.Probe(domain=circle),
             measures=measures.chosen("output_spectrum", "residual_spectrum"),
         )
-        learned = np.sqrt(2 * np.asarray(history["output_spectrum"])[:, :, frequencies]) / heights > PASSED
-        first = np.where(learned.any(1), np.asarray(history.steps)[learned.argmax(1)], settings.num_steps + 1)
+        learned = np.sqrt(2 * np.asarray(history["output_spectrum"])[:, :, frequencies]) / heights
+        first = np.array([nb.scaling.first_passage(history.steps, each, PASSED) for each in learned])
+        first = np.nan_to_num(first, nan=settings.num_steps + 1)  # what is never learned comes last
         found[name] = np.array([scipy.stats.spearmanr(frequencies, row).statistic for row in first])
         found[f"{name} steps"] = first
     return found

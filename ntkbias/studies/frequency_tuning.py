@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 
 import ntkbias as nb
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
+from ntkbias.studies.two_layers import two_layers
 
 __all__ = ["STUDY", "Settings"]
 
@@ -33,10 +34,14 @@ class Settings:
     width: int = 4_096
 
 
-def two_layers(cosine: Any) -> Any:
-    """The kernel of a ReLU layer with biases from zero and fixed outer weights."""
-    cosine = jnp.clip(cosine, -1, 1)
-    return (cosine + 1) * (jnp.pi - jnp.arccos(cosine)) / (4 * jnp.pi)
+def network_of_kernel() -> nb.layers.Layer:
+    """The architecture whose infinitely wide kernel is trained. Change it here."""
+    return two_layers()
+
+
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture of finite width. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=1, b_std=1.0)
 
 
 def nodes(settings: Settings, degrees: np.ndarray) -> tuple[Any, Any]:
@@ -58,10 +63,12 @@ def residual(settings: Settings) -> float:
 def run(settings: Settings, key: Any) -> Findings:
     """Gradient descent of the kernel under each loss, and the error at each degree on evenly spaced points."""
     circle = nb.domains.Circle()
-    kernel = nb.kernels.DotProductKernel(two_layers)
+    kernel = nb.infinite_ntk(network_of_kernel())
     degrees = np.arange(1, settings.num_degrees + 1)
     x, y = nodes(settings, degrees)
     grid = circle.grid(100)
+    target = jnp.sin(circle.angle(grid)[:, None] * degrees).sum(1)
+    even = jnp.full(len(grid), 1 / len(grid))
     weights = nb.domains.quadrature_weights(circle, x, 2 * settings.max_degree)
     sobolev = {
         f"order {order}": nb.losses.sobolev(circle, x, order, max_degree=settings.max_degree, weights=weights)
@@ -72,7 +79,9 @@ def run(settings: Settings, key: Any) -> Findings:
     found: dict[str, Any] = {"degrees": degrees, "residual": residual(settings)}
 
     def record(name: str, outputs: Any) -> None:
-        error = np.abs(2 * np.fft.fft(np.ravel(outputs))[degrees] / 100 + 1j)
+        left = (jnp.ravel(outputs) - target)[:, None]
+        power = circle.energy(left, grid, even, settings.num_degrees)[0]  # of a wave of amplitude 1: a half
+        error = np.sqrt(2 * np.asarray(power))[degrees]
         found[name] = float(scipy.stats.spearmanr(degrees, error).statistic)
         found[f"{name} errors"] = error
 
@@ -80,7 +89,7 @@ def run(settings: Settings, key: Any) -> Findings:
         rate = float(nb.critical_learning_rate(kernel, x, P=losses[name])) / 2
         end = nb.gradient_descent(kernel, x, y, [steps], rate, x_test=grid, P=losses[name])
         record(name, np.asarray(end.test_outputs)[0])
-    net = nb.nets.mlp(width=settings.width, depth=1, b_std=1.0)
+    net = network(settings)
     start = net.init(key, (2,))
 
     def centered(params: Any, x: Any) -> Any:

@@ -60,7 +60,7 @@ def run(settings: Settings, key: Any) -> Findings:
     x, y = jnp.asarray(data.x), np.asarray(data.y)
     net: Any = network(settings)
     start = net.init(key, x.shape[1:])
-    unit = float(np.linalg.norm(data.x.reshape(count, -1), axis=1).std())
+    unit = float(np.sqrt(np.sum(data.x.reshape(count, -1) ** 2, 1)).std())
     steps = np.arange(settings.every, settings.num_steps + 1, settings.every)
     options: dict[str, Any] = {
         "optimizer": optax.adam(settings.learning_rate),
@@ -69,17 +69,18 @@ def run(settings: Settings, key: Any) -> Findings:
         "batch_size": settings.batch_size,
         "key": key,
     }
-    predict = jax.jit(lambda params: jax.nn.softmax(net.apply(params, x)))
+    predict = jax.jit(lambda params: net.apply(params, x))
     followed = np.empty((len(settings.frequencies), len(steps), 2))  # on training and on test inputs
     for place, frequency in enumerate(settings.frequencies):
         wave = np.asarray(nb.frequency.radial_wave(x, frequency / unit))
         labels = nb.frequency.smoothed_labels(y, wave, settings.amount, 10)
         training = nb.train(net.apply, start, (x[:n], labels[:n]), at=steps.tolist(), **options)
         for row, (_, params) in zip(followed[place], (each for each in training if each[0]), strict=True):
-            confidence = np.asarray(predict(params))[np.arange(count), y]
-            row[:] = [np.corrcoef(confidence[part], -wave[part])[0, 1] for part in (slice(n), slice(n, None))]
-    fitted = followed[:, :, 0] > FITTED
-    first = np.where(fitted.any(1), steps[fitted.argmax(1)], settings.num_steps + settings.every)
+            outputs = predict(params)
+            for part, rows in enumerate((slice(n), slice(n, None))):
+                row[part] = nb.frequency.wave_correlation(outputs[rows], y[rows], wave[rows])
+    first = nb.scaling.first_passage(steps, followed[:, :, 0].T, FITTED)
+    first = np.nan_to_num(first, nan=settings.num_steps + settings.every)  # a wave that is never fitted comes last
     end = nb.training.trained(net.apply, start, (x[:n], y[:n]), **options)
     paths = nb.frequency.interpolation_spectrum(
         lambda images: net.apply(end, images), x, y, num_pairs=settings.num_pairs, spacing=settings.spacing, key=key

@@ -37,22 +37,26 @@ class Settings:
     batch_size: int = 20
 
 
+def network(settings: Settings, num_outputs: int) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=num_outputs)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """The complexity of a linear model, of networks at equal training loss, and of networks with weight decay."""
     data: Any = nb.datasets.digits(settings.num_examples)
     x, y = jnp.asarray(data.x.reshape(len(data.x), -1)), jnp.asarray(nb.datasets.one_hot(data.y))
-    net = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=y.shape[1])
+    net = network(settings, y.shape[1])
     start, loss = net.init(key, x.shape[1:]), jax.jit(lambda params: nb.losses.mse(net.apply(params, x), y))
 
     def complexity(params: Any) -> float:
         return float(nb.complexity.geometric_complexity(net.apply, params, x))
 
     def at_loss(rate: float) -> Any:
-        every = int(20 / rate)
         options: dict[str, Any] = {"optimizer": optax.sgd(rate), "batch_size": settings.small_batch, "key": key}
-        at = range(0, int(settings.time / rate) + 1, every)
-        run = nb.train(net.apply, start, (x, y), num_steps=at[-1], at=at, **options)
-        return next((params for _, params in run if loss(params) < settings.loss), None)
+        options |= {"num_steps": int(settings.time / rate), "every": int(20 / rate)}
+        end = nb.training.trained(net.apply, start, (x, y), until=lambda p: bool(loss(p) < settings.loss), **options)
+        return end if loss(end) < settings.loss else None
 
     def with_decay(decay: float) -> Any:
         optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(settings.decay_rate))

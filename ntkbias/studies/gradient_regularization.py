@@ -33,6 +33,11 @@ class Settings:
     num_steps: tuple[int, ...] = (5, 10, 20, 40)
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, activation=settings.activation)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """The distances in float64: at small steps they are below the rounding of float32."""
     with jax.enable_x64(True):
@@ -44,7 +49,7 @@ def distances(settings: Settings, key: Any) -> Findings:
     keys = jax.random.split(key, 3)
     x = jax.random.normal(keys[0], (settings.num_examples, settings.num_coordinates))
     y = jax.random.normal(keys[1], (settings.num_examples,))
-    net = nb.nets.mlp(width=settings.width, depth=settings.depth, activation=settings.activation)
+    net = network(settings)
     start = net.init(keys[2], x.shape[1:])
 
     def flow(rate: float) -> Any:

@@ -8,7 +8,10 @@
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
@@ -23,27 +26,36 @@ class Settings:
 
     strengths: tuple[float, ...] = (1.2, 2.0, 4.0, 8.0)
     angle: float = 0.3
-    decay: float = 0.01
+    decay: float = 0.005
+    num_steps: int = 4_000
 
 
-def outputs(features: np.ndarray, y: np.ndarray, decay: float) -> np.ndarray:
-    """The outputs of a linear model at the minimum of the logistic loss with weight decay."""
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=1 / decay, fit_intercept=False, tol=1e-10, max_iter=10_000)
-    return features @ model.fit(features, y).coef_[0]
+def network(weights: Array, x: Array) -> Array:
+    """The architecture: a linear model, whose tangent features are its inputs. Change it here."""
+    return x @ weights
 
 
 def run(settings: Settings, key: Any) -> Findings:
     """The responses of both features as the first one grows, for coupled and for uncoupled features."""
-    y = np.array([1.0, -1.0])
+    y, start = np.array([1.0, -1.0]), jnp.zeros(2)
 
     def responses(angle: float) -> np.ndarray:
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         rows = []
         for strength in settings.strengths:
-            features = y[:, None] * rotation @ np.diag([strength, 1.0])
-            found = nb.complexity.feature_responses(features @ features.T, outputs(features, y, settings.decay), y)
+            x = jnp.asarray(y[:, None] * rotation * [strength, 1.0])
+            kernel = nb.empirical_ntk(network, start)
+            rate = float(nb.critical_learning_rate(kernel, x))  # the logistic loss curves at most a fourth as much
+            descent = optax.sgd(rate, 0.97, nesterov=True)
+            end = nb.training.trained(
+                network,
+                start,
+                (x, y),
+                optimizer=optax.chain(optax.add_decayed_weights(settings.decay), descent),
+                loss="logistic",
+                num_steps=settings.num_steps,
+            )
+            found = nb.complexity.feature_responses(kernel(x), network(end, x), y)
             rows.append(np.abs(found.responses))
         return np.array(rows)
 

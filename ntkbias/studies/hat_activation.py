@@ -42,23 +42,38 @@ class Settings:
     every: int = 10
 
 
-def condition(activation: str, n: int) -> float:
-    """The condition number of sum_i a_i activation(n x - i) on [0, 1], as a function of its n outer weights a.
+def network(settings: Settings, activation: str) -> Any:
+    """The deep architecture: its init(key) and f(params, z). Change it here."""
+    return pytorch_mlp(1, *[settings.width] * settings.depth, 1, activation=activation)
 
-    The nonzero eigenvalues of its kernel are those of the matrix of inner products of these n functions. Simpson's rule
-    on each interval of the grid integrates the products exactly. ReLU needs float64.
-    """
+
+def network_of_kernel(activation: str) -> nb.layers.Layer:
+    """The architecture whose infinitely wide kernel has the exact spectrum. Change it here."""
+    return nb.nets.mlp(depth=1, activation=activation, b_std=1.0)
+
+
+def network_on_grid(activation: str, n: int) -> Any:
+    """The shallow network sum_i a_i activation(n x - i) on [0, 1], as f(a, x) of its n outer weights a."""
     phi = nb.layers.activation(activation)
     shifts = np.arange(n) - (activation == "hat")
 
     def f(outer: Array, x: Array) -> Array:
         return phi.apply((), n * x - shifts) @ outer
 
+    return f
+
+
+def condition(activation: str, n: int) -> float:
+    """The condition number of a shallow network on a grid of n units.
+
+    The nonzero eigenvalues of its kernel are those of the matrix of inner products of these n functions. Simpson's rule
+    on each interval of the grid integrates the products exactly. ReLU needs float64.
+    """
     with jax.enable_x64(True):
         x = jnp.linspace(0, 1, 2 * n + 1)[:, None]
         simpson = np.full(2 * n + 1, 2.0)
         simpson[1::2], simpson[[0, -1]] = 4, 1
-        kernel = nb.empirical_ntk(f, jnp.ones(n))
+        kernel = nb.empirical_ntk(network_on_grid(activation, n), jnp.ones(n))
         eigenvalues = np.asarray(nb.spectrum(kernel, x, weights=simpson / simpson.sum()).eigenvalues)
     return float(eigenvalues[0] / eigenvalues[n - 1])
 
@@ -72,13 +87,13 @@ def run(settings: Settings, key: Any) -> Findings:
     exponents, steps = {}, {}
     for name, num_steps in zip(ACTIVATIONS, settings.num_steps, strict=True):
         found[f"{name} conditions"] = np.array([condition(name, n) for n in settings.grids])
-        limit = nb.infinite_ntk(nb.nets.mlp(depth=1, activation=name, b_std=1.0))
+        limit = nb.infinite_ntk(network_of_kernel(name))
         exact = nb.exact_spectrum(limit, circle, settings.max_degree)
         exponents[name] = nb.scaling.power_law(degrees, np.asarray(exact.eigenvalues)[degrees]).exponent
-        init, network = pytorch_mlp(1, *[settings.width] * settings.depth, 1, activation=name)
+        init, on_line = network(settings, name)
 
-        def f(params: Any, x: Array, network: Any = network) -> Array:  # of the angle from -pi to pi
-            return network(params, circle.angle(x)[:, None] - jnp.pi)
+        def f(params: Any, x: Array, on_line: Any = on_line) -> Array:  # of the angle from -pi to pi
+            return on_line(params, circle.angle(x)[:, None] - jnp.pi)
 
         history = nb.track_many(
             f,
@@ -90,11 +105,11 @@ def run(settings: Settings, key: Any) -> Findings:
             probe=nb.tracking.Probe(domain=circle),
             measures=measures.chosen("residual_spectrum"),
         )
-        at, never = np.asarray(history.steps), num_steps if name == "relu" else np.inf
+        never = num_steps if name == "relu" else np.inf
         errors = np.sqrt(2 * np.asarray(history["residual_spectrum"])[:, :, max(settings.waves)])
-        learned = errors < LEARNED
-        steps[name] = np.where(learned.any(1), at[learned.argmax(1)], never)
-        found |= {f"{name} steps": at, f"{name} errors": errors}
+        first = nb.scaling.first_passage(history.steps, errors.T, LEARNED, falling=True)
+        steps[name] = np.where(np.isnan(first), never, first)
+        found |= {f"{name} steps": np.asarray(history.steps), f"{name} errors": errors}
     return found | {
         "growth": found["relu conditions"][1:] / found["relu conditions"][:-1],
         "hat condition": found["hat conditions"],

@@ -9,7 +9,10 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
@@ -29,18 +32,30 @@ class Settings:
     tail: float = 0.01
 
 
+def network(weights: Array, x: Array) -> Array:
+    """The model: in each chain, one weight times one feature. The outputs of an input `(chains,)` are one per chain."""
+    return weights * x
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """The tail index of the iterates beside the root of Kesten's equation, by learning rate."""
-    rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**30)))
+    keys = jax.random.split(key, 4)
+    shape = settings.num_steps, settings.num_chains  # in one epoch, each step has an example of its own
+    x, noise = (jax.random.normal(own, shape) for own in keys[:2])
+    features = jax.random.normal(keys[2], (settings.num_multipliers,))
     measured, predicted = [], []
     for rate in settings.learning_rates:
-        w = np.zeros(settings.num_chains)
-        for _ in range(settings.num_steps):
-            feature, noise = rng.normal(size=(2, settings.num_chains))
-            w = w - rate * feature * (feature * w - noise)
-        measured.append(nb.complexity.hill_tail_index(w, tail=settings.tail).value)
-        multipliers = 1 - rate * rng.normal(size=settings.num_multipliers) ** 2
-        predicted.append(nb.complexity.kesten_tail_index(multipliers).value)
+        end = nb.training.trained(
+            network,
+            jnp.zeros(settings.num_chains),
+            (x, noise),
+            optimizer=optax.sgd(rate),
+            num_steps=settings.num_steps,
+            batch_size=1,
+            key=keys[3],
+        )
+        measured.append(nb.complexity.hill_tail_index(end, tail=settings.tail).value)
+        predicted.append(nb.complexity.kesten_tail_index(1 - rate * features**2).value)
     found = np.array([measured, predicted])
     at = int(np.argmin(np.abs(np.array(settings.learning_rates) - 0.9)))
     return {
@@ -85,7 +100,7 @@ STUDY = Study(
             "The tail of the iterates has the index that Kesten's theorem gives.",
             "difference",
             Bound(high=0.3),
-            "absolute difference at a learning rate of 0.9; 200 iterates in the tail",
+            "absolute difference at the learning rate nearest to 0.9; 200 iterates in the tail",
             "each",
         ),
         Claim(

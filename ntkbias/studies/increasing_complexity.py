@@ -33,20 +33,28 @@ class Settings:
     batch_size: int = 32
     num_steps: int = 6_000
     every: int = 200
-    penalty: float = 10.0  # of the linear model, on half its squared weights
+    penalty: float = 10.0  # of the linear model, on half its squared parameters; the loss adds up over examples
+
+
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth)
+
+
+def network_of_one_layer() -> nb.layers.Layer:
+    """The linear model that it is compared with."""
+    return nb.layers.Dense(1, b_std=1.0, parameterization="standard")
 
 
 def run(settings: Settings, key: Any) -> Findings:
     """The information about test labels that a network has, along training: what a linear model explains, and more."""
-    from sklearn.linear_model import LogisticRegression
-
     keys = jax.random.split(key)
     digits: Any = nb.datasets.digits()
     order = np.asarray(jax.random.permutation(keys[0], len(digits.x)))
     x, y = jnp.asarray(digits.x[order].reshape(len(order), -1)), np.where(digits.y[order] >= 5, 1.0, -1.0)
     seen, held = slice(settings.num_train), slice(settings.num_train, None)
-    linear = LogisticRegression(C=1 / settings.penalty).fit(x[seen], y[seen]).predict(x[held])
-    net = nb.nets.mlp(width=settings.width, depth=settings.depth)
+    linear = predictions_of_linear(settings, x[seen], y[seen], x[held])
+    net = network(settings)
     at = range(0, settings.num_steps + 1, settings.every)
     steps = nb.train(
         net.apply,
@@ -62,15 +70,33 @@ def run(settings: Settings, key: Any) -> Findings:
     predicted = [np.sign(net.apply(params, x[held]))[:, 0] for _, params in steps]
     explained = np.array([nb.complexity.explained_information(p, linear, y[held]) for p in predicted])
     beyond = np.array([nb.complexity.mutual_information(p, y[held]) for p in predicted]) - explained
-    first, later = (int(np.argmax(part > LEARNED * part[-1])) for part in (explained, beyond))
+    parts = np.stack([explained, beyond], 1)
+    first, later = nb.scaling.first_passage(at, parts, LEARNED * parts[-1])
     return {
         "steps": np.array(at),
         "explained": explained,
         "beyond": beyond,
-        "early": first / (len(at) - 1),
-        "delay": later / max(first, 1),
+        "early": first / settings.num_steps,
+        "delay": later / max(first, settings.every),
         "kept": float(explained[-1] - nb.complexity.mutual_information(linear, y[held])),
     }
+
+
+def predictions_of_linear(settings: Settings, x: Any, y: Any, x_test: Any) -> np.ndarray:
+    """The classes of the test inputs by the linear model at the minimum of its penalized logistic loss."""
+    model = network_of_one_layer()
+    start = model.init(jax.random.key(0), x.shape[1:])
+    rate = float(nb.critical_learning_rate(nb.empirical_ntk(model.apply, start), x))
+    penalty = optax.add_decayed_weights(settings.penalty / len(x))
+    end = nb.training.trained(
+        model.apply,
+        start,
+        (x, y),
+        optimizer=optax.chain(penalty, optax.sgd(rate, 0.9, nesterov=True)),
+        loss="logistic",
+        num_steps=2_000,
+    )
+    return np.sign(model.apply(end, x_test))[:, 0]
 
 
 def draw(found: Findings, ax: Axes) -> None:

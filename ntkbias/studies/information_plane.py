@@ -37,6 +37,11 @@ class Settings:
     num_snapshots: int = 24
 
 
+def network(settings: Settings, activation: str) -> Any:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(settings.width, settings.depth, activation=activation, b_std=0.1)
+
+
 def labeled(bits: np.ndarray, key: Any) -> np.ndarray:
     """Labels -1 and 1, half of each: a random quadratic form of the bits, cut at its median."""
     first, second = np.asarray(jax.random.normal(key, (2, bits.shape[1])))
@@ -51,9 +56,8 @@ def run(settings: Settings, key: Any) -> Findings:
     y = labeled(np.asarray(x), keys[0])
     at = nb.training.log_steps(settings.num_steps, settings.num_snapshots)
     found: dict[str, Any] = {"steps": np.array(at), "fit": []}
-    for activation, kind in {"tanh": nb.layers.Tanh, "relu": nb.layers.Relu}.items():
-        net: Any = nb.nets.mlp(settings.width, settings.depth, activation=activation, b_std=0.1)
-        last = max(place for place, layer in enumerate(net.layers) if isinstance(layer, kind))
+    for activation in ("tanh", "relu"):
+        net = network(settings, activation)
         steps = nb.train(
             net.apply,
             net.init(keys[1], x.shape[1:]),
@@ -65,8 +69,8 @@ def run(settings: Settings, key: Any) -> Findings:
             batch_size=settings.batch_size,
             key=keys[1],
         )
-        layers = [nb.complexity.activations(net, params, x) for _, params in steps]
-        hidden = [each[last] for each in layers]
+        path = [params for _, params in steps]
+        hidden = [list(nb.complexity.hidden_activations(net, params, x).values())[-1] for params in path]
         limits = (-1.0, 1.0) if activation == "tanh" else (0.0, float(jnp.max(jnp.stack(hidden))))
         options: dict[str, Any] = {"num_bins": settings.num_bins, "limits": limits}
         information = [nb.complexity.layer_information([each], y, **options) for each in hidden]
@@ -76,9 +80,11 @@ def run(settings: Settings, key: Any) -> Findings:
         lost = with_input.max() - with_input
         found[activation] = with_input, with_label
         found[f"{activation} label"], found[f"{activation} loss"] = float(with_label[-1]), float(lost[-1])
-        halfway = np.argmax(lost > lost.max() / 2), np.argmax(with_label > (with_label[0] + with_label.max()) / 2)
-        found[f"{activation} order"] = float(found["steps"][halfway[0]] / max(found["steps"][halfway[1]], 1))
-        found["fit"].append(float(np.mean(np.sign(layers[-1][-1])[:, 0] == y)))
+        curves = np.stack([lost, with_label], 1)
+        halfway = [lost.max() / 2, (with_label[0] + with_label.max()) / 2]
+        forgotten, fitted = nb.scaling.first_passage(at, curves, halfway)
+        found[f"{activation} order"] = float(forgotten / max(fitted, 1))
+        found["fit"].append(nb.training.accuracy(net.apply(path[-1], x), y))
     return found | {"fit": min(found["fit"])}
 
 

@@ -56,12 +56,17 @@ class Words:
         return np.array([row + [-1] * (self._length - len(row)) for row in rows], np.int32)
 
 
+def network() -> nb.language.Transformer:
+    """The architecture of the stand-in. Weights from a file have their own."""
+    return nb.language.Transformer(num_heads=4, num_key_heads=2)
+
+
 def model_of(settings: Settings, texts: list[str], key: Any) -> Any:
     """The structure, parameters and tokenizer of the weights, or of the stand-in."""
     if settings.weights:
         return nb.language.read_gguf(settings.weights, depth=settings.depth)
     words = Words([*texts, *(word for family in FAMILIES.values() for word in (*family.contrast, *family.paraphrase))])
-    transformer = nb.language.Transformer(num_heads=4, num_key_heads=2)
+    transformer = network()
     params = transformer.init(key, vocabulary=len(words), width=32, hidden=64, depth=settings.depth or 2)
     return transformer, params, words
 

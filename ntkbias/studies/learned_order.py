@@ -35,6 +35,11 @@ class Settings:
     num_looks: int = 80
 
 
+def network(settings: Settings, num_outputs: int) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=num_outputs)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train one network on all named functions at once, and see when each is half learned."""
     keys = jax.random.split(key)
@@ -44,7 +49,7 @@ def run(settings: Settings, key: Any) -> Findings:
     named = {name: values for name, values in named.items() if name != "labels"}  # which are all classes together
     columns = np.stack([np.asarray(values, float).reshape(len(x), -1)[:, 0] for values in named.values()], 1)
     columns = (columns - columns.mean(0)) / columns.std(0)
-    net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=columns.shape[1])
+    net: Any = network(settings, columns.shape[1])
     params = net.init(keys[1], x.shape[1:])
     limit = nb.infinite_ntk(net)
     rate = settings.share_of_critical * nb.critical_learning_rate(limit, x)

@@ -30,6 +30,11 @@ class Settings:
     activation: str = "relu"
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(depth=settings.depth, activation=settings.activation)
+
+
 def monomials(x: Array) -> Array:
     """The products of the first one, two and three coordinates."""
     return jnp.stack([x[:, :degree].prod(1) for degree in (1, 2, 3)], 1)
@@ -39,7 +44,7 @@ def run(settings: Settings, key: Any) -> Findings:
     """Predicted and measured errors of monomials on the cube, and the sum of the learnabilities."""
     cube = nb.domains.Hypercube(settings.dimension)
     corners, _ = cube.quadrature(2**settings.dimension)
-    kernel = nb.infinite_ntk(nb.nets.mlp(depth=settings.depth, activation=settings.activation))
+    kernel = nb.infinite_ntk(network(settings))
     y, sizes = monomials(corners), list(settings.sizes)
     predicted = nb.learning_curve(kernel, corners, y, sizes)
     measured = nb.measured_learning_curve(kernel, corners, y, sizes, num_draws=settings.num_draws, key=key)

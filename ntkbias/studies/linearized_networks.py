@@ -40,12 +40,17 @@ class Settings:
     folder: str | None = None
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(settings.width, settings.depth, w_std=1.0, parameterization="standard")
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train the network and its linearizations on signs of eigenfunctions, and align its end kernel with the task."""
     count = settings.num_train + settings.num_test
     data: Any = nb.datasets.mnist(settings.folder, "train", count) if settings.folder else nb.datasets.digits(count)
     x = jnp.asarray(data.x)
-    net: Any = nb.nets.mlp(settings.width, settings.depth, w_std=1.0, parameterization="standard")
+    net: Any = network(settings)
     start = net.init(key, x.shape[1:])
     spectrum = nb.spectrum(nb.empirical_ntk(net.apply, start), x, num_modes=max(settings.tasks))
     models = {
@@ -65,7 +70,7 @@ def run(settings: Settings, key: Any) -> Findings:
 
     def accuracy(model: Any, params: Any, y: Array) -> float:
         """On the test inputs, after training from these parameters."""
-        return float(jnp.mean(jnp.sign(model(params, x)[:, 0])[settings.num_train :] == y[settings.num_train :]))
+        return nb.training.accuracy(model(params, x)[settings.num_train :], y[settings.num_train :])
 
     found: dict[str, list[float]] = {name: [] for name in (*models, "linearized at the end", "growth")}
     for task in settings.tasks:

@@ -32,8 +32,13 @@ class Settings:
     num_steps: int = 3_000
 
 
-def product(factors: list[Array], x: Array) -> Array:
-    """A deep linear network."""
+def network(settings: Settings, depth: int) -> nb.layers.Sequential:
+    """The architecture of a depth whose features are measured. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=depth, num_outputs=10)
+
+
+def linear_network(factors: list[Array], x: Array) -> Array:
+    """The deep linear network."""
     for factor in factors:
         x = x @ factor
     return x
@@ -50,18 +55,18 @@ def run(settings: Settings, key: Any) -> Findings:
 
     linear, embedded, after = [], [], []
     for depth in settings.depths:
-        matrix = nb.complexity.end_to_end_matrix(product, factors(depth, size**-0.5), (size,))
+        matrix = nb.complexity.end_to_end_matrix(linear_network, factors(depth, size**-0.5), (size,))
         linear.append(float(nb.complexity.effective_rank(matrix)))
-        net: Any = nb.nets.mlp(width=settings.width, depth=depth, num_outputs=10)
-        features = nb.complexity.activations(net, net.init(keys[1], digits.shape[1:]), digits)[-2]
-        embedded.append(float(nb.complexity.embedding_effective_rank(features)))
+        net = network(settings, depth)
+        hidden = nb.complexity.hidden_activations(net, net.init(keys[1], digits.shape[1:]), digits)
+        embedded.append(float(nb.complexity.embedding_effective_rank(list(hidden.values())[-1])))
     x = jax.random.normal(keys[2], (10, size))
     left, right = jax.random.normal(keys[3], (2, size, 2))
     y = x @ (left @ right.T) / 4
     for depth in settings.trained_depths:
         options: dict[str, Any] = {"optimizer": optax.adam(3e-3), "num_steps": settings.num_steps}
-        end = nb.training.trained(product, factors(depth, 1 / 8), (x, y), **options)
-        matrix = nb.complexity.end_to_end_matrix(product, end, (size,))
+        end = nb.training.trained(linear_network, factors(depth, 1 / 8), (x, y), **options)
+        matrix = nb.complexity.end_to_end_matrix(linear_network, end, (size,))
         after.append(float(nb.complexity.effective_rank(matrix)))
     return {
         "depths": np.array(settings.depths),

@@ -33,11 +33,16 @@ class Settings:
     max_error: float = 0.2
 
 
+def network(settings: Settings) -> Any:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train on labels with noise, and find the first layer whose nearest class centers classify the training set."""
     data: Any = nb.datasets.digits(settings.num_examples)
     x, clean = jnp.asarray(data.x), data.y
-    net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=10)
+    net = network(settings)
     depths, fits, collapse, separation = [], [], [], []
     for share in settings.noise:
         y = nb.tasks.with_random_labels(clean, share, key=key).y
@@ -51,13 +56,12 @@ def run(settings: Settings, key: Any) -> Findings:
             batch_size=settings.batch_size,
             key=key,
         )
-        layers = zip(nb.complexity.activations(net, params, x), net.layers, strict=True)
-        hidden = [values for values, layer in layers if isinstance(layer, nb.layers.Relu)]
+        hidden = list(nb.complexity.hidden_activations(net, params, x).values())
         depths.append(nb.complexity.effective_depth(hidden, y, max_error=settings.max_error))
         separation.append(np.asarray(nb.complexity.layer_separation(hidden, y)))
         variances = np.array([nb.complexity.class_distance_variance(layer, y) for layer in hidden])
         collapse.append(float(np.diff(variances).max()))
-        fits.append(float(np.mean(np.argmax(net.apply(params, x), 1) == y)))
+        fits.append(nb.training.accuracy(net.apply(params, x), y))
     return {
         "noise": np.array(settings.noise),
         "separation": np.array(separation),

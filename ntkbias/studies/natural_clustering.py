@@ -33,6 +33,11 @@ class Settings:
     num_random: int = 5  # random subclasses that are drawn
 
 
+def network(settings: Settings) -> Any:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=2)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train on random groups of digits; compare the kernel and the hidden layers with the digits themselves."""
     data: Any = nb.datasets.digits(settings.num_examples)
@@ -40,7 +45,7 @@ def run(settings: Settings, key: Any) -> Findings:
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     coarse = np.isin(digits, rng.permutation(10)[:5]).astype(int)
     others = [within(coarse, digits, rng) for _ in range(settings.num_random)]
-    net: Any = nb.nets.mlp(width=settings.width, depth=settings.depth, num_outputs=2)
+    net = network(settings)
     steps, fine, random, separation = [], [], [], []
     path = nb.train(
         net.apply,
@@ -56,8 +61,7 @@ def run(settings: Settings, key: Any) -> Findings:
     for step, params in path:
         gram = nb.empirical_ntk(net.apply, params)(x)
         aligned = [float(nb.alignment(gram, nb.datasets.one_hot(labels))) for labels in (digits, *others)]
-        layers = zip(nb.complexity.activations(net, params, x), net.layers, strict=True)
-        hidden = [values for values, layer in layers if isinstance(layer, nb.layers.Relu)]
+        hidden = list(nb.complexity.hidden_activations(net, params, x).values())
         separation.append([nb.complexity.layer_separation(hidden, labels) for labels in (digits, others[0])])
         steps.append(step)
         fine.append(aligned[0])
@@ -67,7 +71,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "steps": np.array(steps),
         "fine": np.array(fine),
         "random": np.array(random),
-        "fit": float(np.mean(np.argmax(net.apply(params, x), 1) == coarse)),
+        "fit": nb.training.accuracy(net.apply(params, x), coarse),
         "growth": fine[-1] / fine[0],
         "lead": fine[-1] - random[-1],
         "gain": (fine[-1] - random[-1]) - (fine[0] - random[0]),

@@ -6,7 +6,6 @@
 ['shares']
 """
 
-import dataclasses
 import html
 from collections.abc import Mapping
 from typing import Any
@@ -42,15 +41,15 @@ def page(study: Study, result: StudyResult, pictures: dict[str, str], settings: 
         ]
         for claim, measured in zip(study.claims, result.claims, strict=True)
     ]
+    rows_of_settings = settings_rows(result.settings | settings)
     shown = [html_figure(name, pictures[name], html.escape(drawing.caption)) for name, drawing in study.figures.items()]
-    own = dataclasses.asdict(study.scales[result.scale])
     return framed(
         [
             f"<p>{html.escape(study.idea)}</p>{papers and f'<ul>{papers}</ul>'}",
             f"<h2>What was claimed, and what was measured</h2>{html_table(heads, rows, css='text')}"
             f"<p class='note'>{html.escape(_how(result))}</p>",
             f"<h2>Figures</h2><div class='grid'>{''.join(shown)}</div>" if shown else "",
-            f"<h2>Settings</h2>{html_table(['setting', 'value'], settings_rows(own | settings), css='text')}",
+            f"<h2>Settings</h2>{html_table(['setting', 'value'], rows_of_settings, css='text')}",
         ],
         f"Study: {study.name.replace('_', ' ')}",
     )
@@ -73,7 +72,8 @@ def index_page(results: Mapping[str, Any], failures: Mapping[str, str], scale: s
     claims = [claim["holds"] for found in results.values() for claim in found["claims"]]
     summary = (
         f"{len(results)} studies ran at the {scale} scale, and {len(failures)} failed. Of {len(claims)} claims, "
-        f"{claims.count('yes')} hold, {claims.count('no')} do not, and {claims.count('unclear')} are unclear."
+        f"{claims.count('yes')} hold, {claims.count('no')} do not, {claims.count('unclear')} are unclear, and "
+        f"{claims.count('tie')} are ties."
     )
     return framed([f"<p>{summary}</p>", html_table(heads, rows, css="text")], "All studies")
 
@@ -82,5 +82,6 @@ def _how(result: StudyResult) -> str:
     runs = "One run" if result.num_seeds == 1 else f"{result.num_seeds} runs from different seeds"
     return (
         f"{runs} at the {result.scale} scale, {result.seconds:.0f} s. Numbers in brackets are the 95 % interval of the "
-        "mean over runs. A claim is unclear if its interval crosses the bound."
+        "mean over runs. A claim is unclear if its interval crosses the bound. A tie is a result so near to the bound "
+        "that the claim counts it as equal."
     )

@@ -35,12 +35,17 @@ class Settings:
     num_modes: int = 9
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, activation=settings.activation, b_std=0.3)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Integrate the kernel along training; compare the integral, the spectra and the predictions with the network."""
     circle = nb.domains.Circle()
     x, _ = circle.quadrature(2 * settings.num_train)  # every second point is a training input
     y = jnp.sum(jnp.cos(circle.angle(x)[:, None] * np.array(settings.frequencies)), 1)
-    net = nb.nets.mlp(width=settings.width, depth=settings.depth, activation=settings.activation, b_std=0.3)
+    net = network(settings)
     histories = [
         nb.track(
             net.apply,
@@ -80,7 +85,8 @@ def run(settings: Settings, key: Any) -> Findings:
         )
         predicted = np.asarray(flow.test_outputs)[0]
         change = outputs[1, 1::2] - outputs[0, 1::2]
-        found[f"{name} prediction"] = float(np.linalg.norm(predicted - outputs[1, 1::2]) / np.linalg.norm(change))
+        squares = np.mean((predicted - outputs[1, 1::2]) ** 2) / np.mean(change**2)
+        found[f"{name} prediction"] = float(np.sqrt(squares))
     found["beside start"] = found["path prediction"] / found["start prediction"]
     found["beside end"] = found["path prediction"] / found["end prediction"]
     return found

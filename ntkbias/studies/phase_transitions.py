@@ -36,13 +36,18 @@ class Settings:
     num_draws: int = 20
 
 
+def network(settings: Settings, width: int) -> nb.layers.Layer:
+    """The architecture of a width. Change it here."""
+    return nb.nets.mlp(width=width, depth=settings.depth, num_outputs=10, b_std=0.1)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train networks of each width to the end, and measure the error under noise."""
     data: Any = nb.datasets.digits(settings.num_examples)
     x, y = data
     energies, errors = [], []
     for width in settings.widths:
-        net = nb.nets.mlp(width=width, depth=settings.depth, num_outputs=10, b_std=0.1)
+        net = network(settings, width)
         history = nb.track_many(
             net.apply,
             jax.vmap(lambda own, net=net: net.init(own, x.shape[1:]))(jax.random.split(key, settings.num_networks)),

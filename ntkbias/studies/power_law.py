@@ -33,6 +33,11 @@ class Settings:
     num_draws: int = 50
 
 
+def network() -> nb.layers.Layer:
+    """The architecture whose kernel is used for regression. Change it here."""
+    return nb.nets.mlp(depth=2, b_std=0.1)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Fits to synthetic errors, and the bend of measured curves without and with a ridge that is tuned at each n."""
     rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**30)))
@@ -43,7 +48,7 @@ def run(settings: Settings, key: Any) -> Findings:
     ignored = nb.scaling_law(sizes, (sizes**settings.exponent + settings.offset) * scatter)
     sphere = nb.domains.Sphere(3)
     x = sphere.sample(2 * max(settings.regression_sizes), key=key)
-    kernel = nb.infinite_ntk(nb.nets.mlp(depth=2, b_std=0.1))
+    kernel = nb.infinite_ntk(network())
     y = x[:, 0] * x[:, 1] * x[:, 2] * 5
     options: dict[str, Any] = {"noise": settings.label_noise**2, "num_draws": settings.num_draws, "key": key}
     curves = np.array(

@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import scipy.stats
 
-from ntkbias.checks import require_positive
+from ntkbias.checks import require_positive, require_seed
 from ntkbias.errors import InputError
 from ntkbias.progress import progress
+from ntkbias.studies.settings import as_text, changed
 from ntkbias.studies.study import Claim, Findings, Study
 from ntkbias.studies.table import study_of
 from ntkbias.tables import Labeled, Printed, Table, interval, number, spread
@@ -30,7 +31,8 @@ CONFIDENCE = 0.95
 class Measured(Printed):
     """What one claim expects and what was measured: the mean over runs with its 95 % interval, and each run's number.
 
-    `holds` is "yes", "no", or "unclear" if an end of the interval lies beyond the bound and the other does not.
+    `holds` is "yes", "no", "unclear" if an end of the interval lies beyond the bound and the other does not, or "tie"
+    if the whole interval is so near to the bound that the claim counts it as equal.
     """
 
     sentence: str = eqx.field(static=True)
@@ -49,7 +51,8 @@ class Measured(Printed):
 class StudyResult(Printed):
     """The claims of a study beside what was measured. It prints as a table with one row per claim.
 
-    `findings` has what each run found: the numbers of the claims, and the values for the figures.
+    `findings` has what each run found: the numbers of the claims, and the values for the figures. `settings` are those
+    that it ran with, by name.
     """
 
     name: str = eqx.field(static=True)
@@ -58,12 +61,13 @@ class StudyResult(Printed):
     seconds: float
     claims: tuple[Measured, ...]
     findings: list[Findings]
+    settings: dict[str, Any] = eqx.field(default_factory=dict)
 
     @property
     def holds(self) -> str:
-        """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear"."""
+        """One word for all claims: "yes" if all hold, "no" if one does not, else "unclear", or "tie"."""
         found = {claim.holds for claim in self.claims}
-        return next((answer for answer in ("no", "unclear") if answer in found), "yes")
+        return next((answer for answer in ("no", "unclear", "tie") if answer in found), "yes")
 
     def _labeled(self) -> Labeled:
         """The numbers of each claim, one per row."""
@@ -96,17 +100,13 @@ def run_study(
     `num_seeds` is the number of runs (default: the study's own). `changes` replace settings of the scale by name. Takes
     seconds at "smoke" scale, at most five minutes per study at "small", and what the study's `cost` says at "paper".
 
-    Raises `InputError` on an unknown study, scale or setting.
+    Raises `InputError` on an unknown study, scale or setting, on a setting whose value makes no sense, such as a number
+    of steps below 1, and on changed settings with which the study fails because they do not fit together;
+    `InputTypeError` on a setting of another type than its field.
     """
     study = study_of(study) if isinstance(study, str) else study
-    if scale not in study.scales:
-        raise InputError(f"Expected scale to be one of {', '.join(study.scales)}; got {scale!r}.")
-    settings = study.scales[scale]
-    known = [field.name for field in dataclasses.fields(settings)]
-    for name in changes:
-        if name not in known:
-            raise InputError(f"Expected settings of {study.name}, {', '.join(known)}; got {name!r}.")
-    settings = dataclasses.replace(settings, **changes)
+    settings = changed(study, scale, changes)
+    require_seed("seed", seed)
     if study.needs and scale != "smoke" and not getattr(settings, study.needs):
         raise InputError(
             f"Expected the setting {study.needs} (--{study.needs} on the command line) for {study.name} at the {scale} "
@@ -115,9 +115,23 @@ def run_study(
     count = study.num_seeds if num_seeds is None else num_seeds
     require_positive("num_seeds", count)
     started = time.perf_counter()
-    found = [study.run(settings, key) for key in progress(list(jax.random.split(jax.random.key(seed), count)), "seeds")]
+    keys = list(jax.random.split(jax.random.key(seed), count))
+    try:
+        found = [study.run(settings, key) for key in progress(keys, "seeds")]
+    except InputError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if not changes:
+            raise
+        values = ", ".join(f"{name}={as_text(getattr(settings, name))}" for name in changes)
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"Expected settings of {study.name} that fit together; with {values} it failed: {type(error).__name__}: "
+            f"{reason}"
+        ) from error
     claims = tuple(measured(claim, found) for claim in study.claims)
-    return StudyResult(study.name, scale, count, time.perf_counter() - started, claims, found)
+    seconds = time.perf_counter() - started
+    return StudyResult(study.name, scale, count, seconds, claims, found, dataclasses.asdict(settings))
 
 
 def measured(claim: Claim, findings: list[Findings]) -> Measured:
@@ -137,6 +151,9 @@ def measured(claim: Claim, findings: list[Findings]) -> Measured:
         ends = [claim.bound.holds(end) for end in (low, high)]
         wholly_outside = not claim.bound.holds(value) and (high < claim.bound.low or low > claim.bound.high)
         holds = "yes" if all(ends) else "no" if wholly_outside or not np.isfinite(value) else "unclear"
+        edges = [edge for edge in (claim.bound.low, claim.bound.high) if np.isfinite(edge)]
+        if claim.tie and any(max(abs(low - edge), abs(high - edge)) <= claim.tie for edge in edges):
+            holds = "tie"
         text = interval(value, low, high) if len(values) > 1 else number(value)
     expected = f"{claim.bound}{' in each run' if claim.of == 'each' and len(values) > 1 else ''}"
     return Measured(claim.sentence, claim.quantity, expected, text, holds, value, low, high)

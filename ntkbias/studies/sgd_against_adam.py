@@ -31,6 +31,11 @@ class Settings:
     num_draws: int = 300
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=2, num_outputs=10)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Estimates on samples with a known index, and on minibatch gradients at random weights."""
     seed = int(jax.random.randint(key, (), 0, 2**30))
@@ -42,7 +47,7 @@ def run(settings: Settings, key: Any) -> Findings:
     ]
     data: Any = nb.datasets.digits(500)
     x, y = data
-    net = nb.nets.mlp(width=settings.width, depth=2, num_outputs=10)
+    net = network(settings)
     params = net.init(key, x.shape[1:])
     options: dict[str, Any] = {"num_draws": settings.num_draws, "key": key, "loss": "cross_entropy"}
     noise = [

@@ -18,7 +18,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
-from ntkbias.layers import Dense, Flatten, Identity, LayerNorm, Relu, Residual, Sequential
+from ntkbias.layers import Dense, Flatten, LayerNorm, Relu, Residual, Sequential
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
 
 __all__ = ["STUDY", "Settings"]
@@ -47,9 +47,16 @@ def network(settings: Settings, residual: bool) -> Sequential:
     return Sequential(Flatten(), Dense(settings.width), *blocks, LayerNorm(), Dense(10))
 
 
-def without(net: Sequential, places: Any) -> Sequential:
-    """The network without the blocks at these places, for the same parameters."""
-    return Sequential(*(Identity() if place - 2 in places else layer for place, layer in enumerate(net.layers)))
+def removing(net: Any) -> Any:
+    """The network as a compiled function of (params, x, kept): without the blocks whose entry of `kept` is False."""
+
+    def f(params: Any, x: Array, kept: Array) -> Array:
+        x = net.layers[1].apply(params[1], net.layers[0].apply((), x))
+        for block, own, stays in zip(net.layers[2:-2], params[2:-2], kept, strict=True):
+            x = jnp.where(stays, block.apply(own, x), x)
+        return net.layers[-1].apply(params[-1], net.layers[-2].apply(params[-2], x))
+
+    return jax.jit(f)
 
 
 def gated(value: Array, gate: Array) -> Array:
@@ -57,15 +64,15 @@ def gated(value: Array, gate: Array) -> Array:
     return gate * value + jax.lax.stop_gradient((1 - gate) * value)
 
 
-def along_paths(net: Any, params: Any) -> Any:
-    """The network as a function of its first dense layer and of (x, gates): gradients take one path per row of gates.
+def along_paths(net: Any) -> Any:
+    """The network as a function of its parameters and of (x, gates): gradients take one path per row of gates.
 
     The path goes through the branch of each block whose gate is one, and through the shortcut of the others.
     """
 
-    def f(first: Any, inputs: Any) -> Array:
+    def f(params: Any, inputs: Any) -> Array:
         x, gates = inputs
-        x = net.layers[1].apply(first, net.layers[0].apply((), x))
+        x = net.layers[1].apply(params[1], net.layers[0].apply((), x))
         for place, (layer, own) in enumerate(zip(net.layers[2:-2], params[2:-2], strict=True)):
             gate = gates[:, place, None]
             x = gated(layer.branch.apply(own["branch"], x), gate) + gated(x, 1 - gate)
@@ -95,8 +102,11 @@ def run(settings: Settings, key: Any) -> Findings:
             key=keys[2],
         )
 
-        def error(places: Any, net: Any = net, params: Any = params) -> float:
-            return float(np.mean(np.argmax(without(net, places).apply(params, x_test), 1) != y_test))
+        reduced = removing(net)
+
+        def error(places: Any, f: Any = reduced, params: Any = params) -> float:
+            kept = ~np.isin(np.arange(count), places)
+            return 1 - nb.training.accuracy(f(params, x_test, kept), y_test)
 
         found[f"{kind} error"] = error(())
         found[f"{kind} each"] = np.array([error((place,)) for place in range(count)])
@@ -115,7 +125,7 @@ def run(settings: Settings, key: Any) -> Findings:
 
 def shares(net: Sequential, params: Any, x: Any, y: Any, settings: Settings, rng: Any) -> dict[str, Any]:
     """The share of the gradient and of the kernel's trace by length of path: the number of paths times their mean."""
-    count, f = settings.num_blocks, along_paths(net, params)
+    count, f, first = settings.num_blocks, along_paths(net), "[1]"  # the first dense layer
     lengths = np.arange(count + 1)
     gates = np.zeros((count + 1, settings.num_paths, len(x), count), np.float32)
     for length in lengths:
@@ -123,8 +133,8 @@ def shares(net: Sequential, params: Any, x: Any, y: Any, settings: Settings, rng
             gates[length, path, :, rng.choice(count, length, replace=False)] = 1
     inputs = jnp.tile(x, (len(lengths) * settings.num_paths, *(1,) * (x.ndim - 1))), gates.reshape(-1, count)
     labels = np.tile(y, len(lengths) * settings.num_paths)
-    norms = nb.complexity.example_gradient_norms(f, params[1], inputs, labels, loss="cross_entropy")
-    trace = nb.empirical_ntk(f, params[1]).operator(inputs).diagonal()
+    norms = nb.complexity.example_gradient_norms(f, params, inputs, labels, loss="cross_entropy", wrt=first)
+    trace = nb.empirical_ntk(f, params, wrt=first).operator(inputs).diagonal()
     paths = np.array([math.comb(count, length) for length in lengths])
     found: dict[str, Any] = {"lengths": lengths, "paths": paths / paths.sum()}
     for name, values in (("gradient", norms), ("trace", trace)):

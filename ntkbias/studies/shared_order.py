@@ -38,6 +38,12 @@ class Settings:
     num_looks: int = 40
 
 
+def networks(settings: Settings) -> tuple[nb.layers.Layer, nb.layers.Layer]:
+    """The two architectures. Change them here."""
+    options: dict[str, Any] = {"depth": settings.depth, "num_outputs": 10, "parameterization": "standard"}
+    return nb.nets.mlp(width=settings.width, **options), nb.nets.cnn(width=settings.channels, **options)
+
+
 def learned(net: Any, settings: Settings, x: Any, y: Any, num_steps: int, key: Any) -> Float[np.ndarray, "m t n"]:
     """Whether each of m networks classifies each of n examples right, at t steps of training."""
     keys = jax.random.split(key, settings.num_networks)
@@ -67,9 +73,7 @@ def run(settings: Settings, key: Any) -> Findings:
     data: Any = nb.datasets.digits(settings.num_examples)
     x, y = data
     keys = jax.random.split(key, 4)
-    options: dict[str, Any] = {"depth": settings.depth, "num_outputs": 10, "parameterization": "standard"}
-    mlp: Any = nb.nets.mlp(width=settings.width, **options)
-    cnn: Any = nb.nets.cnn(width=settings.channels, **options)
+    mlp, cnn = networks(settings)
     shuffled = np.asarray(jax.random.permutation(keys[3], y))
     steps, half = settings.num_steps, settings.num_networks // 2
     mlps, cnns = (learned(net, settings, x, y, steps, own) for net, own in ((mlp, keys[0]), (cnn, keys[1])))

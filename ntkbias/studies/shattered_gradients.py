@@ -43,8 +43,8 @@ def centered(x: Array) -> Array:
     return jnp.maximum(x, 0) - MEAN
 
 
-def architecture(kind: str, width: int) -> tuple[Layer, Layer, Layer]:
-    """The first layer, the layer that is repeated, and the nonlinearity in front of a readout."""
+def network(kind: str, width: int) -> tuple[Layer, Layer, Layer]:
+    """The architecture: the first layer, the one that is repeated, and the nonlinearity in front of a readout."""
     phi: Any = Elementwise(function=centered) if kind == "centered" else Relu()
     gain = GAIN if kind == "centered" else 2**0.5
     hidden = Sequential(phi, Dense(width, gain))
@@ -52,19 +52,19 @@ def architecture(kind: str, width: int) -> tuple[Layer, Layer, Layer]:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def slopes(kind: str, width: int, depth: int, num_points: int, key: Any) -> Float[Array, "depth points width"]:
+def slopes(kind: str, width: int, depth: int, num_points: int, key: Any) -> Float[Array, "depth width points"]:
     """The derivatives in the angle of a random network's features, layer by layer; a readout mixes the channels."""
-    first, later, phi = architecture(kind, width)
+    first, later, phi = network(kind, width)
     start, *keys = jax.random.split(key, depth)
     params = first.init(start, (2,)), jax.vmap(lambda own: later.init(own, (width,)))(jnp.stack(keys))
 
-    def layers(x: Array) -> Array:
+    def layers(params: Any, x: Array) -> Array:  # (points, depth, width)
         x = first.apply(params[0], x)
         _, found = jax.lax.scan(lambda x, own: (later.apply(own, x),) * 2, x, params[1])
-        return phi.apply((), jnp.concatenate([x[None], found]))
+        return phi.apply((), jnp.concatenate([x[None], found])).swapaxes(0, 1)
 
-    angle = 2 * jnp.pi * jnp.arange(num_points) / num_points
-    return jax.jvp(lambda angle: layers(nb.domains.Circle().point(angle)), (angle,), (jnp.ones_like(angle),))[1]
+    angles = 2 * jnp.pi * jnp.arange(num_points) / num_points
+    return jnp.moveaxis(nb.frequency.derivative_along(layers, params, nb.domains.Circle().point, angles), 0, 2)
 
 
 def run(settings: Settings, key: Any) -> Findings:
@@ -75,16 +75,15 @@ def run(settings: Settings, key: Any) -> Findings:
     for kind in ("plain", "centered", "residual"):
         products, power = np.zeros(settings.depth), np.zeros((2, settings.num_points // 2 + 1))
         for own in keys:
-            each = np.asarray(slopes(kind, settings.width, settings.depth, settings.num_points, own))
-            each = each / np.sqrt(np.mean(each**2, (1, 2), keepdims=True))
-            products += np.mean(each * np.roll(each, settings.num_points // 4, 1), (1, 2))
+            each = slopes(kind, settings.width, settings.depth, settings.num_points, own)
+            products += nb.frequency.autocorrelation(each, settings.num_points // 4, periodic=True)
         found[f"{kind} correlations"] = np.abs(products) / len(keys)
         first, last = np.log2(found[f"{kind} correlations"][[settings.first - 1, -1]])
         found[kind] = float(last - first) / (settings.depth - settings.first)
         for own in keys[: settings.num_deep]:
             each = np.asarray(slopes(kind, settings.width, settings.deep, settings.num_points, own))[[0, -1]]
             each = each / np.sqrt(np.mean(each**2, (1, 2), keepdims=True))
-            frequencies, powers = nb.frequency.power_spectrum(each.swapaxes(1, 2), 1 / settings.num_points)
+            frequencies, powers = nb.frequency.power_spectrum(each, 1 / settings.num_points)
             power += powers.mean(1)
         for name, row in zip(("shallow", "deep"), power, strict=True):
             found[f"{name} {kind} power"] = row[1:]

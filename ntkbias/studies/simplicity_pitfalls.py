@@ -31,11 +31,16 @@ class Settings:
     batch_size: int = 128
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(width=settings.width, depth=settings.depth, b_std=0.1)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """Train on slabs, and measure the AUC after shuffling the simple coordinate, or all others, between examples."""
     both = nb.tasks.slabs(2 * settings.num_examples, settings.num_coordinates, num_slabs=settings.num_slabs, key=key)
     train, test = both.split(settings.num_examples)
-    net = nb.nets.mlp(width=settings.width, depth=settings.depth, b_std=0.1)
+    net = network(settings)
     params = nb.training.trained(
         net.apply,
         net.init(key, train.x.shape[1:]),

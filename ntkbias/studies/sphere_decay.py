@@ -34,21 +34,24 @@ def laplace(cosine: Array) -> Array:
     return jnp.exp(-jnp.sqrt(2 - 2 * cosine))
 
 
-def steps(cosine: Array) -> Array:
-    """The NNGP of three layers, the first two of which have step functions."""
-    for _ in range(2):
-        cosine = 1 - jnp.arccos(cosine) / jnp.pi
-    return cosine
+def networks(settings: Settings) -> list[nb.layers.Layer]:
+    """The architectures: one per depth. Change them here."""
+    return [nb.nets.mlp(depth=depth) for depth in settings.depths]
+
+
+def network_of_steps() -> nb.layers.Layer:
+    """Three layers, the first two of which have step functions."""
+    return nb.nets.mlp(depth=2, activation="step")
 
 
 def kernels(settings: Settings) -> dict[str, tuple[list[nb.Kernel], Any]]:
     """The kernels of each claim, and the exponent that the paper gives as a function of d."""
-    nets = [nb.nets.mlp(depth=depth) for depth in settings.depths]
+    nets = networks(settings)
     return {
         "ntk": ([nb.infinite_ntk(net) for net in nets], lambda d: -d),
         "nngp": ([nb.infinite_nngp(net) for net in nets], lambda d: -d - 2),
         "laplace": ([nb.kernels.DotProductKernel(laplace)], lambda d: -d),
-        "steps": ([nb.kernels.DotProductKernel(steps)], lambda d: -(d - 1 + 2.0**-1)),
+        "steps": ([nb.infinite_nngp(network_of_steps())], lambda d: -(d - 1 + 2.0**-1)),
     }
 
 

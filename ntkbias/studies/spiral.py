@@ -37,6 +37,11 @@ class Settings:
     num_neighbors: int = 5
 
 
+def network(settings: Settings) -> nb.layers.Layer:
+    """The architecture. Change it here."""
+    return nb.nets.mlp(settings.width, settings.depth, b_std=0.1)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """The accuracy on evenly sampled arms, of a network on three kinds of features and of nearest neighbors."""
     from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -46,7 +51,7 @@ def run(settings: Settings, key: Any) -> Findings:
     test = nb.tasks.spiral(settings.num_test, **shape, key=keys[0])
     everything: Any = nb.tasks.spiral(max(settings.sizes), unevenness=settings.unevenness, **shape, key=keys[1])
     features: dict[str, Any] = {"xy": lambda x: x, "polar": nb.tasks.polar, "spiral": everything.truth.unrolled}
-    net = nb.nets.mlp(settings.width, settings.depth, b_std=0.1)
+    net = network(settings)
     start = net.init(keys[2], (2,))
     found: dict[str, Any] = {"sizes": np.array(settings.sizes)}
     for n in settings.sizes:
@@ -90,6 +95,9 @@ def draw(found: Findings, ax: Axes) -> None:
     ax.legend()
 
 
+EQUAL = 0.005  # the standard error of an accuracy near 0.9 on 4,000 test points
+TIE = "within half a percent is a tie"
+
 STUDY = Study(
     name="spiral",
     papers=(),
@@ -107,19 +115,22 @@ STUDY = Study(
             "With few points the prior wins: polar coordinates beat the plain ones.",
             "prior",
             Bound(low=0.0),
-            "accuracy of the network on polar coordinates minus that on plain ones",
+            f"accuracy of the network on polar coordinates minus that on plain ones; {TIE}",
+            tie=EQUAL,
         ),
         Claim(
             "With many points scale wins: plain coordinates beat polar ones.",
             "scale",
             Bound(low=0.0),
-            "accuracy on plain coordinates minus that on polar ones, both with the larger size",
+            f"accuracy on plain coordinates minus that on polar ones, both with the larger size; {TIE}",
+            tie=EQUAL,
         ),
         Claim(
             "Many points make up for the prior.",
             "ten times",
             Bound(low=0.0),
-            "accuracy on plain coordinates with the larger size minus that on polar ones with the smaller one",
+            f"accuracy on plain coordinates with the larger size minus that on polar ones with the smaller one; {TIE}",
+            tie=EQUAL,
         ),
         Claim(
             "Far from data the right features beat nearest neighbors.",

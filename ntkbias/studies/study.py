@@ -66,7 +66,8 @@ class Claim:
     """A sentence of the paper, the quantity among the findings that tests it, and the bound that it expects.
 
     `of` says how several runs count. With "mean", the claim is about their mean. With "each", it is about every run.
-    `reason` says where the bound comes from, if the paper does not state it.
+    `reason` says where the bound comes from, if the paper does not state it. If the claim is that one thing beats
+    another, `tie` is the distance from the bound up to which they count as equal: such a result is a tie.
     """
 
     sentence: str
@@ -74,6 +75,7 @@ class Claim:
     bound: Bound
     reason: str = ""
     of: Literal["mean", "each"] = "mean"
+    tie: float = 0.0
 
 
 class Figure(NamedTuple):

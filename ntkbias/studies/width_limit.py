@@ -34,17 +34,25 @@ class Settings:
     num_steps: int = 300
 
 
+def network(settings: Settings, width: int) -> nb.layers.Layer:
+    """The architecture of a width. Change it here."""
+    return nb.nets.mlp(width=width, depth=settings.depth, activation=settings.activation, b_std=0.1)
+
+
 def run(settings: Settings, key: Any) -> Findings:
     """The distance of each kernel to the limit, its drift, and how far the network leaves its linearization."""
     x, _ = nb.domains.Circle().quadrature(settings.num_inputs)
     y = jnp.sign(x[:, 0] + 0.1)
     distances, drifts, errors = [], [], []
     for width, own in zip(settings.widths, jax.random.split(key, len(settings.widths)), strict=True):
-        net = nb.nets.mlp(width=width, depth=settings.depth, activation=settings.activation, b_std=0.1)
+        net = network(settings, width)
         params = jax.vmap(lambda k, net=net: net.init(k, (2,)))(jax.random.split(own, settings.num_networks))
-        limit = nb.infinite_ntk(net)(x)
-        grams = jax.lax.map(lambda p, net=net: nb.empirical_ntk(net.apply, p)(x), params)
-        distances.append(float(jnp.mean(jnp.linalg.norm(grams - limit, axis=(1, 2)) / jnp.linalg.norm(limit))))
+        kernels = [
+            nb.empirical_ntk(net.apply, jax.tree.map(lambda leaf, run=run: leaf[run], params))
+            for run in range(settings.num_networks)
+        ]
+        limit = nb.infinite_ntk(net)
+        distances.append(np.mean([nb.kernels.relative_distance(kernel, x, limit) for kernel in kernels]))
         history = nb.track_many(
             net.apply,
             params,

@@ -2,6 +2,7 @@ from .circle import uneven_circle
 from .cube import slabs, staircase
 from .labels import RandomLabels, eigenfunction_labels, with_random_labels
 from .line import power_law_signal
+from .linear import whitened
 from .plane import disk, polar, spiral
 from .task import Task
 
@@ -16,5 +17,6 @@ __all__ = [
     "spiral",
     "staircase",
     "uneven_circle",
+    "whitened",
     "with_random_labels",
 ]

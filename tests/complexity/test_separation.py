@@ -11,6 +11,7 @@ from ntkbias.complexity import (
     activations,
     class_distance_variance,
     effective_depth,
+    hidden_activations,
     layer_separation,
     nearest_center_accuracy,
 )
@@ -68,6 +69,9 @@ def test_activations_are_the_layers_outputs():
     assert [layer.shape for layer in found] == [(6, 4), (6, 4), (6, 2)]
     np.testing.assert_allclose(found[-1], net.apply(params, x), rtol=1e-5)
     np.testing.assert_array_equal(found[1], np.maximum(found[0], 0))
+    hidden = hidden_activations(net, params, x)
+    assert list(hidden) == ["relu 1"]
+    np.testing.assert_array_equal(hidden["relu 1"], found[1])
 
 
 def test_classes_at_one_point_do_not_separate():
@@ -88,6 +92,10 @@ def test_bad_input_is_named():
         (lambda: effective_depth(x, labels), "Expected a list of the layers' activations"),
         (lambda: layer_separation([], labels), "Expected a list of the layers' activations"),
         (lambda: activations(nb.layers.Relu(), None, x), "Expected a network made of layers in sequence"),
+        (
+            lambda: hidden_activations(nb.layers.Sequential(nb.layers.Identity()), [()], x),
+            "Expected a network with nonlinearities among its layers",
+        ),
         (lambda: activations(nb.nets.mlp(), None, x[0]), "Expected x to hold at least one input"),
     ]
     for call, message in cases:
