@@ -2,6 +2,7 @@ from .circle import uneven_circle
 from .cube import slabs, staircase
 from .labels import RandomLabels, eigenfunction_labels, with_random_labels
 from .line import power_law_signal
+from .modular import modular_addition
 from .plane import disk, polar, spiral
 from .task import Task
 
@@ -10,6 +11,7 @@ __all__ = [
     "Task",
     "disk",
     "eigenfunction_labels",
+    "modular_addition",
     "polar",
     "power_law_signal",
     "slabs",
