@@ -47,6 +47,7 @@ def run(settings: Settings, key: Any) -> Findings:
     # One layer of quadratic units, without biases: x -> W (V x)^2.
     net = nb.nets.mlp(settings.width, 1, p, activation=nb.layers.Monomial(2), w_std=1.0)
     families = {name: np.asarray(each, float) for name, each in task.truth.features(task.x).items()}
+    families["constant"] = np.ones((p**2, 1))
     steps = np.linspace(0, settings.num_steps, settings.num_snapshots).round().astype(int)
     history = nb.track(
         net.apply,
@@ -60,12 +61,12 @@ def run(settings: Settings, key: Any) -> Findings:
     )
     within = np.asarray(history["in modes"], float)  # (snapshots, families)
     accuracy = {name: np.asarray(history[f"{name}_accuracy"]) for name in ("train", "test")}
-    overlap = (4 * (p - 1) * within.mean(1) + 1) / (4 * (p - 1) + 1)  # the constant is a mode at every step
+    overlap = np.average(within, 1, [each.shape[1] for each in families.values()])
     steepest = steps[:-1] + np.diff(steps) / 2
     grokking = crossing(steps, accuracy["test"], GROKKED)
     return {
         "steps": steps,
-        "families": list(families),
+        "families": list(families)[:-1],
         "within": within,
         "accuracy": accuracy,
         "eigenvalues": np.asarray(history["eigenvalues"]),
@@ -81,12 +82,11 @@ def run(settings: Settings, key: Any) -> Findings:
 
 
 def in_modes(families: dict[str, Float[np.ndarray, "n k"]]) -> Callable[[Snapshot], Float[np.ndarray, " f"]]:
-    """A measure: the share of each family of functions that the first modes span, as many as all functions and one.
+    """A measure: the share of each family of orthonormal functions in the first modes, as many as there are functions.
 
-    The functions are orthonormal and orthogonal to the constant. The mean over the families is the mean squared cosine
-    of the principal angles between both spaces.
+    Its mean over all functions is the mean squared cosine of the principal angles between both spaces.
     """
-    count = 1 + sum(columns.shape[1] for columns in families.values())
+    count = sum(columns.shape[1] for columns in families.values())
 
     def within(at: Snapshot) -> Float[np.ndarray, " f"]:
         modes = np.asarray(at.spectrum.eigenfunctions, float)[:, :count]
