@@ -175,17 +175,18 @@ def _kind(name: str) -> str:
 
 
 def draw_accuracies(found: Findings, ax: Axes) -> None:
-    """The held-out accuracy of the kernel machine by family and labeling, with its 95 % interval."""
-    for place, name in enumerate(found["families"]):
-        value, low, high = found["accuracies"][place].T
-        at = np.arange(len(value)) + 0.15 * (place - (len(found["families"]) - 1) / 2)
-        error = np.stack([value - low, high - value])
-        ax.errorbar(at, value, error, fmt="o", ms=4, capsize=2, color=nb.plots.color(place), label=name)
-    ax.axhline(0.5, color="0.7", lw=0.8)
+    """The held-out accuracy of the kernel machine by family and labeling, each with its 95 % interval."""
+    picture = ax.imshow(found["accuracies"][..., 0], aspect="auto", cmap="RdBu_r", vmin=0, vmax=1)
+    for row, cells in enumerate(found["accuracies"]):
+        for column, (value, low, high) in enumerate(cells):
+            text = f"{value:.2f}\n{low:.2f} to {high:.2f}"
+            ax.text(
+                column, row, text, ha="center", va="center", fontsize=6, color="w" if abs(value - 0.5) > 0.3 else "k"
+            )
     ax.set_xticks(range(len(found["columns"])), found["columns"], rotation=30, ha="right")
-    ax.set_ylim(0, 1.03)
-    ax.set_ylabel("held-out accuracy of the kernel machine")
-    ax.legend(fontsize=6)
+    ax.set_yticks(range(len(found["families"])), found["families"])
+    ax.set_ylabel("contexts, under their own contrast")
+    ax.figure.colorbar(picture, ax=ax, label="accuracy")
 
 
 STUDY = Study(
@@ -293,7 +294,10 @@ STUDY = Study(
         "kinds": Figure(
             "Ease of each family's feature: pretrained, with null weights, and by linear kernels.", draw_kinds
         ),
-        "accuracies": Figure("Accuracy on held-out contexts, by labeling and family.", draw_accuracies),
+        "accuracies": Figure(
+            "Accuracy of the kernel machine on the half of the contexts that it has not learned, with 95 % intervals.",
+            draw_accuracies,
+        ),
         "tuning": Figure("Losses after fine-tuning, measured against predicted, of each behavior.", draw_tuning),
     },
     cost="with weights of 135 million parameters, hours on two cores and 8 GB",
