@@ -14,7 +14,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
-from ntkbias.progress import progress
+from ntkbias.progress import phase, progress
 from ntkbias.studies.contexts import FAMILIES, contexts
 from ntkbias.studies.models import model_of, random_transformer
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
@@ -32,14 +32,14 @@ class Settings:
     """
 
     weights: str = ""
-    num_contexts: int = 64
+    num_contexts: int = 32
     num_null_networks: int = 3
-    num_null_contexts: int = 32
+    num_null_contexts: int = 16
     num_labelings: int = 1_000
     depth: int | None = None
     tuned_labelings: tuple[str, ...] = ("feature", "random")
-    num_tuned_contexts: int = 32
-    num_steps: int = 10
+    num_tuned_contexts: int = 24
+    num_steps: int = 8
 
 
 def run(settings: Settings, key: Any) -> Findings:
@@ -61,6 +61,7 @@ def run(settings: Settings, key: Any) -> Findings:
     grid, names, found, shuffled, accuracies = [], [], {}, [], []
     aligned: dict[str, list[float]] = {"same": [], "unrelated": []}
     batches = {name: tokenizer.encode_batch(texts) for name, (texts, _) in drawn.items()}
+    phase("kernels of the model")
     for name in progress(list(drawn), "families"):
         tokens, labelings = batches[name], drawn[name][1]
         contrasts = [name, *(other for other in FAMILIES if other != name)]
@@ -87,6 +88,7 @@ def run(settings: Settings, key: Any) -> Findings:
         for kind, change in (("random", random_transformer), ("permuted", nb.behaviors.permuted_weights))
         for place, one in enumerate(jax.random.split(null_key, settings.num_null_networks))
     ]
+    phase("kernels of null networks")
     first = slice(settings.num_null_contexts)
     for kind, change, one in progress(nulls, "null networks"):
         weights = change(params, key=one)
@@ -94,6 +96,7 @@ def run(settings: Settings, key: Any) -> Findings:
             gram = kernels_of(transformer, weights, tokens[first], [ids[name]])[0]
             found[name][kind] = nb.behaviors.ease(gram, drawn[name][1]["feature"][first], **options)["labeling"]
         del weights
+    phase("fine-tuning")
     part = slice(settings.num_tuned_contexts)
     behaviors = {
         f"{name}, {labeling}": (tokens[part], drawn[name][1][labeling][part], ids[name])
