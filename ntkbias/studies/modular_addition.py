@@ -41,7 +41,7 @@ class Settings:
 def run(settings: Settings, key: Any) -> Findings:
     """Train with weight decay on a share of all pairs, and follow the kernel's first modes on all of them."""
     p, (split_key, init_key) = settings.modulus, jax.random.split(key)
-    task = nb.tasks.modular_addition(p)
+    task: Any = nb.tasks.modular_addition(p)
     task = task._replace(y=nb.datasets.one_hot(np.asarray(task.y)))
     train, test = task.split(round(settings.share * p**2), key=split_key)
     # One layer of quadratic units, without biases: x -> W (V x)^2.

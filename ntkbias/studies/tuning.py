@@ -54,8 +54,7 @@ def tuned(
         for name in ("loss", "held_out_loss")
     }
     changes = [
-        np.corrcoef(np.ravel(each.held_out_outputs[-1] - each.held_out_outputs[0]), _measured_change(each))[0, 1]
-        for each in found
+        np.corrcoef(_change(each.held_out_outputs), _change(each.measured_held_out_outputs))[0, 1] for each in found
     ]
     return {
         "behaviors": list(behaviors),
@@ -70,8 +69,9 @@ def tuned(
     }
 
 
-def _measured_change(found: Any) -> np.ndarray:
-    return np.ravel(found.measured_held_out_outputs[-1] - found.measured_held_out_outputs[0])
+def _change(outputs: Any) -> np.ndarray:
+    """Outputs after fine-tuning less those before."""
+    return np.ravel(outputs[-1] - outputs[0])
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
