@@ -445,6 +445,9 @@ HALF_PRECISION = {
     "losses.weighted_mse": Half(lambda h: nb.losses.weighted_mse(h.cast([1 / 16] * 8 + [1 / 8] * 4))(h.y, 0 * h.y)),
     "losses.checked_targets": Half(lambda h: nb.losses.checked_targets("mse", h.y, h.y), keeps_type=True),
     "behaviors.ease": Half(lambda h: nb.behaviors.ease(h.gram, h.labels, num_labelings=20, key=_key()).ease),
+    "behaviors.held_out_accuracy": Half(
+        lambda h: nb.behaviors.held_out_accuracy(h.gram, h.labels, key=_key()).accuracy
+    ),
     "behaviors.fine_tuning_prediction": Half(
         lambda h: nb.behaviors.fine_tuning_prediction(h.f, h.params, h.x, h.y, num_steps=4).outputs
     ),
@@ -505,6 +508,7 @@ NOT_NUMERICAL = {
         for name in (
             "disk",
             "eigenfunction_labels",
+            "modular_addition",
             "power_law_signal",
             "slabs",
             "spiral",

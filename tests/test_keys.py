@@ -74,6 +74,7 @@ CALLS = {
     ),
     "lora": lambda key: nb.adapters.lora(f, PARAMS[:, None], 1, key=key),
     "ease": lambda key: nb.behaviors.ease(K, LABELS, key=key),
+    "held_out_accuracy": lambda key: nb.behaviors.held_out_accuracy(K, LABELS, num_train=4, key=key),
     "random_weights": lambda key: nb.behaviors.random_weights({"w": X}, key=key),
     "permuted_weights": lambda key: nb.behaviors.permuted_weights({"w": X}, key=key),
     "disk": lambda key: nb.tasks.disk(5, key=key),

@@ -51,6 +51,7 @@ ROWS = {
     "Posterior": {"new_example": 3},
     "PredictedSpectrum": {"mode": 2},
     "Ease": {"kernel": 1, "labeling": 2},
+    "HeldOutAccuracy": {"kernel": 1, "labeling": 2},
     "FineTuning": {"step": 3},
     "ComparedKernel": {"mode": 24},
     "Verdicts": {"quantity": 3, "first": 1, "second": 1},

@@ -28,8 +28,8 @@ def notebook(request):
     return json.loads(request.param.read_text())
 
 
-def test_there_are_nine():
-    assert [path.name[:2] for path in PATHS] == [f"{number:02d}" for number in range(1, 10)]
+def test_there_are_ten():
+    assert [path.name[:2] for path in PATHS] == [f"{number:02d}" for number in range(1, 11)]
 
 
 def test_a_notebook_asks_first_and_answers_last(notebook):

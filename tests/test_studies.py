@@ -143,7 +143,9 @@ def test_the_command(tmp_path, capsys):
     assert main(["study", "gradient-starvation", "--scale", "smoke", "--out", str(out)]) == 0
     assert "Report:" in capsys.readouterr().out
     assert {"report.html", "result.json", "responses.svg", "settings.json"} <= {path.name for path in out.iterdir()}
-    assert "Pezeshki" in (out / "report.html").read_text()
+    text = (out / "report.html").read_text()
+    assert "Pezeshki" in text
+    assert "ntkbias study gradient-starvation --scale smoke --seed 0" in text
     assert main(["study", "gradient-starvation", "--scale", "smoke", "--out", str(out)]) == 0
     assert "Nothing was computed" in capsys.readouterr().out
     other = ["study", "gradient-starvation", "--scale", "smoke", "--out", str(out), "--set", "strengths=1.2,2"]

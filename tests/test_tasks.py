@@ -27,6 +27,7 @@ TASKS = {
     "power_law_signal": lambda key: tasks.power_law_signal(60, key=key),
     "whitened": lambda key: tasks.whitened(60, 5, key=key),
     "uneven_circle": lambda key: tasks.uneven_circle([(0.0, TURN, 61), (0.0, 1.0, 9)], [1, 3]),
+    "modular_addition": lambda key: tasks.modular_addition(7),
     "eigenfunction_labels": lambda key: tasks.eigenfunction_labels(nb.spectrum(LIMIT, CIRCLE.grid(60)), 2),
 }
 
@@ -45,7 +46,7 @@ def test_targets_are_the_truth(name):
     assert task.truth(task.x[:3]).shape == (3,)
     np.testing.assert_array_equal(again.x, task.x)
     np.testing.assert_array_equal(again.y, task.y)
-    if name not in ("uneven_circle", "eigenfunction_labels"):  # which draw nothing
+    if name not in ("uneven_circle", "modular_addition", "eigenfunction_labels"):  # which draw nothing
         other = TASKS[name](jax.random.key(1))
         assert not (np.array_equal(other.x, task.x) and np.array_equal(other.y, task.y))
 
@@ -158,6 +159,25 @@ def test_the_uneven_circle_of_yu_et_al():
     assert np.mean((angles > 0.7 * TURN) & (angles < 0.9 * TURN)) > 0.85
 
 
+class TestModularAddition:
+    def test_has_every_pair_once(self):
+        task = tasks.modular_addition(7)
+        a, b = (np.asarray(each) for each in task.truth.numbers(task.x))
+        assert sorted(zip(a.tolist(), b.tolist(), strict=True)) == [(i, j) for i in range(7) for j in range(7)]
+        np.testing.assert_array_equal(task.y, (a + b) % 7)
+
+    def test_features_are_orthonormal_and_each_family_knows_its_number(self):
+        """The sum's features span the functions of a + b: they fit the one-hot sum but for its constant."""
+        task = tasks.modular_addition(7)
+        families = {name: np.asarray(each, float) for name, each in task.truth.features(task.x).items()}
+        columns = np.concatenate([np.ones((49, 1)), *families.values()], 1)
+        np.testing.assert_allclose(columns.T @ columns / 49, np.eye(25), atol=1e-5)
+        target = nb.datasets.one_hot(np.asarray(task.y))
+        for name, waves in families.items():
+            fitted = 1 / 7 + waves @ (waves.T @ target) / 49
+            assert np.allclose(fitted, target, atol=1e-5) == (name == "sum")
+
+
 class TestEigenfunctionLabels:
     def test_follow_a_wave_and_extend_it(self):
         x, _ = CIRCLE.quadrature(64)
@@ -214,6 +234,8 @@ def test_bad_input_is_named():
         (lambda: tasks.uneven_circle([(0, 7, 5)], [1]), "Expected an arc from start to a larger end, at most a turn"),
         (lambda: tasks.uneven_circle([(0, 1, 5)], [0]), "Expected degrees (l,) of one or more; got 0."),
         (lambda: tasks.uneven_circle([(0, 1, 5)], [1]).truth(jnp.ones((2, 2))), "Expected inputs at distance 1"),
+        (lambda: tasks.modular_addition(6), "Expected an odd modulus of 3 or more; got 6."),
+        (lambda: tasks.modular_addition(5).truth(jnp.ones((2, 5))), "Expected two numbers written one-hot, (m, 10)"),
         (lambda: tasks.eigenfunction_labels(nb.eigen.eigh(jnp.eye(3)), 0), "Expected a spectrum made from a kernel"),
         (lambda: tasks.eigenfunction_labels(spectrum, 16), "eigenfunctions above the noise floor; got 16."),
         (lambda: tasks.eigenfunction_labels(spectrum, 0.5), "eigenfunctions above the noise floor; got 0.5."),

@@ -75,6 +75,7 @@ def results():
         ),
         nb.behaviors.ease(limit(X), {"y": np.sign(y + 0.1), AWKWARD: np.sign(X[:, 0] + 0.1)}, num_labelings=50),
         nb.behaviors.fine_tuning_prediction(f, PARAMS, X, y[:, None], num_steps=2),
+        nb.behaviors.held_out_accuracy(limit(X), {"y": np.arange(len(X)) % 2, AWKWARD: np.arange(len(X)) // 2 % 2}),
     ]
     comparison = found[7]
     verdicts = comparison.verdicts()

@@ -16,7 +16,6 @@ examples needed, with their own intervals.
 """
 
 import itertools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -26,9 +25,10 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.checks import key_or_default, require_finite, require_host, require_known, require_name, require_positive
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.kernels.on_inputs import on_inputs, operator_on, symmetric_matrix
+from ntkbias.behaviors.labelings import labelings_on, matrices_of, operators_of
+from ntkbias.checks import key_or_default, require_known, require_name, require_positive
+from ntkbias.errors import InputError
+from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.scaling import Interval
 from ntkbias.tables import Axes, Printed, Table, counted, interval, number
 from ntkbias.types import Inputs
@@ -38,7 +38,7 @@ __all__ = ["Ease", "EaseOfOne", "ease"]
 CONFIDENCE = 0.975  # below the upper end of a 95 % interval
 END = 1e-12  # shares closer to 0 or 1 count as that close
 PROBABILITIES = (0.005, 0.5, 0.995, 0.999)  # of the quantiles of random labelings
-ROUNDING = 1e-12  # relative to a labeling: far above the rounding of a float64 mean
+ROUNDING = 1e-12  # relative to an ease: random labelings that are as easy count as such
 
 
 class EaseOfOne(NamedTuple):
@@ -167,71 +167,16 @@ def ease(
     """
     require_known((kernels, x, labelings), "ease")
     require_positive("num_labelings", num_labelings)
-    named = dict(kernels) if isinstance(kernels, Mapping) else {"kernel": kernels}
-    if not named:
-        raise InputError("Expected kernels to be a kernel, or a dict of one or more by name; got an empty dict.")
-    if not all(isinstance(name, str) for name in named):
-        raise InputTypeError(f"Expected names of kernels to be strings; got {', '.join(map(repr, named))}.")
-    operators = {name: operator_on(kernel, x) for name, kernel in named.items()}
-    counts = {operator.num_examples for operator in operators.values()}
-    if len(counts) > 1:
-        raise InputError(f"Expected kernels on the same inputs; got {', '.join(map(str, sorted(counts)))} of them.")
-    for name, operator in operators.items():
-        if operator.num_outputs > 1:
-            raise InputError(
-                f"Expected kernels with one value per pair of inputs; got {operator.num_outputs} outputs of {name!r}. "
-                "Use outputs='each', and give each output's matrix."
-            )
-    columns = _labelings_on(labelings, counts.pop())
+    operators = operators_of(kernels, x)
+    columns = {name: values - values.mean() for name, values in labelings_on(labelings, operators).items()}
     orders = _orders(key_or_default(key), len(next(iter(columns.values()))), num_labelings)
-    rows = [[_of_one(matrix, y, orders) for y in columns.values()] for matrix in _matrices(operators)]
+    rows = [[_of_one(matrix, y, orders) for y in columns.values()] for matrix in matrices_of(operators)]
     dtype = jnp.result_type(float)
 
     def stacked(place: int) -> Array:
         return jnp.asarray(np.array([[found[place] for found in row] for row in rows]), dtype)
 
-    return Ease(tuple(named), tuple(columns), num_labelings, *(stacked(place) for place in range(6)))
-
-
-def _matrices(operators: dict[str, Any]) -> Any:
-    for name, operator in operators.items():
-        matrix = symmetric_matrix(operator)
-        require_finite(matrix, f"the kernel {name!r}")
-        centered = matrix - matrix.mean(0)
-        trace = np.trace(centered)
-        if not trace > matrix.shape[0] * operator.epsilon * np.abs(matrix).max():
-            raise InputError(
-                f"Expected a kernel that varies over the inputs; got one whose centered trace is {trace:.3g}."
-            )
-        yield matrix
-
-
-def _labelings_on(labelings: Any, n: int) -> dict[str, np.ndarray]:
-    """The labelings by name, as numbers minus their mean."""
-    given = labelings if isinstance(labelings, Mapping) else {"labeling": labelings}
-    if not given:
-        raise InputError("Expected a labeling, or a dict of one or more by name; got an empty dict.")
-    found = {}
-    for name, labels in given.items():
-        if not isinstance(name, str):
-            raise InputTypeError(f"Expected names of labelings to be strings; got {name!r}.")
-        array = require_host(labels, f"the labeling {name!r}")
-        if array.shape != (n,):
-            raise InputError(f"Expected the labeling {name!r} of shape ({n},), one label per input; got {array.shape}.")
-        require_finite(array, f"the labeling {name!r}")
-        if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer):
-            values = np.unique(array)
-            if len(values) > 2:
-                raise InputError(
-                    f"Expected two labels in {name!r}; got {len(values)} whole numbers. Give a labeling per class, as "
-                    "y == 3, or real numbers."
-                )
-            array = np.where(array == values[-1], 1.0, -1.0)
-        centered = np.asarray(array, float) - np.mean(np.asarray(array, float))
-        if not np.max(np.abs(centered)) > ROUNDING * np.max(np.abs(array)):
-            raise InputError(f"Expected a labeling that varies over the inputs; got a constant for {name!r}.")
-        found[name] = centered
-    return found
+    return Ease(tuple(operators), tuple(columns), num_labelings, *(stacked(place) for place in range(6)))
 
 
 def _orders(key: PRNGKeyArray, n: int, count: int) -> np.ndarray:

@@ -20,6 +20,7 @@ the network as well, and says how far its kernel moved.
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,7 @@ from ntkbias.function import checked_function
 from ntkbias.kernels import Kernel, empirical_ntk, preconditioned_ntk
 from ntkbias.learning import critical_learning_rate, gradient_descent
 from ntkbias.mistaken import require_flag, require_no_labels
-from ntkbias.parameters import Which, paths_of
+from ntkbias.parameters import Merging, MergingForward, Which, partitioned
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.training import log_steps, train
 from ntkbias.types import ApplyFunction, Inputs, Params
@@ -229,20 +230,25 @@ def _trained(
 ) -> tuple[dict[str, np.ndarray], Params]:
     """The outputs on all inputs at each step of training, and the parameters at its end."""
     _, _, only = checked_function(f, params, wrt)
+    options: dict[str, Any] = {}
+    function = f
+    if only is not None:  # the others may be of any type, and have no gradient
+        params, options["state"] = partitioned(params, only)
+        function, options["forward"] = Merging(f), MergingForward(f)
+        preconditioner = None if preconditioner is None else partitioned(preconditioner, only)[0]
     optimizer = optax.sgd(rate)
-    if only is not None:
-        kinds = ["trained" if path in only else "kept" for path in paths_of(params)]
-        labels = jax.tree.unflatten(jax.tree.structure(params), kinds)
-        optimizer = optax.multi_transform({"trained": optimizer, "kept": optax.set_to_zero()}, labels)
     if preconditioner is not None:
         scaled = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, preconditioner))
         optimizer = optax.chain(scaled, optimizer)
     (x, _) = sides["y"]
-    shape = jax.eval_shape(f, params, x).shape
+    start = params if only is None else (params, options["state"])
+    shape = jax.eval_shape(function, start, x).shape
     data = x, jnp.asarray(targets.reshape(shape))
+    options |= {"optimizer": optimizer, "num_steps": int(steps[-1]), "at": steps.tolist()}
     found: dict[str, list[np.ndarray]] = {name: [] for name in sides}
     end = params
-    for _, end in train(f, params, data, optimizer=optimizer, num_steps=int(steps[-1]), at=steps.tolist()):
+    for _, reached in train(function, params, data, **options):
+        end = reached if only is None else eqx.combine(*reached)
         for name, (inputs, _) in sides.items():
             found[name].append(_outputs(f, end, inputs))
     if len(found["y"]) < len(steps):

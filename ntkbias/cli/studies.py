@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import inspect
+import shlex
 import sys
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(options: StudyOptions) -> Outcome:
         def fill(path: Any) -> None:
             write_outcome(path, described, outcome)
             pictures = {name: plots.save(path / name, figure) for name, figure in figures(study, result).items()}
-            text = page(study, result, pictures, {"command line": described.get("command line", "")})
+            text = page(study, result, pictures, changes | {"command line": _command_line(options)})
             write(path / PAGE, lambda file: file.write(text.encode()))
 
         folder.fill(fill)
@@ -73,6 +74,16 @@ def _described(options: StudyOptions, study: Study) -> dict[str, Any]:
         f"{name}={as_text(value)}" for name, value in changes_of(study, options.set).items()
     )
     return {**found, "source": hashlib.sha256(source.encode()).hexdigest()}
+
+
+def _command_line(options: StudyOptions) -> str:
+    """The command that gives the same numbers."""
+    words = ["ntkbias", "study", str(options.name), "--scale", options.scale]
+    if options.weights is not None:
+        words += ["--weights", str(options.weights)]
+    if options.num_runs is not None:
+        words += ["--num-runs", str(options.num_runs)]
+    return shlex.join([*words, "--seed", str(options.seed)])
 
 
 def _listed() -> Outcome:

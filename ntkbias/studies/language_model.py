@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,45 +14,32 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 
 import ntkbias as nb
+from ntkbias.progress import phase, progress
 from ntkbias.studies.contexts import FAMILIES, contexts
+from ntkbias.studies.models import model_of, random_transformer
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
+from ntkbias.studies.tuning import draw_tuning, tuned
 
 __all__ = ["STUDY", "Settings"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The folder of the weights, contexts per family, networks per null, random labelings, and layers that are kept.
+    """The folder of the weights, contexts per family, nulls, layers that are kept, and the fine-tuning.
 
-    At smoke scale without `weights`, a small transformer with random weights stands in.
+    At smoke scale without `weights`, a small transformer with random weights stands in. Nulls have the first
+    `num_null_contexts` contexts, fine-tuning the first `num_tuned_contexts`, of which half are held out.
     """
 
     weights: str = ""
-    num_contexts: int = 64
-    num_null_networks: int = 1
+    num_contexts: int = 32
+    num_null_networks: int = 3
+    num_null_contexts: int = 16
     num_labelings: int = 1_000
     depth: int | None = None
-
-
-class Words:
-    """A tokenizer for the stand-in: each word of the contexts is a token."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        words = dict.fromkeys(word for text in texts for word in text.split())
-        self._ids = {word: place for place, word in enumerate(words)}
-        self._length = max(len(text.split()) for text in texts)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def encode_one(self, text: str) -> int:
-        """The id of a word."""
-        return self._ids[text.strip()]
-
-    def encode_batch(self, texts: Sequence[str]) -> np.ndarray:
-        """The ids of texts, filled up with -1 to one length for all families, so that they share programs."""
-        rows = [[self._ids[word] for word in text.split()] for text in texts]
-        return np.array([row + [-1] * (self._length - len(row)) for row in rows], np.int32)
+    tuned_labelings: tuple[str, ...] = ("feature", "random")
+    num_tuned_contexts: int = 24
+    num_steps: int = 8
 
 
 def network() -> nb.language.Transformer:
@@ -61,38 +47,29 @@ def network() -> nb.language.Transformer:
     return nb.language.Transformer(num_heads=4, num_key_heads=2)
 
 
-def model_of(settings: Settings, texts: list[str], key: Any) -> Any:
-    """The structure, parameters and tokenizer of the weights, or of the stand-in."""
-    if settings.weights:
-        return nb.language.read_gguf(settings.weights, depth=settings.depth)
-    words = Words([*texts, *(word for family in FAMILIES.values() for word in (*family.contrast, *family.paraphrase))])
-    transformer = network()
-    params = transformer.init(key, vocabulary=len(words), width=32, hidden=64, depth=settings.depth or 2)
-    return transformer, params, words
-
-
 def run(settings: Settings, key: Any) -> Findings:
-    """Ease of every labeling under every contrast, of features under null networks, and alignments of contrasts."""
+    """Ease of all labelings under all contrasts and of features under nulls, alignments, accuracies, fine-tuning."""
     model_key, data_key, null_key, random_key = jax.random.split(key, 4)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(data_key)).tolist())
     drawn = {name: contexts(family, settings.num_contexts, rng) for name, family in FAMILIES.items()}
     transformer, params, tokenizer = model_of(
-        settings, [text for texts, _ in drawn.values() for text in texts], model_key
+        settings.weights,
+        network(),
+        [text for texts, _ in drawn.values() for text in texts],
+        [word for family in FAMILIES.values() for word in (*family.contrast, *family.paraphrase)],
+        model_key,
+        settings.depth,
     )
     ids = {name: [tokenizer.encode_one(word) for word in family.contrast] for name, family in FAMILIES.items()}
     also = {name: [tokenizer.encode_one(word) for word in family.paraphrase] for name, family in FAMILIES.items()}
     options: dict[str, Any] = {"num_labelings": settings.num_labelings, "key": random_key}
-    nulls = {
-        f"{kind} {place}": change(params, key=one)
-        for kind, change in (("random", random_transformer), ("permuted", nb.behaviors.permuted_weights))
-        for place, one in enumerate(jax.random.split(null_key, settings.num_null_networks))
-    }
-
     main = "pretrained" if settings.weights else "stand-in"
-    grid, names, found, shuffled = [], [], {}, []
+    grid, names, found, shuffled, accuracies = [], [], {}, [], []
     aligned: dict[str, list[float]] = {"same": [], "unrelated": []}
-    for name, (texts, labelings) in drawn.items():
-        tokens = tokenizer.encode_batch(texts)
+    batches = {name: tokenizer.encode_batch(texts) for name, (texts, _) in drawn.items()}
+    phase("kernels of the model")
+    for name in progress(list(drawn), "families"):
+        tokens, labelings = batches[name], drawn[name][1]
         contrasts = [name, *(other for other in FAMILIES if other != name)]
         pairs = [ids[each] for each in contrasts] + [also[name]]
         grams = np.asarray(kernels_of(transformer, params, tokens, pairs))
@@ -105,24 +82,41 @@ def run(settings: Settings, key: Any) -> Findings:
             "last hidden state": nb.empirical_nngp(transformer.last_hidden, params)(tokens),
             "embeddings": nb.empirical_nngp(transformer.mean_embedding, params)(tokens),
         }
-        own = {"feature": labelings["feature"]}
-        others = linear | {
-            kind: kernels_of(transformer, weights, tokens, pairs[:1])[0] for kind, weights in nulls.items()
-        }
-        null = nb.behaviors.ease(others, own, **options)
-        found[name] = {main: result[name, "feature"]} | {kind: null[kind, "feature"] for kind in others}
+        others = nb.behaviors.ease(linear, {"feature": labelings["feature"]}, **options)
+        found[name] = {main: result[name, "feature"]} | {kind: others[kind, "feature"] for kind in linear}
+        right = nb.behaviors.held_out_accuracy(grams[0], labelings, key=random_key)
+        accuracies.append([(one.value, one.low, one.high) for one in (right[labeling] for labeling in labelings)])
         errors = np.abs(np.asarray(result.null_mean) - 1) / np.asarray(result.null_error)
         shuffled.append(float(errors[0, 0]))
-    eases = np.array(grid).reshape(
-        len(FAMILIES), len(FAMILIES), -1
-    )  # family, contrast (the matched one first), labeling
+    # One null network at a time: its weights take as much memory as the model's.
+    nulls = [
+        (f"{kind} {place}", change, one)
+        for kind, change in (("random", random_transformer), ("permuted", nb.behaviors.permuted_weights))
+        for place, one in enumerate(jax.random.split(null_key, settings.num_null_networks))
+    ]
+    phase("kernels of null networks")
+    first = slice(settings.num_null_contexts)
+    for kind, change, one in progress(nulls, "null networks"):
+        weights = change(params, key=one)
+        for name, tokens in batches.items():
+            gram = kernels_of(transformer, weights, tokens[first], [ids[name]])[0]
+            found[name][kind] = nb.behaviors.ease(gram, drawn[name][1]["feature"][first], **options)["labeling"]
+        del weights
+    phase("fine-tuning")
+    part = slice(settings.num_tuned_contexts)
+    behaviors = {
+        f"{name}, {labeling}": (tokens[part], drawn[name][1][labeling][part], ids[name])
+        for name, tokens in batches.items()
+        for labeling in settings.tuned_labelings
+    }
+    eases = np.array(grid).reshape(len(FAMILIES), len(FAMILIES), -1)  # family, contrast (matched one first), labeling
     matched = eases[:, 0, 0]
     values = {kind: np.array([each[kind].ease.value for each in found.values()]) for kind in found["number"]}
     best_linear = np.maximum(values["last hidden state"], values["embeddings"])
     within = [
         each[kind].quantiles[0] <= each[kind].ease.value <= each[kind].quantiles[2]
         for each in found.values()
-        for kind in nulls
+        for kind, _, _ in nulls
     ]
     return {
         "eases": eases,
@@ -141,13 +135,11 @@ def run(settings: Settings, key: Any) -> Findings:
         "over linear kernels": float((matched / best_linear).min()),
         "alignment of paraphrases": min(aligned["same"]),
         "alignment of others": max(aligned["unrelated"]),
+        "accuracies": np.array(accuracies),  # families, labelings, (value, low, high)
+        "held-out accuracy": float(np.array(accuracies)[:, 0, 1].min()),
         "xor over parts": float((eases[:, 0, 2] / eases[:, 0, :2].min(1)).max()),
+        **tuned(transformer, params, behaviors, settings.num_steps),
     }
-
-
-def random_transformer(params: Any, *, key: Any) -> Any:
-    """Random weights at the scale of each array; norms keep their values."""
-    return nb.behaviors.random_weights(params, key=key, only=lambda path: "norm" not in path)
 
 
 def kernels_of(transformer: Any, params: Any, tokens: np.ndarray, pairs: list[list[int]]) -> Array:
@@ -175,12 +167,35 @@ def draw_kinds(found: Findings, ax: Axes) -> None:
         ax.fill_between(
             [place - 0.4, place + 0.4], low, high, color="0.85", label=None if place else "random labels, 99 %"
         )
+    colors = {kind: nb.plots.color(place) for place, kind in enumerate(dict.fromkeys(map(_kind, found["by kind"])))}
     for kind, values in found["by kind"].items():
-        ax.plot(range(len(values)), values, "o" if kind in ("pretrained", "stand-in") else "x", label=kind)
+        label = _kind(kind) if kind == _kind(kind) or kind.endswith(" 0") else None
+        marker = "o" if kind in ("pretrained", "stand-in") else "x"
+        ax.plot(range(len(values)), values, marker, color=colors[_kind(kind)], label=label)
     ax.set_xticks(range(len(found["families"])), found["families"])
     ax.set_yscale("log")
     ax.set_ylabel("ease of the feature")
     ax.legend(fontsize=6)
+
+
+def _kind(name: str) -> str:
+    """A network's kind: its name without the number of its draw."""
+    return name.rstrip(" 0123456789")
+
+
+def draw_accuracies(found: Findings, ax: Axes) -> None:
+    """The held-out accuracy of the kernel machine by family and labeling, each with its 95 % interval."""
+    picture = ax.imshow(found["accuracies"][..., 0], aspect="auto", cmap="RdBu_r", vmin=0, vmax=1)
+    for row, cells in enumerate(found["accuracies"]):
+        for column, (value, low, high) in enumerate(cells):
+            text = f"{value:.2f}\n{low:.2f} to {high:.2f}"
+            ax.text(
+                column, row, text, ha="center", va="center", fontsize=6, color="w" if abs(value - 0.5) > 0.3 else "k"
+            )
+    ax.set_xticks(range(len(found["columns"])), found["columns"], rotation=30, ha="right")
+    ax.set_yticks(range(len(found["families"])), found["families"])
+    ax.set_ylabel("contexts, under their own contrast")
+    ax.figure.colorbar(picture, ax=ax, label="accuracy")
 
 
 STUDY = Study(
@@ -195,9 +210,17 @@ STUDY = Study(
     "package's own: the papers have the kernel's alignment with what is learned, and kernels of language models. "
     "At smoke scale, a transformer with random weights stands in, for which claims about features must fail.",
     scales={
-        "smoke": Settings(num_contexts=16, num_labelings=200),
-        "small": Settings(num_contexts=64),
-        "paper": Settings(num_contexts=128, num_null_networks=3),
+        "smoke": Settings(
+            num_contexts=16,
+            num_null_networks=1,
+            num_null_contexts=16,
+            num_labelings=200,
+            tuned_labelings=("feature",),
+            num_tuned_contexts=16,
+            num_steps=4,
+        ),
+        "small": Settings(),
+        "paper": Settings(num_contexts=128, num_null_contexts=128, num_tuned_contexts=64, num_steps=20),
     },
     run=run,
     claims=(
@@ -250,12 +273,41 @@ STUDY = Study(
             Bound(high=1.0),
             "its ease over that of the harder part, the largest over families",
         ),
+        Claim(
+            "A machine with the matched kernel tells the feature of held-out contexts.",
+            "held-out accuracy",
+            Bound(low=0.5),
+            "lower end of the accuracy's 95 % interval, the least over families",
+        ),
+        Claim(
+            "The kernel predicts which behaviors fine-tuning teaches best.",
+            "order of losses",
+            Bound(low=0.9),
+            "rank correlation of predicted and measured loss over behaviors",
+        ),
+        Claim(
+            "It predicts the outputs on held-out contexts.",
+            "held-out outputs",
+            Bound(low=0.9),
+            "correlation with measured ones, the least over behaviors",
+        ),
+        Claim(
+            "It predicts how they change.",
+            "held-out changes",
+            Bound(low=0.9),
+            "correlation of predicted and measured changes, the least over behaviors",
+        ),
     ),
     figures={
         "ease": Figure("Ease of labelings (columns) under contrasts of next words (rows). 1 is chance.", draw_map),
         "kinds": Figure(
             "Ease of each family's feature: pretrained, with null weights, and by linear kernels.", draw_kinds
         ),
+        "accuracies": Figure(
+            "Accuracy of the kernel machine on the half of the contexts that it has not learned, with 95 % intervals.",
+            draw_accuracies,
+        ),
+        "tuning": Figure("Losses after fine-tuning, measured against predicted, of each behavior.", draw_tuning),
     },
     cost="with weights of 135 million parameters, hours on two cores and 8 GB",
     needs="weights",

@@ -54,6 +54,7 @@ NAMES = (
     "washout",
     "learned_order",
     "language_model",
+    "modular_addition",
 )
 
 

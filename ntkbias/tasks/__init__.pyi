@@ -3,6 +3,7 @@ from .cube import slabs, staircase
 from .labels import RandomLabels, eigenfunction_labels, with_random_labels
 from .line import power_law_signal
 from .linear import whitened
+from .modular import modular_addition
 from .plane import disk, polar, spiral
 from .task import Task
 
@@ -11,6 +12,7 @@ __all__ = [
     "Task",
     "disk",
     "eigenfunction_labels",
+    "modular_addition",
     "polar",
     "power_law_signal",
     "slabs",

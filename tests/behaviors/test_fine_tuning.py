@@ -48,6 +48,18 @@ def test_it_is_exact_for_a_linear_network(options, x64):
     assert "held out, measured" in str(found)
 
 
+def test_parameters_that_are_not_trained_may_be_whole_numbers(x64):
+    """As the pairs of tokens of `preferences` are; the others are trained as if they were alone."""
+    x, params = X.astype(float), LINEAR["w"].astype(float)
+    options = {"num_steps": 5, "measured": True, "learning_rate": 0.1}
+    alone = fine_tuning_prediction(lambda w, x: x @ w[:, ::-1], params, x, Y, **options)
+    picked = lambda p, x: x @ p["w"][:, p["order"]]  # noqa: E731
+    beside = {"w": params, "order": np.array([1, 0])}
+    found = fine_tuning_prediction(picked, beside, x, Y, wrt="['w']", **options)
+    for name in ("outputs", "measured_outputs"):
+        assert_near(getattr(found, name), getattr(alone, name), 1e-9)
+
+
 def test_measured_steps_are_those_of_gradient_descent():
     """By optax itself, for a network whose kernel moves."""
     net = nb.nets.mlp(width=16, depth=1, num_outputs=2, activation="tanh")
