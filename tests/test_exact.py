@@ -421,10 +421,11 @@ def test_cube_holds_its_errors_against_many_digits(dimension):
     ids=lambda phi: phi.__name__,
 )
 def test_digits_are_those_of_the_layers(phi):
-    """The mpmath formulas against the layers' duals, with biases, a shortcut and both parameterizations."""
+    """The mpmath formulas against the layers' duals, with biases, a shortcut and all parameterizations."""
     phi = ABRelu(-0.3, 1.2) if phi is ABRelu else phi()
     branch = Sequential((phi, Dense(4, 1.2, 0.4, 0.7, "standard")))
-    net = Sequential((Flatten(), Dense(4, 1.1, 0.3), Residual(branch), phi, Dense(1)))
+    ends = Dense(4, 1.1, 0.3, 0.6, "mup"), Dense(1, 1.3, 0.2, 0.5, "mup", readout=True)
+    net = Sequential((Flatten(), Dense(4, 1.1, 0.3), Residual(branch), phi, ends[0], phi, ends[1]))
     kernel = nb.infinite_ntk(net) + 0.3 * nb.infinite_nngp(net)
     x = np.random.default_rng(0).normal(size=(4, 3))
     with jax.enable_x64(True):

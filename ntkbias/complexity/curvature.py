@@ -43,7 +43,6 @@ from ntkbias.types import ApplyFunction, Inputs, Params
 __all__ = ["hessian_eigenvalues", "hessian_operator", "sharpness", "shift_curvature"]
 
 End = Literal["largest", "smallest"]
-SPARE = 3  # vectors of a block beyond the eigenvalues asked for: they find repeated eigenvalues and neighbors
 
 
 def hessian_operator(
@@ -117,9 +116,10 @@ def hessian_eigenvalues(
     smallest eigenvalues, times their distance to the largest one. The error of the eigenvalue is at most `tolerance`
     times the same number, and usually about its square times that.
 
-    Costs some 30 to 100 products with `hessian_operator`, twice that for the smallest eigenvalues. A matrix of some 80
-    parameters or fewer is decomposed. Raises `InputError` if there are fewer parameters than eigenvalues asked for, if
-    a product holds NaN, or if the search does not converge.
+    Costs some 30 to 100 products with `hessian_operator`, and several times as many for the smallest eigenvalues. If
+    there are at most some 20 parameters per eigenvalue asked for, the matrix itself is decomposed. Raises `InputError`
+    if there are fewer parameters than eigenvalues asked for, if a product holds NaN, or if the search does not
+    converge.
 
     >>> import jax.numpy as jnp, ntkbias as nb
     >>> f, w, x, y = lambda w, x: x @ w, jnp.zeros((2, 1)), jnp.diag(jnp.array([2.0, 1.0])), jnp.zeros(2)
@@ -209,11 +209,12 @@ def _extreme(
     if count > size:
         raise InputError(f"Expected num_eigenvalues to be at most the number of parameters, {size}; got {count}.")
     operator.definite = False  # so that the search needs no trace
+    block_size = count + (count > 1)  # of one eigenvalue, copies do not matter
 
     def largest(of: KernelOperator, count: int) -> Array:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Expected [0-9]+ modes to converge")
-            modes = top_modes(of, count, tolerance=tolerance, block_size=count + SPARE, key=key)
+            modes = top_modes(of, count, tolerance=tolerance, block_size=block_size, key=key)
         if not bool(jnp.all(modes.converged | (modes.method == "dense"))):
             raise InputError(
                 f"Expected the search to converge to {count} eigenvalues; got {int(jnp.sum(modes.converged))} of them. "

@@ -85,7 +85,7 @@ def _multiplied(rates: Any) -> optax.GradientTransformation:
     """Multiply updates by a pytree of numbers like them."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        given, wanted = jax.tree.structure(updates), jax.tree.structure(rates)
+        given, wanted = str(jax.tree.structure(updates)), str(jax.tree.structure(rates))
         if given != wanted:
             raise InputError(f"Expected parameters of the network given to scale_by_mup, {wanted}; got {given}.")
         return jax.tree.map(lambda rate, leaf: rate * leaf, rates, updates), state

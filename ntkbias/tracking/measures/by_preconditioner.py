@@ -97,7 +97,7 @@ def _gram(at: Snapshot, preconditioner: Params) -> np.ndarray:
     setting = at.setting
     variables, wrt = at.variables, None
     if setting.has_state:  # what is not trained has no preconditioner, and is not differentiated by
-        wanted, given = jax.tree.structure(at.params), jax.tree.structure(preconditioner)
+        wanted, given = str(jax.tree.structure(at.params)), str(jax.tree.structure(preconditioner))
         if wanted != given:
             raise InputError(f"Expected a preconditioner like the trained parameters, {wanted}; got {given}.")
         rest = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf)), at.variables[1])
