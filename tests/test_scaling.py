@@ -1,5 +1,7 @@
 """Scaling laws: forms recovered, intervals that cover, bends found, bad input named."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -324,6 +326,14 @@ def test_the_first_passage_is_the_first_position_beyond_the_level():
         np.testing.assert_array_equal(first_passage(at, curves, levels, falling=falling), slow)
     np.testing.assert_array_equal(first_passage(at, -curves, -levels, falling=True), first_passage(at, curves, levels))
     assert first_passage(at, curves[:, 9], 0.3).shape == ()
+    passed, between = (first_passage(at, curves, levels, interpolated=each) for each in (False, True))
+    late = passed > np.where(np.isnan(passed), np.inf, 0)  # those that were not beyond the level from the start
+    assert np.all((passed - between)[late] <= 5)
+    np.testing.assert_array_equal(np.isnan(passed), np.isnan(between))
+    on_line = [np.interp(position, at, row) for position, row in zip(between, curves.T, strict=True)]
+    before_is_known = late & (np.arange(40) > 3)
+    np.testing.assert_allclose(np.array(on_line)[before_is_known], levels[before_is_known], atol=1e-12)
+    assert before_is_known.sum() > 9
     for wrong, message in (
         (lambda: first_passage([1, 1], [0.0, 1.0], 0.5), "Expected positions at (s,) that ascend"),
         (lambda: first_passage([0, 1], [0.0], 0.5), "Expected values (2,) or (2, t), one row per position"),

@@ -10,8 +10,8 @@ Between two sizes the curve is a straight line of log value against log size, as
 >>> round(float(crossing(n, 100 / n / n**-0.5, 1.0)), 6)                # 100 / n falls below n^-1/2
 nan
 
-`first_passage` is the first of given positions at which a curve of any sign lies beyond a level, without interpolation:
-the step of training, among those that were looked at, from which on an accuracy is above 0.9.
+`first_passage` is the first of given positions at which a curve of any sign lies beyond a level: the step of
+training, among those that were looked at, from which on an accuracy is above 0.9.
 
 >>> from ntkbias.scaling import first_passage
 >>> float(first_passage([0, 10, 20], [-0.2, 0.5, 0.95], 0.9))
@@ -19,6 +19,7 @@ the step of training, among those that were looked at, from which on an accuracy
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -26,6 +27,7 @@ from jaxtyping import Float
 
 from ntkbias.checks import require_finite, require_host, require_scale
 from ntkbias.errors import InputError
+from ntkbias.mistaken import require_flag
 from ntkbias.scaling.curve import checked_sizes
 
 __all__ = ["crossing", "first_passage"]
@@ -70,17 +72,19 @@ def crossing(
 
 def first_passage(
     at: ArrayLike | Sequence[float],
-    values: ArrayLike | Sequence[float],
-    level: ArrayLike,
+    values: ArrayLike | Sequence[Any],
+    level: ArrayLike | Sequence[float],
     *,
     falling: bool = False,
+    interpolated: bool = False,
 ) -> Float[np.ndarray, "*t"]:
     """The first of the positions `at` `(s,)` at which `values` lie above `level`; with `falling`, below it.
 
     `at` ascends, such as the steps of a history's snapshots. `values` are `(s,)`, or `(s, t)` for t curves: the result
-    has shape `()` or `(t,)`. `level` is one number, or one per curve `(t,)`. Nothing is interpolated, so the result is
-    late by up to the distance of two positions; `crossing` interpolates curves above zero. It is NaN for a curve that
-    never passes the level. Values may have any sign; NaN does not pass.
+    has shape `()` or `(t,)`. `level` is one number, or one per curve `(t,)`. The result is late by up to the distance
+    of two positions. With `interpolated`, it is where the line from the position before meets the level. It is NaN for
+    a curve that never passes the level. Values may have any sign; NaN does not pass. `crossing` interpolates between
+    logarithms, for errors that fall.
 
     Raises `InputError` if positions do not ascend, or if shapes do not fit.
 
@@ -89,6 +93,8 @@ def first_passage(
     [10.0, nan]
     >>> float(nb.scaling.first_passage([0, 10, 20], [3.0, 2.0, 1.0], 1.5, falling=True))
     20.0
+    >>> float(nb.scaling.first_passage([0, 10, 20], [3.0, 2.0, 1.0], 1.5, falling=True, interpolated=True))
+    15.0
     """
     positions, curves, levels = (
         np.asarray(require_host(part, name), float) for part, name in ((at, "at"), (values, "values"), (level, "level"))
@@ -104,5 +110,16 @@ def first_passage(
         )
     if levels.shape not in ((), curves.shape[1:]):
         raise InputError(f"Expected one level, or one per curve, {curves.shape[1:]}; got shape {levels.shape}.")
-    passed = curves < levels if falling else curves > levels
-    return np.asarray(np.where(passed.any(0), positions[passed.argmax(0)], np.nan))
+    require_flag("falling", falling)
+    require_flag("interpolated", interpolated)
+    beyond = levels - curves if falling else curves - levels
+    passed = beyond > 0
+    place = passed.argmax(0)
+    found = np.where(passed.any(0), positions[place], np.nan)
+    if interpolated:
+        before = np.maximum(place - 1, 0)
+        short, far = (np.take_along_axis(beyond, rows[None], 0)[0] for rows in (before, place))
+        with np.errstate(divide="ignore", invalid="ignore"):  # a curve that is beyond from the start has no position before
+            share = np.where(place > 0, far / (far - short), 0.0)
+        found -= np.where(np.isfinite(share), share, 0.0) * (positions[place] - positions[before])
+    return np.asarray(found)

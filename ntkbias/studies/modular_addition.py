@@ -67,7 +67,7 @@ def run(settings: Settings, key: Any) -> Findings:
     accuracy = {name: np.asarray(history[f"{name}_accuracy"]) for name in ("train", "test")}
     overlap = np.average(within, 1, [each.shape[1] for each in families.values()])
     steepest = steps[:-1] + np.diff(steps) / 2
-    grokking = float(nb.scaling.first_passage(steps, accuracy["test"], GROKKED))
+    grokking = passage(steps, accuracy["test"], GROKKED)
     return {
         "steps": steps,
         "families": list(families)[:-1],
@@ -78,11 +78,16 @@ def run(settings: Settings, key: Any) -> Findings:
         "history": history,
         "overlap": float(overlap[-1]),
         "steepest rise": float(steepest[np.argmax(np.diff(overlap))] / grokking),
-        "delay": grokking / float(nb.scaling.first_passage(steps, accuracy["train"], LEARNED)),
+        "delay": grokking / passage(steps, accuracy["train"], LEARNED),
         "numbers at start": float(within[0, :2].min()),
         "sum at start": float(within[0, 2]),
         "sum at end": float(within[-1, 2]),
     }
+
+
+def passage(steps: np.ndarray, values: np.ndarray, level: float) -> float:
+    """The step at which values pass a level, between snapshots by a line."""
+    return float(nb.scaling.first_passage(steps, values, level, interpolated=True))
 
 
 def in_modes(families: dict[str, Float[np.ndarray, "n k"]]) -> Callable[[Snapshot], Float[np.ndarray, " f"]]:
