@@ -25,7 +25,7 @@ the readout, functions of several children of the root are not learned at all.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -57,6 +57,8 @@ from ntkbias.domains.tensor_domain import TensorDomain, multi_indices
 from ntkbias.errors import InputError, InputTypeError
 
 __all__ = ["SphereProduct"]
+
+Degrees = Sequence[int] | Mapping[int, int]  # of all leaves in order, or of the active leaves alone, {leaf: degree}
 
 
 class SphereProduct(TensorDomain):
@@ -114,11 +116,23 @@ class SphereProduct(TensorDomain):
         """The domain of one leaf."""
         return Sphere(self.leaf_dimension, self.radius)
 
-    def frequency_index(self, degrees: Sequence[int]) -> float:
+    def multi_index(self, degrees: Degrees) -> tuple[int, ...]:
+        """The degree in every leaf, from those of the active leaves alone, {leaf: degree}.
+
+        Degrees of all leaves stay as they are: every function of degrees takes both forms. Leaves count from 0, as in
+        the tree.
+
+        >>> import ntkbias as nb
+        >>> nb.domains.SphereProduct.regular((2, 2), 3).multi_index({1: 2})
+        (0, 2, 0, 0)
+        """
+        return self._checked(degrees)
+
+    def frequency_index(self, degrees: Degrees) -> float:
         """F = a_leaf times the sum of the degrees, where leaf_dimension = d^a_leaf."""
         return math.log(self.leaf_dimension, self.total_dimension) * sum(self._checked(degrees))
 
-    def spatial_index(self, degrees: Sequence[int]) -> float:
+    def spatial_index(self, degrees: Degrees) -> float:
         """S = the sum of a_u over the edges of the smallest subtree that joins the active leaves to the root."""
         degrees = self._checked(degrees)
 
@@ -131,7 +145,7 @@ class SphereProduct(TensorDomain):
 
         return sum_below(self.tree) or 0.0
 
-    def learning_index(self, degrees: Sequence[int]) -> float:
+    def learning_index(self, degrees: Degrees) -> float:
         """L = S + F. The eigenvalue of these harmonics scales as d^-L."""
         return self.spatial_index(degrees) + self.frequency_index(degrees)
 
@@ -197,11 +211,11 @@ class SphereProduct(TensorDomain):
         each = tuple(range(max_degree + 1))
         return multi_indices(each, each, self.num_leaves, max_degree)
 
-    def multiplicity(self, degree: Sequence[int]) -> int:
+    def multiplicity(self, degree: Degrees) -> int:
         """The product of the leaves' multiplicities."""
         return math.prod(self.leaf.multiplicity(r) for r in self._checked(degree))
 
-    def harmonic(self, degree: Sequence[int], x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
+    def harmonic(self, degree: Degrees, x: Array, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """The product over leaves of one random harmonic of each degree: leaves are independent."""
         return in_one_program(self._harmonic, self._checked(degree), x, require_key(key))
 
@@ -266,7 +280,11 @@ class SphereProduct(TensorDomain):
     def _has_product_rule(self) -> bool:
         return self.num_leaves * (self.leaf_dimension - 1) <= MAX_PRODUCT_DIMENSIONS
 
-    def _checked(self, degrees: Sequence[int]) -> tuple[int, ...]:
+    def _checked(self, degrees: Degrees) -> tuple[int, ...]:
+        if isinstance(degrees, Mapping):
+            for leaf in degrees.keys() - set(range(self.num_leaves)):
+                raise InputError(f"Expected leaves from 0 to {self.num_leaves - 1}; got {leaf!r}.")
+            degrees = [degrees.get(leaf, 0) for leaf in range(self.num_leaves)]
         values = np.asarray(degrees)
         if values.shape != (self.num_leaves,) or values.dtype.kind not in "iu" or values.min() < 0:
             raise InputError(

@@ -21,7 +21,7 @@ gives the error.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -78,12 +78,14 @@ def product_spectrum(kernel: Kernel, domain: SphereProduct, max_degree: int) -> 
 def spectrum_of_degrees(
     kernel: Kernel,
     domain: SphereProduct,
-    degrees: ArrayLike,
+    degrees: ArrayLike | Sequence[Sequence[int] | Mapping[int, int]],
     *,
     num_draws: int = 32,
     key: PRNGKeyArray | None = None,
 ) -> ExactSpectrum:
     """The eigenvalues of a kernel on a product of spheres, for given degrees `(rows, leaves)`.
+
+    A row may also name the active leaves alone, {leaf: degree}, which is shorter on many leaves.
 
     The multiplicity of a row counts the harmonics with exactly these degrees in these leaves. If a product rule would
     have more than 30,000 nodes, `num_draws` pairs of random cosines replace the inactive leaves; `key` draws them
@@ -101,6 +103,8 @@ def spectrum_of_degrees(
     checked_kernel(kernel)
     require_positive("num_draws", num_draws)
     leaves, n = domain.num_leaves, domain.leaf_dimension
+    if isinstance(degrees, list | tuple) and any(isinstance(row, Mapping) for row in degrees):
+        degrees = np.array([domain.multi_index(row) for row in degrees])
     degrees = np.asarray(degrees)
     if degrees.ndim != 2 or degrees.shape[1] != leaves or degrees.dtype.kind not in "iu" or np.any(degrees < 0):
         raise InputError(

@@ -57,13 +57,10 @@ def networks(p: int, width: int = 64, num_outputs: int = 1) -> dict[str, nb.laye
     }
 
 
-def inputs_and_targets(p: int) -> tuple[nb.domains.SphereProduct, np.ndarray]:
-    """p patches of p leaves of p coordinates, and the degrees of each target in each leaf."""
-    degrees = np.zeros((len(TARGETS), p, p), int)
-    for row, active in zip(degrees, TARGETS.values(), strict=True):
-        for place, degree in active.items():
-            row[place] = degree
-    return nb.domains.SphereProduct.regular((p, p), p), degrees.reshape(len(TARGETS), -1)
+def inputs_and_targets(p: int) -> tuple[nb.domains.SphereProduct, list[dict[int, int]]]:
+    """p patches of p leaves of p coordinates, and the degrees of each target in its active leaves."""
+    degrees = [{patch * p + place: degree for (patch, place), degree in active.items()} for active in TARGETS.values()]
+    return nb.domains.SphereProduct.regular((p, p), p), degrees
 
 
 def learning_indices(p: int, name: str) -> np.ndarray:
@@ -71,7 +68,7 @@ def learning_indices(p: int, name: str) -> np.ndarray:
     _, degrees = inputs_and_targets(p)
     trees = {"mlp": (), "shallow": (p * p,), "deep": (p, p)}
     own = nb.domains.SphereProduct.regular(trees[name], p**3 if name == "mlp" else p)
-    return np.array([own.learning_index([sum(row)] if name == "mlp" else row) for row in degrees.tolist()])
+    return np.array([own.learning_index([sum(row.values())] if name == "mlp" else row) for row in degrees])
 
 
 def run(settings: Settings, key: Any) -> Findings:
@@ -81,7 +78,7 @@ def run(settings: Settings, key: Any) -> Findings:
     growth = 3 * np.log(settings.branchings[1] / settings.branchings[0])  # of log d, d = p^3
     domain, degrees = inputs_and_targets(settings.p)
     x = domain.sample(max(settings.sizes) + settings.num_test, key=keys[0])
-    y = np.stack([domain.harmonic(row, x, key=keys[1]) for row in degrees.tolist()], 1)
+    y = np.stack([domain.harmonic(row, x, key=keys[1]) for row in degrees], 1)
     x_test, y_test = x[settings.num_trained :], y[settings.num_trained :]
     for name, net in networks(settings.p, settings.width, len(TARGETS)).items():
         curve = nb.measured_learning_curve(

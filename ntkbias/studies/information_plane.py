@@ -81,7 +81,7 @@ def run(settings: Settings, key: Any) -> Findings:
         found[activation] = with_input, with_label
         found[f"{activation} label"], found[f"{activation} loss"] = float(with_label[-1]), float(lost[-1])
         curves = np.stack([lost, with_label], 1)
-        halfway = [lost.max() / 2, (with_label[0] + with_label.max()) / 2]
+        halfway = np.array([lost.max(), with_label[0] + with_label.max()]) / 2
         forgotten, fitted = nb.scaling.first_passage(at, curves, halfway)
         found[f"{activation} order"] = float(forgotten / max(fitted, 1))
         found["fit"].append(nb.training.accuracy(net.apply(path[-1], x), y))

@@ -32,7 +32,7 @@ class Settings:
     num_steps: int = 3_000
 
 
-def network(settings: Settings, depth: int) -> nb.layers.Sequential:
+def network(settings: Settings, depth: int) -> Any:
     """The architecture of a depth whose features are measured. Change it here."""
     return nb.nets.mlp(width=settings.width, depth=depth, num_outputs=10)
 

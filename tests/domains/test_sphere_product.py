@@ -38,6 +38,26 @@ def test_learning_indices_are_those_of_the_paper():
     np.testing.assert_allclose([DENSE.learning_index((sum(r),)) for r in TARGETS], [1, 2, 3, 2, 2, 3])
 
 
+def test_degrees_of_active_leaves_alone_mean_the_same():
+    sparse = [{leaf: degree for leaf, degree in enumerate(row) if degree} for row in TARGETS]
+    assert [DEEP.multi_index(row) for row in sparse] == TARGETS == [DEEP.multi_index(row) for row in TARGETS]
+    assert [DEEP.learning_index(row) for row in sparse] == [DEEP.learning_index(row) for row in TARGETS]
+    x = DEEP.sample(3, key=jax.random.key(0))
+    both = [DEEP.harmonic(form[3], x, key=jax.random.key(1)) for form in (sparse, TARGETS)]
+    np.testing.assert_array_equal(*both)
+    pair = SphereProduct.regular((2,), 3)
+    kernel = nb.infinite_ntk(nb.nets.patch_network(width=8, branching=(2,), activation="relu"))
+    found = [nb.exact.spectrum_of_degrees(kernel, pair, rows) for rows in ([{1: 2}, {}], [[0, 2], [0, 0]])]
+    np.testing.assert_array_equal(found[0].eigenvalues, found[1].eigenvalues)
+    np.testing.assert_array_equal(found[0].degrees, [[0, 2], [0, 0]])
+    for wrong, message in (
+        ({16: 1}, "Expected leaves from 0 to 15; got 16"),
+        ({0: -1}, "Expected degrees of 16 whole"),
+    ):
+        with pytest.raises(InputError, match=message):
+            DEEP.multi_index(wrong)
+
+
 def test_indices_of_space_and_frequency():
     assert DEEP.total_dimension == SHALLOW.total_dimension == DENSE.total_dimension == 64
     np.testing.assert_allclose([DEEP.frequency_index(r) for r in TARGETS], np.array([1, 2, 3, 2, 2, 3]) / 3)
