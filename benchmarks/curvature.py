@@ -14,7 +14,7 @@ after training, and with W minus its initial value (Radhakrishnan et al. 2022, a
 of the authors' code for fully connected networks, which trains on SVHN: three hidden ReLU layers without biases, the
 mean squared error over outputs, and gradient descent with rate 0.1. Here the width is 256 and not 1,024, the images are
 digits, and each step takes all of them. The initialization is normal with the variance of PyTorch's default, 1 / (3 d)
-for d inputs, or for the first layer alone a given multiple of its standard deviation.
+for d inputs; in the second half of the rows, the first layer has a tenth of that standard deviation.
 """
 
 import argparse
