@@ -44,6 +44,14 @@ def test_measures_are_those_of_the_kernels_at_the_parameters(wrt, x64):
     np.testing.assert_allclose(history["preconditioned_drift"], [0, drift], rtol=1e-9)
 
 
+@pytest.mark.wide
+def test_a_run_resumes(tmp_path):
+    """In the same process, with the same measures: the second call would be refused if these had changed."""
+    taken = measures.preconditioned(by_signs)
+    first, again = (nb.track(f, PARAMS, DATA, measures=taken, checkpoint=tmp_path / "run", **RUN) for _ in range(2))
+    np.testing.assert_array_equal(first["preconditioned_drift"], again["preconditioned_drift"])
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named():
     with pytest.raises(

@@ -16,7 +16,6 @@ over all training examples, the kernel says how a step of sign descent moves the
 ((2, 8), True)
 """
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +32,8 @@ from ntkbias.tracking.snapshot import Snapshot, frobenius
 from ntkbias.types import Params
 
 __all__ = ["preconditioned"]
+
+KEPT = "(preconditioned matrices)"  # the name of a snapshot's dictionary of matrices by their preconditioners
 
 
 def preconditioned(preconditioner: Callable[[Snapshot], Params]) -> dict[str, Measure]:
@@ -55,12 +56,12 @@ def preconditioned(preconditioner: Callable[[Snapshot], Params]) -> dict[str, Me
             "Expected a function of a snapshot that returns a preconditioner; got "
             f"{type(preconditioner).__name__}. For one that stays the same give lambda at: P."
         )
-    grams: weakref.WeakKeyDictionary[Snapshot, np.ndarray] = weakref.WeakKeyDictionary()
 
     def gram(at: Snapshot) -> Float[np.ndarray, "rows rows"]:
-        if at not in grams:
-            grams[at] = _gram(at, preconditioner(at))
-        return grams[at]
+        kept = vars(at).setdefault(KEPT, {})  # as a snapshot keeps its other matrices, for all three measures
+        if id(preconditioner) not in kept:
+            kept[id(preconditioner)] = _gram(at, preconditioner(at))
+        return kept[id(preconditioner)]
 
     def preconditioned_eigenvalues(at: Snapshot) -> Any:
         """The largest eigenvalues of K_P / n."""
