@@ -57,8 +57,11 @@ def test_labels_give_the_papers_formulas(x64):
 @pytest.mark.parametrize("num_probes", [None, 4])
 def test_invariances(x64, num_probes):
     """Scaling, rotating features and permuting inputs change nothing; centering removes constants; K with K gives 1."""
-    A, Y = RNG.normal(size=(N, 6)), RNG.normal(size=(N, 2))
-    K, rotation, order = A @ A.T, np.linalg.qr(RNG.normal(size=(6, 6)))[0], RNG.permutation(N)
+    rng = np.random.default_rng(
+        1
+    )  # of its own: with few probes, three standard errors hold for most draws, not for all
+    A, Y = rng.normal(size=(N, 6)), rng.normal(size=(N, 2))
+    K, rotation, order = A @ A.T, np.linalg.qr(rng.normal(size=(6, 6)))[0], rng.permutation(N)
     exact = float(alignment(K, Y))
 
     def near(*arguments, **options):
@@ -68,7 +71,7 @@ def test_invariances(x64, num_probes):
     near(1e9 * K, Y)
     near(K, -1e-9 * Y)
     near((A @ rotation) @ (A @ rotation).T, Y)
-    near(K, Y @ np.linalg.qr(RNG.normal(size=(2, 2)))[0])
+    near(K, Y @ np.linalg.qr(rng.normal(size=(2, 2)))[0])
     near(K[np.ix_(order, order)], Y[order])
     near(K + 5, Y + 3)
     near(Y @ Y.T, K)

@@ -147,7 +147,8 @@ def test_gradient_descent_keeps_its_time():
 def test_bad_input_is_named():
     net = nb.nets.mlp(8, 1, parameterization="mup")
     with pytest.raises(
-        InputTypeError, match=r"Expected a network made of ntkbias layers, e.g. nets.mlp\(\); got function"
+        InputTypeError,
+        match=r"Expected a network made of ntkbias layers, e.g. nets.mlp\(\), and not net.apply; got function",
     ):
         scale_by_mup(lambda params, x: x, (2,), "adam")
     with pytest.raises(InputError, match="Expected rule to be one of sgd, adam; got 'lion'"):
@@ -157,8 +158,9 @@ def test_bad_input_is_named():
             scale_by_mup(other, (2,), "adam")
     with pytest.raises(InputError, match="Expected a network with a readout; got none, and its outputs would grow"):
         scale_by_mup(Dense(2, parameterization="mup"), (2,), "sgd")
-    with pytest.raises(InputError, match="Expected parameters of the network given to scale_by_mup"):
-        scale_by_mup(net, (2,), "adam").update(jnp.ones(3), optax.EmptyState())
+    for other in (jnp.ones(3), net.init(jax.random.key(0), (3,))):
+        with pytest.raises(InputError, match="Expected parameters of the network and the input_shape given to scale"):
+            scale_by_mup(net, (2,), "adam").update(other, optax.EmptyState())
     with pytest.raises(InputTypeError, match="Expected readout of Dense to be True or False; got 1"):
         Dense(3, readout=1)
     with pytest.raises(InputError, match="Expected a network whose kernel stays constant as it trains"):

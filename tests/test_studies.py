@@ -87,7 +87,9 @@ def test_claims_are_judged_by_the_interval_of_the_mean():
         assert measured(Claim("It is so.", "slope", bound), runs).holds == holds
     each = measured(Claim("It is so.", "slope", Bound(low=0.95), of="each"), runs)
     assert (each.holds, each.text) == ("no", "0.900 to 1.10, 3 of 4 within")
-    assert measured(Claim("It is so.", "slope", Bound(low=0.0)), [{"slope": np.nan}]).holds == "no"
+    for of, others, holds in (("mean", (), "unclear"), ("each", (1.0,), "unclear"), ("each", (-1.0,), "no")):
+        never = measured(Claim("It is so.", "slope", Bound(low=0.0), of=of), [{"slope": v} for v in (np.nan, *others)])
+        assert (never.holds, never.text) == (holds, f"not reached in 1 of {1 + len(others)}")
     for tie, holds in ((0.2, "tie"), (0.1, "unclear")):  # 1.00 (0.87 to 1.13): within 0.2 of the bound, not within 0.1
         assert measured(Claim("It wins.", "slope", Bound(low=1.0), tie=tie), runs).holds == holds
     one = measured(Claim("It is so.", "slope", Bound.about(1, 0.1)), [{"slope": 1.05}])

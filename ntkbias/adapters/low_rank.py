@@ -77,18 +77,23 @@ def lora(
         if not _is_matrix(leaf):
             raise InputError(
                 f"Expected wrt= to select matrices of floating-point numbers; got params{path}, of shape "
-                f"{jnp.shape(leaf)} and type {jnp.result_type(leaf)}."
+                f"{np.shape(leaf)} and type {getattr(leaf, 'dtype', type(leaf).__name__)}. Name the matrix alone, as "
+                f"wrt=\"{path}['w']\"."
             )
         *rows, columns = jnp.shape(leaf)
         if rank > math.prod(rows):
-            raise InputError(f"Expected a rank of at most {math.prod(rows)}, the rows of params{path}; got {rank}.")
+            raise InputError(
+                f"Expected a rank of at most {math.prod(rows)}, the rows of params{path}; got {rank}. "
+                "Lower it, or leave this matrix out by wrt=."
+            )
         a = (jax.random.normal(own, (math.prod(rows), rank)) / rank**0.5).astype(jnp.result_type(leaf))
         factors[path] = {"a": a, "b": jnp.zeros((rank, columns), a.dtype)}
     return LowRank(f), {"factors": factors, "frozen": params}
 
 
 def _is_matrix(leaf: Any) -> bool:
-    return np.ndim(leaf) >= 2 and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    kind = getattr(leaf, "dtype", None)
+    return np.ndim(leaf) >= 2 and kind is not None and jnp.issubdtype(kind, jnp.floating)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +105,11 @@ class LowRank(Wrapper):
     f: ApplyFunction
 
     def __call__(self, params: Params, x: Any) -> Array:
+        if not (isinstance(params, dict) and set(params) == {"factors", "frozen"}):
+            raise InputError(
+                'Expected the parameters that lora returned, {"factors", "frozen"}; got '
+                f"{type(params).__name__}. Write f, params = lora(f, params, ...)."
+            )
         factors = params["factors"]
 
         def adapted(path: Any, leaf: Any) -> Any:

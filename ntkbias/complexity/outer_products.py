@@ -81,10 +81,10 @@ def feature_correlations(
     """The correlation of each weight matrix with the AGOP in its layer's inputs, by path: the neural feature ansatz.
 
     For a layer h -> h W the two matrices are W W^T (in the paper's notation W^T W) and the mean over inputs of the sum
-    over outputs of grad_h f grad_h f^T. The correlation is their cosine, from 0 to 1. With `start`, the parameters at
-    initialization, W minus its start replaces W in the first matrix, as in the code of the authors. The gradient in h
-    is the one through this layer; in networks with shortcuts, h may act in other ways too. If the layer acts at several
-    positions, the second matrix is summed over them.
+    over outputs of grad_h f grad_h f^T. The correlation is their cosine, from 0 to 1, and NaN if one of them is zero.
+    With `start`, the parameters at initialization, W minus its start replaces W in the first matrix, as in the code of
+    the authors. The gradient in h is the one through this layer; in networks with shortcuts, h may act in other ways
+    too. If the layer acts at several positions, the second matrix is summed over them.
 
     The matrices are the parameters of two axes that multiply an activation once, `h @ W` or `h @ W.T`. Others are left
     out. A linear read-out has a correlation of one, whatever its weights, unless `start` is given. Compare with the

@@ -22,7 +22,7 @@ from ntkbias.checks import require_finite, require_positive, require_wide, widen
 from ntkbias.compilation import Function, compiled
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import RealOutputs, checked_function, require_inputs, split_params
-from ntkbias.losses import LossFunction, checked_targets, named
+from ntkbias.losses import Loss, LossFunction, checked_targets, named
 from ntkbias.packing import Unpacking, packed
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params
@@ -93,6 +93,27 @@ class Problem(Network):
         function = named(loss)
         self.loss = Function.of(function)
         self.y = checked_targets(function, self.outputs, y)
+        if not isinstance(function, Loss):
+            self._require_mean(function)
+
+    def _require_mean(self, loss: LossFunction) -> None:
+        """Raise `InputError` on a loss that grows with the number of examples, tried at two rows and the same twice."""
+        rows = min(2, len(self.y))
+        outputs = jnp.linspace(
+            0.3, 0.7, rows * int(np.prod(self.outputs.shape[1:], dtype=int)), dtype=self.outputs.dtype
+        )
+        outputs, targets = outputs.reshape(rows, *self.outputs.shape[1:]), self.y[:rows]
+        try:
+            once, twice = (
+                float(loss(jnp.concatenate([outputs] * count), jnp.concatenate([targets] * count))) for count in (1, 2)
+            )
+        except (TypeError, ValueError):  # a loss for one number of examples cannot be tried on another
+            return
+        if abs(twice - once) > 0.05 * abs(once):
+            raise InputError(
+                "Expected a loss that averages over examples; got one that is "
+                f"{once:.4g} for {rows} of them and {twice:.4g} for the same ones twice. Divide it by their number."
+            )
 
     def parts(self) -> Iterator[tuple[Array, Array, Array]]:
         """The inputs and targets of each batch, and its share of all examples."""

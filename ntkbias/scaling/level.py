@@ -119,7 +119,9 @@ def first_passage(
     if interpolated:
         before = np.maximum(place - 1, 0)
         short, far = (np.take_along_axis(beyond, rows[None], 0)[0] for rows in (before, place))
-        with np.errstate(divide="ignore", invalid="ignore"):  # a curve that is beyond from the start has no position before
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # a curve that is beyond from the start has no position before
             share = np.where(place > 0, far / (far - short), 0.0)
         found -= np.where(np.isfinite(share), share, 0.0) * (positions[place] - positions[before])
     return np.asarray(found)

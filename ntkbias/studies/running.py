@@ -155,5 +155,8 @@ def measured(claim: Claim, findings: list[Findings]) -> Measured:
         if claim.tie and any(max(abs(low - edge), abs(high - edge)) <= claim.tie for edge in edges):
             holds = "tie"
         text = interval(value, low, high) if len(values) > 1 else number(value)
+    if missing := int(np.isnan(values).sum()):  # what the claim is about did not happen in these runs
+        failed = claim.of == "each" and any(not claim.bound.holds(each) for each in values[~np.isnan(values)].tolist())
+        holds, text = "no" if failed else "unclear", f"not reached in {missing} of {len(values)}"
     expected = f"{claim.bound}{' in each run' if claim.of == 'each' and len(values) > 1 else ''}"
     return Measured(claim.sentence, claim.quantity, expected, text, holds, value, low, high)

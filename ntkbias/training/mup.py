@@ -25,6 +25,7 @@ True
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ntkbias.checks import require_choice
@@ -63,7 +64,9 @@ def scale_by_mup(net: Layer, input_shape: tuple[int, ...], rule: Rule) -> optax.
     [0.05, 0.01, 0.1]
     """
     if not isinstance(net, Layer):
-        raise InputTypeError(f"Expected a network made of ntkbias layers, e.g. nets.mlp(); got {type(net).__name__}.")
+        raise InputTypeError(
+            f"Expected a network made of ntkbias layers, e.g. nets.mlp(), and not net.apply; got {type(net).__name__}."
+        )
     require_choice("rule", rule, Rule)
     linear = linear_layers(net)
     others = sorted({layer.parameterization for layer in linear} - {"mup"})
@@ -78,16 +81,23 @@ def scale_by_mup(net: Layer, input_shape: tuple[int, ...], rule: Rule) -> optax.
             "linear layer readout=True."
         )
     rates = net.adam_rates(input_shape)
-    return optax.identity() if rule == "sgd" else _multiplied(rates)
+    if rule == "sgd":
+        return optax.identity()
+    return _multiplied(rates, jax.eval_shape(lambda key: net.init(key, input_shape), jax.random.key(0)))
 
 
-def _multiplied(rates: Any) -> optax.GradientTransformation:
-    """Multiply updates by a pytree of numbers like them."""
+def _multiplied(rates: Any, like: Any) -> optax.GradientTransformation:
+    """Multiply updates, whose shapes are those of `like`, by a pytree of numbers."""
+
+    def form(tree: Any) -> str:
+        return f"{jax.tree.structure(tree)} of shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]}"
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        given, wanted = str(jax.tree.structure(updates)), str(jax.tree.structure(rates))
-        if given != wanted:
-            raise InputError(f"Expected parameters of the network given to scale_by_mup, {wanted}; got {given}.")
+        if form(updates) != form(like):
+            raise InputError(
+                "Expected parameters of the network and the input_shape given to scale_by_mup, "
+                f"{form(like)}; got {form(updates)}."
+            )
         return jax.tree.map(lambda rate, leaf: rate * leaf, rates, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

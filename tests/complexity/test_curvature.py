@@ -225,6 +225,10 @@ def test_bad_input_is_named():
     cases = [
         (lambda: hessian_eigenvalues(network, params, X, TARGETS, 11), "at most the number of parameters, 10; got 11"),
         (lambda: hessian_eigenvalues(network, params, X, TARGETS, 0), "num_eigenvalues to be at least 1"),
+        (
+            lambda: sharpness(network, params, X, TARGETS, loss=lambda u, y: jnp.sum((u - y) ** 2)),
+            "Expected a loss that averages over examples; got one that is",
+        ),
         (lambda: sharpness(network, params, X, TARGETS, tolerance=2.0), "Expected a tolerance between 0 and 1"),
         (lambda: sharpness(network, params, X, TARGETS, matrix="fischer"), "fisher, empirical-fisher; got 'fischer'"),
         (

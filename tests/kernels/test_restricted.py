@@ -128,6 +128,11 @@ def test_low_rank_factors_of_all_matrices_are_trained_and_the_rest_is_frozen():
     assert float(jnp.abs(end["factors"]["[0]['w']"]["b"]).max()) > 0
 
 
+def test_signs_of_a_function_that_mixes_examples_are_not_taken_without_a_word():
+    with pytest.warns(UserWarning, match="It is not known whether"):
+        sign_ntk(lambda w, x: (x - x.mean(0)) @ w, jnp.ones((3, 1)))(jnp.eye(3))
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named():
     params, x = {"w": jnp.ones((3, 2)), "b": jnp.ones(2), "ids": jnp.arange(4).reshape(2, 2)}, jnp.eye(3)
@@ -138,6 +143,13 @@ def test_bad_input_is_named():
     key = jax.random.key(0)
     for call, error, message in (
         (lambda: lora(3, params, 1, key=key), InputTypeError, "Expected f to be a function"),
+        (lambda: lora(f, params, 1, key=key)[0](params, x), InputError, "Expected the parameters that lora returned"),
+        (
+            lambda: lora(f, {"w": "abc"}, 1, key=key, wrt="['w']"),
+            InputError,
+            "Expected wrt= to select matrices of floating-point numbers",
+        ),
+        (lambda: sign_ntk(f, None), InputError, "Expected params to hold one array or more; got none."),
         (lambda: lora(f, params, 0, key=key), InputError, "Expected rank to be at least 1; got 0"),
         (
             lambda: lora(f, params, 4, key=key),

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
-from ntkbias.errors import InputTypeError
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels.empirical.cross import CrossNTK, cross_ntk
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which, chosen_paths, partitioned, paths_of, with_real_params
@@ -53,7 +53,8 @@ def sign_ntk(
     Its diagonal counts the parameters with a gradient that is not zero. Each output has its own signs. The kernel does
     not change if outputs are multiplied by positive numbers. Where gradients change their signs it jumps, and gradients
     that are zero but for rounding have random signs: such numbers differ from device to device. The Jacobian is formed
-    in blocks; costs what `preconditioned_ntk` costs. Other arguments and errors are those of `empirical_ntk`.
+    in blocks; costs what `preconditioned_ntk` costs. Other arguments and errors are those of `empirical_ntk`, except
+    that a function that mixes examples leads to a warning.
 
     >>> import jax.numpy as jnp
     >>> f, x = (lambda params, x: x @ params), jnp.array([[1.0, 2.0], [3.0, -4.0]])
@@ -117,6 +118,8 @@ def _variables(f: ApplyFunction, params: Params, wrt: Which | None) -> tuple[App
     """f, and its parameters beside moves of the selected ones, which are zero."""
     if not callable(f):
         raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
+    if not jax.tree.leaves(params):
+        raise InputError("Expected params to hold one array or more; got none.")
     f, params = with_real_params(f, params)
     chosen, _ = partitioned(params, chosen_paths(params, wrt) or paths_of(params))
     return f, {"moves": jax.tree.map(jnp.zeros_like, chosen), "params": params}
@@ -159,7 +162,12 @@ class Signed(Wrapper):
             )
             return sum(jax.tree.leaves(parts))  # type: ignore[return-value]  # there is one parameter or more
 
-        return jax.vmap(moved)(x)
+        # The outputs on the whole batch change nothing. They show the check for mixing how f treats a batch.
+        whole = jax.lax.stop_gradient(self.f(eqx.combine(chosen, rest), x))
+        whole = whole.reshape(len(whole), -1)
+        whole = jnp.concatenate([whole.real, whole.imag], 1) if jnp.iscomplexobj(whole) else whole
+        signs = jax.vmap(moved)(x)
+        return jnp.where(jnp.zeros(signs.shape, bool), whole.astype(signs.dtype), signs)
 
 
 def _split(variables: Params) -> tuple[Params, Params]:
