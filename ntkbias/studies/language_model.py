@@ -204,6 +204,7 @@ STUDY = Study(
         Paper("Baratin et al.", 2020, "Implicit Regularization via Neural Feature Alignment", "2008.00938"),
         Paper("Malladi et al.", 2023, "A Kernel-Based View of Language Model Fine-Tuning", "2210.05643"),
     ),
+    origin="claims of this package",
     idea="A behavior of a language model is a labeling of contexts that decides between two next words. The kernel of "
     "the difference of two logits says how readily fine-tuning would teach it. The kernel of a pretrained model "
     "should favor what the model already represents, and that of random weights should not. These claims are this "

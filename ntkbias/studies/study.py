@@ -103,9 +103,12 @@ class Study:
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
     num_seeds: int = 1
     cost: str = ""  # time and memory at the paper's scale, if two cores cannot run it in an hour
+    origin: str = ""  # where the claims come from, if it is not the first paper
     needs: str = ""  # a setting that a user has to give beyond the smoke scale, such as the place of a file
 
     @property
     def source(self) -> str:
-        """The first paper in short, such as "Huh et al. 2021"."""
+        """Where the claims come from: the first paper in short, such as "Huh et al. 2021", or the `origin`."""
+        if self.origin:
+            return self.origin
         return f"{self.papers[0].authors} {self.papers[0].year}" if self.papers else "an article, not on arXiv"

@@ -125,7 +125,9 @@ STUDY = Study(
             "2208.04924",
         ),
     ),
-    idea="Architectures differ in what they learn first, and their kernels show it. Training moves the kernels toward "
+    origin="an open question, with networks of Hong et al. 2022",
+    idea="Architectures differ in what they learn first, and their kernels show it: Hong et al. find that hat "
+    "activations remove the preference of ReLU networks for low frequencies. Training moves the kernels toward "
     "the data. An open question is whether enough data wash out the difference: whether the first eigenfunctions of "
     "two trained networks become alike as the number of examples grows. All trainings have the same number of steps "
     "and the same batch size; both networks of a pair have biases, and differ in one thing.",
