@@ -54,19 +54,17 @@ def test_labels_give_the_papers_formulas(x64):
     np.testing.assert_allclose(alignment(A @ A.T, B).value, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("num_probes", [None, 4])
+@pytest.mark.parametrize("num_probes", [None, 64])
 def test_invariances(x64, num_probes):
     """Scaling, rotating features and permuting inputs change nothing; centering removes constants; K with K gives 1."""
-    rng = np.random.default_rng(
-        1
-    )  # of its own: with few probes, three standard errors hold for most draws, not for all
+    rng = np.random.default_rng(0)
     A, Y = rng.normal(size=(N, 6)), rng.normal(size=(N, 2))
     K, rotation, order = A @ A.T, np.linalg.qr(rng.normal(size=(6, 6)))[0], rng.permutation(N)
     exact = float(alignment(K, Y))
 
     def near(*arguments, **options):
         found = alignment(*arguments, num_probes=num_probes, **options)
-        np.testing.assert_allclose(found.value, exact, rtol=1e-9, atol=1e-12 + 3 * float(found.standard_error))
+        np.testing.assert_allclose(found.value, exact, rtol=1e-9, atol=1e-12 + 4 * float(found.standard_error))
 
     near(1e9 * K, Y)
     near(K, -1e-9 * Y)
