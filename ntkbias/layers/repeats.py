@@ -31,8 +31,6 @@ Block = tuple[Layer, ...]
 
 MIN_BLOCKS = 3  # fewer are written out, which is as fast
 NUM_SETTLING = 2  # first blocks that may change the form of the carry: the first adds an ntk and sets the width
-# JAX 0.8 raises an AssertionError on derivatives of a scan within a scan, by inputs and by stacked numbers together.
-SCANS_NEST = jax.__version_info__ >= (0, 9)
 NOT_TRACEABLE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -117,16 +115,13 @@ def _longest_run(kinds: list[int], start: int) -> tuple[int, int]:
 def _through_all(blocks: Sequence[Block], covariance: Covariance) -> Covariance:
     """The covariance after blocks that are alike. The first ones are written out until the carry keeps its form.
 
-    All of them are written out if a layer's `propagate` reads the values of its numbers, which a scan traces, and on JAX
-    0.8 if it has a scan of its own, as expansions of activations have.
+    All of them are written out if a layer's `propagate` reads the values of its numbers, which a scan traces.
     """
     for _ in range(NUM_SETTLING + 1):
         if len(blocks) < MIN_BLOCKS:
             break
         try:
             if _keeps_form(blocks[0], covariance):
-                if not SCANS_NEST and _has_scan(blocks[0], covariance):
-                    break
                 return _scanned(blocks, covariance)
         except NOT_TRACEABLE:
             break
@@ -148,10 +143,6 @@ def _keeps_form(block: Block, covariance: Covariance) -> bool:
     before, after = jax.eval_shape(lambda carried: (carried, _through(block, carried)), covariance)
     same = jax.tree.structure(before) == jax.tree.structure(after)  # type: ignore[operator]
     return same and jax.tree.leaves(before) == jax.tree.leaves(after)
-
-
-def _has_scan(block: Block, covariance: Covariance) -> bool:
-    return "scan[" in str(jax.make_jaxpr(lambda carried: _through(block, carried))(covariance))
 
 
 def _scanned(blocks: Sequence[Block], covariance: Covariance) -> Covariance:
