@@ -28,7 +28,7 @@ Limit = Literal["finite", "infinite"]
 # and a wrong option should fail at once. A test compares the names.
 MeasureName = Literal["harmonic", "graph", "dirichlet"]
 LossName = Literal["mse", "logistic", "hinge", "cross_entropy"]
-Parameterization = Literal["ntk", "standard"]
+Parameterization = Literal["ntk", "standard", "mup"]
 NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")  # the help text itself says what happens without the option
 
 
