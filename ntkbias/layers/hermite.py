@@ -26,6 +26,8 @@ from jaxtyping import Array
 __all__ = ["expansion_dual", "polynomial_dual", "polynomial_slope"]
 
 TERMS_PER_PASS = 16  # terms that one pass over the pairs in memory adds; fewer or more are slower on a CPU
+# JAX 0.8.0 cannot transpose a scan over tangents, and raises an AssertionError; 0.10.2 can.
+TANGENTS_SCAN = jax.__version_info__ >= (0, 10)
 NODES_PER_TERM = 4  # enough that truncation dominates the error of an expansion, not quadrature
 
 
@@ -117,5 +119,12 @@ def _mehler_jvp(primals, tangents):
     first, second, cosine = primals
     order = jnp.arange(1, len(first), dtype=first.dtype).reshape(-1, *[1] * (first.ndim - 1))
     slope = _mehler(order * first[1:], second[1:], cosine) if len(first) > 1 else jnp.zeros_like(cosine)
-    change = _sum(tangents[0], second, cosine) + _sum(first, tangents[1], cosine)
+    sum_of = _sum if TANGENTS_SCAN else _sum_by_powers
+    change = sum_of(tangents[0], second, cosine) + sum_of(first, tangents[1], cosine)
     return _mehler(*primals), change + slope * tangents[2]
+
+
+def _sum_by_powers(first: Array, second: Array, cosine: Array) -> Array:
+    """The same sum, which holds all powers of the cosine at once."""
+    powers = jnp.cumprod(jnp.broadcast_to(cosine, (len(first) - 1, *cosine.shape)), 0)
+    return first[0] * second[0] + jnp.sum(first[1:] * second[1:] * powers, 0)
