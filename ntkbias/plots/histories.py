@@ -167,6 +167,7 @@ def frequency_spectrogram(
     >>> probe = nb.tracking.Probe(domain=nb.domains.Circle())
     >>> history = nb.track(net.apply, params, data, optimizer=optax.sgd(0.1), num_steps=10, probe=probe)
     >>> nb.plots.frequency_spectrogram(history).get_xlabel()
+    'frequency (radians per unit of length)'
     """
     _require_history(history, measure)
     if history.level_frequencies is None:
