@@ -2,7 +2,7 @@
 
 >>> from ntkbias.studies import study_of
 >>> study_of("kernel_drift").claims[0].quantity
-'early share'
+'transient'
 """
 
 import dataclasses
