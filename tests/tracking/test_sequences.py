@@ -79,11 +79,11 @@ def test_measures_of_sequences(outputs, x64):
     wanted = nb.complexity.gradient_norm(network, params, x, labels, loss="cross_entropy")
     np.testing.assert_allclose(taken["gradient_norm"], wanted, rtol=1e-6)
     left_out = {name for name, value in taken.items() if value is None}
-    assert left_out <= {  # without a domain, test inputs, or a squared error
+    assert left_out <= {  # without a domain, test inputs, a squared error, or a learning rate
         *("test_loss", "test_accuracy", "alignment_by_class", "frequencies", "residual_frequency"),
         *("residual_spectrum", "output_spectrum", "frozen_outputs", "frozen_error", "frozen_loss"),
         *("path_kernel", "path_eigenvalues", "path_outputs", "path_error", "trajectory_complexity"),
-        *("matched_modes", "kernel_velocity"),
+        *("matched_modes", "kernel_velocity", "sharpness_limit"),
     }
 
 
