@@ -25,9 +25,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.behaviors.labelings import labelings_on, matrices_of, operators_of
+from ntkbias.behaviors.labelings import labelings_on, matrices_of, operators_of, place_of
 from ntkbias.checks import key_or_default, require_known, require_name, require_positive
-from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.scaling import Interval
 from ntkbias.tables import Axes, Printed, Table, counted, interval, number
@@ -94,16 +93,7 @@ class Ease(Printed):
         return tuple(self.labelings[place] for place in np.argsort(-values, kind="stable"))
 
     def __getitem__(self, names: str | tuple[str, str]) -> EaseOfOne:
-        kernel, name = names if isinstance(names, tuple) and len(names) == 2 else (None, names)
-        if kernel is None and len(self.kernels) > 1:
-            raise InputError(
-                f"Expected the names of a kernel and a labeling, as [{self.kernels[0]!r}, {self.labelings[0]!r}], "
-                f"since there are {len(self.kernels)} kernels; got {names!r}."
-            )
-        kernel = self.kernels[0] if kernel is None else kernel
-        require_name(kernel, self.kernels, "a kernel")
-        require_name(name, self.labelings, "a labeling")
-        place = self.kernels.index(kernel), self.labelings.index(name)
+        place = place_of(names, self.kernels, self.labelings)
         low, high = np.asarray(self.ease_interval, float)[place]
         value = Interval(float(np.asarray(self.ease)[place]), float(low), float(high))
         return EaseOfOne(

@@ -22,8 +22,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbias.behaviors.labelings import labelings_on, matrices_of, operators_of
-from ntkbias.checks import key_or_default, require_known, require_name, require_positive, require_scale
+from ntkbias.behaviors.labelings import labelings_on, matrices_of, operators_of, place_of
+from ntkbias.checks import key_or_default, require_known, require_positive, require_scale
 from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.learning import kernel_regression
@@ -62,16 +62,7 @@ class HeldOutAccuracy(Printed):
     majority: Float[Array, " b"]
 
     def __getitem__(self, names: str | tuple[str, str]) -> Interval:
-        kernel, name = names if isinstance(names, tuple) and len(names) == 2 else (None, names)
-        if kernel is None and len(self.kernels) > 1:
-            raise InputError(
-                f"Expected the names of a kernel and a labeling, as [{self.kernels[0]!r}, {self.labelings[0]!r}], "
-                f"since there are {len(self.kernels)} kernels; got {names!r}."
-            )
-        kernel = self.kernels[0] if kernel is None else kernel
-        require_name(kernel, self.kernels, "a kernel")
-        require_name(name, self.labelings, "a labeling")
-        place = self.kernels.index(kernel), self.labelings.index(name)
+        place = place_of(names, self.kernels, self.labelings)
         low, high = np.asarray(self.accuracy_interval, float)[place].tolist()
         return Interval(float(np.asarray(self.accuracy)[place]), low, high)
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ntkbias.checks import require_finite, require_host
+from ntkbias.checks import require_finite, require_host, require_name
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.kernels import KernelOperator
 from ntkbias.kernels.on_inputs import operator_on, symmetric_matrix
 from ntkbias.types import Inputs
 
-__all__ = ["labelings_on", "matrices_of", "operators_of"]
+__all__ = ["labelings_on", "matrices_of", "operators_of", "place_of"]
 
 ROUNDING = 1e-12  # relative to a labeling: far above the rounding of a float64 mean
 
@@ -85,3 +85,17 @@ def labelings_on(labelings: Any, operators: dict[str, KernelOperator]) -> dict[s
             raise InputError(f"Expected a labeling that varies over the inputs; got a constant for {name!r}.")
         found[name] = numbers
     return found
+
+
+def place_of(names: Any, kernels: tuple[str, ...], labelings: tuple[str, ...]) -> tuple[int, int]:
+    """The row and the column of a pair (kernel, labeling) of names; of a labeling alone, if there is one kernel."""
+    kernel, name = names if isinstance(names, tuple) and len(names) == 2 else (None, names)
+    if kernel is None and len(kernels) > 1:
+        raise InputError(
+            f"Expected the names of a kernel and a labeling, as [{kernels[0]!r}, {labelings[0]!r}], since there are "
+            f"{len(kernels)} kernels; got {names!r}."
+        )
+    kernel = kernels[0] if kernel is None else kernel
+    require_name(kernel, kernels, "a kernel")
+    require_name(name, labelings, "a labeling")
+    return kernels.index(kernel), labelings.index(name)
