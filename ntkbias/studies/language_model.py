@@ -17,6 +17,7 @@ import ntkbias as nb
 from ntkbias.progress import phase, progress
 from ntkbias.studies.contexts import FAMILIES, contexts
 from ntkbias.studies.models import model_of, random_transformer
+from ntkbias.studies.parts import draw_kinds_of_parameters, draw_layers, ease_of_parts, parts_of
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
 from ntkbias.studies.tuning import draw_tuning, tuned
 
@@ -64,7 +65,7 @@ def run(settings: Settings, key: Any) -> Findings:
     also = {name: [tokenizer.encode_one(word) for word in family.paraphrase] for name, family in FAMILIES.items()}
     options: dict[str, Any] = {"num_labelings": settings.num_labelings, "key": random_key}
     main = "pretrained" if settings.weights else "stand-in"
-    grid, names, found, shuffled, accuracies = [], [], {}, [], []
+    grid, names, found, parts, shuffled, accuracies = [], [], {}, {}, [], []
     aligned: dict[str, list[float]] = {"same": [], "unrelated": []}
     batches = {name: tokenizer.encode_batch(texts) for name, (texts, _) in drawn.items()}
     phase("kernels of the model")
@@ -84,6 +85,8 @@ def run(settings: Settings, key: Any) -> Findings:
         }
         others = nb.behaviors.ease(linear, {"feature": labelings["feature"]}, **options)
         found[name] = {main: result[name, "feature"]} | {kind: others[kind, "feature"] for kind in linear}
+        grams_of_parts = parts_of(transformer, params, tokens, ids[name])
+        parts[name] = ease_of_parts(grams_of_parts, labelings["feature"], **options)
         right = nb.behaviors.held_out_accuracy(grams[0], labelings, key=random_key)
         accuracies.append([(one.value, one.low, one.high) for one in (right[labeling] for labeling in labelings)])
         errors = np.abs(np.asarray(result.null_mean) - 1) / np.asarray(result.null_error)
@@ -124,6 +127,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "columns": list(next(iter(drawn.values()))[1]),
         "families": list(FAMILIES),
         "by kind": values,
+        "parts": parts,
         "null range": np.array([[each[main].quantiles[0], each[main].quantiles[2]] for each in found.values()]),
         "matched ease": float(matched.min()),
         "beyond random labelings": float(
@@ -303,6 +307,13 @@ STUDY = Study(
         "ease": Figure("Ease of labelings (columns) under contrasts of next words (rows). 1 is chance.", draw_map),
         "kinds": Figure(
             "Ease of each family's feature: pretrained, with null weights, and by linear kernels.", draw_kinds
+        ),
+        "layers": Figure(
+            "Ease of each family's feature by layer, with 95 % intervals. Dotted: by all parameters.", draw_layers
+        ),
+        "parameters": Figure(
+            "Ease of each family's feature by kind of parameter, and the kind's share of the kernel's centered trace.",
+            draw_kinds_of_parameters,
         ),
         "accuracies": Figure(
             "Accuracy of the kernel machine on the half of the contexts that it has not learned, with 95 % intervals.",
