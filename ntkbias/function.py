@@ -33,6 +33,7 @@ __all__ = [
     "is_differentiated",
     "num_outputs",
     "output_shape",
+    "real_outputs",
     "require_inputs",
     "signature",
     "split_params",
@@ -56,10 +57,14 @@ class RealOutputs(Function):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Return the outputs of f, or their real and imaginary parts if they are complex."""
-        found = super().__call__(*args, **options)
-        if not jnp.issubdtype(getattr(found, "dtype", bool), jnp.complexfloating) or not found.ndim:
-            return found
-        return jnp.stack([jnp.real(found), jnp.imag(found)], 1)
+        return real_outputs(super().__call__(*args, **options))
+
+
+def real_outputs(found: Any) -> Any:
+    """Outputs `(n, ...)` as they are if they are real; complex ones as `(n, 2, ...)`, (real, imaginary)."""
+    if not jnp.issubdtype(getattr(found, "dtype", bool), jnp.complexfloating) or not found.ndim:
+        return found
+    return jnp.stack([jnp.real(found), jnp.imag(found)], 1)
 
 
 def checked_function(
@@ -114,11 +119,10 @@ def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> Non
     """
     output_shape(f, params, x, name)
     _require_any_batch_size(f, params, x, name)
-    inner = getattr(Function.of(f), "f", f)
-    if isinstance(inner, Unpacking):
-        require_independent_examples(inner.f, params, inner.layout.unpack(x))
-    else:
-        require_independent_examples(f, params, x)
+    inner: Any = Function.of(f).f
+    inner, inputs = (inner.f, inner.layout.unpack(x)) if isinstance(inner, Unpacking) else (f, x)
+    # A wrapper that gives a user's function one example at a time names the function on batches.
+    require_independent_examples(getattr(Function.of(inner).f, "on_batches", inner), params, inputs)
     _require_finite_outputs(f, params, x)
 
 

@@ -210,35 +210,27 @@ HALF_PRECISION = {
     "eigen.effective_dimension": Half(
         lambda h: nb.eigen.effective_dimension(nb.kernels.as_operator(h.gram), 0.5, key=_key()).value
     ),
-    "empirical_ntk": Half(lambda h: h.kernel(h.x), keeps_type=True),
-    "cross_ntk": Half(
-        lambda h: nb.cross_ntk(h.f, h.f, h.params, outputs="all")(h.x, h.x[:3]).reshape(12, 3), keeps_type=True
-    ),
-    "block_ntk": Half(
-        lambda h: nb.block_ntk({"f": h.f, "g": h.f}, h.params)({"f": h.x, "g": h.x[:3]}), keeps_type=True
-    ),
+    "empirical_ntk": Half(lambda h: h.kernel(h.x)),
+    "cross_ntk": Half(lambda h: nb.cross_ntk(h.f, h.f, h.params, outputs="all")(h.x, h.x[:3]).reshape(12, 3)),
+    "block_ntk": Half(lambda h: nb.block_ntk({"f": h.f, "g": h.f}, h.params)({"f": h.x, "g": h.x[:3]})),
     "kernels.holomorphic_ntk": Half(
         lambda h: abs(
             nb.kernels.holomorphic_ntk(lambda p, x: h.f(p, x).astype(jnp.float32) * (1 + 1j), h.params, h.x)
         ).reshape(12, 12)
     ),
-    "empirical_nngp": Half(lambda h: nb.empirical_nngp(h.f, h.params)(h.x), keeps_type=True),
-    "empirical_ntk_by_layer": Half(lambda h: _by_name(nb.empirical_ntk_by_layer(h.f, h.params), h), keeps_type=True),
-    "ntk_velocity": Half(lambda h: nb.ntk_velocity(h.f, h.params, h.params)(h.x), 0.1, True),
-    "loss_weighted_ntk": Half(lambda h: nb.loss_weighted_ntk(h.f, h.params, "logistic")(h.x), keeps_type=True),
-    "preconditioned_ntk": Half(
-        lambda h: nb.preconditioned_ntk(h.f, h.params, jax.tree.map(jnp.abs, h.params))(h.x), keeps_type=True
-    ),
-    "kernels.sign_ntk": Half(lambda h: nb.kernels.sign_ntk(h.f, h.params)(h.x), keeps_type=True),
-    "kernels.asymmetric_sign_ntk": Half(
-        lambda h: nb.kernels.asymmetric_sign_ntk(h.f, h.params)(h.x, h.x), keeps_type=True
-    ),
+    "empirical_nngp": Half(lambda h: nb.empirical_nngp(h.f, h.params)(h.x)),
+    "empirical_ntk_by_layer": Half(lambda h: _by_name(nb.empirical_ntk_by_layer(h.f, h.params), h)),
+    "ntk_velocity": Half(lambda h: nb.ntk_velocity(h.f, h.params, h.params)(h.x), 0.1),
+    "loss_weighted_ntk": Half(lambda h: nb.loss_weighted_ntk(h.f, h.params, "logistic")(h.x)),
+    "preconditioned_ntk": Half(lambda h: nb.preconditioned_ntk(h.f, h.params, jax.tree.map(jnp.abs, h.params))(h.x)),
+    "kernels.sign_ntk": Half(lambda h: nb.kernels.sign_ntk(h.f, h.params)(h.x)),
+    "kernels.asymmetric_sign_ntk": Half(lambda h: nb.kernels.asymmetric_sign_ntk(h.f, h.params)(h.x, h.x)),
     "kernels.sign_preconditioner": Half(lambda h: nb.kernels.sign_preconditioner(h.params)["w"], keeps_type=True),
-    "adapters.lora": Half(lambda h: _low_rank(h)(h.x), keeps_type=True),
-    "kernels.pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=_key())(h.x), keeps_type=True),
+    "adapters.lora": Half(lambda h: _low_rank(h)(h.x)),
+    "kernels.pseudo_ntk": Half(lambda h: nb.kernels.pseudo_ntk(h.f, h.params, key=_key())(h.x)),
     "infinite_ntk": Half(lambda h: nb.infinite_ntk(nb.nets.mlp(depth=2))(h.x)),
     "infinite_nngp": Half(lambda h: nb.infinite_nngp(nb.nets.mlp(depth=2, activation="erf"))(h.x)),
-    "gram_on_disk": Half(_stored, keeps_type=True),
+    "gram_on_disk": Half(_stored),
     "compare_grid": Half(
         lambda h: (
             nb.compare_grid(nb.nets.mlp, h.x, nb.domains.PointCloud(), width=[4], seeds=1, targets=h.y)

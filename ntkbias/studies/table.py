@@ -55,6 +55,7 @@ NAMES = (
     "learned_order",
     "language_model",
     "modular_addition",
+    "modular_transformer",
 )
 
 

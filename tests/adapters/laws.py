@@ -32,7 +32,8 @@ def assert_adapted(f, params, x, own):
 
     outputs, expected, explicit, kernel = values(params, x)
     assert kernel.dtype == jnp.float64
-    assert_near(outputs, expected, 1e-13)  # the same operations
+    rounding = 4 * float(jnp.finfo(outputs.dtype).eps)  # the same operations, which XLA may fuse in another way
+    assert_near(outputs, expected, max(1e-13, rounding))
     assert_near(kernel, explicit, 1e-10)
     assert np.abs(explicit).max() > 0
     assert len(tables[0].splitlines()) >= 1 + len(jax.tree.leaves(params))

@@ -128,9 +128,17 @@ def test_low_rank_factors_of_all_matrices_are_trained_and_the_rest_is_frozen():
     assert float(jnp.abs(end["factors"]["[0]['w']"]["b"]).max()) > 0
 
 
-def test_signs_of_a_function_that_mixes_examples_are_not_taken_without_a_word():
-    with pytest.warns(UserWarning, match="It is not known whether"):
-        sign_ntk(lambda w, x: (x - x.mean(0)) @ w, jnp.ones((3, 1)))(jnp.eye(3))
+@pytest.mark.parametrize("wrapped", [lambda x: x, lambda x: {"a": x}])
+@pytest.mark.parametrize("factor", [1.0, 1 + 1j])
+def test_signs_of_a_function_that_mixes_examples_are_refused(wrapped, factor):
+    def f(w, x):
+        x = jax.tree.leaves(x)[0]
+        return factor * ((x - x.mean(0)) @ w)
+
+    x = wrapped(jnp.eye(3))
+    for kernel, inputs in ((sign_ntk, (x,)), (asymmetric_sign_ntk, (x, x))):
+        with pytest.raises(InputError, match="Expected f.params, x. to treat each example alone"):
+            kernel(f, jnp.ones((3, 1)))(*inputs)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -150,7 +150,7 @@ class CrossNTK(Described):
         """The zero kernel of two functions that share no parameter."""
         n, m, (o, c) = len(x1), len(x2), num_outputs
         shapes = {"all": (n, o, m, c), "each": (o, n, m)}
-        dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(self.left.params)))
+        dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in jax.tree.leaves(self.left.params)))
         return jnp.zeros(shapes.get(self.outputs, (n, m)), jnp.finfo(dtype).dtype)
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from ntkbias.checks import is_known
+from ntkbias.checks import is_known, widened
 from ntkbias.compilation import compiled, memory_of
 from ntkbias.kernels.factors import Convolution, Factor, FullJacobian, Lookup, Product
 from ntkbias.kernels.gradients import CACHED, PASS_SHARE, Gradients
@@ -132,7 +132,7 @@ def _jacobians(gradients: Gradients, x: Array) -> dict[str, FullJacobian]:
     with jax.default_matmul_precision(gradients.precision):
         found = jax.vmap(example)(x)
     names = [path for path in gradients.paths if path in (gradients.only or ())]
-    jacobians = (leaf.reshape(*leaf.shape[:2], -1) for leaf in found)
+    jacobians = (widened(leaf).reshape(*leaf.shape[:2], -1) for leaf in found)
     return {path: FullJacobian(1.0, jacobian) for path, jacobian in zip(names, jacobians, strict=True)}
 
 

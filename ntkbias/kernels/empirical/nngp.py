@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from ntkbias.checks import require_choice
+from ntkbias.checks import require_choice, widened
 from ntkbias.compilation import Function
 from ntkbias.function import checked_function, num_outputs, require_inputs
 from ntkbias.kernels.gradients import square_rows
@@ -94,7 +94,7 @@ class EmpiricalNNGP(Kernel):
 
     def features(self, x: Array) -> Array:
         with jax.default_matmul_precision(self.precision):
-            return self.f(self.params, x).reshape(len(x), -1, 1)
+            return widened(self.f(self.params, x)).reshape(len(x), -1, 1)
 
     def contract(self, features1: Array, features2: Array | None) -> Array:
         with jax.default_matmul_precision(self.precision):

@@ -43,8 +43,8 @@ def empirical_ntk(
 
     `f(params, x)` maps `(n, ...)` to `(n, ...)` and treats each example alone. `params` is a pytree of floating-point
     or complex arrays. If f computes in a narrower type than its parameters, gradients are still contracted in the type
-    of the parameters. With o outputs the kernel is `(n, m)` for "mean" and "sum", `(o, n, m)` for "each" and
-    `(n, o, m, o)` for "all".
+    of the parameters, in float32 at least. With o outputs the kernel is `(n, m)` for "mean" and "sum", `(o, n, m)` for
+    "each" and `(n, o, m, o)` for "all".
 
     `memory_budget` bounds the bytes of one block's Jacobians (default: a quarter of the device's memory). The result is
     held in addition. Costs up to about n^2 o P / 2 multiplications for P parameters (o times as many for "all"), and

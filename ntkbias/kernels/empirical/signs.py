@@ -28,6 +28,7 @@ from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.function import real_outputs
 from ntkbias.kernels.empirical.cross import CrossNTK, cross_ntk
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which, chosen_paths, partitioned, paths_of, with_real_params
@@ -53,8 +54,7 @@ def sign_ntk(
     Its diagonal counts the parameters with a gradient that is not zero. Each output has its own signs. The kernel does
     not change if outputs are multiplied by positive numbers. Where gradients change their signs it jumps, and gradients
     that are zero but for rounding have random signs: such numbers differ from device to device. The Jacobian is formed
-    in blocks; costs what `preconditioned_ntk` costs. Other arguments and errors are those of `empirical_ntk`, except
-    that a function that mixes examples leads to a warning.
+    in blocks; costs what `preconditioned_ntk` costs. Other arguments and errors are those of `empirical_ntk`.
 
     >>> import jax.numpy as jnp
     >>> f, x = (lambda params, x: x @ params), jnp.array([[1.0, 2.0], [3.0, -4.0]])
@@ -127,7 +127,7 @@ def _variables(f: ApplyFunction, params: Params, wrt: Which | None) -> tuple[App
 
 @dataclasses.dataclass(frozen=True)
 class Moved(Wrapper):
-    """f at params + moves, as a function of both. Parameters without a move stay."""
+    """f at params + moves, as a function of both, with real outputs. Parameters without a move stay."""
 
     saved_as: ClassVar[str] = "kernels.asymmetric_sign_ntk"
 
@@ -135,7 +135,7 @@ class Moved(Wrapper):
 
     def __call__(self, variables: Params, x: Any) -> Array:
         moves, (chosen, rest) = variables["moves"], _split(variables)
-        return self.f(eqx.combine(jax.tree.map(jnp.add, chosen, moves), rest), x)
+        return real_outputs(self.f(eqx.combine(jax.tree.map(jnp.add, chosen, moves), rest), x))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,12 +146,17 @@ class Signed(Wrapper):
 
     f: ApplyFunction
 
+    @property
+    def on_batches(self) -> Moved:
+        """f itself, with the same variables: it shows how f treats a batch, which this function never gives it."""
+        return Moved(self.f)
+
     def __call__(self, variables: Params, x: Any) -> Array:
         chosen, rest = jax.lax.stop_gradient(_split(variables))
 
         def outputs(chosen: Params, one: Any) -> Array:
-            found = self.f(eqx.combine(chosen, rest), jax.tree.map(lambda leaf: leaf[None], one))[0].reshape(-1)
-            return jnp.concatenate([found.real, found.imag]) if jnp.iscomplexobj(found) else found
+            found = self.f(eqx.combine(chosen, rest), jax.tree.map(lambda leaf: leaf[None], one))
+            return real_outputs(found).reshape(-1)
 
         def moved(one: Any) -> Array:
             jacobian = jax.jacrev(outputs)(chosen, one)
@@ -162,12 +167,7 @@ class Signed(Wrapper):
             )
             return sum(jax.tree.leaves(parts))  # type: ignore[return-value]  # there is one parameter or more
 
-        # The outputs on the whole batch change nothing. They show the check for mixing how f treats a batch.
-        whole = jax.lax.stop_gradient(self.f(eqx.combine(chosen, rest), x))
-        whole = whole.reshape(len(whole), -1)
-        whole = jnp.concatenate([whole.real, whole.imag], 1) if jnp.iscomplexobj(whole) else whole
-        signs = jax.vmap(moved)(x)
-        return jnp.where(jnp.zeros(signs.shape, bool), whole.astype(signs.dtype), signs)
+        return jax.vmap(moved)(x)
 
 
 def _split(variables: Params) -> tuple[Params, Params]:

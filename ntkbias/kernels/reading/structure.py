@@ -83,9 +83,10 @@ def factors(
         return jax.vmap(lambda cotangent: structure.run(*leaves, x, cotangent), out_axes=axes)(cotangents)
 
     values = iter(jax.vmap(example, out_axes=[0 if operand.of_example else None for operand in operands])(x))
-    # Factors are converted to the type of the parameter, even if f computes in a narrower one: sums of squares need the
-    # digits. Whole numbers are converted too, since their products could overflow.
-    types = {path: leaf.dtype for path, leaf in zip(structure.paths, leaves, strict=True)}
+    # Factors are converted to the type of the parameter, to float32 at least, even if f computes in a narrower one:
+    # sums of squares need the digits. Whole numbers are converted too, since their products could overflow.
+    kinds = zip(structure.paths, leaves, strict=True)
+    types = {path: jnp.promote_types(leaf.dtype, jnp.float32) for path, leaf in kinds}
 
     def widened(value: Array, path: str, operand: Operand) -> Array:
         return value if operand.of_places else value.astype(types[path])
