@@ -250,12 +250,12 @@ class StudyGroup:
     Example: sphere_decay --scale small --num-runs 3
     """
 
-    name: Annotated[tyro.conf.Positional[str | None], NO_DEFAULT] = None
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(help_behavior_hint="", metavar="STUDY")] = None
     """the study: a name that --list shows, or all for every one of them, each in a folder of its own below --out"""
     list: bool = False
     """list all studies, and run none"""
     scale: Literal["smoke", "small", "paper"] = "small"
-    """smoke takes seconds, small at most some minutes; paper has the paper's own size"""
+    """smoke takes seconds to a minute, small at most some minutes; paper has the paper's own size"""
     num_runs: Annotated[int | None, NO_DEFAULT] = None
     """number of runs from different seeds: by default the study's own"""
     jobs: int = 1

@@ -27,7 +27,7 @@ from ntkbias.packing import Unpacking, packed
 from ntkbias.parameters import Which
 from ntkbias.types import ApplyFunction, Params
 
-__all__ = ["Network", "Problem", "checked_labels", "checked_layers", "checked_rows"]
+__all__ = ["Network", "Problem", "checked_inputs", "checked_labels", "checked_layers", "checked_rows"]
 
 
 class Network:
@@ -37,9 +37,7 @@ class Network:
         f, x = packed(f, x, "x")
         self.f, params, only = checked_function(f, params, wrt)
         self.params = jax.tree.map(widened, params)
-        self.x = require_wide(x, "x")
-        if self.x.ndim < 2 or not self.x.size:
-            raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {self.x.shape}.")
+        self.x = checked_inputs(x)
         require_finite(self.x, "x")
         require_positive("batch_size", batch_size)
         self.batch_size = batch_size
@@ -156,6 +154,17 @@ def _plus_gradient(
     with jax.default_matmul_precision("highest"):
         gradient = jax.grad(lambda p: loss(f(p, x), y))(params)
     return jax.tree.map(lambda a, b: a + share.astype(a.dtype) * b, total, gradient)
+
+
+def checked_inputs(x: Any) -> Float[Array, "n ..."]:
+    """One array of inputs with an axis for examples and one more, in float32 or wider; `InputError` otherwise."""
+    inputs = require_wide(x, "x")
+    if inputs.ndim < 2 or not inputs.size:
+        raise InputError(
+            f"Expected x (n, d) or (n, ...), with one input or more; got shape {inputs.shape}. Give inputs of one "
+            "coordinate as x[:, None]."
+        )
+    return inputs
 
 
 def checked_rows(values: Any, name: str, least: int = 1) -> Float[np.ndarray, "n d"]:

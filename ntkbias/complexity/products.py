@@ -49,6 +49,8 @@ class CurvatureOperator(KernelOperator):
     eigenvalues of the matrix itself, not divided by a number of examples.
     """
 
+    meaning_of_rows = "Rows are parameters, in the order of jax.flatten_util.ravel_pytree(params)."
+
     def __init__(self, problem: Problem, matrix: Curvature) -> None:
         flat, _ = ravel_pytree(problem.params)
         super().__init__(1, flat.size, flat.dtype)

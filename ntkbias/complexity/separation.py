@@ -25,8 +25,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_finite, require_positive, require_wide
-from ntkbias.complexity.problem import checked_labels, checked_layers, checked_rows
+from ntkbias.checks import require_finite, require_positive
+from ntkbias.complexity.problem import checked_inputs, checked_labels, checked_layers, checked_rows
 from ntkbias.errors import InputError, InputTypeError
 from ntkbias.layers import Activation, Sequential
 from ntkbias.types import Inputs, Params
@@ -59,9 +59,7 @@ def activations(net: Sequential, params: Params, x: Inputs, *, batch_size: int =
             f"Expected a network made of layers in sequence, e.g. nets.mlp(); got {type(net).__name__}. Collect its "
             "layers' outputs yourself: the measures take any list of arrays."
         )
-    inputs = require_wide(x, "x")
-    if inputs.ndim < 2 or not inputs.size:
-        raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
+    inputs = checked_inputs(x)
     require_finite(inputs, "x")
     require_positive("batch_size", batch_size)
     found: list[list[Array]] = [[] for _ in net.layers]

@@ -33,7 +33,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.checks import require_finite, require_key, require_wide
-from ntkbias.complexity.problem import Network
+from ntkbias.complexity.problem import Network, checked_inputs
 from ntkbias.errors import InputError
 from ntkbias.tables import Axes, Printed, Table, number
 from ntkbias.types import ApplyFunction, Inputs, Params
@@ -146,9 +146,7 @@ def shuffle_coordinates(x: ArrayLike, coordinates: Any, *, key: PRNGKeyArray) ->
     >>> shuffled[:, 1].tolist(), sorted(shuffled[:, 0].tolist())
     ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
     """
-    inputs = require_wide(x, "x")
-    if inputs.ndim < 2 or not inputs.size:
-        raise InputError(f"Expected x to hold at least one input, (n, ...); got shape {inputs.shape}.")
+    inputs = checked_inputs(x)
     chosen = _checked_coordinates(coordinates, inputs)
     flat = inputs.reshape(len(inputs), -1)
     order = jax.random.permutation(require_key(key), len(inputs))

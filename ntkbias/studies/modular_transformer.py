@@ -194,7 +194,7 @@ STUDY = Study(
     "average share of the embeddings' power after training. Training pairs come in both orders, so the network treats "
     "both numbers alike, and a test pair is new in both orders.",
     scales={
-        "smoke": Settings(modulus=11, share=0.9, width=32, learning_rate=0.003, num_steps=1_000, num_snapshots=11),
+        "smoke": Settings(modulus=11, share=0.9, learning_rate=0.003, num_steps=3_000),
         "small": Settings(),
         "paper": Settings(modulus=31, share=0.7, width=128, num_steps=10_000, num_snapshots=41),
     },

@@ -243,6 +243,10 @@ def test_bad_input_is_named():
             lambda: hessian_operator(network, params, X, TARGETS, matrix="fisher", loss=of_the_user),
             "got 'of_the_user'. Use matrix='empirical-fisher', which any loss has.",
         ),
+        (
+            lambda: hessian_operator(network, params, X, TARGETS) @ jnp.ones(3),
+            "got shape (3,). Rows are parameters, in the order of jax.flatten_util.ravel_pytree(params).",
+        ),
         (lambda: sharpness(network, params, X, TARGETS, key="seed"), "Expected a key of jax.random"),
         (
             lambda: sharpness(lambda w, x: jnp.sqrt(x @ w), jnp.zeros(3), X, X[:, 0]),

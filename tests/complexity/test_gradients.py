@@ -143,8 +143,11 @@ def flow(gradient, params, h, num_steps=100):
 def test_bad_input_is_named():
     params, (x, y) = params_of(), data()
     cases = [
-        (lambda: geometric_complexity(network, params, x[0]), "Expected x to hold at least one input, (n, ...)"),
-        (lambda: geometric_complexity(network, params, x[:0]), "Expected x to hold at least one input"),
+        (
+            lambda: geometric_complexity(network, params, x[0]),
+            "Expected x (n, d) or (n, ...), with one input or more; got shape (3,). Give inputs of",
+        ),
+        (lambda: geometric_complexity(network, params, x[:0]), "with one input or more; got shape (0, 3)"),
         (lambda: geometric_complexity(network, params, x[:, :2]), "Expected f(params, x) to accept x of shape (6, 2)"),
         (lambda: geometric_complexity(network, params, jnp.nan * x), "Expected finite numbers in x"),
         (lambda: geometric_complexity(network, params, x, batch_size=0), "batch_size to be at least 1"),

@@ -96,7 +96,7 @@ def test_bad_input_is_named():
             lambda: hidden_activations(nb.layers.Sequential(nb.layers.Identity()), [()], x),
             "Expected a network with nonlinearities among its layers",
         ),
-        (lambda: activations(nb.nets.mlp(), None, x[0]), "Expected x to hold at least one input"),
+        (lambda: activations(nb.nets.mlp(), None, x[0]), "Expected x (n, d) or (n, ...), with one input"),
     ]
     for call, message in cases:
         with pytest.raises(InputError) as error:

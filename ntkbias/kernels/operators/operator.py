@@ -55,6 +55,7 @@ class KernelOperator(abc.ABC):
     """
 
     definite = True
+    meaning_of_rows = "Rows are examples, times outputs for outputs='all': reshape (n, o) to (n * o,)."
 
     def __init__(self, num_examples: int, num_outputs: int, dtype: Any, source: Source | None = None) -> None:
         self.num_examples, self.num_outputs = num_examples, num_outputs
@@ -96,7 +97,7 @@ class KernelOperator(abc.ABC):
         if v.ndim not in (1, 2) or len(v) != self.shape[1] or not v.size:
             raise InputError(
                 f"Expected a vector ({self.shape[1]},) or a block ({self.shape[1]}, k); got shape {v.shape}. "
-                "Rows are examples, times outputs for outputs='all': reshape (n, o) to (n * o,)."
+                f"{self.meaning_of_rows}"
             )
         require_finite(v, "the vectors")
         block = np.asarray(v, self.dtype).reshape(len(v), -1)
