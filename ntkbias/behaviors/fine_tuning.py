@@ -18,6 +18,7 @@ the network as well, and says how far its kernel moved.
 ((11, 12, 1), (11, 12, 1), True)
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -34,7 +35,7 @@ from ntkbias.function import checked_function
 from ntkbias.kernels import Kernel, empirical_ntk, preconditioned_ntk
 from ntkbias.learning import critical_learning_rate, gradient_descent
 from ntkbias.mistaken import require_flag, require_no_labels
-from ntkbias.parameters import Merging, MergingForward, Which, partitioned
+from ntkbias.parameters import Which, partitioned, paths_of
 from ntkbias.tables import Axes, Printed, Table, counted, number, spaced
 from ntkbias.training import log_steps, train
 from ntkbias.types import ApplyFunction, Inputs, Params
@@ -42,6 +43,7 @@ from ntkbias.types import ApplyFunction, Inputs, Params
 __all__ = ["FineTuning", "fine_tuning_prediction"]
 
 NUM_STEPS_SHOWN = 12  # at which outputs are predicted
+DESCENT = optax.sgd(1.0)
 CAUTION = 4  # the default learning rate is the critical one divided by this
 
 
@@ -230,25 +232,25 @@ def _trained(
 ) -> tuple[dict[str, np.ndarray], Params]:
     """The outputs on all inputs at each step of training, and the parameters at its end."""
     _, _, only = checked_function(f, params, wrt)
-    options: dict[str, Any] = {}
-    function = f
-    if only is not None:  # the others may be of any type, and have no gradient
-        params, options["state"] = partitioned(params, only)
-        function, options["forward"] = Merging(f), MergingForward(f)
-        preconditioner = None if preconditioner is None else partitioned(preconditioner, only)[0]
-    optimizer = optax.sgd(rate)
-    if preconditioner is not None:
-        scaled = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, preconditioner))
-        optimizer = optax.chain(scaled, optimizer)
+    paths = paths_of(params) if only is None else only
+    chosen, others = partitioned(params, paths)
     (x, _) = sides["y"]
-    start = params if only is None else (params, options["state"])
-    shape = jax.eval_shape(function, start, x).shape
-    data = x, jnp.asarray(targets.reshape(shape))
-    options |= {"optimizer": optimizer, "num_steps": int(steps[-1]), "at": steps.tolist()}
+    outputs = jax.eval_shape(f, params, x)
+    # A step of rate h for f and y is a step of rate one for sqrt(h) f and sqrt(h) y. As the root is an argument, one
+    # program trains at all rates.
+    root = jnp.asarray(rate**0.5, jnp.promote_types(outputs.dtype, jnp.float32))
+    data = x, root * jnp.asarray(targets.reshape(outputs.shape), root.dtype)
+    optimizer = DESCENT
+    if preconditioner is not None:
+        scales, _ = partitioned(preconditioner, paths)
+        scaled = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
+        optimizer = optax.chain(scaled, optimizer)
+    options: dict[str, Any] = {"optimizer": optimizer, "num_steps": int(steps[-1]), "at": steps.tolist()}
+    options |= {"state": (root, others), "forward": ScaledForward(f)}
     found: dict[str, list[np.ndarray]] = {name: [] for name in sides}
     end = params
-    for _, reached in train(function, params, data, **options):
-        end = reached if only is None else eqx.combine(*reached)
+    for _, (reached, _) in train(Scaled(f), chosen, data, **options):
+        end = eqx.combine(reached, others)
         for name, (inputs, _) in sides.items():
             found[name].append(_outputs(f, end, inputs))
     if len(found["y"]) < len(steps):
@@ -256,6 +258,27 @@ def _trained(
             f"Expected training to reach step {steps[-1]:,}; it diverged. Choose a learning rate below {rate:.3g}."
         )
     return {name: np.stack(values) for name, values in found.items()}, end
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """A number times f, as a function of (parameters, (number, other parameters)). Two are equal if their f are."""
+
+    f: ApplyFunction
+
+    def __call__(self, variables: tuple[Params, tuple[Array, Params]], x: Any) -> Array:
+        chosen, (number, others) = variables
+        return number * self.f(eqx.combine(chosen, others), x)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledForward:
+    """The same in the form of a training mode, whose state is the number and the other parameters."""
+
+    f: ApplyFunction
+
+    def __call__(self, chosen: Params, state: tuple[Array, Params], x: Any, _: Any) -> tuple[Array, Any]:
+        return Scaled(self.f)((chosen, state), x), state
 
 
 def _correlation(predicted: Any, found: Any) -> float:
