@@ -30,6 +30,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkbias.checks import require_finite, require_host, require_known, require_positive
+from ntkbias.compilation import compiled
 from ntkbias.errors import InputError
 from ntkbias.function import checked_function
 from ntkbias.kernels import Kernel, empirical_ntk, preconditioned_ntk
@@ -200,8 +201,13 @@ def fine_tuning_prediction(
 
 
 def _outputs(f: ApplyFunction, params: Params, x: Inputs) -> np.ndarray:
-    found = np.asarray(jax.jit(f)(params, x))
+    found = np.asarray(_values(f, params, x))
     return found.reshape(len(found), -1)
+
+
+@compiled
+def _values(f: ApplyFunction, params: Params, x: Inputs) -> Array:
+    return f(params, x)
 
 
 def _targets(given: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
