@@ -74,7 +74,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "within": within,
         "accuracy": accuracy,
         "eigenvalues": np.asarray(history["eigenvalues"]),
-        "modulus": p,
+        "lines": ("after the constant, two families, four families", [1, 1 + 2 * (p - 1), 1 + 4 * (p - 1)]),
         "history": history,
         "overlap": float(overlap[-1]),
         "steepest rise": float(steepest[np.argmax(np.diff(overlap))] / grokking),
@@ -95,13 +95,17 @@ def in_modes(families: dict[str, Float[np.ndarray, "n k"]]) -> Callable[[Snapsho
 
     Its mean over all functions is the mean squared cosine of the principal angles between both spaces.
     """
-    count = sum(columns.shape[1] for columns in families.values())
 
     def within(at: Snapshot) -> Float[np.ndarray, " f"]:
-        modes = np.asarray(at.spectrum.eigenfunctions, float)[:, :count]
-        return np.array([np.sum((modes.T @ each / len(each)) ** 2) / each.shape[1] for each in families.values()])
+        return shares(np.asarray(at.spectrum.eigenfunctions, float), families)
 
     return within
+
+
+def shares(modes: Float[np.ndarray, "n m"], families: dict[str, Float[np.ndarray, "n k"]]) -> Float[np.ndarray, " f"]:
+    """The share of each family of orthonormal functions in the first modes, as many as there are functions."""
+    first = modes[:, : sum(columns.shape[1] for columns in families.values())]
+    return np.array([np.sum((first.T @ each / len(each)) ** 2) / each.shape[1] for each in families.values()])
 
 
 def draw_overlap(found: Findings, ax: Axes) -> None:
@@ -121,10 +125,10 @@ def draw_spectrum(found: Findings, ax: Axes) -> None:
     for row, label in ((0, "before training"), (-1, "after training")):
         values = found["eigenvalues"][row]
         ax.semilogy(np.arange(1, len(values) + 1), values / values[0], ".", ms=4, label=label)
-    p = found["modulus"]
-    for place in (1, 1 + 2 * (p - 1), 1 + 4 * (p - 1)):
+    meaning, places = found["lines"]
+    for place in places:
         ax.axvline(place + 0.5, color="0.7", lw=0.8)
-    ax.set_xlabel("mode (lines: after the constant, two families, four families)")
+    ax.set_xlabel(f"mode ({'lines' if len(places) > 1 else 'line'}: {meaning})")
     ax.set_ylabel("eigenvalue / largest")
     ax.legend()
 

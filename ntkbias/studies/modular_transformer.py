@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
-from matplotlib.axes import Axes
 
 import ntkbias as nb
-from ntkbias.studies.modular_addition import GROKKED, LEARNED, passage
+from ntkbias.studies.modular_addition import GROKKED, LEARNED, draw_overlap, draw_spectrum, passage, shares
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
 from ntkbias.tracking import Probe, measures
 from ntkbias.types import Params
@@ -105,9 +104,7 @@ def run(settings: Settings, key: Any) -> Findings:
     waves = np.asarray(task.truth.features(task.x)["first"][::p])
     keys = key_frequencies(np.asarray(history.params["table"]), waves)
     families = features(task, keys)
-    count = sum(each.shape[1] for each in families.values())
-    modes = np.asarray(history["eigenfunctions"], float)[..., :count]  # (snapshots, pairs, modes)
-    within = np.array([[_share(each, family) for family in families.values()] for each in modes])
+    within = np.array([shares(modes, families) for modes in np.asarray(history["eigenfunctions"], float)])
     overlap = np.average(within, 1, [each.shape[1] for each in families.values()])
     accuracy = {name: np.asarray(history[f"{name}_accuracy"]) for name in ("train", "test")}
     grokking = passage(steps, accuracy["test"], GROKKED)
@@ -118,8 +115,7 @@ def run(settings: Settings, key: Any) -> Findings:
         "within": within,
         "accuracy": accuracy,
         "eigenvalues": np.asarray(history["eigenvalues"]),
-        "count": count,
-        "keys": keys,
+        "lines": (f"after the features at frequencies {', '.join(map(str, keys))}", [1 + 4 * len(keys)]),
         "history": history,
         "overlap": float(overlap[-1]),
         "steepest rise": float(steepest[np.argmax(np.diff(overlap))] / grokking),
@@ -152,34 +148,6 @@ def features(task: Any, frequencies: np.ndarray) -> dict[str, Float[np.ndarray, 
         for name, each in task.truth.features(task.x).items()
     }
     return {"numbers": (waves["first"] + waves["second"]) / 2**0.5, "sum": waves["sum"], "constant": np.ones((n, 1))}
-
-
-def _share(modes: Float[np.ndarray, "n m"], family: Float[np.ndarray, "n k"]) -> float:
-    """The share of orthonormal functions in the span of modes."""
-    return float(np.sum((modes.T @ family / len(family)) ** 2) / family.shape[1])
-
-
-def draw_overlap(found: Findings, ax: Axes) -> None:
-    """The share of each family in the first modes, and accuracies, by step."""
-    for place, family in enumerate(found["families"]):
-        ax.plot(found["steps"], found["within"][:, place], "o-", ms=3, color=nb.plots.color(place), label=family)
-    for name, style in (("train", ":"), ("test", "--")):
-        ax.plot(found["steps"], found["accuracy"][name], style, color="0.4", label=f"{name} accuracy")
-    ax.set_ylim(0, 1.03)
-    ax.set_xlabel("step")
-    ax.set_ylabel(f"share in the first {found['count']} modes; accuracy")
-    ax.legend(title=f"frequencies {', '.join(map(str, found['keys']))}")
-
-
-def draw_spectrum(found: Findings, ax: Axes) -> None:
-    """The eigenvalues before and after training, relative to the first one."""
-    for row, label in ((0, "before training"), (-1, "after training")):
-        values = found["eigenvalues"][row]
-        ax.semilogy(np.arange(1, len(values) + 1), values / values[0], ".", ms=4, label=label)
-    ax.axvline(found["count"] + 0.5, color="0.7", lw=0.8)
-    ax.set_xlabel("mode (line: as many as there are features)")
-    ax.set_ylabel("eigenvalue / largest")
-    ax.legend()
 
 
 STUDY = Study(
