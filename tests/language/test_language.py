@@ -11,6 +11,7 @@ from cases import assert_near
 
 import ntkbias as nb
 from ntkbias.language import Tokenizer, Transformer, read_gguf
+from ntkbias.studies.parts import ease_of_parts, layer_of, parts_of
 
 MODEL = Transformer(num_heads=4, num_key_heads=2)
 SIZES = {"vocabulary": 11, "width": 8, "hidden": 12, "depth": 2}
@@ -60,6 +61,19 @@ def test_the_transformer_is_its_formulas():
         assert_near(row, by_hand(PARAMS, tokens), 1e-5)
     assert_near(MODEL.logits(MODEL.by_layer(PARAMS), TOKENS), found, 1e-6)
     assert_near(MODEL.last_logits(PARAMS, TOKENS), found[:, -1], 1e-6)
+
+
+def test_layers_and_kinds_of_parameters_add_up():
+    """The kernels of a study's parts are those of the whole, and their eases weighted by the trace are its ease."""
+    variables = {"model": PARAMS, "pairs": np.array([[3, 4]])}
+    whole = nb.empirical_ntk(MODEL.preferences, variables, outputs="each", wrt="['model']")(TOKENS)[0]
+    grams, labeling = parts_of(MODEL, PARAMS, np.asarray(TOKENS), [3, 4]), np.arange(len(TOKENS)) < 2
+    assert_near(sum(grams.values()), whole, 1e-5)
+    ease = nb.behaviors.ease(whole, labeling)["labeling"].ease.value
+    for groups in ease_of_parts(grams, labeling).values():
+        np.testing.assert_allclose(groups["share"] @ groups["ease"][:, 0], ease, rtol=1e-4)
+        np.testing.assert_allclose(groups["share"].sum(), 1)
+    assert {layer_of(path) for path in grams} == {"no layer", "layer 1", "layer 2"}
 
 
 def test_padding_is_not_seen():
