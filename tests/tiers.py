@@ -69,7 +69,7 @@ WIDE = {
     "all learners of a linear model stay": (r"test_data_scaling\.py::test_(training_sets|networks_of|the_best)",),
     "the formula stays": (r"test_inference\.py::TestPosterior::test_(left_out|products_give|it_is_saved)",),
     "a transformer stays": (r"test_fine_tuning\.py::test_(a_wide|measured_steps)",),
-    "the formulas stay": (r"test_language\.py::test_padding",),
+    "the formulas stay": (r"test_language\.py::test_(padding|layers_and_kinds)",),
     "kernels of contrasts stay": (r"test_contrasts\.py::test_(preferences|a_contrast_is)",),
     "every way to them stays": (r"test_rayleigh_quotients\.py::test_(few_rows|a_relative|an_empirical)",),
     "one output stays": (r"test_snapshot_measures\.py::test_(several_outputs|trajectory|a_kernel_too_large)",),
