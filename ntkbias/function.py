@@ -25,6 +25,7 @@ from ntkbias.mixing import require_independent_examples
 from ntkbias.packing import Unpacking
 from ntkbias.parameters import Which, chosen_paths, with_real_params
 from ntkbias.types import ApplyFunction, Params
+from ntkbias.wrappers import Wrapper
 
 __all__ = [
     "RealOutputs",
@@ -121,8 +122,12 @@ def require_inputs(f: ApplyFunction, params: Params, x: Array, name: str) -> Non
     _require_any_batch_size(f, params, x, name)
     inner: Any = Function.of(f).f
     inner, inputs = (inner.f, inner.layout.unpack(x)) if isinstance(inner, Unpacking) else (f, x)
-    # A wrapper that gives a user's function one example at a time names the function on batches.
-    require_independent_examples(getattr(Function.of(inner).f, "on_batches", inner), params, inputs)
+    wrapped = Function.of(inner).f
+    if isinstance(wrapped, Wrapper):
+        if are_known((params, inputs)):
+            wrapped.check_inputs(params, inputs)
+        inner = inner if wrapped.on_batches is wrapped else wrapped.on_batches
+    require_independent_examples(inner, params, inputs)
     _require_finite_outputs(f, params, x)
 
 

@@ -28,6 +28,14 @@ class Wrapper:
 
     saved_as: ClassVar[str]
 
+    @property
+    def on_batches(self) -> Callable:
+        """The function that shows how the user's f treats a batch, if this one gives it single examples."""
+        return self  # type: ignore[return-value]  # subclasses can be called
+
+    def check_inputs(self, params: Any, x: Any) -> None:
+        """Raise an `InputError` on concrete inputs that the shapes do not rule out."""
+
 
 def reduced(make: Callable, f: Any) -> tuple[Callable, tuple]:
     """A function and arguments from which pickle can rebuild `make(f)`.

@@ -23,12 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbias.checks import require_whole_numbers
+from ntkbias.checks import are_known, require_whole_numbers
+from ntkbias.compilation import Function
 from ntkbias.errors import InputError, InputTypeError
+from ntkbias.function import output_shape
+from ntkbias.packing import are_several
 from ntkbias.types import Params
 from ntkbias.wrappers import Wrapper
 
 __all__ = ["ContinuationContrast", "Contrast", "continuation_contrast", "contrast"]
+
+PADDING = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +54,32 @@ class Contrast(Wrapper):
 
     def __call__(self, params: Params, x: Any) -> Float[Array, "n k"]:
         """The differences `(n, k)` of k pairs of tokens on contexts `(n, t)`."""
-        logits = _of_position(self.f(params, x), self.position)
+        found = self.f(params, x)
+        logits = _of_position(found, self.position)
         for place in (*self.first, *self.second):
             if not 0 <= place < logits.shape[-1]:
                 raise InputError(f"Expected tokens from 0 to {logits.shape[-1] - 1} for a contrast; got {place}.")
+        self._check(found.shape, x)
         # By a product: its derivative is one, and the kernel sees that all contexts share it.
         pairs = np.zeros((logits.shape[-1], len(self.first)))
         pairs[list(self.first), np.arange(len(self.first))] = 1
         pairs[list(self.second), np.arange(len(self.first))] = -1
         return logits @ jnp.asarray(pairs, logits.dtype)
+
+    def check_inputs(self, params: Params, x: Any) -> None:
+        """Raise an `InputError` on ids beyond the vocabulary, and if the position that is read is padding."""
+        self._check(output_shape(Function.of(self.f), params, jnp.asarray(x)), x)
+
+    def _check(self, shape: tuple[int, ...], x: Any) -> None:
+        ids = _known_ids(x, shape[-1])
+        if ids is None or len(shape) != 3 or shape[1] != ids.shape[1]:
+            return
+        place = -1 if self.position is None else self.position
+        if -ids.shape[1] <= place < ids.shape[1] and np.any(ids[:, place] < 0):
+            raise InputError(
+                f"Expected a token at position {place} of all contexts; got padding in {np.sum(ids[:, place] < 0)} of "
+                f"{len(ids)}. Give logits of each context's last token, as Transformer.last_logits does."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +102,33 @@ class ContinuationContrast(Wrapper):
         """The differences `(n,)` on contexts `(n, t)`. Costs two passes, over t and as many tokens as continue."""
         return self._likelihood(params, x, self.first) - self._likelihood(params, x, self.second)
 
+    def check_inputs(self, params: Params, x: Any) -> None:
+        """Raise an `InputError` on ids, or tokens of the continuations, beyond the vocabulary."""
+        self._check(output_shape(Function.of(self.f), params, jnp.asarray(x))[-1], x)
+
+    def _check(self, vocabulary: int, x: Any) -> None:
+        _known_ids(x, vocabulary)
+        for token in (*self.first, *self.second):
+            if token >= vocabulary:
+                raise InputError(f"Expected tokens from 0 to {vocabulary - 1} for a continuation; got {token}.")
+
     def _likelihood(self, params: Params, x: Array, tokens: tuple[int, ...]) -> Array:
         x = jnp.asarray(x)
-        said = jnp.broadcast_to(jnp.asarray(tokens, x.dtype), (len(x), len(tokens)))
-        logits = self.f(params, jnp.concatenate([x, said[:, :-1]], 1))
+        # The continuation follows each context's last token; padding, which is negative, comes after it.
+        ends, more = jnp.sum(x >= 0, 1)[:, None], len(tokens) - 1
+        place = jnp.arange(x.shape[1] + more) - ends
+        said = jnp.asarray(tokens, x.dtype)[jnp.clip(place, 0, more)]
+        longer = jnp.concatenate([x, jnp.full((len(x), more), PADDING, x.dtype)], 1)
+        logits = self.f(params, jnp.where((place >= 0) & (place < more), said, longer))
         if logits.ndim != 3:
             raise InputError(
                 "Expected logits at all positions, (n, t, v), for continuations; got shape "
                 f"{logits.shape}. For one token use contrast."
             )
-        logs = jax.nn.log_softmax(logits[:, x.shape[1] - 1 :])
-        return jnp.sum(jnp.stack([logs[:, place, token] for place, token in enumerate(tokens)]), 0)
+        self._check(logits.shape[-1], x)
+        logs = jax.nn.log_softmax(logits)
+        each = [jnp.take_along_axis(logs[..., token], ends - 1 + k, 1)[:, 0] for k, token in enumerate(tokens)]
+        return sum(each[1:], each[0])
 
 
 def contrast(
@@ -103,8 +141,9 @@ def contrast(
     kernels come from `empirical_ntk(f, params, outputs="each")`. Units are those of logits, nats. Costs what `logits`
     costs; one that returns only the last position spares the other ones' products with the vocabulary.
 
-    Raises `InputError` if the two tokens of a contrast are equal, and if there are not as many of both.
-    `(params, tokens)` with an id beyond the vocabulary are refused when they are evaluated.
+    Raises `InputError` if the two tokens of a contrast are equal, and if there are not as many of both; when it or its
+    kernel is evaluated, on ids beyond the vocabulary, in the contexts too, and if the position holds padding (an id
+    below zero). Under `jit` ids are not known, and not checked.
 
     >>> import jax.numpy as jnp
     >>> logits = lambda params, tokens: params[tokens]  # a bigram model: (n, t, v)
@@ -134,7 +173,10 @@ def continuation_contrast(
     `logits(params, tokens)` returns `(n, t, v)`, and reads tokens from left to right: logits at a position do not
     depend on later tokens. `first` and `second` are sequences of one token id or more. Costs two passes of `logits`.
 
-    Raises `InputError` on an empty continuation, and if both are equal.
+    Contexts may end in padding, ids below zero: the continuation follows the last token of each.
+
+    Raises `InputError` on an empty continuation, and if both are equal; when it or its kernel is evaluated, on ids
+    beyond the vocabulary, which are not known, and not checked, under `jit`.
 
     >>> import jax.numpy as jnp
     >>> logits = lambda params, tokens: params[tokens]
@@ -150,13 +192,35 @@ def continuation_contrast(
     return ContinuationContrast(logits, *found)
 
 
+def _known_ids(x: Any, vocabulary: int) -> np.ndarray | None:
+    """The ids `(n, t)` on the host; None for other inputs, or under a trace. Raises `InputError` on ids beyond."""
+    if are_several(x) or not are_known(x):
+        return None
+    ids = np.asarray(x)
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        return None
+    if np.any(ids >= vocabulary):
+        raise InputError(
+            f"Expected ids of contexts below {vocabulary}, the number of logits; got {ids.max()}. JAX would take "
+            "another row of the table for it."
+        )
+    return ids
+
+
 def _ids(given: Any, name: str) -> tuple[int, ...]:
+    if isinstance(given, bool | str):
+        raise InputTypeError(f"Expected {name} to be one token id or more, from 0; got {given!r}.")
     ids = require_whole_numbers(np.atleast_1d(given), f"Expected {name} to be one token id or more, from 0", 0)
     return tuple(int(token) for token in ids)
 
 
 def _of_position(logits: Array, position: int | None) -> Float[Array, "n v"]:
     if logits.ndim == 2:
+        if position not in (None, -1):
+            raise InputError(
+                f"Expected logits at all positions, (n, t, v), for position={position}; got those of one position, "
+                f"{logits.shape}."
+            )
         return logits
     if logits.ndim != 3:
         raise InputError(f"Expected logits (n, t, v) or (n, v); got shape {logits.shape}.")

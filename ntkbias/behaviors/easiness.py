@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbias.behaviors.labelings import labelings_on, matrices_of, operators_of, place_of
 from ntkbias.checks import key_or_default, require_known, require_name, require_positive
+from ntkbias.errors import InputError
 from ntkbias.kernels.on_inputs import on_inputs
 from ntkbias.scaling import Interval
 from ntkbias.tables import Axes, Printed, Table, counted, interval, number
@@ -37,6 +38,9 @@ __all__ = ["Ease", "EaseOfOne", "ease"]
 CONFIDENCE = 0.975  # below the upper end of a 95 % interval
 END = 1e-12  # shares closer to 0 or 1 count as that close
 PROBABILITIES = (0.005, 0.5, 0.995, 0.999)  # of the quantiles of random labelings
+FEWEST = 8.0  # labels that count, from which on the jackknife holds its promise
+HEAVIEST = 10.0  # the kurtosis of labels up to which it does
+BEYOND = 1e-4  # relative to the largest ease: float32's rounding in a kernel of few directions
 ROUNDING = 1e-12  # relative to an ease: random labelings that are as easy count as such
 
 
@@ -140,15 +144,17 @@ def ease(
     The null is `num_labelings` random orders of the same labels, drawn with `key` (default: a fixed one). Single ones
     scatter widely if the kernel has few directions. `p_value` is (1 + how many are as easy) / (1 + `num_labelings`).
 
-    The interval is for the mean over samples of n contexts. It is the jackknife's, on the logarithm of e / (n - 1 - e),
-    with the quantile of Student's distribution (Tukey 1958; Efron 1982). It takes contexts as independent draws:
-    variants of one template are fewer than their number. In 1,500 fresh samples each of 32, 64 and 200 contexts, it
-    held that mean in 94 to 99 of 100 cases, for labelings from chance to nearly half of the largest ease.
+    The interval covers the mean of e over fresh samples of n contexts. It is the jackknife's, on the logarithm of
+    e / (n - 1 - e), with the quantile of Student's distribution (Tukey 1958; Efron 1982). It takes contexts as
+    independent draws: variants of one template are fewer than their number. In 1,500 fresh samples each of 32, 64 and
+    200 contexts, it held that mean in 94 to 99 of 100 cases, for labelings from chance to nearly half of the largest
+    ease. A few rare or large labels say too little about it: if (sum y~^2)^2 / sum y~^4 is below 8 or n / 10, as for
+    3 of 32 labels, the interval is that of all values, 0 to n - 1.
 
     Costs the matrix of each kernel, and n^2 multiplications per labeling, random ones included.
 
-    Raises `InputError` on kernels with several values per pair, on kernels that do not vary over the inputs, and on
-    labelings of another length, of more than two whole numbers, not finite, or constant.
+    Raises `InputError` on kernels with several values per pair, on kernels that do not vary over the inputs or are not
+    positive semi-definite, and on labelings of another length, of more than two whole numbers, not finite, or constant.
 
     >>> import numpy as np
     >>> y = np.array([-1.0, -1.0, 1.0, 1.0])
@@ -198,7 +204,13 @@ def _of_one(matrix: np.ndarray, y: np.ndarray, orders: np.ndarray) -> tuple[Any,
     sums, diagonal = matrix.sum(0), np.diag(matrix)
     power, trace = y @ y, diagonal.sum() - sums.sum() / n
     along = matrix @ y
-    share = max(0.0, float(y @ along)) / (power * trace)
+    share = float(y @ along) / (power * trace)
+    if not -BEYOND < share < 1 + BEYOND:
+        raise InputError(
+            "Expected a positive semi-definite kernel, under which an ease is from 0 to n - 1; got "
+            f"{(n - 1) * share:.3g} for n = {n}. Check how the kernel was made."
+        )
+    share = max(0.0, share)
     value = (n - 1) * share
     shuffled = y[orders]
     null = (n - 1) * np.sum(shuffled * (matrix @ shuffled), 0) / (power * trace)
@@ -213,6 +225,8 @@ def _of_one(matrix: np.ndarray, y: np.ndarray, orders: np.ndarray) -> tuple[Any,
         without = np.where((powers > 0) & (traces > 0), forms / powers / traces, share)
     low, high = (n - 1) * _logistic(_logit(share) + _deviation(_logit(without)) * np.array([-1, 1]))
     low, high = min(low, value), max(high, value)  # rounding at the ends, 0 and n - 1
+    if power**2 / np.sum(y**4) < max(FEWEST, n / HEAVIEST):
+        low, high = 0.0, n - 1.0
     p_value = (1 + np.sum(null >= value * (1 - ROUNDING))) / (1 + len(null))
     error = np.std(null, ddof=1) / len(null) ** 0.5 if len(null) > 1 else np.nan
     return value, (low, high), p_value, np.quantile(null, PROBABILITIES), np.mean(null), error

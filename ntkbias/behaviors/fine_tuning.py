@@ -29,11 +29,12 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ntkbias.checks import require_finite, require_host, require_known, require_positive
+from ntkbias.checks import require_finite, require_host, require_known, require_positive, widened
 from ntkbias.compilation import compiled
-from ntkbias.errors import InputError
+from ntkbias.errors import InputError, InputTypeError
 from ntkbias.function import checked_function
 from ntkbias.kernels import Kernel, empirical_ntk, preconditioned_ntk
+from ntkbias.kernels.inputs import checked, of_one_array
 from ntkbias.learning import critical_learning_rate, gradient_descent
 from ntkbias.mistaken import require_flag, require_no_labels
 from ntkbias.parameters import Which, partitioned, paths_of
@@ -123,22 +124,23 @@ def fine_tuning_prediction(
 ) -> FineTuning:
     """Predict what full-batch gradient descent from `params` does to the outputs of `f`, before any training.
 
-    `y` `(n,)` or `(n, o)` are targets for `f(params, x)`, in its units, such as differences of logits. The result has
-    outputs `(s, n, o)` and losses `(s,)` at about a dozen steps up to `num_steps`, and those of the held-out inputs
-    `(s, m, o)` if these are given; their loss needs `y_held_out`.
+    `y` `(n,)` or `(n, o)` are targets for `f(params, x)`, in its units, such as differences of logits; more axes of
+    outputs are flattened to o. The result has outputs `(s, n, o)` and losses `(s,)` at about a dozen steps up to
+    `num_steps`, and those of the held-out inputs `(s, m, o)` if these are given; their loss needs `y_held_out`.
 
     `learning_rate` is by default a quarter of the critical one of the kernel. `wrt` selects the parameters that are
-    trained, as in `empirical_ntk`. A `preconditioner`, a pytree like `params` of positive numbers, multiplies each
+    trained, as in `empirical_ntk`. A `preconditioner`, a pytree like `params` of numbers from zero, multiplies each
     step: with `nb.kernels.adam_preconditioner(state)` the steps are those of Adam without momentum whose running mean
     of squared gradients stays as in `state`.
 
     The prediction is exact for a network that is linear in its parameters, and to first order in the steps otherwise.
-    `measured` trains the network by the same steps, and computes its kernel again at the end: that says how far to
-    trust the prediction. Costs the kernel of x and of x with the held-out inputs, a decomposition of n o rows, and with
-    `measured` also `num_steps` passes over x and another kernel. `memory_budget` bounds the kernel's memory, in bytes.
+    `measured` trains the network by the same steps, in float32 at least, and computes its kernel again at the end: that
+    says how far to trust the prediction. Costs the kernel of x and of x with the held-out inputs, a decomposition of
+    n o rows, and with `measured` also `num_steps` passes over x and another kernel. `memory_budget` bounds the kernel's
+    memory, in bytes.
 
-    Raises `InputError` on targets of another shape, labels of more than two values, NaN, a learning rate that is not
-    above zero, and whatever `empirical_ntk` and `train` refuse.
+    Raises `InputError` on targets of another shape, whole numbers of more than two values, which may be labels, NaN, a
+    learning rate that is not above zero or at which training diverges, and whatever `empirical_ntk` and `train` refuse.
 
     >>> import jax.numpy as jnp
     >>> f, x = lambda params, x: x @ params, jnp.eye(2)
@@ -149,10 +151,17 @@ def fine_tuning_prediction(
     require_known((params, x, y, x_held_out, y_held_out), "fine_tuning_prediction")
     require_positive("num_steps", num_steps)
     require_flag("measured", measured)
+    if isinstance(learning_rate, bool | str) or np.ndim(learning_rate) > 0:
+        raise InputTypeError(f"Expected learning_rate to be a number above zero; got {learning_rate!r}.")
     if x_held_out is None and y_held_out is not None:
         raise InputError("Expected x_held_out= with y_held_out=; got no inputs.")
-    sides = {"y": (x, y)} | ({} if x_held_out is None else {"y_held_out": (x_held_out, y_held_out)})
-    f, params, _ = checked_function(f, params, wrt)
+    f, params, only = checked_function(f, params, wrt)
+    params = jax.tree.map(widened, params)
+    x = _inputs(f, params, x, "x", wrt)
+    sides = {"y": (x, y)}
+    if x_held_out is not None:
+        x_held_out = _inputs(f, params, x_held_out, "x_held_out", wrt)
+        sides["y_held_out"] = x_held_out, y_held_out
     starts = {name: _outputs(f, params, inputs) for name, (inputs, _) in sides.items()}
     targets: dict[str, Any] = {name: _targets(given, name, starts[name].shape) for name, (_, given) in sides.items()}
 
@@ -165,7 +174,9 @@ def fine_tuning_prediction(
 
     kernel = kernel_at(params)
     gram = np.asarray(kernel(x))
-    rate = float(critical_learning_rate(gram)) / CAUTION if learning_rate is None else float(learning_rate)
+    if learning_rate is None:
+        learning_rate = float(critical_learning_rate(gram)) / CAUTION
+    rate = float(learning_rate)
     steps = np.asarray(log_steps(num_steps, NUM_STEPS_SHOWN))
     rest: dict[str, Any] = {}
     if x_held_out is not None:
@@ -177,7 +188,7 @@ def fine_tuning_prediction(
     found: dict[str, np.ndarray] = {}
     change = aligned = float("nan")
     if measured:
-        found, end = _trained(f, params, sides, targets["y"], steps, rate, wrt, preconditioner)
+        found, end = _trained(f, params, sides, targets["y"], steps, rate, only, preconditioner)
         after = np.asarray(kernel_at(end)(x))
         change = float(np.linalg.norm(after - gram) / np.linalg.norm(gram))
         aligned = float(np.vdot(after, gram) / (np.linalg.norm(after) * np.linalg.norm(gram)))
@@ -198,6 +209,14 @@ def fine_tuning_prediction(
     }
     of |= {"kernel_change": change, "kernel_alignment": aligned}
     return FineTuning(steps=jnp.asarray(steps), learning_rate=rate, **of)
+
+
+def _inputs(f: ApplyFunction, params: Params, x: Inputs, name: str, wrt: Which | None) -> Inputs:
+    """Inputs that the kernel takes: one array as such, several as they are."""
+    kernel = empirical_ntk(f, params, wrt=wrt)
+    one, rows = of_one_array(kernel, x, name)
+    rows = checked(one, rows, name)
+    return rows if one is kernel else x
 
 
 def _outputs(f: ApplyFunction, params: Params, x: Inputs) -> np.ndarray:
@@ -233,11 +252,10 @@ def _trained(
     targets: np.ndarray,
     steps: np.ndarray,
     rate: float,
-    wrt: Which | None,
+    only: tuple[str, ...] | None,
     preconditioner: Params | None,
 ) -> tuple[dict[str, np.ndarray], Params]:
     """The outputs on all inputs at each step of training, and the parameters at its end."""
-    _, _, only = checked_function(f, params, wrt)
     paths = paths_of(params) if only is None else only
     chosen, others = partitioned(params, paths)
     (x, _) = sides["y"]
@@ -288,6 +306,6 @@ class ScaledForward:
 
 
 def _correlation(predicted: Any, found: Any) -> float:
-    if predicted is None or found is None:
+    if predicted is None or found is None or np.size(found[-1]) < 2:
         return float("nan")
     return float(np.corrcoef(np.ravel(predicted[-1]), np.ravel(found[-1]))[0, 1])

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ntkbias.checks import require_array, require_key, require_known
+from ntkbias.checks import require_array, require_key, require_known, widened
 from ntkbias.errors import InputError
 from ntkbias.parameters import Which, chosen_paths, paths_of
 from ntkbias.types import Params
@@ -38,7 +38,9 @@ def random_weights(params: Params, *, key: PRNGKeyArray, only: Which | None = No
     """
 
     def drawn(key: PRNGKeyArray, leaf: Array) -> Array:
-        return jnp.mean(leaf) + jnp.std(leaf) * jax.random.normal(key, leaf.shape, leaf.dtype)
+        wide = widened(leaf)  # the deviation of small or large numbers is none in float16
+        found = jnp.mean(wide) + jnp.std(wide) * jax.random.normal(key, leaf.shape, wide.dtype)
+        return found.astype(leaf.dtype)
 
     return _changed(params, key, only, drawn)
 

@@ -33,6 +33,12 @@ def test_continuations_are_sums_of_log_likelihoods():
     logs = jax.nn.log_softmax(MODEL.logits(PARAMS, long))
     expected = logs[:, 3, 6] + logs[:, 4, 7] + logs[:, 5, 8] - logs[:, 3, 9]
     assert_near(found, expected, 1e-5)
+    for row, length in ((1, 3), (2, 2)):  # shorter contexts: the continuation follows their last token
+        padded, alone = (
+            continuation_contrast(MODEL.logits, [6, 7], [9])(PARAMS, each)
+            for each in (TOKENS[row : row + 1], TOKENS[row : row + 1, :length])
+        )
+        assert_near(padded, alone, 1e-5)
 
 
 @pytest.mark.parametrize("outputs", ["each", "all"])
@@ -90,6 +96,20 @@ def test_equal_contrasts_are_equal_and_share_programs():
             "Expected a position among 4 of the contexts",
         ),
         (lambda: contrast(MODEL.logits, 1, 40)(PARAMS, TOKENS), "Expected tokens from 0 to 39 for a contrast; got 40."),
+        (
+            lambda: contrast(MODEL.last_logits, 1, 3)(PARAMS, TOKENS + 40 * (TOKENS == TOKENS[0, 0])),
+            "Expected ids of contexts below 40, the number of logits; got",
+        ),
+        (
+            lambda: nb.empirical_ntk(contrast(MODEL.logits, 1, 3), PARAMS)(TOKENS),
+            "Expected a token at position -1 of all contexts; got padding in 2 of 5. Give logits of",
+        ),
+        (lambda: contrast(MODEL.last_logits, 1, 3, position=1)(PARAMS, TOKENS), "for position=1; got those of one"),
+        (lambda: contrast(MODEL.logits, True, 3), "Expected first to be one token id or more, from 0; got True."),
+        (
+            lambda: continuation_contrast(MODEL.logits, [1, 40], [2])(PARAMS, TOKENS),
+            "Expected tokens from 0 to 39 for a continuation; got 40.",
+        ),
         (lambda: contrast("gpt", 1, 3), "Expected a function logits(params, tokens); got str."),
         (lambda: continuation_contrast(MODEL.logits, [1], [1]), "Expected two different continuations"),
         (

@@ -95,6 +95,10 @@ ALL = nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 2)), outputs="all")
             lambda: ease(np.eye(4), {"a": np.ones(4)}),
             "Expected a labeling that varies over the inputs; got a constant for 'a'.",
         ),
+        (
+            lambda: ease(np.diag([5.0, 5, -4, -4]), np.array([1.0, -1, 0, 0])),
+            "Expected a positive semi-definite kernel",
+        ),
         (lambda: ease(np.eye(4), np.arange(4)), "Expected two labels in 'labeling'; got 4 whole numbers."),
         (lambda: ease(np.eye(4), {}), "Expected a labeling, or a dict of one or more by name; got an empty dict."),
         (lambda: ease({}, Y), "Expected kernels to be a kernel, or a dict of one or more by name; got an empty dict."),
@@ -112,3 +116,13 @@ ALL = nb.empirical_ntk(lambda p, x: x @ p, jnp.ones((2, 2)), outputs="all")
 def test_messages(call, message):
     with pytest.raises(nb.InputError, match=re.escape(message)):
         call()
+
+
+def test_a_few_rare_or_large_labels_say_too_little():
+    """Three labels of 32: the jackknife would hold the mean in 80 of 100 samples."""
+    x = np.random.default_rng(0).normal(size=(32, 3))
+    rare, large = np.arange(32) < 3, np.where(np.arange(32) == 0, 50.0, x[:, 0])
+    found = ease(x @ x.T, {"rare": rare, "large": large, "usual": x[:, 0]})
+    for name in ("rare", "large"):
+        assert found[name].ease[1:] == (0, 31)
+    assert 0 < found["usual"].ease.low < found["usual"].ease.high < 31

@@ -102,6 +102,8 @@ def test_a_wide_network_follows_its_prediction():
         ({"y_held_out": Y_HELD_OUT}, "Expected x_held_out= with y_held_out=; got no inputs."),
         ({"num_steps": 0}, "num_steps"),
         ({"learning_rate": -1.0}, "Expected a learning rate above zero; got -1.0."),
+        ({"learning_rate": np.array([0.1])}, "Expected learning_rate to be a number above zero; got array([0.1])."),
+        ({"x_held_out": X[:, :1]}, "Expected f(params, x) to accept x_held_out of shape (9, 1)"),
         ({"measured": "no"}, "Expected measured to be True or False; got 'no'."),
     ],
 )
@@ -121,6 +123,11 @@ def test_null_weights_keep_numbers_or_moments():
     assert float(jnp.std(drawn["w"])) == pytest.approx(173.2, rel=0.15)
     assert drawn["ids"].tolist() == shuffled["ids"].tolist() == [0, 1, 2, 3]
     assert drawn["b"].tolist() == [1, 1, 1]
+    small = random_weights(
+        1e-4 * jax.random.normal(jax.random.key(1), (600,)).astype(jnp.float16), key=jax.random.key(0)
+    )
+    assert float(jnp.std(small.astype(float))) == pytest.approx(1e-4, rel=0.1)  # its square is none in float16
+    assert small.dtype == jnp.float16
     with pytest.raises(nb.InputError, match="Expected params with one array or more; got none."):
         random_weights({}, key=jax.random.key(0))
     with pytest.raises(nb.InputError, match="Expected wrt= to name parameters"):

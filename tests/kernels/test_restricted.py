@@ -157,7 +157,7 @@ def test_bad_input_is_named():
             InputError,
             "Expected wrt= to select matrices of floating-point numbers",
         ),
-        (lambda: sign_ntk(f, None), InputError, "Expected params to hold one array or more; got none."),
+        (lambda: sign_ntk(f, None), InputError, "Expected params to hold at least one array"),
         (lambda: lora(f, params, 0, key=key), InputError, "Expected rank to be at least 1; got 0"),
         (
             lambda: lora(f, params, 4, key=key),
@@ -172,7 +172,7 @@ def test_bad_input_is_named():
         ),
         (lambda: lora(f, params["b"], 1, key=key), InputError, "Expected params to hold a matrix"),
         (lambda: sign_ntk(3, params), InputTypeError, "Expected f to be a function"),
-        (lambda: sign_ntk(f, params), InputTypeError, "Expected floating-point numbers in params"),
+        (lambda: sign_ntk(f, params), InputTypeError, r"Expected floating-point numbers in params\['ids'\]"),
         (
             lambda: sign_preconditioner({"w": jnp.arange(3)}),
             InputTypeError,

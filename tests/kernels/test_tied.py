@@ -88,3 +88,13 @@ def test_ids_outside_of_a_table_are_refused_by_other_parameters_too():
         inside = jax.jit(lambda x, kernel=kernel: kernel(x))(ids)  # its values are not known under jit
         assert np.isnan(inside[1]).all()
         assert np.isfinite(np.asarray(inside)[::2, ::2]).all()
+
+
+@pytest.mark.parametrize("length", [2, 12])  # factors are kept, and gradients are formed
+def test_ids_outside_of_a_small_table_are_refused(length):
+    """JAX takes another row for them forward, and none in the derivative: the kernel would be that of neither."""
+    table, ids = jnp.arange(12.0).reshape(4, 3) / 12, jnp.arange(2 * length).reshape(2, length) % 4
+    for f in (lambda p, x: p[x].sum((1, 2))[:, None], lambda p, x: (jnp.tanh(p[x]) @ p.T)[:, 0, :1]):
+        assert np.isfinite(nb.empirical_ntk(f, table)(ids)).all()
+        with pytest.raises(nb.InputError, match="ids lie within their tables"):
+            nb.empirical_ntk(f, table)(ids.at[1, 0].set(7))

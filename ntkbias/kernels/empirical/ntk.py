@@ -56,7 +56,7 @@ def empirical_ntk(
 
     `wrt` selects the parameters to differentiate by: a path as `jax.tree_util.keystr` writes it, the prefix of several
     paths ("['head']"), a list of these, a predicate of a path, or a pytree like `params` of True and False. The other
-    parameters may be of any type.
+    parameters may be arrays or numbers of any type.
 
     Inputs are an array, or a pytree of arrays with the examples on their first axes, as `f` takes them. A complex
     parameter counts as two real ones, its real and imaginary parts. Complex outputs count as twice as many real ones:

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ntkbias.checks import require_array, require_finite
-from ntkbias.errors import InputError, InputTypeError
-from ntkbias.function import real_outputs
+from ntkbias.errors import InputTypeError
+from ntkbias.function import checked_function, real_outputs
 from ntkbias.kernels.empirical.cross import CrossNTK, cross_ntk
 from ntkbias.kernels.empirical.ntk import EmpiricalNTK, empirical_ntk
 from ntkbias.parameters import Which, chosen_paths, partitioned, paths_of, with_real_params
@@ -116,10 +116,7 @@ def _reciprocal(path: Any, leaf: Any) -> Array:
 
 def _variables(f: ApplyFunction, params: Params, wrt: Which | None) -> tuple[ApplyFunction, Params]:
     """f, and its parameters beside moves of the selected ones, which are zero."""
-    if not callable(f):
-        raise InputTypeError(f"Expected f to be a function f(params, x), e.g. net.apply; got {type(f).__name__}.")
-    if not jax.tree.leaves(params):
-        raise InputError("Expected params to hold one array or more; got none.")
+    checked_function(f, params, wrt)
     f, params = with_real_params(f, params)
     chosen, _ = partitioned(params, chosen_paths(params, wrt) or paths_of(params))
     return f, {"moves": jax.tree.map(jnp.zeros_like, chosen), "params": params}
@@ -148,7 +145,7 @@ class Signed(Wrapper):
 
     @property
     def on_batches(self) -> Moved:
-        """f itself, with the same variables: it shows how f treats a batch, which this function never gives it."""
+        """f itself, with the same variables."""
         return Moved(self.f)
 
     def __call__(self, variables: Params, x: Any) -> Array:

@@ -84,9 +84,13 @@ class Lookup(Formable):
         return self.scale * jnp.einsum("notj,ntojk->nk", self.cotangent, found)[:, None]
 
     def _known(self) -> Int[Array, "n t"]:
-        """The indices, with negative ones moved past the last row, since JAX would count them from the end."""
-        indices = self.activation[..., 0]
-        return jnp.where(indices < 0, self.num_rows, indices)
+        """The indices, with negative ones moved past the last row, since JAX would count them from the end.
+
+        If f promises that all are in bounds, the others have a cotangent of NaN. They name the first row, so that the
+        NaN is not dropped.
+        """
+        indices, outside = self.activation[..., 0], self.out_of_bounds()[..., 0]
+        return jnp.where(outside, 0 if self.assumes_in_bounds else self.num_rows, indices)
 
     def squares(self) -> Array:
         known = self._known()
