@@ -151,14 +151,14 @@ def fine_tuning_prediction(
     require_known((params, x, y, x_held_out, y_held_out), "fine_tuning_prediction")
     require_positive("num_steps", num_steps)
     require_flag("measured", measured)
-    if isinstance(learning_rate, bool | str) or np.ndim(learning_rate) > 0:
+    if learning_rate is not None and (isinstance(learning_rate, bool | str) or np.ndim(learning_rate)):
         raise InputTypeError(f"Expected learning_rate to be a number above zero; got {learning_rate!r}.")
     if x_held_out is None and y_held_out is not None:
         raise InputError("Expected x_held_out= with y_held_out=; got no inputs.")
     f, params, only = checked_function(f, params, wrt)
     params = jax.tree.map(widened, params)
     x = _inputs(f, params, x, "x", wrt)
-    sides = {"y": (x, y)}
+    sides: dict[str, tuple[Any, Any]] = {"y": (x, y)}
     if x_held_out is not None:
         x_held_out = _inputs(f, params, x_held_out, "x_held_out", wrt)
         sides["y_held_out"] = x_held_out, y_held_out

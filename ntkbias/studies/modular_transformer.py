@@ -85,7 +85,8 @@ def network(settings: Settings) -> OneLayer:
 def run(settings: Settings, key: Any) -> Findings:
     """Train with weight decay on a share of the pairs, and follow the kernel's first modes on all of them."""
     p, (split_key, init_key) = settings.modulus, jax.random.split(key)
-    task, net = nb.tasks.modular_addition(p), network(settings)
+    task: Any = nb.tasks.modular_addition(p)
+    net = network(settings)
     inside = in_both_orders(task, settings.share, split_key)
     y = nb.datasets.one_hot(np.asarray(task.y))
     train, test = ((np.asarray(task.x)[rows], y[rows]) for rows in (inside, ~inside))

@@ -124,5 +124,5 @@ def test_a_few_rare_or_large_labels_say_too_little():
     rare, large = np.arange(32) < 3, np.where(np.arange(32) == 0, 50.0, x[:, 0])
     found = ease(x @ x.T, {"rare": rare, "large": large, "usual": x[:, 0]})
     for name in ("rare", "large"):
-        assert found[name].ease[1:] == (0, 31)
+        assert (found[name].ease.low, found[name].ease.high) == (0, 31)
     assert 0 < found["usual"].ease.low < found["usual"].ease.high < 31
