@@ -156,8 +156,8 @@ def _plus_gradient(
     return jax.tree.map(lambda a, b: a + share.astype(a.dtype) * b, total, gradient)
 
 
-def checked_inputs(x: Any) -> Float[Array, "n ..."]:
-    """One array of inputs with an axis for examples and one more, in float32 or wider; `InputError` otherwise."""
+def checked_inputs(x: Any) -> Array:
+    """Inputs as an array `(n, ...)` of two axes or more, of whole numbers or of float32 or wider, or an `InputError`."""
     inputs = require_wide(x, "x")
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(
