@@ -157,7 +157,7 @@ def _plus_gradient(
 
 
 def checked_inputs(x: Any) -> Array:
-    """Inputs as an array `(n, ...)` of two axes or more, of whole numbers or of float32 or wider, or an `InputError`."""
+    """Inputs as an array `(n, ...)` of two axes or more, of whole numbers or float32 at least, or an `InputError`."""
     inputs = require_wide(x, "x")
     if inputs.ndim < 2 or not inputs.size:
         raise InputError(
