@@ -133,6 +133,23 @@ def draw_spectrum(found: Findings, ax: Axes) -> None:
     ax.legend()
 
 
+OF_GROKKING = (
+    Claim(
+        "Their overlap rises most quickly at grokking.",
+        "steepest rise",
+        Bound(0.8, 1.25),
+        "step of the steepest rise, over that at which the accuracy on other pairs passes 1/2; the bound is ours",
+        "each",
+    ),
+    Claim(
+        "The training pairs are learned before the others.",
+        "delay",
+        Bound(low=1.0),
+        "step at which the accuracy on other pairs passes 1/2, over that at which 95 % of the training pairs are right",
+        "each",
+    ),
+)
+
 STUDY = Study(
     name="modular_addition",
     papers=(
@@ -156,21 +173,7 @@ STUDY = Study(
             "mean squared cosine of the principal angles to the span of the four families and the constant",
             "each",
         ),
-        Claim(
-            "Their overlap rises most quickly at grokking.",
-            "steepest rise",
-            Bound(0.8, 1.25),
-            "step of the steepest rise, over that at which the accuracy on other pairs passes 1/2; the bound is ours",
-            "each",
-        ),
-        Claim(
-            "The training pairs are learned before the others.",
-            "delay",
-            Bound(low=1.0),
-            "step at which the accuracy on other pairs passes 1/2, over that at which 95 % of the training pairs are "
-            "right",
-            "each",
-        ),
+        *OF_GROKKING,
         Claim(
             "The features of each number alone are there before training.",
             "numbers at start",

@@ -15,7 +15,15 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 import ntkbias as nb
-from ntkbias.studies.modular_addition import GROKKED, LEARNED, draw_overlap, draw_spectrum, passage, shares
+from ntkbias.studies.modular_addition import (
+    GROKKED,
+    LEARNED,
+    OF_GROKKING,
+    draw_overlap,
+    draw_spectrum,
+    passage,
+    shares,
+)
 from ntkbias.studies.study import Bound, Claim, Figure, Findings, Paper, Study
 from ntkbias.tracking import Probe, measures
 from ntkbias.types import Params
@@ -176,21 +184,7 @@ STUDY = Study(
             "mean squared cosine of the principal angles to the span of both families and the constant",
             "each",
         ),
-        Claim(
-            "Their overlap rises most quickly at grokking.",
-            "steepest rise",
-            Bound(0.8, 1.25),
-            "step of the steepest rise, over that at which the accuracy on other pairs passes 1/2; the bound is ours",
-            "each",
-        ),
-        Claim(
-            "The training pairs are learned before the others.",
-            "delay",
-            Bound(low=1.0),
-            "step at which the accuracy on other pairs passes 1/2, over that at which 95 % of the training pairs are "
-            "right",
-            "each",
-        ),
+        *OF_GROKKING,
         Claim(
             "It has grokked.",
             "test accuracy",
