@@ -9,6 +9,7 @@ import pytest
 
 import ntkbias as nb
 from ntkbias.behaviors import ease
+from ntkbias.behaviors.easiness import _of_one
 
 
 def features_of(rng, n, strength):
@@ -126,3 +127,28 @@ def test_a_few_rare_or_large_labels_say_too_little():
     for name in ("rare", "large"):
         assert (found[name].ease.low, found[name].ease.high) == (0, 31)
     assert 0 < found["usual"].ease.low < found["usual"].ease.high < 31
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [32, 64, 200])
+@pytest.mark.parametrize("name", ["balanced", "a fifth", "a tenth", "cubes"])
+def test_intervals_hold_the_mean_over_fresh_samples(n, name):
+    """At least as often as they say less three binomial errors, also for rare and heavy-tailed labels."""
+    rng, orders, count = np.random.default_rng(n), np.arange(n)[:, None], 300
+    label = {
+        "balanced": lambda z: np.where(z > 0, 1.0, -1.0),
+        "a fifth": lambda z: np.where(z > 0.8416, 1.0, -1.0),
+        "a tenth": lambda z: np.where(z > 1.2816, 1.0, -1.0),
+        "cubes": lambda z: z**3,
+    }[name]
+    found = []
+    while len(found) < count:
+        x = rng.normal(size=(n, 3))
+        y = label(x[:, 0])
+        if np.ptp(y):
+            kernel = np.exp(-np.sum((x[:, None] - x) ** 2, -1) / 2)
+            value, ends, *_ = _of_one(kernel, y - y.mean(), orders)
+            found.append((value, *ends))
+    values, low, high = np.transpose(found)
+    held = np.mean((low <= values.mean()) & (values.mean() <= high))
+    assert held >= 0.95 - 3 * (0.95 * 0.05 / count) ** 0.5
