@@ -156,7 +156,9 @@ def test_the_command(tmp_path, capsys):
     options = json.loads((out / "settings.json").read_text())["options"]
     assert options["set"] == ["num_steps=100", "strengths=1.2,2.0"]
     assert json.loads((out / "result.json").read_text())["changed"] == {"num_steps": 100, "strengths": [1.2, 2.0]}
-    assert re.search(r"num[_ ]steps</td><td>100<", (out / "report.html").read_text())
+    text = (out / "report.html").read_text()
+    assert re.search(r"num[_ ]steps</td><td>100<", text)
+    assert "gradient-starvation --scale smoke --set strengths=1.2,2 --set num-steps=100 --seed 0" in text
     assert main(["--config", str(out / "settings.json")]) == 0
     assert "Nothing was computed" in capsys.readouterr().out
     for words, message in (

@@ -83,6 +83,7 @@ def _command_line(options: StudyOptions) -> str:
         words += ["--weights", str(options.weights)]
     if options.num_runs is not None:
         words += ["--num-runs", str(options.num_runs)]
+    words += [word for each in options.set for word in ("--set", each)]
     return shlex.join([*words, "--seed", str(options.seed)])
 
 

@@ -18,9 +18,19 @@ from matplotlib.ticker import MaxNLocator
 import ntkbias as nb
 from ntkbias.studies.study import Findings
 
-__all__ = ["draw_kinds_of_parameters", "draw_layers", "ease_of_parts", "grouped", "kind_of", "layer_of", "parts_of"]
+__all__ = [
+    "DARK",
+    "draw_kinds_of_parameters",
+    "draw_layers",
+    "ease_of_parts",
+    "grouped",
+    "kind_of",
+    "layer_of",
+    "parts_of",
+]
 
 NO_LAYER = "no layer"
+DARK = 0.8  # log10 of ease beyond which a cell's color needs white numbers
 
 
 def layer_of(path: str) -> str:
@@ -97,7 +107,8 @@ def draw_kinds_of_parameters(found: Findings, ax: Axes) -> None:
     picture = ax.imshow(np.log10(np.maximum(values, 0.01)), aspect="auto", cmap="RdBu_r", vmin=-1.5, vmax=1.5)
     for (row, column), value in np.ndenumerate(values):
         text = f"{value:.1f}\n{shares[row, column]:.0%}"
-        ax.text(column, row, text, ha="center", va="center", fontsize=6)
+        dark = abs(np.log10(max(value, 0.01))) > DARK
+        ax.text(column, row, text, ha="center", va="center", fontsize=6, color="w" if dark else "k")
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
     ax.set_yticks(range(len(parts)), list(found["parts"]))
     ax.figure.colorbar(picture, ax=ax, label="log10 of ease")
