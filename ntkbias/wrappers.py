@@ -34,7 +34,7 @@ class Wrapper:
         return self  # type: ignore[return-value]  # subclasses can be called
 
     def check_inputs(self, params: Any, x: Any) -> None:
-        """Raise an `InputError` on concrete inputs that the shapes do not rule out."""
+        """Raise an `InputError` if this function does not take the values of these inputs. This class takes all."""
 
 
 def reduced(make: Callable, f: Any) -> tuple[Callable, tuple]:

@@ -33,7 +33,7 @@ from ntkbias.wrappers import Wrapper
 
 __all__ = ["ContinuationContrast", "Contrast", "continuation_contrast", "contrast"]
 
-PADDING = -1
+PADDING = -1  # the id that fills contexts up, after the last token; any id below zero counts as padding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,8 +38,8 @@ __all__ = ["Ease", "EaseOfOne", "ease"]
 CONFIDENCE = 0.975  # below the upper end of a 95 % interval
 END = 1e-12  # shares closer to 0 or 1 count as that close
 PROBABILITIES = (0.005, 0.5, 0.995, 0.999)  # of the quantiles of random labelings
-FEWEST = 8.0  # labels that count, from which on the jackknife holds its promise
-HEAVIEST = 10.0  # the kurtosis of labels up to which it does
+FEWEST = 8.0  # the least (sum y~^2)^2 / sum y~^4 at which the jackknife's interval holds as often as it says
+HEAVIEST = 10.0  # the largest kurtosis of labels at which it does
 BEYOND = 1e-4  # relative to the largest ease: float32's rounding in a kernel of few directions
 ROUNDING = 1e-12  # relative to an ease: random labelings that are as easy count as such
 

@@ -133,6 +133,7 @@ def draw_spectrum(found: Findings, ax: Axes) -> None:
     ax.legend()
 
 
+# What both studies of modular addition claim about the time of grokking.
 OF_GROKKING = (
     Claim(
         "Their overlap rises most quickly at grokking.",
