@@ -153,3 +153,10 @@ def test_mutations_find_their_lines():
     spec.loader.exec_module(mutations)
     for mutation in mutations.MUTATIONS:
         assert (ROOT / mutation.file).read_text().count(mutation.old) == 1, mutation.fault
+
+
+def test_a_name_in_a_namespace_is_found_for_who_looks_in_the_package():
+    with pytest.raises(AttributeError, match="got 'explain_ntk'. Use ntkbias.kernels.explain_ntk."):
+        ntkbias.explain_ntk  # noqa: B018
+    with pytest.raises(AttributeError, match="No ntkbias attribute nothing"):
+        ntkbias.nothing  # noqa: B018
